@@ -9,10 +9,12 @@ cffi builds `_core` and `_inject` from the C headers.
 For programs that capture themselves: `Tracker`.
 """
 
-from __future__ import annotations
-
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 9):  # noqa: UP036 - programs import this, whatever their Python
+    raise ImportError(f"mem_profiler needs Python 3.9 or later; this is {sys.version.split()[0]}")
 
 from mem_parser.version import __version__
 

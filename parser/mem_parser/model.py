@@ -29,6 +29,7 @@ from mem_parser.estimate import (
     unseen_bytes,
     unseen_objects,
 )
+from mem_parser.tracked import Tracked
 
 if TYPE_CHECKING:
     from mem_parser.python.labels import Labels
@@ -374,6 +375,7 @@ class Capture:
     before_end_at_s: float | None = None
     """The last known moment before the program, which has ended, began to free what it held; None
     where it did not, or was not seen."""
+    tracked: Tracked | None = None
     complete: bool = True
     """Whether the writer could make sense of all that was captured."""
     controller: ControllerUse | None = None

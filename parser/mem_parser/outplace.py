@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from mem_parser import sudo
 from mem_parser.errors import UsageProblem
 
+PROFILE_SUFFIXES = (".heap", ".bin")
+"""A name that ends so is that of a file, and no prefix of names."""
 _LINKS_MAX = 40
 _NULL = os.makedev(1, 3)
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -218,3 +220,11 @@ def _parts(path: str) -> list[str]:
 def _is_null(status: os.stat_result) -> bool:
     """Tell whether a file is /dev/null, which is harmless wherever it is."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
+
+
+def log_stem(path: str) -> str:
+    """Return the path that the files of a profile's log begin with: `out-0.memlog` is beside
+    `out.heap` and `out.bin`, `out.bin.1-0.memlog` beside `out.bin.1`.
+    """
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix in PROFILE_SUFFIXES else path

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from controller_tools import ROOT, command_environment
+from mem_parser.records.reader import FileReader
 from python_frames import PYTHON_FRAMES
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
@@ -209,7 +210,7 @@ reader = tracker.reader
 both = reader.get_leaked_allocation_records
 counts, sizes = {}, {}
 for record in both(merge_threads=False):
-    assert record.thread_name
+    assert (record.tid == os.getpid()) != bool(record.thread_name), record
     if record.size >= 20_000:
         counts[record.tid] = counts.get(record.tid, 0) + record.n_allocations
         sizes[record.tid] = sizes.get(record.tid, 0) + record.size
@@ -244,7 +245,7 @@ def sums(records):
     found = {}
     for r in records:
         if r.size >= 20_000:
-            key = (r.tid, r.thread_name, r.allocator, tuple(r.stack_trace()))
+            key = (r.tid, r.allocator, tuple(r.stack_trace()))
             size, count = found.get(key, (0, 0))
             found[key] = (size + r.size, count + r.n_allocations)
     return found
@@ -405,3 +406,169 @@ assert found.peak_memory_allocated == 200_004, found
 """,
     )
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+
+
+def printed(folder: Path, text: str, **variables: str) -> list[str]:
+    """Run a script with memray and with what stands in for it; they must print the same."""
+    shown = []
+    for module in ("memray", "mem_profiler.memray_api"):
+        place = folder / module
+        place.mkdir()
+        script = place / "script.py"
+        script.write_text(
+            f"import importlib, sys\nmemray = importlib.import_module({module!r})\n{text}"
+        )
+        done = subprocess.run(
+            [sys.executable, script.name, "one", "two"],
+            cwd=place, env=command_environment() | variables, capture_output=True, text=True,
+            timeout=90,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        shown.append(done.stdout)
+    theirs, ours = shown
+    assert ours == theirs
+    return ours.splitlines()
+
+
+OWN_ALLOCATIONS = """
+def own(reader, what="get_allocation_records", **how):
+    return [r for r in getattr(reader, what)(**how) if r.size >= 50_000 and r.n_allocations]
+def stacks(records):
+    return [[f[::2] for f in r.stack_trace()] for r in records]
+"""
+LIKE_MEMRAY = {
+    "a stack ends at the frame of the block": """
+def deep():
+    return bytearray(60_000)
+def inner():
+    with memray.Tracker("out.bin"):
+        kept = [deep(), bytearray(70_000)]
+    return kept
+def outer():
+    return inner()
+kept = outer()
+with memray.FileReader("out.bin") as reader:
+    for what in ("get_allocation_records", "get_high_watermark_allocation_records"):
+        print(sorted(stacks(own(reader, what))))
+""",
+    "names of files": """
+import os, threading
+kept = []
+for name in ("test.bin.1", "test.bin.2", "test.bin"):
+    with memray.Tracker(name):
+        kept.append(bytearray(50_000 + len(kept)))
+    with memray.FileReader(name) as reader:
+        print(name, [r.size for r in own(reader)])
+os.unlink("test.bin")
+with memray.Tracker("test.bin"):
+    print(os.path.exists("test.bin"))
+    kept.append(bytearray(90_000))
+with memray.FileReader("test.bin") as reader:
+    print([r.size for r in own(reader)])
+""",
+    "a child": """
+import glob, os, time
+with memray.Tracker("test.bin", follow_fork=True):
+    pid = os.fork()
+    if not pid:
+        kept = bytearray(80_000)
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(glob.glob("test.bin.*[0-9]") == [f"test.bin.{pid}"])
+with memray.FileReader(f"test.bin.{pid}") as reader:
+    print([r.size for r in own(reader)])
+""",
+    "names of threads": """
+import threading
+def work():
+    kept.append(bytearray(50_000))
+kept = []
+with memray.Tracker("out.bin"):
+    work()
+    for name in (None, "io"):
+        thread = threading.Thread(target=work, name=name)
+        thread.start()
+        thread.join()
+with memray.FileReader("out.bin") as reader:
+    print([r.thread_name for r in own(reader)])
+""",
+    "facts": """
+kept = [bytearray(50_000)]
+with memray.Tracker("out.bin"):
+    kept.append(bytearray(60_000))
+with memray.FileReader("out.bin") as reader:
+    known = reader.metadata
+    print(known.command_line, known.python_allocator)
+    print(known.total_allocations == len(list(reader.get_allocation_records())))
+    print(all(b.time - a.time >= 10 for a, b in zip(*[list(reader.get_memory_snapshots())[k:]
+          for k in (0, 1)])))
+    try:
+        reader.get_temporal_allocation_records(merge_threads=True)
+    except NotImplementedError:
+        pass
+""",
+    "the last of equal peaks": """
+with memray.Tracker("out.bin"):
+    x = bytearray(1_000_000)
+    del x
+    x = bytearray(1_000_000)
+    del x
+with memray.FileReader("out.bin") as reader:
+    print(stacks(own(reader, "get_high_watermark_allocation_records")))
+""",
+    "what counts alone do not have": """
+import re
+with memray.Tracker("out.bin", file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
+    x = bytearray(1_000_000)
+with memray.FileReader("out.bin") as reader:
+    for ask in (reader.get_allocation_records, reader.get_temporary_allocation_records):
+        try:
+            list(ask())
+        except NotImplementedError as error:
+            print(re.match("[^.:]*", str(error))[0])
+""",
+}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.skipif(not PYTHON_FRAMES, reason="no Python frames here")
+@pytest.mark.parametrize("name", LIKE_MEMRAY)
+def test_a_script_sees_what_it_sees_with_memray(name: str, tmp_path: Path) -> None:
+    assert printed(tmp_path, OWN_ALLOCATIONS + LIKE_MEMRAY[name])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.parametrize("allocator", ["malloc", "pymalloc", "pymalloc_debug"])
+def test_the_allocator_of_python_is_told(allocator: str, tmp_path: Path) -> None:
+    text = """
+with memray.Tracker("out.bin"):
+    x = bytearray(9)
+print(memray.FileReader("out.bin").metadata.python_allocator)
+"""
+    assert printed(tmp_path, text, PYTHONMALLOC=allocator) == [allocator.replace("_", " ")]
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "pass"])
+def test_a_file_grows_while_it_is_tracked_and_is_whole_when_the_process_is_gone(
+    end: str, tmp_path: Path
+) -> None:
+    subprocess.run(
+        [
+            sys.executable, "-c", f"""
+import os
+from mem_profiler import memray_api as memray
+with memray.Tracker("out.bin"):
+    first = os.stat("out.bin").st_ino
+    kept = [bytearray(60_000)]
+    while os.stat("out.bin").st_ino == first:
+        kept.append(bytearray(7))
+    kept.append(bytearray(70_000))
+    {end}
+""",
+        ],
+        cwd=tmp_path, env=command_environment(), timeout=90,
+    )  # fmt: skip
+    reader = FileReader(tmp_path / "out.bin")
+    sizes = {r.size for r in reader.get_allocation_records()}
+    assert {60_001, 70_001} <= sizes
+    assert {r.size for r in reader.get_leaked_allocation_records()} >= {60_001, 70_001}

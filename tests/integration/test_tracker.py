@@ -20,6 +20,7 @@ from mem_profiler import inprocess
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
 MIB = 1 << 20
+OLDER = sorted(Path("~/.pyenv/versions").expanduser().glob("3.[678].*/bin/python"))
 OTHERS = sorted(
     path
     for path in Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python")
@@ -89,6 +90,16 @@ def test_every_python_from_3_9_can_track_itself(program: Path, tmp_path: Path) -
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 5)
+
+
+@pytest.mark.parametrize("program", OLDER, ids=lambda path: path.parts[-3])
+def test_an_older_python_is_refused_in_one_line(program: Path, tmp_path: Path) -> None:
+    for text in ("from mem_profiler import Tracker", "from mem_profiler import memray_api"):
+        folders = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
+        done = python(tmp_path, text, program=str(program), PYTHONPATH=folders)
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("ImportError: mem_profiler needs Python 3.9 or later; this is 3.")
 
 
 def test_nothing_stays_in_the_process(tmp_path: Path, segment_dir: Path) -> None:

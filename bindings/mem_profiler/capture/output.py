@@ -22,15 +22,13 @@ from typing import IO
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
-from mem_parser.outplace import new_file, open_folder
+from mem_parser.outplace import PROFILE_SUFFIXES, new_file, open_folder
 
 NAMES_TRIED = 100_000
 _NO_LINKS = (
     errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOENT, errno.EXDEV,
 )  # fmt: skip
 
-FILE_SUFFIXES = (".heap", ".bin")
-"""A name that ends so is that of a file, and no prefix."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ Where = str | ExactFile
 
 def where(name: str, *, replace: bool = False) -> Where:
     """Return what ``name`` of `-o` means, if files can be made there. Raises UsageProblem."""
-    if not name.endswith(FILE_SUFFIXES) or os.path.isdir(name):
+    if not name.endswith(PROFILE_SUFFIXES) or os.path.isdir(name):
         return check_prefix(name)
     exact = ExactFile(name, replace)
     check_exact(exact)

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
-from mem_parser.outplace import open_folder
+from mem_parser.outplace import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.confined import confine
 from mem_profiler.confined.child import Child, Wish
@@ -78,7 +78,7 @@ class LogFiles:
         """Open the folder. Raises MemError, OSError."""
         self._exact = isinstance(where, ExactFile)
         self._replace = isinstance(where, ExactFile) and where.replace
-        path = os.path.splitext(where.path)[0] if isinstance(where, ExactFile) else where
+        path = log_stem(where.path) if isinstance(where, ExactFile) else where
         self.folder, name = os.path.split(path)
         self._stem = name if self._exact else f"{name}.{pid}"
         self._keep = keep
@@ -201,15 +201,22 @@ def check_names(exact: ExactFile) -> None:
     """
     if exact.replace:
         return
-    folder, name = os.path.split(os.path.splitext(exact.path)[0])
-    of_log = re.compile(re.escape(name) + r"-\d+\.memlog")
-    found = sorted(filter(of_log.fullmatch, os.listdir(folder or ".")))
+    found = files_of_name(exact.path)
     if found:
+        stem, first = os.path.basename(log_stem(exact.path)), os.path.basename(found[0])
         raise UsageProblem(
-            f"-o {exact.path}: the log of its events would be {name}-0.memlog, and"
-            f" {found[0]} exists already",
+            f"-o {exact.path}: the log of its events would be {stem}-0.memlog, and"
+            f" {first} exists already",
             hint="-f replaces files of that name; or give another name",
         )
+
+
+def files_of_name(path: str) -> list[str]:
+    """Return the files that a log beside ``path`` would meet. Raises OSError."""
+    folder, name = os.path.split(log_stem(path))
+    of_log = re.compile(re.escape(name) + r"-\d+\.memlog")
+    found = sorted(filter(of_log.fullmatch, os.listdir(folder or ".")))
+    return [os.path.join(folder, one) for one in found]
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -10,34 +10,49 @@ it captures.
 
 A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it ends by itself too:
 
-    track RATE DEPTH PATH REPLACE FORM EVENTS    begins a capture    {"ok": true}
+    track RATE DEPTH PATH REPLACE FORM EVENTS TRACKED    begins a capture    {"ok": true}
     write PATH REPLACE FORM               as snapshot                {"path": "..."}
     end                                   as stop                    {"path": "..."}
     mark NS TID ID KIND TEXT              adds a mark of the program, without an answer
+    threads NAMES                         the names of its threads, without an answer
+
+With TRACKED, what `mem_parser.model.Tracked` has, the file is there from the beginning on, with
+what the capture has so far, and a log that an earlier file of its name left behind goes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import select
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from mem_parser.devices import MARK_KINDS, Mark
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
+from mem_parser.outplace import PROFILE_SUFFIXES, log_stem
+from mem_parser.records.logfolder import facts_of
+from mem_parser.tracked import Tracked, read_tracked
 from mem_profiler.capture import output, toggle
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates, Session
-from mem_profiler.events.collector import Limits, check_names
+from mem_profiler.events.collector import Limits, check_names, files_of_name
 from mem_profiler.events.logs import Logging
+from mem_profiler.process import procfs
 from mem_profiler.segment import collect
 
 END = "section ended"
 ENDING_S = 2.0
+INTERIM_S = 0.25
+INTERIM_SHARE = 20
+"""Files of what a capture has so far: after so long, then each after twice the time of the one
+before; and making them takes at most so small a part of the time."""
 MARK_DOMAIN = "python"
 TEXT_MAX = 500
 LOG_FILES_MAX = 100_000
@@ -71,12 +86,19 @@ class Server:
         self.file: _File | None = None
         self._marks: list[tuple[int, int, int, str, str]] = []
         self._done = False
+        self._interim_s = INTERIM_S
+        self._interim_due = math.inf
 
     def start(
-        self, rate: int, depth_limit: int | None, logging: Logging | None = None
+        self,
+        rate: int,
+        depth_limit: int | None,
+        logging: Logging | None = None,
+        tracked: Tracked | None = None,
     ) -> dict[str, Any]:
         """Begin a capture."""
         session = Session(self.pid)
+        session.recording.target.tracked = tracked
         try:
             session.start(Rates(rate, depth_limit=depth_limit, logging=logging), None)
         except BaseException:
@@ -89,11 +111,25 @@ class Server:
         """Begin a capture whose file has its name; with EVENTS, also a log, all of whose files
         stay.
         """
-        path, replace, form, events = file
+        path, replace, form, events, told = file
+        if told is not None and not os.path.lexists(path):
+            _remove_log_of(path)
         self.file = _File.of(path, replace, form, log=events)
         limits = Limits(files=LOG_FILES_MAX)
         logging = Logging(self.file.where, limits=limits) if events else None
-        return self.start(rate, depth_limit, logging)
+        if told is None:
+            return self.start(rate, depth_limit, logging)
+        writer = os.getpid(), procfs.start_ticks(os.getpid()) or 0
+        tracked = dataclasses.replace(read_tracked(told), writer=writer)
+        answer = self.start(rate, depth_limit, logging, tracked)
+        try:
+            self._write_interim(self._running(), self.file)
+        except MemError:
+            session, self.session = self._running(), None
+            session.abandon()
+            raise
+        self.file = dataclasses.replace(self.file, where=ExactFile(path, replace=True))
+        return answer
 
     def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
         """Write a snapshot."""
@@ -102,14 +138,24 @@ class Server:
     def write(self, path: str, replace: bool, form: str) -> dict[str, Any]:
         """Write a snapshot under a name."""
         session = self._running()
-        file = _File.of(path, replace, form)
-        session.recording.target.refresh()
         self._put_marks(session)
+        return {"path": self._write_snapshot(session, _File.of(path, replace, form))}
+
+    def _write_snapshot(self, session: Session, file: _File) -> str:
+        session.recording.target.refresh()
         result = session.recording.finish(
             file.where, self.pid, "snapshot", "running", notes=session.notes, form=file.form,
             with_events=False,
         )  # fmt: skip
-        return {"path": result.path}
+        return result.path
+
+    def _write_interim(self, session: Session, file: _File) -> None:
+        """Write what the capture has so far under the name of its file, and say when again."""
+        began_s = time.monotonic()
+        self._write_snapshot(session, file)
+        took_s = time.monotonic() - began_s
+        self._interim_due = began_s + max(self._interim_s, INTERIM_SHARE * took_s)
+        self._interim_s *= 2
 
     def stop(self, prefix: str, form: str) -> dict[str, Any]:
         """End the capture and write its file."""
@@ -137,6 +183,13 @@ class Server:
         """Keep a mark of the program."""
         if kind in MARK_KINDS:
             self._marks.append((time_ns, tid, number, kind, text[:TEXT_MAX]))
+
+    def threads(self, names: list[Any]) -> None:
+        """Keep the names of the program's threads: pairs of number and name."""
+        target = self._running().recording.target
+        if target.tracked is not None:
+            known = read_tracked({"threads": names}).threads
+            target.tracked = dataclasses.replace(target.tracked, threads=known)
 
     def _running(self) -> Session:
         if self.session is None:
@@ -168,7 +221,9 @@ class Server:
                 self.session.tick()
                 if self.session.over and self.file is not None:
                     break
-                wait = self.session.due_in()
+                self._interim(self.session)
+                wait = min(self.session.due_in(), self._interim_due - time.monotonic())
+                wait = max(wait, 0.0)
             if not select.select([0], [], [], wait)[0]:
                 continue
             data = os.read(0, 65536)
@@ -184,6 +239,15 @@ class Server:
                         os.write(1, json.dumps(answer).encode() + b"\n")
         if self.session is not None:
             self._leave(self.session)
+
+    def _interim(self, session: Session) -> None:
+        if time.monotonic() < self._interim_due or session.over or self.file is None:
+            return
+        try:
+            self._write_interim(session, self.file)
+        except MemError:
+            # The file before stays as it is; what is wrong shows at the end, which writes again.
+            self._interim_due = math.inf
 
     def _wait_for_its_end(self) -> None:
         """A process that ends closes its files a moment before it is seen to have ended."""
@@ -207,3 +271,13 @@ class Server:
         except MemError as error:
             return {"error": str(error), "hint": error.hint}
         return answer
+
+
+def _remove_log_of(path: str) -> None:
+    """Remove the log of a file that is gone, unless it may be that of a file that is not."""
+    stem = log_stem(path)
+    if any(os.path.lexists(stem + suffix) for suffix in ("", *PROFILE_SUFFIXES)):
+        return
+    for found in files_of_name(path) if os.path.isdir(os.path.dirname(path)) else ():
+        if facts_of(found) is not None:
+            os.unlink(found)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+import site
+import sys
+import sysconfig
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Union
 
 from mem_parser.records.kinds import FileFormat
 from mem_profiler.memray_api.destination import Destination, FileDestination
 from mem_profiler.tracking import Tracker as OwnTracker
+from mem_profiler.tracking import TrackerError
 
 if TYPE_CHECKING:
     from mem_parser.records.reader import FileReader
 
 EVERY_BLOCK = 1
+ROOT_FRAMES = 256
+_BEGINS = "_set_native_id"
+"""What a thread of Python calls as it begins."""
+_ALLOCATORS = ("malloc", "pymalloc", "pymalloc_debug", "mimalloc", "mimalloc_debug")
 
 
 class Tracker:
@@ -28,7 +39,8 @@ class Tracker:
         trace_python_allocators: See small objects of Python too.
         file_format: ALL_ALLOCATIONS: a log of events is written too, NAME-0.memlog and so on beside
             the file, with the single allocations. AGGREGATED_ALLOCATIONS: the file alone, which has
-            counts for each call stack.
+            counts for each call stack. The file is there from the beginning on, with what the
+            capture has so far.
         rate: Mean bytes between samples; 1: every block. (Ours.)
 
     Raises:
@@ -66,7 +78,7 @@ class Tracker:
         if not isinstance(place, FileDestination):
             raise NotImplementedError("there is no live view yet: give the tracker a file")
         _check(place)
-        self._own = OwnTracker(
+        self._own = _Named(
             place.path,
             rate=rate,
             native_traces=native_traces,
@@ -82,7 +94,7 @@ class Tracker:
         if self._used:
             raise RuntimeError("Attempting to use stale output handle")
         self._used = True
-        self._own.start()
+        self._own.start_below(sys._getframe(1))  # noqa: SLF001 - the documented way to a frame
         return self
 
     def __exit__(
@@ -99,6 +111,69 @@ class Tracker:
         from mem_parser.records.reader import FileReader
 
         return FileReader(self._own.path)
+
+
+class _Named(OwnTracker):
+    """A tracker that tells what memray's files have, and names files of children as memray does."""
+
+    _threads: list[threading.Thread]
+
+    def start_below(self, frame: Union[FrameType, None]) -> None:  # noqa: UP007 - Python 3.9
+        """Begin a capture in the block of ``frame``. Raises TrackerError."""
+        root: list[tuple[str, str, int]] = []
+        while frame is not None and len(root) < ROOT_FRAMES:
+            root.append((frame.f_code.co_name, frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back
+        self._tracked = {
+            "command": " ".join(sys.argv),
+            "python_allocator": _python_allocator(),
+            "root": root[::-1],
+            "stdlib": sysconfig.get_path("stdlib"),
+            "packages": [*site.getsitepackages(), site.getusersitepackages()],
+            "paths": [path for path in sys.path if path],
+        }
+        self._threads = threading.enumerate()
+        self.start()
+        self._watch_threads()
+
+    def _watch_threads(self) -> None:
+        """Keep each thread that begins, so that it has a name where it ends before the capture."""
+        real, known = getattr(threading.Thread, _BEGINS), self._threads
+
+        def set_native_id(thread: threading.Thread) -> None:
+            real(thread)
+            known.append(thread)
+
+        self._real_set_native_id = real
+        setattr(threading.Thread, _BEGINS, set_native_id)
+
+    def stop(self) -> str:
+        """End the capture and write its file; its path. Raises TrackerError."""
+        setattr(threading.Thread, _BEGINS, self._real_set_native_id)
+        names = [(one.native_id, _name(one)) for one in self._threads]
+        self._threads = []
+        with contextlib.suppress(TrackerError):  # `stop` says it
+            self._running().tell("threads", names)
+        return super().stop()
+
+    def _of_child(self, path: str, pid: int) -> str:
+        return f"{path}.{pid}"
+
+
+def _name(thread: threading.Thread) -> str:
+    """The name, as memray has it: none for the main thread, unless it was given one."""
+    return "" if thread.name == "MainThread" else thread.name
+
+
+def _python_allocator() -> str:
+    """CPython's name for its allocators; empty where it has none, since there are hooks."""
+    try:
+        function = ctypes.pythonapi._PyMem_GetCurrentAllocatorName  # noqa: SLF001
+    except AttributeError:
+        return ""
+    function.restype = ctypes.c_char_p
+    name = (function() or b"").decode("ascii", "replace")
+    return name.replace("_", " ") if name in _ALLOCATORS else ""
 
 
 def _check(place: FileDestination) -> None:

@@ -280,6 +280,7 @@ def _capture(
         started=int(slot["start_realtime_ns"]) / NS,
         python=target.python or procfs.python_version(paths, control.text("exe")),
         pymalloc=target.pymalloc,
+        tracked=target.tracked,
         pymem=control.number("pymem_ns") != 0,
         samples=found.samples,
         lost=_lost("lost", control, found),

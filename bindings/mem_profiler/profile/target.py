@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from mem_parser.model import Memory
+from mem_parser.tracked import Tracked
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
@@ -22,6 +23,7 @@ class Target:
     runtime: Runtime | None = None
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
+    tracked: Tracked | None = None
 
     @classmethod
     def of(cls, pid: int) -> Target:

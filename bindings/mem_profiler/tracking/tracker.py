@@ -85,6 +85,7 @@ class Tracker:
         self._name = os.path.abspath(os.fspath(path))
         self._settings = (rate, depth, overwrite, file_format)
         self._events = bool(events)
+        self._tracked: Union[dict[str, Any], None] = None  # noqa: UP007 - Python 3.9
         self._helper: Helper | None = None
         self._captures = 0
         self._snapshots = 0
@@ -119,7 +120,7 @@ class Tracker:
         self.path = path
         self._helper = helper
         try:
-            helper.ask("track", rate, depth, path, overwrite, form, self._events)
+            helper.ask("track", rate, depth, path, overwrite, form, self._events, self._tracked)
         except BaseException:
             self._helper = None
             helper.close()
@@ -212,6 +213,10 @@ class Tracker:
 
     # -- forks ----------------------------------------------------------------------------------
 
+    def _of_child(self, path: str, pid: int) -> str:
+        """Return the name of a child's file."""
+        return _with_part(path, str(pid))
+
     def _after_fork(self) -> None:
         """In a child: begin its own capture, or none."""
         helper, self._helper = self._helper, None
@@ -221,7 +226,7 @@ class Tracker:
         if self.follow_fork:
             self._steps = self._snapshots = 0
             try:
-                self._begin(_with_part(self._name, str(os.getpid())))
+                self._begin(self._of_child(self._name, os.getpid()))
             except TrackerError as error:
                 warnings.warn(f"this child is not captured: {error}", RuntimeWarning, stacklevel=2)
 

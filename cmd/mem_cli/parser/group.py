@@ -27,6 +27,7 @@ from mem_cli.parser.lifetimes import lifetimes
 from mem_cli.parser.list import list_lines
 from mem_cli.parser.memscope import memscope
 from mem_cli.parser.merge import merge
+from mem_cli.parser.parse import parse
 from mem_cli.parser.peaks import peaks
 from mem_cli.parser.peek import peek
 from mem_cli.parser.query import query
@@ -39,6 +40,7 @@ from mem_cli.parser.table import table
 from mem_cli.parser.temporary import temporary
 from mem_cli.parser.timeline import timeline
 from mem_cli.parser.top import top
+from mem_cli.parser.transform import transform
 from mem_cli.parser.tree import tree
 
 
@@ -116,6 +118,7 @@ add_commands(
         list_lines,
         memscope,
         merge,
+        parse,
         peaks,
         peek,
         query,
@@ -128,6 +131,7 @@ add_commands(
         temporary,
         timeline,
         top,
+        transform,
         tree,
     ],
 )

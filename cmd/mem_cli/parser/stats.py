@@ -15,7 +15,15 @@ from mem_parser.errors import UsageProblem
 @click.command("stats", short_help="Totals, sizes, largest functions, modules and threads.")
 @view_options
 @memray_options
-@click.option("-n", "--rows", type=click.IntRange(min=0), default=5, help="Rows (5); 0: all.")
+@click.option(
+    "-n",
+    "--rows",
+    "--num-largest",
+    "rows",
+    type=click.IntRange(min=0),
+    default=5,
+    help="Rows (5); 0: all.",
+)
 @json_option
 def stats(file: str, **options: Any) -> None:
     r"""Totals, sizes, and the largest functions, modules, threads and domains.

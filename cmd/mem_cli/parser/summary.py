@@ -11,17 +11,28 @@ from mem_cli.options import csv_option, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 _ROWS = 30
-_SORTS = click.Choice(["total", "own", "count", "t", "o", "a"])
 _LETTERS = {"t": "total", "o": "own", "a": "count"}
 """Of memray's live view."""
+_COLUMNS = {"1": "total", "2": "total", "3": "own", "4": "own", "5": "count"}
+"""Of memray's summary, by number."""
+_SORTS = click.Choice(["total", "own", "count", *_LETTERS])
+_SORTS_BEFORE = click.Choice([*_SORTS.choices, *_COLUMNS])
 
 
 @click.command("summary")
 @view_options
 @memray_options
 @click.option("--sort", type=_SORTS, help="Sort by (total); t, o, a: total, own, count.")
-@click.option("-s", "sort_before", type=_SORTS, hidden=True, help="--sort.")
-@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (30); 0: all.")
+@click.option("-s", "--sort-column", "sort_before", type=_SORTS_BEFORE, hidden=True, help="--sort.")
+@click.option(
+    "-n",
+    "--rows",
+    "-r",
+    "--max-rows",
+    "rows",
+    type=click.IntRange(min=0),
+    help="Rows (30); 0: all.",
+)
 @json_option
 @csv_option
 def summary(file: str, **options: Any) -> None:
@@ -36,7 +47,7 @@ def summary(file: str, **options: Any) -> None:
     options = understood(file, options)
     opened, view = open_view(file, options)
     given = options["sort"] or options["sort_before"] or "total"
-    sort = report.Sort(_LETTERS.get(given, given))
+    sort = report.Sort((_LETTERS | _COLUMNS).get(given, given))
     every = report.summary(view, sort)
 
     def first(rows: int | None) -> report.Summary:

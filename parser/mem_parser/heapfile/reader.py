@@ -43,6 +43,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.tracked import read_tracked
 
 SUPPORTED_VERSIONS = (1, 2)
 """The first had no `stack_interpreter`."""
@@ -455,6 +456,7 @@ def _capture(fields: Fields) -> Capture:
         bucket_end_s=[
             v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")
         ],
+        tracked=read_tracked(fields.mapping("tracked")) if fields.mapping("tracked") else None,
         complete=fields.optional_bool("complete") is not False,
         controller=_controller(Fields(fields.mapping("controller"))),
         attach=_attach(Fields(fields.mapping("attach"))),

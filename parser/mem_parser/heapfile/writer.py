@@ -182,6 +182,8 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
         "attach": dataclasses.asdict(c.attach) if c.attach is not None else None,
     }
+    if c.tracked is not None:
+        header["tracked"] = dataclasses.asdict(c.tracked)
     if c.device is not None:
         header["device"] = _device(c.device)
     return header | _traits(profile)

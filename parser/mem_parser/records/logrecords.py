@@ -23,10 +23,12 @@ from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.sizeclasses import size_classes
 from mem_parser.memlog.timeline import stretch_of
 from mem_parser.model import Profile
+from mem_parser.outplace import log_stem
 from mem_parser.records.kinds import AllocatorType
 from mem_parser.records.logfolder import SUFFIX, facts_of
 from mem_parser.records.making import Maker
 from mem_parser.records.record import MERGED, AllocationRecord
+from mem_parser.tracked import Tracked
 
 HOST = 0
 _ENDS = (Kind.DEATH, Kind.MOVED)
@@ -73,7 +75,7 @@ def log_beside(path: str, profile: Profile) -> list[str]:
     """
     folder, name = os.path.split(path)
     found: dict[str, list[str]] = {}
-    for other in _beside(folder, f"{os.path.splitext(name)[0]}-"):
+    for other in _beside(folder, f"{log_stem(name)}-"):
         facts = facts_of(other)
         started = profile.capture.started
         if facts is None or started is None or facts.pid != profile.capture.pid:
@@ -96,14 +98,17 @@ def _beside(folder: str, begin: str) -> list[str]:
 class LogRecords:
     """The program's own memory in a log. Close it."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        """Read the tables of its files. Raises InputFileError."""
+    def __init__(self, paths: Sequence[str], tracked: Tracked | None = None) -> None:
+        """Read the tables of its files; ``tracked`` is that of the file beside. Raises
+        InputFileError.
+        """
         self.run: Run = read_log(paths)
         try:
             [self.profile] = profiles_of(self.run, Part(domains=(self.run.file_facts.domains[0],)))
         except BaseException:
             self.run.close()
             raise
+        self.profile.capture.tracked = tracked or self.profile.capture.tracked
         self._maker = Maker(self.profile)
 
     @property
@@ -128,7 +133,8 @@ class LogRecords:
 
     def single(self) -> Iterator[AllocationRecord]:
         """Yield a record for each allocation and each free, in order. Raises InputFileError."""
-        stacks, known = self.profile.stacks, {t.row: (t.tid, t.name) for t in self.profile.threads}
+        stacks, names = self.profile.stacks, self._maker.thread_names
+        known = {t.row: (t.tid, names.get(t.tid, "")) for t in self.profile.threads}
         own, allocators = self._maker.own, self._maker.stacks.allocators
         nodes, generations = stacks.interpreters.tolist(), stacks.generation.tolist()
         for events in self.events():
@@ -172,9 +178,12 @@ class LogRecords:
         )
         return self._records(held, merge_threads=merge_threads)
 
-    def live(self, *, at_peak: bool) -> Iterator[AllocationRecord] | None:
-        """Return what is live at the highest moment, or at the end, by the thread that allocated
-        it; None where the log does not know that, since it begins in the middle.
+    def live(
+        self, *, at_peak: bool, merge_threads: bool = False
+    ) -> Iterator[AllocationRecord] | None:
+        """Return what is live at the last of the highest moments, or at the end, by the thread that
+        allocated it unless ``merge_threads``; None where the log does not know that, since it
+        begins in the middle.
         """
         first, _ = known_span(self.run)
         (before,) = live_at(self.run, [first])
@@ -182,8 +191,10 @@ class LogRecords:
             return None
         columns = Events.joined([Events.none(), *self.events()])
         change = columns.sign.astype(np.int64) * columns.size_bytes.astype(np.int64)
-        until = int(np.argmax(np.cumsum(change))) + 1 if at_peak and len(change) else len(change)
-        return self._records(_held(columns.take(slice(until))), merge_threads=False)
+        until = len(change)
+        if at_peak and until:
+            until -= int(np.argmax(np.cumsum(change)[::-1]))
+        return self._records(_held(columns.take(slice(until))), merge_threads=merge_threads)
 
     def _records(self, held: Held, *, merge_threads: bool) -> Iterator[AllocationRecord]:
         tids = {thread.row: thread.tid for thread in self.profile.threads}

@@ -24,6 +24,18 @@ class Maker:
         self.stacks = Stacks(profile)
 
     @functools.cached_property
+    def thread_names(self) -> dict[int, str]:
+        """The names of threads by their number: those that Python gave, else those that the system
+        has, where a program tells the former: unless it is that of the whole process.
+        """
+        names = {thread.tid: thread.name for thread in self.profile.threads}
+        tracked = self.profile.capture.tracked
+        if tracked is None or not tracked.threads:
+            return names
+        process = names.get(self.profile.capture.pid or 0, "")
+        return {t: n for t, n in names.items() if n != process} | dict(tracked.threads)
+
+    @functools.cached_property
     def own(self) -> BoolArray:
         """Which stacks are those of the tracker in the program."""
         python, stacks = self.profile.python, self.profile.stacks
@@ -39,7 +51,7 @@ class Maker:
         """Yield one record for each thread and stack: the sites of different sizes together."""
         stacks = self.profile.stacks
         numbers = stacks.interpreters
-        names = {thread.tid: thread.name for thread in self.profile.threads}
+        names = self.thread_names
         keys, group = np.unique(np.stack((tid, stack)), axis=1, return_inverse=True)
         group = np.asarray(group).reshape(-1)
         sizes = np.bincount(group, size, minlength=keys.shape[1])

@@ -7,7 +7,7 @@ import numpy as np
 from mem_parser.model import BoolArray
 from mem_parser.python.stacks import PythonStacks
 
-_FOLDERS = ("/mem_profiler/tracking/", "/mem_profiler/driver_stats/")
+_FOLDERS = tuple(f"/mem_profiler/{part}/" for part in ("tracking", "memray_api", "driver_stats"))
 _PASSING = {"tracked", "create_module"}
 """Functions in these folders that call the program's: of a decorator, and of imports."""
 

@@ -8,8 +8,9 @@ Asking for it where there is no log is an error which says so (`NotInFile`).
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,8 +26,14 @@ from mem_parser.records.kinds import AllocatorType, FileFormat
 from mem_parser.records.logrecords import LogRecords, files_of_log, log_beside
 from mem_parser.records.making import Maker
 from mem_parser.records.record import MERGED, AllocationRecord
+from mem_parser.tracked import Tracked
 
 SNAPSHOTS_MAX = 10_000
+SNAPSHOT_MS = 10
+"""Readings that memray gives are at least so far apart."""
+EXACT_EVENTS_MAX = 4_000_000
+WRITER_S = 60.0
+"""So long a reader waits for the file of a process that has ended."""
 
 
 class NotInFile(NotImplementedError):
@@ -59,6 +66,44 @@ class Metadata:
     file_format: FileFormat
 
 
+def _apart(snapshots: Iterable[MemorySnapshot]) -> Iterator[MemorySnapshot]:
+    """Yield the readings that are `SNAPSHOT_MS` or more behind the one before."""
+    before = -SNAPSHOT_MS
+    for snapshot in snapshots:
+        if snapshot.time - before >= SNAPSHOT_MS:
+            yield snapshot
+            before = snapshot.time
+
+
+def _is_unfinished(profile: Profile) -> bool:
+    """Whether a file has what its capture had so far, and the process that was captured ended."""
+    c = profile.capture
+    return c.end == "running" and c.tracked is not None and not _runs(c.pid or 0)
+
+
+def _runs(pid: int, ticks: int | None = None) -> bool:
+    """Whether a process runs; with ``ticks``, one that was started then, by the clock of proc(5)'s
+    field 22.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in (b"Z", b"X") and (ticks is None or int(fields[19]) == ticks)
+
+
+def _finished(path: str, profile: Profile) -> Profile:
+    """Return the profile of a file once its writer, which outlives what it captures, has written
+    all. Raises MemError.
+    """
+    assert profile.capture.tracked is not None
+    until_s = time.monotonic() + WRITER_S
+    while _runs(*profile.capture.tracked.writer) and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return read_profile(path)
+
+
 class FileReader:
     """The records of one file. Use as a context manager, or `close` it.
 
@@ -87,6 +132,8 @@ class FileReader:
             self._profile: Profile = (
                 read_profile(self._path) if self._log is None else self._log.profile
             )
+            if self._log is None and _is_unfinished(self._profile):
+                self._profile = _finished(self._path, self._profile)
         except MemError as error:
             raise OSError(str(error)) from None
         self._maker = Maker(self._profile)
@@ -112,7 +159,16 @@ class FileReader:
             self._lacks("which thread allocated what was live at the peak", "merge_threads=True")
         if not self._open().has(Count.PEAK):
             self._lacks("what was live at the peak", "get_leaked_allocation_records()")
-        return self._merged(Count.PEAK)
+        return self._exact_peak() or self._merged(Count.PEAK)
+
+    def _exact_peak(self) -> Iterator[AllocationRecord] | None:
+        """Return what was live at the last of the highest moments, by a log that has every event
+        and is read in seconds; the counts are of a moment up to 1/1024 lower.
+        """
+        if self._profile.rate_bytes > 1 or self._events_of(Count.ALLOC) > EXACT_EVENTS_MAX:
+            return None
+        log = self._opened_log()
+        return None if log is None else log.live(at_peak=True, merge_threads=True)
 
     def get_leaked_allocation_records(
         self, merge_threads: bool = True
@@ -141,7 +197,11 @@ class FileReader:
         """
         log = self._records_of_log()
         if log is None:
-            self._lacks("the single allocations", "get_total_allocation_records()")
+            self._lacks(
+                "the single allocations",
+                "get_total_allocation_records()",
+                "Can't get all allocations from a pre-aggregated capture file",
+            )
         return log.single()
 
     def get_temporary_allocation_records(
@@ -153,19 +213,26 @@ class FileReader:
         """
         log = self._records_of_log()
         if log is None:
-            self._lacks("the order of allocations and frees", "get_total_allocation_records()")
+            self._lacks(
+                "the order of allocations and frees",
+                "get_total_allocation_records()",
+                "Can't find temporary allocations using a pre-aggregated capture file",
+            )
         try:
             return log.temporary(threshold, merge_threads=merge_threads)
         except MemError as error:
             raise ValueError(str(error)) from None
 
-    def get_temporal_allocation_records(self, merge_threads: bool) -> NoReturn:  # noqa: ARG002
-        """Raise NotInFile: the file has no order of allocations."""
-        self._lacks("the order of allocations and frees", "get_memory_snapshots()")
+    def get_temporal_allocation_records(
+        self,
+        merge_threads: bool = True,  # noqa: ARG002
+    ) -> NoReturn:
+        """Raise NotInFile: intervals are not computed."""
+        self._lacks("records of intervals", "get_allocation_records() and get_memory_snapshots()")
 
     def get_temporal_high_water_mark_allocation_records(
         self,
-        merge_threads: bool,  # noqa: ARG002
+        merge_threads: bool = True,  # noqa: ARG002
     ) -> NoReturn:
         """Raise NotInFile: the file has one peak, that of the whole capture."""
         self._lacks("peaks of parts of it", "get_high_watermark_allocation_records()")
@@ -174,19 +241,24 @@ class FileReader:
         """Raise NotInFile: objects are not tracked."""
         self._lacks("Python objects", "get_leaked_allocation_records()")
 
-    def _lacks(self, what: str, instead: str) -> NoReturn:
+    def _lacks(self, what: str, instead: str, memrays: str = "") -> NoReturn:
+        """Raise NotInFile, first with the words of memray's error, which scripts look for."""
         self._open()
-        raise NotInFile(f"{self._path} does not have {what}; it has {instead}")
+        text = f"{self._path} does not have {what}; it has {instead}"
+        raise NotInFile(f"{memrays}: {text}" if memrays else text)
 
     def _records_of_log(self) -> LogRecords | None:
         """The records of the capture's log; None: there is none."""
+        log = self._opened_log()
+        if log is not None and log.missing:
+            warnings.warn(f"{self._path}: {log.missing}", RuntimeWarning, stacklevel=3)
+        return log
+
+    def _opened_log(self) -> LogRecords | None:
         self._open()
         if self._log is None:
             paths = log_beside(self._path, self._profile)
-            self._log = LogRecords(paths) if paths else None
-        if self._log is not None and self._log.missing:
-            text = f"{self._path}: {self._log.missing}"
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
+            self._log = LogRecords(paths, self._profile.capture.tracked) if paths else None
         return self._log
 
     def _merged(self, count: Count) -> Iterator[AllocationRecord]:
@@ -231,6 +303,11 @@ class FileReader:
         """Which sites are the program's: not those of the tracker in it."""
         return ~np.asarray(self._maker.own[self._profile.sites.stack], dtype=np.bool_)
 
+    @property
+    def tracked(self) -> Tracked | None:
+        """What the program said of itself; None: nothing. (memray has no such property.)"""
+        return self._open().capture.tracked
+
     # -- the whole ------------------------------------------------------------------------------
 
     @property
@@ -239,23 +316,30 @@ class FileReader:
         profile = self._open()
         c = profile.capture
         start = c.started if c.started is not None else (profile.file_time_s or 0.0)
-        python = profile.python
+        python, told = profile.python, c.tracked or Tracked()
         count = Count.ALLOC if profile.has_alloc else Count.INUSE
         in_use = profile.total(Count.INUSE, Unit.SPACE).value
         return Metadata(
             start_time=datetime.fromtimestamp(start, UTC),
             end_time=datetime.fromtimestamp(start + (c.duration_s or 0.0), UTC),
-            total_allocations=round(profile.total(count, Unit.OBJECTS).value),
+            total_allocations=self._events_of(count),
             total_frames=len(python) if python is not None else 0,
             peak_memory=round(max(c.peak_bytes or 0.0, in_use)),
-            command_line=c.command,
+            command_line=told.command or c.command,
             pid=c.pid or 0,
             main_thread_id=c.pid or 0,
-            python_allocator={True: "pymalloc", False: "malloc", None: "other"}[c.pymalloc],
+            python_allocator=told.python_allocator
+            or {True: "pymalloc", False: "malloc", None: "other"}[c.pymalloc],
             has_native_traces=True,
             trace_python_allocators=c.pymalloc is False or self._has_pymalloc(),
             file_format=self._format(),
         )
+
+    def _events_of(self, count: Count) -> int:
+        """How many allocations and frees there were, as memray counts them."""
+        allocated = self._profile.total(count, Unit.OBJECTS).value
+        in_use = self._profile.total(Count.INUSE, Unit.OBJECTS).value
+        return round(2 * allocated - in_use)
 
     def _format(self) -> FileFormat:
         """Whether there are single allocations."""
@@ -276,13 +360,14 @@ class FileReader:
         start = profile.capture.started or 0.0
         series = profile.series
         step = -(-len(series) // self._most) if series else 1
-        return (
+        return _apart(
             MemorySnapshot(
                 round((start + reading.t_s) * 1000),
                 reading.rss_bytes or 0,
                 round(reading.estimate_bytes),
             )
             for reading in series[::step]
+            if reading.rss_bytes or self._profile.capture.tracked is None
         )
 
     # -- open and closed ------------------------------------------------------------------------

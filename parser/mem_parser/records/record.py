@@ -9,7 +9,7 @@ from mem_parser.records.stacks import Element, Stacks
 
 MERGED = -1
 """The thread of records of all threads together."""
-_FREES = (AllocatorType.FREE, AllocatorType.PYMALLOC_FREE, AllocatorType.MUNMAP)
+FREES = (AllocatorType.FREE, AllocatorType.PYMALLOC_FREE, AllocatorType.MUNMAP)
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +32,13 @@ class AllocationRecord:
     thread_name: str = field(compare=False)
     _stacks: Stacks = field(compare=False, repr=False)
 
+    @property
+    def pretty_thread_name(self) -> str:
+        """Return the thread's number and name, as memray shows them."""
+        if self.tid == MERGED:
+            return "merged thread"
+        return f"{self.tid:#x} ({self.thread_name})" if self.thread_name else f"{self.tid:#x}"
+
     def stack_trace(self, max_stacks: int | None = None) -> list[Element]:
         """Return the Python stack, innermost first; empty where there is none.
 
@@ -51,5 +58,5 @@ class AllocationRecord:
         return self._stacks.hybrid(self.native_stack_id - 1, self.stack_id, max_stacks)
 
     def _check(self) -> None:
-        if self.allocator in _FREES:
+        if self.allocator in FREES:
             raise NotImplementedError("Stack traces for deallocations aren't captured.")

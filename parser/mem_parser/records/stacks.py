@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,6 +21,25 @@ Element = tuple[str, str, int]
 """Function, file and line of a frame."""
 _EVALUATION_LOOP = re.compile(r"_PyEval_EvalFrameDefault(?:[. ].*)?|_TAIL_CALL_\w+")
 _NO_FILE = "<unknown>"
+
+
+def frames_below(stack: Sequence[Element], root: Sequence[Element]) -> int:
+    """Return how many of the outermost frames of a stack, which is innermost first, are callers of
+    the frame that began the capture: those of ``root``, outermost first, but its last. 0 where the
+    stack does not come from there.
+
+    A stack that was cut has lost its outermost frames, so ``root`` may begin at any frame.
+    """
+    outwards = list(stack[::-1])
+    for begin in range(len(root)):
+        callers = len(root) - begin - 1
+        if (
+            callers < len(outwards)
+            and outwards[:callers] == list(root[begin:-1])
+            and outwards[callers][:2] == root[-1][:2]
+        ):
+            return callers
+    return 0
 
 
 class Stacks:
@@ -59,13 +78,20 @@ class Stacks:
         return [frame for frame, _ in self._python(number)][:most]
 
     def _python(self, number: int) -> Iterator[tuple[Element, bool]]:
-        """Yield the frames, and whether each was entered from C."""
+        """Yield the frames, and whether each was entered from C, down to the one that began the
+        capture.
+        """
         python = self.profile.python
         if python is None or not 0 < number <= len(python):
-            return
+            return iter(())
+        found = []
         for node in python.outwards(number):
             code = python.codes[int(python.code[node])]
-            yield (code.name, code.file, int(python.line[node])), bool(python.entry[node])
+            found.append(((code.name, code.file, int(python.line[node])), bool(python.entry[node])))
+        tracked = self.profile.capture.tracked
+        if tracked is not None:
+            del found[len(found) - frames_below([frame for frame, _ in found], tracked.root) :]
+        return iter(found)
 
     def native(self, stack: int, most: int | None = None) -> list[Element]:
         """Return the native stack, without the function that was called to allocate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Thread, ThreadBlocks
+from mem_parser.records.reader import FileReader
 from python_records import F, made
 from screens import ENVIRONMENT
 
@@ -53,6 +55,73 @@ def test_the_letters_of_the_live_view_sort(letter: str, word: str, heap: Path) -
     assert by_letter.stdout == parse("summary", heap, "--sort", word, "--alloc").stdout
     first = rows("summary", heap, "--sort", letter, "--alloc")[0]
     assert first[word] == max(row[word] for row in rows("summary", heap, "--alloc"))
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["summary", "-s", "3"], ["summary", "--sort", "own"]),
+        (["summary", "-s", "5", "-r", "1"], ["summary", "--sort", "count", "-n", "1"]),
+        (["summary", "--max-rows", "2"], ["summary", "-n", "2"]),
+        (["stats", "--num-largest", "1"], ["stats", "-n", "1"]),
+    ],
+)
+def test_short_options_mean_what_they_mean_there(
+    words: list[str], same: list[str], heap: Path
+) -> None:
+    assert parse(*words, heap, "--alloc").stdout == parse(*same, heap, "--alloc").stdout != ""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.parametrize(("form", "end"), [("gprof2dot", "json"), ("csv", "csv")])
+@pytest.mark.parametrize("leaks", [[], ["--leaks"]])
+def test_records_are_transformed_as_they_are_there(
+    form: str, end: str, leaks: list[str], heap: Path
+) -> None:
+    from memray.reporters.transform import TransformReporter
+
+    reader = FileReader(heap)
+    records = (
+        reader.get_leaked_allocation_records() if leaks
+        else reader.get_high_watermark_allocation_records()
+    )  # fmt: skip
+    # memray has no stack for records without Python frames; ours has the native one.
+    some = [r for r in records if r.stack_trace()]
+    theirs = io.StringIO(newline="")
+    reporter = TransformReporter(some, format=form, native_traces=False, memory_records=[])
+    reporter.render(
+        theirs, reader.metadata, show_memory_leaks=False, merge_threads=True, inverted=False
+    )
+    done = parse("transform", form, heap, *leaks)
+    assert done.returncode == 0, done.stderr
+    found = (heap.parent / f"memray-transform-x.{end}").read_bytes().decode()
+    if form == "gprof2dot":
+        ours, known = json.loads(found), json.loads(theirs.getvalue())
+        shown = [
+            sorted(
+                ([tuple(one["functions"][k].values()) for k in e["callchain"]], e["cost"])
+                for e in one["events"]
+            )
+            for one in (ours, known)
+        ]
+        assert all(event in shown[0] for event in shown[1])
+        assert shown[1]
+        del ours["events"], known["events"], ours["functions"], known["functions"]
+        assert ours == known
+    else:
+        assert set(theirs.getvalue().splitlines()) <= set(found.splitlines())
+    again = parse("transform", form, heap, *leaks)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "exists already" in again.stderr
+    assert parse("transform", form, heap, *leaks, "-f").returncode == 0
+
+
+def test_records_are_lines_for_a_pipe(heap: Path) -> None:
+    done = parse("parse", heap)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("ALLOCATION ") for line in lines)
 
 
 @pytest.mark.parametrize("command", ["summary", "table", "tree", "stats"])

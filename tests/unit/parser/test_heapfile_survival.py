@@ -36,6 +36,7 @@ from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
+from mem_parser.tracked import Tracked
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "heap-format.md"
 REWRITES: dict[str, list[str]] = {
@@ -64,6 +65,10 @@ def capture() -> Capture:
         controller=ControllerUse(0.5, 1 << 20), attach=AttachStops(3, 0.004, 0.002),
         device=Device("cuda", 1, "pool", 5, 4, 3, 100, 200, 50, 8.5, 300, 400),
         domains=["host", "pool-x"], marks_lost=6,
+        tracked=Tracked(
+            "app.py -v", "pymalloc debug", (("<module>", "app.py", 9), ("main", "app.py", 3)),
+            (77, 12345), "/lib/python3.11", ("/site",), ("/srv",), ((4711, ""), (4712, "io")),
+        ),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Profile
 from mem_parser.records.kinds import AllocatorType, FileFormat, allocator_of
 from mem_parser.records.reader import FileReader, NotInFile
-from mem_parser.records.statistics import compute_statistics, dump_all_records
+from mem_parser.records.stacks import Element, frames_below
+from mem_parser.records.statistics import Modules, compute_statistics, dump_all_records
+from mem_parser.tracked import Tracked, read_tracked
 from python_records import G_TRACKED, NATIVE, NODES, STOP, F, G, made
 
 
@@ -86,7 +89,7 @@ def test_the_circumstances_and_the_readings(tmp_path: Path) -> None:
     assert (found.pid, found.main_thread_id, found.command_line) == (42, 42, "python s.py")
     assert (found.end_time - found.start_time).total_seconds() == 2.5
     assert found.start_time.timestamp() == 1_700_000_000
-    assert (found.total_allocations, found.total_frames, found.peak_memory) == (3, len(NODES), 9000)
+    assert (found.total_allocations, found.total_frames, found.peak_memory) == (4, len(NODES), 9000)
     assert (found.python_allocator, found.has_native_traces) == ("pymalloc", True)
     assert found.file_format is FileFormat.AGGREGATED_ALLOCATIONS
     snapshots = list(reader.get_memory_snapshots())
@@ -107,7 +110,7 @@ def test_statistics_are_of_all_that_was_allocated(
     assert found.top_locations_by_size == [(f, 5000), (g, 300)]
     assert [place[0] for place, _ in found.top_locations_by_count] == [start[0], "g"]
     assert found.top_modules_by_allocation_size == [("s", 1, 5000), ("g", 3, 300)]
-    assert found.top_modules_by_allocation_count[0] == ("start", 30, 210)
+    assert found.top_modules_by_allocation_count[0] == ("<root>", 30, 210)
     dump_all_records(tmp_path / "x.heap")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -176,3 +179,65 @@ def test_files_of_other_tools_have_records_too(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_function_that_was_called_tells_the_allocator(name: str, allocator: str) -> None:
     assert allocator_of(name).name == allocator
+
+
+ROOT = (("<module>", "m.py", 9), ("main", "m.py", 5), ("run", "m.py", 3))
+
+
+@pytest.mark.parametrize(
+    ("outwards", "callers"),
+    [
+        ([("run", "m.py", 4), ("f", "m.py", 1)], 0),
+        ([*ROOT[:2], ("run", "m.py", 4), ("f", "m.py", 1)], 2),
+        ([*ROOT[:2], ("run", "m.py", 3)], 2),
+        ([ROOT[1], ("run", "m.py", 4), ("f", "m.py", 1)], 1),  # a stack that was cut
+        ([ROOT[0], ("main", "m.py", 6), ("run", "m.py", 3)], 0),  # main went on
+        ([*ROOT[:2], ("other", "m.py", 4)], 0),
+        ([("_bootstrap", "threading.py", 1), ("f", "m.py", 1)], 0),
+        ([], 0),
+    ],
+)
+def test_frames_that_called_the_tracked_block_are_told(
+    outwards: list[Element], callers: int
+) -> None:
+    assert frames_below(outwards[::-1], ROOT) == callers
+
+
+def test_modules_are_packages_outside_of_the_standard_library() -> None:
+    told = Modules(
+        Tracked(stdlib="/p/lib/python3.12", packages=("/p/lib/python3.12/site-packages",),
+                paths=("/srv/app", "/p/lib/python3.12")),
+    )  # fmt: skip
+    files = {
+        "/p/lib/python3.12/json/decoder.py": "<root>",
+        "<frozen importlib._bootstrap>": "<root>",
+        "/p/lib/python3.12/site-packages/numpy/core/fromnumeric.py": "numpy",
+        "/p/lib/python3.12/site-packages/six.py": "six",
+        "/srv/app/shop/models/cart.py": "shop",
+        "/elsewhere/script.py": "script",
+        "/q/lib/python3.9/site-packages/mem_profiler/tracking/tracker.py": "tracker",
+    }
+    for file, name in files.items():
+        assert told.of_stack([("f", file, 1)]) == name, file
+    inner = [("f", "/p/lib/python3.12/json/decoder.py", 1), ("g", "/srv/app/shop/a.py", 2)]
+    assert told.of_stack(inner) == "shop"
+    by_path = Modules(None)
+    assert by_path.of_stack([("f", "/usr/lib/python3.12/json/x.py", 1)]) == "<root>"
+    assert by_path.of_stack([("f", "/v/lib/python3.12/site-packages/click/core.py", 1)]) == "click"
+
+
+@pytest.mark.parametrize(
+    ("tracked", "changed"),
+    [
+        ({"root": [["f", "s.py", "9"]]}, {}),
+        ({"root": [["f", "s.py", 9], []]}, {}),
+        ({"threads": [[1, "io"], [2], "x", [True, "y"]]}, {"threads": ((1, "io"),)}),
+        ({"writer": [7, -1]}, {}),
+        ({"writer": [7, 8]}, {"writer": (7, 8)}),
+        ({"paths": [1, "/a"]}, {"paths": ("/a",)}),
+    ],
+)
+def test_what_a_program_said_of_itself_is_checked(
+    tracked: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    assert read_tracked(tracked) == Tracked(**changed)

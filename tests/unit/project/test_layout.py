@@ -33,7 +33,7 @@ SHARED = {
     "mem_parser.python.stacks", "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
-    "mem_parser.symbols.unwindtable", "mem_parser.version",
+    "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.version",
 }  # fmt: skip
 # Folders that only run where an extra of pyproject.toml is installed: the command says so else.
 EXTRAS = {"cmd/mem_cli/live": "live", "cmd/mem_cli/serve": "serve"}

@@ -1,0 +1,34 @@
+"""`mem_parser parse`: every record as a line, as memray prints them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mem_cli.commands import PATH
+from mem_cli.output import write_parts
+from mem_parser.errors import InputFileError, UsageProblem
+
+
+@click.command("parse", short_help="Every record as a line (memray's).")
+@click.argument("file", type=PATH, metavar="FILE")
+def parse(file: str) -> None:
+    r"""Print a line for each record of FILE: all that was allocated. For pipes and files.
+
+    \b
+    mem_parser parse out.bin | less
+    """
+    from mem_parser.records.statistics import record_lines
+
+    if sys.stdout.isatty():
+        raise UsageProblem(
+            "every record is a line: redirect the output to a file or a program",
+            hint=f"mem_parser parse {file} | less",
+        )
+    try:
+        write_parts((f"{line}\n".encode() for line in record_lines(file)), "-")
+    except NotImplementedError as error:
+        raise InputFileError(str(error)) from None
+    except OSError as error:
+        raise InputFileError(str(error)) from None

@@ -33,6 +33,7 @@ from mem_cli.options import (
 from mem_cli.output import check_output
 from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
+from mem_parser.escape import shell_path
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -135,11 +136,15 @@ def check_is_log(file: str) -> None:
 
     if not is_log(file):
         from mem_parser.readers import read_profile
+        from mem_parser.records.logrecords import log_beside
 
-        read_profile(file)  # says why, where it cannot be read
+        profile = read_profile(file)  # says why, where it cannot be read
+        logs = log_beside(file, profile)
         raise InputFileError(
             f"{file}: not a log of events: it has counts for each call stack, and no times",
-            hint="mem_profiler run --events PROGRAM writes a .memlog",
+            hint=f"the log of this capture: {' '.join(map(shell_path, logs))}"
+            if logs
+            else "mem_profiler run --events PROGRAM writes a .memlog",
         )
 
 

@@ -190,7 +190,7 @@ def _kept_stacks(opened: Opened, filters: Filters) -> BoolArray:
     """Return which stacks the filters leave, also those without blocks."""
     import numpy as np
 
-    from mem_parser.model import SiteTable
+    from mem_parser.model import Count, SiteTable
 
     count = len(opened.profile.stacks)
     none = np.zeros(count, dtype=np.int64)
@@ -198,7 +198,9 @@ def _kept_stacks(opened: Opened, filters: Filters) -> BoolArray:
     domain = np.arange(count) // max(count // parts, 1)
     sites = SiteTable(np.arange(count), domain.astype(np.int32), none, none, none, none)
     every = dataclasses.replace(opened.profile, sites=sites)
-    left, _ = dataclasses.replace(filters, min_samples=0).apply(every, opened.symbols)
+    # Which stacks match does not depend on what is counted, and no site here has a peak.
+    any_count = dataclasses.replace(filters, min_samples=0, count=Count.INUSE)
+    left, _ = any_count.apply(every, opened.symbols)
     kept = np.zeros(count, dtype=np.bool_)
     kept[left.sites.stack] = True
     if filters.min_samples > 1:

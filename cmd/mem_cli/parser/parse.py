@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import click
 
 from mem_cli.commands import PATH
 from mem_cli.output import write_parts
+from mem_cli.say import warn
 from mem_parser.errors import InputFileError, UsageProblem
 
 
@@ -27,8 +29,10 @@ def parse(file: str) -> None:
             hint=f"mem_parser parse {file} | less",
         )
     try:
-        write_parts((f"{line}\n".encode() for line in record_lines(file)), "-")
-    except NotImplementedError as error:
-        raise InputFileError(str(error)) from None
+        with warnings.catch_warnings(record=True) as missing:
+            warnings.simplefilter("always")
+            write_parts((f"{line}\n".encode() for line in record_lines(file)), "-")
     except OSError as error:
         raise InputFileError(str(error)) from None
+    for one in missing:
+        warn(str(one.message))

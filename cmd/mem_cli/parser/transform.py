@@ -48,8 +48,11 @@ def transform(
                 else reader.get_high_watermark_allocation_records()
             )
             text = (gprof2dot if format_name == "gprof2dot" else csv_text)(records)
-    except NotInFile as error:
-        raise InputFileError(str(error), hint="--leaks: blocks not freed at the end") from None
+    except NotInFile:
+        raise InputFileError(
+            f"{file} holds no peak: it was written without one",
+            hint="--leaks: blocks not freed at the end",
+        ) from None
     except OSError as error:
         raise InputFileError(str(error)) from None
     write_parts((text.encode(),), target)

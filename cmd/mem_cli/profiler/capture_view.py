@@ -106,6 +106,11 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
     file = f"-f {path}"
     picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
     program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
+    if result.log is not None and result.log.paths:
+        logs = _log_words(result.log.paths)
+        yield [parser, f"timeline {logs}"]
+        yield [parser, f"peaks {logs}"]
+        yield [parser, f"report {logs}"]
     yield [parser, *program, file, "-t"]
     yield [parser, *program, file, f"-s -o {picture}"]
     if result.packed:
@@ -115,6 +120,13 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
     if result.devices:
         devices = (f"-f {shell_path(one.path)}" for one in result.devices)
         yield [parser, *program, file, *devices, "--by domain"]
+
+
+def _log_words(paths: Sequence[str]) -> str:
+    """Return the files of a log as an argument: one file, or a pattern for several."""
+    if len(paths) == 1:
+        return shell_path(paths[0])
+    return f"{shell_path(paths[0].rpartition('-')[0])}-*.memlog"
 
 
 def knows_its_binary(result: Result) -> bool:

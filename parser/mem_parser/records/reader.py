@@ -185,6 +185,11 @@ class FileReader:
             self._lacks("which thread allocated what", "merge_threads=True")
         return found
 
+    @property
+    def has_total(self) -> bool:
+        """Whether the file has what was freed, too. (memray has no such property.)"""
+        return self._open().has_alloc
+
     def get_total_allocation_records(self) -> Iterator[AllocationRecord]:
         """Yield all that was allocated, freed or not. (memray has no such method.)"""
         if not self._open().has_alloc:

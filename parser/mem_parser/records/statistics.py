@@ -137,13 +137,16 @@ def _top(path: str) -> str:
 
 def record_lines(file_name: str | os.PathLike[str]) -> Iterator[str]:
     """Yield a line for each allocation and free, or where the file has none singly, for each call
-    stack of all that was allocated. Raises OSError, NotInFile.
+    stack of all that was allocated, or of what was in use, if that is all it has. Raises OSError.
     """
     with FileReader(file_name) as reader:
-        singly = reader.metadata.file_format is FileFormat.ALL_ALLOCATIONS
-        for record in (
-            reader.get_allocation_records() if singly else reader.get_total_allocation_records()
-        ):
+        if reader.metadata.file_format is FileFormat.ALL_ALLOCATIONS:
+            records = reader.get_allocation_records()
+        elif reader.has_total:
+            records = reader.get_total_allocation_records()
+        else:
+            records = reader.get_leaked_allocation_records()
+        for record in records:
             stack = []
             if record.allocator not in FREES:
                 stack = record.stack_trace() or record.native_stack_trace()
@@ -156,6 +159,6 @@ def record_lines(file_name: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def dump_all_records(file_name: str | os.PathLike[str]) -> None:
-    """Print a line for each record. Raises OSError, NotInFile."""
+    """Print a line for each record. Raises OSError."""
     for line in record_lines(file_name):
         print(line)

@@ -163,7 +163,9 @@ def _called(view: View) -> IntArray:
     raw = view.raw
     if raw.called is not None:
         return raw.called.astype(np.int64)
-    whole = np.flatnonzero(~np.array([x.inlined for x in raw.locations])[raw.locations_of_stack])
+    whole = np.flatnonzero(
+        ~np.array([x.inlined for x in raw.locations], dtype=np.bool_)[raw.locations_of_stack]
+    )
     known: BoolArray = np.array(
         [f.known and is_allocator(f, FrameRule.OWN) for f in raw.functions], dtype=np.bool_
     )

@@ -119,19 +119,27 @@ static bool is_plt_code(const unsigned char *code, size_t rest, size_t number) {
 #endif
 }
 
+/* Would the loader bind this slot to the module's own function, whatever comes before it in the scope? */
+static bool binds_to_itself(const struct mp_elf *elf, const ElfW(Sym) * symbol) {
+    return elf->symbolic || ELF64_ST_VISIBILITY(symbol->st_other) != STV_DEFAULT ||
+           ELF64_ST_BIND(symbol->st_info) == STB_LOCAL;
+}
+
 /*
  * A slot of the PLT that the loader has not bound points back into the code of its own module. So does
- * one that the loader bound to the module's own function, unless that is the function that we replace;
- * and in an attached process, one in which the module itself put a hook: there the code must be that of a
- * PLT.
+ * one that the loader bound to the module's own function; and in an attached process, one in which the
+ * module itself put a hook: there, and where the module has a function of that name (libstdc++ has
+ * operator new), the code must be that of a PLT.
  */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
                        uintptr_t value, uintptr_t expected) {
     if (type != TYPE_JUMP_SLOT || (s->mode & MP_SLOTS_NO_UNBOUND) != 0 ||
-        (symbol->st_shndx != SHN_UNDEF && s->elf->base + symbol->st_value != expected) ||
         mp_elf_segment_rest(s->elf, value, PF_X) == 0)
         return false;
-    return !mp_kept_is_on() ||
+    uintptr_t own = symbol->st_shndx != SHN_UNDEF ? s->elf->base + symbol->st_value : expected;
+    if (own != expected && (value == own || binds_to_itself(s->elf, symbol)))
+        return false;
+    return (own == expected && !mp_kept_is_on()) ||
            is_plt_code((const unsigned char *)value,
                        mp_elf_segment_rest(s->elf, value, PF_R | PF_X), s->number);
 }

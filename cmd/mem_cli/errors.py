@@ -20,6 +20,7 @@ import click
 
 from mem_cli.invoked import again_as_root
 from mem_cli.say import say, warn
+from mem_parser import inherited_signals
 from mem_parser.errors import MemError, PermissionDenied, one_line
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
@@ -60,6 +61,7 @@ def run_command(
     ``arguments`` defaults to those of the process. Used as ``sys.exit(run_command(cli,
     "mem_parser"))``.
     """
+    inherited_signals.keep()
     _keep_examples(command)
     _fill_closed_streams()
     try:

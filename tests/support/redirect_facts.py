@@ -42,7 +42,7 @@ needs = {
         ("jemalloc", "jemalloc"),
         ("tcmalloc", "tcmalloc_minimal"),
         ("mimalloc", "mimalloc"),
-    )  # fmt: skip
+    )
 }
 ALLOCATORS = [pytest.param(name, marks=needs[name]) for name in LIBRARIES]
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mem_profiler
+from mem_parser import inherited_signals
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
@@ -117,6 +118,8 @@ def library() -> str:
 def environment(options: Options, base: Path) -> dict[str, str]:
     """The program's environment. Raises UsageProblem where a variable prevents the capture."""
     variables = dict(os.environ)
+    if not _was_given("LC_CTYPE"):
+        variables.pop("LC_CTYPE", None)  # Python sets it in the C locale (PEP 538)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(
             "MEM_PROFILER_DISABLE is set, so the program would run without the sampler",
@@ -150,6 +153,15 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     if options.no_pymalloc or options.keep_pymalloc:
         variables["MEM_PROFILER_PYMEM"] = "0"
     return variables | options.variables
+
+
+def _was_given(name: str) -> bool:
+    """Whether this process was started with a variable of the environment; if unknown, yes."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return any(one.startswith(f"{name}=".encode()) for one in file.read().split(b"\0"))
+    except OSError:
+        return True
 
 
 class Run:
@@ -192,6 +204,9 @@ class Run:
                 """Runs in the child, which becomes the program."""
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+                inherited_signals.restore_ignored()
+                if handed.fd is not None:
+                    os.set_inheritable(handed.fd, True)
                 if not self.options.children:
                     _exec(path, arguments, variables)
 
@@ -203,7 +218,7 @@ class Run:
                 stdin=None if self.options.output_fd is None else subprocess.DEVNULL,
                 stdout=self.options.output_fd,
                 stderr=self.options.output_fd,
-                pass_fds=[handed.fd] if handed.fd is not None else [],
+                close_fds=False,  # ours are closed by the exec; all others are the program's
                 preexec_fn=become,  # noqa: PLW1509
             )
         finally:

@@ -27,6 +27,7 @@ from typing import Any, NoReturn, Self
 
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
+from mem_parser.inherited_signals import wait_for
 from mem_profiler import system
 
 MEMORY_BYTES = 1 << 30  # on top of the parent's: enough for the tables of any honest process
@@ -144,7 +145,7 @@ class Child:
         pid, self._pid = self._pid, 0
         nap_s = 0.0005
         while True:
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            ended, status = wait_for(pid, os.WNOHANG)
             if ended or time.monotonic() >= give_up:
                 return status
             time.sleep(nap_s)
@@ -153,7 +154,7 @@ class Child:
     def wake(self) -> None:
         """Continue a stopped child: the user that it runs as may try to keep it from answering."""
         if self._status is None and self._pid:
-            pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+            pid, status = wait_for(self._pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
                 os.kill(pid, signal.SIGCONT)
             elif pid:

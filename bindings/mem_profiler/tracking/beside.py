@@ -19,6 +19,9 @@ def serve_beside(load: Callable[[], Any]) -> None:
     """
     if os.fork():
         os._exit(0)
+    from mem_parser import inherited_signals
+
+    inherited_signals.keep()
     try:
         server = load()
     except ImportError as error:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
 
+from mem_parser import inherited_signals
+
 
 class Stop:
     """Turns signals into a wish to end, which the capture loop reads.
@@ -37,6 +39,7 @@ class Stop:
 
 
 def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
-    """Let ``handler`` handle these signals."""
+    """Let ``handler`` handle these signals, but those that this process was started to ignore."""
     for number in numbers:
-        signal.signal(number, handler)
+        if number not in inherited_signals.ignored():
+            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from mem_parser import errors
 from mem_parser.allowance import bound_bytes
 from mem_parser.errors import MemError
+from mem_parser.inherited_signals import wait_for
 from mem_parser.symbols.confinement import (
     MEMORY_FLOOR_BYTES,
     confine,
@@ -171,13 +172,13 @@ class _Child(Generic[Task, Result]):
             select.select([end], [], [], _END_S)
             os.close(end)
         os.kill(pid, signal.SIGKILL)  # does nothing to one that ended
-        return os.waitpid(pid, 0)[1]
+        return wait_for(pid)[1]
 
     def end(self) -> None:
         """End the child if it still runs."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            wait_for(self._pid)
             self._pid = 0
         os.close(self._read)
 

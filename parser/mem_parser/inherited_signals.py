@@ -1,0 +1,61 @@
+"""The signals that this process was started to ignore, and children under any of them.
+
+A shell's `trap '' HUP`, nohup and supervisors start programs with signals ignored, and a program
+that we start has to get them so. Python and our commands change some: Python ignores SIGPIPE and
+SIGXFSZ from its start on, commands handle those that end them, and where SIGCHLD is ignored the
+kernel keeps no status of a child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+_kept: frozenset[int] | None = None
+_BY_PYTHON = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
+
+
+def keep() -> None:
+    """Note what is ignored, and have statuses of children from now on. A command calls it first."""
+    global _kept  # noqa: PLW0603 - of the process
+    if _kept is not None:
+        return
+    own, parents = _ignored_by("self") - _BY_PYTHON, _ignored_by(str(os.getppid())) & _BY_PYTHON
+    # Whether Python's two were ignored before, only the parent shows; one that ignores both is
+    # Python itself, which gives its children the default.
+    _kept = own if parents == _BY_PYTHON else own | parents
+    if signal.SIGCHLD in _kept:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _ignored_by(pid: str) -> frozenset[int]:
+    """Return the signals that a process ignores; none where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            line = next(line for line in file if line.startswith("SigIgn:"))
+        mask = int(line.split()[1], 16)
+        return frozenset(n for n in range(1, 65) if mask >> (n - 1) & 1)
+    return frozenset()
+
+
+def ignored() -> frozenset[int]:
+    """Return the signals that were ignored as this process began. `keep` must have been called."""
+    return _kept or frozenset()
+
+
+def restore_ignored() -> None:
+    """In a child that becomes another program: ignore what this process was started to ignore."""
+    for number in ignored():
+        with contextlib.suppress(OSError, ValueError):  # two of glibc's own
+            signal.signal(number, signal.SIG_IGN)
+
+
+def wait_for(pid: int, options: int = 0) -> tuple[int, int]:
+    """Wait for a child as `os.waitpid` does; the status is 0 where SIGCHLD is ignored in the
+    program that we are part of, so that nobody has it.
+    """
+    try:
+        return os.waitpid(pid, options)
+    except ChildProcessError:
+        return pid, 0

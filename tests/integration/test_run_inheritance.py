@@ -1,0 +1,131 @@
+"""A program under `mem_profiler run` gets what an exec gives, and so does who started it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import command, command_environment
+from sampler_run import build
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+OURS = ("OPENCL_LAYERS", "VK_INSTANCE_LAYERS", "VK_ADD_LAYER_PATH", "NVTX_INJECTION64_PATH")
+"""Variables that lead drivers to the sampler (docs/devices.md)."""
+STATES = {
+    "nothing": "exec",
+    **{
+        f"{name} ignored": f"trap '' {name}; exec"
+        for name in ("HUP", "INT", "QUIT", "TERM", "CHLD", "USR1", "ALRM", "TSTP")
+    },
+    # Python ignores these two from its start on: that they were ignored before, the parent shows.
+    **{f"{name} ignored": f"trap '' {name}; " for name in ("PIPE", "XFSZ")},
+    "nohup": "exec nohup",
+    "all but Python's ignored": "trap '' HUP INT QUIT TERM CHLD; exec",
+    "blocked signals": "exec env --block-signal=USR1,TERM",
+    "umask": "umask 077; exec",
+    "nice": "exec nice -n 7",
+    "limits": "ulimit -c 0; ulimit -S -n 300; ulimit -s 4096; exec",
+    "no limit of descriptors": "ulimit -S -n $(ulimit -H -n); exec",
+    "descriptors": "exec 5</dev/null 7>/dev/zero; exec",
+    "no input": "exec 0<&-; exec",
+    "no output": "exec 1>&- 2>&-; exec",
+    "variables": "export LANG=xyz PYTHONHOME= PYTHONSTARTUP=no LC_ALL=; exec",
+    "a folder": "cd /; exec",
+}
+OPTIONS = {"alone": (), "children": ("--children",), "events": ("--events",)}
+
+
+def ended(state: str, words: list[str], *, terminal: bool = False) -> int:
+    line = f'{state} "$@"; exit $?'
+    env = command_environment()
+    with open(os.devnull, "r+b") as null:
+        stdin: int = null.fileno()
+        keeper, side = pty.openpty() if terminal else (-1, -1)
+        try:
+            return subprocess.run(
+                ["setsid", "-c", "-w", "bash", "-c", line, "bash", *words] if terminal
+                else ["bash", "-c", line, "bash", *words],
+                stdin=side if terminal else stdin, stdout=null, stderr=null, env=env,
+                timeout=60, check=False,
+            ).returncode  # fmt: skip
+        finally:
+            if terminal:
+                os.close(keeper)
+                os.close(side)
+
+
+def told(
+    state: str, words: list[str], out: Path, *, terminal: bool = False
+) -> tuple[int, list[str]]:
+    status = ended(state, words, terminal=terminal)
+    text = out.read_text().replace(out.name, "OUT")
+    ours = tuple(f"variable {name}=" for name in OURS)
+    return status, [line for line in text.splitlines() if not line.startswith(ours)]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_program_is_given_what_an_exec_gives(state: str, tmp_path: Path) -> None:
+    program = str(build("inherits.c"))
+    plain, run = tmp_path / "plain.out", tmp_path / "run.out"
+    expected = told(STATES[state], [program, str(plain)], plain)
+    for name, options in OPTIONS.items():
+        words = command("run", "-o", str(tmp_path / f"{name}.heap"), *options, "--", program)
+        found = told(STATES[state], [*map(str, words), str(run)], run)
+        assert found == expected, (name, set(found[1]) ^ set(expected[1]))
+
+
+def test_a_program_has_the_terminal_of_its_starter(tmp_path: Path) -> None:
+    program = str(build("inherits.c"))
+    plain, run = tmp_path / "plain.out", tmp_path / "run.out"
+    expected = told("", [program, str(plain)], plain, terminal=True)
+    assert "terminal 1" in expected[1]
+    words = command("run", "-o", str(tmp_path / "x.heap"), "--", program)
+    found = told("", [*map(str, words), str(run)], run, terminal=True)
+    assert found == expected, set(found[1]) ^ set(expected[1])
+
+
+@pytest.mark.parametrize("status", ["3", "255", "s9", "s15", "s2"])
+def test_the_status_is_that_of_the_program(status: str, tmp_path: Path) -> None:
+    program = str(build("inherits.c"))
+    out = tmp_path / "out"
+    shell = ["bash", "-c", '"$@"; exit $?', "bash"]
+    plain = ended("", [*shell, program, str(out), status])
+    words = command("run", "-o", str(tmp_path / "x.heap"), "--", program, out, status)
+    assert ended("", [*shell, *map(str, words)]) == plain
+
+
+def test_a_command_under_nohup_outlives_the_terminal(tmp_path: Path) -> None:
+    """HUP ends neither the program nor the command, and the file is written."""
+    text = (
+        "import os, signal\n"
+        "kept = bytearray(300_000)\n"
+        "os.kill(os.getppid(), signal.SIGHUP)\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+    )
+    words = command("run", "-o", str(tmp_path / "x.heap"), "--", sys.executable, "-c", text)
+    assert ended("exec nohup", [*map(str, words)]) == 0
+    assert (tmp_path / "x.heap").exists()
+
+
+@pytest.mark.parametrize("module", ["mem_cli.profiler.group", "mem_cli.parser.group"])
+def test_commands_work_where_statuses_of_children_are_dropped(module: str, tmp_path: Path) -> None:
+    """SIGCHLD is ignored: `doctor` and a report start children, and wait for them."""
+    heap = tmp_path / "x.heap"
+    words = [*map(str, command("run", "-o", str(heap), "--", sys.executable, "-c", "pass"))]
+    assert ended("exec", words) == 0
+    arguments = ["doctor", str(os.getpid())] if "profiler" in module else ["-t", "-f", str(heap)]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=command_environment(), capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )  # fmt: skip
+    assert "No child processes" not in done.stderr
+    assert done.stdout
+    assert "parser" not in module or done.returncode == 0

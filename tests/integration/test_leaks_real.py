@@ -13,6 +13,7 @@ import pytest
 
 from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command_environment, run_command
 from mem_parser.filters import Filters
+from mem_parser.heapfile.form import Form
 from mem_parser.leaks.narrowed import narrow
 from mem_parser.model import Thread
 from mem_parser.readers import read_profile
@@ -69,7 +70,7 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
         go(child)
         assert child.stdout is not None
         assert child.stdout.readline() == "done\n"
-        result = one.finish(str(prefix), "stopped")
+        result = one.finish(str(prefix), "section ended", Form.PLAIN)
         one.close()
     finally:
         end(child)
@@ -99,6 +100,14 @@ def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -
     file = capture(leaky, tmp_path / "p", 4, 1, 1024)
     assert leaking(file) == PLANTED
     assert leaking("--born", "1:3", file) == PLANTED
+    going_on = tmp_path / "going_on.heap"
+    text = file.read_text()
+    assert text.count('"section ended"') == 1
+    going_on.write_text(text.replace('"section ended"', '"stopped"'))
+    assert leaking(going_on) == set()  # of a program that goes on, 4 s say nothing
+    shown = parser("leaks", going_on).stdout
+    assert "grows; 4 s are too short to tell why: watch 60 s" in shown
+    assert "/h" not in shown
     failing = parser("leaks", "--fail-on", "leak", file)
     assert failing.returncode == 6
     assert "LEAK" in failing.stdout

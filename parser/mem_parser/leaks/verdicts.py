@@ -36,7 +36,7 @@ from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
 from mem_parser.leaks.headline import headline
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
-from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.model import BoolArray, Capture, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.places import Frame, find_places
 from mem_parser.significance import holm, p_rate_above, trend
@@ -58,6 +58,12 @@ _SURE_Z = 2.326
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
 _HOUR_S = 3600.0
+LEAST_WATCH_S = 30.0
+"""A program that goes on is watched so long at least before growth is called a leak: one that
+starts, or whose data is loaded, grows as steadily for some seconds."""
+_ADVISED_WATCH_S = 60.0
+_GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
+"""Ends of captures after which the program went on (`Capture.end`)."""
 
 
 class Verdict(enum.StrEnum):
@@ -187,6 +193,8 @@ def find_leaks(
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
+    if times is not None and is_too_short(profile.capture):
+        findings = [_postponed(finding, times) for finding in findings]
     for finding in findings:
         stack = (*finding.inner, *finding.frames)
         hidden = suppressions is not None and suppressions.match(stack)
@@ -195,6 +203,24 @@ def find_leaks(
         report.findings = judge.by_owner(report.findings)
     report.findings.sort(key=_by_weight)
     return report
+
+
+def is_too_short(capture: Capture) -> bool:
+    """Tell whether a capture ended before growth can be told from start-up, in a program that went
+    on.
+    """
+    return capture.end in _GOES_ON and (capture.duration_s or 0.0) < LEAST_WATCH_S
+
+
+def _postponed(finding: Finding, times: Timeline) -> Finding:
+    """Return the finding without a verdict that needs more time."""
+    if finding.verdict is not Verdict.LEAK:
+        return finding
+    text = (
+        f"grows; {_time(times.duration_s)} are too short to tell why: "
+        f"watch {_ADVISED_WATCH_S:.0f} s"
+    )
+    return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, evidence=text, per_hour=None)
 
 
 def _before_end_note(profile: Profile, before: Profile) -> str:
@@ -407,7 +433,7 @@ class _Judge:
         freed = max(born - kept, 0.0)
         old = times.duration_s - group.oldest_s
         oldest = f"oldest block {_time(old)}, " if math.isfinite(old) else ""
-        what = "none freed" if not freed else f"{_percent(freed / born)} freed"
+        what = "none freed" if not freed else f"{_percent(kept / born)} never freed"
         return f"{oldest}{what}"
 
 

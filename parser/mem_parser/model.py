@@ -499,12 +499,13 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """What reports count by default: blocks in use, but the peak of a program that the capture
-        saw from its start to its own end, and of a part that a program captured itself, since
-        little is in use then.
+        """What reports count by default: blocks in use, but the peak of a program or fork child that
+        the capture saw from its start to its end, and of a part that a program captured itself,
+        since little is in use then. How a child ended nobody knows who did not wait for it.
         """
         c = self.capture
-        ended = (c.from_start and c.end.split(" ")[0] == "exited") or c.end == "section ended"
+        whole = c.from_start or bool(c.parent_pid)
+        ended = (whole and c.end.split(" ")[0] in ("exited", "target")) or c.end == "section ended"
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
 

@@ -23,6 +23,9 @@ from controller_tools import (
     start_command,
     wait_until,
 )
+from mem_parser.model import Count, Unit
+from mem_parser.readers import read_profile
+from sampler_run import build
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 
@@ -353,3 +356,38 @@ def test_an_environment_that_opts_out_is_said_before_anything_runs(
     assert (done.returncode, done.stdout) == (2, "")
     assert "MEM_PROFILER_DISABLE is set" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_cannot_be_sampled_is_a_note(segment_dir: Path, tmp_path: Path) -> None:
+    script = tmp_path / "several.sh"
+    script.write_text('for i in 1 2 3; do echo | "$PROGRAM" > "$PROGRAM.out" || exit 9; done\n')
+    program = shutil.copy(build("own_malloc.c", "-rdynamic"), tmp_path / "own")
+    done = run_command(
+        "run", "--children", "-o", tmp_path / "p", "--", "sh", script,
+        variables={"PROGRAM": str(program)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: own ended")]
+    assert len(notes) == 1
+    assert "error:" not in done.stderr
+    assert nothing_left(segment_dir)
+
+
+def test_children_that_are_killed_show_their_peak(tmp_path: Path) -> None:
+    text = (
+        "import os, signal, time\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    kept = bytearray(3 << 20)\n"
+        "    del kept\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "os.waitpid(pid, 0)\n"
+    )
+    done = run_command(
+        "run", "-c", "1024", "--children", "-o", tmp_path / "p", "--", sys.executable, "-c", text
+    )
+    assert done.returncode == 0, done.stderr
+    profiles = [read_profile(str(path)) for path in tmp_path.glob("*.heap")]
+    [child] = [one for one in profiles if one.capture.parent_pid]
+    assert child.default_count is Count.PEAK
+    assert child.total(Count.PEAK, Unit.SPACE).value > 3 << 20

@@ -94,16 +94,19 @@ class Image:
 class Outcome:
     """How a run ended. `status` is what a shell would give for the program.
 
-    `unloaded` is the program where it ended without the sampler, `behind` those whose own malloc
-    was before it; `errors` say nothing of them.
+    `unloaded` is the program where it ended without the sampler, `behind` where its own malloc was
+    before it; `errors` say nothing of them, nor of children that could not be sampled:
+    `children_behind`, and `uncaptured` for any other reason.
     """
 
     status: int
     end: str
     results: list[Result] = field(default_factory=list)
     errors: list[MemError] = field(default_factory=list)
+    uncaptured: list[MemError] = field(default_factory=list)
     unloaded: Unloaded | None = None
     behind: list[Behind] = field(default_factory=list)
+    children_behind: list[Behind] = field(default_factory=list)
     rooms: list[Room] = field(default_factory=list)  # whose bound cost something
 
 
@@ -407,13 +410,16 @@ class Run:
                 continue  # of a wrapper that became the program
             found = behind_of(image.segment.control(), image.words)
             if found is not None:
-                outcome.behind.append(found)
+                mine = image.pid == self.pid
+                (outcome.behind if mine else outcome.children_behind).append(found)
                 continue
             end = outcome.end if image.pid == self.pid else "target ended"
             try:
                 self.write_image(outcome, image, end)
             except MemError as error:
-                outcome.errors.append(error)
+                began = image.segment.control().number("capture_number") != 0
+                own_or_began = image.pid == self.pid or began
+                (outcome.errors if own_or_began else outcome.uncaptured).append(error)
         outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))
         return outcome

@@ -30,7 +30,6 @@ _NO_LINKS = (
 )  # fmt: skip
 
 
-
 @dataclass(frozen=True)
 class ExactFile:
     """The name of one file; ``replace``: whatever has this name goes."""

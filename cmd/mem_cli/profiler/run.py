@@ -6,7 +6,8 @@ import dataclasses
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -243,9 +244,21 @@ def run_to_end(
     if outcome.unloaded is not None:
         outcome.errors.insert(0, _why_unloaded(outcome.unloaded))
     outcome.errors += map(_why_behind, outcome.behind)
+    for line in _uncaptured_lines(outcome):
+        say(line, err=True)
     for room in outcome.rooms:
         say(capture_view.room_line(room), err=True)
     return outcome, early.wanted
+
+
+def _uncaptured_lines(outcome: launch.Outcome) -> Iterator[str]:
+    """The notes on children that are in no file; those of one reason are one note."""
+    reasons = Counter(map(str, outcome.uncaptured))
+    for program, count in Counter(one.path for one in outcome.children_behind).items():
+        words = next(one.words for one in outcome.children_behind if one.path == program)
+        reasons[str(_why_behind(Behind(program, words)))] += count
+    for text, count in reasons.most_common():
+        yield f"note: {text}{f' ({count} processes)' if count > 1 else ''}"
 
 
 def _why_behind(program: Behind) -> MemError:

@@ -499,9 +499,9 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """What reports count by default: blocks in use, but the peak of a program or fork child that
-        the capture saw from its start to its end, and of a part that a program captured itself,
-        since little is in use then. How a child ended nobody knows who did not wait for it.
+        """What reports count by default: blocks in use, but the peak of a program or fork child
+        that the capture saw from its start to its end, and of a part that a program captured
+        itself, since little is in use then. How a child ended only its parent knows.
         """
         c = self.capture
         whole = c.from_start or bool(c.parent_pid)

@@ -32,6 +32,13 @@ from mem_parser.units import format_value
 CONTEXT = 2
 """Lines shown around each line that allocated."""
 MOST_FUNCTIONS = 5
+_LANGUAGES = (
+    "c cc cpp cxx c++ cp h hh hpp hxx h++ inc inl ipp tcc tpp txx def m mm cu cuh cl s asm "
+    "rs go py pyx pxd pxi d di swift zig nim f f77 f90 f95 f03 f08 for adb ads pas pp vala v "
+    "java kt scala cs fs js mjs ts jsx tsx php rb pl pm lua jl hs ml mli erl ex l lex y yy rl"
+)
+SUFFIXES = frozenset(f".{suffix}" for suffix in _LANGUAGES.split())
+"""Of files whose text is shown since a profile names them: its author may name any file."""
 PYTHON_SUFFIXES = frozenset((".py", ".pyw"))
 """Of files that are read because a Python function of a profile names them."""
 _LARGEST_SOURCE = 16 << 20
@@ -67,13 +74,13 @@ class Listing:
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where sources are looked for: below ``folders``, and where the profile says unless that is
-    ``distrusted``, which says why. With ``suffixes`` only files are read whose name ends in one, a
+    ``distrusted``, which says why. Only files are read whose name ends in one of ``suffixes``, a
     link's target included.
     """
 
     folders: Sequence[str] = ()
     distrusted: str = ""
-    suffixes: frozenset[str] = frozenset()
+    suffixes: frozenset[str] = SUFFIXES
 
 
 def distrust(profile: Profile) -> str:
@@ -175,6 +182,8 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
     for path in candidates:
         with contextlib.suppress(OSError, ValueError):
             return _read(path, sources.suffixes), ""
+    if os.path.splitext(file)[1].lower() not in sources.suffixes:
+        return None, f"source not shown: {one_line(file)} has no suffix of a programming language"
     if whole and sources.distrusted:
         return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
     return None, f"source not found: {one_line(file)}; --source-dir DIR adds a folder to search"
@@ -182,10 +191,9 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
 
 def _read(path: str, suffixes: frozenset[str]) -> list[str]:
     with os.fdopen(open_plain(path), "rb") as source:
-        if suffixes:
-            real = os.readlink(f"/proc/self/fd/{source.fileno()}")
-            if not suffixes >= {os.path.splitext(name)[1].lower() for name in (path, real)}:
-                raise ValueError
+        real = os.readlink(f"/proc/self/fd/{source.fileno()}")
+        if not suffixes >= {os.path.splitext(name)[1].lower() for name in (path, real)}:
+            raise ValueError
         data = source.read(_LARGEST_SOURCE + 1)
     if len(data) > _LARGEST_SOURCE or b"\0" in data:
         raise ValueError

@@ -1,9 +1,7 @@
 """The text of the source lines that matter, for the details of a page.
 
-What `mem_parser list` may read, a page may hold (`mem_parser.reports.listing`: only the user's own
-profiles name files), and less: a page is passed on, and the debug information of a program of the
-user's own may still come from elsewhere and name any file. So only files with the suffix of a
-programming language are read, and only the lines around those that hold a part of the memory.
+What `mem_parser list` may read, a page may hold (`mem_parser.reports.listing`), and less: a page is
+passed on, so it has only the lines around those that hold a part of the memory.
 """
 
 from __future__ import annotations
@@ -20,13 +18,6 @@ from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocat
 from mem_parser.reports.listing import CONTEXT, Sources, read_source
 from mem_parser.symbols.table import Symbols
 
-_LANGUAGES = (
-    "c cc cpp cxx c++ cp h hh hpp hxx h++ inc inl ipp tcc tpp txx def m mm cu cuh cl s asm "
-    "rs go py pyx pxd pxi d di swift zig nim f f77 f90 f95 f03 f08 for adb ads pas pp vala v "
-    "java kt scala cs fs js mjs ts jsx tsx php rb pl pm lua jl hs ml mli erl ex l lex y yy rl"
-)
-SUFFIXES = frozenset(f".{suffix}" for suffix in _LANGUAGES.split())
-"""Of files whose text may be in a page."""
 SMALLEST_SHARE = 0.005
 """Part of a total from which on a line is shown, as in the table of `mem_parser top`."""
 MOST_BYTES = 128 << 10
@@ -40,7 +31,6 @@ def source_block(profile: Profile, symbols: Symbols, sources: Sources) -> dict[s
     """Return the block `source` of a page: {"files": {file: [[first line, [text, ...]], ...]},
     "note": why there is less than one would expect}.
     """
-    sources = dataclasses.replace(sources, suffixes=SUFFIXES)
     texts: dict[str, list[str] | None] = {}
     wanted: dict[str, set[int]] = {}
     room = MOST_BYTES

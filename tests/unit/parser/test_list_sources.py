@@ -26,11 +26,11 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program whose debug information says that `grab` is in line 2 of the file `secret`."""
+    """A program whose debug information says that `grab` is in line 2 of the file `secret.h`."""
     folder = tmp_path_factory.mktemp("program")
-    (folder / "secret").write_text(f"first\n{SECRET}\nthird\n")
+    (folder / "secret.h").write_text(f"first\n{SECRET}\nthird\n")
     (folder / "x.c").write_text(
-        f'#line 2 "{folder}/secret"\nint grab(int x) {{ return x * 3; }}\n'
+        f'#line 2 "{folder}/secret.h"\nint grab(int x) {{ return x * 3; }}\n'
         "int main(void) { return grab(1); }\n"
     )
     subprocess.run(
@@ -124,7 +124,7 @@ def test_a_profile_that_names_its_sources_itself_is_not_our_own(show: Show) -> N
 
 
 def test_only_text_of_a_plain_file_is_shown(show: Show, program: Path) -> None:
-    secret = program.parent / "secret"
+    secret = program.parent / "secret.h"
     old = secret.read_bytes()
     try:
         secret.write_bytes(b"a\n" + SECRET.encode() + b"\0\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mem_cli.terminal import plain_lines
 from mem_parser.reports import listing
 from reportview import view
@@ -36,3 +38,18 @@ def test_only_plain_files_are_read_as_source(tmp_path: Path) -> None:
     assert listing.read_source("/etc", listing.Sources())[0] is None
     (tmp_path / "a.c").write_text("x")
     assert listing.read_source("../../a.c", listing.Sources([str(tmp_path)]))[0] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["shadow", "id_rsa", "secrets.json", "notes.txt", "link.c"])
+def test_a_file_that_is_no_source_is_not_shown(name: str, tmp_path: Path) -> None:
+    """`#line 1 "/etc/shadow"` in a program names it."""
+    (tmp_path / "target").write_text("the secret\n")
+    path = tmp_path / name
+    path.symlink_to(tmp_path / "target") if name == "link.c" else path.write_text("the secret\n")
+    for sources in (listing.Sources(), listing.Sources([str(tmp_path)])):
+        text, why = listing.read_source(str(path), sources)
+        assert text is None
+        assert "the secret" not in why
+    plain = tmp_path / "plain.c"
+    plain.write_text("int x;\n")
+    assert listing.read_source(str(plain), listing.Sources())[0] == ["int x;", ""]

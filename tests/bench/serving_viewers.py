@@ -108,7 +108,7 @@ class _Beside:
         self, pinned: list[str], server: subprocess.Popen[str], pid: int
     ) -> Iterator[None]:
         assert server.stdout is not None
-        found = re.search(r":(\d+)/\?token=(\S+)", server.stdout.readline())
+        found = re.search(r":(\d+)/#token=(\S+)", server.stdout.readline())
         if found is None:
             raise RuntimeError("mem_profiler serve did not begin")
         words = [found[1], found[2], str(pid)] if self.beside == "viewers" else [str(self.beside)]

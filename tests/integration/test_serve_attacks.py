@@ -99,8 +99,8 @@ def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path)
                 assert token not in answered.body
                 assert token not in json.dumps(answered.headers).encode()
         first = one.ask(f"/p/1?token={one.token}", "Accept: text/html", known=False)
-        assert first.status == 303
-        assert token not in json.dumps(first.headers).encode()
+        # Who knows it is led to where no browser sends it.
+        assert (first.status, first.headers["location"]) == (303, f"/p/1#token={one.token}")
         assert one.ask(f"/x?token={one.token}\x07", known=False).status in {400, 401}
         assert one.ask(f"/p/1/live?token={one.token}x", known=False).status == 401
         code, errors = one.end()

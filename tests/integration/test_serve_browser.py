@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
 from controller_tools import TIMEOUT_S, Stepper, build_stepper
 from mem_cli import demo
+from mem_parser.readers import read_profile
 from mem_profiler import attach as attaching
 from sampler_run import SAMPLER
 from serving import Server
@@ -91,19 +94,86 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             demo.wait_for_server(redis, port, log)
             load = ["redis-benchmark", "-p", str(port), *LOAD.split()]
             with demo.child(load, {}):
-                driver.get(f"{server.url}/?token={server.token}")
+                driver.get(f"{server.url}/#token={server.token}")
                 yield Shop(driver, server, redis.pid, port)
     shutil.rmtree(segments, ignore_errors=True)
 
 
-def test_the_first_visit_takes_the_token_out_of_the_address(shop: Shop) -> None:
-    shop.driver.get(f"{shop.server.url}/?token={shop.server.token}")
-    assert shop.driver.current_url == f"{shop.server.url}/"
+@pytest.mark.parametrize("before", ["#", "?"])
+def test_the_first_visit_takes_the_token_out_of_the_address(shop: Shop, before: str) -> None:
+    shop.driver.get("about:blank")
+    shop.driver.get(f"{shop.server.url}/{before}token={shop.server.token}")
     shop.until(lambda: shop.data("ready") == "1")
-    assert shop.driver.execute_script("return document.cookie") == ""
+    assert shop.driver.current_url == f"{shop.server.url}/"
+    assert shop.driver.get_cookies() == []
     link = element(shop.driver, f"a.process[href='/p/{shop.pid}']")
     assert link.text == "redis-server"
     assert_quiet(shop.driver)
+
+
+class Thief:
+    """A web server of somebody else on another port of the same address; it keeps all it gets."""
+
+    def __init__(self) -> None:
+        got = self.got = list[str]()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                got.append(f"{self.requestline} {self.headers}")
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<title>thief</title>")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_a_server_on_another_port_gets_nothing_of_the_session(shop: Shop) -> None:
+    shop.open()
+    thief = Thief()
+    try:
+        # A cookie would reach it: this one does, so what it keeps shows a theft.
+        shop.driver.add_cookie({"name": "planted", "value": "seen"})
+        shop.driver.get(thief.url)
+        assert shop.driver.title == "thief"
+        assert shop.driver.execute_script("return sessionStorage.length") == 0
+        text = "".join(thief.got)
+        assert "planted=seen" in text
+        assert shop.server.token is not None
+        assert shop.server.token not in text
+        shop.driver.delete_all_cookies()
+    finally:
+        thief.server.shutdown()
+        thief.server.server_close()
+    shop.open()  # the tab still has it
+    assert_quiet(shop.driver)
+
+
+def test_a_tab_without_the_token_says_what_to_open(shop: Shop) -> None:
+    shop.driver.switch_to.new_window("tab")
+    try:
+        shop.driver.get(f"{shop.server.url}/p/{shop.pid}")
+        assert shop.driver.title == f"pid {shop.pid} \N{EN DASH} live"
+        shop.until(lambda: "open the address" in text_of(shop.driver, ".live-how"))
+    finally:
+        shop.driver.close()
+        shop.driver.switch_to.window(shop.driver.window_handles[0])
+
+
+def test_a_saved_file_is_that_of_the_server(shop: Shop, tmp_path: Path) -> None:
+    shop.open()
+    shop.driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    shop.click("#live-save")
+    shop.until(lambda: list(tmp_path.glob("redis-server.*.heap")))
+    [file] = tmp_path.glob("redis-server.*.heap")
+    assert read_profile(str(file)).capture.pid == shop.pid
 
 
 def test_numbers_move_and_pause_holds_them(shop: Shop) -> None:

@@ -66,7 +66,7 @@ class Server:
         if not self.first_line.startswith("serving "):
             _, errors = self.child.communicate(timeout=TIMEOUT_S)
             raise AssertionError(f"no server: {self.first_line}{errors}")
-        found = re.search(r"http://(\S+):(\d+)/(?:\?token=(\S+))?", self.first_line)
+        found = re.search(r"http://(\S+):(\d+)/(?:#token=(\S+))?", self.first_line)
         self.port = int(found[2]) if found else 0
         self.token = found[3] if found else None
 

@@ -180,5 +180,5 @@ def _say_where(listening: Listening, access: Access, token_file: str | None) -> 
     host = address.text
     if address.is_any:
         host = f"{socket.gethostname()}:{address.port}"
-    known = f"?token={access.token}" if token_file is None else ""
+    known = f"#token={access.token}" if token_file is None else ""
     say(f"serving at http://{host}/{known}")

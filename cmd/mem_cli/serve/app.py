@@ -174,11 +174,10 @@ class Serving:
         return _html(self._page("", lambda: processes_page(settings)))
 
     async def page(self, request: Request) -> Response:
-        """The page of a process; it says itself where the process cannot be read."""
+        """The page of a process, without its name or whether there is one: it needs no token."""
         pid = _pid_of(request)
         settings = {"pid": pid, "control": self.choices.control, "rates": [list(r) for r in RATES]}
-        name = await asyncio.to_thread(procfs.comm, pid)
-        return _html(live_page(f"{name or '?'} (pid {pid})", settings))
+        return _html(live_page(f"pid {pid}", settings))
 
     def _page(self, key: str, make: Callable[[], ServedPage]) -> ServedPage:
         if key not in self._pages:

@@ -4,9 +4,11 @@ Model: an ASGI application around another one; nothing reaches that one unchecke
 
 - The header Host must name this machine, as the server was told, or be an IP address: a name of
   somebody else's that leads here (DNS rebinding) is refused. The port may be any, for tunnels.
-- With a token: `Authorization: Bearer TOKEN`, `?token=TOKEN`, or the cookie that a browser gets on
-  its first visit. That visit is redirected, so that the token leaves the address bar. Comparisons
-  take the same time whatever is right.
+- With a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`. Pages are without data and need
+  none: their script takes it from the fragment of the address, which no browser sends, keeps it for
+  this tab and origin (a cookie would go to servers on other ports), and sends the header. A visit
+  with the token in its query is redirected to the fragment. Comparisons take the same time whatever
+  is right.
 - What changes something is POST, and comes from the server's own pages or from a program: a browser
   says the origin, which must be the host that it asks. It says that it sends JSON, for which
   browsers ask first whether another origin may; nobody answers that.
@@ -18,19 +20,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_QUERY = 4096
 LONGEST_PATH = 1024
 LONGEST_BODY = 4096
 LONGEST_HEAD = 16 << 10
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::\d{0,5})?")
+"""A name or an address, and a port."""
+_PAGE = re.compile(r"/(?:p/\d{1,10}/?)?")
 METHODS = ("GET", "HEAD", "POST")
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -52,22 +57,13 @@ class Access:
 
     hosts: frozenset[str] = frozenset({"localhost"})
     token: str | None = None
-    name: str = field(default_factory=lambda: secrets.token_hex(4))
-
-    @property
-    def cookie_name(self) -> str:
-        """The name of the cookie: servers on other ports of a host have others."""
-        return f"mem_profiler_{self.name}"
-
-    @property
-    def cookie(self) -> str:
-        """The value of the cookie, which does not tell the token."""
-        key = (self.token or "").encode()
-        return hmac.new(key, self.name.encode(), hashlib.sha256).hexdigest()
 
     def knows_host(self, host: str) -> bool:
         """Whether Host, with or without a port, is this server's."""
-        name = _without_port(host)
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1]
         if name.lower().rstrip(".") in self.hosts:
             return True
         try:
@@ -80,22 +76,12 @@ class Access:
         """Whether it is the token; takes as long whatever is wrong with it."""
         return self.token is not None and _same(text, self.token)
 
-    def is_cookie(self, text: str) -> bool:
-        """Whether it is the value of the cookie."""
-        return self.token is not None and _same(text, self.cookie)
-
 
 def _same(given: str, known: str) -> bool:
     digests = (
         hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, known)
     )
     return hmac.compare_digest(*digests)
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
 
 
 class Guard:
@@ -136,64 +122,50 @@ class Guard:
                 return refused(413, "the request is too large")
         except ValueError:
             return refused(400, "Content-Length is no number")
-        how = self._how_known(scope, headers)
-        if isinstance(how, Response):
-            return how
-        if scope["method"] == "POST" and not _is_from_here(
-            headers, hosts[0], by_cookie=how == "cookie"
-        ):
+        unknown = self._unknown(scope, headers)
+        if unknown is not None:
+            return unknown
+        if scope["method"] == "POST" and not _is_from_here(headers, hosts[0]):
             return refused(403, "this was not asked from a page of this server")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if scope["method"] == "POST" and kind != "application/json":
             return refused(415, "orders are JSON: Content-Type: application/json")
         return None
 
-    def _how_known(self, scope: Scope, headers: Headers) -> str | Response:
-        """Return by what the token is known, or the answer to somebody without it."""
+    def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the answer to somebody without the token; None: they have it, or need none."""
         access = self.access
         if access.token is None:
-            return "socket"
+            return None
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return "token" if access.is_token(given.strip()) else _unknown()
+            return None if access.is_token(given.strip()) else _who_are_you()
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         in_query = [value for key, value in query if key == "token"]
         if in_query:
             if not access.is_token(in_query[-1]):
-                return _unknown()
+                return _who_are_you()
             if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-                return self._redirected(scope, query)
-            return "token"
-        if any(access.is_cookie(value) for value in _cookies(headers, access.cookie_name)):
-            return "cookie"
-        return _unknown()
-
-    def _redirected(self, scope: Scope, query: Iterable[tuple[str, str]]) -> Response:
-        rest = urlencode([(key, value) for key, value in query if key != "token"])
-        # Two slashes would lead to another host.
-        path = "/" + quote(scope["path"].lstrip("/"), safe="/")
-        response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-        response.set_cookie(
-            self.access.cookie_name, self.access.cookie, httponly=True, samesite="strict", path="/"
-        )
-        return response
+                return _redirected(scope, query, access.token)
+            return None
+        is_page = scope["method"] in ("GET", "HEAD") and _PAGE.fullmatch(scope["path"])
+        return None if is_page else _who_are_you()
 
 
-def _cookies(headers: Headers, name: str) -> Sequence[str]:
-    parts = (
-        part.strip().partition("=")
-        for text in headers.getlist("cookie")
-        for part in text.split(";")
-    )
-    return [value for key, _, value in parts if key == name]
+def _redirected(scope: Scope, query: Iterable[tuple[str, str]], token: str) -> Response:
+    rest = urlencode([(key, value) for key, value in query if key != "token"])
+    # Two slashes would lead to another host.
+    path = "/" + quote(scope["path"].lstrip("/"), safe="/")
+    fragment = quote(token, safe="")
+    return RedirectResponse(f"{path}{f'?{rest}' if rest else ''}#token={fragment}", 303)
 
 
-def _is_from_here(headers: Headers, host: str, *, by_cookie: bool) -> bool:
+def _is_from_here(headers: Headers, host: str) -> bool:
     origin = headers.get("origin")
     if origin is not None:
         return origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
     site = headers.get("sec-fetch-site")
-    return site in {"same-origin", "none"} if site is not None else not by_cookie
+    return site is None or site in {"same-origin", "none"}
 
 
 def refused(status: int, text: str, hint: str | None = None, *, end: bool = False) -> JSONResponse:
@@ -202,8 +174,8 @@ def refused(status: int, text: str, hint: str | None = None, *, end: bool = Fals
     return JSONResponse(words, status, headers={"connection": "close"} if end else None)
 
 
-def _unknown() -> Response:
-    response = PlainTextResponse(f"{WHO_ARE_YOU}\n", 401)
+def _who_are_you() -> Response:
+    response = refused(401, WHO_ARE_YOU)
     response.headers["www-authenticate"] = 'Bearer realm="mem_profiler"'
     return response
 

@@ -2,6 +2,38 @@
 
 const LONGEST_PAUSE_MS = 10000;
 
+// The token comes in the fragment of the address that the server printed. This tab keeps it, for this origin with its port
+// alone, and the address loses it.
+const TOKEN = "mem_profiler.token";
+
+function takeToken() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const token = words.get("token");
+  if (token === null) return;
+  sessionStorage.setItem(TOKEN, token);
+  words.delete("token");
+  history.replaceState(null, "", location.pathname + location.search + (words.size ? `#${words}` : ""));
+}
+
+function headersOf(more = {}) {
+  const token = sessionStorage.getItem(TOKEN);
+  return token === null ? more : { ...more, authorization: `Bearer ${token}` };
+}
+
+takeToken();
+addEventListener("hashchange", () => location.hash.includes("token=") && (takeToken(), location.reload()));
+
+// A file of the server, which a link without the token would not get.
+async function download(address) {
+  const response = await fetch(address, { cache: "no-store", headers: headersOf() });
+  if (!response.ok) throw new Error(whyNot(await response.json().catch(() => ({})), response));
+  const name = /filename="([^"]+)"/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? "profile";
+  const link = element("a");
+  Object.assign(link, { href: URL.createObjectURL(await response.blob()), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
 class Feed {
   // address(): what to ask for. answer(data): may return milliseconds to wait. trouble(text, status): null as status where
   // there was no answer.
@@ -45,7 +77,7 @@ class Feed {
   async ask() {
     this.asking = new AbortController();
     try {
-      const response = await fetch(this.address(), { cache: "no-store", signal: this.asking.signal });
+      const response = await fetch(this.address(), { cache: "no-store", headers: headersOf(), signal: this.asking.signal });
       if (response.status === 204) return 0;
       const data = await response.json();
       if (!response.ok) return this.failed(whyNot(data, response), response.status);
@@ -71,7 +103,7 @@ function whyNot({ error, hint }, { status }) {
 
 // Asks the server to do something; returns its answer. Raises Error with what it says.
 async function order(address, words = {}) {
-  const headers = { "content-type": "application/json" };
+  const headers = headersOf({ "content-type": "application/json" });
   const response = await fetch(address, { method: "POST", cache: "no-store", headers, body: JSON.stringify(words) });
   const data = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(whyNot(data, response));

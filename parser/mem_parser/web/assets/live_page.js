@@ -33,9 +33,8 @@ class LivePage {
     this.markButton = toggleControl("live-mark", "Mark", "Remember this moment, and show what changes from now on", () => this.mark());
     this.sinceHost = element("span");
     this.controls.append(this.pause, this.markButton, this.sinceHost);
-    const save = element("a", "", "Save .heap");
-    Object.assign(save, { href: `${this.root}/profile.heap`, download: "", id: "live-save" });
-    this.controls.append(save);
+    this.controls.append(toggleControl("live-save", "Save .heap", "A file of what the capture has so far",
+      () => download(`${this.root}/profile.heap`).catch((error) => this.say([error.message]))));
     if (this.settings.control) this.addControl();
     this.showSince([]);
     new Keys({ " ": () => this.setPaused(!this.feed.paused) }, () => true);

@@ -166,6 +166,8 @@ def test_what_changes_something_comes_from_the_servers_own_pages() -> None:
     assert post(known, ("sec-fetch-site", "cross-site")) == 403
     assert post(known, ("sec-fetch-site", "same-origin")) == 200
     assert post(known) == 200
+    by_query = ask(access, "/p/7/start", HOST, method="POST", query=f"token={TOKEN}")
+    assert by_query.status == 401
     bare = Access()
     assert ask(bare, "/p/7/start", HOST, method="POST").status == 200
     # What a form or a script of another origin may send without being asked for leave.

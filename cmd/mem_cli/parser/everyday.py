@@ -23,7 +23,7 @@ from mem_cli.pipeline import (
 from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.memlog.part import is_log
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import Count, Module, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
 from mem_parser.reports.table import TableOptions
@@ -164,6 +164,8 @@ def check_recorded_binary(profile: Profile) -> None:
         return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)
+    if module is not None and not module.build_id and not _is_crossed(profile, module):
+        return  # of a JVM that was attached to, only libraries are on the stacks
     if module is not None:
         try:
             if open_binary(exe).build_id == module.build_id:
@@ -172,3 +174,9 @@ def check_recorded_binary(profile: Profile) -> None:
             pass
     why = f"{exe} is not the file that was profiled" if exe else "the file names no program"
     raise UsageProblem(f"-p BINARY is missing, and {why}", hint="-p BINARY")
+
+
+def _is_crossed(profile: Profile, module: Module) -> bool:
+    """Tell whether an address of a stack lies in the module."""
+    frames = profile.stacks.frames
+    return any(bool(((frames >= r.start) & (frames < r.end)).any()) for r in module.ranges)

@@ -143,6 +143,15 @@ def test_every_command_refuses_a_cut_file_by_its_name(
     assert parse(*arguments, "--partial").returncode == 0
 
 
+def test_a_program_that_no_stack_crosses_needs_no_name(tmp_path: Path) -> None:
+    """Of a JVM that was attached to, the file knows the libraries on its stacks alone."""
+    heap = tmp_path / "x.heap"
+    heap.write_bytes(good_file(build_id="", exec=[[0x80000, 0x90000, 0]]))
+    assert parse("-f", heap, "-t").returncode == 0
+    heap.write_bytes(good_file(build_id=""))
+    assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
+
+
 def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> None:
     heap.write_bytes(good_file(build_id="00" * 20))
 

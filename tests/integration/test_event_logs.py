@@ -13,11 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controller_tools import run_command
 from event_ledger import FIELDS, assert_equal, ledger, told_by
 from mem_parser.memlog.contents import Keyframe
 from mem_parser.memlog.events import Events
+from mem_parser.memlog.moments import live_at
+from mem_parser.memlog.part import Part
+from mem_parser.memlog.profiles import profiles_of
 from mem_parser.memlog.reader import Memlog
+from mem_parser.memlog.run import read_log
 from mem_parser.memlog.sizeclasses import size_classes
+from mem_parser.readers import read_profile
 from mem_profiler.capture import gate
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.recording import Recording
@@ -388,3 +394,25 @@ def test_a_script_that_becomes_a_program_leaves_the_programs_log_alone(
     [path] = logs_in(tmp_path)
     assert path.name.endswith(".1-0.memlog")
     assert_equal(told_by(as_target_times(events_of(path), path)), ledger(tmp_path / "l"))
+
+
+def test_rss_is_that_of_the_running_program_in_both_files(tmp_path: Path) -> None:
+    """It was 40 MiB for a while; as the program ends its memory goes piece by piece."""
+    text = "import time\nkept = bytearray(40 << 20)\ntime.sleep(0.3)\ndel kept\ntime.sleep(0.3)\n"
+    done = run_command(
+        "run", "--events", "-o", tmp_path / "x.heap", "--", sys.executable, "-S", "-c", text
+    )
+    assert done.returncode == 0, done.stderr
+    of_heap = read_profile(str(tmp_path / "x.heap"))
+    with read_log([str(tmp_path / "x-0.memlog")]) as run:
+        [of_log] = profiles_of(run, Part())
+        duration_s = of_heap.capture.duration_s
+        assert duration_s is not None
+        assert abs(run.end_ns / 1e9 - duration_s) < 0.25  # of the program, not of its last event
+        live_at(run, [run.end_ns])
+    for memory in (of_heap.capture.memory, of_log.capture.memory):
+        assert memory.rss_bytes is not None
+        assert memory.peak_rss_bytes is not None
+        assert memory.peak_rss_bytes - memory.rss_bytes > 35 << 20
+    one, other = (m.rss_bytes or 0 for m in (of_heap.capture.memory, of_log.capture.memory))
+    assert abs(one - other) < 1 << 20

@@ -340,7 +340,9 @@ class Run:
         if own is not None:
             target = own.recording.target
             peak = usage.ru_maxrss * 1024
-            target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
+            # It counts what the child was before it became the program: a copy of this process.
+            if peak > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
+                target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
         return status
 
     def forward(self, number: int) -> None:

@@ -96,6 +96,8 @@ class Recorder:
         resident = procfs.resident(self.pid)
         if resident is not None and resident.rss_bytes:
             readings.rss_bytes = resident.rss_bytes
+            high = procfs.high_water_bytes(self.pid) or 0
+            readings.peak_rss_bytes = max(readings.peak_rss_bytes or 0, resident.rss_bytes, high)
             readings.anon.add(resident.anon_bytes)
         reading = Reading(
             t_s=t_s,

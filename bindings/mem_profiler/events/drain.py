@@ -107,6 +107,8 @@ class Drain:
         self._facts = _Due(FACTS_NS, FACTS_NS)
         self._flushes = _Due(FLUSH_NS)
         self._readings = _Due(READING_NS)
+        self._seen: list[tuple[int, int]] = []  # when, and how much was resident; not yet written
+        self._high_bytes = 0
         self._prompt_facts = prompt_facts
         self._threads = 0
         self._has_news = False
@@ -123,6 +125,7 @@ class Drain:
             pause_s = self._pause(pause_s)
             time.sleep(pause_s)
         self._write_rest()
+        self._write_readings()
         return {
             "events": self._reader.read_events,
             "lost": self._reader.lost_events,
@@ -137,6 +140,10 @@ class Drain:
             self._write()
             if not self._waiting and not self._launches and not self._holes:
                 return
+
+    def since_start_ns(self) -> int:
+        """How long ago the capture began, by the target's clock."""
+        return self._now_ns() - self._start_ns
 
     def note_all(self) -> None:
         """Say that all that was read is in the file; the log has ended."""
@@ -234,6 +241,7 @@ class Drain:
             self._has_news = self._prompt_facts
 
     def _do_what_is_due(self, since_ns: int) -> None:
+        self._look(since_ns)
         if self._keyframes.now(since_ns) or (
             self._state_is_wrong and self._corrections.now(since_ns)
         ):
@@ -241,7 +249,7 @@ class Drain:
         if self._facts.now(since_ns):
             self._log.append_facts()
         if self._readings.now(since_ns):
-            self._write_reading(since_ns)
+            self._write_readings()
         if self._flushes.now(since_ns):
             self._write_what_is_noted()
 
@@ -268,10 +276,22 @@ class Drain:
         self._keyframe_ns = self._state.time_ns
         self._log.append_keyframe(self._state.keyframe())
 
-    def _write_reading(self, since_ns: int) -> None:
+    def _look(self, since_ns: int) -> None:
+        """Note how much is resident: the highest and the latest since the last readings."""
         resident = procfs.resident(self._pid)
         if resident is None or not resident.rss_bytes:
             return
-        self._log.append_readings(
-            [Reading(since_ns / 1e9, 0.0, 0.0, self._reader.read_events, resident.rss_bytes)]
-        )
+        latest, seen = (since_ns, resident.rss_bytes), self._seen
+        high = procfs.high_water_bytes(self._pid) or 0
+        if high > self._high_bytes:
+            self._high_bytes = high
+            seen = [*seen, (since_ns, high)]  # a moment ago, between two looks
+        self._seen = [max([*seen, latest], key=lambda one: one[1]), latest]
+
+    def _write_readings(self) -> None:
+        seen, self._seen = sorted(set(self._seen)), []
+        if seen:
+            events = self._reader.read_events
+            self._log.append_readings(
+                [Reading(when_ns / 1e9, 0.0, 0.0, events, rss_bytes) for when_ns, rss_bytes in seen]
+            )

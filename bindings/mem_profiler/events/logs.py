@@ -144,7 +144,8 @@ def _drain(
     )  # fmt: skip
     source.between = drain.read_rings
     told = drain.run(asked)
-    log.end(asked.words)
+    # The program may have been quiet for long: what was live at its end is known, too.
+    log.end(asked.words, drain.since_start_ns())
     drain.note_all()
     return told
 

@@ -307,14 +307,21 @@ class Resident:
 
 
 def resident(pid: int) -> Resident | None:
-    """Resident memory now; None when gone."""
+    """Resident memory now; None when gone, or ending: then it loses one mapping after the other."""
     raw = _read(pid, "statm")
     words = raw.split() if raw else []
-    if len(words) < 3:
+    # After the reading: who is not ending now was not then.
+    if len(words) < 3 or is_ending(pid):
         return None
     pages, shared = int(words[1]), int(words[2])
     size = os.sysconf("SC_PAGE_SIZE")
     return Resident(pages * size, max(pages - shared, 0) * size)
+
+
+def high_water_bytes(pid: int) -> int | None:
+    """The most that was resident in the program's life so far; None when gone."""
+    facts = status(pid)
+    return facts.sizes.get("VmHWM") if facts else None
 
 
 def _smaps_sizes(raw: bytes, name: bytes) -> int:

@@ -222,6 +222,8 @@ def _read_shared(
     memory = dataclasses.replace(target.memory, segment_bytes=segment.used_bytes())
     if readings is not None and memory.rss_bytes is None:
         memory = dataclasses.replace(memory, rss_bytes=readings.rss_bytes)
+    if readings is not None and memory.peak_rss_bytes is None:
+        memory = dataclasses.replace(memory, peak_rss_bytes=readings.peak_rss_bytes)
     marks = readings.marks if readings is not None else MarkLog()
     marks.update(segment, control)
     every = devices.read_domains(segment, control)

@@ -67,5 +67,6 @@ class Readings:
     marks: MarkLog = field(default_factory=MarkLog)
     moments: Moments = field(default_factory=Moments)
     rss_bytes: int | None = None
+    peak_rss_bytes: int | None = None
     anon: Growth = field(default_factory=Growth)
     use: ControllerUse | None = None

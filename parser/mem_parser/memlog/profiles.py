@@ -130,7 +130,7 @@ def _settled(
     rss = [r.rss_bytes for r in run.readings if r.t_s <= last / _NS and r.rss_bytes is not None]
     memory = capture.memory
     if rss and memory.rss_bytes is None and domain == 0:
-        memory = dataclasses.replace(memory, rss_bytes=rss[-1])
+        memory = dataclasses.replace(memory, rss_bytes=rss[-1], peak_rss_bytes=max(rss))
     other = [n for k, n in enumerate(run.file_facts.domains) if k != domain]
     if other and not part.domains and not part.every_domain:
         own.append(f"the log has other memory too: --domain {other[0]} shows it")

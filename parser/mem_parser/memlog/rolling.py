@@ -154,13 +154,15 @@ class RollingLog:
         if not self.failed:
             self._writer.flush()
 
-    def end(self, how: str) -> None:
-        """Write the last facts and the end, and close. Raises OSError."""
+    def end(self, how: str, at_ns: int = 0) -> None:
+        """Write the last facts and the end, which is at ``at_ns`` or the last event if that is
+        later, and close. Raises OSError.
+        """
         try:
             self.flush()
             self.append_facts()
             if not self.failed:
-                self._writer.end(last=True, how=how)
+                self._writer.end(last=True, how=how, at_ns=at_ns)
         finally:
             self.close()
 

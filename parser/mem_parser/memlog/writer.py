@@ -184,12 +184,14 @@ class MemlogWriter:
             value = {"readings": [dataclasses.asdict(r) for r in some]}
             self._put(object_block(BlockKind.READINGS, value, min(times), max(times)))
 
-    def end(self, *, last: bool = False, how: str = "") -> None:
-        """Write the last block; ``last``: the capture ends with it, and ``how``. Raises OSError."""
+    def end(self, *, last: bool = False, how: str = "", at_ns: int = 0) -> None:
+        """Write the last block; ``last``: the capture ends with it, ``how``, and no earlier than
+        ``at_ns``. Raises OSError.
+        """
         self.flush()
-        end = End(self._last_ns, self.events, last, how)
-        value = dataclasses.asdict(end)
-        self._put(object_block(BlockKind.END, value, self._last_ns, self._last_ns))
+        time_ns = max(self._last_ns, at_ns)
+        value = dataclasses.asdict(End(time_ns, self.events, last, how))
+        self._put(object_block(BlockKind.END, value, time_ns, time_ns))
 
     # -- blocks ----------------------------------------------------------------------------------
 

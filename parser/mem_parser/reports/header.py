@@ -80,9 +80,11 @@ def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> s
     parts = [f"Total: {text} {WHICH[count]}", _samples(profile, total)]
     if profile.capture.lost:
         parts.append(f"{profile.samples_missing} lost")
-    rss = profile.capture.memory.rss_bytes
-    if rss is not None and profile.capture.device is None:
-        parts.append(f"RSS {format_bytes(rss)}")
+    memory = profile.capture.memory
+    if memory.rss_bytes is not None and profile.capture.device is None:
+        last, peak = format_bytes(memory.rss_bytes), format_bytes(memory.peak_rss_bytes or 0)
+        at_most = f", {peak} at most" if (memory.peak_rss_bytes or 0) > memory.rss_bytes else ""
+        parts.append(f"RSS {last} last{at_most}" if at_most else f"RSS {last}")
     return "   ".join(parts)
 
 

@@ -139,7 +139,8 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
     if (!mp_countdown_take(&self->countdown, size, view.gate,
                            mp_load_relaxed(&view.slot->rate_bytes)))
         return;
-    if (block == NULL && !mp_events_on(seg, view.number))
+    /* Nothing for 0 bytes is what some functions give, realloc(p, 0) among them: no refusal. */
+    if (block == NULL && (size == 0 || !mp_events_on(seg, view.number)))
         return;
     int saved_errno = errno;
     if (mp_filter_hit(block))

@@ -16,13 +16,15 @@ import pytest
 from controller_tools import run_command
 from event_ledger import FIELDS, assert_equal, ledger, told_by
 from mem_parser.memlog.contents import Keyframe
-from mem_parser.memlog.events import Events
-from mem_parser.memlog.moments import live_at
+from mem_parser.memlog.events import Events, Kind
+from mem_parser.memlog.moments import known_span, live_at
 from mem_parser.memlog.part import Part
 from mem_parser.memlog.profiles import profiles_of
 from mem_parser.memlog.reader import Memlog
 from mem_parser.memlog.run import read_log
 from mem_parser.memlog.sizeclasses import size_classes
+from mem_parser.memlog.timeline import stretch_of
+from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture import gate
 from mem_profiler.capture.output import ExactFile
@@ -415,3 +417,30 @@ def test_a_log_goes_on_to_the_end_of_its_program_with_its_rss(tmp_path: Path) ->
     assert memory.peak_rss_bytes is not None
     assert memory.peak_rss_bytes - memory.rss_bytes > 35 << 20
     assert (of_heap.capture.memory.peak_rss_bytes or 0) >= (of_heap.capture.memory.rss_bytes or 1)
+
+
+def test_a_realloc_to_nothing_is_no_refusal(tmp_path: Path) -> None:
+    source = tmp_path / "shrink.c"
+    source.write_text(
+        "#include <stdlib.h>\n"
+        "int main(void) {\n"
+        "    for (int i = 0; i < 10; i++) {\n"
+        "        void *volatile p = malloc(100 + i);\n"
+        "        p = realloc(p, 0);\n"
+        "        if (p != NULL) return 1;\n"
+        "    }\n"
+        "}\n"
+    )
+    subprocess.run(["cc", source, "-o", tmp_path / "shrink"], check=True, timeout=60)
+    done = run_command("run", "-c", "1", "--events", "-o", tmp_path / "x.heap", tmp_path / "shrink")
+    assert done.returncode == 0, done.stderr
+    with read_log([str(tmp_path / "x-0.memlog")]) as run:
+        [profile] = profiles_of(run, Part())
+        first, last = known_span(run)
+        kinds = Counter(
+            Kind(kind).name
+            for events in stretch_of(run, first, last).events()
+            for kind in events.kind.tolist()
+        )
+    assert kinds == {"BIRTH": 10, "MOVED": 10}
+    assert profile.total(Count.INUSE, Unit.OBJECTS).value == 0

@@ -227,4 +227,4 @@ def log_stem(path: str) -> str:
     `out.heap` and `out.bin`, `out.bin.1-0.memlog` beside `out.bin.1`.
     """
     stem, suffix = os.path.splitext(path)
-    return stem if suffix in PROFILE_SUFFIXES else path
+    return stem if suffix in (*PROFILE_SUFFIXES, ".memlog") else path

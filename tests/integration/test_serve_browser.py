@@ -163,6 +163,7 @@ def test_a_tab_without_the_token_says_what_to_open(shop: Shop) -> None:
     finally:
         shop.driver.close()
         shop.driver.switch_to.window(shop.driver.window_handles[0])
+        shop.driver.get_log("browser")  # has the refusals
 
 
 def test_a_saved_file_is_that_of_the_server(shop: Shop, tmp_path: Path) -> None:

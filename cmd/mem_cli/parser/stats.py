@@ -17,8 +17,8 @@ from mem_parser.errors import UsageProblem
 @memray_options
 @click.option(
     "-n",
-    "--rows",
     "--num-largest",
+    "--rows",
     "rows",
     type=click.IntRange(min=0),
     default=5,

@@ -26,9 +26,9 @@ _SORTS_BEFORE = click.Choice([*_SORTS.choices, *_COLUMNS])
 @click.option("-s", "--sort-column", "sort_before", type=_SORTS_BEFORE, hidden=True, help="--sort.")
 @click.option(
     "-n",
-    "--rows",
     "-r",
     "--max-rows",
+    "--rows",
     "rows",
     type=click.IntRange(min=0),
     help="Rows (30); 0: all.",

@@ -14,11 +14,13 @@ from mem_parser.errors import InputFileError, UsageProblem
 _SUFFIXES = {"gprof2dot": ".json", "csv": ".csv", "speedscope": ".speedscope.json"}
 
 
-@click.command("transform", short_help="Records for gprof2dot, speedscope, or as CSV (memray's).")
+@click.command(
+    "transform", hidden=True, short_help="Records for gprof2dot, speedscope, or as CSV (memray's)."
+)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(_SUFFIXES)))
 @click.argument("file", type=PATH, metavar="FILE")
 @click.option("-o", "--output", type=PATH, metavar="OUT", help="Write here; `-`: stdout.")
-@click.option("-f", "--force", is_flag=True, help="Replace OUT.")
+@click.option("-f", "--force", is_flag=True, hidden=True, help="Replace OUT.")
 @click.option("--leaks", is_flag=True, help="Blocks not freed at the end; without it, the peak.")
 @click.pass_context
 def transform(
@@ -29,6 +31,8 @@ def transform(
     \b
     mem_parser transform gprof2dot out.bin       # memray-transform-out.json
     gprof2dot -f json memray-transform-out.json | dot -Tsvg -o out.svg
+
+    -f replaces OUT.
     """
     target = output or _beside(file, _SUFFIXES[format_name])
     if target != "-" and os.path.lexists(target) and not force:

@@ -101,7 +101,12 @@ def _finished(path: str, profile: Profile) -> Profile:
     until_s = time.monotonic() + WRITER_S
     while _runs(*profile.capture.tracked.writer) and time.monotonic() < until_s:
         time.sleep(0.01)
-    return read_profile(path)
+    found = read_profile(path)
+    if found.capture.end == "running":
+        text = f"{path} has what its capture had after {found.capture.duration_s or 0:.3g} s: its "
+        text += "process has ended, and the one that was to write the rest has not written it"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return found
 
 
 class FileReader:

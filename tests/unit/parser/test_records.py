@@ -241,3 +241,12 @@ def test_what_a_program_said_of_itself_is_checked(
     tracked: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     assert read_tracked(tracked) == Tracked(**changed)
+
+
+def test_a_file_that_nobody_finished_says_what_it_has(tmp_path: Path) -> None:
+    profile = made((0, F, 2, 1, 100))
+    profile.capture.end, profile.capture.pid = "running", (1 << 22) + 1  # no process has it
+    profile.capture.tracked = Tracked(command="s.py", writer=((1 << 22) + 2, 5))
+    with pytest.warns(RuntimeWarning, match="the one that was to write the rest has not"):
+        reader = reader_of(tmp_path, profile)
+    assert reader.metadata.command_line == "s.py"

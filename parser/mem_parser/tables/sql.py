@@ -27,7 +27,11 @@ USUAL_MEMORY_BYTES = 1 << 30
 MOST_ON_DISK_BYTES = 16 << 30
 _STREAMED = {"events", "blocks"}
 """Tables that may be too large to keep: each time a query names one, it is made anew."""
-_ALLOWED = {"SELECT", "EXPLAIN"}
+_SPACE = r"(?:\s|--[^\n]*\n|/\*.*?\*/)"
+_EXPLAIN = re.compile(
+    rf"{_SPACE}*EXPLAIN\b{_SPACE}*(?:ANALYZE\b|\([^()]*\))?", re.IGNORECASE | re.DOTALL
+)
+"""What EXPLAIN puts before the statement that it is of, and ANALYZE runs."""
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
     "UBIGINT", "UHUGEINT", "BIGNUM", "FLOAT", "DOUBLE",
@@ -193,10 +197,18 @@ def _only_statement(connection: Any, query: str) -> Any:
     if len(statements) != 1:
         raise BadQuery(f"a query is one SELECT, and these are {len(statements)}", hint=CURE)
     [statement] = statements
-    kind = statement.type.name.removesuffix("_STATEMENT")
-    if kind not in _ALLOWED:
+    explained = statement
+    if _kind(statement) == "EXPLAIN":
+        rest = connection.extract_statements(_EXPLAIN.sub("", statement.query, count=1))
+        explained = rest[0] if len(rest) == 1 else statement
+    if _kind(explained) != "SELECT":
+        kind = _kind(explained)
         raise BadQuery(f"a query is one SELECT, and this is {kind}: it is refused", hint=CURE)
     return statement
+
+
+def _kind(statement: Any) -> str:
+    return str(statement.type.name.removesuffix("_STATEMENT"))
 
 
 def _answer(result: Any, most_rows: int | None) -> Answer:

@@ -97,6 +97,10 @@ HOSTILE = [
     "SELECT * FROM query_table('{secret}')",
     "WITH t AS (SELECT * FROM read_csv('{secret}')) SELECT count(*) FROM events, t",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{out}'",
+    "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+    "/* a */ explain -- b\n ( ANALYZE ) /* c */ INSERT INTO t SELECT 1",
+    "EXPLAIN CREATE TABLE t AS SELECT 1",
+    "EXPLAIN /* ANALYZE SELECT */ SET threads = 1",
     "SELECT getenv('HOME')",
     "SELECT * FROM statements",
     "SELECT * FROM arrow_scan(1, 2, 3)",
@@ -117,6 +121,20 @@ def test_a_query_reaches_no_file_no_extension_and_no_setting(
     assert "\n" not in str(caught.value)
     assert caught.value.hint == sql.CURE
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "EXPLAIN SELECT 1",
+        "explain analyze select 1",
+        "EXPLAIN (FORMAT JSON) WITH t AS (SELECT 1) SELECT * FROM t",
+        "EXPLAIN -- why\nSELECT 1",
+        "/* a */ EXPLAIN(ANALYZE) SELECT 1",
+    ],
+)
+def test_a_select_may_be_explained(query: str, tables: LogSource) -> None:
+    assert sql.ask(query, [tables]).rows
 
 
 def test_the_same_files_are_read_where_nothing_forbids_it(tmp_path: Path) -> None:

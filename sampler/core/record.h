@@ -79,4 +79,16 @@ void mp_record_take(const void *block, struct mp_taken *taken);
 /* ...and puts it back: the allocator refused, the block is still live. */
 void mp_record_put_back(const void *block, const struct mp_taken *taken);
 
+/* HOOK. Call the allocator, which may free or move `block`. `stays`: an expression, true after a call that did
+ * neither. */
+#define MP_RECORD_AROUND(block, call, stays)                                                       \
+    do {                                                                                           \
+        struct mp_taken taken_ = {.found = false};                                                 \
+        if (mp_free_hit(block))                                                                    \
+            mp_record_take(block, &taken_);                                                        \
+        (call);                                                                                    \
+        if (stays)                                                                                 \
+            mp_record_put_back(block, &taken_);                                                    \
+    } while (0)
+
 #endif

@@ -72,13 +72,9 @@ static __attribute__((noinline)) word on_realloc(ARGUMENTS) {
     void *old = (void *)argument(arguments, r->block_argument);
     size_t size = 0;
     bool fits = size_of(arguments, r, &size), due = fits && mp_sample_due(size);
-    bool hit = mp_free_hit(old);
-    struct mp_taken taken = {0};
-    if (hit)
-        mp_record_take(old, &taken);
-    word block = REAL(a, b, c, d, e);
-    if (hit && block == 0 && (size != 0 || !fits) && !(r->flags & MP_ENTRY_FREES_ON_FAILURE))
-        mp_record_put_back(old, &taken);
+    word block;
+    MP_RECORD_AROUND(old, block = REAL(a, b, c, d, e),
+                     block == 0 && (size != 0 || !fits) && !(r->flags & MP_ENTRY_FREES_ON_FAILURE));
     if (due) {
         struct mp_frame caller;
         MP_CALLER(caller);
@@ -95,11 +91,8 @@ static __attribute__((noinline)) word on_realloc_at(ARGUMENTS) {
     void *old = at != NULL ? *at : NULL;
     size_t size = 0;
     bool due = size_of(arguments, r, &size) && mp_sample_due(size);
-    struct mp_taken taken;
-    mp_record_take(old, &taken);
-    word error = REAL(a, b, c, d, e);
-    if ((int)error != 0)
-        mp_record_put_back(old, &taken);
+    word error;
+    MP_RECORD_AROUND(old, error = REAL(a, b, c, d, e), (int)error != 0);
     if (due) {
         struct mp_frame caller;
         MP_CALLER(caller);
@@ -114,13 +107,8 @@ static __attribute__((noinline)) word on_resize(ARGUMENTS) {
     void *block = (void *)argument(arguments, r->block_argument);
     size_t size = 0;
     bool due = size_of(arguments, r, &size) && mp_sample_due(size);
-    struct mp_taken taken = {0};
-    bool hit = mp_free_hit(block);
-    if (due || hit)
-        mp_record_take(block, &taken);
-    word usable = REAL(a, b, c, d, e);
-    if (usable < size)
-        mp_record_put_back(block, &taken);
+    word usable;
+    MP_RECORD_AROUND(block, usable = REAL(a, b, c, d, e), usable < size);
     if (due) {
         struct mp_frame caller;
         MP_CALLER(caller);

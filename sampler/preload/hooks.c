@@ -120,11 +120,8 @@ EXPORT void *calloc(size_t n, size_t size) {
 
 /* Apart from its caller, so that what is taken is not on the stack during the unwinding. */
 SLOW void *realloc_taken(void *old, size_t size) {
-    struct mp_taken taken;
-    mp_record_take(old, &taken);
-    void *p = mp_real.realloc(old, size);
-    if (p == NULL && size != 0)
-        mp_record_put_back(old, &taken);
+    void *p;
+    MP_RECORD_AROUND(old, p = mp_real.realloc(old, size), p == NULL && size != 0);
     return p;
 }
 

@@ -63,11 +63,8 @@ SLOW int posix_slow(void **out, word alignment, size_t size, enum mp_cxx_id id) 
 SLOW void *realloc_slow(void *old, size_t size, word x, bool due, enum mp_cxx_id id) {
     struct mp_frame caller;
     MP_CALLER(caller);
-    struct mp_taken taken;
-    mp_record_take(old, &taken);
-    void *p = ((realloc3 *)mp_cxx_real[id])(old, size, x);
-    if (p == NULL && size != 0)
-        mp_record_put_back(old, &taken);
+    void *p;
+    MP_RECORD_AROUND(old, p = ((realloc3 *)mp_cxx_real[id])(old, size, x), p == NULL && size != 0);
     if (due)
         mp_record_alloc(p, size, MP_HOOK_REALLOC, &caller);
     return p;
@@ -79,11 +76,9 @@ SLOW size_t xalloc_slow(void *p, size_t size, size_t extra, word flags, bool due
                         enum mp_cxx_id id) {
     struct mp_frame caller;
     MP_CALLER(caller);
-    struct mp_taken taken;
-    mp_record_take(p, &taken);
-    size_t usable = ((xalloc4 *)mp_cxx_real[id])(p, size, extra, flags);
-    if (usable < size)
-        mp_record_put_back(p, &taken);
+    size_t usable;
+    MP_RECORD_AROUND(p, usable = ((xalloc4 *)mp_cxx_real[id])(p, size, extra, flags),
+                     usable < size);
     if (due)
         mp_record_alloc(usable < size ? NULL : p, size, MP_HOOK_REALLOC, &caller);
     return usable;

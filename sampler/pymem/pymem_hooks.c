@@ -77,20 +77,22 @@ INLINE void *on_calloc(row_t *row, size_t n, size_t size, enum mp_hook hook) {
     return p;
 }
 
-/* These return NULL only where they fail, also for 0 bytes: `old` is still there. */
-SLOW void *realloc_slow(row_t *row, void *old, size_t size, bool due, enum mp_hook hook) {
-    struct mp_frame caller;
-    MP_CALLER(caller);
-    struct mp_taken taken;
+INLINE void *realloc_counting(row_t *row, void *old, size_t size) {
     bool inner = mp_counted_further_out(HERE + 1);
-    mp_record_take(old, &taken);
     if (!inner)
         begin_counting(HERE);
     void *p = row->real.realloc(row->real.ctx, old, size);
     if (!inner)
         end_counting();
-    if (p == NULL)
-        mp_record_put_back(old, &taken);
+    return p;
+}
+
+/* These return NULL only where they fail, also for 0 bytes: `old` is still there. */
+SLOW void *realloc_slow(row_t *row, void *old, size_t size, bool due, enum mp_hook hook) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p;
+    MP_RECORD_AROUND(old, p = realloc_counting(row, old, size), p == NULL);
     if (due)
         mp_record_alloc(p, size, hook, &caller);
     return p;

@@ -208,11 +208,16 @@ static bool is_dead(uint32_t set, int way) {
            mp_load_relaxed(&e->prefix) != mp_load_relaxed(&mp_local.known.prefix[place]);
 }
 
+/* Does somebody write the entry, or did, and never came back? */
+static bool is_being_written(uint32_t set, int way) {
+    return (mp_load_relaxed(&mp_local.known.stack[set][way].version) & 1) != 0;
+}
+
 /* The entry to replace: a dead one, otherwise each one after the other, and seldom, so that a program
  * with more stacks than entries keeps most of its entries. */
 static int way_for(uint32_t set) {
     for (int way = 0; way < MP_KNOWN_WAYS; way++)
-        if (is_dead(set, way))
+        if (is_dead(set, way) && !is_being_written(set, way))
             return way;
     uint32_t evictions = mp_load_relaxed(&mp_local.known.evictions);
     mp_store_relaxed(&mp_local.known.evictions, evictions + 1);

@@ -125,6 +125,15 @@ int main(void) {
     random_walks(1, 1, 20);
     CHECK_EQ(hits, before);
 
+    CASE("entries that a thread left while it wrote them keep no set from learning");
+    for (unsigned set = 0; set < MP_KNOWN_SETS; set++) {
+        mp_local.known.stack[set][0].version |= 1;
+        mp_local.known.way[set][0].tag = 0;
+    }
+    hits = misses = 0;
+    random_walks(60000, 300, 40);
+    CHECK(hits > 9 * misses);
+
     CASE("threads that learn and ask at once, while rules are forgotten");
     pthread_t threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++)

@@ -37,15 +37,15 @@
 
 /*
  * Add to a counter that only the calling thread writes. It is one instruction, so that a signal handler of
- * the thread may add to it as well, and it takes no bus lock, unlike an atomic add.
+ * the thread may add to it as well, and it takes no bus lock, unlike an atomic add. The 64-bit one is a release.
  */
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 static inline void mp_add_own_u64(uint64_t *p, uint64_t v) {
-    __asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(v) : "cc");
+    __asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(v) : "cc", "memory");
 }
 
 static inline void mp_add_own_u32(uint32_t *p, uint32_t v) {
-    __asm__ volatile("addl %1, %0" : "+m"(*p) : "er"(v) : "cc");
+    __asm__ volatile("addl %1, %0" : "+m"(*p) : "er"(v) : "cc", "memory");
 }
 #else
 static inline void mp_add_own_u64(uint64_t *p, uint64_t v) {

@@ -142,7 +142,17 @@ static void test_start_and_end(void) {
         died(3, size_of(3));
     CHECK_EQ(remembered(3), 100);
     CHECK_EQ(live_blocks(3), 0);
+    CASE("a maximum is no older than one before it, whichever thread comes first");
+    reset();
+    mp_peak_add(&peak, 64, 1, 9);
+    mp_peak_add(&peak, 64, 1, 5);
+    CHECK_EQ(peak.high_ns, 9);
     CASE("a site that comes after the peak had nothing then");
+    reset();
+    for (unsigned i = 0; i < 100; i++)
+        born(3, size_of(3));
+    for (unsigned i = 0; i < 100; i++)
+        died(3, size_of(3));
     born(5, size_of(5));
     CHECK_EQ(remembered(5), 0);
     CHECK_EQ(remembered(3), 100);

@@ -83,9 +83,14 @@ static struct mp_live_row *claim_empty(struct mp_segment *seg, const struct mp_l
     return NULL;
 }
 
-/* Evict a block of an earlier capture from the buckets and claim its row. */
+/*
+ * Evict a block of an earlier capture from the buckets and claim its row. Just before, the block may be freed and its
+ * address sampled anew in this row: then it is one of this capture, and goes as well. To put it back would keep a row
+ * for ever if its owner freed it meanwhile.
+ */
 static struct mp_live_row *claim_old(struct mp_segment *seg, const struct mp_level *level,
-                                     uint64_t key, const struct place *at, uint32_t capture) {
+                                     uint64_t key, const struct place *at, uint32_t capture,
+                                     struct mp_live_evicted *evicted) {
     for (unsigned i = 0; i < CHOICES * MP_LIVE_BUCKET_ROWS; i++) {
         struct mp_live_row *row =
             bucket_at(seg, level, at->bucket[i / MP_LIVE_BUCKET_ROWS]) + i % MP_LIVE_BUCKET_ROWS;
@@ -94,9 +99,9 @@ static struct mp_live_row *claim_old(struct mp_segment *seg, const struct mp_lev
             mp_key_capture(mp_load_relaxed(&row->site_key)) == capture ||
             !mp_cas_u64(&row->key, old, key | MP_LIVE_CLAIMED))
             continue;
-        if (mp_key_capture(mp_load_relaxed(&row->site_key)) == capture) {
-            mp_store_release(&row->key, old); /* meanwhile freed, and sampled anew there */
-            continue;
+        if (mp_unlikely(mp_key_capture(mp_load_relaxed(&row->site_key)) == capture)) {
+            evicted->block = (const void *)(uintptr_t)old;
+            read_row(&evicted->row, row);
         }
         mp_filter_remove((const void *)(uintptr_t)old);
         return row;
@@ -116,7 +121,8 @@ static void ask_ahead(struct mp_table *table, const struct mp_level *last, uint3
 
 /* The last level first: it has most of the room, and holds most of the blocks. */
 static struct mp_live_row *claim(struct mp_segment *seg, uint32_t ready, uint64_t key,
-                                 const struct place *at, uint32_t capture) {
+                                 const struct place *at, uint32_t capture,
+                                 struct mp_live_evicted *evicted) {
     const struct mp_levels *levels = &seg->layout.live;
     struct mp_live_row *row;
     for (uint32_t i = ready; i-- > 0;) {
@@ -128,7 +134,7 @@ static struct mp_live_row *claim(struct mp_segment *seg, uint32_t ready, uint64_
             return row;
     }
     for (uint32_t i = ready; i-- > 0;)
-        if ((row = claim_old(seg, &levels->level[i], key, at, capture)) != NULL)
+        if ((row = claim_old(seg, &levels->level[i], key, at, capture, evicted)) != NULL)
             return row;
     return NULL;
 }
@@ -150,7 +156,7 @@ void mp_live_prefetch(const struct mp_segment *seg, const void *block) {
 }
 
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
-                 uint32_t capture) {
+                 uint32_t capture, struct mp_live_evicted *evicted) {
     const struct mp_levels *levels = &seg->layout.live;
     struct mp_table *table = &seg->control->live;
     uint64_t key = key_of(block);
@@ -158,11 +164,12 @@ bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live
     uint32_t ready = mp_table_ready(levels, table);
     if (mp_unlikely(mp_load_relaxed(&table->wanted) > ready))
         mp_table_grow(seg, levels, table);
-    struct mp_live_row *to = claim(seg, ready, key, &at, capture);
+    evicted->row.site_key = 0;
+    struct mp_live_row *to = claim(seg, ready, key, &at, capture, evicted);
     if (mp_unlikely(to == NULL)) {
         mp_store_relaxed(&table->wanted, ready + 1);
         mp_table_grow(seg, levels, table);
-        to = claim(seg, mp_table_ready(levels, table), key, &at, capture);
+        to = claim(seg, mp_table_ready(levels, table), key, &at, capture, evicted);
     }
     if (to == NULL)
         return false;

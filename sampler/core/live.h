@@ -28,13 +28,20 @@ struct mp_live_block {
     uint32_t thread; /* row in threads */
 };
 
+/* A row that left the table before its block was freed; site_key 0: none. */
+struct mp_live_evicted {
+    const void *block;
+    struct mp_live_block row;
+};
+
 /* HOOK. The block will be added soon: ask for the memory that takes. */
 void mp_live_prefetch(const struct mp_segment *seg, const void *block);
 
 /* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the
- * filter. */
+ * filter. *evicted: a block of this capture that had to go, whose free nobody will see (the caller counts that too);
+ * it takes two threads at one row. */
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
-                 uint32_t capture);
+                 uint32_t capture, struct mp_live_evicted *evicted);
 
 /* HOOK. Remove the block and copy its row to *out; false when it is not in the table. */
 bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_block *out);

@@ -70,6 +70,57 @@ static uint64_t as_stored(uint64_t ns) {
     return ns >> MP_LIVE_BIRTH_SHIFT << MP_LIVE_BIRTH_SHIFT;
 }
 
+/* Counters to which a free of `row` belongs; NULL when its capture is over. */
+static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_live_block *row) {
+    if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
+        return NULL;
+    return mp_site_at(seg, row->site, row->site_key);
+}
+
+/* An event of the paths without a guard. */
+static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event_kind kind,
+                                           const void *block, const struct mp_live_block *row) {
+    int saved_errno = errno;
+    struct mp_guard guard;
+    if (mp_guard_enter(&guard)) {
+        mp_event_of_block(seg, kind, block, row);
+        mp_guard_leave(&guard);
+    } else {
+        mp_event_lose(seg);
+    }
+    errno = saved_errno;
+}
+
+/* A block left the table: take it out of what its site and the total have live. */
+static inline __attribute__((always_inline)) void uncount(struct mp_segment *seg, const void *block,
+                                                          enum mp_event_kind why,
+                                                          const struct mp_live_block *row) {
+    struct mp_site_row *counters = counters_of(seg, row);
+    if (counters == NULL)
+        return;
+    uint32_t capture = mp_key_capture(row->site_key);
+    if (mp_events_on(seg, capture))
+        note(seg, why, block, row);
+    struct mp_peak *peak = mp_peak_of(seg, capture);
+    mp_peak_remove(peak, row->size_bytes, mp_capture_rate(seg, capture));
+    mp_site_stamp(counters, mp_peak_epoch(peak));
+    mp_site_free(counters, row->size_bytes);
+}
+
+/* mp_live_add(), which counts what it cannot keep. */
+static bool add_live(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
+                     uint32_t capture) {
+    struct mp_live_evicted evicted;
+    bool added = mp_live_add(seg, block, row, capture, &evicted);
+    if (mp_unlikely(evicted.row.site_key != 0)) {
+        uncount(seg, evicted.block, MP_EVENT_DEATH, &evicted.row);
+        lose(seg, MP_LOST_LIVE_FULL);
+    }
+    if (mp_unlikely(!added))
+        lose(seg, MP_LOST_LIVE_FULL);
+    return added;
+}
+
 /* Apart from its caller, so that the row is not on the stack during the unwinding. */
 static __attribute__((noinline)) void count_sample(const struct mp_capture_view *view,
                                                    const void *block, size_t size, uint32_t stack) {
@@ -81,9 +132,7 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
         row.site == MP_SITE_NONE ? NULL : mp_site_at(seg, row.site, row.site_key);
     if (counters == NULL)
         lose(seg, MP_LOST_SITE_FULL);
-    else if (!mp_live_add(seg, block, &row, view->number))
-        lose(seg, MP_LOST_LIVE_FULL);
-    else {
+    else if (add_live(seg, block, &row, view->number)) {
         struct mp_peak *peak = mp_peak_of(seg, view->number);
         mp_event_of_block(seg, MP_EVENT_BIRTH, block, &row);
         mp_site_stamp(counters, mp_peak_epoch(peak));
@@ -175,27 +224,6 @@ mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct 
     mp_inside_leave(in);
 }
 
-/* Counters to which a free of `row` belongs; NULL when its capture is over. */
-static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_live_block *row) {
-    if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
-        return NULL;
-    return mp_site_at(seg, row->site, row->site_key);
-}
-
-/* An event of the paths without a guard. */
-static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event_kind kind,
-                                           const void *block, const struct mp_live_block *row) {
-    int saved_errno = errno;
-    struct mp_guard guard;
-    if (mp_guard_enter(&guard)) {
-        mp_event_of_block(seg, kind, block, row);
-        mp_guard_leave(&guard);
-    } else {
-        mp_event_lose(seg);
-    }
-    errno = saved_errno;
-}
-
 static inline __attribute__((always_inline)) void
 record_take(const void *block, enum mp_event_kind why, struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
@@ -204,16 +232,7 @@ record_take(const void *block, enum mp_event_kind why, struct mp_taken *taken) {
     if (mp_capture_segment() == NULL || !mp_live_take(seg, block, &taken->row))
         return;
     taken->found = true;
-    struct mp_site_row *counters = counters_of(seg, &taken->row);
-    if (counters == NULL)
-        return;
-    uint32_t capture = mp_key_capture(taken->row.site_key);
-    if (mp_events_on(seg, capture))
-        note(seg, why, block, &taken->row);
-    struct mp_peak *peak = mp_peak_of(seg, capture);
-    mp_peak_remove(peak, taken->row.size_bytes, mp_capture_rate(seg, capture));
-    mp_site_stamp(counters, mp_peak_epoch(peak));
-    mp_site_free(counters, taken->row.size_bytes);
+    uncount(seg, block, why, &taken->row);
 }
 
 static inline __attribute__((always_inline)) void take(const void *block, enum mp_event_kind why,
@@ -243,9 +262,7 @@ static inline __attribute__((always_inline)) void record_put_back(const void *bl
     int saved_errno = errno; /* the refused realloc's: adding may try to reserve pages in vain */
     uint32_t capture = mp_key_capture(taken->row.site_key);
     struct mp_site_row *counters = counters_of(seg, &taken->row);
-    if (!mp_live_add(seg, block, &taken->row, capture)) {
-        lose(seg, MP_LOST_LIVE_FULL);
-    } else if (counters != NULL) {
+    if (add_live(seg, block, &taken->row, capture) && counters != NULL) {
         struct mp_peak *peak = mp_peak_of(seg, capture);
         if (mp_events_on(seg, capture))
             note(seg, MP_EVENT_BACK, block, &taken->row);

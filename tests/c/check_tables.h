@@ -253,7 +253,9 @@ static inline void mp_check_found(struct mp_segment *seg, const struct mp_live_r
     CHECK(mp_live_take(seg, block, &out));
     CHECK_EQ(out.size_bytes, size);
     CHECK_EQ(out.site_key, site);
-    CHECK(mp_live_add(seg, block, &out, mp_key_capture(out.site_key)));
+    struct mp_live_evicted evicted;
+    CHECK(mp_live_add(seg, block, &out, mp_key_capture(out.site_key), &evicted));
+    CHECK_EQ(evicted.row.site_key, 0);
 }
 
 /* Each filter counts the live blocks, and link maps that are watched (`watched`). */

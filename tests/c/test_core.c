@@ -4,11 +4,30 @@
  */
 #include "check.h"
 #include "check_tables.h"
-#include "core/live.h"
 #include "core/local.h"
 #include "core/sites.h"
 #include "core/stacks.h"
 #include "unwind/stack_range.h"
+
+/* What another thread does just before and just after this one's compare-and-swap. */
+static __thread void (*just_before)(void), (*just_after)(void);
+
+static void run_once(void (**function)(void)) {
+    void (*other)(void) = *function;
+    *function = NULL;
+    if (other != NULL)
+        other();
+}
+
+static bool cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
+    run_once(&just_before);
+    bool done = mp_cas_u64(p, expected, desired);
+    run_once(&just_after);
+    return done;
+}
+
+#define mp_cas_u64 cas_u64
+#include "core/live.c"
 
 #include <math.h>
 #include <pthread.h>
@@ -18,6 +37,8 @@
 
 #define LIMIT_BYTES (64ULL << 20)
 #define THREADS 4
+
+static __thread struct mp_live_evicted evicted;
 
 static struct mp_segment new_segment(uint64_t limit_bytes) {
     struct mp_segment seg;
@@ -236,7 +257,7 @@ static void test_live(void) {
     for (uint32_t i = 0; i < n; i++) {
         struct mp_live_block row = {
             .size_bytes = i, .site_key = mp_site_key(99, 1, 0, 0, 1), .thread = i};
-        stored[i] = mp_live_add(&seg, (void *)(uintptr_t)(0x10000 + 16 * i), &row, 1);
+        stored[i] = mp_live_add(&seg, (void *)(uintptr_t)(0x10000 + 16 * i), &row, 1, &evicted);
         missing += !stored[i];
     }
     CHECK(missing < n / 100);
@@ -320,16 +341,55 @@ static void test_live_evicts_old_captures(void) {
             struct mp_live_block row = {.site_key = mp_site_key(99, 1, 0, 0, capture)};
             refused += capture == 4 &&
                        !mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row,
-                                    capture);
+                                    capture, &evicted);
             if (capture < 4)
                 mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row,
-                            capture);
+                            capture, &evicted);
         }
     CHECK(refused < n / 50);
     drop_segment(&seg);
 }
 
 static struct mp_segment shared;
+
+static void *at_address(uint64_t i) {
+    return (void *)(uintptr_t)(0x100000 + 16 * i);
+}
+
+static struct mp_live_block of_capture(uint32_t capture) {
+    return (struct mp_live_block){.site_key = mp_site_key(99, 1, 0, 0, capture)};
+}
+
+/* The address of the row that is about to be evicted is freed, and sampled anew in the same row. */
+static void sample_anew(void) {
+    struct mp_live_block out, row = of_capture(2);
+    CHECK(mp_live_take(&shared, at_address(0), &out));
+    CHECK(mp_live_add(&shared, at_address(0), &row, 2, &evicted));
+}
+
+static void free_first(void) {
+    struct mp_live_block out;
+    CHECK(!mp_live_take(&shared, at_address(0), &out));
+}
+
+static void test_live_evicts_what_changes_below_it(void) {
+    CASE("a block that is freed while its row is evicted leaves no row behind");
+    shared = new_segment(LIMIT_BYTES);
+    const struct mp_level *level = &shared.layout.live.level[0];
+    struct mp_live_block old = of_capture(1);
+    struct mp_live_evicted told = {.row = {.site_key = 0}};
+    struct place place = place_of(key_of(at_address(0)));
+    CHECK(mp_live_add(&shared, at_address(0), &old, 1, &evicted));
+    just_before = sample_anew;
+    just_after = NULL;
+    struct mp_live_row *row = claim_old(&shared, level, key_of(at_address(1)), &place, 2, &told);
+    CHECK(row != NULL);
+    CHECK(told.block == at_address(0));
+    CHECK_EQ(told.row.site_key, of_capture(2).site_key);
+    free_first();
+    mp_store_release(&row->key, 0ULL);
+    drop_segment(&shared);
+}
 
 static void *churn(void *arg) {
     uintptr_t base = 0x1000000 * ((uintptr_t)arg + 1);
@@ -346,7 +406,7 @@ static void *churn(void *arg) {
         row.site = mp_site_intern(&shared, row.site_key);
         struct mp_site_row *counters = mp_site_at(&shared, row.site, row.site_key);
         const void *block = (void *)(base + 16 * (uintptr_t)(i % 500));
-        if (counters == NULL || !mp_live_add(&shared, block, &row, 1))
+        if (counters == NULL || !mp_live_add(&shared, block, &row, 1, &evicted))
             continue;
         mp_site_add(counters, 32, 0, mp_key_owned(row.site_key));
         struct mp_live_block out;
@@ -469,7 +529,7 @@ static void test_layout(void) {
         struct mp_live_block row = {.site_key = mp_site_key(stack, 64, 0, 0, 1)};
         refused += stack < MP_STACK_LOST_MAX;
         refused += mp_site_intern(&seg, row.site_key) == MP_SITE_NONE;
-        refused += !mp_live_add(&seg, (void *)(uintptr_t)(0x100000 + 64 * i), &row, 1);
+        refused += !mp_live_add(&seg, (void *)(uintptr_t)(0x100000 + 64 * i), &row, 1, &evicted);
     }
     CHECK(refused < 100);
     drop_segment(&seg);
@@ -490,6 +550,7 @@ int main(void) {
     test_live();
     test_filter();
     test_live_evicts_old_captures();
+    test_live_evicts_what_changes_below_it();
     test_threads();
     test_guard();
     return check_end();

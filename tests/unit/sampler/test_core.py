@@ -36,7 +36,7 @@ def check_program(source: str, sources: list[Path], variant: str) -> None:
 @under_sanitizers
 def test_core_tables_hold_under(variant: str) -> None:
     parts = (
-        "sample", "table", "local", "stacks", "keyed", "sites", "peak", "live", "stack_range",
+        "sample", "table", "local", "stacks", "keyed", "sites", "peak", "stack_range",
     )  # fmt: skip
     check_program("test_core", core_sources(*parts), variant)
 

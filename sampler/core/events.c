@@ -68,9 +68,9 @@ static bool take(struct mp_ring *ring) {
     return owner == own_mark() || (owner == 0 && mp_cas_u64(&ring->owner, 0, own_mark()));
 }
 
-static void fill(struct mp_event *at, const struct mp_event_of *from) {
+static void fill(struct mp_event *at, const struct mp_event_of *from, uint64_t time_ns) {
     uint64_t size = from->size_bytes, most = (1ULL << MP_LIVE_SIZE_BITS) - 1;
-    mp_store_relaxed(&at->time_kind, now_ns() << MP_EVENT_KIND_BITS | from->kind);
+    mp_store_relaxed(&at->time_kind, time_ns << MP_EVENT_KIND_BITS | from->kind);
     mp_store_relaxed(&at->address, from->address);
     mp_store_relaxed(&at->size_thread,
                      (size < most ? size : most) | (uint64_t)from->thread << MP_LIVE_SIZE_BITS);
@@ -80,19 +80,28 @@ static void fill(struct mp_event *at, const struct mp_event_of *from) {
     mp_store_relaxed(&at->birth, (uint32_t)(from->birth_ns >> MP_LIVE_BIRTH_SHIFT));
 }
 
-static void append(const struct ring *ring, const struct mp_event_of *event) {
-    uint64_t head = mp_load_relaxed(&ring->head->head);
-    mp_fence_release(); /* a reader that sees a word of this event sees `head` as the last one left it */
-    fill(&ring->event[head & ring->mask], event);
-    mp_store_release(&ring->head->head, head + 1); /* pairs with the reader's first load */
-    mp_store_release(&ring->head->owner, 0ULL); /* pairs with take() */
-}
-
 static void lose(struct mp_ring *ring) {
     uint64_t now = mp_capture_now_ns();
     mp_cas_u64(&ring->first_lost_ns, 0, now);
     mp_store_relaxed(&ring->last_lost_ns, now);
     __atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELEASE); /* pairs with the reader's load of it */
+}
+
+/*
+ * A signal handler that took the guard over from this thread (local.h) may have written here meanwhile, and have opened
+ * the lock: then this event takes the place of the handler's first one, whole, and that one is lost. A reader copies
+ * `head`, the events and `head` again by one system call after the other, which keeps them in this order.
+ */
+static void append(const struct ring *ring, const struct mp_event_of *event) {
+    uint64_t time_ns = now_ns(), head = mp_load_relaxed(&ring->head->head);
+    struct mp_event *at = &ring->event[head & ring->mask];
+    mp_fence_release(); /* a reader that sees a word of this event sees `head` as the last one left it */
+    fill(at, event, time_ns);
+    if (mp_unlikely(!mp_cas_u64(&ring->head->head, head, head + 1))) {
+        fill(at, event, time_ns);
+        lose(ring->head);
+    }
+    mp_cas_u64(&ring->head->owner, own_mark(), 0); /* pairs with take() */
 }
 
 void mp_event_write(struct mp_segment *seg, const struct mp_event_of *event) {

@@ -32,20 +32,24 @@ bool mp_guard_in_force(const struct mp_guard *guard) {
     return guard->mark == (GUARD_MARK ^ (uintptr_t)guard);
 }
 
+/* Certainly; coroutines and signal stacks are known by the page alone. */
+static bool on_one_stack(uintptr_t a, uintptr_t b) {
+    struct mp_stack_range of_a, of_b;
+    mp_stack_find(a, true, &of_a);
+    mp_stack_find(b, true, &of_b);
+    return of_a.high == of_b.high;
+}
+
 /*
  * Is the frame that holds the guard gone? It is when the guard is deeper on this stack than ours, and
- * when other code reused its memory. A guard on another stack (a handler on a sigaltstack interrupted the
- * sampler, or was left by siglongjmp) may be in memory that is gone: nobody reads it, and it counts as
- * gone after a few refusals in a row. To take over from a sampler that is only interrupted does no harm.
+ * when other code reused its memory. A guard on another stack, above or below (a handler on a sigaltstack interrupted
+ * the sampler, or was left by siglongjmp), may be in memory that is gone: nobody reads it, and it counts as
+ * gone after a few refusals in a row. To take over from a sampler that is only interrupted costs an event at most.
  */
 static bool guard_is_stale(const struct mp_guard *guard) {
-    uintptr_t held = mp_self.guard_sp;
-    struct mp_stack_range stack;
-    if ((uintptr_t)guard >= held)
-        return true;
-    mp_stack_find((uintptr_t)guard, true, &stack);
-    if (held < stack.high)
-        return !mp_guard_in_force((const struct mp_guard *)held);
+    uintptr_t held = mp_self.guard_sp, mine = (uintptr_t)guard;
+    if (on_one_stack(mine, held))
+        return mine >= held || !mp_guard_in_force((const struct mp_guard *)held);
     return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
 }
 

@@ -462,6 +462,13 @@ static void test_guard(void) {
     CHECK(mp_guard_enter(shallow));
     CHECK_EQ(lock, 0);
     mp_guard_leave(shallow);
+    CASE("a handler whose signal stack is above the interrupted one takes no guard from it");
+    static struct mp_guard below;
+    CHECK(&below < deep);
+    CHECK(mp_guard_enter(&below));
+    CHECK(!mp_guard_enter(deep));
+    CHECK_EQ(mp_self.guard_sp, (uintptr_t)&below);
+    mp_guard_leave(&below);
     CASE("a guard on a stack that is gone is not read, and given up after a while");
     mp_self.guard_sp = UINTPTR_MAX - 4095;
     unsigned refused = 0;

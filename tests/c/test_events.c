@@ -7,6 +7,20 @@
 #include "core/local.h"
 #include "core/site_key.h"
 
+/* What a signal handler does between the reading of a ring's head and the event's first word. */
+static __thread void (*in_the_middle)(void);
+
+static void interrupt(void) {
+    void (*handler)(void) = in_the_middle;
+    in_the_middle = NULL;
+    if (handler != NULL)
+        handler();
+}
+
+#undef mp_fence_release
+#define mp_fence_release() interrupt()
+#include "core/events.c"
+
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -131,6 +145,29 @@ static void test_a_held_lock(void) {
     end();
 }
 
+static void handler_writes_two(void) {
+    write_one(2, 0x2001);
+    write_one(2, 0x2002);
+}
+
+static void test_a_handler_inside(void) {
+    CASE("of the events that a handler writes inside of a write, the one that is lost is counted");
+    begin_with(1, 1024);
+    in_the_middle = handler_writes_two;
+    write_one(2, 0x1000);
+    write_one(2, 0x3000);
+    static const uint64_t kept[] = {0x1000, 0x2002, 0x3000};
+    CHECK_EQ(ring(0)->head, 3);
+    CHECK_EQ(ring(0)->lost, 1);
+    CHECK_EQ(ring(0)->owner, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(event(0, i)->address, kept[i]);
+        CHECK_EQ(event(0, i)->size_thread, (kept[i] + 1) | 2ULL << MP_LIVE_SIZE_BITS);
+        CHECK(i == 0 || event(0, i)->time_kind >= event(0, i - 1)->time_kind);
+    }
+    end();
+}
+
 static void test_a_lying_control_page(void) {
     CASE("a control page that lies makes no event leave the rings");
     static const uint32_t wrong[] = {0, 3, 128, UINT32_MAX, 1u << 31};
@@ -204,6 +241,7 @@ int main(void) {
     test_a_ring_keeps_the_latest();
     test_division();
     test_a_held_lock();
+    test_a_handler_inside();
     test_a_lying_control_page();
     test_a_new_capture();
     CASE("threads that share one ring lose and mix nothing unseen");

@@ -14,6 +14,7 @@ uint64_t mp_capture_now_ns(void) {
 }
 
 bool mp_capture_view(struct mp_capture_view *view) {
+    mp_pending_open();
     int64_t gate = mp_gate();
     struct mp_segment *seg = gate == MP_GATE_OFF ? NULL : mp_capture_segment();
     if (seg == NULL)

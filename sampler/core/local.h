@@ -25,6 +25,7 @@
 #define MP_LOCAL_H
 
 #include "known.h"
+#include "pending.h"
 #include "sample.h"
 #include "scratch.h"
 #include "table.h"
@@ -55,7 +56,8 @@ struct mp_local {
     uint32_t epoch;          /* moves with each segment that this process image gets */
     uint64_t next_device_draw; /* ordinal of the next device block to be drawn for */
     bool counts_inside;        /* attached: threads count themselves in and out */
-    uint8_t pad[55];
+    uint8_t pad[15];
+    struct mp_pending pending;
     struct mp_inside inside[MP_INSIDE_CELLS];
     uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
@@ -90,6 +92,14 @@ extern __thread struct mp_thread_state mp_self __attribute__((tls_model("initial
  */
 static inline bool mp_counted_further_out(uintptr_t sp) {
     return mp_self.counting_sp >= sp;
+}
+
+/* HOOK. Give the thread its random numbers. */
+static inline void mp_thread_seed(void) {
+    if (mp_self.countdown.rng == 0) {
+        uint64_t ordinal = mp_add_relaxed(&mp_local.next_thread_seed, 1);
+        mp_self.countdown.rng = mp_mix(mp_local.seed + (ordinal << 32)) | 1;
+    }
 }
 
 /* The gate: one load of an offset that never changes, one load of the word. */

@@ -377,6 +377,8 @@ void mp_modtab_after_fork(void) {
     nameless_generation = 0;
     for (uint32_t i = 0; i < KNOWN_ROWS; i++) {
         uint64_t key = mp_load_relaxed(&known[i].key);
+        if (key == 0)
+            continue; /* most: a write would copy the page for the child */
         mp_store_relaxed(&known[i].rows_end, 0u);
         if (key > TOMBSTONE && known[i].watched)
             known[i].watched = mp_filter_add((const void *)(uintptr_t)key);

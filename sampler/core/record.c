@@ -178,15 +178,13 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
         leave_to_outer(&self->countdown);
         return;
     }
-    if (!mp_capture_view(&view))
+    bool pending = mp_unlikely(mp_pending_waits());
+    if ((pending && !mp_pending_sampled(size)) || !mp_capture_view(&view))
         return;
     struct mp_segment *seg = view.segment;
-    if (self->countdown.rng == 0) {
-        uint64_t ordinal = mp_add_relaxed(&mp_local.next_thread_seed, 1);
-        self->countdown.rng = mp_mix(mp_local.seed + (ordinal << 32)) | 1;
-    }
-    if (!mp_countdown_take(&self->countdown, size, view.gate,
-                           mp_load_relaxed(&view.slot->rate_bytes)))
+    mp_thread_seed();
+    if (!pending && !mp_countdown_take(&self->countdown, size, view.gate,
+                                       mp_load_relaxed(&view.slot->rate_bytes)))
         return;
     /* Nothing for 0 bytes is what some functions give, realloc(p, 0) among them: no refusal. */
     if (block == NULL && (size == 0 || !mp_events_on(seg, view.number)))

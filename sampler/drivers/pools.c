@@ -215,11 +215,16 @@ void mp_pool_region_end(struct mp_tool_domain *domain, uint64_t address) {
     mp_device_take(MP_SPACE_POOL, region_key(domain, address), &taken);
 }
 
+/* Rows that nobody used are not written: that would copy their pages for the child. */
 void mp_pool_after_fork(void) {
     for (unsigned i = 0; i < DOMAINS; i++) {
+        if (domains[i].state == 0)
+            continue;
         domains[i].reserved_bytes = domains[i].reserved_told_bytes = 0;
         memset(domains[i].total_bytes, 0, sizeof domains[i].total_bytes);
         domains[i].told = 0;
     }
-    memset(heaps, 0, sizeof heaps);
+    for (unsigned i = 0; i < HEAPS; i++)
+        if (heaps[i].state != 0)
+            heaps[i] = (struct heap){0};
 }

@@ -1,5 +1,5 @@
 /*
- * filter_watch.c - stand-ins for prctl and syscall. See filter_watch.h.
+ * filter_watch.c - stand-ins for prctl, syscall and what gives up rights. See filter_watch.h.
  */
 #include "filter_watch.h"
 #include "core/inside.h"
@@ -16,6 +16,7 @@ static void (*tell_undumpable)(void); /* has its value before the first redirect
 /* Before the filter is in force: this thread's own hooks see the flag in any case, and those of others once
  * the kernel has put them under the filter too. */
 static void expect_filter(void) {
+    mp_pending_open();
     struct mp_control *c = mp_local.segment.control;
     if (c == NULL)
         return;
@@ -46,6 +47,44 @@ static long watched_syscall(long number, long a, long b, long c, long d, long e,
     return real_syscall(number, a, b, c, d, e, f);
 }
 
+/* What takes a child's rights to the folder of segments, or to files at all. */
+#define RIGHTS(X)                                                                                  \
+    X(setuid)                                                                                      \
+    X(setgid)                                                                                      \
+    X(seteuid)                                                                                     \
+    X(setegid)                                                                                     \
+    X(setreuid)                                                                                    \
+    X(setregid)                                                                                    \
+    X(setresuid)                                                                                   \
+    X(setresgid)                                                                                   \
+    X(setrlimit)                                                                                   \
+    X(setrlimit64)                                                                                 \
+    X(chroot)                                                                                      \
+    X(unshare)                                                                                     \
+    X(setns)
+
+#define WATCH(name)                                                                                \
+    static int (*real_##name)(long a, long b, long c);                                             \
+    static int watched_##name(long a, long b, long c) {                                            \
+        mp_pending_open();                                                                         \
+        return real_##name(a, b, c);                                                               \
+    }
+RIGHTS(WATCH)
+
+static void add_right(struct mp_slot_table *table, const char *name, uintptr_t *real,
+                      uintptr_t watched) {
+    struct mp_elf_symbol found;
+    if (!mp_elf_find_symbol(MP_ELF_FIRST, name, &found))
+        return;
+    *real = found.address;
+    mp_slots_add(table, name, found.address, watched);
+}
+
+static void add_rights(struct mp_slot_table *table) {
+#define ADD(name) add_right(table, #name, (uintptr_t *)&real_##name, (uintptr_t)watched_##name);
+    RIGHTS(ADD)
+}
+
 const struct mp_slot_table *mp_filter_watch_table(void (*undumpable)(void)) {
     static struct mp_slot_table table;
     struct mp_elf_symbol prctl_found, syscall_found;
@@ -60,6 +99,7 @@ const struct mp_slot_table *mp_filter_watch_table(void (*undumpable)(void)) {
     mp_slots_init(&table);
     mp_slots_add(&table, "prctl", prctl_found.address, (uintptr_t)watched_prctl);
     mp_slots_add(&table, "syscall", syscall_found.address, (uintptr_t)watched_syscall);
+    add_rights(&table);
     return &table;
 }
 

@@ -1,5 +1,6 @@
 /*
- * filter_watch.h - notice that the program is about to set a seccomp filter, or to make itself undumpable.
+ * filter_watch.h - notice that the program is about to set a seccomp filter, to make itself undumpable, or to give up
+ * rights that a fork child needs to make its segment (core/pending.h).
  *
  * Model: a filter may kill for any system call that the program did not make before, so from then on no
  * hook may make one (MP_FLAG_SECCOMP). A controller sees a filter in /proc at its next reading; without a

@@ -11,8 +11,9 @@
  * A library that was opened from a descriptor, thus put into a running process, does nothing until a
  * command (startup.h, attach.h).
  *
- * A fork child wakes up with `mp_local` wiped. If the sampler follows children, the atfork handler makes
- * a segment for the child and goes on at the parent's rate; otherwise the child stays without one.
+ * A fork child wakes up with `mp_local` wiped. If the sampler follows children, it goes on at the parent's rate, in
+ * a segment that it makes with the first sample (pending.h); where nothing is captured, the atfork handler makes it.
+ * Otherwise the child stays without one.
  */
 #include "startup.h"
 #include "checker.h"
@@ -61,7 +62,11 @@ static struct {
     char state_text[256];
     int64_t gate_at_fork;
     uint64_t rate_at_fork;
+    uint64_t forked_ns;
     uint32_t pid_at_fork;
+    uint32_t parent_pid;           /* of a segment that is made later, */
+    uint32_t own_pid;              /* and who makes it; 0: none is */
+    bool filtered_at_fork;
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */
     bool open;                     /* the segment was made before the constructor */
@@ -103,6 +108,10 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     c->peak[1] = (struct mp_peak){.capture = 1};
     slot->start_ns = clock_now(CLOCK_MONOTONIC);
     slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
+    if (process.own_pid != 0) {
+        slot->start_realtime_ns -= slot->start_ns - process.forked_ns;
+        slot->start_ns = process.forked_ns;
+    }
     slot->deadline_ns = UINT64_MAX;
     uint64_t end_ns = 1000000000;
     for (unsigned i = 0; i + 1 < MP_BUCKETS; i++, end_ns *= MP_OPEN_BUCKET_GROWTH)
@@ -179,7 +188,10 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
 static void before_fork(void) {
     struct mp_control *c = mp_local.segment.control;
     process.gate_at_fork = mp_gate();
-    process.pid_at_fork = c != NULL ? c->pid : 0; /* no system call: a filter may be in force */
+    process.pid_at_fork =
+        c != NULL ? c->pid : process.own_pid; /* no system call: there may be a filter */
+    process.filtered_at_fork =
+        c != NULL && (mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (c == NULL || process.gate_at_fork == MP_GATE_OFF)
         return;
     unsigned slot = (process.gate_at_fork >> MP_GATE_SHIFT) & 1;
@@ -192,6 +204,18 @@ static void before_fork(void) {
         mp_events_launches(c, (uint32_t)(process.gate_at_fork >> MP_GATE_SHIFT));
 }
 
+/* HOOK. */
+static void open_after_fork(void) {
+    if (open_segment(process.parent_pid, true, process.rate_at_fork) != 0)
+        mp_store_release(&mp_local.gate_offset, (intptr_t)0);
+}
+
+/* A filter that is in force already may kill later for what it lets through now. */
+static bool may_wait(void) {
+    return process.gate_at_fork != MP_GATE_OFF && process.state == MP_STATE_READY &&
+           process.place.base == NULL && !process.filtered_at_fork;
+}
+
 static void in_fork_child(void) {
     mp_redirect_after_fork();
     if (mp_local.segment.base != NULL) /* the kernel does not know MADV_WIPEONFORK */
@@ -202,7 +226,17 @@ static void in_fork_child(void) {
     memset(&mp_self, 0, sizeof mp_self);
     mp_modtab_after_fork();
     mp_device_after_fork();
-    open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF, process.rate_at_fork);
+    process.own_pid = 0;
+    if (may_wait()) {
+        process.parent_pid = process.pid_at_fork;
+        process.own_pid = (uint32_t)getpid();
+        process.forked_ns = clock_now(CLOCK_MONOTONIC);
+        mp_local.seed = random_seed();
+        mp_pending_begin(process.rate_at_fork, open_after_fork);
+    } else {
+        open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF,
+                     process.rate_at_fork);
+    }
     errno = saved_errno;
 }
 
@@ -502,6 +536,11 @@ static void step_back(void) {
 
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n) {
+    if (!mp_pending_cancel()) {
+        snprintf(text, n, "the process begins a capture of its own at this moment");
+        return -EAGAIN;
+    }
+    process.own_pid = 0;
     if (mp_startup_is_behind_program())
         step_forward();
     process.options = *options;
@@ -553,6 +592,7 @@ void mp_startup_late_shut(void) {
 void mp_startup_withdraw(void) {
     struct mp_control *c = mp_local.segment.control;
     process.withdrawn = true;
+    mp_pending_cancel();
     if (c == NULL)
         return;
     shut(c);

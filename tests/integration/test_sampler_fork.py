@@ -68,6 +68,18 @@ def test_a_followed_child_starts_empty_and_names_its_parent(segment_dir: Path, r
         assert child.by("alloc_in_handler").blocks <= 1
 
 
+def test_a_followed_child_without_a_sample_makes_no_segment(segment_dir: Path) -> None:
+    _, children = run_route(segment_dir, "silent", follow_fork="1")
+    assert len(children) == 20
+    assert [of_child(segment_dir, pid) for pid in children] == [[]] * 20
+
+
+def test_a_followed_child_makes_its_segment_before_it_gives_up_rights(segment_dir: Path) -> None:
+    _, [pid] = run_route(segment_dir, "limits", follow_fork="1")
+    [child] = of_child(segment_dir, pid)
+    assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
+
+
 def test_a_followed_childs_child_is_followed_too(segment_dir: Path) -> None:
     _, (first, second) = run_route(segment_dir, "nested", follow_fork="1")
     [child], [grandchild] = of_child(segment_dir, first), of_child(segment_dir, second)

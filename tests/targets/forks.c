@@ -2,7 +2,8 @@
  * forks.c - a child by every route, allocating on its own; the parent allocates before and after.
  *
  * forks ROUTE [PROGRAM]: fork, vfork, _Fork, clone, atfork (fork with handlers that allocate), nested,
- * threads (fork while other threads allocate). vfork executes PROGRAM. Prints the pid of each child.
+ * threads (fork while other threads allocate), silent (children that allocate nothing), limits (a child that may open
+ * no file before it allocates). vfork executes PROGRAM. Prints the pid of each child.
  */
 #include "target.h"
 
@@ -10,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -105,6 +107,23 @@ static void fork_beside_threads(void) {
         pthread_join(threads[i], NULL);
 }
 
+static void fork_silent(void) {
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        say("child %d", (int)pid);
+        EXPECT(wait_for(pid) == 0);
+    }
+}
+
+static pid_t fork_without_files(void) {
+    pid_t pid = fork();
+    struct rlimit none = {0, 0};
+    EXPECT(pid != 0 || setrlimit(RLIMIT_NOFILE, &none) == 0);
+    return pid;
+}
+
 int main(int argc, char **argv) {
     const char *route = argc > 1 ? argv[1] : "";
     if (strcmp(route, "vfork-child") == 0) {
@@ -127,6 +146,10 @@ int main(int argc, char **argv) {
         spawn(argv[2]);
     else if (strcmp(route, "threads") == 0)
         fork_beside_threads();
+    else if (strcmp(route, "silent") == 0)
+        fork_silent();
+    else if (strcmp(route, "limits") == 0)
+        child(fork_without_files);
     alloc_parent();
     step("done");
     return 0;

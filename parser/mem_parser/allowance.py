@@ -19,6 +19,9 @@ VARIABLE = "MEM_PARSER_MEMORY"
 """Names the floor: `4G`, for instance."""
 FLOOR_BYTES = 256 << 20
 TIMES = 16
+UNPACKED_TIMES = 16
+"""How much more a file may unpack to, piece by piece, than its reader may keep: 4 GiB of text, and
+more for large files."""
 
 
 class AllowanceExceeded(InputFileError):
@@ -29,6 +32,11 @@ def bound_bytes(stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> int:
     """Return the memory that a reader of a file with so many stored bytes may use."""
     chosen = sizes.whole_or(os.environ.get(VARIABLE), 0)
     return max(floor_bytes, chosen) + TIMES * max(stored_bytes, 0)
+
+
+def unpacked_bytes(stored_bytes: int) -> int:
+    """Return what a file with so many stored bytes may unpack to, of which little is kept."""
+    return UNPACKED_TIMES * bound_bytes(stored_bytes)
 
 
 class MemoryAllowance:

@@ -1,7 +1,9 @@
 """Rows of `memscope_dump_*.db` as texts, in chunks, with the rowid of each.
 
-A database is untrusted: we read a plain table only (no view, no virtual table, whose maker would
-choose what runs), and write to one only where no trigger hangs on it.
+A database is untrusted: we read a plain table only (no view, no virtual table, no computed column,
+whose maker would choose what runs), and write to one only where no trigger hangs on it. A few bytes
+of it may stand for many (a default text that every row has, pages that many rows share), so SQL
+measures values before they are fetched, and all of them count against the file's allowance.
 """
 
 from __future__ import annotations
@@ -12,18 +14,28 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-from mem_parser.memscope.csvfile import CHUNK_ROWS, Chunk
+from mem_parser.allowance import AllowanceExceeded, MemoryAllowance
+from mem_parser.memscope.csvfile import CHUNK_MAX_CHARS, CHUNK_ROWS, LINE_MAX_CHARS, Chunk
 from mem_parser.memscope.databasefile import Opening, check_unchanged, opening_of
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, TABLES, header_places
-from mem_parser.plainfile import NotPlainError, open_plain
+from mem_parser.plainfile import NotPlainError, open_plain, stored_bytes
 
 MAGIC = b"SQLite format 3\0"
 BUSY_S = 5.0
 _ATTR = COLUMNS.index("Attr")
-_ROWS_AT_ONCE = 500
-"""Fewer than the values that any SQLite takes with a statement."""
+_STACKS = len(COLUMNS) - 2
+NAMED_MAX = 500
+"""Fewer rows than the values that any SQLite takes with a statement."""
+ROW_MAX_BYTES = LINE_MAX_CHARS
+"""As long as a line of a CSV file may be."""
+KEPT_BYTES = 128
+"""What a row costs in columns of numbers."""
+_VALUE_MAX_BYTES = 4 * ROW_MAX_BYTES
+"""More than any block of rows that we ask for; Python below 3.11 leaves SQLite its own limit."""
+FIRST_ROWID, LAST_ROWID = -(1 << 63), (1 << 63) - 1
 _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
@@ -71,6 +83,8 @@ def connected(path: str, *, writable: bool = False) -> Iterator[sqlite3.Connecti
         yield from _tried(f"file:{urllib.parse.quote(name)}?{way.query}", writable=writable)
     except sqlite3.Error as error:
         raise DumpError(f"{path}: {error}") from error
+    except AllowanceExceeded as error:
+        raise DumpError(str(error), hint=error.hint) from error
     if way.before is not None:
         check_unchanged(path, way.before)
 
@@ -78,6 +92,8 @@ def connected(path: str, *, writable: bool = False) -> Iterator[sqlite3.Connecti
 def _tried(uri: str, *, writable: bool) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
     try:
+        if hasattr(connection, "setlimit"):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_MAX_BYTES)
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA temp_store=MEMORY")
         if not writable:
@@ -105,7 +121,12 @@ def table_of(connection: sqlite3.Connection, path: str) -> str:
 def columns_of(connection: sqlite3.Connection, table: str, path: str) -> list[str | None]:
     """Return the table's own name of each of `form.COLUMNS`; None for stacks that it lacks."""
     names = []
-    for _, name, kind, _, _, key in connection.execute(f'PRAGMA table_info("{table}")'):
+    for _, name, kind, _, _, key, hidden in connection.execute(f'PRAGMA table_xinfo("{table}")'):
+        if hidden:
+            raise DumpError(
+                f"{path}: {table} has a computed column {name}",
+                hint="no collector makes one: copy the rows into a plain table",
+            )
         if name.lower() == "rowid" and not (key and kind.upper() == "INTEGER"):
             raise DumpError(f"{path}: {table} has a column {name}, which hides its row numbers")
         names.append(name)
@@ -115,45 +136,132 @@ def columns_of(connection: sqlite3.Connection, table: str, path: str) -> list[st
     return [None if place is None else names[place] for place in places]
 
 
-def chunks(path: str, *, stacks: bool, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """Yield the rows of a database in the order of their rowids; without ``stacks`` those columns
-    are empty. Raises `DumpError`.
+class Table:
+    """The table of rows of an open database. All bytes that are read count for the file."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        """Find it. Raises `DumpError`."""
+        self.path, self.connection = path, connection
+        self.name = table_of(connection, path)
+        self.columns = [
+            "''" if name is None else _quoted(name)
+            for name in columns_of(connection, self.name, path)
+        ]
+        self._allowance = MemoryAllowance(path, stored_bytes(path, f"{path}-wal"))
+
+    def take(self, rows: int, size_bytes: int) -> None:
+        """Count rows with so many bytes in all. Raises `AllowanceExceeded`."""
+        self._allowance.take(KEPT_BYTES * rows + size_bytes)
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        first: int = FIRST_ROWID,
+        last: int = LAST_ROWID,
+        among: Sequence[int] = (),
+        costs: Sequence[str] = (),
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield rowid and values of rows, some at a time, in the order of their rowids.
+
+        ``among``: of these rows alone, at most `NAMED_MAX`. ``costs``: columns that are measured,
+        where those are not the ones that are read.
+        """
+        only = f"AND rowid IN ({','.join('?' * len(among))})" if among else ""
+        behind = f'FROM "{self.name}" WHERE rowid BETWEEN ? AND ? {only} ORDER BY rowid LIMIT ?'
+        sizes = bytes_of([f"ifnull({name},'')" for name in costs or columns])
+        measure = f"SELECT rowid, {sizes} {behind}"
+        fetch = f"SELECT rowid, {','.join(columns)} {behind}"
+        while True:
+            with _unchanged(self.connection):
+                count = self._fitting(measure, (first, last, *among))
+                rows = self.connection.execute(fetch, (first, last, *among, count)).fetchall()
+            if not rows:
+                return
+            yield rows
+            first = rows[-1][0] + 1
+            if first > last:
+                return
+
+    def named(
+        self, rowids: Iterable[int], columns: Sequence[str], costs: Sequence[str] = ()
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield rowid and values of those of the rows that are there, some at a time."""
+        wanted = sorted(rowids)
+        for k in range(0, len(wanted), NAMED_MAX):
+            yield from self.rows(columns, among=wanted[k : k + NAMED_MAX], costs=costs)
+
+    def all_columns(self) -> list[str]:
+        """Return all columns, those of others, too: to change a row is to write it whole."""
+        found = self.connection.execute(f'PRAGMA table_info("{self.name}")')
+        return [_quoted(name) for _, name, *_ in found]
+
+    def _fitting(self, measure: str, arguments: tuple[int, ...]) -> int:
+        """Return how many of the next rows are few bytes together, and count these."""
+        count = total = 0
+        next_rowid = arguments[0]
+        for rowid, size in self.connection.execute(measure, (*arguments, CHUNK_ROWS)):
+            if rowid < next_rowid:
+                raise DumpError(f"{self.path}: row {rowid} comes twice: the file is damaged")
+            if size > ROW_MAX_BYTES:
+                most = ROW_MAX_BYTES >> 20
+                raise DumpError(f"{self.path}: row {rowid}: longer than {most} MiB")
+            if count and total + size > CHUNK_MAX_CHARS:
+                break
+            count, total, next_rowid = count + 1, total + size, rowid + 1
+        self.take(count, total)
+        return count
+
+
+def bytes_of(columns: Sequence[str]) -> str:
+    """Return the SQL expression for the bytes of a row without NULLs; `length` of a text ends at a
+    NUL.
+    """
+    return "+".join(f"length(CAST({name} AS BLOB))" for name in columns)
+
+
+@contextmanager
+def _unchanged(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all statements of the context see the same rows."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def chunks(path: str) -> Iterator[Chunk]:
+    """Yield the rows of a database in the order of their rowids, without their stacks. Raises
+    `DumpError`.
     """
     with connected(path) as connection:
-        table = table_of(connection, path)
-        names = columns_of(connection, table, path)
-        wanted = [name if k < len(COLUMNS) - 2 or stacks else None for k, name in enumerate(names)]
-        shown = ",".join("''" if name is None else _quoted(name) for name in wanted)
-        query = f'SELECT rowid,{shown} FROM "{table}" WHERE rowid >= ? ORDER BY rowid'  # noqa: S608
-        first = -(1 << 63)
-        connection.text_factory = str
-        while True:
-            try:
-                rows = connection.execute(query, (first,))
-                while some := rows.fetchmany(chunk_rows):
-                    places, *columns = zip(*some)  # noqa: B905 - Python 3.9
-                    yield Chunk(list(columns), places)
-                    first = places[-1] + 1
-                return
-            except sqlite3.OperationalError:
-                # A text that is no UTF-8, perhaps: the usual way is twice as fast, and stops there.
-                if connection.text_factory is _TEXT:
-                    raise
-                connection.text_factory = _TEXT
+        table = Table(connection, path)
+        yield from values(table, table.columns[:_STACKS])
+
+
+def values(
+    table: Table, columns: Sequence[str], first: int = FIRST_ROWID, last: int = LAST_ROWID
+) -> Iterator[Chunk]:
+    """Yield rows of an open database, whose stacks are empty."""
+    for rows in table.rows([*columns, "''", "''"], first, last):
+        places, *held = zip(*rows)  # noqa: B905 - Python 3.9
+        yield Chunk(list(held), places)
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def row_of(path: str, rowid: int) -> list[object]:
-    """Return the values of one row, in the order of `form.COLUMNS`."""
+def stacks_of(path: str, rowids: Iterable[int]) -> dict[int, tuple[object, object]]:
+    """Return the stacks (Python, C) of the rows that are there. Raises `DumpError`."""
+    found: dict[int, tuple[object, object]] = {}
     with connected(path) as connection:
-        table = table_of(connection, path)
-        names = columns_of(connection, table, path)
-        shown = ",".join("''" if name is None else _quoted(name) for name in names)
-        found = connection.execute(f'SELECT {shown} FROM "{table}" WHERE rowid = ?', (rowid,))  # noqa: S608
-        return list(found.fetchone() or [""] * len(COLUMNS))
+        table = Table(connection, path)
+        for rows in table.named(rowids, table.columns[_STACKS:]):
+            found.update((rowid, (python, native)) for rowid, python, native in rows)
+    return found
 
 
 def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, str], str]) -> int:
@@ -168,8 +276,8 @@ def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, 
     Returns how many rows have a new text. Raises `DumpError`, also where a row is not there.
     """
     with connected(path, writable=True) as connection:
-        table = table_of(connection, path)
-        column = _quoted(columns_of(connection, table, path)[_ATTR] or "")
+        table = Table(connection, path)
+        column, whole = table.columns[_ATTR], table.all_columns()
         hung = connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger' LIMIT 1"
         ).fetchone()
@@ -180,18 +288,18 @@ def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, 
         connection.text_factory = bytes
         connection.execute("BEGIN IMMEDIATE")
         try:
-            count = 0
-            wanted = sorted(rowids)
-            for k in range(0, len(wanted), _ROWS_AT_ONCE):
-                some = wanted[k : k + _ROWS_AT_ONCE]
-                texts = _new_texts(connection, (table, column), some, changed)
-                if texts is None:
-                    raise DumpError(f"{path}: changed while it was read; nothing was written")
+            count, wanted = 0, set(rowids)
+            text = f"CAST({column} AS TEXT)"
+            for rows in table.named(wanted, [text], costs=whole):
+                wanted.difference_update(rowid for rowid, _ in rows)
+                texts = _new_texts(rows, changed)
                 connection.executemany(
-                    f'UPDATE "{table}" SET {column} = CAST(? AS TEXT) WHERE rowid = ?',  # noqa: S608
+                    f'UPDATE "{table.name}" SET {column} = CAST(? AS TEXT) WHERE rowid = ?',  # noqa: S608
                     texts,
                 )
                 count += len(texts)
+            if wanted:
+                raise DumpError(f"{path}: changed while it was read; nothing was written")
             connection.execute("COMMIT" if count else "ROLLBACK")
         except BaseException:
             if connection.in_transaction:
@@ -201,22 +309,11 @@ def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, 
 
 
 def _new_texts(
-    connection: sqlite3.Connection,
-    place: tuple[str, str],
-    rowids: Sequence[int],
-    changed: Callable[[int, str], str],
-) -> list[tuple[str | bytes, int]] | None:
-    """Return the new texts, and the rowids, of rows whose text changes; None: one is not there."""
-    table, column = place
-    held = connection.execute(
-        f'SELECT rowid, CAST({column} AS TEXT) FROM "{table}"'  # noqa: S608
-        f" WHERE rowid IN ({','.join('?' * len(rowids))})",
-        rowids,
-    ).fetchall()
-    if len(held) != len(rowids):
-        return None
+    rows: Iterable[tuple[int, bytes | None]], changed: Callable[[int, str], str]
+) -> list[tuple[str | bytes, int]]:
+    """Return the new texts, and the rowids, of rows whose text changes."""
     texts = []
-    for rowid, text in held:
+    for rowid, text in rows:
         old = (text or b"").decode("utf-8", "surrogateescape")
         new = changed(rowid, old)
         if new != old:

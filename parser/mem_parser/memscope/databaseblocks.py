@@ -1,7 +1,7 @@
 """Rows of `memscope_dump_*.db` as blocks of bytes: SQLite joins the columns of some thousand rows.
 
-Numbers and texts alone are joined, each of the type that its column has. A block with anything else
-comes as values.
+Short rows of numbers and texts alone are joined, each of the type that its column has. A block with
+anything else comes as values.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
-from mem_parser.memscope.csvblocks import ATTR, STACKS, Block
+from mem_parser.memscope.csvblocks import ATTR, BLOCK_MAX_BYTES, STACKS, Block
 from mem_parser.memscope.csvfile import Chunk
-from mem_parser.memscope.database import columns_of, connected, table_of
-from mem_parser.memscope.fieldbytes import WORD_MAX_BYTES, FieldBytes, IntArray
+from mem_parser.memscope.database import FIRST_ROWID, LAST_ROWID, Table, connected, values
+from mem_parser.memscope.fieldbytes import FieldBytes, IntArray
 from mem_parser.memscope.form import SQL_TYPES
 
 BLOCK_ROWS = 8192
+FIRST_ROWS = 256
+"""So few after a block of values: SQLite looks through every byte of them in vain."""
+FIELD_MAX_BYTES = 1024
+"""Far more than usual fields have. SQL cuts a longer one, so that no block takes much memory."""
 _FIELD, _ROW = 31, 30
 _COMMA = ord(",")
 _TYPES = [kind.lower() for kind in SQL_TYPES[:STACKS]]
@@ -36,36 +40,32 @@ Part = Union[Joined, Chunk]  # noqa: UP007 - Python 3.9 evaluates it
 def blocks(path: str) -> Iterator[Part]:
     """Yield all rows of a database in the order of their rowids. Raises `DumpError`."""
     with connected(path) as connection:
-        table = table_of(connection, path)
-        names = [f'"{(name or "").replace(chr(34), chr(34) * 2)}"' for name in
-                 columns_of(connection, table, path)[:STACKS]]  # fmt: skip
-        texts = _joining(table, names)
-        texts_and_rowids = _joining(table, [*names, "rowid"])
-        values = (
-            f"SELECT rowid,{','.join(names)},'','' FROM \"{table}\""  # noqa: S608
-            " WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
-        )
+        table = Table(connection, path)
+        names = table.columns[:STACKS]
+        texts = _joining(table.name, names)
+        texts_and_rowids = _joining(table.name, [*names, "rowid"])
         decoded = connection.text_factory
-        first = -(1 << 63)
+        first, most = FIRST_ROWID, FIRST_ROWS
         while True:
             connection.text_factory = bytes
-            shown, low, high, count, usual = connection.execute(texts, (first,)).fetchone()
+            shown, low, high, count, usual = connection.execute(texts, (first, most)).fetchone()
             if not count:
                 return
             if high - low == count - 1:
                 part = _joined(shown, count, low + np.arange(count))
             else:
-                found = connection.execute(texts_and_rowids, (first,)).fetchone()
+                found = connection.execute(texts_and_rowids, (first, most)).fetchone()
                 shown, low, high, count, usual = found
                 part = _joined(shown, count)
             if part is None or usual < count:
                 connection.text_factory = decoded
-                rows = connection.execute(values, (low, high)).fetchall()
-                places, *columns = zip(*rows)  # noqa: B905 - Python 3.9
-                yield Chunk(list(columns), places)
+                yield from values(table, names, low, high)
+                most = FIRST_ROWS
             else:
+                table.take(count, len(shown))
+                most = min(4 * most, BLOCK_ROWS)
                 yield part
-            if high == (1 << 63) - 1:
+            if high == LAST_ROWID:
                 return
             first = high + 1
 
@@ -79,12 +79,13 @@ def _joining(table: str, names: Sequence[str]) -> str:
     usual = [f"typeof({name}) = '{kind}'" for name, kind in typed]
     # What `printf` writes of a text ends at a NUL.
     usual += [f"instr({name}, char(0)) = 0" for name, kind in typed if kind == "text"]
-    forms = ["%d" if kind == "integer" else "%s" for kind in [*_TYPES, "integer"]]
+    text_form = f"%.{FIELD_MAX_BYTES + 1}s"
+    forms = ["%d" if kind == "integer" else text_form for kind in [*_TYPES, "integer"]]
     text = f"printf('{chr(_FIELD).join(forms[: len(names)])}', {', '.join(names)})"
     return (
         f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*), "  # noqa: S608
         f"count(shown) FROM (SELECT CASE WHEN {' AND '.join(usual)} THEN {text} END AS shown, "
-        f'rowid AS place FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT {BLOCK_ROWS})'
+        f'rowid AS place FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT ?)'
     )
 
 
@@ -93,7 +94,7 @@ def _joined(shown: bytes | None, count: int, places: IntArray | None = None) -> 
 
     Without ``places``, the rowid is the last field of each row.
     """
-    if shown is None:
+    if shown is None or len(shown) > BLOCK_MAX_BYTES:
         return None
     data = shown + bytes((_ROW,))
     fields = FieldBytes(data)
@@ -111,7 +112,7 @@ def _joined(shown: bytes | None, count: int, places: IntArray | None = None) -> 
     begin = np.empty_like(end)
     begin.reshape(-1)[0] = 0
     begin.reshape(-1)[1:] = end.reshape(-1)[:-1] + 1
-    if int((end - begin).max()) > WORD_MAX_BYTES:
+    if int((end - begin).max()) > FIELD_MAX_BYTES:
         return None
     if places is None:
         places, are = fields.decimals(begin[:, -1], end[:, -1])

@@ -45,15 +45,18 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 def read_texts(path: str) -> Rows:
     """Return the same, with all rows read as texts: slower, and what `read_rows` is tested by."""
     reader = RowColumns(path, by_row=database.is_database(path))
-    for chunk in chunks_of(path, stacks=False):
+    for chunk in chunks_of(path):
         reader.add(chunk)
     return reader.rows()
 
 
-def chunks_of(path: str, *, stacks: bool) -> Iterator[csvfile.Chunk]:
-    """Yield the rows of a dump as texts, in its order. Raises `DumpError`."""
+def chunks_of(path: str) -> Iterator[csvfile.Chunk]:
+    """Yield the rows of a dump as texts, in its order; those of a database have no stacks.
+
+    Raises `DumpError`.
+    """
     if database.is_database(path):
-        yield from database.chunks(path, stacks=stacks)
+        yield from database.chunks(path)
     else:
         yield from csvfile.chunks(path)
 
@@ -65,10 +68,8 @@ def stacks_of(path: str, places: Iterable[int]) -> dict[int, tuple[str, str]]:
         return {}
     found: dict[int, tuple[str, str]] = {}
     if database.is_database(path):
-        for place in wanted:
-            row = database.row_of(path, place)
-            found[place] = (_shown(row[-2]), _shown(row[-1]))
-        return found
+        held = database.stacks_of(path, wanted)
+        return {place: (_shown(python), _shown(native)) for place, (python, native) in held.items()}
     for chunk in csvfile.chunks(path):
         here = [place for place in wanted if place in chunk.places]
         for place in here:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-from mem_parser.allowance import VARIABLE, MemoryAllowance, bound_bytes
+from mem_parser.allowance import VARIABLE, MemoryAllowance, unpacked_bytes
 from mem_parser.errors import InputFileError
 from mem_parser.heapfile.form import GZIP_MAGIC
 from mem_parser.heapfile.reader import MAPS_MARK, SECTION_MARK
@@ -22,9 +22,6 @@ _GZIP_BITS = 31
 _AT_A_TIME = 1 << 20
 _FED_BYTES = 1 << 16
 _LONGEST_LINE = 1 << 20
-_MOST_TIMES = 16
-"""How much more a file may unpack to than its reader may keep: 4 GiB of text, and more for large
-files."""
 _SHRINKS, _FREE_BYTES = 8, 64 << 20
 """How much of the unpacked data counts as stored: so many times the file; of a heap file's text at
 least this much, which deep recursion shrinks by far more."""
@@ -40,7 +37,7 @@ class Packed:
         self._data = data
         self.name = name
         self.cut = False
-        self._most_bytes = _most_bytes(len(data))
+        self._most_bytes = unpacked_bytes(len(data))
 
     def parts(self) -> Iterator[bytes]:
         """Yield what is in it, a megabyte at a time. Raises `InputFileError`."""
@@ -118,10 +115,6 @@ class Packed:
             f"{self.name}: its {stored:.1f} MiB unpack to more than {most:.1f} GiB",
             hint=f"no capture makes such a file; if you trust it, set {VARIABLE}=8G",
         )
-
-
-def _most_bytes(stored_bytes: int) -> int:
-    return _MOST_TIMES * bound_bytes(stored_bytes)
 
 
 def _drained(engine: zlib._Decompress, fed: memoryview) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ def late(**extra: object) -> Story:
 
 
 def attributes(path: str) -> list[str]:
-    return [text for chunk in chunks_of(path, stacks=False) for text in chunk.columns[9]]
+    return [text for chunk in chunks_of(path) for text in chunk.columns[9]]
 
 
 def test_a_csv_file_gets_labels_and_all_else_stays(tmp_path: Path) -> None:

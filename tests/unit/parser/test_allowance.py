@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-import sys
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -14,43 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bounded
+from bounded import MIB, SLACK_BYTES
 from heapfiles import HeapFile, Record
 from mem_parser.allowance import VARIABLE, bound_bytes
 from mem_parser.errors import InputFileError
 from mem_parser.readers import read_profile
 
-ROOT = Path(__file__).resolve().parents[3]
-MIB = 1 << 20
-SLACK_BYTES = 64 * MIB
-"""For what the interpreter takes beside: pools of small objects, pieces that are not full."""
-READER = """
-import resource, sys
-from mem_parser.errors import InputFileError
+IMPORTS = """
 from mem_parser.readers import read_profile
 from mem_parser import profileproto
 from mem_parser.symbols import demangle
 import gzip, io, zlib
-pages = int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + int(sys.argv[2]),) * 2)
-try:
-    profile = read_profile(sys.argv[1])
-except InputFileError as error:
-    print(f"refused: {error}")
-    print(f"hint: {error.hint}")
-else:
-    print(f"read: {len(profile.sites)} sites")
 """
 
 
 def read_within(path: Path, limit_bytes: int, **extra: str) -> str:
     """What reading a file says in a process that may take no more than this."""
-    done = subprocess.run(
-        [sys.executable, "-c", READER, str(path), str(limit_bytes)],
-        capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "parser")} | extra,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-800:]
-    return done.stdout
+    sites = 'f"{len(read_profile(path).sites)} sites"'
+    return bounded.read_within(path, limit_bytes, IMPORTS, sites, **extra)
 
 
 def column(name: str, dtype: str, count: int, byte: bytes = b"\0") -> list[bytes]:

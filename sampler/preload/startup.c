@@ -61,11 +61,9 @@ static struct {
     enum mp_state state;
     char state_text[256];
     int64_t gate_at_fork;
-    uint64_t rate_at_fork;
-    uint64_t forked_ns;
+    uint64_t rate_at_fork, forked_ns;
     uint32_t pid_at_fork;
-    uint32_t parent_pid;           /* of a segment that is made later, */
-    uint32_t own_pid;              /* and who makes it; 0: none is */
+    uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none is */
     bool filtered_at_fork;
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */
@@ -290,17 +288,9 @@ static void wipe_on_fork(void) {
         mp_local.pid_if_unwiped = (uint32_t)getpid();
 }
 
-static bool note_path(const struct mp_elf *elf, void *arg) {
-    const char **path = arg;
-    if (mp_elf_is_self(elf))
-        *path = elf->path;
-    return *path != NULL;
-}
-
 /* Was the library opened by a name in /proc? Then commands follow. */
 static bool opened_through_proc(void) {
-    const char *path = NULL;
-    mp_elf_visit(note_path, &path);
+    const char *path = mp_elf_self_path();
     return path != NULL && strncmp(path, "/proc/", 6) == 0;
 }
 

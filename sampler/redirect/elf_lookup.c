@@ -266,6 +266,19 @@ bool mp_elf_visit(bool (*visit)(const struct mp_elf *elf, void *arg), void *arg)
     return mp_elf_iterate(visit_one, &v) != 0;
 }
 
+static bool note_path(const struct mp_elf *elf, void *arg) {
+    const char **path = arg;
+    if (mp_elf_is_self(elf))
+        *path = elf->path;
+    return *path != NULL;
+}
+
+const char *mp_elf_self_path(void) {
+    const char *path = NULL;
+    mp_elf_visit(note_path, &path);
+    return path;
+}
+
 struct counts {
     uint64_t added, removed;
 };

@@ -93,6 +93,9 @@ bool mp_elf_from_headers(struct mp_elf *elf, uintptr_t base, const ElfW(Phdr) * 
 /* INIT. Is this our own module? */
 bool mp_elf_is_self(const struct mp_elf *elf);
 
+/* INIT. The name under which our own module was opened; NULL: unknown. */
+const char *mp_elf_self_path(void);
+
 /*
  * INIT. Tells a module from any later one at its place: a hash of its build-id, or of its path and
  * program headers where it has none. Never 0.

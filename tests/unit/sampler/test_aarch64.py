@@ -54,9 +54,7 @@ def core_test() -> Path:
     return compile_program(
         [
             ROOT / "tests" / "c" / "test_core.c",
-            *core_sources(
-                "sample", "table", "local", "stacks", "keyed", "sites", "live", "stack_range"
-            ),
+            *core_sources("sample", "table", "local", "stacks", "keyed", "sites", "stack_range"),
         ],
         (
             "-std=gnu11",

@@ -21,6 +21,7 @@ from mem_parser.memlog.events import Kind
 from mem_parser.memlog.moments import live_at
 from mem_parser.memlog.reader import open_memlog
 from mem_parser.memlog.run import Run, read_log
+from mem_parser.memlog.segments import segments_of
 from mem_parser.memlog.series import Series, series
 from mem_parser.model import IntArray, Profile, SiteTable
 from mem_parser.records.linereport import LineReport
@@ -87,13 +88,21 @@ class LineLog:
         self._found[file] = found
 
     def _own_bytes(self, at_ns: IntArray) -> IntArray:
-        """Bytes of our own that were in use at moments."""
-        parts = [self._found[k] for k in sorted(self._found)]
+        """Bytes of our own that were in use at moments: what the keyframe of the moment's segment
+        says, and the events from there on.
+        """
+        parts = list(self._found.values())
         time = np.concatenate([part.own_ns for part in parts])
         size = np.concatenate([part.own_bytes for part in parts])
         order = np.argsort(time, kind="stable")
-        total = np.concatenate(([0], np.cumsum(size[order]))) + parts[0].own_begin_bytes
-        return np.asarray(total[np.searchsorted(time[order], at_ns, side="right")])
+        total = np.concatenate(([0], np.cumsum(size[order])))
+        held = {at: size for part in parts for at, size in part.own_at_keyframes.items()}
+        segments = segments_of(self._run)
+        after = np.array([segment.events_after_ns for segment in segments], dtype=np.int64)
+        base = [0 if one.base is None else held.get(one.base.time_ns, 0) for one in segments]
+        begin = np.array(base, dtype=np.int64) - _sum_until(time[order], total, after)
+        of = np.searchsorted([segment.from_ns for segment in segments], at_ns, side="right") - 1
+        return np.asarray(begin[of] + _sum_until(time[order], total, at_ns))
 
     @property
     def warnings(self) -> list[str]:
@@ -183,15 +192,21 @@ def _host_of(run: Run) -> int:
     return host
 
 
+def _sum_until(time_ns: IntArray, total: IntArray, at_ns: IntArray) -> IntArray:
+    """Return the sum of all events up to moments: ``total`` before each event in order of time."""
+    return np.asarray(total[np.searchsorted(time_ns, at_ns, side="right")])
+
+
 class FileFound(NamedTuple):
     """What one file says of its stacks: the time at which each is first met; of those that are our
-    own the times and signed bytes of all births and deaths, and what of them was live at its begin.
+    own the times and signed bytes of all births and deaths, and the bytes that were live at its
+    keyframes, by time.
     """
 
     first_ns: IntArray
     own_ns: IntArray
     own_bytes: IntArray
-    own_begin_bytes: int
+    own_at_keyframes: dict[int, int]
 
 
 def scan_file(path: str, domain: int) -> FileFound:
@@ -213,13 +228,12 @@ def scan_file(path: str, domain: int) -> FileFound:
             ours[ours] = own[events.stack[ours]]
             times.extend(events.time_ns[ours])
             sizes.extend(events.size_bytes[ours].astype(np.int64) * events.sign[ours])
-        begin_bytes = 0
-        for k, keyframe in enumerate(file.keyframes()):
+        held: dict[int, int] = {}
+        for keyframe in file.keyframes():
             here = keyframe.domain == domain
             np.minimum.at(first, keyframe.stack[here], keyframe.time_ns)
-            if k == 0:
-                begin_bytes = int(keyframe.bytes[here & own[keyframe.stack]].sum())
-        return FileFound(first, times.values.copy(), sizes.values.copy(), begin_bytes)
+            held[keyframe.time_ns] = int(keyframe.bytes[here & own[keyframe.stack]].sum())
+        return FileFound(first, times.values.copy(), sizes.values.copy(), held)
 
 
 def _profile(run: Run) -> Profile:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError, MemError, UsageProblem
 from mem_parser.memlog.contents import Keyframe
+from mem_parser.memlog.filefacts import Hole
 from mem_parser.memlog.sizeclasses import size_classes
 from mem_parser.records import linelog
 from mem_parser.records.linelog import LineLog
@@ -208,6 +209,35 @@ def test_sizes_and_lines_are_those_of_the_events(
                 held = [one.size_bytes for one in report.lines if (one.file, one.line) == place]
                 expected = [total(rows, at, [stack])] if met(rows, at, stack) else []
                 assert held == expected
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(histories(), st.integers(0, 29), st.integers(1, 10))
+def test_behind_a_hole_sizes_are_those_of_the_reports(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, int]], first: int, lost: int
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    first = min(first, len(rows) - 1)
+    gone = rows[first : first + lost]
+    behind_ns = gone[-1]["time_ns"] + MS // 2
+    alive: dict[int, tuple[int, int]] = {}
+    for row in rows[: first + lost]:
+        alive.pop(row["address"], None)
+        if row["kind"] == 1:
+            alive[row["address"]] = (row["stack"], row["size_bytes"])
+    with writing(folder / "memlog-0.memlog", 1, start_real_ns=10**18) as writer:
+        writer.append_facts(facts_profile())
+        writer.append_python(columns())
+        writer.append_stacks(stack_table([(0x1000, 0x2000 + k) for k in range(STACKS)], NUMBERS))
+        writer.append_keyframe(keyframe(0, []))
+        writer.append_events(events_of(rows[:first]))
+        writer.append_hole(Hole(gone[0]["time_ns"] - 1, behind_ns - 1, len(gone)))
+        writer.append_keyframe(keyframe(behind_ns, list(alive.values())))
+        writer.append_events(events_of(rows[first + lost :]))
+        writer.end()
+    with opened(folder) as log:
+        for ms, size in log.sizes():
+            assert log.report(ms).total_bytes == size
 
 
 def times(rows: list[dict[str, int]]) -> list[int]:

@@ -104,11 +104,11 @@ class Story:
 
 
 def printed(run: Callable[..., None], *arguments: Any, **options: Any) -> list[str]:
-    """The lines that a call prints."""
+    """The lines that a call prints, without what it says to root alone."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         run(*arguments, **options)
-    return said.getvalue().splitlines()
+    return [one for one in said.getvalue().splitlines() if not one.startswith("WARN: Running as")]
 
 
 def line(**fields: str) -> str:

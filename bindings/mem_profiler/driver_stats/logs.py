@@ -21,7 +21,9 @@ _state = threading.RLock()
 _reader: Helper | None = None
 
 
-def start_mem_log_profiler(workers: int | None = None, *, folder: str | None = None) -> None:
+def start_mem_log_profiler(
+    workers: int | None = None, *, folder: str | None = None, coroutine_num: int | None = None
+) -> None:
     """Read the newest log of a folder, and print how it goes.
 
     The files of one capture are read, from the last missing one on. They may be copies.
@@ -29,12 +31,14 @@ def start_mem_log_profiler(workers: int | None = None, *, folder: str | None = N
     Args:
         workers: How many processes read; None: one for each file.
         folder: Where the files are; None: the current folder.
+        coroutine_num: Another name of ``workers``.
 
     Raises:
         ValueError: for a number of workers that is none.
         TrackerError: where there is no log, or it cannot be read, in one line.
     """
     global _reader
+    workers = coroutine_num if workers is None else workers
     if workers is not None and (
         not isinstance(workers, int) or isinstance(workers, bool) or workers < 1
     ):

@@ -12,8 +12,8 @@ from mem_parser.errors import one_line
 from mem_parser.escape import log_line
 from mem_parser.memscope import leaks as leaks_of
 from mem_parser.memscope import waste
-from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig
-from mem_parser.memscope.database import is_database
+from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig, say
+from mem_parser.memscope.database import is_database, table_name
 from mem_parser.memscope.form import HAL, POOL_TITLES
 from mem_parser.memscope.inefficient import (
     IDLE_OPERATORS,
@@ -22,17 +22,13 @@ from mem_parser.memscope.inefficient import (
     labels_by_row,
 )
 from mem_parser.memscope.labels import add_labels
-from mem_parser.memscope.reading import read_rows, stacks_of
+from mem_parser.memscope.reading import address_text, read_rows, stacks_of
 from mem_parser.memscope.rows import Rows
 from mem_parser.sizes import short_size
 
 _MIB = 1 << 20
+_DIGITS = 16
 _CHART_COLUMNS, _CHART_LINES = 64, 8
-
-
-def say(line: str) -> None:
-    """Print a line; nothing in it acts on a terminal."""
-    print(log_line(one_line(line)), flush=True)
 
 
 class BaseAnalyzer(ABC):
@@ -46,6 +42,10 @@ class BaseAnalyzer(ABC):
 class LeaksAnalyzer(BaseAnalyzer):
     """Finds HAL's blocks of a range that are not freed in time."""
 
+    def __init__(self) -> None:
+        self.leaks: list[str] = []
+        """The lines of the results of all analyses."""
+
     def analyze(self, config: LeaksConfig) -> None:
         """Print the leaks of each device."""
         rows = read_rows(config.input_path)
@@ -57,9 +57,10 @@ class LeaksAnalyzer(BaseAnalyzer):
                 shown += _leak_lines(rows, device, config)
             elif device.marks < leaks_of.MARKS:
                 say(
-                    f"ERROR: Device {device.device} has fewer than 3 data points"
-                    f" ({device.marks} with this message). Please re-collect the data points."
+                    f"ERROR: Device {device.device} has fewer than 3 data points."
+                    " Please re-collect the data points."
                 )
+                say(f"INFO: {device.marks} of 3 marks with this message.")
             else:
                 say(
                     f"INFO: Start index {config.start_index} is out of bounds. Device"
@@ -70,6 +71,7 @@ class LeaksAnalyzer(BaseAnalyzer):
             say("Leak Analysis Results for the Custom Range:")
         for line in shown:
             say(line)
+        self.leaks += shown
 
 
 def _leak_lines(rows: Rows, found: leaks_of.DeviceLeaks, config: LeaksConfig) -> Iterable[str]:
@@ -78,12 +80,15 @@ def _leak_lines(rows: Rows, found: leaks_of.DeviceLeaks, config: LeaksConfig) ->
         return [f"No {what} leaks detected on device {found.device}."]
     lines = [f"====== ERROR: Detected memory leaks on device {found.device} ======"]
     stacks = _stacks(config, rows, found.blocks.tolist())
+    # As the file has its addresses: some releases fill them up with zeros.
+    like = address_text(config.input_path, int(rows.place[found.blocks[0]]))
+    digits = _DIGITS if len(like) == len("0x") + _DIGITS else 0
     for row in found.blocks.tolist():
         kind = rows.words.types[rows.type[row]]
         title = "Hal memory" if kind == HAL else POOL_TITLES[kind]
         lines.append(
             f"Direct {title} leak of {rows.size[row] / _MIB} Mb(s)"
-            f" at 0x{int(rows.address[row]):016x} in Index {rows.id[row]}."
+            f" at 0x{int(rows.address[row]):0{digits}x} in Index {rows.id[row]}."
         )
         lines += stacks.get(row, [])
     if config.pools:
@@ -114,17 +119,27 @@ def _stacks(
 class InefficientAnalyzer(BaseAnalyzer):
     """Finds inefficient blocks and writes their labels into the dump."""
 
+    def __init__(self) -> None:
+        self.inefficient_results: dict[str, list[str]] = {}
+        """The labels of each block, of all analyses, by `ROW_PID_ID`: the line of its allocation in
+        a CSV file, or its rowid, the process and the row's ID.
+        """
+
     def analyze(self, config: InefficientConfig) -> None:
         """Print how it goes, and write. A failure leaves the file as it was."""
         name = os.path.basename(config.input_path)
         by_row = is_database(config.input_path)
-        say(f"INFO: Connected to {name}" if by_row else "INFO: Connected to CSV file")
+        table = f"{name} (table: {table_name(config.input_path)})" if by_row else "CSV file"
+        say(f"INFO: Connected to {table}")
         rows = read_rows(config.input_path)
         say(f"INFO: {'DB' if by_row else 'CSV'} file read successfully")
         found = find_inefficient(
             rows, config.mem_size, tuple(config.inefficient_type), config.idle_threshold
         )
         labels = labels_by_row(found)
+        for row, kinds in labels.items():
+            place = int(rows.place[row]) + (not by_row)  # the header is a CSV file's first line
+            self.inefficient_results[f"{place}_{rows.pid[row]}_{rows.id[row]}"] = kinds
         if config.write:
             where = f"{'database' if by_row else 'csv'} {name}"
             say(f"INFO: Connecting to {where} to write results")

@@ -11,19 +11,29 @@ import stat
 from collections.abc import Sequence
 
 from mem_parser.errors import one_line
+from mem_parser.escape import log_line
 from mem_parser.memscope.inefficient import IDLE_OPERATORS, TYPES
 
 FILE_MAX_BYTES = 8 << 30
 PATH_MAX_CHARS = 4096
 
 
+def say(line: str) -> None:
+    """Print a line; nothing in it acts on a terminal."""
+    print(log_line(one_line(line)), flush=True)
+
+
 class AnalysisConfig:
-    """The file of an analysis: an absolute path of a `.csv` or `.db` that is no link."""
+    """The file of an analysis, a `.csv` or `.db`. `input_path` is absolute, and that of the file
+    itself where a link was given.
+    """
 
     endings: tuple[str, ...] = (".csv", ".db")
 
     def __init__(self, input_path: str) -> None:
         self.input_path = _checked_path(input_path, self.endings)
+        if os.geteuid() == 0:
+            _warn_root(self.input_path)
 
 
 class LeaksConfig(AnalysisConfig):
@@ -41,7 +51,7 @@ class LeaksConfig(AnalysisConfig):
         """Check what is asked for.
 
         Args:
-            input_path: a dump, by its absolute path.
+            input_path: the path of a dump.
             mstx_info: the message of the marks.
             start_index: the first of the three marks, from 0 on.
             pools: blocks of pools, too.
@@ -76,7 +86,7 @@ class InefficientConfig(AnalysisConfig):
         """Check what is asked for.
 
         Args:
-            input_path: a dump, by its absolute path; it must be writable where ``write`` is True.
+            input_path: the path of a dump; it must be writable where ``write`` is True.
             mem_size: smaller blocks get no label, in bytes.
             inefficient_type: which labels; None: all three.
             idle_threshold: operators between two accesses beyond which a block was idle.
@@ -95,6 +105,14 @@ class InefficientConfig(AnalysisConfig):
         self.stacks = bool(stacks)
         self.chart = bool(chart)
         self.write = bool(write)
+
+
+def _warn_root(path: str) -> None:
+    """Print what users of msMemScope know."""
+    say("WARN: Running as root user: Some permission checks may be bypassed.")
+    owner = os.stat(path).st_uid
+    if owner != 0:
+        say(f"WARN: File {path} is not owned by root (current owner UID {owner})")
 
 
 def _types(given: str | Sequence[str] | None) -> list[str]:
@@ -125,17 +143,14 @@ def _checked_path(given: str, endings: tuple[str, ...]) -> str:
     shown = one_line(path)
     if len(path) > PATH_MAX_CHARS:
         raise ValueError(f"input_path has more than {PATH_MAX_CHARS} characters")
-    if not os.path.isabs(path):
-        raise ValueError(f"input_path must be absolute: {shown}")
     ending = os.path.splitext(path)[1].lower()
     if ending not in endings:
         raise ValueError(f"input_path must end with {' or '.join(endings)}: {shown}")
+    path = os.path.realpath(path)
     try:
-        status = os.lstat(path)
-    except FileNotFoundError as error:
+        status = os.stat(path)
+    except OSError as error:
         raise FileNotFoundError(f"no such file: {shown}") from error
-    if stat.S_ISLNK(status.st_mode):
-        raise ValueError(f"input_path is a symbolic link: {shown}")
     if not stat.S_ISREG(status.st_mode):
         raise FileNotFoundError(f"not a regular file: {shown}")
     if not os.access(path, os.R_OK):

@@ -40,9 +40,20 @@ _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 def is_database(path: str) -> bool:
-    """Whether a file begins as a database does. Raises `DumpError` where it cannot be read."""
+    """Whether a file begins as a database does. Raises `DumpError` where it cannot be read, or has
+    the name of a database and is none.
+    """
     with _opened(path) as handle:
-        return _begins_as_one(handle)
+        found = _begins_as_one(handle)
+    if not found and path.lower().endswith(".db"):
+        raise DumpError(f"{path}: not an SQLite database", hint="the name of a text ends in .csv")
+    return found
+
+
+def table_name(path: str) -> str:
+    """Return the name of the table of rows. Raises `DumpError`."""
+    with connected(path) as connection:
+        return table_of(connection, path)
 
 
 def _begins_as_one(handle: int) -> bool:
@@ -262,6 +273,15 @@ def stacks_of(path: str, rowids: Iterable[int]) -> dict[int, tuple[object, objec
         for rows in table.named(rowids, table.columns[_STACKS:]):
             found.update((rowid, (python, native)) for rowid, python, native in rows)
     return found
+
+
+def value_of(path: str, rowid: int, column: int) -> object:
+    """Return one value, by its place in `form.COLUMNS`; None: no such row. Raises `DumpError`."""
+    with connected(path) as connection:
+        table = Table(connection, path)
+        for rows in table.named([rowid], [table.columns[column]]):
+            return rows[0][1]
+    return None
 
 
 def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, str], str]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mem_parser.memscope import csvfile, database, databaseblocks
 from mem_parser.memscope.csvblocks import Block, blocks
+from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.rowbytes import RowBytes
 from mem_parser.memscope.rowcolumns import RowColumns
 from mem_parser.memscope.rows import Rows
@@ -79,6 +80,17 @@ def stacks_of(path: str, places: Iterable[int]) -> dict[int, tuple[str, str]]:
         if not wanted:
             break
     return found
+
+
+def address_text(path: str, place: int) -> str:
+    """Return the address of one row as the file has it. Raises `DumpError`."""
+    column = COLUMNS.index("Ptr")
+    if database.is_database(path):
+        return _shown(database.value_of(path, place, column))
+    for chunk in csvfile.chunks(path):
+        if place in chunk.places:
+            return str(chunk.columns[column][place - chunk.places[0]])
+    return ""
 
 
 def _shown(value: object) -> str:

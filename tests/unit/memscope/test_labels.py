@@ -62,7 +62,7 @@ def test_a_database_gets_labels_as_json(tmp_path: Path) -> None:
     path = late().db(tmp_path)
     before = attributes(path)
     said = printed(analyze, "inefficient", input_path=path)
-    assert said[0] == "INFO: Connected to memscope_dump_1.db"
+    assert said[0] == "INFO: Connected to memscope_dump_1.db (table: memscope_dump)"
     assert said[-1].endswith("written to database memscope_dump_1.db")
     after = attributes(path)
     assert after[0] == before[0][:-1] + ',"inefficient_type":"late_deallocation"}'
@@ -188,7 +188,7 @@ def test_the_kinds_and_their_parameters_are_those_of_the_manual() -> None:
         ({"inefficient_type": []}, ValueError, "non-empty list"),
         ({"inefficient_type": ["early"]}, ValueError, "'early' is none of early_allocation"),
         ({"inefficient_type": 3}, ValueError, "non-empty list"),
-        ({"input_path": "x.csv"}, ValueError, "must be absolute"),
+        ({"input_path": "none.csv"}, FileNotFoundError, "no such file: none.csv"),
         ({"input_path": "/none/x.csv"}, FileNotFoundError, "no such file"),
         ({"input_path": "/dev/null"}, ValueError, "must end with .csv or .db"),
         ({"input_path": 7}, TypeError, "must be a string"),
@@ -223,12 +223,54 @@ def test_a_wrong_parameter_of_leaks_too(
         LeaksConfig(**given)  # type: ignore[arg-type]
 
 
-def test_links_folders_and_files_that_nobody_may_write_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_results_are_kept_by_row_process_and_id(tmp_path: Path, form: str) -> None:
+    story = late()
+    path = story.csv(tmp_path) if form == "csv" else story.db(tmp_path)
+    analyzer = InefficientAnalyzer()
+    printed(analyzer.analyze, InefficientConfig(path))
+    [(key, labels)] = analyzer.inefficient_results.items()
+    assert labels == ["late_deallocation"]
+    row, pid, number = map(int, key.split("_"))
+    if form == "csv":
+        cells = Path(path).read_text().splitlines()[row - 1].split(",")
+        assert cells[0] == str(number)
+        assert cells[5] == str(pid)
+
+
+def test_root_is_told_what_root_may_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = text_file(tmp_path / "x.csv")
+    for uid in (1000, 0):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        AnalysisConfig(path)
+        said = "WARN: Running as root user: Some permission checks may be bypassed."
+        assert (said in capsys.readouterr().out.splitlines()) == (uid == 0)
+
+
+def test_relative_paths_and_links_are_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(text_file(tmp_path / "x.csv"))
-    link = tmp_path / "link.csv"
-    link.symlink_to(path)
-    with pytest.raises(ValueError, match="symbolic link"):
-        AnalysisConfig(str(link))
+    (tmp_path / "link.csv").symlink_to("x.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    monkeypatch.chdir(tmp_path)
+    for given in ("x.csv", "./x.csv", "link.csv", str(tmp_path / "link.csv")):
+        assert AnalysisConfig(given).input_path == str(path.resolve())
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        AnalysisConfig("loop.csv")
+
+
+def test_a_database_by_name_alone_is_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "junk.db"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(DumpError, match="not an SQLite database"):
+        check_inefficient(str(path))
+
+
+def test_folders_and_files_that_nobody_may_write_are_refused(tmp_path: Path) -> None:
+    path = Path(text_file(tmp_path / "x.csv"))
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(FileNotFoundError, match="not a regular file"):
         AnalysisConfig(str(tmp_path / "folder.db"))

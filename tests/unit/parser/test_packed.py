@@ -139,7 +139,7 @@ def bomb(line: bytes, size: int) -> bytes:
 def test_a_bomb_is_refused_in_one_line_within_little_memory(
     line: bytes, size: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "_most_bytes", lambda _stored: 100 * MIB)
+    monkeypatch.setattr(packed, "unpacked_bytes", lambda _stored: 100 * MIB)
     data = bomb(line, size)
     assert len(data) < 2 * MIB
     tracemalloc.start()

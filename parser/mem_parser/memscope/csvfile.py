@@ -106,9 +106,10 @@ def chunks(path: str, chunk_rows: int = CHUNK_ROWS, part: Part = _WHOLE) -> Iter
         fed = _Fed(file)
         reader = csv.reader(fed)
         straight: list[int | None] = list(range(len(COLUMNS)))
-        places = straight if part.offset else _header(_checked(reader, path), path)
+        names = list(COLUMNS) if part.offset else _checked(reader, path)
+        places = _header(names, path)
         width = max(place for place in places if place is not None) + 1
-        is_straight = places == straight
+        is_straight = places == straight and len(names) == width
         done = part.done
         while rows := _some(reader, path, chunk_rows, fed):
             if len(min(rows, key=len)) < width:

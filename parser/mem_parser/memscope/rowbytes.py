@@ -67,13 +67,13 @@ class RowBytes(RowColumns):
             block.fields, block.begin[:, k], block.end[:, k], block.marks,
             block.attr_first, block.attr_last,
         )  # fmt: skip
-        self._parts.append({**part, **self._attributes_of(attributes, places)})
+        self._take(places, {**part, **self._attributes_of(attributes, places)})
 
     def add_values(self, chunk: Chunk) -> None:
         """Take rows of a database. Raises `DumpError`."""
         raw = {column: chunk.columns[k] for k, column in enumerate(COLUMNS)}
         places = chunk.places
-        self._parts.append({
+        self._take(places, {
             **self._plain_columns(raw, places),
             "address": self._joined_addresses(raw["Ptr"], places),
             **self._joined_attributes(raw["Attr"], places),

@@ -14,6 +14,7 @@ from mem_parser.memscope.attributetexts import KEYS, attributes_of
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import (
     COLUMNS,
+    FREE,
     NOTHING,
     canonical_device,
     canonical_event,
@@ -68,11 +69,18 @@ class RowColumns:
     def add(self, chunk: csvfile.Chunk) -> None:
         """Take the rows of a chunk. Raises `DumpError`."""
         raw = {column: chunk.columns[k] for k, column in enumerate(COLUMNS)}
-        self._parts.append({
+        self._take(chunk.places, {
             **self._plain_columns(raw, chunk.places),
             "address": self._addresses(raw["Ptr"], chunk.places),
             **self._attributes(raw["Attr"], chunk.places),
         })  # fmt: skip
+
+    def _take(self, places: RowPlaces, part: Part) -> None:
+        """Keep rows. Early releases write a minus before the size of a free."""
+        size = part["size"]
+        part["size"] = np.where((part["event"] == FREE) & (size < UNKNOWN), -size, size)
+        self._refuse_below(part["size"], "size", places)
+        self._parts.append(part)
 
     def _plain_columns(self, raw: Mapping[str, Sequence[Any]], places: RowPlaces) -> Part:
         """Return all columns but Ptr and Attr."""
@@ -212,16 +220,22 @@ class RowColumns:
         return text
 
     def _sizes(self, texts: Sequence[str], column: str, places: RowPlaces) -> npt.NDArray[np.int64]:
-        """Return sizes in bytes, or numbers of blocks; `UNKNOWN` for an empty text."""
+        """Return sizes in bytes, or numbers of blocks; `UNKNOWN` for an empty text. A size may be
+        below zero.
+        """
         try:
             found = np.array([int(text) if text else UNKNOWN for text in texts], dtype=np.int64)
         except (ValueError, OverflowError):
             found = self._numbers(texts, column, places, or_nothing=True)
+        if column != "size":
+            self._refuse_below(found, column, places)
+        return found
+
+    def _refuse_below(self, found: npt.NDArray[np.int64], column: str, places: RowPlaces) -> None:
         wrong = np.flatnonzero(found < UNKNOWN)
         if len(wrong):
             k = int(wrong[0])
-            raise DumpError(f"{self._at(places, k)}: {column} is {_cut(texts[k])}, not a size")
-        return found
+            raise DumpError(f"{self._at(places, k)}: {column} is '{found[k]}', not a size")
 
 
 def _cut(text: object) -> str:

@@ -66,6 +66,21 @@ def test_addresses_are_as_the_file_has_them(tmp_path: Path, form: str) -> None:
     assert said[-1] == "Direct Hal memory leak of 0.5 Mb(s) at 0x4000 in Index 5."
 
 
+def test_dumps_of_early_releases_are_read(tmp_path: Path) -> None:
+    path = Path(leaking().csv(tmp_path))
+    expected = printed(check_leaks, str(path), "test", 0)
+    lines = path.read_text().splitlines()
+    frees = [k for k, text in enumerate(lines) if ",FREE," in text]
+    for k in frees:
+        lines[k] = lines[k].replace("size:", "size:-")
+    lines = [text + (",More" if k == 0 else ",7") for k, text in enumerate(lines)]
+    lines[0] = lines[0].replace("Device Id", "Device ID")
+    path.write_bytes("".join(text + "\r\n" for text in lines).encode())
+    assert frees
+    assert ":-" in path.read_text()
+    assert printed(check_leaks, str(path), "test", 0) == expected
+
+
 def test_a_database_has_the_same_leaks(tmp_path: Path) -> None:
     story = leaking()
     assert printed(check_leaks, story.db(tmp_path), "test", 0) == printed(

@@ -84,7 +84,8 @@ class Finding:
 
     ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
     program as well as that of sampling; None where the file has no times. ``frames`` begin at the
-    one that is charged; ``inner`` are those of libraries below it.
+    one that is charged; ``inner`` are those of libraries below it. ``is_open``: it would be a leak
+    if the program had been watched for longer.
     """
 
     verdict: Verdict
@@ -95,6 +96,7 @@ class Finding:
     stacks: int = 1
     inner: tuple[Frame, ...] = ()
     group: Group | None = field(default=None, repr=False, compare=False)
+    is_open: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it; margins of None are unknown."""
@@ -193,14 +195,15 @@ def find_leaks(
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
-    if times is not None and is_too_short(profile.capture):
-        findings = [_postponed(finding, times) for finding in findings]
     for finding in findings:
         stack = (*finding.inner, *finding.frames)
         hidden = suppressions is not None and suppressions.match(stack)
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)
+    if times is not None and is_too_short(profile.capture):
+        report.findings = [_postponed(finding, times) for finding in report.findings]
+        report.suppressed = [_postponed(finding, times) for finding in report.suppressed]
     report.findings.sort(key=_by_weight)
     return report
 
@@ -220,7 +223,9 @@ def _postponed(finding: Finding, times: Timeline) -> Finding:
         f"grows; {_time(times.duration_s)} are too short to tell why: "
         f"watch {_ADVISED_WATCH_S:.0f} s"
     )
-    return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, evidence=text, per_hour=None)
+    return dataclasses.replace(
+        finding, verdict=Verdict.INCONCLUSIVE, evidence=text, per_hour=None, is_open=True
+    )
 
 
 def _before_end_note(profile: Profile, before: Profile) -> str:
@@ -231,12 +236,12 @@ def _before_end_note(profile: Profile, before: Profile) -> str:
     )
 
 
-def _by_weight(finding: Finding) -> tuple[int, bool, float]:
+def _by_weight(finding: Finding) -> tuple[int, bool, bool, float]:
     per_hour = finding.per_hour.value if finding.per_hour is not None else 0.0
     leak = finding.verdict is Verdict.LEAK
     of_many = finding.stacks > 1 and not finding.frames
     weight = per_hour if leak else finding.live.value
-    return _ORDER.index(finding.verdict), of_many, -weight
+    return _ORDER.index(finding.verdict), not finding.is_open, of_many, -weight
 
 
 def _restrict(

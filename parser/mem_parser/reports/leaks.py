@@ -14,7 +14,7 @@ from mem_parser.places import Frame
 from mem_parser.reports.grid import Judged, Tone
 from mem_parser.units import counted, format_bytes, format_estimate, per
 
-MOST_HARMLESS = 10
+MOST_OF_ONE = 10
 _WIDTH = 80
 _TONES = {
     "LEAK": Tone.BAD,
@@ -43,9 +43,11 @@ def leak_lines(
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
     for finding in by_verdict[Verdict.LEAK]:
         yield from _leak(finding, width)
+    undecided = by_verdict[Verdict.INCONCLUSIVE]
+    yield from _largest([f for f in undecided if f.is_open], width)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
-        yield from _harmless(by_verdict[verdict], width)
-    yield from _inconclusive(by_verdict[Verdict.INCONCLUSIVE], width)
+        yield from _largest(by_verdict[verdict], width)
+    yield from _inconclusive([f for f in undecided if not f.is_open], width)
     if report.suppressed:
         yield _labelled("suppressed", _stacks(report.suppressed))
     for note in report.notes:
@@ -105,13 +107,13 @@ def _growth(per_hour: Estimate | None) -> str:
     return f"+{per('h', _bytes(per_hour))}"
 
 
-def _harmless(findings: list[Finding], width: int) -> Iterator[str]:
-    """Yield the largest of one harmless verdict, and how many more there are."""
-    for finding in findings[:MOST_HARMLESS]:
+def _largest(findings: list[Finding], width: int) -> Iterator[str]:
+    """Yield the largest of one verdict, and how many more there are."""
+    for finding in findings[:MOST_OF_ONE]:
         name, tail = _name(finding.frames), _bytes(finding.live)
         yield from _placed(str(finding.verdict), name, tail, width)
         yield _labelled("", finding.evidence)
-    rest = findings[MOST_HARMLESS:]
+    rest = findings[MOST_OF_ONE:]
     if rest:
         yield _labelled(str(rest[0].verdict), f"{_stacks(rest)} more")
 

@@ -30,6 +30,8 @@ struct mp_room {
     uint64_t dropped_bytes;
     uint64_t refused_starts; /* captures that did not begin */
     uint64_t smaller_starts; /* captures that began with a smaller segment */
+    uint64_t
+        next_files; /* where in the directory the next start goes on to look for dead segments */
 };
 /* cffi: end */
 

@@ -18,16 +18,17 @@ struct kernel_dirent {
 /* Too large for the stack of a small thread that forks. */
 static _Alignas(8) char buffer[4096];
 
-void mp_directory_each(int fd, unsigned most, bool (*visit)(const char *name, void *arg),
+bool mp_directory_each(int fd, unsigned most, bool (*visit)(const char *name, void *arg),
                        void *arg) {
-    long n;
+    long n = 1;
     for (unsigned seen = 0;
          seen < most && (n = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0;) {
         for (long at = 0; at < n; seen++) {
             const struct kernel_dirent *d = (const struct kernel_dirent *)(buffer + at);
             if (visit(d->name, arg))
-                return;
+                return false;
             at += d->reclen;
         }
     }
+    return n <= 0;
 }

@@ -9,8 +9,9 @@
 #include <stdbool.h>
 
 /* Call visit(name, arg) for at most `most` entries of `fd`, from its present position, until it returns true.
- * It may not call this function. */
-void mp_directory_each(int fd, unsigned most, bool (*visit)(const char *name, void *arg),
+ * It may not call this function. A full buffer of entries is visited whole. Returns true at the end of the
+ * directory. */
+bool mp_directory_each(int fd, unsigned most, bool (*visit)(const char *name, void *arg),
                        void *arg);
 
 #endif

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LATEST_FILES 64              /* a tmpfs lists the latest first */
+#define SOME_FILES 32                /* that a start looks at, first and behind its predecessor */
 #define COUNT_FILES (1u << 18)       /* most files of one count */
 #define OLDEST_MAX 512               /* most segments that one count drops */
 #define TRIM_EACH_BYTES (8u << 20)   /* larger ones are left to a count */
@@ -74,15 +74,31 @@ static bool tidy_entry(const char *name, void *arg) {
     return false;
 }
 
-static uint64_t tidy_latest(int folder, const struct mp_control *own) {
+/* From `*at` of the directory, which then is where the next files are. */
+static uint64_t tidy_some(int folder, const struct mp_control *own, uint64_t *at) {
     struct sweep sweep = {.folder = folder, .own = own};
-    lseek(folder, 0, SEEK_SET);
-    mp_directory_each(folder, LATEST_FILES, tidy_entry, &sweep);
+    lseek(folder, (long)*at, SEEK_SET);
+    bool ended = mp_directory_each(folder, SOME_FILES, tidy_entry, &sweep);
+    *at = ended ? 0 : (uint64_t)lseek(folder, 0, SEEK_CUR);
     return sweep.given_back;
 }
 
+/* A tmpfs lists the latest files first; other file systems in any order, and after many starts at once not all
+ * that are dead are among the first. So each start also goes on where the one before it stopped. */
+static uint64_t tidy(int folder, const struct mp_control *own, uint64_t *next) {
+    uint64_t first = 0, given_back = tidy_some(folder, own, &first);
+    if (first == 0) {
+        *next = 0;
+        return given_back;
+    }
+    if (*next == 0)
+        *next = first;
+    return given_back + tidy_some(folder, own, next);
+}
+
 void mp_room_tidy(int folder, const struct mp_control *own) {
-    tidy_latest(folder, own);
+    uint64_t first = 0;
+    tidy_some(folder, own, &first);
 }
 
 /* -- which are the oldest -- */
@@ -304,8 +320,8 @@ uint64_t mp_room_take(int folder, uint64_t bound_bytes, uint64_t wanted_bytes,
     bool locked = fd >= 0 && lock(fd);
     read_ledger(fd, &room);
     room.bound_bytes = bound_bytes;
-    uint64_t given_back = tidy_latest(folder, own), now = now_ns();
-    give_back(&room, given_back);
+    give_back(&room, tidy(folder, own, &room.next_files));
+    uint64_t now = now_ns();
     if ((locked || fd < 0) && is_count_due(&room, now))
         count_all(&room, folder, own);
     uint64_t size = decide(&room, wanted_bytes);

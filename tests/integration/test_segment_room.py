@@ -60,6 +60,20 @@ def test_segments_of_short_programs_are_trimmed_by_the_programs_after_them(
     assert held(segment_dir) <= 100 * TRIMMED_BYTES + LIVING_BYTES
 
 
+def test_dead_segments_behind_many_files_are_trimmed_too(segment_dir: Path) -> None:
+    """Not all file systems list the latest first; after many starts at once they are not there."""
+    env = environment(segment_dir, rate=1024)
+    programs(1, env)
+    [path] = segments(segment_dir)
+    dead = [path.with_name(f"1-1-{k}") for k in range(20)]
+    for copy in dead:
+        subprocess.run(["cp", "--sparse=always", path, copy], check=True, timeout=WAIT_S)
+    for k in range(500):
+        path.with_name(f"2-1-{k}").touch()
+    programs(10, env)
+    assert all(copy.stat().st_blocks * 512 <= TRIMMED_BYTES for copy in dead)
+
+
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_what_a_trimmed_segment_held_is_all_there(segment_dir: Path, end: str) -> None:
     with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:

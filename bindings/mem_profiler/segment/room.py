@@ -65,8 +65,9 @@ def _checked(folder: UserFolder, data: bytes) -> Room | None:
     if len(data) != layout.ROOM.itemsize:
         return None
     record: Any = np.frombuffer(data, layout.ROOM, count=1)[0]
-    numbers = {name: int(record[name]) for name in layout.ROOM.names or ()}
-    if numbers["magic"] != layout.ROOM_MAGIC or max(list(numbers.values())[1:]) > COUNT_MAX:
+    places = ("magic", "next_files")
+    numbers = {name: int(record[name]) for name in layout.ROOM.names or () if name not in places}
+    if record["magic"] != layout.ROOM_MAGIC or max(numbers.values()) > COUNT_MAX:
         return None
     return Room(
         path=str(folder.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -112,7 +113,8 @@ def test_every_kind_of_limit(folder_of_tests: Path, workers: tuple[str, ...]) ->
         else:
             assert text in (found[name] or ""), (name, found[name])
     assert "called by" in (found["test_big"] or "")
-    assert "30.00 MiB peak" in done.stdout
+    # An estimate: the small blocks of the interpreter are beside the large one.
+    assert re.search(r"30\.0\d MiB peak", done.stdout)
 
 
 def test_without_mem_limits_are_named_and_not_checked(folder_of_tests: Path) -> None:

@@ -193,6 +193,7 @@ class Segment:
         self.path = path
         self.reserve_max_bytes = bound.DEFAULT_BYTES
         self._base: Any = None
+        self._locked_by = 0  # the process of ours that took the lock
         try:
             self._check()
             if writable:
@@ -245,6 +246,9 @@ class Segment:
             lib.mp_control_unmap(self._base)
             self._base = None
         if self.fd >= 0:
+            # A child that was forked meanwhile shares the lock until it closes its copy.
+            if self._locked_by == os.getpid():
+                fcntl.flock(self.fd, fcntl.LOCK_UN)
             os.close(self.fd)
             self.fd = -1
 
@@ -358,6 +362,7 @@ class Segment:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 return False
             raise
+        self._locked_by = os.getpid()
         return True
 
     def lock_holder(self) -> int | None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_segment import FakeSegment
+from forked import forked
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, TargetUnsupported
 from mem_profiler.capture import gate
 from mem_profiler.segment import layout
@@ -153,3 +154,29 @@ def test_a_moment_of_another_day_has_its_date() -> None:
     before = now - timedelta(days=2)
     assert gate.since(int(before.timestamp() * 1e9)) == before.strftime("%Y-%m-%d %H:%M:%S")
     assert gate.since(layout.U64_MAX)  # what a target wrote may be any number
+
+
+def test_a_lock_ends_with_the_controller_while_a_child_still_has_its_file(
+    fake: FakeSegment, tmp_path: Path
+) -> None:
+    path = fake.save(tmp_path)
+    with Segment.open(path, writable=True) as first:
+        gate.lock(first, os.getpid())
+        of_a_child = os.dup(first.fd)  # what a fork leaves open: the same open file
+    try:
+        with Segment.open(path, writable=True) as second:
+            gate.lock(second, os.getpid())
+    finally:
+        os.close(of_a_child)
+
+
+def test_a_child_that_closes_a_segment_leaves_its_parent_the_lock(
+    segment: Segment,
+) -> None:
+    gate.lock(segment, os.getpid())
+    with (
+        forked(segment.close),
+        Segment.open(segment.path, writable=True) as other,
+        pytest.raises(TargetBusy, match="is being captured by mem_profiler"),
+    ):
+        gate.lock(other, os.getpid())

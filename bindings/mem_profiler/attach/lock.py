@@ -31,6 +31,7 @@ def held(pid: int) -> Iterator[None]:
             raise _busy(pid, fd) from None
         yield
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # which children that were forked meanwhile share
         os.close(fd)
 
 

@@ -91,7 +91,7 @@ class Choice:
         level = _log_level(options.pop("log_level"), flags)
         given = {name: value for name, value in options.items() if value is not None}
         told = {("format" if name == "form" else name): value for name, value in given.items()}
-        settings = changed(Settings(), told, lambda name: f"--{name.replace('_', '-')}")
+        settings = changed(Settings(), told, _spelled)
         return cls(settings, frozenset(told), level, flags["version"], flags["verbose"])
 
     def wants_version(self, arguments: tuple[str, ...]) -> bool:
@@ -101,6 +101,13 @@ class Choice:
     def says(self, level: str) -> bool:
         """Whether lines of a level are said."""
         return LOG_LEVELS.index(level) >= LOG_LEVELS.index(self.log_level)
+
+
+def _spelled(name: str) -> str:
+    """Return an option as a user types it: in each way, for that is all that click tells."""
+    wanted = "form" if name == "format" else name
+    found = (one for one in click.get_current_context().command.params if one.name == wanted)
+    return " / ".join(next(found).opts)
 
 
 def _log_level(value: str | None, flags: dict[str, bool]) -> str:

@@ -156,8 +156,9 @@ msmemscope.config({options}output_path=os.path.join(sys.argv[1], "other"))
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ('analysis="decompose", ', "analysis decompose: of Python programs with PyTorch"),
-        ('watch="a,b", ', "watch: of Python programs with PyTorch"),
+        ('analysis="decompose", ', "analysis decompose: modules of CANN of every program; weights,"),
+        ('analysis="inefficient", ', "analysis inefficient: of ATB's operators, and of Python"),
+        ('watch="a,b", ', "watch: of Python programs with PyTorch 2.3.1 or later alone; it is not"),
         ("", "config() chose what is collected, but nothing was"),
     ],
 )

@@ -38,12 +38,18 @@ enum mp_attach_command {
     MP_ATTACH_STEP = 4,
 };
 
+enum mp_attach_flags {
+    /* treat modules that are opened later by themselves, at the next dlopen or dlsym: for a caller that holds no
+     * lock of the loader, and cannot RESCAN all the time */
+    MP_ATTACH_FOLLOW = 1,
+};
+
 /* The controller writes it from outside: plain words and bytes, the same on every architecture. Its only
  * pointer is `plan`. */
 struct mp_attach_request {
     uint32_t version; /* MP_ATTACH_VERSION */
     uint32_t command; /* enum mp_attach_command */
-    uint32_t flags;   /* 0 */
+    uint32_t flags;   /* of BEGIN: enum mp_attach_flags */
     int32_t result;   /* out: what the function returned */
 
     /* The next three are for BEGIN. */

@@ -130,9 +130,10 @@ static unsigned choose(unsigned mask, bool by_name) {
     return mp_backend_watch(libraries, mask);
 }
 
+static const struct mp_later_watch watch = {
+    .changed = changed, .knows = knows, .replace = mp_device_replace};
+
 void mp_device_start(unsigned mask, bool by_name) {
-    static const struct mp_later_watch watch = {
-        .changed = changed, .knows = knows, .replace = mp_device_replace};
     static struct mp_slot_counts loader;
     if (choose(mask, by_name) != 0)
         mp_redirect_watch(&watch, &loader);
@@ -152,6 +153,10 @@ void mp_device_attach(unsigned mask, bool by_name) {
 void mp_device_redirect(void) {
     if (changed() != NULL)
         mp_slots_all(&state.table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &state.slots);
+}
+
+unsigned mp_device_follow(void (*look)(void)) {
+    return mp_redirect_follow_late(&watch, look);
 }
 
 bool mp_device_redirected(void) {

@@ -42,6 +42,13 @@ void mp_device_start(unsigned mask, bool by_name);
 void mp_device_attach(unsigned mask, bool by_name);
 void mp_device_redirect(void);
 
+/*
+ * INIT. In an attached process: from now on a dlsym of the program for a driver's function is answered, and before
+ * a dlopen or dlsym that finds new modules look() runs. mp_redirect_unfollow() ends it. Returns how many slots it
+ * changed.
+ */
+unsigned mp_device_follow(void (*look)(void));
+
 /* INIT. Did mp_device_redirect() ever change a slot? Then threads may be in wrappers at any time. */
 bool mp_device_redirected(void);
 

@@ -8,6 +8,7 @@
 #include "pymem/pymem.h"
 #include "python/runtime.h"
 #include "redirect.h"
+#include "redirect/redirect_later.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"
 #include "startup.h"
@@ -24,6 +25,7 @@ static struct {
     int busy;     /* pid of the process whose call runs; 0: none */
     int attached; /* pid of the attached process; a fork child is another one */
     int adopted;  /* pid of a fork child of a preloaded process after an attach */
+    bool follows; /* calls of dlopen and dlsym are redirected, too */
     bool pymem;   /* the options ask for hooks before CPython's allocators */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
@@ -79,6 +81,9 @@ static const char *undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
     struct mp_entry_counts entries = {0};
     mp_startup_late_shut();
+    if (attach.follows)
+        mp_redirect_unfollow();
+    attach.follows = false;
     if (attach.pymem && !mp_pymem_withdraw())
         snprintf(r->text, sizeof r->text,
                  "CPython's allocators still call the sampler, which forwards: the main thread"
@@ -124,6 +129,20 @@ static int redirect(struct mp_attach_request *r, bool by_constructor) {
     return rc;
 }
 
+static void see_modules(struct mp_slot_counts *counts) {
+    mp_modules_refresh();
+    mp_kept_prune();
+    mp_redirect_attached(counts);
+    mp_device_redirect();
+}
+
+/* At a dlopen or dlsym of the program. */
+static void look(void) {
+    struct mp_slot_counts counts = {0};
+    if (attach.attached == getpid())
+        see_modules(&counts);
+}
+
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
     bool preloaded = mp_startup_by_constructor(), behind = mp_startup_is_behind_program();
@@ -158,6 +177,11 @@ static int begin(struct mp_attach_request *r) {
     mp_startup_late_ready();
     if (attach.pymem)
         mp_pymem_ask();
+    attach.follows = (r->flags & MP_ATTACH_FOLLOW) != 0 && !preloaded;
+    if (attach.follows) {
+        r->slots_patched += mp_device_follow(look);
+        r->slots_held = mp_kept_count() + mp_entry_count();
+    }
     return 0;
 }
 
@@ -165,10 +189,11 @@ static int rescan(struct mp_attach_request *r) {
     struct mp_slot_counts counts = {0};
     if (attach.adopted == getpid())
         return 0;
-    mp_modules_refresh();
-    mp_kept_prune();
-    mp_redirect_attached(&counts);
-    mp_device_redirect();
+    if (attach.follows)
+        mp_redirect_hold();
+    see_modules(&counts);
+    if (attach.follows)
+        mp_redirect_release();
     if (attach.pymem)
         mp_pymem_ask();
     tell(r, &counts);

@@ -6,6 +6,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define DONE_ROWS 4096u /* power of two; 32 KiB for each of two sets */
 
@@ -76,7 +78,7 @@ static bool list_changed(uint64_t *added, uint64_t *removed) {
 
 static void redirect_new(void) {
     uint64_t added, removed;
-    if (!list_changed(&added, &removed))
+    if (!follow.following || !list_changed(&added, &removed))
         return;
     if (follow.watch != NULL)
         follow.watch_table = follow.watch->changed();
@@ -161,8 +163,7 @@ static bool mark_done(const struct mp_elf *elf, void *arg) {
     return false;
 }
 
-void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
-                        struct mp_slot_counts *loader, struct mp_slot_counts *later) {
+static void make_loader_table(void) {
     static const struct {
         const char *name;
         void (*tail)(void);
@@ -170,11 +171,6 @@ void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES
                      {"dlmopen", mp_tail_dlmopen},
                      {"dlsym", mp_tail_dlsym},
                      {"dlvsym", mp_tail_dlvsym}};
-    for (unsigned i = 0; i < MP_LATER_TABLES; i++)
-        follow.tables[i] = tables[i];
-    follow.following = true;
-    follow.loader = loader;
-    follow.later = later;
     mp_slots_init(&follow.loader_table);
     for (unsigned i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         mp_redirect_loader[i] = (uintptr_t)mp_elf_find(functions[i].name);
@@ -182,6 +178,16 @@ void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES
             mp_slots_add(&follow.loader_table, functions[i].name, mp_redirect_loader[i],
                          (uintptr_t)functions[i].tail);
     }
+}
+
+void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
+                        struct mp_slot_counts *loader, struct mp_slot_counts *later) {
+    for (unsigned i = 0; i < MP_LATER_TABLES; i++)
+        follow.tables[i] = tables[i];
+    follow.following = true;
+    follow.loader = loader;
+    follow.later = later;
+    make_loader_table();
     mp_elf_counts(&follow.added, &follow.removed);
     mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE, loader);
     mp_elf_visit(mark_done, NULL);
@@ -203,4 +209,40 @@ void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts
 void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
     follow.look = look;
     follow_at_least(loader);
+}
+
+void mp_redirect_hold(void) {
+    while (!enter())
+        syscall(SYS_sched_yield);
+}
+
+void mp_redirect_release(void) {
+    leave();
+}
+
+unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look)(void)) {
+    static struct mp_slot_counts loader, later;
+    mp_redirect_hold();
+    unsigned before = loader.patched;
+    make_loader_table();
+    follow.loader = &loader;
+    follow.later = &later;
+    follow.look = look;
+    follow.watch_table = watch->changed();
+    follow.watch = watch;
+    for (unsigned i = 0; i < DONE_ROWS; i++)
+        follow.done[i] = 0;
+    mp_elf_counts(&follow.added, &follow.removed);
+    follow.following = true;
+    mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &loader);
+    mp_redirect_release();
+    return loader.patched - before;
+}
+
+/* Threads may still be in the wrappers: they end in the real functions. */
+void mp_redirect_unfollow(void) {
+    mp_redirect_hold();
+    follow.following = false;
+    follow.look = NULL;
+    mp_redirect_release();
 }

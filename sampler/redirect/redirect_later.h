@@ -44,6 +44,21 @@ void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts
  * the next dlopen or dlsym. Starts to follow if nothing was followed. */
 void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader);
 
+/*
+ * INIT. The same in a process that runs already, whose slots somebody restores later: treats all modules for the
+ * calls of dlopen and dlsym, calls changed() once, and from now on look() and changed() before such a call that
+ * finds the list changed. mp_redirect_unfollow() ends it; it may begin again. Returns how many slots it changed.
+ */
+unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look)(void));
+void mp_redirect_unfollow(void);
+
+/*
+ * INIT. Between the two no thread treats modules. While look() runs on another thread, the first one waits; so it
+ * may not be called where the loader's lock is held.
+ */
+void mp_redirect_hold(void);
+void mp_redirect_release(void);
+
 /* In a forked child: the thread that checked the modules may not be here. */
 void mp_redirect_after_fork(void);
 

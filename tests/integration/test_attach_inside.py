@@ -45,10 +45,10 @@ RTLD_LAZY, RTLD_NOW, RTLD_DEEPBIND = 1, 2, 8
 LAZY = ("-Wl,-z,relro,-z,lazy",)
 
 
-def steps(folder: Path, *flags: str) -> Attached:
+def steps(folder: Path, *flags: str, follow: bool = False) -> Attached:
     """attach_steps.c, lazily bound unless flags say otherwise; ready for its first line."""
     name = "attach_steps" + "".join(re.sub(r"\W", "", flag) for flag in flags)
-    target = Attached(folder, [build("attach_steps.c", *(flags or LAZY), out=name)])
+    target = Attached(folder, [build("attach_steps.c", *(flags or LAZY), out=name)], follow=follow)
     assert target.line() == "ready"
     return target
 
@@ -124,9 +124,10 @@ def test_the_same_as_by_preload(segment_dir: Path) -> None:
     assert attached["small_blocks"].blocks == 20 * 40
 
 
+@pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-plt", "no-pie-lazy"])
-def test_detach_leaves_every_slot_as_it_was(segment_dir: Path, linking: str) -> None:
-    with steps(segment_dir, *LINKING[linking]) as target:
+def test_detach_leaves_every_slot_as_it_was(segment_dir: Path, linking: str, follow: bool) -> None:
+    with steps(segment_dir, *LINKING[linking], follow=follow) as target:
         assert target.ask("alloc 10") == "done"
         target.rescan()  # opens the library, for which the C library binds slots of its own
         before = target.slots()
@@ -183,10 +184,11 @@ def test_a_preloaded_tool_that_takes_malloc_is_counted_once(segment_dir: Path, t
         check(held_to_its_end(target), FAMILY | NEW_OF_LIBSTDCXX)
 
 
+@pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("scanning", [True, False], ids=["rescan", "attach and detach"])
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
 def test_libraries_open_and_close_beside_it(
-    segment_dir: Path, linking: str, scanning: bool
+    segment_dir: Path, linking: str, scanning: bool, follow: bool
 ) -> None:
     """Threads bind, open and close while slots are looked through, taken and restored, and the
     process ends in the middle of it.
@@ -195,7 +197,9 @@ def test_libraries_open_and_close_beside_it(
         "redirect_plugin.cc", "-shared", "-fPIC", *LINKING[linking],
         out=f"redirect_plugin-{linking}.so",
     )  # fmt: skip
-    with Attached(segment_dir, [build("redirect_threads.c"), plugin], hold=True) as target:
+    with Attached(
+        segment_dir, [build("redirect_threads.c"), plugin], hold=True, follow=follow
+    ) as target:
         if scanning:
             target.begin()
             with Controller(target) as controller:
@@ -220,6 +224,22 @@ def test_libraries_opened_later_are_seen_after_a_rescan(
         target.ask("close")
         assert target.rescan().held == begun.held
         assert target.detach().kept == 0
+
+
+@pytest.mark.parametrize("mode", [RTLD_LAZY, RTLD_NOW | RTLD_DEEPBIND])
+@pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
+def test_libraries_opened_later_are_seen_at_the_next_dlsym(
+    segment_dir: Path, linking: str, mode: int
+) -> None:
+    with steps(segment_dir, follow=True) as target:
+        for _ in range(2):
+            target.begin()
+            target.ask(f"open {plugin('a', *LINKING[linking])} {mode}")
+            counted = captured(target, lambda: target.ask("call"))
+            assert counted.under("ask_plugin").blocks == 1
+            target.ask("close")
+            ended = target.detach()
+            assert (ended.result, ended.held) == (0, 0)
 
 
 def test_a_slot_that_the_loader_bound_over_the_hook_is_taken_again(segment_dir: Path) -> None:

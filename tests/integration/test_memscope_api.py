@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import LIBRARY, command, command_environment
-from memscope_run import Dump, attribute, dumps, until
+from memscope_run import Dump, attribute, dumps, mstx_library, until
 from stub_driver import Ascend
 
 SEGMENT = pytest.mark.usefixtures("segment_dir")
@@ -41,9 +41,15 @@ def size_of(asked: int) -> int:
 def run(
     tmp_path: Path, body: str, *, prefix: tuple[object, ...] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
+    return run_script(tmp_path, HEAD + body, Ascend.build().acl, prefix=prefix, **variables)
+
+
+def run_script(
+    tmp_path: Path, text: str, *libraries: Path, prefix: tuple[object, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "script.py"
-    script.write_text(HEAD + body)
-    words = [*prefix, sys.executable, script, Ascend.build().acl, tmp_path / "out"]
+    script.write_text(text)
+    words = [*prefix, sys.executable, script, *libraries, tmp_path / "out"]
     return subprocess.run(
         [str(word) for word in words], env=command_environment() | variables, cwd=tmp_path,
         capture_output=True, text=True, timeout=120, check=False,
@@ -325,3 +331,74 @@ def test_the_package_needs_no_numpy_in_the_program(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+LATE = """
+import ctypes, sys
+import mem_profiler.memscope as msmemscope
+
+def load():
+    global acl, mstx
+    acl, mstx = map(ctypes.CDLL, sys.argv[1:3])
+    mstx.stub_range_start.restype = ctypes.c_uint32
+
+if "{order}" == "before":
+    load()
+msmemscope.config(output_path=sys.argv[3])
+msmemscope.start()
+if "{order}" == "after":
+    load()
+block = ctypes.c_void_p()
+for _ in range(2):
+    one = mstx.stub_range_start(b"step start")
+    mstx.stub_mark(b"begun")
+    assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(1000), 0) == 0
+    assert acl.aclrtFree(block) == 0
+    mstx.stub_range_end(one)
+msmemscope.stop()
+"""
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_process_that_captures_itself_has_marks_and_libraries_that_come_later(
+    tmp_path: Path, order: str
+) -> None:
+    done = run_script(tmp_path, LATE.format(order=order), Ascend.build().acl, mstx_library())
+    assert done.returncode == 0, done.stderr
+    step = [
+        ("MSTX", "Range_start", "step start"), ("MSTX", "Mark", "begun"),
+        ("MALLOC", "HAL", size_of(1000)), ("FREE", "HAL", size_of(1000)),
+        ("MSTX", "Range_end", "step start"),
+    ]  # fmt: skip
+    rows = words(the_dump(tmp_path))
+    assert rows == [("SYSTEM", "START_TRACE", "N/A"), *step, *step, ("SYSTEM", "STOP_TRACE", "N/A")]
+
+
+EMPTY = """
+import ctypes, sys
+import mem_profiler.memscope as msmemscope
+{before}
+msmemscope.config(output_path=sys.argv[2])
+msmemscope.start()
+{after}
+"""
+LOAD = "acl = ctypes.CDLL(sys.argv[1])"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("", "", "the process loaded no driver of a device"),
+        (LOAD, "", "but the sampler saw no call of it"),
+        (LOAD, "acl.aclrtSetDevice(0); acl.aclrtFree(None)", "took no memory of these devices"),
+    ],
+)
+def test_a_capture_without_an_event_says_so_and_why(
+    tmp_path: Path, before: str, after: str, why: str
+) -> None:
+    script = EMPTY.format(before=before, after=after)
+    done = run_script(tmp_path, script, Ascend.build().acl)
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    assert line.startswith("warning: there is no dump: ")
+    assert why in line

@@ -156,7 +156,10 @@ msmemscope.config({options}output_path=os.path.join(sys.argv[1], "other"))
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ('analysis="decompose", ', "analysis decompose: modules of CANN of every program; weights,"),
+        (
+            'analysis="decompose", ',
+            "analysis decompose: modules of CANN of every program; weights,",
+        ),
         ('analysis="inefficient", ', "analysis inefficient: of ATB's operators, and of Python"),
         ('watch="a,b", ', "watch: of Python programs with PyTorch 2.3.1 or later alone; it is not"),
         ("", "config() chose what is collected, but nothing was"),

@@ -49,13 +49,14 @@ class Attached(Target):
         argv: Sequence[str | Path],
         *,
         hold: bool = False,
+        follow: bool = False,
         preload: Sequence[str | Path] = (),
         preload_after: Sequence[str | Path] = (),
         library: Path = SAMPLER,
         **variables: str,
     ) -> None:
         """Start it; `preload` come before the agent, `preload_after` behind it, where constructors
-        run first, `variables` into its environment.
+        run first, `variables` into its environment. `follow`: dlopen and dlsym are redirected, too.
         """
         flags = ("-shared", "-fPIC", "-Wl,-z,now")
         agent = build("attach_agent.c", *flags, out="attach_agent.so")
@@ -74,6 +75,8 @@ class Attached(Target):
         }
         if hold:
             env["AGENT_HOLD"] = "1"
+        if follow:
+            env["AGENT_FOLLOW"] = "1"
         super().__init__(argv, env)
         self._in = os.open(paths[0], os.O_RDWR)
         self._out = os.open(paths[1], os.O_RDWR)

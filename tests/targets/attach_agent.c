@@ -86,6 +86,7 @@ static void call(struct mp_attach_request *r, uint32_t command, const char *dir,
     memset(r, 0, sizeof *r);
     r->version = MP_ATTACH_VERSION;
     r->command = command;
+    r->flags = getenv("AGENT_FOLLOW") != NULL ? MP_ATTACH_FOLLOW : 0;
     snprintf(r->installed_path, sizeof r->installed_path, "%s", getenv("AGENT_LIBRARY"));
     snprintf(r->dir, sizeof r->dir, "%s", dir);
     snprintf(r->options, sizeof r->options, "%s", options);

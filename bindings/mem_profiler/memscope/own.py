@@ -23,6 +23,8 @@ class Own:
             _hooks.begin(pymem=False)
         self._helper: Any = None
         try:
+            if _hooks.active:
+                _hooks.offer_marks()
             self._helper = Helper(MODULE)
             self._helper.ask("collect", settings.as_dict(), stamp)
         except BaseException:

@@ -27,6 +27,7 @@ from mem_profiler.memscope import tree
 from mem_profiler.memscope.follower import Collected, Follower, Task
 from mem_profiler.memscope.run import HOST_OFF_BYTES, depth_of
 from mem_profiler.process import procfs
+from mem_profiler.segment import devices
 
 
 class CollectingServer(Server):
@@ -62,8 +63,11 @@ class CollectingServer(Server):
 
     def finish(self) -> dict[str, Any]:
         """End the capture and its dumps."""
+        why = devices.why_without_blocks(self._running().segment.control())
         done = self._end()
         self._done = True
+        if not done.paths and not done.problem:
+            done.warnings.append(f"there is no dump: {why}")
         shown = [f"warning: {text}" for text in (*done.warnings, done.problem) if text]
         with contextlib.suppress(MemError):
             shown += lines(done.paths, self._settings)

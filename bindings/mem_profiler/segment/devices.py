@@ -241,3 +241,18 @@ def unseen_backends(control: Control) -> list[str]:
         )
         lines.append(f"device {name}: you asked for it, and the sampler saw 0 calls of it; {why}")
     return lines
+
+
+def why_without_blocks(control: Control) -> str:
+    """Why a process whose devices all are of interest shows no block of them."""
+    rows = {name: control["backend"][k] for k, name in layout.BACKENDS.items()}
+    if any(int(row["calls"]) for row in rows.values()):
+        return "the calls of drivers that the sampler saw took no memory of these devices"
+    loaded = [name for name, row in rows.items() if int(row["loaded"])]
+    if not loaded:
+        return "the process loaded no driver of a device that the sampler knows"
+    return (
+        f"the process loaded the driver of {', '.join(loaded)}, but the sampler saw no call of it:"
+        " who looked its functions up before start() calls them unseen; start() earlier, or start"
+        " the program with `mem_profiler memscope`"
+    )

@@ -2,7 +2,8 @@
 
 Model: what an attach does from outside (`sampler/abi/attach.h`), a thread of the process does by
 itself: it opens the library by a path below /proc, so that the library begins nothing on its own,
-and calls its function once for each command. No root, no ptrace.
+and calls its function once for each command. No root, no ptrace. Libraries that the process opens
+later are redirected at its next dlopen or dlsym.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import errno
 import os
 import re
 import time
-from importlib import machinery
 from typing import Any
 
 from mem_profiler import LIBRARY_NAME, library_path
 from mem_profiler.tracking.errors import TrackerError
 
 BEGIN, RESCAN, DETACH, STEP = 1, 2, 3, 4
+_FOLLOW = 1  # a flag of BEGIN: MP_ATTACH_FOLLOW
 _VERSION = 1
 _OPTIONS = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED")
 _SEGMENT = re.compile(rb"/mem_profiler\.\d+(?:\.[0-9a-f]{16})?/(\d+)-\d+-\d+$", re.MULTILINE)
@@ -69,8 +70,6 @@ class Hooks:
         self._function: Any = None
         self._pid = 0
         self._scanned_s = 0.0
-        self._real: Any = None
-        self._create_module: Any = None
 
     @property
     def active(self) -> bool:
@@ -81,7 +80,7 @@ class Hooks:
         """Redirect this process's calls of malloc to the sampler; with ``pymem`` those of CPython's
         allocators too. Raises TrackerError.
         """
-        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\n")
+        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\n", flags=_FOLLOW)
         if answer.result:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             hint = None
@@ -90,11 +89,17 @@ class Hooks:
             raise TrackerError(f"the sampler cannot begin in this process: {text}", hint)
         self._pid = os.getpid()
         self._scanned_s = time.monotonic()
-        self._watch_imports()
+
+    def offer_marks(self) -> None:
+        """Let libraries whose first mark is still to come find the sampler's functions for mstx.
+
+        Raises TrackerError.
+        """
+        _open(os.RTLD_GLOBAL | os.RTLD_NOW)
 
     def rescan(self, after_s: float = 0.0) -> None:
-        """Redirect the calls of libraries that were opened since, unless it was done less than
-        ``after_s`` ago: it takes a millisecond or two.
+        """Redirect the calls of libraries that were opened since, and slots that the loader bound
+        since, unless it was done less than ``after_s`` ago: it takes a millisecond or two.
         """
         now_s = time.monotonic()
         if self.active and now_s - self._scanned_s >= after_s:
@@ -111,15 +116,13 @@ class Hooks:
         """Take the hooks out. Raises TrackerError."""
         if not self.active:
             return
-        if machinery.ExtensionFileLoader.create_module is self._create_module:
-            machinery.ExtensionFileLoader.create_module = self._real  # type: ignore[method-assign]
         answer = self._call(DETACH)
         self._pid = 0
         if answer.result not in (0, -errno.EALREADY):
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             raise TrackerError(f"the sampler cannot leave this process: {text}")
 
-    def _call(self, command: int, more: str = "") -> Request:
+    def _call(self, command: int, more: str = "", flags: int = 0) -> Request:
         if self._function is None:
             self._function = _open().mem_profiler_attach
             self._function.argtypes = [ctypes.POINTER(Request)]
@@ -128,6 +131,7 @@ class Hooks:
             request = Request(
                 version=_VERSION,
                 command=command,
+                flags=flags,
                 installed_path=os.fsencode(str(library_path())),
                 dir=os.fsencode(os.environ.get("MEM_PROFILER_DIR", "")),
                 options="".join(
@@ -139,22 +143,8 @@ class Hooks:
         request.result = self._function(ctypes.byref(request))
         return request
 
-    def _watch_imports(self) -> None:
-        """Look for new calls of malloc after each import of an extension module."""
-        real = machinery.ExtensionFileLoader.create_module
-        hooks = self
 
-        def create_module(self: Any, spec: Any) -> Any:
-            module = real(self, spec)
-            hooks.rescan()
-            return module
-
-        self._real = real
-        self._create_module = create_module
-        machinery.ExtensionFileLoader.create_module = create_module  # type: ignore[method-assign]
-
-
-def _open() -> ctypes.CDLL:
+def _open(mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
     """The sampler's library. Raises TrackerError."""
     path = library_path()
     if not path.is_file():
@@ -168,6 +158,6 @@ def _open() -> ctypes.CDLL:
         )
     try:
         # Below /proc: opened from there, the sampler begins nothing by itself.
-        return ctypes.CDLL(f"/proc/self/root{os.path.realpath(str(path))}")
+        return ctypes.CDLL(f"/proc/self/root{os.path.realpath(str(path))}", mode)
     except OSError as error:
         raise TrackerError(f"the sampler cannot be opened: {error}") from None

@@ -35,6 +35,16 @@ _KINDS = {
 }
 
 
+class Misled(UsageProblem):
+    """Something that others may have put there leads a path elsewhere; ``why`` says what."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"cannot write {path}: {why}", hint="name a new file, in a folder of your own"
+        )
+        self.why = why
+
+
 @dataclass(frozen=True)
 class Place:
     """A name in an open folder. ``status`` is that of the file there; None: no file yet."""
@@ -115,6 +125,55 @@ def make_folder(path: str) -> None:
             sudo.give(made, opened)
         finally:
             os.close(made)
+
+
+def make_own_folder(path: str, *below: str) -> str:
+    """Make a folder and those ``below`` it, one in another, or accept ours; returns the last one.
+
+    For a tree whose names others can foresee: whoever owns a folder in it could replace what we
+    write. Raises OSError, also for a folder of others or a link.
+    """
+    with _as_os_error(path):
+        make_folder(path)
+        above, name = os.path.split(path.rstrip("/"))
+        with open_folder(above or ".") as opened:
+            status = os.stat(name, dir_fd=opened, follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(errno.EPERM, "is a link in place of a folder", path)
+    if status.st_uid not in _own_ids():
+        raise PermissionError(errno.EPERM, "is a folder of another user", path)
+    return make_own_folder(os.path.join(path, below[0]), *below[1:]) if below else path
+
+
+def open_own(path: str, flags: int, mode: int) -> int:
+    """Open a regular file of ours to write to, or a new one; never waits for a pipe.
+
+    Returns the descriptor. Raises OSError, also for anything that others may have put there.
+    """
+    with _as_os_error(path), find_place(path) as place:
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        handle = os.open(place.name, flags, mode, dir_fd=place.folder)
+        status = os.fstat(handle)
+        is_file = stat.S_ISREG(status.st_mode)
+        if not is_file or status.st_nlink > 1 or status.st_uid not in _own_ids():
+            os.close(handle)
+            raise PermissionError(errno.EPERM, "is no file of this user's own", path)
+        return handle
+
+
+def _own_ids() -> set[int]:
+    """Return the users whose files are ours: this one, and who called by sudo."""
+    user = sudo.caller()
+    return {os.geteuid()} if user is None else {os.geteuid(), user.uid}
+
+
+@contextmanager
+def _as_os_error(path: str) -> Iterator[None]:
+    """For callers inside a program, which know system errors alone."""
+    try:
+        yield
+    except Misled as error:
+        raise PermissionError(errno.EPERM, error.why, path) from None
 
 
 class _Walk:
@@ -206,9 +265,7 @@ class _Walk:
             raise self._refused(f"{name} is another user's file in a folder that others can write")
 
     def _refused(self, why: str) -> UsageProblem:
-        return UsageProblem(
-            f"cannot write {self.path}: {why}", hint="name a new file, in a folder of your own"
-        )
+        return Misled(self.path, why)
 
 
 def _parts(path: str) -> list[str]:

@@ -280,4 +280,6 @@ def _remove_log_of(path: str) -> None:
         return
     for found in files_of_name(path) if os.path.isdir(os.path.dirname(path)) else ():
         if facts_of(found) is not None:
-            os.unlink(found)
+            # Another user's stays; where a new log needs its name, `check_names` says so.
+            with contextlib.suppress(PermissionError):
+                os.unlink(found)

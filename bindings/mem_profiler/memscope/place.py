@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 from mem_profiler.memscope import collection
-
-_MODE = 0o750
 
 
 def run_folder() -> str:
@@ -16,6 +12,4 @@ def run_folder() -> str:
 
 def dump_folder(device: str = "cpu") -> str:
     """Return the folder for dumps of a device, which exists then. Raises OSError."""
-    folder = os.path.dirname(collection.current().places.dump(device))
-    os.makedirs(folder, mode=_MODE, exist_ok=True)
-    return folder
+    return collection.current().places.make_dump_folder(device)

@@ -17,7 +17,7 @@ from mem_parser.errors import MemError, UsageProblem
 from mem_parser.memscope.form import Folders, stamp_of
 from mem_parser.memscope.launchrows import launches_wanted
 from mem_parser.memscope.settings import DEPTH, Settings
-from mem_parser.outplace import make_folder
+from mem_parser.outplace import make_folder, open_folder
 from mem_profiler.capture import device_choice, gate, launch
 from mem_profiler.capture.launch import Image, Outcome
 from mem_profiler.capture.output import ExactFile, Where
@@ -146,8 +146,15 @@ class MemscopeRun(launch.Run):
         has_dump = {done.pid for done in self.collected if done.paths or done.problem}
         for image in self.images.values():
             if image.pid not in has_dump:
-                with contextlib.suppress(OSError):
-                    run = self._places(image).run
+                with contextlib.suppress(OSError, UsageProblem):
                     if not os.path.isfile(self._places(image).config):
-                        shutil.rmtree(os.path.join(run, tree.EVENTS_FOLDER))
-                        os.rmdir(run)
+                        remove_events(self._places(image).run)
+
+
+def remove_events(run: str) -> None:
+    """Remove the folder of a process, which has its events alone. Raises UsageProblem where others
+    replaced it by a link, OSError.
+    """
+    with open_folder(run) as opened:
+        shutil.rmtree(tree.EVENTS_FOLDER, dir_fd=opened)
+    os.rmdir(run)

@@ -21,13 +21,15 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
+from mem_parser.outplace import open_own
+
 PREFIX = "side_rows_"
 SUFFIX = ".jsonl"
 MOST_CHARS = 1 << 16
 """Of one line; what is longer has no stack, and a name that was cut."""
 _NAME_CHARS = 4096
 _MODE = 0o640
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -86,7 +88,7 @@ class SideRows:
         return os.path.join(self._folder, f"{PREFIX}{os.getpid()}{SUFFIX}")
 
     def _open(self) -> None:
-        self._handle = os.open(self.path, _FLAGS, _MODE)
+        self._handle = open_own(self.path, _FLAGS, _MODE)
         self._pid = os.getpid()
 
     def write(self, rows: Iterable[SideRow]) -> None:

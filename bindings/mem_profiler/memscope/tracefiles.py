@@ -11,10 +11,11 @@ import io
 import os
 
 from mem_parser.memscope.form import PYTHON_TRACE
+from mem_parser.outplace import open_own
 
 BATCH_ROWS = 1024
 _MODE = 0o640
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class TraceFile:
@@ -47,7 +48,7 @@ class TraceFile:
         writer.writerows((*row, self._tid, self._pid) for row in rows)
         data = text.getvalue().encode("utf-8", "backslashreplace")
         try:
-            handle = os.open(self.path, _FLAGS, _MODE)
+            handle = open_own(self.path, _FLAGS, _MODE)
             try:
                 while data:
                     data = data[os.write(handle, data) :]

@@ -11,7 +11,7 @@ from typing import Any
 
 from mem_parser.memscope.form import Folders, folders
 from mem_parser.memscope.settings import SETTINGS_FILE, Settings
-from mem_parser.outplace import make_folder
+from mem_parser.outplace import make_own_folder, open_own
 
 EVENTS_FOLDER = "events"
 MODE = 0o640
@@ -24,9 +24,7 @@ def places_of(settings: Settings, pid: int, stamp: str) -> Folders:
 
 def events_folder(places: Folders) -> str:
     """Return the folder of logs and side rows, made where it is missing. Raises OSError."""
-    path = os.path.join(places.run, EVENTS_FOLDER)
-    make_folder(path)
-    return path
+    return make_own_folder(places.run, EVENTS_FOLDER)
 
 
 def write_settings(folder: str, settings: Settings) -> None:
@@ -36,13 +34,13 @@ def write_settings(folder: str, settings: Settings) -> None:
 
 def write_config(places: Folders, settings: Settings) -> None:
     """Keep what a program configured. Raises OSError."""
-    make_folder(places.run)
+    make_own_folder(places.run)
     _replace(places.config, settings.as_dict())
 
 
 def _replace(path: str, told: dict[str, Any]) -> None:
     temporary = f"{path}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, MODE), "w", encoding="utf-8") as file:
+    handle = open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(told, file, indent=1, sort_keys=True)
     os.rename(temporary, path)

@@ -11,6 +11,7 @@ import csv
 import os
 
 from mem_parser.memscope.form import WATCH_SUMS, stamp_of, watch_block_file
+from mem_parser.outplace import make_own_folder, open_own
 
 CHANGE_HEADER = (
     "Watched",
@@ -59,8 +60,8 @@ class WatchFiles:
         """Write a block's content; a file of the same name is replaced."""
         try:
             folder = self._made(device)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(os.path.join(folder, f"{name}{CONTENT}"), flags, _MODE)
+            path = os.path.join(folder, f"{name}{CONTENT}")
+            handle = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
         except OSError as error:
@@ -75,9 +76,8 @@ class WatchFiles:
         self._append(device, "changes", CHANGE_HEADER, row)
 
     def _made(self, device: str) -> str:
-        folder = self.folder(device)
-        os.makedirs(folder, mode=0o750, exist_ok=True)
-        return folder
+        below = os.path.relpath(self.folder(device), self._run)
+        return make_own_folder(self._run, *below.split("/"))
 
     def _append(
         self, device: str, part: str, header: tuple[str, ...], row: tuple[object, ...]
@@ -85,8 +85,8 @@ class WatchFiles:
         """Append a row, which is in the file when this returns."""
         try:
             path = os.path.join(self._made(device), f"watch_dump_{part}_{self._stamp}.csv")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(path, flags, _MODE), "a", newline="") as file:
+            handle = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
+            with os.fdopen(handle, "a", newline="") as file:
                 rows = csv.writer(file, lineterminator="\n")
                 if path not in self._begun:
                     self._begun.add(path)

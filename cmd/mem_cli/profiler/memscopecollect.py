@@ -181,7 +181,7 @@ def _write_log(collected: list[Collected], choice: Choice, stamp: str) -> None:
     """Write the tool's own log, where it has a line."""
     from mem_parser.memscope.form import folders
     from mem_parser.memscope.report import log_lines
-    from mem_parser.outplace import make_folder
+    from mem_parser.outplace import make_own_folder
 
     found: list[str] = []
     for done in collected:
@@ -196,7 +196,7 @@ def _write_log(collected: list[Collected], choice: Choice, stamp: str) -> None:
         return
     places = folders(choice.settings.output, 0, stamp)
     try:
-        make_folder(places.logs)
+        make_own_folder(places.logs)
         with open(places.log(), "x", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in found)
     except OSError as error:

@@ -6,7 +6,6 @@ from before a device's first row come at the begin of its file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, repeat
@@ -20,7 +19,6 @@ from mem_parser.memscope.csvfile import plain_or_quoted, quoted
 from mem_parser.memscope.form import COLUMNS, NOTHING, Folders
 from mem_parser.memscope.linetext import Choice, Constant, Decimal, Hexadecimal, Piece, joined
 from mem_parser.memscope.writing import Column, CsvWriter, DatabaseWriter, encoded
-from mem_parser.outplace import make_folder
 
 HELD_MAX = 1 << 20
 """So many rows without a device are kept for devices that come later."""
@@ -402,7 +400,7 @@ class Dumps:
         else:
             assert self._places is not None
             path = self._places.dump(device, self._form)
-            make_folder(os.path.dirname(path))
+            self._places.make_dump_folder(device)
             sink = self._make(path)
         self.missing += self._unheld
         for number, row, attributes in self._held:

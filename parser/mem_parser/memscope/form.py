@@ -11,6 +11,8 @@ import re
 import time
 from typing import NamedTuple
 
+from mem_parser.outplace import make_own_folder
+
 COLUMNS = (
     "ID",
     "Event",
@@ -161,6 +163,10 @@ class Folders(NamedTuple):
     def dump(self, device: str, form: str = "csv") -> str:
         """Return the name of a device's dump; ``form`` is `csv` or `db`."""
         return self._dumped(device, f"memscope_dump_{self.stamp}.{form}")
+
+    def make_dump_folder(self, device: str) -> str:
+        """Make the folder for a device's dumps, and return it. Raises OSError."""
+        return make_own_folder(self.run, os.path.basename(self.device(device)), "dump")
 
     def watch(self, device: str) -> str:
         """Return the folder for watched blocks."""

@@ -1,9 +1,10 @@
 """Rows of `memscope_dump_*.db` as texts, in chunks, with the rowid of each.
 
 A database is untrusted: we read a plain table only (no view, no virtual table, no computed column,
-whose maker would choose what runs), and write to one only where no trigger hangs on it. A few bytes
-of it may stand for many (a default text that every row has, pages that many rows share), so SQL
-measures values before they are fetched, and all of them count against the file's allowance.
+whose maker would choose what runs), and write to one only where nothing of its maker's runs at a
+change: no trigger, no check, no index of an expression. A few bytes of it may stand for many (a
+default text that every row has, pages that many rows share), so SQL measures values before they are
+fetched, and all of them count against the file's allowance.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from functools import partial
 from typing import Any
 
 from mem_parser.allowance import AllowanceExceeded, MemoryAllowance
+from mem_parser.escape import shell_word
 from mem_parser.memscope.csvfile import CHUNK_MAX_CHARS, CHUNK_ROWS, LINE_MAX_CHARS, Chunk
-from mem_parser.memscope.databasefile import Opening, check_unchanged, opening_of
+from mem_parser.memscope.databasefile import check_unchanged, has_journal, opening_of
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, TABLES, header_places
 from mem_parser.plainfile import NotPlainError, open_plain, stored_bytes
@@ -36,6 +38,8 @@ KEPT_BYTES = 128
 _VALUE_MAX_BYTES = 4 * ROW_MAX_BYTES
 """More than any block of rows that we ask for; Python below 3.11 leaves SQLite its own limit."""
 FIRST_ROWID, LAST_ROWID = -(1 << 63), (1 << 63) - 1
+_EXPRESSION = -2
+"""In `PRAGMA index_xinfo`, in the place of the number of a column."""
 _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
@@ -89,10 +93,15 @@ def connected(path: str, *, writable: bool = False) -> Iterator[sqlite3.Connecti
     with _opened(path) as handle:
         if not _begins_as_one(handle):
             raise DumpError(f"{path}: not a SQLite database")
-        way = Opening("mode=rw", None) if writable else opening_of(name, handle)
+        way = opening_of(name, handle, writable=writable)
     try:
         yield from _tried(f"file:{urllib.parse.quote(name)}?{way.query}", writable=writable)
     except sqlite3.Error as error:
+        if "readonly" in str(error) and has_journal(name):
+            raise DumpError(
+                f"{path}: a program that wrote it was killed, and its rows are half written",
+                hint=f"sqlite3 {shell_word(path)} 'PRAGMA user_version' takes them back",
+            ) from error
         raise DumpError(f"{path}: {error}") from error
     except AllowanceExceeded as error:
         raise DumpError(str(error), hint=error.hint) from error
@@ -298,13 +307,10 @@ def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, 
     with connected(path, writable=True) as connection:
         table = Table(connection, path)
         column, whole = table.columns[_ATTR], table.all_columns()
-        hung = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'trigger' LIMIT 1"
-        ).fetchone()
-        if hung is not None:
-            raise DumpError(
-                f"{path}: has a trigger ({hung[0]}), which would run; nothing was changed"
-            )
+        runs = _what_runs(connection, table.name)
+        if runs:
+            raise DumpError(f"{path}: has {runs}, which would run; nothing was changed")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
         connection.text_factory = bytes
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -326,6 +332,20 @@ def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, 
                 connection.execute("ROLLBACK")
             raise
     return count
+
+
+def _what_runs(connection: sqlite3.Connection, table: str) -> str:
+    """Name what computes something when a row changes; empty if nothing does."""
+    hung = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' LIMIT 1"
+    ).fetchone()
+    if hung is not None:
+        return f"a trigger ({hung[0]})"
+    for _, name, _, _, is_partial in connection.execute(f'PRAGMA index_list("{table}")').fetchall():
+        columns = connection.execute(f"PRAGMA index_xinfo({_quoted(name)})").fetchall()
+        if is_partial or any(place == _EXPRESSION for _, place, *_ in columns):
+            return f"an index of an expression ({name})"
+    return ""
 
 
 def _new_texts(

@@ -59,7 +59,7 @@ def blocks(path: str) -> Iterator[Part]:
                 part = _joined(shown, count)
             if part is None or usual < count:
                 connection.text_factory = decoded
-                yield from values(table, names, low, high)
+                yield from values(table, names, first, high)
                 most = FIRST_ROWS
             else:
                 table.take(count, len(shown))

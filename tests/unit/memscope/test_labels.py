@@ -17,6 +17,7 @@ from mem_parser.memscope.analyzers import (
     get_analyzer_config,
     list_analyzers,
 )
+from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.labels import add_labels
@@ -113,16 +114,18 @@ def test_a_failure_in_the_middle_leaves_the_file_as_it_was(
 
 def test_a_database_whose_write_fails_stays_as_it_was(tmp_path: Path) -> None:
     path = late().db(tmp_path)
-    before = attributes(path)
     connection = sqlite3.connect(path)
-    connection.execute(
-        "CREATE UNIQUE INDEX one ON memscope_dump (instr(Attr, 'late') > 0)"
-        " WHERE instr(Attr, 'late') > 0"
-    )
+    (old,) = connection.execute("SELECT Attr FROM memscope_dump WHERE rowid = 3").fetchone()
+    taken = with_labels(old, ["late_deallocation"])
+    connection.execute("UPDATE memscope_dump SET Attr = ? WHERE rowid = 2", (taken,))
+    connection.execute("UPDATE memscope_dump SET Attr = '{a:1}' WHERE rowid = 1")
+    connection.execute("DELETE FROM memscope_dump WHERE rowid > 3")
+    connection.execute("CREATE UNIQUE INDEX one ON memscope_dump (Attr)")
     connection.commit()
     connection.close()
+    before = attributes(path)
     with pytest.raises(DumpError, match="UNIQUE"):
-        add_labels(path, {1: ["late_deallocation_" * 3], 3: ["late_deallocation_" * 3]})
+        add_labels(path, {1: ["late_deallocation"], 3: ["late_deallocation"]})
     assert attributes(path) == before
 
 

@@ -1,8 +1,8 @@
 """Debug files by build-id from debuginfod servers; only when a user asks for it.
 
 The servers are those of `DEBUGINFOD_URLS`, as for every other client. A module may cost 5 seconds
-in all; fetched files stay beside the symbol cache for later runs. A file from a server counts only
-if it is an ELF file with the right build-id.
+in all; fetched files stay beside the symbol cache for later runs. A file from a server counts, and
+stays, only if it is a whole ELF file with the right build-id.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 from mem_parser.errors import UsageProblem
 from mem_parser.symbols.cache import default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.ownfolder import OwnFolder, write_new
 
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
 URLS_VARIABLE = "DEBUGINFOD_URLS"
 TIMEOUT_S = 5.0
 """What one module may cost, all servers together."""
-SIZE_LIMIT_BYTES = 1 << 30
-_CHUNK = 1 << 18
+_NEW = ".new-"
+_DEAD_AFTER_S = 3600.0
 _BUILD_ID = re.compile(r"[0-9a-f]{8,128}$")
 
 
@@ -64,6 +60,7 @@ class Debuginfod:
             own = OwnFolder(folder)
             with own.opened(make=True) as descriptor:
                 if descriptor is not None:
+                    _remove_leftovers(descriptor)
                     return own
         self._temporary = tempfile.TemporaryDirectory(prefix="mem_parser-")
         return OwnFolder(Path(self._temporary.name))
@@ -87,10 +84,28 @@ class Debuginfod:
             self._asked.add(build_id)
             deadline = time.monotonic() + self.timeout_s
             for url in self.urls:
-                if _fetch(f"{url}/buildid/{build_id}/debuginfo", folder, name, deadline):
-                    image = self._open_checked(folder, name, build_id)
+                image = self._fetched(
+                    folder, f"{url}/buildid/{build_id}/debuginfo", build_id, deadline
+                )
                 if image is not None:
                     return image
+        return None
+
+    def _fetched(self, folder: int, url: str, build_id: str, deadline: float) -> ElfImage | None:
+        """Return what ``url`` holds if it is the file of ``build_id``, and keep it then alone."""
+        from mem_parser.symbols.fetching import fetch
+
+        temporary, name = f"{_NEW}{secrets.token_hex(8)}", f"{build_id}.debug"
+        try:
+            with os.fdopen(write_new(folder, temporary), "wb") as file:
+                whole = fetch(url, file, deadline)
+            if whole and self._open_checked(folder, temporary, build_id) is not None:
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                return self._open_checked(folder, name, build_id)
+        except OSError:
+            pass  # a full disk, say: there are no names then
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
         return None
 
     def _open_checked(self, folder: int, name: str, build_id: str) -> ElfImage | None:
@@ -102,37 +117,11 @@ class Debuginfod:
         return image if image.build_id == build_id else None
 
 
-def _fetch(url: str, folder: int, name: str, deadline: float) -> bool:
-    """Write the content of ``url`` to file ``name``; tell whether all of it came in time."""
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    left = deadline - time.monotonic()
-    if left <= 0:
-        return False
-    temporary = f".new-{secrets.token_hex(8)}"
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "mem_parser"})  # noqa: S310 - the scheme was checked
-        with (
-            urllib.request.urlopen(request, timeout=left) as answer,  # noqa: S310 - same
-            os.fdopen(write_new(folder, temporary), "wb") as file,
-        ):
-            _save(answer, file, deadline)
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
+def _remove_leftovers(folder: int) -> None:
+    """Remove what runs that were killed have left."""
+    before = time.time() - _DEAD_AFTER_S
+    for name in os.listdir(folder):
         with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-        return False
-    return True
-
-
-def _save(answer: HTTPResponse, file: BinaryIO, deadline: float) -> None:
-    size = 0
-    while chunk := answer.read1(_CHUNK):
-        size += len(chunk)
-        if size > SIZE_LIMIT_BYTES:
-            raise OSError("too large")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        file.write(chunk)
+            is_old = os.lstat(name, dir_fd=folder).st_mtime < before
+            if name.startswith(_NEW) and is_old:
+                os.unlink(name, dir_fd=folder)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.server
+import itertools
+import os
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +103,91 @@ def test_a_server_that_stalls_costs_no_more_than_its_time(
     servers = Debuginfod([url, url, url], tmp_path / "kept", timeout_s=0.3)
     assert servers.find("ab" * 20) is None
     assert len(handler.asked) == 1
+
+
+def dripped(*parts: bytes) -> Iterator[bytes]:
+    """Parts at once, then a byte now and then."""
+    yield b"".join(parts)
+    while True:
+        time.sleep(0.05)
+        yield b"1"
+
+
+OK, MOVED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\n"
+ANSWERS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
+    "honest": lambda file: [OK, b"Content-Length: %d\r\n\r\n" % len(file), file],
+    "a status that never ends": lambda _: dripped(),
+    "a header that never ends": lambda _: dripped(OK, b"X: "),
+    "interim answers without end": lambda _: itertools.repeat(b"HTTP/1.1 100 X\r\n\r\n" * 1000),
+    "a body that never ends": lambda file: dripped(OK, b"\r\n", file),
+    "a chunk that never begins": lambda _: dripped(OK, b"Transfer-Encoding: chunked\r\n\r\n"),
+    "a body that is cut": lambda file: [OK, b"Content-Length: 9999999\r\n\r\n", file],
+    "a compressed body": lambda file: [OK, b"\r\n", gzip.compress(file)],
+    "more headers than there may be": lambda file: [OK, b"X: y\r\n" * 5000, b"\r\n", file],
+    "a file of the machine": lambda _: [MOVED, b"Location: file:///bin/true\r\n\r\n"],
+    "another protocol": lambda _: [MOVED, b"Location: ftp://127.0.0.1:%d/x\r\n\r\n"],
+    "a redirect without end": lambda _: itertools.chain(
+        [MOVED, b"Location: /x\r\n\r\n"], itertools.repeat(bytes(1 << 16))
+    ),
+    "another program": lambda _: [OK, b"\r\n", Path("/bin/true").read_bytes()],
+}
+
+
+@contextlib.contextmanager
+def liar(file: bytes, how: str) -> Iterator[tuple[int, list[bytes]]]:
+    """A server of one answer: its port, and the beginnings of what it was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listening.accept()
+                    with client, contextlib.suppress(OSError):
+                        client.settimeout(10)
+                        is_ftp = how == "another protocol" and asked  # its server speaks first
+                        asked.append(b"ftp" if is_ftp else client.recv(1000)[:4])
+                        for part in ANSWERS[how](file):
+                            client.sendall(part.replace(b"%d", b"%d" % port))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield port, asked
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("how", ANSWERS)
+def test_whatever_a_server_answers_costs_no_more_than_its_time_and_leaves_nothing(
+    how: str, program: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    build_id = ElfImage.open(str(program)).build_id
+    found: list[object] = []
+    with liar((tmp_path / "debug").read_bytes(), how) as (port, asked):
+        servers = Debuginfod([f"http://127.0.0.1:{port}"], folder, timeout_s=0.6)
+        asking = threading.Thread(target=lambda: found.append(servers.find(build_id)), daemon=True)
+        asking.start()
+        asking.join(20)
+        assert found, "it does not come back"
+
+    assert set(asked) == {b"GET "}
+    is_honest = how == "honest"
+    assert (found[0] is not None) == is_honest
+    assert os.listdir(folder) == [f"{build_id}.debug"] * is_honest
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir(mode=0o700)
+    for name in (".new-1", ".new-2", "ab.debug"):
+        (folder / name).write_bytes(b"x")
+    for name in (".new-1", "ab.debug"):
+        os.utime(folder / name, (1, 1))
+    Debuginfod(["http://127.0.0.1:1"], folder)
+    assert sorted(os.listdir(folder)) == [".new-2", "ab.debug"]
 
 
 def test_debuginfod_without_servers_is_a_usage_problem() -> None:

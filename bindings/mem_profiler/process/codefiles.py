@@ -139,8 +139,9 @@ class CodeFiles:
     def _fill(self, copies: list[int], uid: int, names: list[tuple[int | None, str]]) -> int:
         """Copy the files, how many of which the result says. In the child."""
         found: set[tuple[int, int]] = set()
+        left_bytes = MOST_BYTES
         for place, name in names:
-            if place is None or len(found) == len(copies):
+            if place is None or len(found) == len(copies) or not left_bytes:
                 continue
             with contextlib.suppress(OSError), _open_below(place, name) as file:
                 status = os.fstat(file.fileno())
@@ -148,16 +149,17 @@ class CodeFiles:
                 ours = status.st_uid == uid and status.st_nlink == 1
                 if ours and status.st_mtime >= self._oldest and identity not in found:
                     with open(copies[len(found)], "wb", closefd=False) as copy:
-                        _copy(file, copy)
+                        left_bytes = _copy(file, copy, left_bytes)
                     found.add(identity)
         return len(found)
 
 
-def _copy(source: BinaryIO, to: BinaryIO) -> None:
-    left_bytes = MOST_BYTES
+def _copy(source: BinaryIO, to: BinaryIO, left_bytes: int) -> int:
+    """Copy so many bytes at most; return how many more there may be."""
     while left_bytes > 0 and (part := source.read(min(left_bytes, 1 << 20))):
         to.write(part)
         left_bytes -= len(part)
+    return left_bytes
 
 
 def _open_below(place: int, name: str) -> BinaryIO:

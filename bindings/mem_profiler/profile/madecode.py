@@ -19,22 +19,27 @@ from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.madecode import MadeCode
 
 Addresses = npt.NDArray[np.uint64]
+READ_LIMIT_S = 30.0
+"""For all lists of a capture: it is written with the names that were found until then."""
 UNREADABLE_NOTE = "a list of code that the program made as it ran cannot be read: {}"
 
 
 def with_names(make: Callable[[], list[Profile]], files: Sequence[int]) -> list[Profile]:
     """What `make` returns, with names from `files`, descriptors of perf maps and jitdumps."""
     profiles = make()
+    give_up = time.monotonic() + READ_LIMIT_S
     for profile in profiles if files else []:
-        _name(profile, files)
+        _name(profile, files, give_up - time.monotonic())
     return profiles
 
 
-def _name(profile: Profile, files: Sequence[int]) -> None:
+def _name(profile: Profile, files: Sequence[int], limit_s: float) -> None:
     stacks = profile.stacks
     addresses = outside(stacks.frames[~stacks.is_leaf], profile.modules)
-    found, problems = names_of(addresses, files)
-    profile.capture.notes += [UNREADABLE_NOTE.format(problem) for problem in problems]
+    found, problems = names_of(addresses, files, limit_s)
+    profile.capture.notes += [
+        UNREADABLE_NOTE.format(problem) for problem in dict.fromkeys(problems)
+    ]
     if found:
         profile.embedded = embedded(found)
 

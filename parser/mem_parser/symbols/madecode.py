@@ -27,7 +27,8 @@ from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import EmbeddedFrame
 
 MOST_BYTES = 128 << 20
-"""Of one file; a runtime that makes code for weeks writes less."""
+"""Of all files of a process; a runtime that makes code for weeks writes less."""
+_NAMES_SLACK = 1 << 10
 _LONGEST_LINE = 1 << 14
 _LONGEST_NAME = 1000
 _LARGEST_CODE = 1 << 30
@@ -129,6 +130,18 @@ class MadeCode:
         if low < high and self._left >= 0:
             text = name[:_LONGEST_NAME].decode("utf-8", "replace").strip()
             self._name_of[low:high] = self._names.setdefault(text, len(self._names))
+            if len(self._names) > 2 * len(self._addresses) + _NAMES_SLACK:
+                self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        """Drop the names that later ones have replaced: an entry costs a file little."""
+        used = np.unique(self._name_of)
+        names = list(self._names)
+        kept = [names[k] for k in used.tolist() if k != _NONE]
+        is_named = self._name_of != _NONE
+        place = np.searchsorted(used[used != _NONE], self._name_of)
+        self._name_of = np.where(is_named, place, _NONE)
+        self._names = {name: k for k, name in enumerate(kept)}
 
 
 def frame_of(text: str) -> EmbeddedFrame:

@@ -147,6 +147,29 @@ def test_no_more_files_are_open_than_the_bound(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_all_files_together_are_copied_up_to_the_bound(
+    child: subprocess.Popen[bytes], perf_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perf_map.write_bytes(b"123456")
+    (tmp_path / f"jit-{child.pid}.dump").write_bytes(b"abcdef")
+    other = tmp_path / "other" / f"jit-{child.pid}.dump"
+    other.parent.mkdir()
+    other.write_bytes(b"more")
+    monkeypatch.setattr(codefiles, "MOST_BYTES", 8)
+    assert opened(CodeFiles(child.pid), str(other)) == [b"123456", b"ab"]
+
+
+def test_a_sparse_file_without_end_is_copied_up_to_the_bound(
+    child: subprocess.Popen[bytes], perf_map: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perf_map.write_bytes(b"1000 20 first\n")
+    os.truncate(perf_map, 1 << 40)
+    monkeypatch.setattr(codefiles, "MOST_BYTES", 3 << 20)
+    (copy,) = opened(CodeFiles(child.pid))
+    assert len(copy) == 3 << 20
+    assert copy.startswith(b"1000 20 first\n\0")
+
+
 def test_a_capture_goes_on_without_the_names_and_a_note_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.symbolizer import symbolize
+from mem_profiler.profile import madecode
 from mem_profiler.profile.madecode import with_names
 
 INSIDE, OUTSIDE = 0x5500, 0x9000
@@ -65,6 +66,18 @@ def test_a_file_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     [same] = with_names(lambda: [profile()], [fd])
     os.close(fd)
     assert "cannot be read: Bad file descriptor" in same.capture.notes[-1]
+
+
+def test_lists_without_end_cost_a_capture_their_names_and_no_more(
+    perf_map: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(madecode, "READ_LIMIT_S", 0.0)
+    named = with_names(lambda: [profile(), profile()], [perf_map, perf_map])
+    for one in named:
+        assert one.embedded is None
+        assert [note for note in one.capture.notes if "takes too long" in note] == [
+            "a list of code that the program made as it ran cannot be read: it takes too long"
+        ]
 
 
 def test_a_mapping_that_the_loader_does_not_know_shows_the_names_of_the_code_made_in_it(

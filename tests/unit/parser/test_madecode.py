@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bounded
 from mem_parser.symbols import madecode
 from mem_parser.symbols.madecode import MadeCode, frame_of
 
@@ -90,6 +92,21 @@ def test_entries_that_all_cover_all_addresses_end_at_the_bound(
     monkeypatch.setattr(madecode, "_MOST_ASSIGNED", 25)
     entries = b"".join(b"0 1000 name%d\n" % k for k in range(10))
     assert set(names(entries, *range(10)).values()) == {"name1"}
+
+
+def test_names_that_later_ones_replace_cost_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "perf-1.map"
+    with path.open("w", encoding="utf-8") as file:
+        for k in range(40_000):
+            file.write(f"{16 * (k % 100):x} 10 \U0001f600{k}{'x' * 990}\n")
+    said = bounded.read_within(
+        path,
+        48 * bounded.MIB,
+        "import numpy as np\nfrom mem_parser.symbols.madecode import MadeCode\n"
+        "made = MadeCode(np.arange(100, dtype=np.uint64) * 16)",
+        "(made.read(open(path, 'rb')), len({one.name for one in made.frames().values()}))[1]",
+    )
+    assert said == "read: 100\n"
 
 
 @pytest.mark.parametrize(

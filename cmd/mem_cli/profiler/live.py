@@ -53,7 +53,7 @@ def naming_options(command: Any) -> Any:
 @device_rate_option
 @depth_option
 @click.option("--interval", type=Time(), default=1.0, help="Seconds between two refreshes (1).")
-@click.option("--ssh", "host", metavar="HOST", help="Do it there: it becomes ssh -t HOST.")
+@click.option("--ssh", "host", metavar="HOST", help="Do it there, by ssh -t HOST.")
 @prefix_option
 @form_option
 @naming_options

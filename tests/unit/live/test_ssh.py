@@ -1,10 +1,13 @@
-"""`live --ssh HOST` becomes ssh, which runs the same command there."""
+"""`live --ssh HOST` runs ssh, which runs the same command there."""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -42,7 +45,7 @@ def fake_ssh(folder: Path, code: int = 0) -> dict[str, str]:
     """An environment with an ssh that runs the text in a shell here, as the real one does there."""
     folder.mkdir(exist_ok=True)
     program = folder / "ssh"
-    program.write_text(f'#!/bin/sh\necho "$#:$1:$2:$3"\nsh -c "$4"\nexit {code}\n')
+    program.write_text(f'#!/bin/sh\necho "$#:$1:$2:$3:$4:$5"\nsh -c "$6"\nexit {code}\n')
     program.chmod(0o755)
     there = folder / "mem_profiler"
     there.write_text('#!/bin/sh\nfor word in "$@"; do echo "[$word]"; done\n')
@@ -62,8 +65,55 @@ def test_the_words_arrive_as_they_were_and_the_exit_code_comes_back(tmp_path: Pa
     env = fake_ssh(tmp_path / "bin", 7)
     done = run(tmp_path, env, "user@web1", "live", "--ssh", "user@web1", hostile)
     assert done.returncode == 7, done.stderr
-    assert done.stdout == f"4:-t:--:user@web1\n[live]\n[{hostile}]\n"
+    assert done.stdout == f"6:-t:-a:-x:--:user@web1\n[live]\n[{hostile}]\n"
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 255", "kill -9 $$"])
+def test_a_machine_that_leaves_the_terminal_in_any_state_types_nothing_into_the_shell(
+    tmp_path: Path, end: str
+) -> None:
+    env = fake_ssh(tmp_path / "bin")
+    (tmp_path / "bin" / "ssh").write_text(
+        "#!/bin/sh\nstty raw -echo\n"
+        "printf '\\033[?1049h\\033[?1003h\\033[?25l\\033[6nlies'\n"
+        f"read -r answer < {tmp_path}/answered\n{end}\n"
+    )
+    os.mkfifo(tmp_path / "answered")
+    ours, terminal = os.openpty()
+    before = termios.tcgetattr(terminal)
+    with subprocess.Popen(
+        [sys.executable, "-c", BECOME, "web1", "live"],
+        env=env, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal,
+    ) as running:  # fmt: skip
+        shown = b""
+        while not shown.endswith(b"lies"):
+            shown += os.read(ours, 1000)
+        os.write(ours, b"\x1b[1;1Rtouch pwned\r")
+        assert select.select([terminal], [], [], 30)[0]  # it is there before ssh ends
+        (tmp_path / "answered").write_text("yes\n")
+        running.wait(60)
+    os.set_blocking(terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal, 1000)
+    assert termios.tcgetattr(terminal) == before
+    shown = os.read(ours, 1000)
+    assert shown.decode().endswith(ssh.RESET)
+    assert {"exit 0": 0, "exit 255": 255, "kill -9 $$": 137}[end] == running.returncode
+    os.close(ours)
+    os.close(terminal)
+
+
+def test_a_command_that_is_ended_ends_ssh(tmp_path: Path) -> None:
+    env = fake_ssh(tmp_path / "bin")
+    (tmp_path / "bin" / "ssh").write_text("#!/bin/sh\necho began\nexec sleep 60\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", BECOME, "web1", "live"],
+        env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None and running.stdout.readline()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(40) == 128 + signal.SIGTERM
 
 
 def test_without_ssh_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

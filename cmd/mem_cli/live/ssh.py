@@ -68,7 +68,7 @@ def become(host: str, words: Sequence[str]) -> NoReturn:
     sys.exit(code)
 
 
-def _ended(path: str, line: Sequence[str]) -> int:
+def _ended(path: str, line: list[str]) -> int:
     """Run ssh, which stops and ends with this process; returns its exit code. Raises MemError."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody could wait for it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, *_OF_THE_TERMINAL))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.dwarf import LinesFailed
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.symbolizer import symbolize
+from named_program import build_named
 
 SOURCE = """
 #include <stdlib.h>
@@ -374,3 +377,31 @@ def test_an_image_that_is_cut_short_is_damaged(program: Path) -> None:
             continue
         with pytest.raises(Damaged):
             Locator(DebugFile(Sections(image)), SplitUnits([])).locate([0x1139], 1e18)
+
+
+SLOTS: dict[str, Callable[[Path, Path], object]] = {
+    "the file": lambda slot, debug: slot.write_bytes(debug.read_bytes()),
+    "a hole of a terabyte behind it": lambda slot, debug: (
+        slot.write_bytes(debug.read_bytes()), os.truncate(slot, 1 << 40),
+    ),
+    "a pipe": lambda slot, _: os.mkfifo(slot),
+    "a link to itself": lambda slot, _: slot.symlink_to(slot),
+    "a folder": lambda slot, _: slot.mkdir(),
+    "a device": lambda slot, _: slot.symlink_to("/dev/zero"),
+    "a private file": lambda slot, _: slot.symlink_to("/etc/shadow"),
+    "half of it": lambda slot, debug: slot.write_bytes(debug.read_bytes()[:1000]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SLOTS)
+def test_what_lies_in_a_build_id_folder_is_the_debug_file_or_nothing(
+    what: str, tmp_path: Path
+) -> None:
+    program = build_named(tmp_path)
+    build_id = ElfImage.open(str(program)).build_id
+    slot = tmp_path / "dbg" / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
+    slot.parent.mkdir(parents=True)
+    SLOTS[what](slot, tmp_path / "debug")
+    found = search_debug_file(build_id, None, [str(tmp_path / "dbg")])
+    assert (found.image is not None) == (what in ("the file", "a hole of a terabyte behind it"))
+    assert found.refused == ()

@@ -2,7 +2,7 @@
 profiles of them.
 
 Rooms, importing downwards only: `notebook`, `memray_api`, `driver_stats` -> `tracking` ->
-`inprocess` -> `capture`, `attach`, `doctor` -> `profile` -> `segment` -> `process`, `confined`.
+`inprocess` -> `capture`, `attach`, `doctor` -> `profile` -> `segment` -> `process`.
 `memscope` stands alone: it analyses files of device memory.
 cffi builds `_core` and `_inject` from the C headers.
 

@@ -32,7 +32,6 @@ int mp_store32(unsigned char *base, unsigned offset, uint32_t value);
 int mp_cas64(unsigned char *base, unsigned offset, uint64_t from, uint64_t to);
 int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
-long mp_syscall(long number, long a, long b, long c, long d, long e);
 """
 
 SOURCE = r"""
@@ -116,12 +115,6 @@ static int mp_fallocate(int fd, uint64_t offset, uint64_t bytes) {
         rc = fallocate(fd, 0, (off_t)offset, (off_t)bytes);
     while (rc != 0 && errno == EINTR);
     return rc == 0 ? 0 : -errno;
-}
-
-/* -errno on failure. Pointers are handed over as numbers. */
-static long mp_syscall(long number, long a, long b, long c, long d, long e) {
-    long result = syscall(number, a, b, c, d, e);
-    return result == -1 ? -errno : result;
 }
 """
 

@@ -19,7 +19,7 @@ from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
 from mem_profiler.attach import kill_points, remote
 from mem_profiler.attach.memory import Memory
-from mem_profiler.confined import child
+from mem_sandbox import child
 from sampler_run import build
 
 NOBODY = 65534

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from forked import forked
-from mem_profiler.confined import child
 from mem_profiler.doctor import examine, examine_process, examine_program, first_blocker, inside
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image, is_same
 from mem_profiler.process import procfs
+from mem_sandbox import child
 
 CAT = "/bin/cat"
 ANSWER_S = 60

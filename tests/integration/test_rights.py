@@ -12,9 +12,9 @@ from attach_run import Unprepared
 from mem_parser.errors import MemError
 from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_profiler import doctor
-from mem_profiler.confined import confine
 from mem_profiler.doctor import examine
 from mem_profiler.entries import plan, planning
+from mem_sandbox import confine
 from sampler_run import build
 
 NOBODY = 65534

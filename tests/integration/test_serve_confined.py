@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import Stepper, build_stepper, wait_until
-from mem_profiler.confined import confine
+from mem_sandbox import confine
 from serving import Server, below, readers_below
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")

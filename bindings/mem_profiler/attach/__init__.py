@@ -11,6 +11,6 @@ docs/attach.md says what an attach promises and what it refuses.
 
 from mem_profiler.attach.control import Attachment, attach, detach, is_attached
 from mem_profiler.attach.remote import Answer
-from mem_profiler.confined.child import Stopped
+from mem_sandbox.child import Stopped
 
 __all__ = ["Answer", "Attachment", "Stopped", "attach", "detach", "is_attached"]

@@ -34,11 +34,11 @@ from mem_profiler.attach import address_space, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
-from mem_profiler.confined import child
-from mem_profiler.confined.child import Asked, never
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, folders, layout, usable
+from mem_sandbox import child
+from mem_sandbox.child import Asked, never
 
 CHECK_S = 0.5  # between two readings of the maps during a capture
 CHECK_LIMIT_S = 5.0  # limit of one such reading

@@ -36,9 +36,9 @@ from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import address_space, kill_points, lock, threads
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.confined import child
-from mem_profiler.confined.child import Asked, Stopped, never
 from mem_profiler.process import procfs
+from mem_sandbox import child
+from mem_sandbox.child import Asked, Stopped, never
 
 BORROW_MS = 3000  # one thread: far longer than creating a thread takes
 SEARCH_S = 5.0  # for a thread at a safe point

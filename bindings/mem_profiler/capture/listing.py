@@ -18,11 +18,11 @@ from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate, logkeeper
-from mem_profiler.confined import child, confine
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment import room as ledgers
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.room import Room
+from mem_sandbox import child, confine
 
 DEAD_MAX = 50  # rows of dead processes
 BATCH = 100  # segments that are open at once

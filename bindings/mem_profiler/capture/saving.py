@@ -27,13 +27,13 @@ from mem_parser.heapfile.writer import write_heap_to
 from mem_parser.model import Profile
 from mem_profiler.capture import output
 from mem_profiler.capture.output import Where
-from mem_profiler.confined import confine
-from mem_profiler.confined.child import Asked, Child
 from mem_profiler.events.collector import Log
 from mem_profiler.profile.build import WRITER
 from mem_profiler.profile.tables import cut_stacks
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
+from mem_sandbox import confine
+from mem_sandbox.child import Asked, Child
 
 SAVE_LIMIT_S = 600.0
 SILENCE_LIMIT_S = 300.0  # between two pieces: a million sites take some seconds

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from mem_parser.errors import MemError, PermissionDenied, UsageProblem
-from mem_profiler.confined import child, confine
 from mem_profiler.doctor import (
     access,
     allocator,
@@ -29,6 +28,7 @@ from mem_profiler.doctor import (
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 from mem_profiler.process import procfs, program
+from mem_sandbox import child, confine
 
 DEADLINE_S = 30.0
 _NAMED_MAX = 3

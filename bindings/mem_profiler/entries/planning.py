@@ -16,9 +16,9 @@ from typing import Any
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_parser.plainfile import open_plain
 from mem_parser.symbols.cache import SymbolCache, default_folder
-from mem_profiler.confined import child, confine
 from mem_profiler.entries import kept, plan
 from mem_profiler.entries.symbols import Program
+from mem_sandbox import child, confine
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 STAT_LIMIT_S = 5.0

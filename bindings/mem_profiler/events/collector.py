@@ -29,8 +29,8 @@ from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.outplace import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
-from mem_profiler.confined import confine
-from mem_profiler.confined.child import Child, Wish
+from mem_sandbox import confine
+from mem_sandbox.child import Child, Wish
 
 FILE_BYTES = 100_000_000
 FILE_LEAST_BYTES = 4 << 20

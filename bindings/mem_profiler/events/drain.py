@@ -23,7 +23,6 @@ from mem_parser.memlog.filefacts import Hole
 from mem_parser.memlog.launches import Launches
 from mem_parser.memlog.rolling import RollingLog
 from mem_parser.model import Reading
-from mem_profiler.confined.child import Asked
 from mem_profiler.events.counted import counted
 from mem_profiler.events.domains import Domains
 from mem_profiler.events.livestate import LiveState
@@ -31,6 +30,7 @@ from mem_profiler.events.rings import Hole as RingHole
 from mem_profiler.events.rings import RingReader
 from mem_profiler.process import procfs
 from mem_profiler.segment.file import Segment
+from mem_sandbox.child import Asked
 
 HOLD_NS = 20_000_000
 KEYFRAME_NS = 5_000_000_000

@@ -22,10 +22,10 @@ from mem_parser.model import Profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.madecode import frame_of
 from mem_profiler.capture.recording import NAMELESS_NOTE
-from mem_profiler.confined import child, confine
 from mem_profiler.process.codefiles import LIMIT_S, CodeFiles
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile.madecode import Addresses, embedded, names_of, outside
+from mem_sandbox import child, confine
 
 EVERY_S = 5.0
 RARELY_S = 60.0

@@ -23,9 +23,9 @@ from mem_parser.memscope.logtail import LogTail
 from mem_parser.memscope.settings import Settings
 from mem_parser.memscope.siderows import SideFile, path_in
 from mem_parser.symbols.cache import default_folder
-from mem_profiler.confined import confine
-from mem_profiler.confined.child import Asked, Child
 from mem_profiler.memscope.tree import EVENTS_FOLDER
+from mem_sandbox import confine
+from mem_sandbox.child import Asked, Child
 
 PAUSE_S = 0.05
 END_LIMIT_S = 600.0

@@ -23,8 +23,8 @@ from typing import BinaryIO, Self
 
 from mem_parser.plainfile import open_plain
 from mem_parser.symbols.madecode import MOST_BYTES
-from mem_profiler.confined import child
 from mem_profiler.process import procfs
+from mem_sandbox import child
 
 FILES_MAX = 8
 LIMIT_S = 10.0

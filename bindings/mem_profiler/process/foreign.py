@@ -18,9 +18,9 @@ from pathlib import Path
 from mem_parser.errors import MemError, TargetUnsupported
 from mem_parser.plainfile import open_plain
 from mem_profiler import system
-from mem_profiler.confined import child
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
+from mem_sandbox import child
 
 LIMIT_S = 5.0
 

@@ -18,7 +18,7 @@ import struct
 from dataclasses import dataclass
 
 from mem_parser.errors import MemError
-from mem_profiler.confined import child
+from mem_sandbox import child
 
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23

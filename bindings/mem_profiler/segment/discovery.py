@@ -24,12 +24,12 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_profiler.confined import child
 from mem_profiler.process import foreign, procfs, program
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment import bound
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.folders import FILE, FOLDER
+from mem_sandbox import child
 
 
 def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:

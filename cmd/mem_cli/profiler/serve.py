@@ -74,13 +74,13 @@ def serve(
     from mem_cli.serve.rehearsal import rehearse
     from mem_cli.serve.server import Beside
     from mem_cli.serve.worker import WORKS
-    from mem_profiler.confined.nursery import Nursery
+    from mem_sandbox.forkserver import Forkserver
 
     rehearse()
     # Before this process has a token, a socket or a thread: its children have none of them.
     with contextlib.ExitStack() as held:
         watchdog = held.enter_context(Watchdog()) if control else None
-        beside = Beside(held.enter_context(Nursery(WORKS)), watchdog)
+        beside = Beside(held.enter_context(Forkserver(WORKS)), watchdog)
         _run(beside, listen, path, Words(control, public, hosts, token_file, top))
 
 

@@ -23,9 +23,9 @@ from mem_parser.errors import MemError
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Stopped
 from mem_profiler.capture import gate, toggle
-from mem_profiler.confined.child import let_go_of_all_but
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
+from mem_sandbox.child import let_go_of_all_but
 
 END_S = 10.0
 _WATCHED, _ATTACHED, _LEFT = b"watched", b"attached", b"left"

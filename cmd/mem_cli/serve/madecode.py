@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mem_parser.errors import MemError, one_line
-from mem_profiler.confined.messages import Broken, receive, receive_files, send, send_files
 from mem_profiler.live.madenames import Names, names_in
 from mem_profiler.process.codefiles import FILES_MAX, CodeFiles, Kept, is_copy
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile.madecode import Addresses
 from mem_profiler.segment.file import Segment
+from mem_sandbox.messages import Broken, receive, receive_files, send, send_files
 
 ANSWER_S = 60.0
 """The child of the namer has a shorter limit of its own."""

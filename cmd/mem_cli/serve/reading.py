@@ -23,11 +23,11 @@ from mem_cli.serve.answers import About, Question
 from mem_cli.serve.worker import Worker
 from mem_parser.errors import MemError, TargetBusy, TargetError
 from mem_profiler.capture.session import Rates
-from mem_profiler.confined.messages import Idle
 from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.segment.file import Segment
+from mem_sandbox.messages import Idle
 
 FRESH_S = 1.0
 COST_SHARE = 0.2

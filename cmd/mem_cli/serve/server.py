@@ -22,7 +22,7 @@ from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
 from mem_cli.serve.reading import Readers
 from mem_cli.serve.worker import Worker
 from mem_profiler import system
-from mem_profiler.confined.nursery import Nursery
+from mem_sandbox.forkserver import Forkserver
 
 MOST_CONNECTIONS = 1000
 REST_S = 30
@@ -31,11 +31,11 @@ END_S = 3
 
 @dataclass(frozen=True)
 class Beside:
-    """Processes beside the server that are older than its threads: ``nursery`` starts those that
+    """Processes beside the server that are older than its threads: ``forkserver`` starts those that
     read, ``watchdog`` cleans up where the server is killed; None: it changes nothing.
     """
 
-    nursery: Nursery
+    forkserver: Forkserver
     watchdog: Watchdog | None = None
 
 
@@ -81,7 +81,7 @@ def serve(
     system.allow_descriptors()
     # What a client does wrong is its own business; an unexpected error has its line from `app`.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    readers = Readers(functools.partial(Worker, beside.nursery))
+    readers = Readers(functools.partial(Worker, beside.forkserver))
     attachments = Attachments(beside.watchdog)
     serving = Serving(readers, choices, attachments, beside.watchdog)
     try:

@@ -1,6 +1,6 @@
 """The processes that read and name what a target wrote, and the server's end of them.
 
-Model: for each process that is watched there are two children of the nursery.
+Model: for each process that is watched there are two children of the forkserver.
 
 - The *reader* has no rights at all (`confine.enter`): as root it is a user of its own, it opens no
   file but those that everybody may read, starts no program, reaches no network. It has the segment
@@ -35,12 +35,6 @@ from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
 from mem_parser.symbols import elsewhere
 from mem_parser.symbols.cache import CACHE_VARIABLE
-from mem_profiler import system
-from mem_profiler.confined import confine
-from mem_profiler.confined.child import limit_memory
-from mem_profiler.confined.confine import Owner
-from mem_profiler.confined.messages import Broken, Idle, do_nothing, receive, send
-from mem_profiler.confined.nursery import Born, Nursery, Work
 from mem_profiler.live.madenames import MadeNames
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.process import procfs
@@ -48,6 +42,12 @@ from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.build import build
 from mem_profiler.profile.keptstacks import KeptStacks
 from mem_profiler.segment.file import Segment
+from mem_sandbox import confine
+from mem_sandbox.child import limit_memory
+from mem_sandbox.confine import Owner
+from mem_sandbox.forkserver import Forkserver, Started, Work
+from mem_sandbox.messages import Broken, Idle, do_nothing, receive, send
+from mem_sandbox.syscalls import die_with_parent
 
 MEMORY_BYTES = 2 << 30
 CPU_S = 1 << 30
@@ -73,7 +73,7 @@ def read_process(given: tuple[str, int], fds: Sequence[int]) -> None:
     parent = os.getppid()
     limit_memory(MEMORY_BYTES)
     confine.enter(CPU_S)
-    system.die_with_parent(parent)
+    die_with_parent(parent)
     elsewhere.ask_by(lambda question: _ask_namer(namer, question))
     segment = Segment(segment_fd, path, writable=False)
     segment.reserve_max_bytes = reserve_max_bytes
@@ -161,7 +161,7 @@ def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
     parent = os.getppid()
     before = os.geteuid()
     confine.become(owner)
-    system.die_with_parent(parent)
+    die_with_parent(parent)
     if os.geteuid() != before:
         os.environ[CACHE_VARIABLE] = ""  # that of the environment is another user's
     while (message := receive(reader, FILES_MAX_BYTES)) is not None:
@@ -182,11 +182,15 @@ class Worker:
     """The reader and the namer of one process. Close it in the end."""
 
     def __init__(
-        self, nursery: Nursery, pid: int, segment: Segment, code_files: CodeFiles | None = None
+        self,
+        forkserver: Forkserver,
+        pid: int,
+        segment: Segment,
+        code_files: CodeFiles | None = None,
     ) -> None:
         """Start them; they get the segment to read only. Raises MemError."""
         self._pid = pid
-        self._born: list[Born] = []
+        self._born: list[Started] = []
         self.cost_s = 0.0
         ours, theirs = socket.socketpair()
         reader, namer = socket.socketpair()
@@ -196,10 +200,10 @@ class Worker:
             place = None if code_files is None else Place.of(code_files, segment)
             places = () if code_files is None else code_files.places
             named = (owner_of(pid), place)
-            self._born.append(nursery.start("name", named, (namer.fileno(), *places)))
+            self._born.append(forkserver.start("name", named, (namer.fileno(), *places)))
             given = (segment.path, segment.reserve_max_bytes)
             fds = (fd, theirs.fileno(), reader.fileno())
-            self._born.append(nursery.start("read", given, fds))
+            self._born.append(forkserver.start("read", given, fds))
         except (OSError, MemError) as error:
             ours.close()
             self._end()

@@ -14,7 +14,7 @@ import pytest
 
 from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetUnsupported
 from mem_parser.plainfile import PlainFile
-from mem_profiler.confined import child
+from mem_sandbox import child
 
 
 def test_a_result_comes_back() -> None:

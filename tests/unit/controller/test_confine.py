@@ -17,9 +17,7 @@ from pathlib import Path
 import pytest
 
 from landlock import NEEDS_LANDLOCK, NEEDS_SCOPES
-from mem_profiler._core import lib
-from mem_profiler.confined import child, confine
-from mem_profiler.system import checked
+from mem_sandbox import child, confine, syscalls
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 
@@ -219,7 +217,7 @@ def test_a_writer_runs_helpers_and_nothing_else(tmp_path: Path) -> None:
         lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
         lambda: os.memfd_create("room"),
         lambda: os.setresuid(1, 1, 1),
-        lambda: checked(lib.mp_syscall(ptrace_number(), 0, 0, 0, 0, 0)),
+        lambda: syscalls.call(ptrace_number()),
     )
     for work in refused_works:
         assert refused_of_writer(work, tmp_path) is not None

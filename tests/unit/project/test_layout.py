@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {
+    "mem_sandbox": ROOT / "parser" / "mem_sandbox",
     "mem_parser": ROOT / "parser" / "mem_parser",
     "mem_profiler": ROOT / "bindings" / "mem_profiler",
     "mem_cli": ROOT / "cmd" / "mem_cli",
@@ -114,19 +115,18 @@ def test_the_standard_library_keeps_its_cmd() -> None:
 
 # Rooms of the controller, each with those below it. Modules of no room are the ground of all.
 CONTROLLER = {
-    "confined": (),
-    "process": ("confined",),
-    "segment": ("confined", "process"),
-    "profile": ("confined", "process", "segment"),
-    "entries": ("confined", "process"),
-    "attach": ("confined", "process", "segment", "entries", "doctor"),
-    "capture": ("confined", "process", "segment", "profile", "entries"),
-    "inprocess": ("confined", "process", "segment", "profile", "capture"),
-    "live": ("confined", "process", "segment", "profile", "capture"),
-    "doctor": ("confined", "process", "segment", "entries"),
+    "process": (),
+    "segment": ("process"),
+    "profile": ("process", "segment"),
+    "entries": ("process"),
+    "attach": ("process", "segment", "entries", "doctor"),
+    "capture": ("process", "segment", "profile", "entries"),
+    "inprocess": ("process", "segment", "profile", "capture"),
+    "live": ("process", "segment", "profile", "capture"),
+    "doctor": ("process", "segment", "entries"),
     "tracking": ("inprocess",),
     "memray_api": ("tracking",),
-    "memscope": ("confined", "process", "segment", "capture", "inprocess", "tracking"),
+    "memscope": ("process", "segment", "capture", "inprocess", "tracking"),
     "notebook": ("tracking",),
     "driver_stats": ("process", "segment", "capture", "attach", "inprocess", "tracking"),
 }
@@ -156,6 +156,18 @@ def test_the_parser_knows_nothing_of_the_capture_side() -> None:
         (path, name)
         for path, name in imported_by("mem_parser")
         if name.split(".")[0] in {"mem_profiler", "mem_cli"}
+    ]
+    assert wrong == []
+
+
+def test_the_floor_to_untrusted_data_knows_only_how_errors_and_ends_are_told() -> None:
+    known = {"mem_sandbox", "mem_parser.errors", "mem_parser.inherited_signals"}
+    wrong = [
+        (path, name)
+        for path, name in imported_by("mem_sandbox")
+        if name.split(".")[0] in PACKAGES
+        and not any(name == ok or name.startswith(f"{ok}.") for ok in known)
+        and name != "mem_parser"
     ]
     assert wrong == []
 

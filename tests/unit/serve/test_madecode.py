@@ -15,9 +15,9 @@ import pytest
 from mem_cli.serve import madecode
 from mem_cli.serve.madecode import Copying, Place, find
 from mem_parser.errors import MemError
-from mem_profiler.confined.messages import receive, send, send_files
 from mem_profiler.process import codefiles
 from mem_profiler.process.codefiles import CodeFiles
+from mem_sandbox.messages import receive, send, send_files
 
 ADDRESSES = np.array([0x1000, 0x2000], dtype=np.uint64)
 LINES = b"1000 10 first\n2000 10 second\n"

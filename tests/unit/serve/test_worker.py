@@ -17,11 +17,11 @@ from mem_cli.serve import worker as worker_module
 from mem_cli.serve.answers import About
 from mem_cli.serve.worker import Worker, owner_of
 from mem_parser.errors import MemError, TargetBusy, TargetError
-from mem_profiler.confined import confine
-from mem_profiler.confined.confine import Owner
-from mem_profiler.confined.messages import Broken, receive, send
-from mem_profiler.confined.nursery import Nursery, Work
 from mem_profiler.live.watched import State
+from mem_sandbox import confine
+from mem_sandbox.confine import Owner
+from mem_sandbox.forkserver import Forkserver, Work
+from mem_sandbox.messages import Broken, receive, send
 
 WAIT_S = 30.0
 LATE_S = 0.3
@@ -102,8 +102,8 @@ def say_endless_time(server: int) -> None:
 def test_a_reader_that_lies_or_ends_costs_one_line(
     segment: Any, lie: Callable[[int], None]
 ) -> None:
-    with Nursery(reading(lie)) as nursery:
-        one = Worker(nursery, os.getpid(), segment)
+    with Forkserver(reading(lie)) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
         with pytest.raises(TargetBusy) as caught:
             one.make(("live", "", False))
         assert "\n" not in str(caught.value)
@@ -118,8 +118,8 @@ def test_errors_of_a_reader_are_lines_and_it_goes_on(segment: Any) -> None:
         told = {"cpu_s": 0.5, "error": "TargetError", "text": "a\nb\x1b[2J" * 900, "hint": None}
         send(server, told)
 
-    with Nursery(reading(refuse)) as nursery:
-        one = Worker(nursery, os.getpid(), segment)
+    with Forkserver(reading(refuse)) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
         for _ in range(2):
             with pytest.raises(TargetError) as caught:
                 one.make(("live", "", False))
@@ -132,8 +132,8 @@ def test_errors_of_a_reader_are_lines_and_it_goes_on(segment: Any) -> None:
 
 def test_a_reader_that_is_silent_is_ended(segment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "MAKE_LIMIT_S", 0.3)
-    with Nursery(reading(lambda _: time.sleep(1000))) as nursery:
-        one = Worker(nursery, os.getpid(), segment)
+    with Forkserver(reading(lambda _: time.sleep(1000))) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
         with pytest.raises(TargetBusy, match="took longer"):
             one.make(("live", "", False))
         assert one.has_failed
@@ -147,8 +147,8 @@ def test_whoever_waits_for_a_reader_goes_on_with_other_work_and_may_give_up(segm
         if len(calls) == 3:
             raise TargetBusy("enough")
 
-    with Nursery(reading(lambda _: time.sleep(1000))) as nursery:
-        one = Worker(nursery, os.getpid(), segment)
+    with Forkserver(reading(lambda _: time.sleep(1000))) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
         with pytest.raises(TargetBusy, match="enough"):
             one.take(ABOUT, None, idle)
         assert one.has_failed  # a late answer would be that of another question
@@ -187,24 +187,25 @@ def tried(work: Callable[[], object]) -> Work:
 def test_what_a_reader_needs_not_is_refused_and_it_answers_on(
     segment: Any, work: Callable[[], object]
 ) -> None:
-    with Nursery({"read": tried(work), "name": wait_for_the_end}) as nursery:
-        one = Worker(nursery, os.getpid(), segment)
+    with Forkserver({"read": tried(work), "name": wait_for_the_end}) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
         for _ in range(2):
             assert int(one.make(("live", "", False))) > 0
         one.close()
 
 
-def test_children_of_a_nursery_have_no_descriptor_but_theirs(tmp_path: Path) -> None:
+def test_children_of_a_forkserver_have_no_descriptor_but_theirs(tmp_path: Path) -> None:
     secret = os.open(tmp_path, os.O_RDONLY)
 
     def list_own(_given: Any, fds: Sequence[int]) -> None:
-        names = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")[:-1]]
+        links = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+        names = [os.readlink(link) for link in links if os.path.lexists(link)]
         send(fds[0], names)
 
-    with Nursery({"list": list_own}) as nursery:
+    with Forkserver({"list": list_own}) as forkserver:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            born = nursery.start("list", None, (theirs.fileno(),))
+            born = forkserver.start("list", None, (theirs.fileno(),))
             theirs.close()
             message = receive(ours.fileno(), 0, WAIT_S)
             born.close()
@@ -213,16 +214,16 @@ def test_children_of_a_nursery_have_no_descriptor_but_theirs(tmp_path: Path) -> 
     assert {name.partition(":")[0] for name in message.head} <= {"socket", "/dev/null"}
 
 
-def test_children_end_with_the_nursery_and_orders_then_fail() -> None:
+def test_children_end_with_the_forkserver_and_orders_then_fail() -> None:
     ours, theirs = socket.socketpair()
-    nursery = Nursery({"wait": wait_for_the_end})
+    forkserver = Forkserver({"wait": wait_for_the_end})
     with ours, theirs:
-        nursery.start("wait", None, (theirs.fileno(),))
+        forkserver.start("wait", None, (theirs.fileno(),))
         theirs.close()
-        nursery.close()
+        forkserver.close()
         assert receive(ours.fileno(), 0, WAIT_S) is None
         with pytest.raises(MemError, match="cannot start"):
-            nursery.start("wait", None, ())
+            forkserver.start("wait", None, ())
 
 
 def test_children_that_end_at_once_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,11 +240,11 @@ def test_children_that_end_at_once_do_no_harm(monkeypatch: pytest.MonkeyPatch) -
         raise OSError
 
     monkeypatch.setattr(os, "pidfd_open", open_late)
-    with Nursery({"fail": fail, "wait": wait_for_the_end}) as nursery:
+    with Forkserver({"fail": fail, "wait": wait_for_the_end}) as forkserver:
         for _ in range(5):
-            nursery.start("fail", None, ()).close()
-            nursery.start("no such work", None, ()).close()
-        nursery.start("wait", None, ()).close()
+            forkserver.start("fail", None, ()).close()
+            forkserver.start("no such work", None, ()).close()
+        forkserver.start("wait", None, ()).close()
 
 
 def ids_of(owner: Owner) -> list[list[int]]:
@@ -253,10 +254,10 @@ def ids_of(owner: Owner) -> list[list[int]]:
         confine.become(owner)
         send(fds[0], [list(os.getresuid()), list(os.getresgid()), os.getgroups()])
 
-    with Nursery({"tell": tell}) as nursery:
+    with Forkserver({"tell": tell}) as forkserver:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            born = nursery.start("tell", None, (theirs.fileno(),))
+            born = forkserver.start("tell", None, (theirs.fileno(),))
             theirs.close()
             message = receive(ours.fileno(), 0, WAIT_S)
             born.close()

@@ -1,12 +1,12 @@
 """A process that forks others on order: before this one has threads or secrets.
 
 Model: a server has threads, and knows things that a child which reads hostile data must not have in
-its memory. So it makes a `Nursery` first of all: a process that waits, and forks a child for each
-order. The child has the descriptors of the order and no other, and none of what the server learned
-since; it ends with the nursery, and that with the server. A pidfd stands for it: the nursery, not
-the server, is its parent.
+its memory. So it makes a `Forkserver` first of all: a process that waits, and forks a child for
+each order. The child has the descriptors of the order and no other, and none of what the server
+learned since; it ends with the forkserver, and that with the server. A pidfd stands for it: the
+forkserver, not the server, is its parent.
 
-The nursery reads what the server sends, and nothing else.
+The forkserver reads what the server sends, and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
 from mem_parser.errors import MemError
-from mem_profiler import system
-from mem_profiler.confined.child import let_go_of_all_but
+from mem_sandbox.child import let_go_of_all_but
+from mem_sandbox.syscalls import die_with_parent
 
 ORDER_MAX_BYTES = 64 << 10
 FDS_MAX = 8
@@ -35,8 +35,8 @@ Work = Callable[[Any, Sequence[int]], None]
 """Gets what the order gives it, and its descriptors. It gives up rights first of all."""
 
 
-class Born:
-    """A child of a nursery."""
+class Started:
+    """A child of a forkserver."""
 
     def __init__(self, pidfd: int) -> None:
         self._pidfd = pidfd
@@ -50,7 +50,7 @@ class Born:
             self._pidfd = -1
 
 
-class Nursery:
+class Forkserver:
     """The process that forks. Use as a context manager: nothing of it outlives that."""
 
     def __init__(self, works: Mapping[str, Work]) -> None:
@@ -75,7 +75,7 @@ class Nursery:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def start(self, work: str, given: Any, fds: Sequence[int]) -> Born:
+    def start(self, work: str, given: Any, fds: Sequence[int]) -> Started:
         """Let a child do ``work``, with copies of ``fds``. Raises MemError."""
         order = pickle.dumps((work, given))
         if len(order) > ORDER_MAX_BYTES:
@@ -89,7 +89,7 @@ class Nursery:
         if not born:
             why = told.decode(errors="replace") or "the process that starts them has ended"
             raise MemError(f"cannot start a child process: {why}")
-        return Born(born[0])
+        return Started(born[0])
 
     def close(self) -> None:
         """End it, and all its children. A second call does nothing."""
@@ -109,7 +109,7 @@ class Nursery:
 def _wait_for_orders(parent: int, orders: socket.socket, works: Mapping[str, Work]) -> NoReturn:
     """Fork children until the server closes its end."""
     try:
-        system.die_with_parent(parent)
+        die_with_parent(parent)
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # the server gets them, and closes its end
@@ -157,7 +157,7 @@ def _work(
         # Nobody waits for it: before it has a descriptor, its number could become another's.
         if not os.read(go, 1):
             os._exit(0)
-        system.die_with_parent(parent)
+        die_with_parent(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         let_go_of_all_but(fds)
         name, given = pickle.loads(order)  # noqa: S301 - from the server, which has more rights

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mem_profiler import system
-from mem_profiler._core import ffi, lib
+from mem_sandbox import syscalls
+from mem_sandbox.syscalls import Buffer, number_of
 
 # Above the ids of people, services and containers (systemd's UIDS-GIDS.md): no other process runs
 # as one of these, so none can stop, end or read the child.
@@ -73,7 +73,6 @@ _OF_HELPERS = (
 _CAPABILITIES_KEPT = (
     1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 19
 )  # to own, read and change files (chown, dac, fowner), and to read below /proc (ptrace)
-_CAPABILITY_VERSION = 0x20080522
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
 _KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -89,8 +88,8 @@ def enter(cpu_s: int = CPU_S) -> None:
     os.setsid()  # no controlling terminal
     if os.geteuid() == 0:
         _become_nobody()
-    system.prctl(system.PR_SET_DUMPABLE, 0)
-    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CPU, cpu_s)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)  # its output goes through pipes
@@ -108,28 +107,16 @@ def enter_writer(folders: Sequence[str]) -> None:
     Folders that do not exist are left out. Raises OSError where it cannot give up a right.
     """
     os.setsid()
-    system.prctl(system.PR_SET_DUMPABLE, 0)
-    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CORE, 0)
     with contextlib.suppress(OSError):
-        _keep_rights_on_files()
+        syscalls.keep_capabilities(_CAPABILITIES_KEPT)
     with contextlib.suppress(OSError):
         _landlock((*folders, os.devnull), keeps=_EXECUTING)
     with contextlib.suppress(OSError):
         refused = {name: pair for name, pair in _REFUSED.items() if name not in _OF_HELPERS}
         _seccomp(refused)
-
-
-def _keep_rights_on_files() -> None:
-    """Drop the other capabilities, if there are any. Raises OSError."""
-    head = ffi.new("char[]", struct.pack("=Ii", _CAPABILITY_VERSION, 0))
-    data = ffi.new("char[]", 24)
-    addresses = system.address_of(head), system.address_of(data)
-    system.checked(lib.mp_syscall(system.number_of("capget"), *addresses, 0, 0, 0))
-    had = struct.unpack("=6I", bytes(ffi.buffer(data, 24)))
-    kept = (_CAPABILITIES_KEPT, _CAPABILITIES_KEPT, 0, 0, 0, 0)
-    ffi.buffer(data, 24)[:] = struct.pack("=6I", *(a & b for a, b in zip(had, kept, strict=True)))
-    system.checked(lib.mp_syscall(system.number_of("capset"), *addresses, 0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -157,8 +144,8 @@ def become(owner: Owner) -> None:
             _become_nobody()  # a user namespace may lack that user
     elif os.geteuid() == 0 and not owner.is_equal:
         _become_nobody()
-    system.prctl(system.PR_SET_DUMPABLE, 0)
-    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CORE, 0)
 
 
@@ -195,21 +182,20 @@ def _landlock(writable: Sequence[str] = (), *, keeps: int = 0) -> None:
     """Restrict files by Landlock: all that it can take but ``keeps``, except below ``writable``.
     Raises OSError where the kernel lacks it.
     """
-    version = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY, 0, 0))
+    version = syscalls.call(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY)
     files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
     files &= ~(_READING | keeps)
     network = _NET_RIGHTS if version >= _NET_SINCE else 0
     scopes = _SCOPES if version >= _SCOPE_SINCE else 0
     rules = struct.pack("=QQQ", files, network, scopes)
     size = 24 if scopes else 16 if network else 8
-    buffer = ffi.new("char[]", rules)
-    address = system.address_of(buffer)
-    fd = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, address, size, 0, 0, 0))
+    buffer = Buffer(rules)
+    fd = syscalls.call(_LANDLOCK_CREATE, buffer.address, size)
     try:
         for path in writable:
             with contextlib.suppress(FileNotFoundError):
                 _allow_below(fd, path, files)
-        system.checked(lib.mp_syscall(_LANDLOCK_RESTRICT, fd, 0, 0, 0, 0))
+        syscalls.call(_LANDLOCK_RESTRICT, fd)
     finally:
         os.close(fd)
 
@@ -220,9 +206,8 @@ def _allow_below(ruleset: int, path: str, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_FILES
-        rule = ffi.new("char[]", struct.pack("=Qi", rights, fd))
-        address = system.address_of(rule)
-        system.checked(lib.mp_syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, address, 0, 0))
+        rule = Buffer(struct.pack("=Qi", rights, fd))
+        syscalls.call(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule.address)
     finally:
         os.close(fd)
 
@@ -255,8 +240,6 @@ def _seccomp(refused: Mapping[str, tuple[int, int]]) -> None:
     if platform.machine() not in _ARCHITECTURE:
         raise OSError(errno.ENOSYS, "mem_profiler has no seccomp filter for this machine")
     program = filter_program(platform.machine(), refused)
-    rows = ffi.new("char[]", program)
-    head = struct.pack("=H6xQ", len(program) // 8, system.address_of(rows))
-    buffer = ffi.new("char[]", head)
-    number = system.number_of("seccomp")
-    system.checked(lib.mp_syscall(number, _SECCOMP_SET_FILTER, 0, system.address_of(buffer), 0, 0))
+    rows = Buffer(program)
+    head = Buffer(struct.pack("=H6xQ", len(program) // 8, rows.address))
+    syscalls.call(number_of("seccomp"), _SECCOMP_SET_FILTER, 0, head.address)

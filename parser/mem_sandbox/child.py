@@ -28,7 +28,7 @@ from typing import Any, NoReturn, Self
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.inherited_signals import wait_for
-from mem_profiler import system
+from mem_sandbox.syscalls import die_with_parent
 
 MEMORY_BYTES = 1 << 30  # on top of the parent's: enough for the tables of any honest process
 MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12
@@ -238,7 +238,7 @@ def _serve(  # noqa: PLR0917 - called in one place
     """
     wish, result = pipes
     try:
-        system.die_with_parent(parent)
+        die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # the parent gets them, and tells the child
         limit_memory(memory_bytes)
@@ -247,7 +247,7 @@ def _serve(  # noqa: PLR0917 - called in one place
         def begin() -> Any:
             if enter is not None:
                 enter()
-                system.die_with_parent(parent)
+                die_with_parent(parent)
             return work(Wish(wish))
 
         message = _outcome(what, begin)

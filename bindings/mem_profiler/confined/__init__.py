@@ -1,1 +1,0 @@
-"""Children without rights, for work on untrusted data."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import encodings.ascii  # noqa: F401 - a child without rights may be unable to import it
+import fcntl
 import gc
 import json
 import os
@@ -28,7 +29,7 @@ from typing import Any, NoReturn, Self
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.inherited_signals import wait_for
-from mem_sandbox.syscalls import die_with_parent
+from mem_sandbox.syscalls import die_with_parent, lower_limit
 
 MEMORY_BYTES = 1 << 30  # on top of the parent's: enough for the tables of any honest process
 MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12
@@ -298,11 +299,17 @@ def limit_memory(more_bytes: int) -> None:
     """Limit this process to `more_bytes` more than it has mapped now."""
     with open("/proc/self/statm", "rb") as file:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = now_bytes + more_bytes
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    lower_limit(resource.RLIMIT_AS, now_bytes + more_bytes)
+
+
+def read_only_descriptors() -> list[int]:
+    """Return the open descriptors through which nothing can be written."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the one that listed them
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                found.append(fd)
+    return found
 
 
 def let_go_of_all_but(keep: Sequence[int]) -> None:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
-import platform
-import random
 import resource
 import stat
 import struct
@@ -65,11 +64,13 @@ _REFUSED = {
     "fork": (57, -1),
     "vfork": (58, -1), "prlimit64": (302, 261),
 }  # fmt: skip
-# What `enter_writer` leaves: its helpers are programs, whose ends it may hasten, with limits of
-# their own.
+# What those keep that run helpers: these are programs, with limits of their own, whose ends may be
+# hastened.
 _OF_HELPERS = (
     "execve", "clone", "clone3", "fork", "vfork", "kill", "tkill", "tgkill", "prlimit64",
 )  # fmt: skip
+_OF_NETWORK = ("socket", "connect")
+_READING_CAPABILITY = 1 << 2  # dac_read_search
 _CAPABILITIES_KEPT = (
     1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 19
 )  # to own, read and change files (chown, dac, fowner), and to read below /proc (ptrace)
@@ -106,17 +107,42 @@ def enter_writer(folders: Sequence[str]) -> None:
     user that it is, since the files are that user's. As root it keeps the rights on files alone.
     Folders that do not exist are left out. Raises OSError where it cannot give up a right.
     """
+    _stay(_CAPABILITIES_KEPT, (*folders, os.devnull), _OF_HELPERS)
+
+
+def enter_reader(
+    folders: Sequence[str] = (), *, helpers: bool = False, network: bool = False
+) -> None:
+    """Give up every right but to read files, whose names only the untrusted data tells.
+
+    As `enter_writer`, for what only reads: ``folders`` are those of its caches. As root it keeps
+    the right to read alone. ``helpers``: it may start programs, and have files without a name.
+    ``network``: it may connect to servers. Raises OSError where it cannot give up a right.
+    """
+    allowed = (*_OF_HELPERS, "memfd_create") if helpers else ()
+    _stay(
+        _READING_CAPABILITY,
+        (*folders, os.devnull) if helpers else folders,
+        (*allowed, *_OF_NETWORK) if network else allowed,
+        connects=network,
+    )
+
+
+def _stay(
+    capabilities: int, writable: Sequence[str], allowed: Sequence[str], *, connects: bool = False
+) -> None:
+    """Give up the other rights, as the user that this process is. Raises OSError."""
     os.setsid()
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CORE, 0)
     with contextlib.suppress(OSError):
-        syscalls.keep_capabilities(_CAPABILITIES_KEPT)
+        syscalls.keep_capabilities(capabilities)
     with contextlib.suppress(OSError):
-        _landlock((*folders, os.devnull), keeps=_EXECUTING)
+        keeps = _EXECUTING if "execve" in allowed else 0
+        _landlock(writable, keeps=keeps, network=0 if connects else _NET_RIGHTS)
     with contextlib.suppress(OSError):
-        refused = {name: pair for name, pair in _REFUSED.items() if name not in _OF_HELPERS}
-        _seccomp(refused)
+        _seccomp({name: pair for name, pair in _REFUSED.items() if name not in allowed})
 
 
 @dataclass(frozen=True)
@@ -159,7 +185,7 @@ def _become_user(owner: Owner) -> None:
 
 def _become_nobody() -> None:
     """Change to a user of its own. Raises OSError."""
-    uid = random.SystemRandom().choice(_UNUSED_UIDS)
+    uid = _UNUSED_UIDS[int.from_bytes(os.urandom(4), "little") % len(_UNUSED_UIDS)]
     os.setgroups([])
     try:
         os.setresgid(uid, uid, uid)
@@ -172,23 +198,35 @@ def _become_nobody() -> None:
         raise OSError(errno.EPERM, "the child process could not give up the rights of root")
 
 
+def limit_time(seconds: float) -> None:
+    """Limit this process to so much more CPU time; SIGXCPU ends it then."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds += used.ru_utime + used.ru_stime
+    syscalls.lower_limit(resource.RLIMIT_CPU, math.ceil(seconds) + 1)
+
+
+def limit_files(size_bytes: int) -> None:
+    """Limit the size of files that this process writes. Raises OSError."""
+    _limit(resource.RLIMIT_FSIZE, size_bytes)
+
+
 def _limit(which: int, value: int) -> None:
     _, hard = resource.getrlimit(which)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(which, (value, value))
 
 
-def _landlock(writable: Sequence[str] = (), *, keeps: int = 0) -> None:
+def _landlock(writable: Sequence[str] = (), *, keeps: int = 0, network: int = _NET_RIGHTS) -> None:
     """Restrict files by Landlock: all that it can take but ``keeps``, except below ``writable``.
     Raises OSError where the kernel lacks it.
     """
     version = syscalls.call(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY)
     files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
     files &= ~(_READING | keeps)
-    network = _NET_RIGHTS if version >= _NET_SINCE else 0
+    network = network if version >= _NET_SINCE else 0
     scopes = _SCOPES if version >= _SCOPE_SINCE else 0
     rules = struct.pack("=QQQ", files, network, scopes)
-    size = 24 if scopes else 16 if network else 8
+    size = 24 if scopes else 16 if version >= _NET_SINCE else 8
     buffer = Buffer(rules)
     fd = syscalls.call(_LANDLOCK_CREATE, buffer.address, size)
     try:
@@ -237,9 +275,9 @@ def _seccomp(refused: Mapping[str, tuple[int, int]]) -> None:
 
     Raises OSError where the kernel or the machine's calls lack support.
     """
-    if platform.machine() not in _ARCHITECTURE:
+    if os.uname().machine not in _ARCHITECTURE:
         raise OSError(errno.ENOSYS, "mem_profiler has no seccomp filter for this machine")
-    program = filter_program(platform.machine(), refused)
+    program = filter_program(os.uname().machine, refused)
     rows = Buffer(program)
     head = Buffer(struct.pack("=H6xQ", len(program) // 8, rows.address))
     syscalls.call(number_of("seccomp"), _SECCOMP_SET_FILTER, 0, head.address)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import signal
 import struct
 
@@ -19,6 +18,8 @@ _NUMBERS = {
     "fstatfs": (138, 44),
     "capget": (125, 90),
     "capset": (126, 91),
+    "getrlimit": (97, 163),
+    "setrlimit": (160, 164),
 }
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 # Found here: a child without rights can load nothing any more.
@@ -32,7 +33,7 @@ _CAPABILITY_VERSION = 0x20080522
 
 def number_of(name: str) -> int:
     """Return the number of a system call on this machine. Raises OSError where it is unknown."""
-    column = _COLUMN.get(platform.machine())
+    column = _COLUMN.get(os.uname().machine)
     if column is None:
         raise OSError(errno.ENOSYS, f"the system call {name} is not known on this machine")
     return _NUMBERS[name][column]
@@ -67,6 +68,18 @@ class Buffer:
 def prctl(option: int, value: int) -> None:
     """Set an option of this process to a value. Raises OSError."""
     call(number_of("prctl"), option, value)
+
+
+def lower_limit(which: int, wanted: int) -> None:
+    """Set a soft limit of this process, at most the hard one. Raises OSError.
+
+    The library's own function is a call that can change other processes, which confined ones lack.
+    """
+    held = Buffer(bytes(16))
+    call(number_of("getrlimit"), which, held.address)
+    _, hard = struct.unpack("=QQ", held.data)
+    held = Buffer(struct.pack("=QQ", min(wanted, hard), hard))
+    call(number_of("setrlimit"), which, held.address)
 
 
 def keep_capabilities(mask: int) -> None:

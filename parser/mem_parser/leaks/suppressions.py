@@ -82,7 +82,9 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     if elsewhere.is_asked():
         found = elsewhere.text_of(finder.main, OWN_LIST)
     else:
-        job = Job(lambda main: _returned(finder, main), _understood, finder.stored_bytes)
+        job = Job(
+            lambda main: _returned(finder, main), _understood, finder.stored_bytes, helpers=True
+        )
         (found,) = in_child([finder.main], job)
     if found is None:
         return OwnList()

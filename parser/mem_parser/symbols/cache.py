@@ -46,6 +46,13 @@ class SymbolCache:
         self._folder = OwnFolder(folder) if folder is not None else None
         self.limit_bytes = limit_bytes
 
+    def folders(self) -> list[str]:
+        """Return the folder that `put` changes, made where it is missing; none if unusable."""
+        if self._folder is None:
+            return []
+        with self._folder.opened(make=True) as folder:
+            return [] if folder is None else [str(self._folder.path)]
+
     def get(self, key: str) -> bytes | None:
         """Return the payload stored under ``key``, or None; removes a damaged file."""
         if self._folder is None or not _KEY.match(key):

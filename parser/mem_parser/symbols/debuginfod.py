@@ -65,6 +65,11 @@ class Debuginfod:
         self._temporary = tempfile.TemporaryDirectory(prefix="mem_parser-")
         return OwnFolder(Path(self._temporary.name))
 
+    @property
+    def folder(self) -> str:
+        """Where fetched files are."""
+        return str(self._folder.path)
+
     def close(self) -> None:
         """Remove the temporary folder of this run."""
         if self._temporary is not None:

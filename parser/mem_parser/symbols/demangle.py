@@ -96,7 +96,7 @@ def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
     wanted = list(dict.fromkeys(symbols))
     parts = [wanted[k : k + _AT_A_TIME] for k in range(0, len(wanted), _AT_A_TIME)]
     result: dict[str, tuple[str, str]] = {}
-    job: Job[list[str], list[tuple[str, str]]] = Job(_names_of, _understood)
+    job: Job[list[str], list[tuple[str, str]]] = Job(_names_of, _understood, helpers=True)
     answers = in_child(parts, job)
     for part, names in zip(parts, answers, strict=True):
         if isinstance(names, Crash) or len(names) != len(part):

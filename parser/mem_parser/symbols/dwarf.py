@@ -2,7 +2,7 @@
 
 A program of its own (`linereader`) reads the debug information, because that may take any time and
 memory, which must not end a report. It gets the open file, so it reads the checked one, and is
-confined (see `confinement`). Its answer is untrusted, too.
+confined (`mem_sandbox.confine`). Its answer is untrusted, too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from mem_parser.allowance import bound_bytes
 from mem_parser.errors import one_line
 from mem_parser.plainfile import PlainFile
 from mem_parser.symbols import linereader
-from mem_parser.symbols.confinement import LARGEST_FILE_BYTES, MEMORY_FLOOR_BYTES
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.elf import ElfImage
-from mem_parser.symbols.isolation import signal_name
+from mem_parser.symbols.isolation import (
+    LARGEST_FILE_BYTES,
+    LARGEST_MEMORY_BYTES,
+    MEMORY_FLOOR_BYTES,
+    signal_name,
+)
 
 READ_TIMEOUT_S = 300.0
 """What reading the debug information of one file may take."""
@@ -109,7 +113,7 @@ def _file_without_name() -> BinaryIO:
 
 def _asked(file: PlainFile, question: bytes) -> bytes:
     """Return the answer of a child process. Raises `LinesFailed`."""
-    memory = bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES)
+    memory = min(bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES), LARGEST_MEMORY_BYTES)
     with _file_without_name() as asked, _file_without_name() as out:
         asked.write(question)
         asked.seek(0)

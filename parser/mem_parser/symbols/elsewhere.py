@@ -156,6 +156,7 @@ def _names_answer(asked: Sequence[Asked], debug_dirs: Sequence[str]) -> Json:
         lambda one: answerform.written(_found(one, finder, cache)),
         lambda form: answerform.written(answerform.read(form)),
         lambda one: finder.stored_bytes(one.module),
+        **finder.rights(),
     )
     others = in_child(left, job)
     told = [next(others) if one is None else answerform.written(one) for one in known]
@@ -189,7 +190,7 @@ def _text_answer(main: Module, function: str) -> Json:
         found = _text_read(form)
         return found and [found.text, found.problem]
 
-    (found,) = in_child([main], Job(look, understand, finder.stored_bytes))
+    (found,) = in_child([main], Job(look, understand, finder.stored_bytes, helpers=True))
     return _told(found)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mem_parser.errors import InputFileError
 from mem_parser.model import Capture, Module, Profile
@@ -113,6 +113,15 @@ class ModuleFinder:
         if image is None and debug is not None and problem is not None:
             problem = None
         return ModuleFiles(image, debug, bias, problem)
+
+    def rights(self) -> dict[str, Any]:
+        """Return what a `Job` that reads names needs beside reading."""
+        servers = [] if self.debuginfod is None else [self.debuginfod.folder]
+        return {
+            "folders": (*self._cache.folders(), *servers),
+            "helpers": True,
+            "network": self.debuginfod is not None,
+        }
 
     def stored_bytes(self, module: Module) -> int:
         """Return the stored bytes of the files to read for ``module``."""

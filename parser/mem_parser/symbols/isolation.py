@@ -1,10 +1,11 @@
 """Work in a child process that may crash without taking its parent with it.
 
 Symbol tables, debug information and mangled names are untrusted, and their readers are partly
-native code. The child is a fork, so it has all data and starts at once; it is confined (see
-`confinement`). It sends its results through a pipe, task by task, as JSON: a child that a hostile
-file controls can send wrong names, and nothing else. A child that dies costs only its current task:
-another child does the rest.
+native code. The child is a fork, so it has all data and starts at once. It may read files, since
+only the data tells their names, and change none but those of the cache (`mem_sandbox.confine`). It
+sends its results through a pipe, task by task, as JSON: a child that a hostile file controls can
+send wrong names, and nothing else. A child that dies costs only its current task: another child
+does the rest.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from mem_parser import errors
 from mem_parser.allowance import bound_bytes
 from mem_parser.errors import MemError
 from mem_parser.inherited_signals import wait_for
-from mem_parser.symbols.confinement import (
-    MEMORY_FLOOR_BYTES,
-    confine,
-    limit_memory,
-    limit_time,
-)
+from mem_sandbox import confine
+from mem_sandbox.child import let_go_of_all_but, limit_memory, read_only_descriptors
+from mem_sandbox.syscalls import die_with_parent
 
 TASK_TIMEOUT_S = 600.0
 """What one task may take, debug information of a large program included."""
 LARGEST_ANSWER_BYTES = 1 << 28
+LARGEST_FILE_BYTES = 1 << 30
+LARGEST_MEMORY_BYTES = 16 << 30
+MEMORY_FLOOR_BYTES = 1 << 30
+"""What libraries take by themselves, and small files that are honest."""
 _HEAD_BYTES = 8
 _END_S = 1.0
 _RESULT, _ERROR, _CRASH = "result", "error", "crash"
@@ -57,13 +59,17 @@ class Job(Generic[Task, Result]):
     ``work`` runs in the child and returns JSON; ``understand`` makes the result of it here, and
     must trust nothing: what it raises for JSON of another shape (ValueError, TypeError,
     LookupError, AttributeError) is a crash. ``stored_bytes`` returns in the child the stored bytes
-    of the task's files, which bound memory.
+    of the task's files, which bound memory. ``folders`` are those that the work changes, of caches;
+    ``helpers``: it starts programs; ``network``: it asks servers.
     """
 
     work: Callable[[Task], Json]
     understand: Callable[[Json], Result]
     stored_bytes: Callable[[Task], int] = lambda _: 0
     timeout_s: float = TASK_TIMEOUT_S
+    folders: Sequence[str] = ()
+    helpers: bool = False
+    network: bool = False
 
 
 def in_child(tasks: Sequence[Task], job: Job[Task, Result]) -> Iterator[Result | Crash]:
@@ -196,7 +202,10 @@ def _serve(tasks: Sequence[Task], job: Job[Task, Result], pipe: int, parent: int
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        confine(parent)
+        die_with_parent(parent)
+        let_go_of_all_but((pipe, *read_only_descriptors()))
+        confine.limit_files(LARGEST_FILE_BYTES)
+        confine.enter_reader(job.folders, helpers=job.helpers, network=job.network)
         for task in tasks:
             _send(pipe, _outcome(task, job))
         code = 0
@@ -207,8 +216,9 @@ def _serve(tasks: Sequence[Task], job: Job[Task, Result], pipe: int, parent: int
 def _outcome(task: Task, job: Job[Task, Result]) -> bytes:
     answer: Json
     try:
-        limit_time(job.timeout_s)
-        limit_memory(bound_bytes(job.stored_bytes(task), MEMORY_FLOOR_BYTES))
+        confine.limit_time(job.timeout_s)
+        wanted = bound_bytes(job.stored_bytes(task), MEMORY_FLOOR_BYTES)
+        limit_memory(min(wanted, LARGEST_MEMORY_BYTES))
         answer = {_RESULT: job.work(task)}
         return json.dumps(answer).encode()
     except MemError as error:

@@ -47,11 +47,14 @@ def answer(file: int, question: Any, seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     """Run the program."""
-    from mem_parser.symbols.confinement import confine, limit_memory, limit_time
+    from mem_sandbox import confine
+    from mem_sandbox.child import limit_memory
+    from mem_sandbox.syscalls import die_with_parent
 
     file, asked, out, memory_bytes, seconds, parent = (int(x) for x in sys.argv[1:])
-    confine(parent)
-    limit_time(seconds)
+    die_with_parent(parent)
+    confine.enter_reader()
+    confine.limit_time(seconds)
     limit_memory(memory_bytes)
     try:
         with open(asked, "rb") as text:

@@ -255,6 +255,7 @@ class _Symbolizer:
             lambda q: answerform.written(self._look_up(q, distinct)),
             answerform.read,
             lambda q: self.finder.stored_bytes(self.profile.modules[q.index]),
+            **self.finder.rights(),
         )
         found = in_child(open_ones, job)
         for question, answer in zip(asked, known, strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from landlock import NEEDS_LANDLOCK
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.symbols import answerform, isolation
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.isolation import Crash, Job, in_child
+from mem_sandbox import confine, syscalls
 
 ROOT = Path(__file__).resolve().parents[3]
 GIB = 1 << 30
@@ -32,11 +36,10 @@ def only(work: Callable[[int], object], **options: object) -> object:
 def test_a_reader_is_bounded_and_gains_nothing(tmp_path: Path) -> None:
     def limits(_: int) -> object:
         status = Path("/proc/self/status").read_text()
+        limits = Path("/proc/self/limits").read_text()
+        names = ("Max address space", "Max cpu time", "Max core file size", "Max file size")
         return [
-            resource.getrlimit(resource.RLIMIT_AS)[0],
-            resource.getrlimit(resource.RLIMIT_CPU)[0],
-            resource.getrlimit(resource.RLIMIT_CORE)[0],
-            resource.getrlimit(resource.RLIMIT_FSIZE)[0],
+            *(int(limits.partition(name)[2].split()[0]) for name in names),
             int(status.partition("NoNewPrivs:")[2].split()[0]),
             1024 * int(status.partition("VmSize:")[2].split()[0]),
         ]
@@ -50,6 +53,73 @@ def test_a_reader_is_bounded_and_gains_nothing(tmp_path: Path) -> None:
     assert larger[0] - memory > GIB  # type: ignore[index]
 
 
+def forbidden(name: str, folder: Path) -> Callable[[int], object]:
+    """A work that data might make a reader do, and what it is refused with; None: nothing."""
+    works: dict[str, Callable[[], object]] = {
+        "write": lambda: (folder / "made").write_text("x"),
+        "change": lambda: (folder / "own").write_text("x"),
+        "open descriptor": lambda: os.write(outside, b"x"),
+        "signal": lambda: os.kill(os.getppid(), 0),
+        "connect": lambda: socket.create_connection(("127.0.0.1", 9), 1),
+        "exec": lambda: os.execv("/bin/true", ["true"]),
+        "fork": os.fork,
+        "trace": lambda: syscalls.call(confine._REFUSED["ptrace"][os.uname().machine != "x86_64"]),
+        "mount": lambda: syscalls.call(confine._REFUSED["mount"][os.uname().machine != "x86_64"]),
+        "limits of others": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+        "user": lambda: os.setresuid(1, 1, 1),
+    }
+    outside = os.open(folder / "own", os.O_WRONLY)
+
+    def work(_: int) -> object:
+        try:
+            works[name]()
+        except OSError as error:
+            return error.errno
+        return (folder / "own").read_text()
+
+    return work
+
+
+@NEEDS_LANDLOCK
+@pytest.mark.parametrize(
+    "name",
+    [
+        "write", "change", "open descriptor", "signal", "connect", "exec", "fork", "trace", "mount",
+        "limits of others", "user",
+    ],
+)  # fmt: skip
+def test_a_reader_that_its_data_controls_changes_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("text")
+    told = only(forbidden(name, tmp_path))
+    # A descriptor that can be written leads to nothing.
+    assert told == "text" if name == "open descriptor" else told in {errno.EACCES, errno.EPERM}
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("own", "text")]
+
+
+@NEEDS_LANDLOCK
+def test_a_reader_with_helpers_changes_files_of_its_cache_alone(tmp_path: Path) -> None:
+    cache, other = tmp_path / "cache", tmp_path / "other"
+    cache.mkdir()
+    other.mkdir()
+
+    def work(_: int) -> object:
+        subprocess.run(["/bin/sh", "-c", f"echo x > {cache}/made"], timeout=20, check=True)
+        return subprocess.run(["/bin/sh", "-c", f"echo x > {other}/made"], timeout=20).returncode
+
+    assert only(work, folders=[str(cache)], helpers=True)
+    assert [path.name for path in cache.iterdir()] == ["made"]
+    assert not list(other.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
+def test_a_reader_of_root_may_read_and_nothing_else() -> None:
+    def rights(_: int) -> object:
+        words = Path("/proc/self/status").read_text().split()
+        return [words[words.index(f"{kind}:") + 1] for kind in ("CapEff", "CapPrm")]
+
+    assert [int(str(word), 16) for word in only(rights)] == [confine._READING_CAPABILITY] * 2  # type: ignore[attr-defined]
+
+
 def test_a_reader_that_takes_too_much_costs_its_task_alone() -> None:
     def work(number: int) -> int:
         return len(bytes(4 * GIB)) if number == 1 else number
@@ -60,22 +130,24 @@ def test_a_reader_that_takes_too_much_costs_its_task_alone() -> None:
     ]  # fmt: skip
 
 
-def test_a_reader_ends_with_its_parent(tmp_path: Path) -> None:
+def test_a_reader_ends_with_its_parent() -> None:
     script = (
-        "import os, pathlib, signal, sys, time\n"
+        "import os, time\n"
         "from mem_parser.symbols.isolation import Job, in_child\n"
-        "def work(_):\n"
-        "    pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
-        "    os.kill(os.getppid(), signal.SIGKILL)\n"
-        "    time.sleep(60)\n"
-        "list(in_child([0], Job(work, int)))\n"
+        "def work(number):\n"
+        "    time.sleep(60 * number)\n"
+        "    return os.getpid()\n"
+        "for pid in in_child([0, 1], Job(work, int)):\n"
+        "    print(pid, flush=True)\n"
     )
-    note = tmp_path / "pid"
-    subprocess.run(
-        [sys.executable, "-c", script, note], timeout=30,
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT / "parser")},
-    )  # fmt: skip
-    status = Path(f"/proc/{note.read_text()}/stat")
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    status = Path(f"/proc/{child}/stat")
     deadline = time.monotonic() + 20
     while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline

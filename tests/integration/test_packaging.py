@@ -103,6 +103,7 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module(
     folders = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert {name for name in folders if not name.endswith(".data")} == {
         "mem_parser",
+        "mem_sandbox",
         "mem_profiler",
         "mem_cli",
     }

@@ -116,9 +116,9 @@ def test_the_standard_library_keeps_its_cmd() -> None:
 # Rooms of the controller, each with those below it. Modules of no room are the ground of all.
 CONTROLLER = {
     "process": (),
-    "segment": ("process"),
+    "segment": ("process",),
     "profile": ("process", "segment"),
-    "entries": ("process"),
+    "entries": ("process",),
     "attach": ("process", "segment", "entries", "doctor"),
     "capture": ("process", "segment", "profile", "entries"),
     "inprocess": ("process", "segment", "profile", "capture"),

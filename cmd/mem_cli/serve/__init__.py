@@ -6,4 +6,5 @@ protocol  time limits of connections         frames    what a page gets
 server    from start to end                  profiles  pprof and .heap
 app       which address does what            metrics   Prometheus
 worker    the processes that read a target   madecode  names of code that it makes
+room      connections that one crowd cannot take from others
 """

@@ -58,6 +58,7 @@ WAIT_S = 25.0
 READ_S = 60.0
 """How long others wait for a process to be read."""
 SCRAPE_S = 8.0
+"""How long a scrape takes at most: half of it for the list of the processes."""
 MOST_SECONDS = 3600.0
 LISTED_S = 1.5
 PID_MAX = (1 << 31) - 1
@@ -199,6 +200,16 @@ class Serving:
                 self._listed = await asyncio.to_thread(_all_processes)
             return self._listed
 
+    async def _list_until(self, give_up: float) -> _Listed:
+        """Return a list in time, where need be the one before. Raises TargetBusy."""
+        making = asyncio.ensure_future(self._list())
+        done, _ = await asyncio.wait({making}, timeout=give_up - time.monotonic())
+        if done:
+            return making.result()
+        if self._listed is None:
+            raise TargetBusy("the processes could not be listed in time")
+        return self._listed
+
     # Of one process.
 
     async def live(self, request: Request) -> Response:
@@ -323,14 +334,16 @@ class Serving:
 
     async def metrics(self, request: Request) -> Response:
         """Numbers of all processes that are captured."""
-        found = (await self._list()).found
+        give_up = time.monotonic() + SCRAPE_S
+        found = (await self._list_until(give_up - SCRAPE_S / 2)).found
         rows = [row for row in found.rows if row.state.startswith("capturing")]
         scrape = metrics.Scrape(left_out=max(len(rows) - MOST_READERS, 0))
         top = self.choices.top
 
         async def read(row: listing.Row) -> metrics.Numbers | None:
             future = self.readers.of(row.pid).ask(("metrics", top))
-            return metrics.unpacked(row.pid, await self._result(request, future, SCRAPE_S))
+            left_s = give_up - time.monotonic()
+            return metrics.unpacked(row.pid, await self._result(request, future, left_s))
 
         shown = rows[:MOST_READERS]
         got = await asyncio.gather(*map(read, shown), return_exceptions=True)

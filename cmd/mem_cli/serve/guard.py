@@ -29,6 +29,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mem_cli.serve.protocol import VISITOR
+
 LONGEST_QUERY = 4096
 LONGEST_PATH = 1024
 LONGEST_BODY = 4096
@@ -139,17 +141,28 @@ class Guard:
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return None if access.is_token(given.strip()) else _who_are_you()
+            if not access.is_token(given.strip()):
+                return _who_are_you()
+            _let_in(scope)
+            return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         in_query = [value for key, value in query if key == "token"]
         if in_query and scope["method"] != "POST":  # an address may be anybody's, a header is not
             if not access.is_token(in_query[-1]):
                 return _who_are_you()
+            _let_in(scope)
             if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
                 return _redirected(scope, query, access.token)
             return None
         is_page = scope["method"] in ("GET", "HEAD") and _PAGE.fullmatch(scope["path"])
         return None if is_page else _who_are_you()
+
+
+def _let_in(scope: Scope) -> None:
+    """Let the connection of a request have the room of those who know the token."""
+    visitor = scope.get("state", {}).get(VISITOR)
+    if visitor is not None:
+        visitor.show_token()
 
 
 def _redirected(scope: Scope, query: Iterable[tuple[str, str]], token: str) -> Response:

@@ -22,7 +22,8 @@ from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import one_line
 
 SOCKET_NAME = "serve.sock"
-BACKLOG = 256
+BACKLOG = 4096
+"""Connections that wait to be accepted: a crowd of them drops nobody else's."""
 _LONGEST_PATH = 107
 _ALONE_S = 3.0
 

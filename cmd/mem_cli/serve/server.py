@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,16 +18,66 @@ from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve.app import Choices, Serving
 from mem_cli.serve.attachments import Attachments
 from mem_cli.serve.guard import Access, Guard
-from mem_cli.serve.place import BACKLOG, Listening
+from mem_cli.serve.place import Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
 from mem_cli.serve.reading import Readers
+from mem_cli.serve.room import Room
 from mem_cli.serve.worker import Worker
 from mem_profiler import system
 from mem_sandbox.forkserver import Forkserver
 
-MOST_CONNECTIONS = 1000
 REST_S = 30
+ACCEPTED_AT_ONCE = 64
+PAUSE_S = 0.1
+"""Before it tries again, where nothing could be accepted."""
 END_S = 3
+
+
+class _Door:
+    """Takes connections from the listening socket, a few at a time, whatever else fails: where no
+    descriptor is left it waits, while those without room are closed.
+    """
+
+    def __init__(self, listening: socket.socket, server: uvicorn.Server) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._server = server
+        self._begun: set[asyncio.Task[object]] = set()
+        listening.setblocking(False)
+        self._open()
+
+    def _open(self) -> None:
+        if self._listening.fileno() >= 0:
+            self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connected, _ = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(PAUSE_S, self._open)
+                return
+            connected.setblocking(False)
+            begun = self._loop.connect_accepted_socket(self._protocol, connected)
+            task = self._loop.create_task(begun)
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        config = self._server.config
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg, assignment]
+            config=config, server_state=self._server.server_state, app_state={}
+        )
+        return made
+
+    def close(self) -> None:
+        """Take no more. A second call does nothing."""
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
 
 
 @dataclass(frozen=True)
@@ -48,10 +99,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, room: Room) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=LimitedProtocol,
+        http=functools.partial(LimitedProtocol, room),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -60,8 +111,6 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=REST_S,
         timeout_graceful_shutdown=END_S,
         h11_max_incomplete_event_size=LARGEST_HEAD,
@@ -85,7 +134,9 @@ def serve(
     attachments = Attachments(beside.watchdog)
     serving = Serving(readers, choices, attachments, beside.watchdog)
     try:
-        asyncio.run(_serve(listening, access, serving, on_ready))
+        with Room() as room:
+            config = _config(Guard(serving.app(), access), room)
+            asyncio.run(_serve(listening, config, serving, on_ready))
     finally:
         readers.close()
         attachments.close()
@@ -93,15 +144,17 @@ def serve(
 
 async def _serve(
     listening: Listening,
-    access: Access,
+    config: uvicorn.Config,
     serving: Serving,
     on_ready: Callable[[], None],
 ) -> None:
-    server = _Server(_config(Guard(serving.app(), access)))
+    server = _Server(config)
+    door = _Door(listening.socket, server)
     closing: list[asyncio.Task[None]] = []
 
     def end() -> None:
         server.should_exit = serving.ending = True
+        door.close()
         if not closing:
             # Whoever waits for a process gets an answer.
             closing.append(asyncio.create_task(asyncio.to_thread(serving.readers.close)))
@@ -110,6 +163,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     on_ready()
-    await server.serve(sockets=[listening.socket])
+    await server.serve(sockets=[])
+    door.close()
     for task in closing:
         await task

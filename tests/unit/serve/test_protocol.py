@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from mem_cli.serve import protocol
 from mem_cli.serve.app import Pieces
 from mem_cli.serve.place import listen_on
+from mem_cli.serve.room import Room
 from mem_cli.serve.server import _config
 
 LIMIT_S = 0.4
@@ -36,6 +38,8 @@ class Slow:
         if scope["path"] == "/large":
             await Pieces(self.large)(scope, receive, send)
             return
+        if scope["path"] == "/body":
+            await Request(scope, receive).body()
         if scope["path"] == "/late":
             await asyncio.sleep(3 * LIMIT_S)
         await PlainTextResponse("done")(scope, receive, send)
@@ -46,7 +50,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(protocol, "ASK_S", LIMIT_S)
     monkeypatch.setattr(protocol, "READ_S", LIMIT_S)
     listening = listen_on(str(tmp_path / "s"))
-    server = uvicorn.Server(_config(Slow()))
+    room = Room()
+    server = uvicorn.Server(_config(Slow(), room))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.socket]})
     thread.start()
     try:
@@ -55,6 +60,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.should_exit = True
         thread.join(WAIT_S)
         listening.close()
+        room.__exit__()
     assert not thread.is_alive()
 
 
@@ -89,7 +95,13 @@ def is_cut(one: socket.socket, piece: bytes, pause_s: float) -> bool:
     return False
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+SLOW_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n", SLOW_BODY],
+)
 def test_a_request_that_is_not_whole_in_time_ends_the_connection(path: str, begun: bytes) -> None:
     with client(path) as one:
         one.sendall(begun)

@@ -66,7 +66,8 @@ class _Share:
         """Return the connection to close; None: there is room."""
         if self.count <= self.most:
             return None
-        return next(iter(max(self.groups.values(), key=len)))
+        largest = max(self.groups, key=lambda group: len(self.groups[group]))
+        return next(iter(self.groups[largest]))
 
 
 class Room:

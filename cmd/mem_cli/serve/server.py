@@ -68,7 +68,7 @@ class _Door:
 
     def _protocol(self) -> asyncio.Protocol:
         config = self._server.config
-        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg, assignment]
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
             config=config, server_state=self._server.server_state, app_state={}
         )
         return made

@@ -81,19 +81,23 @@ def test_one_that_has_left_takes_no_room(room: Room) -> None:
     ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 )
 def test_the_kernel_says_whose_a_connection_is(family: int, host: str) -> None:
-    users = Users()
-    with socket.socket(family) as listening:
-        listening.bind((host, 0))
-        listening.listen()
-        with socket.create_connection((host, listening.getsockname()[1])) as client:
-            os.fchown(client.fileno(), THEIRS, -1) if MINE == 0 else None
-            connected, _ = listening.accept()
-            with connected:
-                assert users.group_of(connected) == ("", THEIRS if MINE == 0 else MINE)
+    users, uid = Users(), THEIRS if MINE == 0 else MINE
+    try:
+        with socket.socket(family) as listening:
+            listening.bind((host, 0))
+            listening.listen()
+            os.seteuid(uid)
+            try:
+                client = socket.create_connection((host, listening.getsockname()[1]))
+            finally:
+                os.seteuid(MINE)
+            with client, listening.accept()[0] as connected:
+                assert users.group_of(connected) == ("", uid)
                 # The kernel says root of a socket that is no longer anybody's.
                 client.close()
                 assert users.group_of(connected)[1] == -1
-    users.close()
+    finally:
+        users.close()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
@@ -390,7 +390,8 @@ class Serving:
 
 def _html(page: ServedPage) -> Response:
     policy = f"{page.policy}; frame-ancestors 'none'"
-    return HTMLResponse(page.html, headers={"content-security-policy": policy})
+    headers = {"content-security-policy": policy}
+    return Pieces(page.html, media_type="text/html", headers=headers)
 
 
 def _download(body: bytes, name: str) -> Response:

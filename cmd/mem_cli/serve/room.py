@@ -29,8 +29,8 @@ _ALL_STATES = 0xFFFFFFFF
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _SOCKET = struct.Struct("!HH16s16s")
-_ANSWER = struct.Struct("=4x48x4xIII")
-"""`struct inet_diag_msg`: behind the identity its queues, the user and the inode."""
+_ANSWER = struct.Struct("=4x48x4x8xII")
+"""`struct inet_diag_msg`: behind the identity and its queues the user and the inode."""
 _REPLY_MAX_BYTES = 4096
 
 Group = tuple[str, int]
@@ -165,7 +165,7 @@ class Users:
             return -1
         if _HEADER.unpack_from(told)[1] != _SOCK_DIAG_BY_FAMILY:
             return -1
-        _, uid, inode = _ANSWER.unpack_from(told, _HEADER.size)
+        uid, inode = _ANSWER.unpack_from(told, _HEADER.size)
         # A socket that its process has closed is said to be root's.
         return int(uid) if inode else -1
 

@@ -130,6 +130,7 @@ def serve(
     system.allow_descriptors()
     # What a client does wrong is its own business; an unexpected error has its line from `app`.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # warns of writes to who has gone
     readers = Readers(functools.partial(Worker, beside.forkserver))
     attachments = Attachments(beside.watchdog)
     serving = Serving(readers, choices, attachments, beside.watchdog)

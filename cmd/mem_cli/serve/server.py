@@ -98,6 +98,14 @@ class _Server(uvicorn.Server):
         """Do nothing."""
         yield
 
+    door: _Door | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and end those that there are."""
+        if self.door is not None:
+            self.door.close()
+        await super().shutdown(sockets)
+
 
 def _config(app: ASGIApp, room: Room) -> uvicorn.Config:
     return uvicorn.Config(
@@ -150,12 +158,11 @@ async def _serve(
     on_ready: Callable[[], None],
 ) -> None:
     server = _Server(config)
-    door = _Door(listening.socket, server)
+    server.door = _Door(listening.socket, server)
     closing: list[asyncio.Task[None]] = []
 
     def end() -> None:
         server.should_exit = serving.ending = True
-        door.close()
         if not closing:
             # Whoever waits for a process gets an answer.
             closing.append(asyncio.create_task(asyncio.to_thread(serving.readers.close)))
@@ -165,6 +172,5 @@ async def _serve(
         loop.add_signal_handler(number, end)
     on_ready()
     await server.serve(sockets=[])
-    door.close()
     for task in closing:
         await task

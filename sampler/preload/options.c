@@ -149,12 +149,12 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
          o->events_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_EVENTS", value, "bytes from 64K to 64G, or 0");
     value = value_of(
-        "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
+        "MEM_PROFILER_START_PID"); /* the process that `mem_profiler run` means */
     if (value != NULL && *value != '\0') {
         uint64_t pid;
         if (!parse_bytes(value, &pid))
             return refuse(error, n, "MEM_PROFILER_START_PID", value, "a process id");
-        o->start = o->start && pid == (uint64_t)getpid();
+        o->is_child = pid != (uint64_t)getpid();
     }
     value = value_of("MEM_PROFILER_MAX_MEMORY");
     if (value != NULL && *value != '\0' &&
@@ -274,6 +274,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
         !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n))
         return -EINVAL;
+    o->start = o->start && (!o->is_child || o->follow_fork);
     if (read_launches(o, error, n) != 0)
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");

@@ -13,7 +13,7 @@
  *
  * A fork child wakes up with `mp_local` wiped. If the sampler follows children, it goes on at the parent's rate, in
  * a segment that it makes with the first sample (pending.h); where nothing is captured, the atfork handler makes it.
- * Otherwise the child stays without one.
+ * Otherwise the child stays without one. A program that a child executes waits for its first sample, too.
  */
 #include "startup.h"
 #include "checker.h"
@@ -63,11 +63,12 @@ static struct {
     int64_t gate_at_fork;
     uint64_t rate_at_fork, forked_ns;
     uint32_t pid_at_fork;
-    uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none is */
+    uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none */
     bool filtered_at_fork;
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */
     bool open;                     /* the segment was made before the constructor */
+    bool late;                     /* allocations before the constructor are not in its capture */
     bool refused;                  /* because of a checker */
     int start_rc;                  /* of making it */
     char wrong[384];               /* about an option that cannot be used */
@@ -164,6 +165,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     struct mp_control *c = seg->control;
     bool attached = process.place.base != NULL && process.state != MP_STATE_SHADOWED;
     c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |
+                        (process.late && process.options.start ? MP_STARTUP_LATE : 0) |
                         (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
@@ -203,9 +205,16 @@ static void before_fork(void) {
 }
 
 /* HOOK. */
-static void open_after_fork(void) {
+static void open_pending(void) {
     if (open_segment(process.parent_pid, true, process.rate_at_fork) != 0)
         mp_store_release(&mp_local.gate_offset, (intptr_t)0);
+}
+
+static void begin_pending(void) {
+    process.own_pid = (uint32_t)getpid();
+    process.forked_ns = clock_now(CLOCK_MONOTONIC);
+    mp_local.seed = random_seed();
+    mp_pending_begin(process.rate_at_fork, open_pending);
 }
 
 /* A filter that is in force already may kill later for what it lets through now. */
@@ -227,10 +236,7 @@ static void in_fork_child(void) {
     process.own_pid = 0;
     if (may_wait()) {
         process.parent_pid = process.pid_at_fork;
-        process.own_pid = (uint32_t)getpid();
-        process.forked_ns = clock_now(CLOCK_MONOTONIC);
-        mp_local.seed = random_seed();
-        mp_pending_begin(process.rate_at_fork, open_after_fork);
+        begin_pending();
     } else {
         open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF,
                      process.rate_at_fork);
@@ -310,9 +316,18 @@ static bool is_first(void) {
            strcmp(process.options.unwind, "libgcc") != 0;
 }
 
+/* A log of events begins with its program. */
 static int open_if_dumpable(void) {
-    return is_dumpable() ? open_segment(0, process.options.start, process.options.start_rate_bytes)
-                         : -EPERM;
+    const struct mp_options *o = &process.options;
+    if (!is_dumpable())
+        return -EPERM;
+    if (o->start && o->is_child && o->events_bytes == 0 && process.state == MP_STATE_READY &&
+        !mp_is_filtered()) {
+        process.rate_at_fork = o->start_rate_bytes;
+        begin_pending();
+        return 0;
+    }
+    return open_segment(0, o->start, o->start_rate_bytes);
 }
 
 /* Read the options, and begin where nothing of another library is needed for that. */
@@ -396,12 +411,12 @@ static void finish_start(void) {
         if (process.state == MP_STATE_READY && process.options.pymem)
             mp_pymem_start();
     }
-    bool late = !process.open || mp_redirect_report.second.patched != 0;
+    process.late = !process.open || mp_redirect_report.second.patched != 0;
     if (!process.open)
         process.start_rc = open_if_dumpable();
     else if (mp_local.segment.control != NULL)
         mp_device_announce();
-    if (late && process.options.start && mp_local.segment.control != NULL)
+    if (process.late && process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
         mp_say_unprofiled(process.exe, process.state_text);

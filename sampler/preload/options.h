@@ -51,4 +51,7 @@ bool mp_options_opted_out_at_start(void);
  */
 int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n);
 
+/* INIT. Where the randomness of this process begins: MEM_PROFILER_SEED, or another one each time. */
+uint64_t mp_options_seed(const struct mp_options *options);
+
 #endif

@@ -138,17 +138,6 @@ static void read_allocator(struct mp_control *c) {
         put(c->allocator, sizeof c->allocator, m.name);
 }
 
-static uint64_t random_seed(void) {
-    if (process.options.seeded)
-        return process.options.seed;
-    uint64_t seed = clock_now(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40);
-    const void *random = (const void *)getauxval(AT_RANDOM);
-    uint64_t word = 0;
-    if (random != NULL)
-        memcpy(&word, random, sizeof word);
-    return mp_mix(seed ^ mp_mix(word));
-}
-
 /* Let hooks see the gate (local.h). */
 static void open_way(const struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
@@ -173,7 +162,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
     put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
-    mp_local.seed = random_seed();
+    mp_local.seed = mp_options_seed(&process.options);
     mp_store_release(&c->state,
                      (uint32_t)process.state); /* the controller reads all above once it has this */
     if (capture)
@@ -213,7 +202,7 @@ static void open_pending(void) {
 static void begin_pending(void) {
     process.own_pid = (uint32_t)getpid();
     process.forked_ns = clock_now(CLOCK_MONOTONIC);
-    mp_local.seed = random_seed();
+    mp_local.seed = mp_options_seed(&process.options);
     mp_pending_begin(process.rate_at_fork, open_pending);
 }
 
@@ -381,21 +370,12 @@ static void catch_up_with_fork(void) {
     in_fork_child();
 }
 
-/* A function of the C library itself: one of another library in front of it may not be ready. */
-static uintptr_t of_libc(const char *name) {
-    struct mp_elf_symbol libc, found;
-    return mp_elf_find_symbol(MP_ELF_FIRST, "gnu_get_libc_version", &libc) &&
-                   mp_elf_find_in_module(libc.module, name, &found)
-               ? found.address
-               : 0;
-}
-
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
 /* As pthread_atfork(). */
 static void watch_forks(void) {
     typedef int register_function(void (*)(void), void (*)(void), void (*)(void), void *);
-    register_function *registers = (register_function *)of_libc("__register_atfork");
+    register_function *registers = (register_function *)mp_real_of_libc("__register_atfork");
     if (registers != NULL)
         registers(before_fork, NULL, in_fork_child, __dso_handle);
 }
@@ -404,7 +384,7 @@ static void watch_forks(void) {
 static void finish_start(void) {
     if (process.state != MP_STATE_REFUSED) {
         choose_state();
-        mp_unwind_libraries_ready((mp_make_context *)of_libc("makecontext"));
+        mp_unwind_libraries_ready((mp_make_context *)mp_real_of_libc("makecontext"));
         mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);

@@ -13,7 +13,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VALUE_SHOWN_MAX 64
@@ -148,13 +150,12 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
          (o->events_bytes != 0 && o->events_bytes < EVENTS_MIN_BYTES) ||
          o->events_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_EVENTS", value, "bytes from 64K to 64G, or 0");
-    value = value_of(
-        "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
+    value = value_of("MEM_PROFILER_START_PID"); /* the process that `mem_profiler run` means */
     if (value != NULL && *value != '\0') {
         uint64_t pid;
         if (!parse_bytes(value, &pid))
             return refuse(error, n, "MEM_PROFILER_START_PID", value, "a process id");
-        o->start = o->start && pid == (uint64_t)getpid();
+        o->is_child = pid != (uint64_t)getpid();
     }
     value = value_of("MEM_PROFILER_MAX_MEMORY");
     if (value != NULL && *value != '\0' &&
@@ -274,6 +275,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
         !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n))
         return -EINVAL;
+    o->start = o->start && (!o->is_child || o->follow_fork);
     if (read_launches(o, error, n) != 0)
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");
@@ -308,4 +310,17 @@ int mp_options_read_text(struct mp_options *options, char *text, char *error, si
     int rc = mp_options_read(options, "", error, n);
     from_text = NULL;
     return rc;
+}
+
+uint64_t mp_options_seed(const struct mp_options *options) {
+    if (options->seeded)
+        return options->seed;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    const void *random = (const void *)getauxval(AT_RANDOM);
+    uint64_t word = 0;
+    if (random != NULL)
+        memcpy(&word, random, sizeof word);
+    return mp_mix(time_ns ^ ((uint64_t)getpid() << 40) ^ mp_mix(word));
 }

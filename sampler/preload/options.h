@@ -15,7 +15,8 @@ struct mp_options {
     uint64_t
         events_bytes; /* MEM_PROFILER_EVENTS; 0: captures without a controller write no events */
     unsigned launches;        /* MEM_PROFILER_LAUNCHES, bits of enum mp_launch_want */
-    bool start;               /* false where MEM_PROFILER_START_PID names another process */
+    bool start;               /* false in a child that is not followed */
+    bool is_child;            /* MEM_PROFILER_START_PID names another process */
     bool follow_fork;         /* MEM_PROFILER_FOLLOW_FORK=1 */
     bool only_others;         /* MEM_PROFILER_ONLY is set and does not match this executable */
     uint32_t depth_limit;     /* MEM_PROFILER_DEPTH; default MP_DEPTH_DEFAULT */
@@ -49,5 +50,8 @@ bool mp_options_opted_out_at_start(void);
  * program (START, ONLY, FOLLOW_FORK) count as absent. The function changes `text`, which must stay.
  */
 int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n);
+
+/* INIT. Where the randomness of this process begins: MEM_PROFILER_SEED, or another one each time. */
+uint64_t mp_options_seed(const struct mp_options *options);
 
 #endif

@@ -63,3 +63,11 @@ int mp_real_take_from(struct mp_real *real, const ElfW(Dyn) * module) {
             set(real, functions[i].offset, symbol.address);
     return 0;
 }
+
+uintptr_t mp_real_of_libc(const char *name) {
+    struct mp_elf_symbol libc, found;
+    return mp_elf_find_symbol(MP_ELF_FIRST, "gnu_get_libc_version", &libc) &&
+                   mp_elf_find_in_module(libc.module, name, &found)
+               ? found.address
+               : 0;
+}

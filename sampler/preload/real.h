@@ -38,4 +38,7 @@ int mp_real_resolve_late(struct mp_real *real);
  */
 int mp_real_take_from(struct mp_real *real, const ElfW(Dyn) * module);
 
+/* INIT. A function of the C library itself: one of another library in front of it may not be ready. 0: it has none. */
+uintptr_t mp_real_of_libc(const char *name);
+
 #endif

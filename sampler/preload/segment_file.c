@@ -144,9 +144,9 @@ static void describe(struct mp_control *c, const char *exe) {
             c->command[i] = ' ';
 }
 
-/* A seccomp filter is in force already, or may be: hooks must make no call of their own. A long list of groups can
- * leave no room for the line about filters; a kernel without filters has a short file without that line. */
-static bool is_filtered(void) {
+/* A long list of groups can leave no room for the line about filters; a kernel without filters has a short file without
+ * that line. */
+bool mp_is_filtered(void) {
     long n = mp_proc_read("/proc/self/status", scratch.text, sizeof scratch.text);
     const char *line = n > 0 ? strstr(scratch.text, "\nSeccomp:") : NULL;
     if (line == NULL)
@@ -250,7 +250,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     c->pidns_inode = pidns_inode();
     describe(c, exe);
     c->depth_limit = options->depth_limit;
-    if (is_filtered())
+    if (mp_is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 
     c->limit_bytes = limit_within_bound(options, folder.fd, place, captures);

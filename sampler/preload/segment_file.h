@@ -54,6 +54,9 @@ void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_seg
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
 
+/* A seccomp filter is in force already, or may be: hooks must make no call of their own. */
+bool mp_is_filtered(void);
+
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */
 void mp_read_exe(char *exe, size_t n);
 

@@ -13,7 +13,7 @@
  *
  * A fork child wakes up with `mp_local` wiped. If the sampler follows children, it goes on at the parent's rate, in
  * a segment that it makes with the first sample (pending.h); where nothing is captured, the atfork handler makes it.
- * Otherwise the child stays without one.
+ * Otherwise the child stays without one. A program that a child executes waits for its first sample, too.
  */
 #include "startup.h"
 #include "checker.h"
@@ -63,11 +63,12 @@ static struct {
     int64_t gate_at_fork;
     uint64_t rate_at_fork, forked_ns;
     uint32_t pid_at_fork;
-    uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none is */
+    uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none */
     bool filtered_at_fork;
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */
     bool open;                     /* the segment was made before the constructor */
+    bool late;                     /* allocations before the constructor are not in its capture */
     bool refused;                  /* because of a checker */
     int start_rc;                  /* of making it */
     char wrong[384];               /* about an option that cannot be used */
@@ -137,17 +138,6 @@ static void read_allocator(struct mp_control *c) {
         put(c->allocator, sizeof c->allocator, m.name);
 }
 
-static uint64_t random_seed(void) {
-    if (process.options.seeded)
-        return process.options.seed;
-    uint64_t seed = clock_now(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40);
-    const void *random = (const void *)getauxval(AT_RANDOM);
-    uint64_t word = 0;
-    if (random != NULL)
-        memcpy(&word, random, sizeof word);
-    return mp_mix(seed ^ mp_mix(word));
-}
-
 /* Let hooks see the gate (local.h). */
 static void open_way(const struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
@@ -164,6 +154,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     struct mp_control *c = seg->control;
     bool attached = process.place.base != NULL && process.state != MP_STATE_SHADOWED;
     c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |
+                        (process.late && process.options.start ? MP_STARTUP_LATE : 0) |
                         (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
@@ -171,7 +162,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
     put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
-    mp_local.seed = random_seed();
+    mp_local.seed = mp_options_seed(&process.options);
     mp_store_release(&c->state,
                      (uint32_t)process.state); /* the controller reads all above once it has this */
     if (capture)
@@ -203,9 +194,16 @@ static void before_fork(void) {
 }
 
 /* HOOK. */
-static void open_after_fork(void) {
+static void open_pending(void) {
     if (open_segment(process.parent_pid, true, process.rate_at_fork) != 0)
         mp_store_release(&mp_local.gate_offset, (intptr_t)0);
+}
+
+static void begin_pending(void) {
+    process.own_pid = (uint32_t)getpid();
+    process.forked_ns = clock_now(CLOCK_MONOTONIC);
+    mp_local.seed = mp_options_seed(&process.options);
+    mp_pending_begin(process.rate_at_fork, open_pending);
 }
 
 /* A filter that is in force already may kill later for what it lets through now. */
@@ -227,10 +225,7 @@ static void in_fork_child(void) {
     process.own_pid = 0;
     if (may_wait()) {
         process.parent_pid = process.pid_at_fork;
-        process.own_pid = (uint32_t)getpid();
-        process.forked_ns = clock_now(CLOCK_MONOTONIC);
-        mp_local.seed = random_seed();
-        mp_pending_begin(process.rate_at_fork, open_after_fork);
+        begin_pending();
     } else {
         open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF,
                      process.rate_at_fork);
@@ -310,9 +305,18 @@ static bool is_first(void) {
            strcmp(process.options.unwind, "libgcc") != 0;
 }
 
+/* A log of events begins with its program. */
 static int open_if_dumpable(void) {
-    return is_dumpable() ? open_segment(0, process.options.start, process.options.start_rate_bytes)
-                         : -EPERM;
+    const struct mp_options *o = &process.options;
+    if (!is_dumpable())
+        return -EPERM;
+    if (o->start && o->is_child && o->events_bytes == 0 && process.state == MP_STATE_READY &&
+        !mp_is_filtered()) {
+        process.rate_at_fork = o->start_rate_bytes;
+        begin_pending();
+        return 0;
+    }
+    return open_segment(0, o->start, o->start_rate_bytes);
 }
 
 /* Read the options, and begin where nothing of another library is needed for that. */
@@ -366,21 +370,12 @@ static void catch_up_with_fork(void) {
     in_fork_child();
 }
 
-/* A function of the C library itself: one of another library in front of it may not be ready. */
-static uintptr_t of_libc(const char *name) {
-    struct mp_elf_symbol libc, found;
-    return mp_elf_find_symbol(MP_ELF_FIRST, "gnu_get_libc_version", &libc) &&
-                   mp_elf_find_in_module(libc.module, name, &found)
-               ? found.address
-               : 0;
-}
-
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
 /* As pthread_atfork(). */
 static void watch_forks(void) {
     typedef int register_function(void (*)(void), void (*)(void), void (*)(void), void *);
-    register_function *registers = (register_function *)of_libc("__register_atfork");
+    register_function *registers = (register_function *)mp_real_of_libc("__register_atfork");
     if (registers != NULL)
         registers(before_fork, NULL, in_fork_child, __dso_handle);
 }
@@ -389,19 +384,19 @@ static void watch_forks(void) {
 static void finish_start(void) {
     if (process.state != MP_STATE_REFUSED) {
         choose_state();
-        mp_unwind_libraries_ready((mp_make_context *)of_libc("makecontext"));
+        mp_unwind_libraries_ready((mp_make_context *)mp_real_of_libc("makecontext"));
         mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
         if (process.state == MP_STATE_READY && process.options.pymem)
             mp_pymem_start();
     }
-    bool late = !process.open || mp_redirect_report.second.patched != 0;
+    process.late = !process.open || mp_redirect_report.second.patched != 0;
     if (!process.open)
         process.start_rc = open_if_dumpable();
     else if (mp_local.segment.control != NULL)
         mp_device_announce();
-    if (late && process.options.start && mp_local.segment.control != NULL)
+    if (process.late && process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
         mp_say_unprofiled(process.exe, process.state_text);

@@ -103,6 +103,20 @@ def test_run_with_children_writes_a_file_for_each_process(
     assert nothing_left(segment_dir)
 
 
+def test_an_executed_child_without_a_sample_makes_no_segment(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    """The one that takes a sample has a file, and so has the program, which takes none."""
+    large = f"echo 'a 50 100000000' | {stepper}"
+    script = f"for i in 1 2 3; do /bin/true; done; {large}; ls /dev/null; true"
+    done = run_command(
+        "run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(heap.header["comm"] for heap in heaps(tmp_path)) == ["sh", "stepper"]
+    assert nothing_left(segment_dir)
+
+
 def test_a_followed_fork_child_names_its_parent(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -210,8 +210,7 @@ class Run:
                 inherited_signals.restore_ignored()
                 if handed.fd is not None:
                     os.set_inheritable(handed.fd, True)
-                if not self.options.children:
-                    _exec(path, arguments, variables)
+                _exec(path, arguments, variables)
 
             # Safe: this process has one thread.
             return subprocess.Popen(
@@ -454,7 +453,8 @@ class Run:
 
 
 def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
-    """In the child: become the program; the start variable names its pid, so it alone captures.
+    """In the child: become the program; the variable names its pid, so that the sampler knows which
+    process is the program and which are children.
 
     After a failure the caller's own exec fails the same way and reports it.
     """

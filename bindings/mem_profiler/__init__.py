@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LIBRARY_NAME",
+    "OWN_FOLDERS",
     "Tracker",
     "TrackerError",
     "__version__",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 LIBRARY_NAME = "libmem_sampler.so"
+_FILE = Path(__file__)
+OWN_FOLDERS = tuple({f"{file.parent}/" for file in (_FILE.absolute(), _FILE.resolve())})
+"""This package's folder, as it was imported and without links: code below it is in no stack."""
 
 
 def library_path() -> Path:

@@ -14,7 +14,7 @@ NATIVE = (
     ("PyMem_RawCalloc", "setup", LOOP, "main"),
     ("realloc", "start"),
 )
-TRACKING = "/site-packages/mem_profiler/tracking/tracker.py"
+TRACKING = "<mem_profiler>/tracking/tracker.py"
 # main() calls f() within one loop; f() calls C, which calls g().
 CODES = [
     PythonCode("<module>", "<module>", "/app/s.py", 1),

@@ -7,16 +7,15 @@ A call that began before the trace begins with it, one that goes on when it ends
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from types import CodeType, FrameType
 from typing import Any
 
+from mem_profiler import OWN_FOLDERS
 from mem_profiler.memscope.tracefiles import TraceFile
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _TOOL_NAME = "mem_profiler"
 _now = time.monotonic_ns
 _MOST_NAMES = 1 << 16
@@ -128,7 +127,7 @@ class Calls:
 
 def is_ours(code: CodeType) -> bool:
     """Whether a function is of this package."""
-    return code.co_filename.startswith(_OURS)
+    return code.co_filename.startswith(OWN_FOLDERS)
 
 
 class _Profile:

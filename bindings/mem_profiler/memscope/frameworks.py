@@ -37,6 +37,7 @@ class Window:
             access="access" in events,
             owners="decompose" in settings.analyses,
             stack_depth=settings.python_depth,
+            all_frames=settings.python_all,
             listeners=tuple(listeners),
         )
         self._torch = TorchCollection(own.rows, wanted)

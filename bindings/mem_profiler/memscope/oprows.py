@@ -25,18 +25,25 @@ def _quoted(text: str) -> str:
 
 class OperatorRows(Listener):
     """Writes the rows. ``launch``: begin and end; ``access``: tensors; ``stack_depth``: of Python's
-    stack in each row.
+    stack in each row; ``all_frames``: with the inner ones of frameworks.
 
     The begin is in the file before the operator runs, so that one that ends the process is known.
     """
 
     def __init__(
-        self, rows: SideRows, *, launch: bool = True, access: bool = False, stack_depth: int = 0
+        self,
+        rows: SideRows,
+        *,
+        launch: bool = True,
+        access: bool = False,
+        stack_depth: int = 0,
+        all_frames: bool = False,
     ) -> None:
         self._rows = rows
         self._launch = launch
         self._access = access
         self._depth = stack_depth
+        self._all_frames = all_frames
 
     def before(self, call: Call) -> None:
         """Note where the arguments are: the operator may give them another block."""
@@ -44,7 +51,7 @@ class OperatorRows(Listener):
         device = _device(call.arguments)
         stack = _NULL
         if self._depth:
-            stack = json.dumps(python_stack(self._depth))
+            stack = json.dumps(python_stack(self._depth, every=self._all_frames))
         if self._access:
             accesses = _parts(call.arguments)
         call.facts[self] = (accesses, device, stack)

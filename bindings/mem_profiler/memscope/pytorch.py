@@ -22,7 +22,8 @@ class Wanted:
     """What to collect.
 
     ``launch``: begin and end of operators; ``access``: the tensors that they read and write;
-    ``owners``: whose tensors these are. ``stack_depth``: frames of Python in each of these rows.
+    ``owners``: whose tensors these are. ``stack_depth``: frames of Python in each of these rows,
+    ``all_frames``: with the inner ones of frameworks.
     ``listeners`` are told of operators too.
     """
 
@@ -30,6 +31,7 @@ class Wanted:
     access: bool = False
     owners: bool = False
     stack_depth: int = 0
+    all_frames: bool = False
     listeners: tuple[Listener, ...] = ()
 
 
@@ -54,7 +56,7 @@ class TorchCollection:
             listeners.append(
                 OperatorRows(
                     self._rows, launch=wanted.launch, access=wanted.access,
-                    stack_depth=wanted.stack_depth,
+                    stack_depth=wanted.stack_depth, all_frames=wanted.all_frames,
                 )
             )  # fmt: skip
         if wanted.owners:

@@ -11,7 +11,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from mem_parser.python.stacks import PythonCode, PythonStacks
+from mem_parser.python.stacks import OWN_FOLDER, PythonCode, PythonStacks
+from mem_profiler import OWN_FOLDERS
 from mem_profiler.profile.pythonlines import LineTable, line_table
 from mem_profiler.segment.pyframes import Frames, Function
 
@@ -74,7 +75,7 @@ class PythonTree:
         """The index of the code object of each function."""
         found = []
         for f in functions:
-            code = PythonCode(f.name, f.qualname, f.file, f.first_line)
+            code = PythonCode(f.name, f.qualname, _without_folder(f.file), f.first_line)
             index = self._index_of.setdefault(code, len(self._codes))
             if index == len(self._codes):
                 self._codes.append(code)
@@ -105,6 +106,14 @@ def python_stacks(frames: Frames) -> tuple[PythonStacks | None, NDArray[np.uint3
     tree = PythonTree()
     numbers = tree.add(frames)
     return (tree.part() if len(tree) else None), numbers
+
+
+def _without_folder(file: str) -> str:
+    """Mark the files of our own package, wherever it is installed."""
+    for folder in OWN_FOLDERS:
+        if file.startswith(folder):
+            return OWN_FOLDER + file[len(folder) :]
+    return file
 
 
 def _is_internal(code: PythonCode) -> bool:

@@ -68,7 +68,9 @@ _BY_END = {
 @click.option("--from", "from_text", metavar="TIME", help="Of a .memlog: from then on.")
 @click.option("--until", "to_text", metavar="TIME", help="Of a .memlog: up to then.")
 @click.option(
-    "--call-stack", metavar="c[:N],python[:N]", help="With memscope: stacks, with a depth (50)."
+    "--call-stack",
+    metavar="c[:N],python[:N]",
+    help="With memscope: stacks, with a depth (50), or python-all[:N].",
 )
 @partial_option
 def convert(file: str, output: str, to: str | None, **options: Any) -> None:

@@ -39,7 +39,7 @@ def convert_to_dumps(files: Sequence[str], output: str, options: Mapping[str, An
     where = {"file": target, "form": end} if is_file else {"folder": os.path.abspath(output)}
     try:
         with waiting(f"reading {files[0]}"):
-            done = convert(files, python=chosen.python_depth, c=chosen.c_depth, **where)
+            done = convert(files, stacks=chosen, **where)
         if is_file and done.paths:
             os.rename(target, output)
     except OSError as error:

@@ -31,7 +31,9 @@ _OPTIONS = (
         help="alloc, free, launch, access, traceback; none. By default alloc,free,launch.",
     ),
     click.option(
-        "--call-stack", metavar="c[:N],python[:N]", help="Stacks, with a depth (50, at most 1000)."
+        "--call-stack",
+        metavar="c[:N],python[:N]",
+        help="Stacks, with a depth (50, at most 1000). python-all: frames inside PyTorch, too.",
     ),
     click.option(
         "--collect-mode",

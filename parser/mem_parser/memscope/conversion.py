@@ -53,13 +53,12 @@ def convert(
     folder: str = "",
     file: str = "",
     form: str = "",
-    python: int = 0,
-    c: int = 0,
+    stacks: Settings | None = None,
 ) -> Converted:
     """Write the dumps of a log: a tree below ``folder``, or one ``file``.
 
-    ``form`` is `csv` or `db`; empty: that of the settings. Depths of stacks are those of the
-    settings where they are 0. Raises MemError, OSError, sqlite3.Error.
+    ``form`` is `csv` or `db`; empty: that of the settings. ``stacks`` has depths of
+    stacks; those of the settings hold where they are 0. Raises MemError, OSError, sqlite3.Error.
     """
     facts = [(_facts_of(path), path) for path in paths]
     if len({one.run for one, _ in facts}) != 1:
@@ -67,7 +66,7 @@ def convert(
     facts.sort(key=lambda pair: pair[0].number)
     in_order = [path for _, path in facts]
     settings = settings_beside(in_order[0])
-    settings = _with_depths(settings, python, c)
+    settings = _with_depths(settings, stacks or settings)
     pid = facts[0][0].pid
     side = SideFile(path_in(os.path.dirname(in_order[0]) or ".", pid))
     places = folders(folder, pid, stamp_of()) if folder else None
@@ -88,11 +87,13 @@ def _settings_path(path: str) -> str:
     return os.path.join(os.path.dirname(path), SETTINGS_FILE)
 
 
-def _with_depths(settings: Settings, python: int, c: int) -> Settings:
+def _with_depths(settings: Settings, given: Settings) -> Settings:
+    python = given if given.python_depth else settings
     return dataclasses.replace(
         settings,
-        python_depth=python or settings.python_depth,
-        c_depth=c or settings.c_depth,
+        python_depth=python.python_depth,
+        python_all=python.python_all,
+        c_depth=given.c_depth or settings.c_depth,
     )
 
 

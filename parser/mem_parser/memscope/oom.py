@@ -46,7 +46,7 @@ class OomRows:
         last_ns = self._last_ns.get(device)
         self._last_ns[device] = refusal.time_ns
         is_again = last_ns is not None and refusal.time_ns - last_ns < QUIET_NS
-        stacks = _stacks(refusal.file, refusal.stack)
+        stacks = self._stacks(refusal.file, refusal.stack)
         if refusal.track.place.type == HAL and not is_again:
             self._row(refusal, _SNAPSHOT, SNAPSHOT_NAME, self._snapshot(refusal), stacks)
         if "oom" in settings.analyses:
@@ -104,8 +104,13 @@ class OomRows:
         ):
             for slot in found.tolist():
                 file = self._blocks.file(int(table.file[slot]))
-                stacks = _stacks(file, int(table.stack[slot]))
+                stacks = self._stacks(file, int(table.stack[slot]))
                 self._row(refusal, kind, name, self._told(slot), stacks)
+
+    def _stacks(self, file: Any, number: int) -> tuple[str, str]:
+        """Return the Python and the C stack of a stack of a file."""
+        python = python_text(file, number, DEPTH, every=self._blocks.settings.python_all)
+        return python, c_texts(file, [number], DEPTH)[number]
 
     def _told(self, slot: int) -> dict[str, Any]:
         """What a row says of a live block."""
@@ -130,11 +135,6 @@ class OomRows:
             refusal.time_ns, refusal.tid, None, event, kind, name, None, attributes, stacks[0]
         )
         self._add(row, refusal.track.device, None, attributes, stacks[1])
-
-
-def _stacks(file: Any, number: int) -> tuple[str, str]:
-    """Return the Python and the C stack of a stack of a file."""
-    return python_text(file, number, DEPTH), c_texts(file, [number], DEPTH)[number]
 
 
 def _function(c_stack: str) -> str:

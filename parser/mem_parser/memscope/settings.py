@@ -38,7 +38,7 @@ _NEEDED = {
 }
 _COMMA = re.compile("[,\N{FULLWIDTH COMMA}]")
 _DEVICE = re.compile(r"npu:([0-9]{1,4})")
-_STACK = re.compile(r"(c|python)(?::([0-9]{1,6}))?")
+_STACK = re.compile(r"(c|python(?:-all)?)(?::([0-9]{1,6}))?")
 _OOM = re.compile(r"oom(?::([0-9]{1,6}))?")
 _OUTPUT_ID = re.compile(r"(.*):(?:out)?([0-9]{1,6})")
 FULL_CONTENT = "full-content"
@@ -68,6 +68,8 @@ class Settings:
     steps: tuple[int, ...] = ()
     c_depth: int = 0
     python_depth: int = 0
+    python_all: bool = False
+    """Whether Python's stacks have the inner frames of frameworks too."""
     deferred: bool = False
     analysis: frozenset[str] = frozenset(("leaks",))
     oom_blocks: int = OOM_BLOCKS
@@ -132,6 +134,7 @@ def of_dict(told: Mapping[str, Any]) -> Settings:
             "watch": Watch(**watch) if watch else None,
             "c_depth": int(values.get("c_depth", 0)),
             "python_depth": int(values.get("python_depth", 0)),
+            "python_all": bool(values.get("python_all", False)),
             "oom_blocks": int(values.get("oom_blocks", OOM_BLOCKS)),
         })  # fmt: skip
     except (TypeError, ValueError, AttributeError):
@@ -216,13 +219,21 @@ def _steps(value: str) -> dict[str, Any]:
 
 
 def _call_stack(value: str) -> dict[str, Any]:
-    depths = {"c": 0, "python": 0}
+    depths = {"c": 0, "python": 0, "python-all": 0}
     for part in parts_of(value) if value.strip() else ():
         found = _STACK.fullmatch(part)
         if found is None or int(found[2] or 0) > DEPTH_MAX:
-            raise ValueError(f"c and python, each with a depth from 0 to {DEPTH_MAX}: c:20,python")
+            raise ValueError(
+                f"c and python (or python-all), each with a depth from 0 to {DEPTH_MAX}:"
+                " c:20,python"
+            )
         depths[found[1]] = DEPTH if found[2] is None else int(found[2])
-    return {"c_depth": depths["c"], "python_depth": depths["python"]}
+    every = depths["python-all"]
+    return {
+        "c_depth": depths["c"],
+        "python_depth": every or depths["python"],
+        "python_all": every > 0,
+    }
 
 
 def _collect_mode(value: str) -> dict[str, Any]:

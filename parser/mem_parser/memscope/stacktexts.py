@@ -2,17 +2,19 @@ r"""Stacks of a log as the columns of a dump have them.
 
 Python: `file(line): function`. C: `module(function) file:line`, from the symbols that are there
 when the rows are written. Innermost frame first, a line each, at most as many as were asked for.
+Python's are the program's, with one for each call into a framework, unless all were asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.libraries.frameworks import FrameKind, folded, kind_of
 from mem_parser.memscope.form import NOTHING
 from mem_parser.model import StackTable
 
@@ -20,12 +22,20 @@ if TYPE_CHECKING:
     from mem_parser.memscope.logtail import LogFile
     from mem_parser.memscope.settings import Settings
     from mem_parser.model import Profile
+    from mem_parser.python.stacks import PythonStacks
 
 IntArray = npt.NDArray[np.int64]
 _UNKNOWN = -1
 
 
 _KEPT_TEXTS = 1 << 17
+
+
+class _Key(NamedTuple):
+    file: str
+    python_depth: int
+    c_depth: int
+    python_all: bool
 
 
 class StackTexts:
@@ -37,7 +47,7 @@ class StackTexts:
         self.tails = [spell("", "")]
         """What `numbers` gives numbers of; 0 is that of no stacks."""
         self._known = {("", ""): 0}
-        self._files: dict[tuple[str, int, int], _FileTexts] = {}
+        self._files: dict[_Key, _FileTexts] = {}
 
     def trim(self) -> None:
         """Forget the texts, if they are very many: the numbers before are void then."""
@@ -48,12 +58,12 @@ class StackTexts:
 
     def numbers(self, file: LogFile, stacks: IntArray, settings: Settings) -> IntArray:
         """Return the number in `tails` of each stack of a file, by the depths of the settings."""
-        key = file.name, settings.python_depth, settings.c_depth
+        key = _Key(file.name, settings.python_depth, settings.c_depth, settings.python_all)
         found = self._files.get(key)
         if found is None:
             # The file before may have a few events left.
             self._files = dict(list(self._files.items())[-1:])
-            found = self._files[key] = _FileTexts(file, *key[1:])
+            found = self._files[key] = _FileTexts(file, key)
         numbers = found.numbers
         if len(numbers) < file.tables.stack_count:
             more = np.full(file.tables.stack_count - len(numbers), _UNKNOWN)
@@ -78,39 +88,40 @@ class StackTexts:
 class _FileTexts:
     """The texts of the stacks of one file, cut to some depths."""
 
-    def __init__(self, file: LogFile, python_depth: int, c_depth: int) -> None:
+    def __init__(self, file: LogFile, wanted: _Key) -> None:
         self._file = file
-        self._python_depth = python_depth
-        self._c_depth = c_depth
+        self._wanted = wanted
         self.numbers = np.zeros(0, dtype=np.int64)
         """By stack: what the owner of the texts says."""
-        self._lines: dict[int, str] = {}
 
     def texts(self, numbers: list[int]) -> list[tuple[str, str]]:
         """Return the texts of stacks, Python's and C's, by number; empty ones are not wanted."""
-        depth, lines = self._python_depth, self._lines
-        python = [python_text(self._file, k, depth, lines) if depth else "" for k in numbers]
-        c = c_texts(self._file, numbers, self._c_depth) if self._c_depth else {}
+        file, (_, depth, c_depth, every) = self._file, self._wanted
+        python = [python_text(file, k, depth, every=every) if depth else "" for k in numbers]
+        c = c_texts(file, numbers, c_depth) if c_depth else {}
         return [(text, c.get(k, "")) for k, text in zip(numbers, python, strict=True)]
 
 
-def python_text(file: LogFile, number: int, depth: int, lines: dict[int, str] | None = None) -> str:
-    """Return the Python stack of a stack; `NA` where it has none."""
+def python_text(file: LogFile, number: int, depth: int, *, every: bool = False) -> str:
+    """Return the Python stack of a stack; `NA` where it has none. ``every``: a framework's inner
+    frames too.
+    """
     tree = file.python()
     interpreters = file.stacks().interpreters
     node = int(interpreters[number]) if number < len(interpreters) else 0
-    if tree is None or not node or node > len(tree):
+    if tree is None or node > len(tree):
         return "NA"
-    known: dict[int, str] = {} if lines is None else lines
-    found: list[str] = []
-    while node and len(found) < depth:
-        text = known.get(node)
-        if text is None:
-            code = tree.codes[int(tree.code[node - 1])]
-            text = known[node] = f"{code.file}({int(tree.line[node - 1])}): {code.name}"
-        found.append(text)
-        node = int(tree.parent[node - 1])
-    return "\n".join(found)
+    return "\n".join(folded(_lines(tree, node, every=every), depth)) or "NA"
+
+
+def _lines(tree: PythonStacks, number: int, *, every: bool) -> Iterator[tuple[str, FrameKind]]:
+    """Yield the frames of a stack that are not ours, as lines."""
+    while number:
+        code = tree.codes[int(tree.code[number - 1])]
+        if not code.own:
+            kind = FrameKind.PROGRAM if every else kind_of(code.file, code.name)
+            yield f"{code.file}({int(tree.line[number - 1])}): {code.name}", kind
+        number = int(tree.parent[number - 1])
 
 
 def c_texts(file: LogFile, numbers: list[int], depth: int) -> dict[int, str]:

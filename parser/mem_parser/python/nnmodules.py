@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.libraries.frameworks import MODULE_CALLS
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.python.functions import in_library, short_file
 from mem_parser.python.stacks import PythonCode
@@ -28,7 +29,6 @@ from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.table import SymbolTableBuilder
 
 _MODULE_FILE = re.compile(r"(?:^|/)torch/nn/modules/module\.py$")
-_CALLING = frozenset({"__call__", "_wrapped_call_impl", "_call_impl", "_slow_forward", "inner"})
 _FORWARD = "forward"
 # What a frame is to the call of a module.
 _NONE, _CALL, _CLASS, _BETWEEN = range(4)
@@ -97,7 +97,7 @@ def _within(begin: IntArray, end: IntArray, length: int) -> BoolArray:
 
 def _kind(code: PythonCode) -> int:
     if _MODULE_FILE.search(code.file):
-        return _CALL if code.name in _CALLING else _BETWEEN
+        return _CALL if code.name in MODULE_CALLS else _BETWEEN
     if code.name == _FORWARD:
         return _CLASS
     return _BETWEEN if in_library(code.file) else _NONE

@@ -48,6 +48,8 @@ _LEAST_FRAMES, _TIMES = 1 << 22, 256
 its depth out of few bytes.
 """
 _FRAMES_AT_A_TIME = 1 << 20
+_OWN = -1
+"""In place of the row of a frame that is this project's own: it stands for its evaluation loop."""
 _FRAMES_MISSING = "python"
 """The count of samples whose stacks have not all their Python frames."""
 _Rows = npt.NDArray[np.int32]
@@ -146,10 +148,12 @@ class _Splicer:
         self.code = code
         self.builder = names.builder
         self.unplaced = 0
-        used = _used(python, self.number)
+        own = python.own()
+        used = _used(python, self.number) & ~own
         locations, self.row_of_node = python_locations(python, self.builder, used)
         self.expansion = [*names.expansion, *((k,) for k in locations)]
         self.row_of_node = self.row_of_node + np.int32(len(names.expansion))
+        self.row_of_node[own] = _OWN
         self.nn_modules = nn_modules
         whole = np.concatenate(([0], depths(python)))
         depth = whole[self.number]
@@ -165,6 +169,7 @@ class _Splicer:
         counts, parts = [np.zeros(1, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
         for low, high in self._ranges():
             rows, lengths = self._spliced(self._batch(low, high), alone)
+            rows, lengths = _without_own(rows, lengths, alone)
             if calls is not None:
                 rows, lengths = calls.folded(rows, lengths)
             parts.append(rows)
@@ -179,7 +184,8 @@ class _Splicer:
 
     def _module_calls(self) -> ModuleCalls:
         code = np.full(len(self.expansion), -1, dtype=np.int64)
-        code[self.row_of_node] = self.python.code
+        shown = self.row_of_node != _OWN
+        code[self.row_of_node[shown]] = self.python.code[shown]
         return ModuleCalls(self.builder, self.expansion, code, self.python.codes)
 
     def _called(self) -> npt.NDArray[np.int32]:
@@ -403,6 +409,19 @@ def is_whole(profile: Profile) -> bool:
         return True
     depth = np.concatenate(([0], depths(python)))[number]
     return int(depth.max()) <= MOST_DEPTH and int(depth.sum()) <= _LEAST_FRAMES
+
+
+def _without_own(rows: _Rows, lengths: IntArray, alone: int) -> tuple[_Rows, IntArray]:
+    """Return stacks of so many ``rows`` each without our own frames; of nothing else: ``alone``."""
+    shown = rows != _OWN
+    if shown.all():
+        return rows, lengths
+    ends = np.cumsum(lengths)
+    stack = np.repeat(np.arange(len(lengths)), lengths)
+    bare = (np.bincount(stack[shown], minlength=len(lengths)) == 0) & (lengths > 0)
+    rows[ends[bare] - 1] = alone
+    shown[ends[bare] - 1] = True
+    return rows[shown], np.bincount(stack[shown], minlength=len(lengths))
 
 
 def depths(python: PythonStacks) -> IntArray:

@@ -4,6 +4,9 @@ A *node* is one frame under the frames of its callers: a function at a line. Nod
 ``k + 1``; 0 means none. `StackTable.interpreter` of a native stack is the number of the node of its
 innermost Python frame; the callers follow by ``parent``. A caller comes before what it calls, so a
 way outwards always ends.
+
+Frames of this project in a program that collects from itself are in the tree, because each may
+begin an evaluation loop, and because they tell which memory is the project's. No output shows them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.uint32]
+OWN_FOLDER = "<mem_profiler>/"
+"""Begins the file of this project's own code, in place of the folder where it is installed: whoever
+records stacks knows that folder, whoever reads them need not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,11 @@ class PythonCode:
     qualname: str
     file: str
     first_line: int
+
+    @property
+    def own(self) -> bool:
+        """Whether it is this project's own."""
+        return self.file.startswith(OWN_FOLDER)
 
 
 @dataclass(slots=True)
@@ -49,8 +61,12 @@ class PythonStacks:
     def __len__(self) -> int:
         return len(self.parent)
 
+    def own(self) -> npt.NDArray[np.bool_]:
+        """Tell for each node whether its frame is this project's own."""
+        return np.array([code.own for code in self.codes], dtype=np.bool_)[self.code]
+
     def outwards(self, number: int) -> list[int]:
-        """Return the nodes of the stack ``number``, innermost first, as indices.
+        """Return the nodes of the stack ``number``, innermost first, as indices; our own too.
 
         Raises IndexError for a number that no node has.
         """

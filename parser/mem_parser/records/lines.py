@@ -17,6 +17,7 @@ from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
+from mem_parser.python.stacks import PythonStacks
 from mem_parser.records.own import own_stacks
 from mem_parser.symbols.symbolizer import symbolize
 
@@ -69,11 +70,19 @@ def places_of(profile: Profile) -> list[Place | None]:
         number = np.where(number <= len(python), number, 0)
         own, native = own_stacks(python)[number], number == 0
         for k in np.flatnonzero(~native).tolist():
-            node = int(number[k]) - 1
-            code = python.codes[int(python.code[node])]
-            places[k] = None if own[k] else (code.file, int(python.line[node]))
+            if not own[k]:
+                places[k] = _innermost(python, int(number[k]))
     _put_native(profile, native, places)
     return places
+
+
+def _innermost(python: PythonStacks, number: int) -> Place | None:
+    """Return the line of the innermost frame that is not ours."""
+    for node in python.outwards(number):
+        code = python.codes[int(python.code[node])]
+        if not code.own:
+            return code.file, int(python.line[node])
+    return None
 
 
 def _put_native(profile: Profile, native: BoolArray, places: list[Place | None]) -> None:

@@ -75,22 +75,26 @@ class Stacks:
 
     def python(self, number: int, most: int | None = None) -> list[Element]:
         """Return the Python stack of a number of `StackTable.interpreter`."""
-        return [frame for frame, _ in self._python(number)][:most]
+        return [frame for frame, _ in self._python(number) if frame is not None][:most]
 
-    def _python(self, number: int) -> Iterator[tuple[Element, bool]]:
-        """Yield the frames, and whether each was entered from C, down to the one that began the
-        capture.
+    def _python(self, number: int) -> Iterator[tuple[Element | None, bool]]:
+        """Yield the frames, None for ours, and whether each was entered from C, down to the one
+        that began the capture.
         """
         python = self.profile.python
         if python is None or not 0 < number <= len(python):
             return iter(())
-        found = []
+        found: list[tuple[Element | None, bool]] = []
         for node in python.outwards(number):
             code = python.codes[int(python.code[node])]
-            found.append(((code.name, code.file, int(python.line[node])), bool(python.entry[node])))
+            frame = None if code.own else (code.name, code.file, int(python.line[node]))
+            found.append((frame, bool(python.entry[node])))
         tracked = self.profile.capture.tracked
         if tracked is not None:
-            del found[len(found) - frames_below([frame for frame, _ in found], tracked.root) :]
+            shown = [frame for frame, _ in found if frame is not None]
+            below = frames_below(shown, tracked.root)
+            while below:
+                below -= found.pop()[0] is not None
         return iter(found)
 
     def native(self, stack: int, most: int | None = None) -> list[Element]:
@@ -123,8 +127,9 @@ class Stacks:
                 found.append(self._element(at))
                 continue
             for frame, entered in python:
-                found.append(frame)
+                if frame is not None:
+                    found.append(frame)
                 if entered:
                     break
-        found += [frame for frame, _ in python]
+        found += [frame for frame, _ in python if frame is not None]
         return found[:most]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mem_profiler
+from mem_parser.python.stacks import OWN_FOLDER
 from mem_profiler.profile.pythonstacks import python_stacks
 from mem_profiler.segment import arena, layout
 from mem_profiler.segment.pyframes import read_frames
@@ -46,6 +50,20 @@ def test_pairs_are_native_stacks_with_the_lines_of_python_on_top() -> None:
     f, main = ("f", 10 + 2501), ("<module>", 6)
     assert found == [[f, main], [f, main], [main], [("<module>", 1), f, main], []]
     assert len(tree) == 3  # the frame that was stored twice is one
+
+
+def test_our_own_code_is_known_by_its_folder_and_not_by_a_name() -> None:
+    package = Path(mem_profiler.__file__).parent
+    theirs = ["/app/mem_profiler/memscope/hooks.py", f"{package}2/app.py", "app.py"]
+    made = Arena()
+    frame = 0
+    for file in [*theirs, str(package / "memscope" / "operators.py")]:
+        frame = made.frame(frame, made.code("f", file, 1, bytes([4, 3])), 0)
+    frames = read_frames(made.array(), np.array([frame], np.int64))
+    tree, _ = python_stacks(frames)
+    assert tree is not None
+    assert [code.file for code in tree.codes] == [*theirs, f"{OWN_FOLDER}memscope/operators.py"]
+    assert tree.own().tolist() == [False, False, False, True]
 
 
 def test_a_stack_that_names_no_frame_has_no_python_part() -> None:

@@ -56,8 +56,8 @@ def test_blocks_of_our_own_are_left_out_and_those_of_what_we_call_are_not() -> N
 
 def test_modules_that_are_imported_meanwhile_are_the_programs() -> None:
     python = columns()
-    inside = "/lib/mem_profiler/tracking/inside.py"
-    stats = "/lib/mem_profiler/driver_stats/own.py"
+    inside = "<mem_profiler>/tracking/inside.py"
+    stats = "<mem_profiler>/driver_stats/own.py"
     python.codes = [
         dataclasses.replace(python.codes[0], file=inside, name="create_module"),
         dataclasses.replace(python.codes[1], file="<frozen importlib>"),

@@ -81,6 +81,19 @@ def test_an_extension_stays_between_the_loops_that_it_is_between() -> None:
     assert unplaced(BETWEEN) == 0
 
 
+def test_our_own_frames_are_nowhere_and_keep_the_places_of_the_others() -> None:
+    ours = "@<mem_profiler>/memscope/operators.py"
+    native = f"{HOOK} python!{LOOP} ext!dispatch python!{LOOP} ext!call python!{LOOP} {START}"
+    hooked = Stack(native, f"*op:3 *run:9{ours} step:2 *main:4")
+    alone = Stack(f"{HOOK} python!{LOOP} {START}", f"run:9{ours} *begin:1{ours}")
+    assert shown(hooked) == [["malloc", "op:3", "dispatch", "call", "step:2", "main:4"]]
+    assert shown(alone, hooked, view=PYTHON) == [[NO_PYTHON], ["op:3", "step:2", "main:4"]]
+    assert shown(alone) == [["malloc"]]
+    assert unplaced(hooked, alone) == 0
+    yours = Stack(native, "*op:3 *run:9@/app/mem_profiler/memscope/operators.py *main:4")
+    assert "run:9" in shown(yours)[0]
+
+
 def test_every_frame_of_python_3_9_is_an_entry() -> None:
     call = f"python!_PyFunction_Vectorcall python!{LOOP}"
     stack = Stack(f"{HOOK} python!{LOOP} {call} ext!sort {call} {START}", "*key:2 *less:8 *main:4")

@@ -29,7 +29,7 @@ PACKAGES = {
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.inherited_signals",
-    "mem_parser.interning", "mem_parser.maps",
+    "mem_parser.interning", "mem_parser.libraries.frameworks", "mem_parser.maps",
     "mem_parser.memlog", "mem_parser.memscope",
     "mem_parser.model", "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.labels",
     "mem_parser.python.stacks", "mem_parser.records", "mem_parser.sharedstacks",

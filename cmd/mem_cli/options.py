@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mem_parser.model import Count, Profile
     from mem_parser.names import FrameRule
     from mem_parser.python.view import PythonView
+    from mem_parser.reports.sourcefiles import Sources
     from mem_parser.symbols.debuginfod import Debuginfod
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -178,15 +179,30 @@ def symbol_options(command: Command) -> Command:
 
 source_options = (
     click.option(
-        "--source-dir", type=PATH, multiple=True, metavar="DIR", help="Look for sources here too."
+        "--source-dir",
+        "--source-root",
+        type=PATH,
+        multiple=True,
+        metavar="DIR",
+        help="Look for sources here too, and show files below.",
     ),
     click.option(
         "--trust-sources",
         is_flag=True,
-        help="Show source files even if the profile is not your own.",
+        help="Show source files wherever the profile says, whoever made it.",
     ),
 )
-"""For reports that show the text of source files: see `mem_parser.reports.listing`."""
+"""For reports that show the text of source files: see `sources_from`."""
+
+
+def sources_from(options: dict[str, Any], profiles: Sequence[Profile]) -> Sources:
+    """Return where the user lets sources be looked for."""
+    from mem_parser.reports.sourcefiles import Sources, distrust
+
+    trusted = options["trust_sources"]
+    reasons = () if trusted else (distrust(profile) for profile in profiles)
+    why = next(filter(None, reasons), "")
+    return Sources(options["source_dir"], why, trusted, options["binary"])
 
 
 def time_options(command: Command) -> Command:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _INTERVALS = 5000
 _LEAST_NS = 100_000
 _PEAKS = 5
-_LEAST_SHARE = 0.01
-"""A peak that stands out by less of the highest one is none."""
 _USUAL: Options = {"library": (), "all_frames": False, "templates": False, "labels": False}
 
 
@@ -51,8 +49,6 @@ def _peaks(run: Run, file: str, domain: int, shown: Series, options: Options) ->
     from mem_parser.reports.peaks import peak_view
 
     found = peaks(shown, _PEAKS)
-    least = _LEAST_SHARE * max((peak.live.value for peak in found), default=0.0)
-    found = [peak for peak in found if peak.prominence_bytes >= least]
     if not found:
         return []
     groups = [m.sites.of_domain(domain) for m in live_at(run, [p.time_ns for p in found])]

@@ -372,6 +372,9 @@ class Capture:
     peak_bytes: float | None = None
     """The highest live total, when it was, and who found it; None where the file has none."""
     peak_source: PeakSource | None = None
+    peak_of_estimates: bool = False
+    """Whether the peak is the moment of a log with the highest estimate, so that the true one may
+    be another of those that are as high within the error."""
     before_end_at_s: float | None = None
     """The last known moment before the program, which has ended, began to free what it held; None
     where it did not, or was not seen."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mem_cli.commands import PATH
-from mem_cli.options import function_view_options, json_option, source_options
+from mem_cli.options import function_view_options, json_option, source_options, sources_from
 from mem_cli.output import write_result
 from mem_cli.pipeline import deliver, end_written, open_view
 from mem_parser.errors import UsageProblem
@@ -42,8 +42,7 @@ def list_lines(file: str, function: str | None, sarif: str | None, **options: An
             hint="mem_parser top FILE names them; --sarif OUT writes the lines of all",
         )
     opened, view = open_view(file, options)
-    distrusted = "" if options["trust_sources"] else report.distrust(view.profile)
-    found = report.listing(view, function, report.Sources(options["source_dir"], distrusted))
+    found = report.listing(view, function, sources_from(options, [view.profile]))
     deliver(
         opened.sources,
         options,

@@ -17,6 +17,7 @@ from mem_cli.options import (
     filters_from,
     settled,
     source_options,
+    sources_from,
 )
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import Opened, Source, open_sources, part_of, read, refuse_cut
@@ -24,7 +25,7 @@ from mem_cli.pipeline import Opened, Source, open_sources, part_of, read, refuse
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.model import BoolArray, Profile
-    from mem_parser.reports.listing import Sources
+    from mem_parser.reports.sourcefiles import Sources
     from mem_parser.symbols.table import Symbols
     from mem_parser.web.facts import Opening
     from mem_parser.web.times import LogTimes
@@ -210,12 +211,9 @@ def _kept_stacks(opened: Opened, filters: Filters) -> BoolArray:
 
 
 def _texts(options: dict[str, Any], sources: Sequence[Source]) -> Sources | None:
-    from mem_parser.reports.listing import Sources, distrust
-
     if options["no_source"] or options["confidential"]:
         return None
-    reasons = () if options["trust_sources"] else (distrust(s.profile) for s in sources)
-    return Sources(options["source_dir"], next(filter(None, reasons), ""))
+    return sources_from(options, [source.profile for source in sources])
 
 
 def _page_name(file: str, kind: str) -> str:

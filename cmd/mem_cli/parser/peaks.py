@@ -19,8 +19,6 @@ from mem_cli.options import (
 _PEAKS = 5
 _PARTS = 2000
 _LEAST_NS = 1000
-_LEAST_SHARE = 0.01
-"""A peak that stands out by less of the highest one is none."""
 
 
 @click.command("peaks", short_help="Of a log: the highest moments, and who held the memory.")
@@ -61,8 +59,6 @@ def peaks(
         every = series(run, step, jobs=jobs_of(run))[domain]
         low = max((first - every.from_ns) // step, 0)
         found = find(every.between(low, (last - every.from_ns) // step + 1), rows)
-        least = _LEAST_SHARE * max((peak.live.value for peak in found), default=0.0)
-        found = [peak for peak in found if peak.prominence_bytes >= least]
         groups = [m.sites.of_domain(domain) for m in live_at(run, [p.time_ns for p in found])]
         _, views = views_of(run, files[0], domain, groups, options)
         shown = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,11 @@ from mem_parser.memlog.run import KeyframeBlocks, Run
 from mem_parser.memlog.segments import Segment, latest_exact, segments_of
 from mem_parser.memlog.series import Series
 from mem_parser.memlog.timeline import stretch_of
+from mem_parser.model import IntArray
+
+_LEAST_SHARE = 0.01
+"""A maximum that stands out by less of the highest one is no peak."""
+_WRONG = 0.05
 
 
 class Moment(NamedTuple):
@@ -84,13 +90,16 @@ class Peak(NamedTuple):
     """A local maximum: its moment, the estimate of live bytes, and by how much it stands out.
 
     ``prominence_bytes``: how far the total fell on the way to any higher moment. ``sure``: no event
-    is missing since the keyframe before.
+    is missing since the keyframe before. ``rivals_ns``: moments of other peaks whose estimates
+    differ from this one's by no more than the error of the difference, so that nobody can tell
+    which of them is higher.
     """
 
     time_ns: int
     live: Estimate
     prominence_bytes: float
     sure: bool
+    rivals_ns: tuple[int, ...] = ()
 
 
 def peaks(series: Series, most: int) -> list[Peak]:
@@ -98,16 +107,38 @@ def peaks(series: Series, most: int) -> list[Peak]:
 
     A local maximum stands out by how far the total falls, at least, on every way from it to a
     higher one; the highest, by its distance from the lowest total. Of equal ones the first counts
-    as higher. Where nothing is known, nothing is live.
+    as higher. One that stands out by less than 1 % of the highest is left out. Where nothing is
+    known, nothing is live.
     """
     top = np.nan_to_num(series.max_bytes, nan=0.0)
     falls = _prominences(top, np.nan_to_num(series.min_bytes), np.nan_to_num(series.begin_bytes))
-    order = np.argsort(-falls, kind="stable")[: max(most, 0)]
-    chosen = sorted(order[falls[order] > 0].tolist(), key=lambda k: (-top[k], k))
+    every = np.flatnonzero((falls > 0) & (falls >= _LEAST_SHARE * top.max(initial=0.0)))
+    order = every[np.argsort(-falls[every], kind="stable")][: max(most, 0)]
+    chosen = sorted(order.tolist(), key=lambda k: (-top[k], k))
     return [
-        Peak(int(series.max_at_ns[k]), series.estimate(k), float(falls[k]), bool(series.sure[k]))
+        Peak(
+            int(series.max_at_ns[k]), series.estimate(k), float(falls[k]), bool(series.sure[k]),
+            tuple(series.max_at_ns[_rivals(series, top, every, k)].tolist()),
+        )
         for k in chosen
-    ]
+    ]  # fmt: skip
+
+
+def _rivals(series: Series, top: FloatArray, every: IntArray, k: int) -> IntArray:
+    """Return which other peaks are as high as number ``k``, as far as the estimates can tell.
+
+    Blocks that are live at both add nothing to the error of a difference. So its variance is at
+    most that of what came and went between, and that is at most the rate times these bytes, since
+    s (1 - p) / p <= T for a block of any size s; it is also at most the sum of both variances. The
+    bound is for all peaks together: the highest of many estimates is too high by chance.
+    """
+    others = every[every != k]
+    churn = np.concatenate(([0.0], np.cumsum(series.born_bytes + series.freed_bytes)))
+    between = churn[np.maximum(others, k) + 1] - churn[np.minimum(others, k)]
+    error = np.nan_to_num(series.max_std_error)
+    variance = np.minimum(error[others] ** 2 + error[k] ** 2, series.rate_bytes * between)
+    bound = NormalDist().inv_cdf(1 - _WRONG / 2 / max(len(others), 1)) * np.sqrt(variance)
+    return np.asarray(others[np.abs(top[others] - top[k]) <= bound])
 
 
 def _prominences(top: FloatArray, low: FloatArray, begin: FloatArray) -> FloatArray:

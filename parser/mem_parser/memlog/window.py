@@ -246,6 +246,7 @@ def _capture(run: Run, moments: tuple[Moment, Moment, Moment], sums: _WindowSums
         duration_s=(last.time_ns - before.time_ns) / 1e9,
         peak_at_s=(peak.time_ns - before.time_ns) / 1e9,
         peak_source=PeakSource.SAMPLER,
+        peak_of_estimates=max(run.file_facts.rates_bytes) > 1,
         before_end_at_s=None,
         from_start=capture.from_start and before.time_ns <= run.begin_ns,
         bucket_end_s=sums.ends_s,

@@ -127,7 +127,8 @@ def _of_part(capture: Capture, count: Count) -> str:
         return f"in use at {high:.3f} s of the log, whenever it was allocated"
     if count is Count.PEAK and capture.peak_at_s is not None:
         at = low + capture.peak_at_s
-        return f"live at the highest moment from {low:.3f} to {high:.3f} s of the log: {at:.3f} s"
+        where = f"from {low:.3f} to {high:.3f} s of the log: {at:.3f} s"
+        return f"live at the highest moment {where}{_choice(capture)}"
     freed = "and freed " if count is Count.FREED else ""
     return f"allocated {freed}from {low:.3f} to {high:.3f} s of the log"
 
@@ -136,12 +137,18 @@ def _at_the_peak(capture: Capture) -> str:
     at = capture.peak_at_s
     when = f" after {at:.1f} s" if at is not None else ""
     if capture.peak_source is PeakSource.SAMPLER:
-        return f"live at the peak{when}"
+        return f"live at the peak{when}{_choice(capture)}"
     text = f"live at the highest reading{when}; a peak between two readings is not seen"
     if capture.peak_source is PeakSource.TOTAL and capture.peak_bytes is not None:
         peak = format_bytes(capture.peak_bytes)
         return f"live at the highest reading; the peak{when} was {peak}"
     return text
+
+
+def _choice(capture: Capture) -> str:
+    """Say that errors are those of one moment, where it was chosen by estimates."""
+    others = " (errors are of this moment; mem_parser peaks: others as high)"
+    return others if capture.peak_of_estimates else ""
 
 
 def _cut(capture: Capture) -> list[str]:

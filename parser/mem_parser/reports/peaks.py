@@ -17,6 +17,7 @@ _NS = 1e9
 HOLDERS = 3
 KEYS = (
     "peak", "at_s", *number_keys("live_bytes"), "prominence_bytes", "sure",
+    "peaks_within_error", "first_within_error_s", "last_within_error_s",
     "function", *number_keys("flat"), "share",
 )  # fmt: skip
 """Columns of the rows for programs."""
@@ -50,11 +51,27 @@ def blocks(found: Sequence[PeakView], notes: Sequence[str]) -> Iterator[Block]:
             f"peak {number}: {live} live at {one.peak.time_ns / _NS:.3f} s"
             f"   {format_bytes(one.peak.prominence_bytes)} above its surroundings{sure}"
         )
+        yield from filter(None, [rivals_line(one.peak)])
         whole = one.view.total.value
         flat = shares((row.flat for row in one.holders), Unit.SPACE, whole)
         rows = [(*f, row.name) for f, row in zip(flat, one.holders, strict=True)]
         yield Grid((Column("flat"), Column("flat%"), NAME), list(rows))
     yield from (f"note: {note}" for note in notes)
+
+
+def rivals_line(peak: Peak) -> str:
+    """Return which other peaks may be the higher ones; empty: the error leaves no doubt."""
+    if not peak.rivals_ns:
+        return ""
+    first, last = min(peak.rivals_ns) / _NS, max(peak.rivals_ns) / _NS
+    count = len(peak.rivals_ns)
+    others = (
+        f"another peak is as high within the error (at {first:.3f} s)"
+        if count == 1
+        else f"{count} other peaks are as high within the error (first at {first:.3f} s, last at "
+        f"{last:.3f} s)"
+    )
+    return f"{others}; the functions are those of {peak.time_ns / _NS:.3f} s"
 
 
 def records(found: Sequence[PeakView]) -> list[Record]:
@@ -80,6 +97,9 @@ def _of_peak(peak: Peak) -> Record:
         **numbers("live_bytes", peak.live),
         "prominence_bytes": round(peak.prominence_bytes, 3),
         "sure": peak.sure,
+        "peaks_within_error": len(peak.rivals_ns),
+        "first_within_error_s": min(peak.rivals_ns) / _NS if peak.rivals_ns else None,
+        "last_within_error_s": max(peak.rivals_ns) / _NS if peak.rivals_ns else None,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from mem_parser.escape import visible
 from mem_parser.model import Profile
 from mem_parser.python.labelframes import without_labels
-from mem_parser.reports.listing import Sources
+from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.table import Symbols
 from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import Tree, build_tree

@@ -26,7 +26,7 @@ from typing import Any
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
-from mem_parser.reports.listing import Sources
+from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import Tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols

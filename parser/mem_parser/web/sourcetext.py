@@ -1,7 +1,7 @@
 """The text of the source lines that matter, for the details of a page.
 
-What `mem_parser list` may read, a page may hold (`mem_parser.reports.listing`), and less: a page is
-passed on, so it has only the lines around those that hold a part of the memory.
+What `mem_parser list` may read, a page may hold (`mem_parser.reports.sourcefiles`), and less: a
+page is passed on, so it has only the lines around those that hold a part of the memory.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from mem_parser.estimate import FloatArray
 from mem_parser.model import Count, Profile
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocators
-from mem_parser.reports.listing import CONTEXT, Sources, read_source
-from mem_parser.symbols.table import Symbols
+from mem_parser.reports.listing import CONTEXT
+from mem_parser.reports.sourcefiles import SourceFiles, Sources
+from mem_parser.symbols.table import Function, Symbols
 
 SMALLEST_SHARE = 0.005
 """Part of a total from which on a line is shown, as in the table of `mem_parser top`."""
@@ -29,16 +30,20 @@ _COUNTS = (Count.INUSE, Count.ALLOC, Count.PEAK)
 
 def source_block(profile: Profile, symbols: Symbols, sources: Sources) -> dict[str, Any]:
     """Return the block `source` of a page: {"files": {file: [[first line, [text, ...]], ...]},
-    "note": why there is less than one would expect}.
+    "refused": {file: why it is not shown}}.
     """
+    opened = SourceFiles(sources, profile.modules)
     texts: dict[str, list[str] | None] = {}
+    refused: dict[str, str] = {}
     wanted: dict[str, set[int]] = {}
     room = MOST_BYTES
-    for file, line in _heavy_lines(profile, symbols):
+    for function, file, line in _heavy_lines(profile, symbols):
         if file not in texts:
             if len(texts) == _MOST_FILES:
                 continue
-            texts[file] = read_source(file, sources)[0]
+            texts[file], problem = opened.read(function, file)
+            if problem:
+                refused[file] = problem
         text = texts[file]
         if text is None or line > len(text):
             continue
@@ -49,10 +54,7 @@ def source_block(profile: Profile, symbols: Symbols, sources: Sources) -> dict[s
             break
         wanted.setdefault(file, set()).update(new)
     files = {file: _parts(texts[file] or [], numbers) for file, numbers in wanted.items()}
-    note = ""
-    if sources.distrusted and not files:
-        note = f"source not shown: {sources.distrusted}; --trust-sources shows it"
-    return {"files": files, "note": note}
+    return {"files": files, "refused": refused}
 
 
 def _cut(line: str) -> str:
@@ -69,9 +71,14 @@ def _parts(text: list[str], numbers: set[int]) -> list[tuple[int, list[str]]]:
     return parts
 
 
-def _heavy_lines(profile: Profile, symbols: Symbols) -> list[tuple[str, int]]:
-    """Return (file, line) with at least `SMALLEST_SHARE` of some total, the heaviest first."""
+def _heavy_lines(profile: Profile, symbols: Symbols) -> list[tuple[Function, str, int]]:
+    """Return the lines with at least `SMALLEST_SHARE` of some total, the heaviest first, each with
+    a function on it and its file.
+    """
     places: dict[tuple[str, int], int] = {}
+    first: dict[tuple[str, int], Function] = {}
+    for x in symbols.locations:
+        first.setdefault((x.file, x.line), symbols.functions[x.function])
     of_location = np.array(
         [places.setdefault((x.file, x.line), len(places)) for x in symbols.locations],
         dtype=np.int32,
@@ -89,4 +96,4 @@ def _heavy_lines(profile: Profile, symbols: Symbols) -> list[tuple[str, int]]:
             [weight] = sum_by_key(sums, [sums.values])
             share = np.maximum(share, weight / whole)
     heavy = [k for k in np.argsort(-share, kind="stable").tolist() if share[k] >= SMALLEST_SHARE]
-    return [keys[k] for k in heavy if keys[k][0] and keys[k][1] > 0]
+    return [(first[keys[k]], *keys[k]) for k in heavy if keys[k][0] and keys[k][1] > 0]

@@ -35,8 +35,6 @@ MOST_ENTRIES = 1_000_000
 """Entries that are held at once; more are made fewer by joining the smallest nodes."""
 _INTERVALS = 1000
 _PEAKS = 5
-_LEAST_SHARE = 0.01
-"""A peak that stands out by less of the highest one is none."""
 _MOST_SHOWN = 200
 _MOST_READINGS = 600
 _NS = 1e9
@@ -72,19 +70,20 @@ class LogTimes:
         low = max((self.first_ns - every[0].from_ns) // step, 0)
         high = (self.last_ns - every[0].from_ns) // step + 1
         shown = [every[d].between(low, high) for d in self.domains]
-        highest = [t for one in shown for t in _peaks_of(one)]
+        highest = [peak for one in shown for peak in peaks(one, _PEAKS)]
         marks = [] if run.facts is None else run.facts.marks
-        named = [*highest, *(round(m.time_s * _NS) for m in marks)]
+        named = [*(peak.time_ns for peak in highest), *(round(m.time_s * _NS) for m in marks)]
         found = edges(
             run, self.first_ns, self.last_ns, named_ns=named, domain=self.domains[0], jobs=jobs
         )
-        at_peaks = sorted({nearest(found, t) for t in highest})
+        at_peaks = {nearest(found, peak.time_ns): len(peak.rivals_ns) for peak in highest}
         return Picture(self, shown, found, at_peaks, np.zeros((len(shown), len(found))))
 
 
 @dataclass(slots=True)
 class Picture:
-    """The line above the tabs: series of each memory, the moments, and which of them are peaks.
+    """The line above the tabs: series of each memory, the moments, and which of them are peaks,
+    each with the number of other peaks that are as high within the error.
 
     ``live``: the estimate of live bytes of each memory at each moment, of all stacks; `with_times`
     fills it.
@@ -93,7 +92,7 @@ class Picture:
     log: LogTimes
     every: list[Series]
     moments: IntArray
-    peaks: list[int]
+    peaks: dict[int, int]
     live: FloatArray
 
     def as_json(self, *, confidential: bool) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class Picture:
         unsure = unsure_spans(run, low, high)
         return {
             "moments": (self.moments / _NS).tolist(),
-            "peaks": self.peaks,
+            "peaks": sorted(self.peaks.items()),
             "live_bytes": [_whole_numbers(one) for one in self.live],
             "from_s": self.every[0].from_ns / _NS,
             "interval_s": self.every[0].interval_ns / _NS,
@@ -129,12 +128,6 @@ class Picture:
             "unsure": [[a / _NS, b / _NS] for a, b in unsure[:_MOST_SHOWN]],
             "filtered": not bool(log.kept.all()),
         }
-
-
-def _peaks_of(one: Series) -> list[int]:
-    found = peaks(one, _PEAKS)
-    least = _LEAST_SHARE * max((peak.live.value for peak in found), default=0.0)
-    return [peak.time_ns for peak in found if peak.prominence_bytes >= least]
 
 
 def _whole_numbers(values: FloatArray) -> list[int | None]:

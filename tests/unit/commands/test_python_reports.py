@@ -32,8 +32,9 @@ SITE = "/usr/lib/python3.11/site-packages"
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A program's source."""
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program's source, in the folder of the user."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "shop" / "app.py"
     path.parent.mkdir()
     path.write_text("".join(f"line {k} of the shop\n" for k in range(1, 40)))

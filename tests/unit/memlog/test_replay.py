@@ -362,6 +362,32 @@ def test_peaks_are_the_maxima_that_stand_out() -> None:
     assert peaks(found, 0) == []
 
 
+@pytest.mark.parametrize("count", [2, 8])
+def test_the_true_peak_is_among_those_that_are_named(count: int) -> None:
+    """Peaks of equal height and one far below, each of other blocks, as samples estimate them."""
+    chance, rate, true, missed, rounds = np.random.default_rng(1), 1000.0, 1e5, 0, 1000
+    for _ in range(rounds):
+        heights = np.array([true] * count + [true / 4])
+        tops = chance.poisson(heights / rate) * rate  # small blocks: each sample stands for T
+        found = simple_series(tops.tolist(), [0.0] * (count + 1), [0.0] * (count + 1))
+        found.rate_bytes, found.max_std_error = rate, np.sqrt(tops * rate)
+        found.born_bytes = found.freed_bytes = tops
+        highest = peaks(found, 1)[0]
+        missed += 0 not in (highest.time_ns, *highest.rivals_ns)
+        assert count * 10 not in highest.rivals_ns
+    assert missed <= 0.06 * rounds
+
+
+def test_peaks_over_the_same_blocks_are_told_apart() -> None:
+    """What is live at both adds nothing to the error of their difference."""
+    found = simple_series([1e6 + 50_000, 1e6 + 20_000], [9e5, 9e5], [9e5, 9e5])
+    found.rate_bytes, found.max_std_error = 1000.0, np.sqrt(np.array([1e9, 1e9]))
+    found.born_bytes = found.freed_bytes = np.array([30_000.0, 30_000.0])
+    assert peaks(found, 1)[0].rivals_ns == ()
+    found.born_bytes = np.array([3e6, 3e6])
+    assert peaks(found, 1)[0].rivals_ns == (10,)
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
 def test_the_highest_maximum_is_always_a_peak(values: list[int]) -> None:
     tops = [float(v) for v in values]

@@ -8,13 +8,15 @@ import pytest
 
 from mem_cli.terminal import plain_lines
 from mem_parser.reports import listing
+from mem_parser.reports.sourcefiles import SourceFiles, Sources
+from mem_parser.symbols.table import Function
 from reportview import view
 
 
 def test_list_shows_the_lines_around_what_was_allocated(tmp_path: Path) -> None:
     (tmp_path / "serve.c").write_text("".join(f"\tline {k}\x1b[2J\n" for k in range(1, 20)))
     shown = view()
-    found = listing.listing(shown, "serve", listing.Sources([str(tmp_path)]))[0]
+    found = listing.listing(shown, "serve", Sources([str(tmp_path)]))[0]
     text = list(plain_lines(listing.blocks(shown, [found])))
 
     assert (found.cum.value, found.flat.value) == (140, 0)
@@ -26,18 +28,20 @@ def test_list_shows_the_lines_around_what_was_allocated(tmp_path: Path) -> None:
 
 def test_list_without_the_source_says_where_it_looked() -> None:
     shown = view()
-    text = "\n".join(
-        plain_lines(listing.blocks(shown, listing.listing(shown, "serve", listing.Sources())))
-    )
+    text = "\n".join(plain_lines(listing.blocks(shown, listing.listing(shown, "serve", Sources()))))
     assert "source not found: serve.c" in text
     assert "140 B" in text
 
 
+def read(path: str, *folders: str) -> tuple[list[str] | None, str]:
+    return SourceFiles(Sources(folders, trusted=True)).read(Function("f", "f", "/opt/app"), path)
+
+
 def test_only_plain_files_are_read_as_source(tmp_path: Path) -> None:
-    assert listing.read_source("/dev/zero", listing.Sources())[0] is None
-    assert listing.read_source("/etc", listing.Sources())[0] is None
+    assert read("/dev/zero")[0] is None
+    assert read("/etc")[0] is None
     (tmp_path / "a.c").write_text("x")
-    assert listing.read_source("../../a.c", listing.Sources([str(tmp_path)]))[0] == ["x"]
+    assert read("../../a.c", str(tmp_path))[0] == ["x"]
 
 
 @pytest.mark.parametrize("name", ["shadow", "id_rsa", "secrets.json", "notes.txt", "link.c"])
@@ -46,10 +50,10 @@ def test_a_file_that_is_no_source_is_not_shown(name: str, tmp_path: Path) -> Non
     (tmp_path / "target").write_text("the secret\n")
     path = tmp_path / name
     path.symlink_to(tmp_path / "target") if name == "link.c" else path.write_text("the secret\n")
-    for sources in (listing.Sources(), listing.Sources([str(tmp_path)])):
-        text, why = listing.read_source(str(path), sources)
+    for folders in ((), (str(tmp_path),)):
+        text, why = read(str(path), *folders)
         assert text is None
         assert "the secret" not in why
     plain = tmp_path / "plain.c"
     plain.write_text("int x;\n")
-    assert listing.read_source(str(plain), listing.Sources())[0] == ["int x;", ""]
+    assert read(str(plain))[0] == ["int x;", ""]

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from heapfiles import HeapFile, Record
 from mem_cli.parser.group import cli
 from mem_parser.model import Profile
-from mem_parser.reports.listing import CONTEXT, Sources
+from mem_parser.reports.listing import CONTEXT
+from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.web import flamegraph, report, sourcetext
@@ -26,6 +27,7 @@ from mem_parser.web.sourcetext import source_block
 from web_profiles import Site, blocks_of, make_profile
 
 SECRET = "the text of the secret"
+TRUSTED = Sources(trusted=True)
 HERE = {"host": os.uname().nodename, "uid": os.geteuid()}
 
 
@@ -56,17 +58,17 @@ def lines_of(block: dict[str, Any], file: Path) -> dict[int, str]:
 
 def test_lines_that_matter_are_there_with_their_neighbours(tmp_path: Path) -> None:
     file = numbered(tmp_path / "x.c")
-    block = source_block(*placed((file, 50, 1000), (file, 52, 500), (file, 90, 4)), Sources())
+    block = source_block(*placed((file, 50, 1000), (file, 52, 500), (file, 90, 4)), TRUSTED)
 
     known = lines_of(block, file)
     assert sorted(known) == list(range(50 - CONTEXT, 52 + CONTEXT + 1))
     assert known[50] == "line 50"
-    assert block["note"] == ""
+    assert str(file) not in block["refused"]
 
 
 def test_the_ends_of_a_file_have_fewer_neighbours(tmp_path: Path) -> None:
     file = numbered(tmp_path / "x.c", lines=4)
-    block = source_block(*placed((file, 1, 10), (file, 4, 10), (file, 400, 10)), Sources())
+    block = source_block(*placed((file, 1, 10), (file, 4, 10), (file, 400, 10)), TRUSTED)
     assert sorted(lines_of(block, file)) == [1, 2, 3, 4]
 
 
@@ -75,7 +77,7 @@ def test_the_size_of_all_texts_is_bounded_and_the_heaviest_come_first(
 ) -> None:
     monkeypatch.setattr(sourcetext, "MOST_BYTES", 2000)
     file = numbered(tmp_path / "x.c", lines=400, width=1000)
-    block = source_block(*placed(*((file, 10 * k, 100 + k) for k in range(1, 40))), Sources())
+    block = source_block(*placed(*((file, 10 * k, 100 + k) for k in range(1, 40))), TRUSTED)
 
     known = lines_of(block, file)
     assert sorted(known) == list(range(390 - CONTEXT, 390 + CONTEXT + 1))
@@ -92,15 +94,18 @@ def test_only_files_of_programming_languages_are_read(tmp_path: Path, name: str)
     link = tmp_path / "link.c"
     link.symlink_to(secret)
     for file in (secret, link):
-        assert source_block(*placed((file, 2, 10)), Sources())["files"] == {}
-        assert source_block(*placed((file, 2, 10)), Sources((str(tmp_path),)))["files"] == {}
+        assert source_block(*placed((file, 2, 10)), TRUSTED)["files"] == {}
+        assert (
+            source_block(*placed((file, 2, 10)), Sources((str(tmp_path),), trusted=True))["files"]
+            == {}
+        )
     secret.rename(tmp_path / "x.c")
-    assert SECRET in json.dumps(source_block(*placed((tmp_path / "x.c", 2, 10)), Sources()))
+    assert SECRET in json.dumps(source_block(*placed((tmp_path / "x.c", 2, 10)), TRUSTED))
 
 
 def test_links_between_source_files_are_followed(tmp_path: Path) -> None:
     (tmp_path / "alias.h").symlink_to(numbered(tmp_path / "real.hpp"))
-    block = source_block(*placed((tmp_path / "alias.h", 5, 10)), Sources())
+    block = source_block(*placed((tmp_path / "alias.h", 5, 10)), TRUSTED)
     assert lines_of(block, tmp_path / "alias.h")[5] == "line 5"
 
 
@@ -109,7 +114,7 @@ def test_nothing_but_plain_files_is_read(tmp_path: Path) -> None:
     (tmp_path / "folder.c").mkdir()
     (tmp_path / "binary.c").write_bytes(b"a\n\0\n")
     names = ("pipe.c", "folder.c", "binary.c", "missing.c")
-    block = source_block(*placed(*((tmp_path / name, 1, 10) for name in names)), Sources())
+    block = source_block(*placed(*((tmp_path / name, 1, 10) for name in names)), TRUSTED)
     assert block["files"] == {}
 
 
@@ -117,7 +122,7 @@ def test_a_profile_that_is_not_our_own_gives_no_text_and_says_why(tmp_path: Path
     file = numbered(tmp_path / "x.c")
     block = source_block(*placed((file, 5, 10)), Sources(distrusted="it came from another host"))
     assert block["files"] == {}
-    assert block["note"] == (
+    assert block["refused"][str(file)] == (
         "source not shown: it came from another host; --trust-sources shows it"
     )
 
@@ -130,8 +135,8 @@ def test_a_page_takes_sources_only_if_it_is_told_where(
     file.write_text("</script><script>alert(1)</script>\u202e<!--")
     made = placed((file, 1, 10))
     assert "source" not in blocks_of(render(*made))
-    assert "source" not in blocks_of(render(*made, sources=Sources(), confidential=True))
-    page = render(*made, sources=Sources())
+    assert "source" not in blocks_of(render(*made, sources=TRUSTED, confidential=True))
+    page = render(*made, sources=TRUSTED)
     assert "alert(1)" not in page
     [text] = lines_of(blocks_of(page)["source"], file).values()
     assert text == "</script><script>alert(1)</script>\\u202e<!--"
@@ -202,7 +207,9 @@ def test_a_profile_from_elsewhere_brings_none_but_on_the_users_word(
     ):  # fmt: skip
         block = page(header, mode=mode)["source"]
         assert block["files"] == {}
-        assert block["note"].endswith("; --trust-sources shows it")
+        assert block["refused"][str(program.parent / "secret.c")].endswith(
+            "; --trust-sources shows it"
+        )
     assert SECRET in json.dumps(page({}, "--trust-sources")["source"])
     assert SECRET in json.dumps(page({}, "--source-dir", str(program.parent))["source"])
     assert SECRET not in json.dumps(page({}, "--source-dir", "/usr/share")["source"])

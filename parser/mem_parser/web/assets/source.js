@@ -2,11 +2,11 @@
 
 const MOST_LINES = 60;
 
-// The texts that the page holds; block: { files: { file: [[first line, texts], ...] }, note } or null for none at all.
+// The texts that the page holds; block: { files: { file: [[first line, texts], ...] }, refused: { file: why } } or null for none at all.
 class SourceText {
   constructor(block) {
     this.there = block !== null;
-    this.note = block?.note ?? "";
+    this.refused = new Map(Object.entries(block?.refused ?? {}));
     this.files = new Map(Object.entries(block?.files ?? {}).map(([file, parts]) =>
       [file, new Map(parts.flatMap(([first, texts]) => texts.map((text, k) => [first + k, text])))]));
   }
@@ -85,7 +85,7 @@ function listingParts(explorer, name) {
   const title = element("p", "source-title", null, [element("strong", "", profile.names[plain]), element("span", "faint", `  ${explorer.countWords}, by line`)]);
   const parts = files.flatMap((one) => [element("p", "faint source-file", one.file || "no source file is known"), listingTable(explorer, one)]);
   const texts = files.some(({ file, lines }) => lines.some(({ line }) => source.line(file, line) !== undefined));
-  if (!texts) parts.push(element("p", "faint", source.note || "the page has no text of these lines: it holds those with 0.5 % of the memory or more, of files that were there"));
+  if (!texts) parts.push(element("p", "faint", files.map(({ file }) => source.refused.get(file)).find(Boolean) || "the page has no text of these lines: it holds those with 0.5 % of the memory or more, of files that were there"));
   return [title, ...parts];
 }
 

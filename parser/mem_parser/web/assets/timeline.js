@@ -275,8 +275,8 @@ class Timeline {
       made.push(button);
     }
     const totals = head.live_bytes[this.drawn];
-    for (const moment of head.peaks) {
-      made.push(this.button("timeline-peak", "\u25bc", `High point: ${bytesText(totals[moment])} live at ${this.times.secondsText(moment)}`, x(moments[moment]), () => this.goTo(moment)));
+    for (const [moment] of head.peaks) {
+      made.push(this.button("timeline-peak", "\u25bc", `High point: ${bytesText(totals[moment])} live at ${this.times.secondsText(moment)}${this.times.rivalsText(moment)}`, x(moments[moment]), () => this.goTo(moment)));
     }
     return made;
   }

@@ -163,15 +163,22 @@ class Times {
     return `${this.secondsText(from)} to ${this.secondsText(to)}`;
   }
 
+  // "; 2 other high points are as high within the error", empty where the error leaves no doubt.
+  rivalsText(moment) {
+    const rivals = this.head.peaks.find(([peak]) => peak === moment)?.[1] ?? 0;
+    return rivals ? `; ${rivals === 1 ? "another high point is" : `${rivals} other high points are`} as high within the error` : "";
+  }
+
   // The first line of a page for a part of the time: what is counted, when, with its error.
   headline(profile, values, facts) {
     const { unit, count } = values;
     const own = profile.measure(values);
     const sum = (column) => column.reduce((a, b) => a + b, 0);
     const { from, to } = this.window(values);
+    const peak = this.highest(Math.max(values.domain, 0), { from, to });
     const spans = {
       inuse: `at ${this.secondsText(to)}`, change: `from ${this.windowText(values)}`, alloc: `from ${this.windowText(values)}`,
-      freed: `from ${this.windowText(values)}`, peak: `at ${this.secondsText(this.highest(Math.max(values.domain, 0), { from, to }))}`,
+      freed: `from ${this.windowText(values)}`, peak: `at ${this.secondsText(peak)}${this.rivalsText(peak)}`,
     };
     const amount = count === "change" ? changeSumText(own, unit, facts)
       : estimateText(sum(own.value), sum(own.variance), sum(own.samples), unit, facts);

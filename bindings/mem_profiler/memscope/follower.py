@@ -25,6 +25,7 @@ from mem_parser.memscope.siderows import SideFile, path_in
 from mem_parser.symbols.cache import default_folder
 from mem_profiler.confined import confine
 from mem_profiler.confined.child import Asked, Child
+from mem_profiler.memscope.mark import Mark, Unfinished
 from mem_profiler.memscope.tree import EVENTS_FOLDER
 
 PAUSE_S = 0.05
@@ -34,14 +35,15 @@ MEMORY_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Task:
-    """One process to follow: its settings and places, the stem of its log's files, and how much
-    later its clock is than ours.
+    """One process to follow: its settings and places, the stem of its log's files, and path of
+    its segment, and how much later its clock is than ours.
     """
 
     settings: Settings
     places: Folders
     stem: str
     pid: int
+    segment: str = ""
     clock_offset_ns: int = 0
 
 
@@ -62,10 +64,15 @@ class Follower:
         """Begin. Raises MemError."""
         self._task = task
         self._closed = False
+        told = Unfinished(task.settings, task.places, task.stem, task.pid, task.segment)
+        try:
+            self._mark = Mark.make(told)
+        except OSError as error:
+            raise MemError(f"cannot write in {task.places.run}: {error.strerror}") from None
         self._child = Child(
             lambda asked: _follow(task, asked),
             f"pid {task.pid}",
-            enter=lambda: _enter(task),
+            enter=lambda: enter(task.places),
             memory_bytes=MEMORY_BYTES,
         )
 
@@ -74,6 +81,8 @@ class Follower:
         self._child.ask_to_stop()
         try:
             told = self._child.result(END_LIMIT_S)
+            if not told["problem"]:
+                self._mark.end()
         except MemError as error:
             return Collected(self._task.pid, {}, [], str(error))
         finally:
@@ -88,16 +97,17 @@ class Follower:
         if not self._closed:
             self._closed = True
             self._child.__exit__()
+            self._mark.release()
 
 
-def _enter(task: Task) -> None:
+def enter(places: Folders) -> None:
     """Give up the rights that the dumps do not need: the log and the side rows are untrusted. What
     reads symbols keeps its cache, and has its temporary files beside the log.
     """
-    temporary = os.path.join(task.places.run, EVENTS_FOLDER)
+    temporary = os.path.join(places.run, EVENTS_FOLDER)
     os.environ["TMPDIR"] = tempfile.tempdir = temporary
     cache = default_folder()
-    confine.enter_writer([task.places.run, *([os.fspath(cache)] if cache else ())])
+    confine.enter_writer([places.run, *([os.fspath(cache)] if cache else ())])
 
 
 def _follow(task: Task, asked: Asked) -> dict[str, Any]:

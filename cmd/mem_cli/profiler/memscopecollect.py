@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.errors import hint_of, say_error
+from mem_cli.profiler.recover import complete_dumps
 from mem_cli.profiler.run import run_to_end
 from mem_cli.say import say, waiting, warn
 from mem_parser.errors import MemError, UsageProblem
@@ -130,6 +131,7 @@ def collect(arguments: tuple[str, ...], choice: Choice) -> int:
     if choice.says("warning"):
         for line in lines_of(settings, choice.given):
             say(f"note: {line}", err=True)
+    complete_dumps([settings.output], err=True)
     runs: list[MemscopeRun] = []
 
     def begin() -> MemscopeRun:

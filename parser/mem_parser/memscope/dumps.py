@@ -383,8 +383,13 @@ class Dumps:
         return self._make.tail(python, c)
 
     @property
-    def paths(self) -> dict[str, str]:
+    def sinks(self) -> Mapping[str, Sink]:
         """The files that were made, by device."""
+        return self._sinks
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Their names."""
         return {device: sink.path for device, sink in self._sinks.items()}
 
     def sink(self, device: str) -> Sink:

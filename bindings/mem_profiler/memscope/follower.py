@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mem_parser.errors import MemError
+from mem_parser.errors import DiskFull, MemError
 from mem_parser.memscope.collecting import Collecting
 from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.form import Folders
@@ -55,6 +55,8 @@ class Collected:
     paths: dict[str, str]
     warnings: list[str]
     problem: str = ""
+    is_full: bool = False
+    """Whether it ended early because the disk is full: `recover` completes it."""
 
 
 class Follower:
@@ -89,8 +91,9 @@ class Follower:
             self.close()
         paths = {str(device): str(path) for device, path in told["paths"].items()}
         return Collected(
-            self._task.pid, paths, [str(line) for line in told["warnings"]], str(told["problem"])
-        )
+            self._task.pid, paths, [str(line) for line in told["warnings"]], str(told["problem"]),
+            bool(told["is_full"]),
+        )  # fmt: skip
 
     def close(self) -> None:
         """End the process, if it still runs; a second call does nothing."""
@@ -118,7 +121,7 @@ def _follow(task: Task, asked: Asked) -> dict[str, Any]:
         task.settings, LogTail(task.stem), SideFile(path_in(folder, task.pid)), dumps, task.pid
     )
     collecting.scribe.run_folder = task.places.run
-    problem = ""
+    problem, is_full = "", False
     try:
         while not asked():
             if not collecting.step(time.monotonic_ns() + task.clock_offset_ns):
@@ -130,7 +133,11 @@ def _follow(task: Task, asked: Asked) -> dict[str, Any]:
         problem = f"the dump ends early: {error.strerror}"
     except MemError as error:
         problem = f"the dump ends early: {error}"
+        is_full = isinstance(error, DiskFull)
     finally:
         with contextlib.suppress(OSError, sqlite3.Error):
             collecting.close()
-    return {"paths": dumps.paths, "warnings": collecting.warnings, "problem": problem}
+    return {
+        "paths": dumps.paths, "warnings": collecting.warnings, "problem": problem,
+        "is_full": is_full,
+    }  # fmt: skip

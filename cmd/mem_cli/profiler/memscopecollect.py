@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.recover import complete_dumps
 from mem_cli.profiler.run import run_to_end
 from mem_cli.say import say, waiting, warn
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import DiskFull, MemError, UsageProblem
 from mem_parser.memscope.settings import LOG_LEVELS, Settings, changed
 
 if TYPE_CHECKING:
@@ -163,8 +164,9 @@ def _say(done: Collected, choice: Choice) -> int:
     for warning in done.warnings if choice.says("warning") else ():
         warn(f"pid {done.pid}: {warning}")
     if done.problem:
-        say_error(f"pid {done.pid}: {done.problem}", None)
-        return 1
+        cure = f"make room, then: mem_profiler recover {shlex.quote(choice.settings.output)}"
+        say_error(f"pid {done.pid}: {done.problem}", cure if done.is_full else None)
+        return DiskFull.exit_code if done.is_full else MemError.exit_code
     if choice.says("warning"):
         for path in done.paths.values():
             say(f"  {os.path.relpath(path)}", err=True)

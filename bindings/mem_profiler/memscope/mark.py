@@ -72,11 +72,11 @@ class Mark:
             told = json.loads(os.pread(self._fd, _MOST_BYTES, 0))
             pid, stamp, segment = told["pid"], told["stamp"], told["segment"]
             settings = of_dict(told["settings"])
-            good = isinstance(pid, int) and isinstance(segment, str) and str(stamp).isdecimal()
+            if not (isinstance(pid, int) and isinstance(segment, str) and str(stamp).isdecimal()):
+                raise ValueError  # noqa: TRY301 - one line for all of them
         except (OSError, ValueError, KeyError, TypeError, RecursionError, MemError):
-            good = False
-        if not good:
-            raise InputFileError(f"{self._path}: it does not say what was collected")
+            text = f"{self._path}: it does not say what was collected"
+            raise InputFileError(text) from None
         stem = self._path.removesuffix(SUFFIX)
         run = os.path.dirname(os.path.dirname(self._path))
         return Unfinished(settings, folders_of_run(run, str(stamp)), stem, pid, segment)

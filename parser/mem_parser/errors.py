@@ -121,3 +121,9 @@ class Undecided(MemError):
     """The capture may be on either side of a limit of its budget."""
 
     exit_code = 7
+
+
+class DiskFull(MemError):
+    """The disk is full: a file ends early; what it has is whole."""
+
+    exit_code = 8

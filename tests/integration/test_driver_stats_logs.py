@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.tim
 STEPPER_LINE = 23
 COMPLETE = (
     r"Processing, please wait a minute\n"
-    r"(Parse memlog\d{8}_[0-9A-F]{13}-\d+\.memlog complete\n)+"
+    r"(Parse memlog\d{8}_[0-9A-F]{13}-\d+\.txt complete\n)+"
     r"Process complete, profiler contains record for \d+ ms,"
     r" start from \d{4}-\d\d-\d\d \d+:\d+:\d+\n"
 )

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import command, command_environment, run_command
 from mem_parser.memscope.settings import Settings
 from mem_profiler.memscope import commanded
-from memscope_run import WAIT_S
+from mem_profiler.process import procfs
+from memscope_run import WAIT_S, Collecting, dumps, ledger_story, until
 
 PROGRAM = """
 import sys
@@ -73,3 +74,101 @@ def test_a_command_counts_as_ended_only_where_that_is_seen(monkeypatch: pytest.M
     for what, (changed, lives) in others.items():
         monkeypatch.setenv(name, json.dumps(changed))
         assert (commanded.told() is not None) is lives, what
+
+
+WORK = ("malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "free 1", "malloc 0 64")
+
+
+def killed(run: Collecting, *, rows: int, later: tuple[str, ...]) -> int:
+    """Kill the command once its dump has so many rows; the program goes on, and ends."""
+    pid = run.pid()
+    until(lambda: sum(len(d.rows) for d in dumps(run.output)) >= rows, "no rows yet")
+    run.child.kill()
+    run.child.wait(WAIT_S)
+    run.do(*later)
+    assert run.child.stdin is not None
+    run.child.stdin.close()
+    run.child.stdin = None  # `communicate` would write to it
+    until(lambda: procfs.is_gone(pid), "the program has not ended")
+    return pid
+
+
+@pytest.mark.usefixtures("segment_dir")
+@pytest.mark.parametrize("form", ["csv", "db"])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_recover_makes_the_whole_dump_of_a_killed_command(
+    tmp_path: Path, form: str, rows: int
+) -> None:
+    with Collecting(tmp_path, "--format", form) as run:
+        run.do("set 0", *WORK[:2])
+        killed(run, rows=0 if form == "db" else rows, later=WORK[2:])
+        done = run_command("recover", run.output)
+
+        [dump] = dumps(run.output, form=form)
+        assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
+        assert dump.shadows() == [("FREE", 3040), ("FREE", 96)]
+        assert done.returncode == 0, done.stderr
+        [line] = [text for text in done.stdout.splitlines() if dump.path.name in text]
+        assert f"{len(dump.rows)} rows, to " in line
+        assert not list(run.output.glob("*_ascend/events/*.collecting"))
+        assert "nothing to recover" in run_command("recover", run.output).stdout
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_the_next_command_completes_it_and_leaves_what_goes_on(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as run:
+        run.do("set 0", *WORK[:2])
+        run.pid()
+        run.child.kill()
+        run.child.wait(WAIT_S)
+        again = run_command("memscope", "-o", run.output, "--", "true")
+        assert "still runs" in again.stderr, again.stderr
+        killed(run, rows=0, later=WORK[2:])
+        again = run_command("memscope", "-o", run.output, "--", "true")
+        [dump] = dumps(run.output)
+        assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
+        assert dump.path.name in again.stderr
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_recover_without_a_name_finds_the_folder_of_the_run(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as run:
+        run.do("set 0", *WORK[:2])
+        killed(run, rows=0, later=WORK[2:])
+        done = run_command("recover", "-o", tmp_path / "heap")
+        [dump] = dumps(run.output)
+        assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
+        assert dump.path.name in done.stdout
+        assert not list(tmp_path.glob("*.heap*"))
+
+
+@pytest.mark.usefixtures("segment_dir")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_command_and_program_that_are_killed_together_lose_no_row(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with Collecting(tmp_path) as run:
+        run.do("set 0", *WORK)
+        pid = run.pid()
+        for one in (run.child.pid, pid):
+            os.kill(one, number)
+        run.child.wait(WAIT_S)
+        until(lambda: procfs.is_gone(pid), "the program has not ended")
+        if number == signal.SIGKILL:
+            assert run_command("recover", run.output).returncode == 0
+        [dump] = dumps(run.output)
+        assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_log_that_has_lost_its_begin_replaces_no_dump(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as run:
+        run.do("set 0", *WORK[:2])
+        killed(run, rows=2, later=WORK[2:])
+        [log] = run.output.glob("*_ascend/events/log1-0.memlog")
+        log.unlink()
+        done = run_command("recover", run.output)
+        before, after = dumps(run.output)
+        assert len(before.rows) == 2
+        assert [(e, size) for e, _, size in after.story()] == [("MALLOC", 3040), ("MALLOC", 96)]
+        assert "the begin of the log is gone" in done.stdout

@@ -27,7 +27,8 @@ from mem_profiler.segment.leftovers import Found
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.01
 
 
-def _end_of(control: Control) -> str:
+def end_of(control: Control) -> str:
+    """Return how the capture of a dead process ended."""
     slot = control.capture
     if int(slot["stop_ns"]):
         return gate.how_it_ended(control)
@@ -36,7 +37,7 @@ def _end_of(control: Control) -> str:
 
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
-    end = _end_of(control)
+    end = end_of(control)
     ending = Ending("recovered", end)
     make = functools.partial(build, segment, Target(None), ending)
     pid, number = control.number("pid"), control.number("capture_number")
@@ -46,8 +47,8 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
     return result
 
 
-def _locked(found: Found) -> Segment:
-    """The segment, open, with the controllers' lock. Raises OSError, MemError.
+def locked(found: Found) -> Segment:
+    """Return the segment, open, with the controllers' lock. Raises OSError, MemError.
 
     A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
     has the lock, and then another file has the name.
@@ -65,7 +66,7 @@ def _locked(found: Found) -> Segment:
 
 
 def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
-    with _locked(found) as segment:
+    with locked(found) as segment:
         result = _write(segment, prefix, form)
         gate.mark_written(segment, found.control.number("capture_number"))
         found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)

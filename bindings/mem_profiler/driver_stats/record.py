@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mem_parser.records.logfolder import PREFIX, SUFFIX
+from mem_parser.records.logfolder import PREFIX, SECOND_SUFFIX, SUFFIX
 from mem_profiler.capture import output
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates, Session
@@ -46,11 +46,15 @@ class Wanted:
             return Rates(1)
         place = log_place(self.folder)
         output.check_exact(place)
-        return Rates(1, logging=Logging(place, limits=Limits(files=self.files)))
+        return Rates(
+            1, logging=Logging(place, limits=Limits(files=self.files, alias=SECOND_SUFFIX))
+        )
 
 
 def log_place(folder: str) -> ExactFile:
-    """The name of a new log: `memlog20230209_5F43FAFD5D7FF-0.memlog` is its first file."""
+    """The name of a new log: `memlog20230209_5F43FAFD5D7FF-0.memlog` is its first file, which has a second name that
+    ends with `.txt`.
+    """
     now_s = time.time()
     day = datetime.fromtimestamp(now_s).strftime("%Y%m%d")
     return ExactFile(os.path.join(folder, f"{PREFIX}{day}_{int(now_s * 1e6):X}{SUFFIX}"))

@@ -50,10 +50,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a file becomes, and how many of them stay."""
+    """How large a file becomes, and how many of them stay; ``alias``: a suffix under which each has
+    a second name.
+    """
 
     file_bytes: int = FILE_BYTES
     files: int = FILES
+    alias: str = ""
 
     def __post_init__(self) -> None:
         if self.file_bytes < FILE_LEAST_BYTES or self.files < 1:
@@ -74,7 +77,7 @@ words of the wish to end are how the capture ended.
 class LogFiles:
     """The files of one log, in one folder. Not for several threads at once."""
 
-    def __init__(self, where: Where, pid: int, keep: int) -> None:
+    def __init__(self, where: Where, pid: int, keep: int, *, alias: str = "") -> None:
         """Open the folder. Raises MemError, OSError."""
         self._exact = isinstance(where, ExactFile)
         self._replace = isinstance(where, ExactFile) and where.replace
@@ -82,6 +85,7 @@ class LogFiles:
         self.folder, name = os.path.split(path)
         self._stem = name if self._exact else f"{name}.{pid}"
         self._keep = keep
+        self._alias = alias
         self._opened = open_folder(self.folder or ".")
         self._dir_fd = self._opened.__enter__()
         self._run = 0
@@ -153,6 +157,10 @@ class LogFiles:
         self._next += 1
         sudo.give(self._fd, self._dir_fd)
         self._made.append((name, os.fstat(self._fd).st_ino))
+        if self._alias:
+            # Where the name is taken, or the file system has no links, the first one is all.
+            with contextlib.suppress(OSError):
+                os.link(name, self._second(name), src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
         while len(self._made) > self._keep:
             self._drop_oldest()
 
@@ -175,12 +183,16 @@ class LogFiles:
         self.dropped += 1
         return True
 
+    def _second(self, name: str) -> str:
+        return name.removesuffix(".memlog") + self._alias
+
     def _remove(self, name: str, inode: int) -> None:
         """Remove a file of this log, unless another one has its name."""
-        with contextlib.suppress(OSError):
-            found = os.stat(name, dir_fd=self._dir_fd, follow_symlinks=False)
-            if found.st_ino == inode:
-                os.unlink(name, dir_fd=self._dir_fd)
+        for each in (name, self._second(name)) if self._alias else (name,):
+            with contextlib.suppress(OSError):
+                found = os.stat(each, dir_fd=self._dir_fd, follow_symlinks=False)
+                if found.st_ino == inode:
+                    os.unlink(each, dir_fd=self._dir_fd)
 
 
 def _numbers(folder: int, begin: str) -> set[int]:
@@ -323,7 +335,7 @@ def _collect(task: _Task, asked: Wish) -> dict[str, Any]:
     rights.
     """
     try:
-        files = LogFiles(task.where, task.pid, task.limits.files)
+        files = LogFiles(task.where, task.pid, task.limits.files, alias=task.limits.alias)
     except OSError as error:
         raise MemError(f"cannot write a log of events: {error.strerror}") from None
     read, write = os.pipe2(os.O_CLOEXEC)

@@ -25,6 +25,7 @@ from mem_profiler.events.collector import Limits
 from mem_profiler.events.logs import Logging
 from mem_profiler.memscope import atstart, commanded, tree
 from mem_profiler.memscope.follower import Collected, Follower, Task
+from mem_profiler.memscope.recovery import OUTPUT_LINK
 from mem_profiler.process import procfs
 
 HOST_OFF_BYTES = 1 << 30
@@ -82,6 +83,8 @@ class MemscopeRun(launch.Run):
             | commanded.variables(settings, self.stamp),
         )
         super().__init__(arguments, options)
+        with contextlib.suppress(OSError):  # without it, recover needs the name of the folder
+            (self.base.path / OUTPUT_LINK).symlink_to(os.path.abspath(settings.output))
 
     def _places(self, image: Image) -> Folders:
         return tree.places_of(self.settings, image.pid, self.stamp)
@@ -111,7 +114,7 @@ class MemscopeRun(launch.Run):
             places = places._replace(stamp=stamp_of())
         stem = os.path.join(places.run, tree.EVENTS_FOLDER, f"log{log}")
         offset_ns = procfs.clock_offset_ns(image.recording.pid) if image.recording.pid else 0
-        task = Task(self.settings, places, stem, image.pid, offset_ns)
+        task = Task(self.settings, places, stem, image.pid, image.segment.path, offset_ns)
         self._followers[id(image)] = Follower(task)
 
     def _end_follower(self, image: Image) -> None:

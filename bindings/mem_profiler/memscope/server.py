@@ -57,7 +57,8 @@ class CollectingServer(Server):
             raise
         self.session = session
         offset_ns = procfs.clock_offset_ns(self.pid)
-        task = Task(settings, places, os.path.join(folder, "log1"), self.pid, offset_ns)
+        stem = os.path.join(folder, "log1")
+        task = Task(settings, places, stem, self.pid, session.segment.path, offset_ns)
         self._follower = Follower(task)
         return {"ok": True}
 

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from mem_cli.pipeline import check_is_log
 from mem_cli.say import say, waiting, warn
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import DiskFull, MemError, UsageProblem
 
 _OWN = frozenset(("file", "output", "to", "call_stack", "color", "partial"))
 
@@ -42,6 +42,10 @@ def convert_to_dumps(files: Sequence[str], output: str, options: Mapping[str, An
             done = convert(files, stacks=chosen, **where)
         if is_file and done.paths:
             os.rename(target, output)
+    except DiskFull as error:
+        raise DiskFull(
+            f"cannot write {output}: {error}", hint="make room, or another OUT"
+        ) from error
     except OSError as error:
         raise MemError(
             f"cannot write {output}: {(error.strerror or str(error)).lower()}"

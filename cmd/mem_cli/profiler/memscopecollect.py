@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.errors import hint_of, say_error
+from mem_cli.profiler.recover import complete_dumps
 from mem_cli.profiler.run import run_to_end
 from mem_cli.say import say, waiting, warn
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import DiskFull, MemError, UsageProblem
 from mem_parser.memscope.settings import LOG_LEVELS, Settings, changed
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def collect(arguments: tuple[str, ...], choice: Choice) -> int:
     if choice.says("warning"):
         for line in lines_of(settings, choice.given):
             say(f"note: {line}", err=True)
+    complete_dumps([settings.output], err=True)
     runs: list[MemscopeRun] = []
 
     def begin() -> MemscopeRun:
@@ -163,8 +166,9 @@ def _say(done: Collected, choice: Choice) -> int:
     for warning in done.warnings if choice.says("warning") else ():
         warn(f"pid {done.pid}: {warning}")
     if done.problem:
-        say_error(f"pid {done.pid}: {done.problem}", None)
-        return 1
+        cure = f"make room, then: mem_profiler recover {shlex.quote(choice.settings.output)}"
+        say_error(f"pid {done.pid}: {done.problem}", cure if done.is_full else None)
+        return DiskFull.exit_code if done.is_full else MemError.exit_code
     if choice.says("warning"):
         for path in done.paths.values():
             say(f"  {os.path.relpath(path)}", err=True)

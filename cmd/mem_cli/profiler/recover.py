@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.errors import hint_of, say_error
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, symbolize_option
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.target import PID_MAX
-from mem_cli.say import say
+from mem_cli.say import say, waiting
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
+from mem_parser.memscope.settings import Settings
 from mem_profiler.capture import output, recover
+from mem_profiler.memscope import recovery
 
 
 @click.command(name="recover")
-@click.argument("what", required=False, type=PATH, metavar="[PID|SEGMENT-FILE]")
+@click.argument("what", required=False, type=PATH, metavar="[PID|SEGMENT-FILE|FOLDER]")
 @click.option("-p", "--pid", type=click.IntRange(1, PID_MAX), help="The process; the same as PID.")
 @prefix_option
 @form_option
@@ -31,18 +36,42 @@ def recover_command(
     *,
     symbolize: bool,
 ) -> None:
-    """Write files from segments whose process is gone."""
+    """Write files from segments whose process is gone, and complete dumps of device memory whose
+    command was killed: those below FOLDER, or of all that is left.
+    """
     output.check_prefix(prefix)
     if pid is not None:
         if what is not None:
             raise UsageProblem(f"two processes given: {what} and -p {pid}")
         what = str(pid)
+    if what is not None and os.path.isdir(what):
+        code, count = complete_dumps([what])
+        if not count:
+            say(f"nothing to recover in {what}")
+        ctx.exit(code)
     if what is None:
+        code, count = complete_dumps([Settings().output, *recovery.outputs_of_runs()])
         results, errors = recover.recover_all(prefix, form)
-        if not results and not errors:
+        if not (results or errors or count):
             say("nothing to recover")
-    elif what.isascii() and what.isdigit():
+        ctx.exit(finish(results, errors, form, symbolize=symbolize) or code)
+    if what.isascii() and what.isdigit():
         results, errors = recover.recover_pid(int(what), prefix, form), []
     else:
         results, errors = [recover.recover_file(what, prefix, form)], []
     ctx.exit(finish(results, errors, form, symbolize=symbolize))
+
+
+def complete_dumps(outputs: list[str], *, err: bool = False) -> tuple[int, int]:
+    """Complete the dumps below folders, and say so; an exit code, and how many lines there were."""
+    code = count = 0
+    for folder in dict.fromkeys(map(os.path.abspath, outputs)):
+        with waiting("completing dumps"):
+            done = recovery.complete_all(folder)
+        for line in done.lines:
+            say(line, err=err)
+        for error in done.errors:
+            say_error(str(error), hint_of(error))
+            code = code or error.exit_code
+        count += len(done.lines) + len(done.errors)
+    return code, count

@@ -4,7 +4,8 @@ A block has one class, the first of these that holds:
 
 * a label that the program gave: `weight`, `optimizer_state`, `gradient`, another one, `input`;
 * `activation`: an operator allocated it while gradients were on, and it was live when the next
-  backward began;
+  backward began; `activation_or_leak` if two more have begun and it outlived the last one: whoever
+  frees what it computed does so by then;
 * `aten`: an operator allocated it, read it or wrote it;
 * `unknown`: none of that.
 
@@ -25,8 +26,12 @@ from mem_parser.memscope.siderows import SideRow
 
 WEIGHT, OPTIMIZER_STATE, GRADIENT, INPUT = "weight", "optimizer_state", "gradient", "input"
 ACTIVATION, ATEN, UNKNOWN = "activation", "aten", "unknown"
+DOUBT = "or_leak"
+"""A level of an owner behind `activation`."""
+DOUBTED = f"{ACTIVATION}_{DOUBT}"
+_MORE_BACKWARDS = 2
 _FIRST = (WEIGHT, OPTIMIZER_STATE, GRADIENT)
-_LAST = (INPUT, ACTIVATION, ATEN, UNKNOWN)
+_LAST = (INPUT, ACTIVATION, DOUBTED, ATEN, UNKNOWN)
 
 
 class Classes(NamedTuple):
@@ -81,9 +86,10 @@ class SideFacts:
         used = self._used.blocks(blocks)
         is_aten[used[used != NOWHERE]] = True
         of_block[is_aten] = number[ATEN]
-        of_block[is_aten & self._with_gradients(blocks) & self._to_backward(blocks)] = number[
-            ACTIVATION
-        ]
+        computed = is_aten & self._with_gradients(blocks)
+        to_backward, beyond = self._to_backward(blocks)
+        of_block[computed & to_backward] = number[ACTIVATION]
+        of_block[computed & to_backward & beyond] = number[DOUBTED]
         told = self._told.blocks(blocks)
         label = np.array([number[name] for name in self._labels], dtype=np.int64)
         np.minimum.at(of_block, told[told != NOWHERE], label[told != NOWHERE])
@@ -110,12 +116,16 @@ class SideFacts:
             on[mine] = (last >= 0) & np.array(states)[np.maximum(last, 0)]
         return on
 
-    def _to_backward(self, blocks: LiveBlocks) -> BoolArray:
-        """Tell which blocks were live when the next backward after their birth began."""
+    def _to_backward(self, blocks: LiveBlocks) -> tuple[BoolArray, BoolArray]:
+        """Tell which blocks were live when the next backward after their birth began, and which
+        when the last one did, with others in between.
+        """
         begins = np.sort(np.array([*self._backwards, np.iinfo(np.int64).max], dtype=np.int64))
+        last = len(begins) - 1
         place = np.searchsorted(begins, blocks.born_ns, side="right")
-        lives: BoolArray = begins[np.minimum(place, len(begins) - 1)] < blocks.died_ns
-        return lives
+        lives: BoolArray = begins[np.minimum(place, last)] < blocks.died_ns
+        outlives = (place + _MORE_BACKWARDS < last) & (begins[last - 1] < blocks.died_ns)
+        return lives, outlives
 
 
 def _sorted(times_ns: array[int]) -> IntArray:
@@ -144,9 +154,10 @@ def class_of_owner(owner: str) -> str:
     """Return the class that a value of `owner` says; other tools say `ops` for `aten`."""
     levels = owner.split("@")[1:]
     known = {*_FIRST, INPUT, ACTIVATION}
-    for level in levels:
+    for place, level in enumerate(levels):
         if level in known:
-            return level
+            doubted = level == ACTIVATION and levels[place + 1 : place + 2] == [DOUBT]
+            return DOUBTED if doubted else level
     if {ATEN, "ops"} & set(levels):
         return ATEN
     return levels[0] if levels and levels[0] else UNKNOWN

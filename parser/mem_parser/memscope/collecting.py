@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import Mark
+from mem_parser.errors import DiskFull
 from mem_parser.escape import one_line
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dumps import Dumps
+from mem_parser.memscope.kept import is_full
 from mem_parser.memscope.launchrows import rows_of
 from mem_parser.memscope.logtail import LogFile, LogTail, Missing, Piece
 from mem_parser.memscope.scribe import Scribe
@@ -67,6 +70,7 @@ class Collecting:
         self._newest_ns = 0
         self._came_ns = 0
         self._first_ns = 0
+        self._real_offset_ns = 0
         self.warnings: list[str] = []
         """What is missing, a line each."""
 
@@ -76,7 +80,7 @@ class Collecting:
         ``now_ns`` is the clock of the process. Raises InputFileError, MemError, OSError,
         sqlite3.Error.
         """
-        with _without_collections():
+        with self._on_a_full_disk(), _without_collections():
             return self._step(now_ns, final=final)
 
     def _step(self, now_ns: int, *, final: bool) -> bool:
@@ -105,7 +109,8 @@ class Collecting:
     def finish(self) -> None:
         """Write what is left, and the ends of what is live. Raises as `step`."""
         self.step(self._came_ns, final=True)
-        self.scribe.finish()
+        with self._on_a_full_disk():
+            self.scribe.finish()
         for found in self._missing.values():
             count = f"{found.events}" if found.events is not None else "unknown how many"
             self._warn(f"{count} events are missing: {one_line(found.why)}")
@@ -128,6 +133,20 @@ class Collecting:
         if self._side is not None:
             self._side.close()
         self.scribe.dumps.close()
+
+    @contextlib.contextmanager
+    def _on_a_full_disk(self) -> Iterator[None]:
+        """Say which rows the files have. Raises DiskFull."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            if not is_full(error):
+                raise
+            parts = [(getattr(error, "strerror", None) or str(error)).lower()]
+            for sink in self.scribe.dumps.sinks.values():
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    parts.append(sink.kept().text(sink.path, self._real_offset_ns))
+            raise DiskFull(": ".join((parts[0], "; ".join(parts[1:]))).rstrip(": ")) from error
 
     def _warn(self, text: str) -> None:
         if len(self.warnings) < _WARNINGS_MAX and text not in self.warnings:
@@ -168,6 +187,7 @@ class Collecting:
         assert file.facts is not None
         start_ns = file.facts.start_ns
         self._first_ns = self._first_ns or start_ns
+        self._real_offset_ns = file.facts.start_real_ns - start_ns
         events.time_ns += start_ns
         self._waiting.append((file, events))
         self._note_times(

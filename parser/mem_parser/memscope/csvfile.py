@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -114,6 +115,10 @@ def chunks(path: str, chunk_rows: int = CHUNK_ROWS, part: Part = _WHOLE) -> Iter
         while rows := _some(reader, path, chunk_rows, fed):
             if len(min(rows, key=len)) < width:
                 rows = [row for row in rows if row]
+            if fed.is_cut and rows and len(rows[-1]) < width:
+                rows.pop()
+                text = f"{path}: its last line was cut: the rows before it count"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
             sizes = set(map(len, rows))
             if sizes - {width} and (is_straight or any(size < width for size in sizes)):
                 _refuse_width(path, width, exactly=is_straight)
@@ -137,6 +142,8 @@ class _Fed:
     def __init__(self, file: TextIO) -> None:
         self._line = partial(file.readline, LINE_MAX_CHARS)
         self.chars = 0
+        self.is_cut = False
+        """Whether the last line has no end: who wrote it was killed, or the disk was full."""
 
     def __iter__(self) -> _Fed:
         return self
@@ -146,6 +153,7 @@ class _Fed:
         if not line:
             raise StopIteration
         self.chars += len(line)
+        self.is_cut = not line.endswith(("\n", "\r")) and len(line) < LINE_MAX_CHARS
         return line
 
 

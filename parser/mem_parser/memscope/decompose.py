@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mem_parser.memscope.blockclasses import ATEN, UNKNOWN, SideFacts, class_of_owner
+from mem_parser.memscope.blockclasses import (
+    ACTIVATION,
+    ATEN,
+    DOUBT,
+    DOUBTED,
+    UNKNOWN,
+    SideFacts,
+    class_of_owner,
+)
 from mem_parser.memscope.classsums import BlockTable, ClassSums, sums_of
 from mem_parser.memscope.form import HOST_TYPE, POOLS
 from mem_parser.memscope.liveblocks import NEVER, IntArray, LiveBlocks
@@ -46,7 +54,10 @@ def owners_in(path: str, facts: SideFacts) -> Iterator[Owned]:
         for row, number, aten in zip(births, found.of_block, found.is_aten):  # noqa: B905 - Python 3.9
             name = found.names[number]
             place = int(rows.place[row])
-            if name not in {ATEN, UNKNOWN}:
+            if name == DOUBTED:
+                yield Owned(place, kind, DETAIL_1, ACTIVATION)
+                yield Owned(place, kind, "DOUBT", DOUBT)
+            elif name not in {ATEN, UNKNOWN}:
                 yield Owned(place, kind, DETAIL_1, name)
             if aten:
                 yield Owned(place, kind, DETAIL_2, ATEN)
@@ -129,7 +140,7 @@ def sizes_of(rows: Rows, pool: PoolBlocks) -> IntArray:
     return sizes
 
 
-_ORDER = ("weight", "optimizer_state", "gradient", "input", "activation")
+_ORDER = ("weight", "optimizer_state", "gradient", "input", ACTIVATION, DOUBTED)
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mem_parser.memscope.attributes import as_csv, as_json, safe
 from mem_parser.memscope.csvfile import plain_or_quoted, quoted
 from mem_parser.memscope.form import COLUMNS, NOTHING, Folders
+from mem_parser.memscope.kept import Kept
 from mem_parser.memscope.linetext import Choice, Constant, Decimal, Hexadecimal, Piece, joined
 from mem_parser.memscope.writing import Column, CsvWriter, DatabaseWriter, encoded
 
@@ -114,6 +115,10 @@ class Sink(Protocol):
         """Write the rows that wait."""
         ...
 
+    def kept(self) -> Kept:
+        """Return what the file has after a failure. Raises OSError, sqlite3.Error."""
+        ...
+
     def close(self) -> None:
         """Write them, and close."""
         ...
@@ -196,12 +201,12 @@ class CsvSink(CsvWriter, _Waiting):
         """Write rows of blocks, and those that wait."""
         numbers, places = self._places(blocks.id)
         if not len(blocks):
-            self._file.write(b"".join(self._merged([], places)))
+            self._put(b"".join(self._merged([], places)))
             return numbers
         pieces = self._pieces(blocks)
         only = tails[int(blocks.tail[0])]
         if not places and not blocks.owners and _is_short(only) and _is_constant(blocks.tail):
-            self._file.write(joined(pieces, len(blocks), only))
+            self._put(joined(pieces, len(blocks), only))
             return numbers
         lines = joined(pieces, len(blocks), b"\n").split(b"\n")
         parts: list[bytes] = [b""] * (2 * len(blocks))
@@ -209,7 +214,7 @@ class CsvSink(CsvWriter, _Waiting):
         parts[1::2] = [tails[k] for k in blocks.tail.tolist()]
         for k, owner in blocks.owners.items():
             parts[2 * k] += encoded(quoted(f",owner:{safe(owner)}")[1:-1])
-        self._file.write(b"".join(self._merged(parts, places, 2)))
+        self._put(b"".join(self._merged(parts, places, 2)))
         return numbers
 
     def _pieces(self, blocks: BlockRows) -> list[Piece]:
@@ -239,11 +244,10 @@ class CsvSink(CsvWriter, _Waiting):
         """Write the rows that wait."""
         if self._rows:
             self.write_blocks(no_blocks(), ())
-        super().flush()
 
     def close(self) -> None:
         """Write them, and close; a second call does nothing."""
-        if not self._file.closed:
+        if self._handle >= 0:
             self.flush()
         super().close()
 
@@ -381,8 +385,13 @@ class Dumps:
         return self._make.tail(python, c)
 
     @property
-    def paths(self) -> dict[str, str]:
+    def sinks(self) -> Mapping[str, Sink]:
         """The files that were made, by device."""
+        return self._sinks
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Their names."""
         return {device: sink.path for device, sink in self._sinks.items()}
 
     def sink(self, device: str) -> Sink:

@@ -191,8 +191,12 @@ def stamp_of(seconds: float | None = None) -> str:
 
 def folders(output: str, pid: int, stamp: str) -> Folders:
     """Return the names of one run's tree below the folder ``output``. Makes nothing."""
-    run = os.path.join(output, f"msmemscope_{pid}_{stamp}_ascend")
-    logs = os.path.join(output, "msmemscope_logs")
+    return folders_of_run(os.path.join(output, f"msmemscope_{pid}_{stamp}_ascend"), stamp)
+
+
+def folders_of_run(run: str, stamp: str) -> Folders:
+    """Return the names of a tree by the folder of its process."""
+    logs = os.path.join(os.path.dirname(run), "msmemscope_logs")
     return Folders(run, os.path.join(run, "config.json"), logs, stamp)
 
 

@@ -14,14 +14,14 @@ from mem_parser.memscope.modules import NAMES, UNKNOWN
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.outplace import find_place, new_file
 
-LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DETAIL_2")
+LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DOUBT", "DETAIL_2")
 USER = "USER"
 USERS_MAX = 3
 MODULES = NAMES | {UNKNOWN}
 
 
 class LateLabels:
-    """Labels by the row of a block: `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DETAIL_2@USER...`."""
+    """Labels by the row of a block: `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DOUBT@DETAIL_2@USER...`."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[int, dict[str, list[str]]]] = {}

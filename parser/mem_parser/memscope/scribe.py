@@ -64,7 +64,8 @@ class Scribe:
         self._step_ranges: set[object] = set()
         self._regions: dict[int, list[str]] = defaultdict(list)
         self._lost = 0
-        self._last_ns = 0
+        self.last_ns = 0
+        """The time of the last event."""
         self._times = np.zeros(0, dtype=np.int64)
         self._choose()
 
@@ -80,7 +81,7 @@ class Scribe:
 
     def add(self, low: int, high: int) -> None:
         """Let the events [low, high) of the batch happen."""
-        self._last_ns = int(self._times[high - 1])
+        self.last_ns = int(self._times[high - 1])
         self._blocks.add(low, high)
 
     def settle(self) -> None:
@@ -89,7 +90,7 @@ class Scribe:
 
     def finish(self) -> None:
         """Write the ends of what is live, and put late labels into their rows."""
-        self._blocks.end_all(self._last_ns)
+        self._blocks.end_all(self.last_ns)
         self.dumps.close()
         self._find_owners()
         self._late.write(self.dumps.paths)
@@ -118,7 +119,7 @@ class Scribe:
 
     def tell(self, row: SideRow) -> None:
         """Take in a row that the process told, or a mark."""
-        self._last_ns = max(self._last_ns, row.time_ns)
+        self.last_ns = max(self.last_ns, row.time_ns)
         if self._facts is not None:
             self._facts.add(row)
         if row.event == CONFIG:

@@ -11,9 +11,10 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from mem_parser.errors import MemError
+from mem_parser.errors import DiskFull, MemError
 from mem_parser.memscope.attributes import Template
 from mem_parser.memscope.csvfile import plain_or_quoted, quoted, row_text
 from mem_parser.memscope.database import BUSY_S
@@ -24,6 +25,7 @@ from mem_parser.memscope.form import (
     SQL_TYPES,
     TABLE,
 )
+from mem_parser.memscope.kept import Kept, is_full, kept_in_csv, write_whole
 
 if TYPE_CHECKING:
     from typing import Self
@@ -83,20 +85,28 @@ class _Attributes:
 
 
 class _NewFile:
-    """A file that nobody had before: made by us, open for bytes."""
+    """A file that nobody had before: made by us, for rows. It never ends within one of them."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._handle = _made(path)
-        self._file = os.fdopen(self._handle, "wb")
 
-    def flush(self) -> None:
-        """Hand to the system what was written."""
-        self._file.flush()
+    def _put(self, rows: bytes) -> None:
+        """Write rows; after a failure, none. Raises OSError."""
+        try:
+            write_whole(self._handle, rows)
+        except OSError:
+            self._shut()
+            raise
+
+    def _shut(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
     def close(self) -> None:
-        """Write what is left, and close; a second call does nothing."""
-        self._file.close()
+        """Close it; a second call does nothing."""
+        self._shut()
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +122,8 @@ def _made(path: str) -> int:
         return os.open(path, flags, FILE_MODE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MemError(f"cannot write {path}: {reason.lower()}") from error
+        kind = DiskFull if is_full(error) else MemError
+        raise kind(f"cannot write {path}: {reason.lower()}") from error
 
 
 class CsvWriter(_NewFile):
@@ -120,7 +131,11 @@ class CsvWriter(_NewFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self._file.write(encoded(",".join(COLUMNS) + "\n"))
+        try:
+            self._put(encoded(",".join(COLUMNS) + "\n"))
+        except OSError:
+            os.unlink(path)
+            raise
         self._quoted = _Quoted()
         self._attributes = _Attributes(for_database=False)
 
@@ -158,7 +173,11 @@ class CsvWriter(_NewFile):
                 c,
             ) in rows
         ]
-        self._file.write(encoded("".join(lines)))
+        self._put(encoded("".join(lines)))
+
+    def kept(self) -> Kept:
+        """Return what the file has. Raises OSError."""
+        return kept_in_csv(self.path)
 
 
 def encoded(text: str) -> bytes:
@@ -177,13 +196,28 @@ class DatabaseWriter:
         os.close(_made(path))
         self._attributes = _Attributes(for_database=True)
         self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        try:
+            self._begin()
+        except BaseException:
+            self._connection.close()
+            for name in (path, f"{path}-wal", f"{path}-shm"):
+                Path(name).unlink(missing_ok=True)
+            raise
+        self._insert = f'INSERT INTO "{TABLE}" VALUES ({",".join("?" * len(COLUMNS))})'  # noqa: S608
+
+    def _begin(self) -> None:
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=OFF")
         run("PRAGMA temp_store=MEMORY")
         pairs = ", ".join(f'"{c}" {t}' for c, t in _pairs())
         run(f'CREATE TABLE "{TABLE}" ({pairs})')
-        self._insert = f'INSERT INTO "{TABLE}" VALUES ({",".join("?" * len(COLUMNS))})'  # noqa: S608
+
+    def kept(self) -> Kept:
+        """Return what was committed. Raises sqlite3.Error."""
+        query = f'SELECT count(*), max("Timestamp(ns)") FROM "{TABLE}"'  # noqa: S608
+        rows, last_ns = self._connection.execute(query).fetchone()
+        return Kept(rows, last_ns or 0)
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write rows."""

@@ -22,6 +22,8 @@ from mem_parser.plainfile import PlainFile
 
 PREFIX, SUFFIX = "memlog", ".memlog"
 """A file whose name begins, or ends, so may be one of a log; its content decides."""
+SECOND_SUFFIX = ".txt"
+"""Of the second name of a file; it is the one that is shown."""
 MOST_FILES = 100_000
 """So many entries of a folder are looked at."""
 
@@ -63,8 +65,14 @@ def _candidates(folder: str) -> list[str]:
             names = [entry.name for entry, _ in zip(entries, range(MOST_FILES), strict=False)]
     except OSError as error:
         raise InputFileError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
-    chosen = (n for n in sorted(names) if n.startswith(PREFIX) or n.endswith(SUFFIX))
+    chosen = (
+        n for n in sorted(names, key=_shown_first) if n.startswith(PREFIX) or n.endswith(SUFFIX)
+    )
     return [os.path.join(folder, name) for name in chosen]
+
+
+def _shown_first(name: str) -> tuple[bool, str]:
+    return not name.endswith(SECOND_SUFFIX), name
 
 
 def facts_of(path: str) -> FileFacts | None:

@@ -81,3 +81,25 @@ def test_what_is_written_later_is_joined_to_a_log() -> None:
     assert log.joined(Log(["b"], 2, {"events": 4, "senseless": 5}, "")) == Log(
         ["a", "b"], 3, {"events": 7, "lost": 1, "senseless": 5}, "why"
     )
+
+
+def test_files_have_a_second_name_that_goes_with_them(tmp_path: Path) -> None:
+    files = LogFiles(ExactFile(str(tmp_path / "memlog1.memlog")), 1, 2, alias=".txt")
+    for number in range(3):
+        files.write(b"block %d" % number)
+        files.end_file()
+    files.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "memlog1-1.memlog", "memlog1-1.txt", "memlog1-2.memlog", "memlog1-2.txt",
+    ]  # fmt: skip
+    assert (tmp_path / "memlog1-2.txt").samefile(tmp_path / "memlog1-2.memlog")
+
+
+def test_a_second_name_that_is_taken_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "memlog1-0.txt").write_text("mine")
+    files = LogFiles(ExactFile(str(tmp_path / "memlog1.memlog")), 1, 1, alias=".txt")
+    for _ in range(2):
+        files.write(b"block")
+        files.end_file()
+    files.close()
+    assert (tmp_path / "memlog1-0.txt").read_text() == "mine"

@@ -25,8 +25,8 @@ def told_by(work: Callable[[], object], output: Path, monkeypatch: pytest.Monkey
         try:
             work()
         except OSError as error:
-            return {"paths": {}, "warnings": [str(error.strerror)], "problem": ""}
-        return {"paths": {}, "warnings": [], "problem": ""}
+            return {"paths": {}, "warnings": [str(error.strerror)], "problem": "", "is_full": False}
+        return {"paths": {}, "warnings": [], "problem": "", "is_full": False}
 
     monkeypatch.setattr(follower, "_follow", follow)
     return Follower(Task(Settings(), places, os.path.join(events, "log1"), 4711)).finish().warnings

@@ -76,3 +76,19 @@ def test_the_class_of_an_owner_is_its_first_level_that_is_one() -> None:
     assert class_of_owner("PTA@ops") == class_of_owner("PTA@aten") == "aten"
     assert class_of_owner("CANN@APP") == "APP"
     assert class_of_owner("PTA") == class_of_owner("") == "unknown"
+
+
+def test_an_activation_that_outlives_two_more_backwards_may_be_a_leak() -> None:
+    rows = [
+        row(1, "PHASE", "GRAD_ON"), *OPERATOR,
+        *(row(time, "PHASE", "BACKWARD_START") for time in (50, 60, 70)),
+        row(75, "OWNER", "DETAIL_1", "weight", 192),
+    ]  # fmt: skip
+    assert classes(rows, (15, NEVER, 1), (15, 65, 1), (15, NEVER, 1), (15, 75, 1)) == [
+        "activation_or_leak", "activation", "weight", "activation_or_leak",
+    ]  # fmt: skip
+
+
+def test_the_doubt_is_a_level_behind_the_label_that_scripts_know() -> None:
+    assert class_of_owner("PTA@activation@or_leak@aten@mine") == "activation_or_leak"
+    assert class_of_owner("PTA@activation@mine@or_leak") == "activation"

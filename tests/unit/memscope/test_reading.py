@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mem_parser.errors import MemError
 from mem_parser.memscope import csvfile
 from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import EVENTS, FREE, MALLOC
-from mem_parser.memscope.reading import read_rows, stacks_of
+from mem_parser.memscope.form import COLUMNS, EVENTS, FREE, MALLOC
+from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
 from mem_parser.memscope.rows import Rows
 from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row
 from memscope_dumps import HEADER, Story, line, text_file
@@ -311,3 +311,22 @@ def test_events_that_nobody_knows_are_rows_too(tmp_path: Path) -> None:
 def test_an_error_of_a_dump_is_an_error_of_both_trees() -> None:
     assert issubclass(DumpError, MemError)
     assert issubclass(DumpError, ValueError)
+
+
+@pytest.mark.filterwarnings("ignore:.*was cut:RuntimeWarning")
+def test_a_last_line_that_was_cut_costs_that_row_alone(tmp_path: Path) -> None:
+    head = ",".join(COLUMNS) + "\n"
+    row = '{},MALLOC,HAL,N/A,100,1,1,{},0x0000000000001000,"{{size:8,used:8}}",,\n'
+    rows = [row.format(1, "host"), row.format(2, "host")]
+    for size in range(1, rows[1].index('used:8}"')):
+        path = tmp_path / "cut.csv"
+        path.write_text(head + rows[0] + rows[1][:size])
+        for found in (read_rows(str(path)), read_texts(str(path))):
+            assert found.id.tolist() == [1]
+            assert found.words.devices == ("cpu",)
+    with pytest.warns(RuntimeWarning, match=r"cut\.csv: its last line was cut"):
+        read_rows(str(path))
+    # Within the file, it is an error.
+    path.write_text(head + rows[1][:20] + "\n" + rows[0])
+    with pytest.raises(DumpError, match="line 2"):
+        read_rows(str(path))

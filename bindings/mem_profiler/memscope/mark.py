@@ -73,7 +73,7 @@ class Mark:
             pid, stamp, segment = told["pid"], told["stamp"], told["segment"]
             settings = of_dict(told["settings"])
             if not (isinstance(pid, int) and isinstance(segment, str) and str(stamp).isdecimal()):
-                raise ValueError  # noqa: TRY301 - one line for all of them
+                raise ValueError
         except (OSError, ValueError, KeyError, TypeError, RecursionError, MemError):
             text = f"{self._path}: it does not say what was collected"
             raise InputFileError(text) from None

@@ -24,7 +24,6 @@ from mem_parser.memscope.resumedlog import ResumedTail, in_order, number_of
 from mem_parser.memscope.siderows import SideFile, path_in
 from mem_profiler.capture import gate, recover
 from mem_profiler.capture.output import ExactFile
-from mem_profiler.confined.child import Child, Wish
 from mem_profiler.events import logs
 from mem_profiler.memscope.follower import END_LIMIT_S, MEMORY_BYTES, enter
 from mem_profiler.memscope.mark import Mark, Unfinished, marks_in
@@ -32,6 +31,7 @@ from mem_profiler.memscope.tree import EVENTS_FOLDER
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import folders, leftovers
 from mem_profiler.segment.leftovers import Found
+from mem_sandbox.child import Child, Wish
 
 OUTPUT_LINK = "memscope-output"
 """In the folder of a run: a link to the folder of its dumps."""

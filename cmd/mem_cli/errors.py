@@ -4,8 +4,9 @@
     hint:  what can be done, in one line (where there is something)
 
 Exit codes: 0 fine, 1 unexpected, 2 usage, 3 input file, 4 target process, 5 symbols, 6 over budget
-or a leak, 7 inconclusive, 8 disk full, 130 interrupted; 128+13 where the reader of standard output went away. A
-command may also end with a code of its own by ``raise SystemExit(code)`` or ``ctx.exit(code)``.
+or a leak, 7 inconclusive, 8 disk full, 130 interrupted; 128+13 where the reader of standard output
+went away. A command may also end with a code of its own by ``raise SystemExit(code)`` or
+``ctx.exit(code)``.
 """
 
 from __future__ import annotations

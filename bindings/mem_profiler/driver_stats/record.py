@@ -52,8 +52,8 @@ class Wanted:
 
 
 def log_place(folder: str) -> ExactFile:
-    """The name of a new log: `memlog20230209_5F43FAFD5D7FF-0.memlog` is its first file, which has a second name that
-    ends with `.txt`.
+    """The name of a new log: `memlog20230209_5F43FAFD5D7FF-0.memlog` is its first file, which has
+    a second name that ends with `.txt`.
     """
     now_s = time.time()
     day = datetime.fromtimestamp(now_s).strftime("%Y%m%d")

@@ -71,16 +71,17 @@ def serve(
     if listen is not None and path is not None:
         raise UsageProblem("--listen and --socket exclude each other")
     from mem_cli.profiler.watchdog import Watchdog
+    from mem_cli.serve.answers import Answers
     from mem_cli.serve.rehearsal import rehearse
     from mem_cli.serve.server import Beside
-    from mem_cli.serve.worker import WORKS
+    from mem_profiler.live.worker import works
     from mem_sandbox.forkserver import Forkserver
 
     rehearse()
     # Before this process has a token, a socket or a thread: its children have none of them.
     with contextlib.ExitStack() as held:
         watchdog = held.enter_context(Watchdog()) if control else None
-        beside = Beside(held.enter_context(Forkserver(WORKS)), watchdog)
+        beside = Beside(held.enter_context(Forkserver(works(Answers))), watchdog)
         _run(beside, listen, path, Words(control, public, hosts, token_file, top))
 
 

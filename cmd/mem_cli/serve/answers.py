@@ -16,7 +16,6 @@ process without rights (`worker`): the server itself gets bytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mem_cli.serve import metrics, profiles
@@ -28,14 +27,12 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.model import Count, Profile
 from mem_profiler.live.watched import Facts, State
+from mem_profiler.live.worker import Question, Read
 
 MOST_KEPT = 16
 """Moments that are kept at the same time for profiles of what changed."""
 KEPT_MORE_S = 120.0
 """How much longer than asked for: a reading of the process may take long."""
-
-Read = Callable[[Facts], list[Profile]]
-Question = tuple[str | int | float | bool, ...]
 
 
 @dataclass(frozen=True)
@@ -137,8 +134,3 @@ class Answers:
         if name not in self._kept:
             raise TargetError("the beginning of this profile is no longer known: ask again")
         return self._kept[name][1]
-
-
-def text_of(question: Sequence[object]) -> str:
-    """Return a question as a line, for errors."""
-    return " ".join(map(str, question))[:100]

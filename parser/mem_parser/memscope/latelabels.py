@@ -21,7 +21,9 @@ MODULES = NAMES | {UNKNOWN}
 
 
 class LateLabels:
-    """Labels by the row of a block: `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DOUBT@DETAIL_2@USER...`."""
+    """Labels by the row of a block:
+    `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DOUBT@DETAIL_2@USER...`.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[int, dict[str, list[str]]]] = {}

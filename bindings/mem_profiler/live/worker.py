@@ -1,16 +1,17 @@
-"""The processes that read and name what a target wrote, and the server's end of them.
+"""The processes that read and name what a target wrote, and the viewer's end of them.
 
 Model: for each process that is watched there are two children of the forkserver.
 
 - The *reader* has no rights at all (`confine.enter`): as root it is a user of its own, it opens no
   file but those that everybody may read, starts no program, reaches no network. It has the segment
-  to read only, and makes the answers (`answers`).
+  to read only, and makes the answers (`Answers`), which each command has of its own.
 - The *namer* opens the programs that the target has mapped, and the files in which it lists the
-  code that it makes (`madecode`), for the reader, with which it talks directly. As root it is the
+  code that it makes (`codecopies`), for the reader, with which it talks directly. As root it is the
   user of the target; for a target of root's that may do less than root, as in a container, a user
   of its own.
 
-The server sends questions and gets bytes, of which it reads the length. Both children end with the
+The viewer, a server or a terminal, sends questions and gets bytes, of which this module reads the
+length. Both children end with the
 watch, or when one of them does.
 """
 
@@ -23,18 +24,17 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from mem_cli.serve import madecode
-from mem_cli.serve.answers import About, Answers, Question, text_of
-from mem_cli.serve.madecode import Copying, Place
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
 from mem_parser.symbols import elsewhere
 from mem_parser.symbols.cache import CACHE_VARIABLE
+from mem_profiler.live import codecopies
+from mem_profiler.live.codecopies import Copying, Place
 from mem_profiler.live.madenames import MadeNames
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.process import procfs
@@ -61,10 +61,37 @@ TAKE_LIMIT_S = 600.0
 MAKE_LIMIT_S = 60.0
 
 
+Read = Callable[[Facts], list[Profile]]
+Question = tuple[str | int | float | bool, ...]
+
+
+class Answers(Protocol):
+    """All that a viewer wants to know of one process. It is used by one thread."""
+
+    def take(self, about: Any, facts: Facts | None) -> None:
+        """Read what the process has now; ``facts`` None: it has had no capture. ``about`` is what
+        the viewer says. Raises MemError, MemoryError, OSError.
+        """
+
+    def make(self, question: Question) -> bytes:
+        """Answer a question about the latest moment. Raises MemError, MemoryError, ValueError,
+        ArithmeticError.
+        """
+
+
+OpenAnswers = Callable[[Read], Answers]
+"""From what makes profiles of the segment."""
+
+
+def works(open_answers: OpenAnswers) -> Mapping[str, Work]:
+    """Return what the children of a forkserver do for a viewer."""
+    return {"read": functools.partial(read_process, open_answers), "name": name_files}
+
+
 # In the reader.
 
 
-def read_process(given: tuple[str, int], fds: Sequence[int]) -> None:
+def read_process(open_answers: OpenAnswers, given: tuple[str, int], fds: Sequence[int]) -> None:
     """Answer questions about a process until the server closes its end. ``fds``: the segment, the
     server, the namer.
     """
@@ -79,14 +106,14 @@ def read_process(given: tuple[str, int], fds: Sequence[int]) -> None:
     segment.reserve_max_bytes = reserve_max_bytes
     stacks = KeptStacks(segment)
 
-    made = MadeNames(functools.partial(madecode.find, namer))
+    made = MadeNames(functools.partial(codecopies.find, namer))
 
     def read(facts: Facts) -> list[Profile]:
         profiles = build(segment, facts.target, facts.ending, facts.readings, stacks)
         made.put(profiles, facts.target.mappings)
         return profiles
 
-    _answer_all(server, Answers(read))
+    _answer_all(server, open_answers(read))
 
 
 def _answer_all(server: int, answers: Answers) -> None:
@@ -172,10 +199,7 @@ def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
         send(reader, None, json_ascii(told).encode())
 
 
-WORKS: Mapping[str, Work] = {"read": read_process, "name": name_files}
-
-
-# In the server.
+# In the viewer.
 
 
 class Worker:
@@ -225,11 +249,11 @@ class Worker:
         """Whether it has ended."""
         return self._socket is None
 
-    def take(self, about: About, facts: Facts | None, idle: Idle = do_nothing) -> None:
+    def take(self, about: Any, facts: Facts | None, idle: Idle = do_nothing) -> None:
         """Let it read what the process has now. ``idle`` is called while it does, and may raise.
         Raises MemError.
         """
-        if facts is not None and about.state is not State.ENDED:
+        if facts is not None and facts.state is not State.ENDED:
             # Moments are for what a process had before it freed all, and may be large.
             readings = dataclasses.replace(facts.readings, moments=type(facts.readings.moments)())
             facts = dataclasses.replace(facts, readings=readings)
@@ -255,7 +279,7 @@ class Worker:
         except TimeoutError:
             self.close()
             raise TargetBusy(
-                f"pid {self._pid}: {text_of(question)} took longer than {limit_s:.0f} s"
+                f"pid {self._pid}: {_text_of(question)} took longer than {limit_s:.0f} s"
             ) from None
         except BaseException:
             self.close()  # an answer would be taken for that of the next question
@@ -276,6 +300,11 @@ class Worker:
         for one in self._born:
             one.close()
         self._born.clear()
+
+
+def _text_of(question: Question) -> str:
+    """Return a question as a line, for errors."""
+    return " ".join(map(str, question))[:100]
 
 
 def _file_of(segment: Segment) -> tuple[int, int]:

@@ -6,13 +6,13 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
-from mem_cli.live.looking import Looking
 from mem_cli.live.picture import Branch, Page, Stacks
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 from mem_parser.filters import Filters
 from mem_parser.leaks.judged import judged
 from mem_parser.live.around import around
+from mem_parser.live.naming import NamingChoice
 from mem_parser.model import Profile
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
@@ -69,29 +69,30 @@ def _left_out(found: TextTree) -> str:
     return f"{found.left_out} branches below {100 * _LEAST_SHARE:g} % are not shown"
 
 
-def leak_page(named: Named, looking: Looking, width: int) -> Page:
+def leak_page(named: Named, choice: NamingChoice, filters: Filters, width: int) -> Page:
     """Return the verdicts on leaks so far, as `mem_parser leaks` has them."""
     profile, symbols = named
-    filters = looking.filters
     rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
-    report = judged(profile, symbols, binary=looking.choice.binary, rule=rule)
+    report = judged(profile, symbols, binary=choice.binary, rule=rule)
     lines = list(leak_lines(report, profile, file="FILE", width=width, exit_code=0))
     return Page(LEAKS, [one_line(line) for line in lines])
 
 
-def write_page(named: Named, base: Named | None, filters: Filters, prefix: str, pid: int) -> str:
-    """Write a flame graph under the next free name, and return that. With ``base`` it shows the
-    difference. Raises MemError.
-    """
-    from mem_cli.output import write_result
-
+def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) -> str:
+    """Return a flame graph as a page. With ``base`` it shows the difference. Raises MemError."""
     keep = dataclasses.replace(filters, rule=FrameRule.NONE)
     profile, symbols = keep.apply(*named)
     older = None if base is None else keep.apply(*base)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, labels=False)
     name = f"{profile.capture.comm} (pid {pid})"
-    page = render(profile, symbols, name=name, base=older, start=start)
+    return render(profile, symbols, name=name, base=older, start=start)
+
+
+def write_page(page: str, prefix: str, pid: int) -> str:
+    """Write a flame graph under the next free name, and return that. Raises MemError."""
+    from mem_cli.output import write_result
+
     for number in range(1, _NAMES_TRIED):
         path = f"{prefix}.{pid}.{number}.flamegraph.html"
         if not os.path.lexists(path):

@@ -1,9 +1,10 @@
-"""The one thread that reads and names for the screen.
+"""The one thread that watches a process for the screen.
 
 Model: a `Follower` has a queue of jobs, which the screen fills, and takes readings in between. All
-that touches the process, its segment or its names happens on this thread, so that never two of them
-run at once, and the screen only gets what is finished: it calls `deliver` with each answer. The
-view may be paused; the readings go on, so that the graphs have no hole.
+that touches the process happens on this thread, so that never two of them run at once, and the screen
+only gets what is finished: it calls `deliver` with each answer. What the process wrote is read and
+named by a process without rights (`distant`). The view may be paused; the readings go on, so that
+the graphs have no hole.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from mem_cli.live.answers import leak_page, stack_lines, write_page
-from mem_cli.live.looking import Looking
+from mem_cli.live.answers import write_page
 from mem_cli.live.picture import Lost, Page, Picture, Restarted, Said, Situation, Stacks
 from mem_cli.live.wish import Wish
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, TargetBusy
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
-from mem_profiler.live.watched import Moment, State
+from mem_profiler.live.watched import State
 
 Answer = Picture | Said | Page | Stacks | Restarted | Lost
 Deliver = Callable[[Answer], object]
@@ -53,14 +53,38 @@ class Source(Protocol):
     def tick(self) -> State:
         """Take a reading if one is due."""
 
-    def moment(self) -> Moment | None:
-        """What the latest capture has now."""
-
     def begin(self, rates: Rates) -> bool:
         """Begin a capture."""
 
     def write(self, prefix: str, form: Form = ...) -> Result:
         """Write a file of what the capture has so far."""
+
+
+class Looks(Protocol):
+    """What makes pictures of a process: `looking.Looking`, or `distant.Distant`, which asks a
+    process without rights. All raise MemError.
+    """
+
+    def take_from(self, source: Any) -> bool:
+        """Hold what a process has now; False: it has had no capture."""
+
+    def picture(self, wish: Wish, now_is: Situation) -> Picture | None:
+        """Return what is held as ``wish`` has it; None, as below: nothing is."""
+
+    def put_mark(self) -> None:
+        """Compare with what is held from now on."""
+
+    def take_mark(self) -> None:
+        """Compare no more."""
+
+    def leaks(self, wish: Wish, width: int) -> Page | None:
+        """Return verdicts on leaks, in lines of about ``width``."""
+
+    def stacks(self, wish: Wish, function: str, *, callers: bool) -> Stacks | None:
+        """Return the stacks of a function."""
+
+    def page(self, wish: Wish, pid: int) -> str | None:
+        """Return a flame graph as a page."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +107,7 @@ class Plan:
 class Follower:
     """Follows one process for one screen. `failure`: the error that no line of news explains."""
 
-    def __init__(self, source: Source, looking: Looking, plan: Plan) -> None:
+    def __init__(self, source: Source, looking: Looks, plan: Plan) -> None:
         self.source = source
         self.looking = looking
         self.plan = plan
@@ -173,9 +197,7 @@ class Follower:
     def _step(self) -> None:
         if self._ending.is_set():
             return
-        state = self.source.tick()
-        for one in self.plan.beside:
-            one()
+        state = self._tick()
         if state is State.ENDED and not self._saw_end:
             self._saw_end = True
             self._take()
@@ -187,12 +209,23 @@ class Follower:
             else:
                 self._next_look = time.monotonic() + self.plan.interval_s
 
+    def _tick(self) -> State:
+        state = self.source.tick()
+        for one in self.plan.beside:
+            one()
+        return state
+
+    def meanwhile(self) -> None:
+        """Take readings while another process reads for this one. Raises TargetBusy at the end."""
+        if self._ending.is_set():
+            raise TargetBusy("the view is ending")
+        if self.source.due_in() <= 0:
+            self._tick()
+
     def _take(self) -> None:
         began = time.monotonic()
         try:
-            moment = self.source.moment()
-            if moment is not None:
-                self.looking.take(moment)
+            if self.looking.take_from(self.source):
                 self._show()
         finally:
             cost_s = time.monotonic() - began
@@ -227,7 +260,7 @@ class Follower:
         self._show()
 
     def _take_mark(self) -> None:
-        self.looking.mark = None
+        self.looking.take_mark()
         self._show()
 
     def _capture(self) -> None:
@@ -243,20 +276,17 @@ class Follower:
         self._deliver(Said(f"wrote {paths}", written=True))
 
     def _write_page(self) -> None:
-        named = self.looking.named(self._wish.domain)
-        if named is None:
-            return
-        base = self.looking.marked(self._wish.domain)
-        path = write_page(named, base, self.looking.filters, self.plan.prefix, self.source.pid)
-        self._deliver(Said(f"wrote {path}; open it in a browser", written=True))
+        page = self.looking.page(self._wish, self.source.pid)
+        if page is not None:
+            path = write_page(page, self.plan.prefix, self.source.pid)
+            self._deliver(Said(f"wrote {path}; open it in a browser", written=True))
 
     def _leaks(self, width: int) -> None:
-        named = self.looking.named(self._wish.domain)
-        if named is not None:
-            self._deliver(leak_page(named, self.looking, width))
+        page = self.looking.leaks(self._wish, width)
+        if page is not None:
+            self._deliver(page)
 
     def _stacks(self, function: str, *, callers: bool) -> None:
-        named = self.looking.named(self._wish.domain)
-        if named is not None:
-            filters = self.looking.filters_of(self._wish)
-            self._deliver(stack_lines(named, filters, function, callers=callers))
+        stacks = self.looking.stacks(self._wish, function, callers=callers)
+        if stacks is not None:
+            self._deliver(stacks)

@@ -11,9 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mem_cli.live import facts
-from mem_cli.live.picture import Part, Picture, Place, Situation
+from mem_cli.live.answers import flame_graph, leak_page, stack_lines
+from mem_cli.live.picture import Page, Part, Picture, Place, Situation, Stacks
 from mem_cli.live.wish import HOST, Wish, matching
 from mem_parser.filters import Filters
 from mem_parser.live.keptshown import KeptShown
@@ -42,6 +44,13 @@ class Mark:
 
     held: Held
     at_s: float
+
+
+class Source(Protocol):
+    """What has moments: see `mem_profiler.live.watched.Watched`."""
+
+    def moment(self) -> Moment | None:
+        """What the latest capture has now."""
 
 
 class Looking:
@@ -103,6 +112,38 @@ class Looking:
             notes=_notes(profile, held.symbols[wish.domain]),
             cost_s=time.perf_counter() - began,
         )
+
+    def take_from(self, source: Source) -> bool:
+        """Hold what a process has now; False: it has had no capture. Raises MemError."""
+        moment = source.moment()
+        if moment is not None:
+            self.take(moment)
+        return moment is not None
+
+    def take_mark(self) -> None:
+        """Compare no more."""
+        self.mark = None
+
+    def leaks(self, wish: Wish, width: int) -> Page | None:
+        """Return verdicts on leaks, in lines of about ``width``; None, as below: nothing is held.
+        Raises MemError.
+        """
+        named = self.named(wish.domain)
+        return None if named is None else leak_page(named, self.choice, self.filters, width)
+
+    def stacks(self, wish: Wish, function: str, *, callers: bool) -> Stacks | None:
+        """Return the stacks of a function. Raises MemError."""
+        named = self.named(wish.domain)
+        if named is None:
+            return None
+        return stack_lines(named, self.filters_of(wish), function, callers=callers)
+
+    def page(self, wish: Wish, pid: int) -> str | None:
+        """Return a flame graph as a page. Raises MemError."""
+        named = self.named(wish.domain)
+        if named is None:
+            return None
+        return flame_graph(named, self.marked(wish.domain), self.filters, pid)
 
     def filters_of(self, wish: Wish) -> Filters:
         """Return the filters, with the thread that ``wish`` has."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mem_cli.live import needs
 from mem_cli.live.choices import DEFAULTS, filters_of, naming_of
+from mem_cli.live.distant import readers
 from mem_cli.live.viewing import Choice, show
 from mem_cli.say import say
 from mem_parser.errors import MemError, NoSampler
@@ -24,6 +25,7 @@ from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
+from mem_sandbox.forkserver import Forkserver
 
 _NAMES_TRIED = 10_000
 _TAIL_BYTES = 1 << 18
@@ -96,15 +98,26 @@ def view(one: launch.Run, options: launch.Options, output: Output) -> None:
         naming=naming_of(DEFAULTS),
         filters=filters_of(DEFAULTS),
     )
+    with readers(choice.naming, choice.filters) as forkserver:
+        if not _view(one, choice, forkserver, output):
+            return
+    if not one.over:
+        name = one_line(procfs.comm(one.pid)) or "the program"
+        say(f"{name} (pid {one.pid}) goes on; its file is written when it ends", err=True)
+
+
+def _view(one: launch.Run, choice: Choice, forkserver: Forkserver, output: Output) -> bool:
+    """Show a program, and those that it becomes; False: it ended before it could be seen."""
     following: int | None = one.pid
     while following is not None:
         watched = _opened(one)
         if watched is None:
-            return
+            return False
         try:
             following = show(
                 watched,
                 choice,
+                forkserver,
                 output=output.tail,
                 beside=(one.tick,),
                 forward=one.forward,
@@ -113,9 +126,7 @@ def view(one: launch.Run, options: launch.Options, output: Output) -> None:
             )
         finally:
             watched.close()
-    if not one.over:
-        name = one_line(procfs.comm(one.pid)) or "the program"
-        say(f"{name} (pid {one.pid}) goes on; its file is written when it ends", err=True)
+    return True
 
 
 def _opened(one: launch.Run) -> Watched | None:

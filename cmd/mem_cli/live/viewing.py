@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from mem_cli.live import needs, texts
 from mem_cli.live.app import LiveApp
+from mem_cli.live.distant import Distant, readers
 from mem_cli.live.following import Follower, Plan
-from mem_cli.live.looking import Looking
 from mem_cli.profiler.attaching import Attached
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.watchdog import Watchdog
@@ -30,6 +30,7 @@ from mem_profiler.live.successor import Identity, find
 from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
 from mem_profiler.segment.presence import Left
+from mem_sandbox.forkserver import Forkserver
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,12 +56,14 @@ def watch(pid: int, choice: Choice) -> None:
     """
     needs.agree_on_colour()
     following: int | None = pid
-    with Watchdog() as watchdog:
+    with Watchdog() as watchdog, readers(choice.naming, choice.filters) as forkserver:
         while following is not None:
-            following = _watch_one(following, choice, watchdog)
+            following = _watch_one(following, choice, watchdog, forkserver)
 
 
-def _watch_one(pid: int, choice: Choice, watchdog: Watchdog) -> int | None:
+def _watch_one(
+    pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkserver
+) -> int | None:
     """Return the process to show next."""
     stop = Stop()
     on_signals(_SIGNALS, stop)
@@ -78,6 +81,7 @@ def _watch_one(pid: int, choice: Choice, watchdog: Watchdog) -> int | None:
             following = show(
                 watched,
                 choice,
+                forkserver,
                 beside=(attached.tick,),
                 again=lambda: _in_its_place(watched, identity),
             )
@@ -116,6 +120,7 @@ def _watched(pid: int, choice: Choice) -> Iterator[Watched]:
 def show(
     watched: Watched,
     choice: Choice,
+    forkserver: Forkserver,
     *,
     beside: tuple[Callable[[], object], ...] = (),
     output: Callable[[], list[str]] | None = None,
@@ -125,7 +130,7 @@ def show(
 ) -> int | None:
     """Show a process on the screen. Returns the one to show next; None: the viewer left.
 
-    ``again`` finds the process that took the place of one that ended, and ``at_once`` is as of
+    ``forkserver`` is of `distant.readers`. ``again`` finds the process that took the place of one that ended, and ``at_once`` is as of
     `Plan`; ``output`` and ``forward``
     are as of `LiveApp`.
 
@@ -140,7 +145,8 @@ def show(
         successor=again,
         at_once=at_once,
     )
-    follower = Follower(watched, Looking(choice.naming, choice.filters), plan)
+    distant = Distant(forkserver, lambda: follower.meanwhile())
+    follower = Follower(watched, distant, plan)
     app = LiveApp(follower, output=output, forward=forward)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     on_signals(_SIGNALS, lambda number, _frame: app.hear(number))
@@ -148,6 +154,7 @@ def show(
         following = app.run()
     finally:
         follower.end()
+        distant.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         _say_what_was(watched, follower, app, is_run=output is not None)

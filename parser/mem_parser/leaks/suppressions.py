@@ -80,7 +80,7 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     if finder.main is None:
         return OwnList()
     if elsewhere.is_asked():
-        found = elsewhere.text_of(finder.main, OWN_LIST)
+        found = elsewhere.text_of(finder.as_found(finder.main), OWN_LIST)
     else:
         job = Job(
             lambda main: _returned(finder, main), _understood, finder.stored_bytes, helpers=True

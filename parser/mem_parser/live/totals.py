@@ -110,8 +110,8 @@ class Totals:
 
     def estimate(self, value: float, variance: float, samples: float) -> Estimate:
         """Return the sum of estimates from the sums of their values, variances and samples."""
-        error = math.sqrt(max(variance, 0.0)) if self.profile.errors_known else math.nan
-        return Estimate(float(value), error, round(samples), self.unseen)
+        known = self.profile.errors_known
+        return estimate(value, variance, samples, self.unseen, is_exact=known)
 
     @property
     def unseen(self) -> Unseen:
@@ -212,22 +212,32 @@ class _Change:
     stands: BoolArray
 
 
+@dataclass(frozen=True, slots=True)
 class Rows(Sequence[Row]):
-    """The rows, in their order. A look-up builds them, because there may be many thousands."""
+    """The rows, in their order. A look-up builds them, because there may be many thousands.
 
-    def __init__(
-        self,
-        now: Totals,
-        order: IntArray,
-        rate: _Change | None,
-        growth: tuple[_Change, _Change] | None,
-        seconds: float,
-    ) -> None:
-        self._now, self._order = now, order
-        self._rate, self._growth, self._seconds = rate, growth, seconds
+    ``numbers`` has a line for each row: value, variance and samples of own and total, blocks, then
+    where they are known those of the rate, over ``seconds``, and of both changes, each of which has
+    whether it stands. ``order`` is the place of each row's function among all of the moment.
+    """
+
+    names: list[str]
+    modules: list[str]
+    files: list[str]
+    numbers: FloatArray
+    unseen: Unseen
+    errors_known: bool
+    seconds: float | None = None
+    is_compared: bool = False
+    order: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has."""
+        return 7 + 3 * (self.seconds is not None) + 8 * self.is_compared
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.names)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -235,45 +245,56 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [self._row(k) for k in self._order[index].tolist()]
-        return self._row(int(self._order[index]))
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all rows."""
-        return [self._now.names[k] for k in self._order.tolist()]
+            return [self._row(k) for k in range(len(self))[index]]
+        return self._row(index)
 
     def where(self, functions: BoolArray) -> Rows:
         """Return the rows of these functions, a mask over the names of the moment."""
-        order = self._order[functions[self._order]]
-        return Rows(self._now, order, self._rate, self._growth, self._seconds)
+        kept = np.flatnonzero(functions[self.order])
+        texts = ([column[k] for k in kept.tolist()]
+                 for column in (self.names, self.modules, self.files))  # fmt: skip
+        names, modules, files = texts
+        return dataclasses.replace(
+            self, names=names, modules=modules, files=files, numbers=self.numbers[kept],
+            order=self.order[kept],
+        )  # fmt: skip
 
     def _row(self, k: int) -> Row:
-        now, growth = self._now, self._growth
+        found = self.numbers[k].tolist()
+        rate = own_change = total_change = None
+        if self.seconds is not None:
+            s, (value, variance, samples) = self.seconds, found[7:10]
+            plain = self._estimate(value / s, variance / s**2, samples)
+            rate = dataclasses.replace(plain, unseen=self.unseen.scaled(1 / s))
+        if self.is_compared:
+            own_change, total_change = (
+                dataclasses.replace(self._estimate(*found[first:last]), signed=True)
+                for first, last in ((-8, -5), (-4, -1))
+            )
         return Row(
-            now.names[k],
-            now.modules[k],
-            now.files[k],
-            now.estimate(now.own[k], now.own_variance[k], now.own_samples[k]),
-            now.estimate(now.total[k], now.total_variance[k], now.total_samples[k]),
-            float(now.blocks[k]),
-            self._rate_of(k),
-            None if growth is None else self._changed(growth[0], k),
-            None if growth is None else self._changed(growth[1], k),
-            growth is not None and bool(growth[0].stands[k]),
-            growth is not None and bool(growth[1].stands[k]),
+            self.names[k],
+            self.modules[k],
+            self.files[k],
+            self._estimate(*found[:3]),
+            self._estimate(*found[3:6]),
+            found[6],
+            rate,
+            own_change,
+            total_change,
+            self.is_compared and bool(found[-5]),
+            self.is_compared and bool(found[-1]),
         )
 
-    def _rate_of(self, k: int) -> Estimate | None:
-        if self._rate is None:
-            return None
-        found, s = self._rate, self._seconds
-        plain = self._now.estimate(found.value[k] / s, found.variance[k] / s**2, found.samples[k])
-        return dataclasses.replace(plain, unseen=self._now.unseen.scaled(1 / s))
+    def _estimate(self, value: float, variance: float, samples: float) -> Estimate:
+        return estimate(value, variance, samples, self.unseen, is_exact=self.errors_known)
 
-    def _changed(self, change: _Change, k: int) -> Estimate:
-        plain = self._now.estimate(change.value[k], change.variance[k], change.samples[k])
-        return dataclasses.replace(plain, signed=True)
+
+def estimate(
+    value: float, variance: float, samples: float, unseen: Unseen, *, is_exact: bool
+) -> Estimate:
+    """Return the sum of estimates from the sums of their values, variances and samples."""
+    error = math.sqrt(max(variance, 0.0)) if is_exact else math.nan
+    return Estimate(float(value), error, round(samples), unseen)
 
 
 def rows(now: Totals, before: Totals | None, mark: Totals | None, order: Order) -> Rows:
@@ -296,7 +317,32 @@ def rows(now: Totals, before: Totals | None, mark: Totals | None, order: Order) 
     found = np.flatnonzero(shown)
     by = _sorted_by(now, growth[0] if growth is not None else None, order)
     found = found[np.lexsort(tuple(-column[found] for column in reversed(by)))]
-    return Rows(now, found, rate, growth, seconds)
+    return _rows(now, found, None if rate is None else (rate, seconds), growth)
+
+
+def _rows(
+    now: Totals,
+    order: IntArray,
+    rate: tuple[_Change, float] | None,
+    growth: tuple[_Change, _Change] | None,
+) -> Rows:
+    """Return these functions in this order."""
+    columns = [now.own, now.own_variance, now.own_samples]
+    columns += [now.total, now.total_variance, now.total_samples, now.blocks]
+    if rate is not None:
+        columns += [rate[0].value, rate[0].variance, rate[0].samples]
+    for change in growth or ():
+        columns += [change.value, change.variance, change.samples, change.stands]
+    texts = ([column[k] for k in order.tolist()] for column in (now.names, now.modules, now.files))
+    return Rows(
+        *texts,
+        numbers=np.stack([column[order] for column in columns], axis=1).astype(np.float64),
+        unseen=now.unseen,
+        errors_known=now.profile.errors_known,
+        seconds=None if rate is None else rate[1],
+        is_compared=growth is not None,
+        order=order,
+    )
 
 
 def _sorted_by(now: Totals, growth: _Change | None, order: Order) -> list[FloatArray]:

@@ -8,6 +8,7 @@ the capture gives names and a warning.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,6 +132,11 @@ class ModuleFinder:
         """Return the file to read for ``module``."""
         given = self._binary is not None and self._is_main(module)
         return self._binary.path if self._binary is not None and given else module.path
+
+    def as_found(self, module: Module) -> Module:
+        """Return ``module`` under the path to read for it, for a process that reads it elsewhere."""
+        path = self.path_of(module)
+        return module if path == module.path else dataclasses.replace(module, path=path)
 
     def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
         if self._binary is not None and self._is_main(module):

@@ -6,8 +6,9 @@ prints CPU ms of a refresh of one program with 10 ** N sites; --profile shows wh
 
 Model: a program has a tree of functions below a trunk, and keeps one block for each path through
 the tree. Before each refresh it renews a tenth of its blocks. A refresh is what the thread of the
-view does: the moment, its names, sums, rows with rates and growth since a mark. Readings for the
-graphs are beside; a limit of their own keeps these below 5 % of a core.
+view does, and the process without rights that reads for it: the moment, its names, sums, rows with
+rates and growth since a mark, and the way to the screen. Readings for the graphs are beside; a
+limit of their own keeps these below 5 % of a core.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def refreshes(
     words: list[str], extra: dict[str, str], paths: int, profile: cProfile.Profile | None = None
 ) -> Numbers:
     """CPU and wall ms of a refresh, the median of some; and how many sites it had."""
-    from mem_cli.live.looking import Looking
+    from mem_cli.live.distant import Distant, readers
     from mem_cli.live.picture import Situation
     from mem_cli.live.wish import Wish
     from mem_parser.filters import Filters
@@ -166,30 +167,32 @@ def refreshes(
     wall_ms: list[float] = []
     sites = 0
     os.environ["MEM_PROFILER_DIR"] = extra["MEM_PROFILER_DIR"]
-    with _program(words, extra) as child:
+    choice, filters = NamingChoice(), Filters(rule=FrameRule.PROGRAM)
+    with readers(choice, filters) as forkserver, _program(words, extra) as child:
         watched = Watched(child.pid, None, Pace(tick_s=0.0, cost_share=1.0))
-        looking = Looking(NamingChoice(), Filters(rule=FrameRule.PROGRAM))
+        distant = Distant(forkserver, lambda: None)
         try:
             for number in range(REFRESHES + WARM):
                 _step(child)
                 watched.tick()
                 if profile is not None and number >= WARM:
                     profile.enable()
-                began_cpu, began = time.thread_time(), time.perf_counter()
-                moment = watched.moment()
-                assert moment is not None
-                looking.take(moment)
+                began_cpu, began = time.thread_time() + distant.cost_s, time.perf_counter()
+                distant.take_from(watched)
                 order = Order(ORDERS[number % len(ORDERS)])
-                looking.picture(Wish(order=order), Situation(State.CAPTURED))
+                distant.picture(Wish(order=order), Situation(State.CAPTURED))
                 if profile is not None:
                     profile.disable()
                 if number >= WARM:
-                    cpu_ms.append((time.thread_time() - began_cpu) * 1e3)
+                    cpu_ms.append((time.thread_time() + distant.cost_s - began_cpu) * 1e3)
                     wall_ms.append((time.perf_counter() - began) * 1e3)
                 elif number == 1:
-                    looking.put_mark()
-                sites = len(moment.profiles[0].sites)
+                    distant.put_mark()
+            moment = watched.moment()
+            assert moment is not None
+            sites = len(moment.profiles[0].sites)
         finally:
+            distant.close()
             watched.close()
     if sites < paths:
         raise RuntimeError(f"{sites} sites, and {paths} were to be")

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from mem_cli.serve.answers import About, Answers
+from mem_cli.watching.worker import Question
 from mem_parser.errors import TargetBusy
 from mem_parser.model import Profile
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import Facts, Moment, State
-from mem_profiler.live.worker import Question
 from mem_profiler.profile.build import Ending
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.target import Target

@@ -1,6 +1,6 @@
 """The two ends between the screen and the process without rights that reads for it.
 
-Model: a target's segment, names and programs are read by a worker (`mem_profiler.live.worker`), as
+Model: a target's segment, names and programs are read by a worker (`mem_cli.watching.worker`), as
 for `serve`: its `Far` has the `Looking`, and answers in bytes. `Distant` stands for that `Looking`
 on the thread of the view, and believes nothing that comes (`wire`). A reader that fails costs one
 line; the next refresh begins another one, which knows no mark.
@@ -21,13 +21,13 @@ from mem_cli.live.looking import Looking
 from mem_cli.live.picture import Page, Picture, Situation, Stacks
 from mem_cli.live.wire import understood, written
 from mem_cli.live.wish import Wish
+from mem_cli.watching.worker import Question, Read, Worker, works
 from mem_parser.errors import TargetBusy
 from mem_parser.filters import Filters
 from mem_parser.live.naming import NamingChoice
 from mem_parser.live.totals import Order
 from mem_parser.readers import read_bytes
 from mem_profiler.live.watched import Facts, Moment, State, Watched
-from mem_profiler.live.worker import Question, Read, Worker, works
 from mem_profiler.profile.build import Ending
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.target import Target
@@ -86,6 +86,11 @@ class Distant:
         self._forkserver = forkserver
         self._meanwhile = meanwhile
         self._worker: Worker | None = None
+
+    @property
+    def cost_s(self) -> float:
+        """CPU time of the reader so far."""
+        return 0.0 if self._worker is None else self._worker.cost_s
 
     def take_from(self, source: Watched) -> bool:
         """Let the reader hold what a process has now; False: it has had no capture. Raises
@@ -164,7 +169,7 @@ class Distant:
             yield
         except ValueError:
             self.close()
-            raise TargetBusy("the process that reads for this view told what makes no sense") from None
+            raise TargetBusy("the process that reads for this view makes no sense") from None
 
 
 @contextlib.contextmanager

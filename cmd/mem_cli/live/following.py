@@ -1,7 +1,7 @@
 """The one thread that watches a process for the screen.
 
 Model: a `Follower` has a queue of jobs, which the screen fills, and takes readings in between. All
-that touches the process happens on this thread, so that never two of them run at once, and the screen
+that touches the process happens on this thread, so that never two of them run at once. The screen
 only gets what is finished: it calls `deliver` with each answer. What the process wrote is read and
 named by a process without rights (`distant`). The view may be paused; the readings go on, so that
 the graphs have no hole.

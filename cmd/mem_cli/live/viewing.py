@@ -61,9 +61,7 @@ def watch(pid: int, choice: Choice) -> None:
             following = _watch_one(following, choice, watchdog, forkserver)
 
 
-def _watch_one(
-    pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkserver
-) -> int | None:
+def _watch_one(pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkserver) -> int | None:
     """Return the process to show next."""
     stop = Stop()
     on_signals(_SIGNALS, stop)
@@ -130,7 +128,8 @@ def show(
 ) -> int | None:
     """Show a process on the screen. Returns the one to show next; None: the viewer left.
 
-    ``forkserver`` is of `distant.readers`. ``again`` finds the process that took the place of one that ended, and ``at_once`` is as of
+    ``forkserver`` is of `distant.readers`.
+    ``again`` finds the process that took the place of one that ended, and ``at_once`` is as of
     `Plan`; ``output`` and ``forward``
     are as of `LiveApp`.
 
@@ -145,7 +144,7 @@ def show(
         successor=again,
         at_once=at_once,
     )
-    distant = Distant(forkserver, lambda: follower.meanwhile())
+    distant = Distant(forkserver, lambda: follower.meanwhile())  # noqa: PLW0108 - not made yet
     follower = Follower(watched, distant, plan)
     app = LiveApp(follower, output=output, forward=forward)
     before = {number: signal.getsignal(number) for number in _SIGNALS}

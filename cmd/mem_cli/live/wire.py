@@ -1,10 +1,10 @@
 """What a reader without rights tells the screen, as JSON that is checked.
 
-Model: what the screen gets are dataclasses of numbers and texts (`picture`). `written` makes JSON of
-one, and `understood` makes it again by the types of its fields, on the side that has the terminal
-and the rights: nothing else gets through. The reader may be under the control of what it read, so
-texts have no control characters and no more than so many characters, numbers are of a size that
-can be computed with, and lists belong to each other.
+Model: what the screen gets are dataclasses of numbers and texts (`picture`). `written` makes JSON
+of one, and `understood` makes it again by the types of its fields, on the side that has the
+terminal and the rights: nothing else gets through. What was read may control the reader, so texts
+have no control characters and an end, numbers are of a size that can be computed with, and lists
+belong to each other.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _rows(form: Any, _field: str) -> Rows:
     if seconds is not None and seconds < 1 / LARGEST:
         raise ValueError
     made = Rows(
-        *columns,
+        names=columns[0],
+        modules=columns[1],
+        files=columns[2],
         numbers=np.zeros((0, 0)),
         unseen=_unseen(form["unseen"], ""),
         errors_known=_bool(form["errors_known"], ""),

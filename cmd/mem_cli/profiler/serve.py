@@ -74,7 +74,7 @@ def serve(
     from mem_cli.serve.answers import Answers
     from mem_cli.serve.rehearsal import rehearse
     from mem_cli.serve.server import Beside
-    from mem_profiler.live.worker import works
+    from mem_cli.watching.worker import works
     from mem_sandbox.forkserver import Forkserver
 
     rehearse()

@@ -8,5 +8,5 @@ app       which address does what            metrics   Prometheus
 answers   what a reader says                 madecode  names of code that it makes
 room      connections that one crowd cannot take from others
 
-The processes that read a target are those of `mem_profiler.live.worker`.
+The processes that read a target are those of `mem_cli.watching.worker`.
 """

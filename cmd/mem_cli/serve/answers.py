@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from mem_cli.serve import metrics, profiles
 from mem_cli.serve.frames import frame
 from mem_cli.serve.past import Had, Past, Snapshot
+from mem_cli.watching.worker import Question, Read
 from mem_parser.domains import as_part, join
 from mem_parser.errors import TargetBusy, TargetError
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.model import Count, Profile
 from mem_profiler.live.watched import Facts, State
-from mem_profiler.live.worker import Question, Read
 
 MOST_KEPT = 16
 """Moments that are kept at the same time for profiles of what changed."""

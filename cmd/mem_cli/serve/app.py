@@ -34,6 +34,7 @@ from mem_cli.serve import metrics
 from mem_cli.serve.attachments import MOST_OTHERS, Attachments, Other, others
 from mem_cli.serve.guard import refused
 from mem_cli.serve.reading import COST_SHARE, MOST_READERS, Readers
+from mem_cli.watching.worker import Question
 from mem_parser.errors import (
     MemError,
     NoSampler,
@@ -48,7 +49,6 @@ from mem_parser.web.live import ServedPage, live_page, processes_page
 from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing
 from mem_profiler.capture.session import Rates
-from mem_profiler.live.worker import Question
 from mem_profiler.process import procfs
 from mem_profiler.segment import layout
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mem_cli.serve.answers import About
+from mem_cli.watching.worker import Question, Worker
 from mem_parser.errors import MemError, TargetBusy, TargetError
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State, Watched
-from mem_profiler.live.worker import Question, Worker
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.segment.file import Segment

@@ -22,8 +22,8 @@ from mem_cli.serve.place import Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
 from mem_cli.serve.reading import Readers
 from mem_cli.serve.room import Room
+from mem_cli.watching.worker import Worker
 from mem_profiler import system
-from mem_profiler.live.worker import Worker
 from mem_sandbox.forkserver import Forkserver
 
 REST_S = 30

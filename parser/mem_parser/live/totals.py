@@ -332,10 +332,12 @@ def _rows(
     if rate is not None:
         columns += [rate[0].value, rate[0].variance, rate[0].samples]
     for change in growth or ():
-        columns += [change.value, change.variance, change.samples, change.stands]
-    texts = ([column[k] for k in order.tolist()] for column in (now.names, now.modules, now.files))
+        columns += [change.value, change.variance, change.samples, change.stands * 1.0]
+    places = order.tolist()
     return Rows(
-        *texts,
+        names=[now.names[k] for k in places],
+        modules=[now.modules[k] for k in places],
+        files=[now.files[k] for k in places],
         numbers=np.stack([column[order] for column in columns], axis=1).astype(np.float64),
         unseen=now.unseen,
         errors_known=now.profile.errors_known,

@@ -134,7 +134,7 @@ class ModuleFinder:
         return self._binary.path if self._binary is not None and given else module.path
 
     def as_found(self, module: Module) -> Module:
-        """Return ``module`` under the path to read for it, for a process that reads it elsewhere."""
+        """Return ``module`` under the path to read for it, for who reads it elsewhere."""
         path = self.path_of(module)
         return module if path == module.path else dataclasses.replace(module, path=path)
 

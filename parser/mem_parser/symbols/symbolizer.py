@@ -270,7 +270,9 @@ class _Symbolizer:
         found = elsewhere.names(
             [
                 elsewhere.Asked(
-                    self.finder.as_found(modules[q.index]), distinct.address[q.which], distinct.foreign_leaf[q.which]
+                    self.finder.as_found(modules[q.index]),
+                    distinct.address[q.which],
+                    distinct.foreign_leaf[q.which],
                 )
                 for q in asked
             ],

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mem_cli.watching import codecopies as madecode
+from mem_cli.watching.codecopies import Copying, Place, find
 from mem_parser.errors import MemError
-from mem_profiler.live import codecopies as madecode
-from mem_profiler.live.codecopies import Copying, Place, find
 from mem_profiler.process import codefiles
 from mem_profiler.process.codefiles import CodeFiles
 from mem_sandbox.messages import receive, send, send_files

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from mem_cli.serve.answers import About
+from mem_cli.watching import worker as worker_module
+from mem_cli.watching.worker import Worker, owner_of
 from mem_parser.errors import MemError, TargetBusy, TargetError
-from mem_profiler.live import worker as worker_module
 from mem_profiler.live.watched import State
-from mem_profiler.live.worker import Worker, owner_of
 from mem_sandbox import confine
 from mem_sandbox.confine import Owner
 from mem_sandbox.forkserver import Forkserver, Work

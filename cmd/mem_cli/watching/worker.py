@@ -27,14 +27,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from mem_cli.watching import codecopies
+from mem_cli.watching.codecopies import Copying, Place
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
 from mem_parser.symbols import elsewhere
 from mem_parser.symbols.cache import CACHE_VARIABLE
-from mem_profiler.live import codecopies
-from mem_profiler.live.codecopies import Copying, Place
 from mem_profiler.live.madenames import MadeNames
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.process import procfs

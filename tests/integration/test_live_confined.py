@@ -19,13 +19,13 @@ from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Distant, Far
 from mem_cli.live.following import Follower
 from mem_cli.live.wish import Wish
+from mem_cli.watching import worker as worker_module
+from mem_cli.watching.worker import Question, Read, works
 from mem_parser.errors import TargetBusy
 from mem_parser.filters import Filters
 from mem_parser.live.naming import NamingChoice
 from mem_profiler.capture.session import Rates
-from mem_cli.watching import worker as worker_module
 from mem_profiler.live.watched import Facts, State, Watched
-from mem_cli.watching.worker import Question, Read, works
 from mem_profiler.segment import discovery
 from mem_sandbox import confine
 from mem_sandbox.forkserver import Forkserver

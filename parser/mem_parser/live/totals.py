@@ -332,7 +332,7 @@ def _rows(
     if rate is not None:
         columns += [rate[0].value, rate[0].variance, rate[0].samples]
     for change in growth or ():
-        columns += [change.value, change.variance, change.samples, change.stands * 1.0]
+        columns += [change.value, change.variance, change.samples, change.stands.astype(np.float64)]
     places = order.tolist()
     return Rows(
         names=[now.names[k] for k in places],

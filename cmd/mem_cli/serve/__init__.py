@@ -5,8 +5,7 @@ guard     who may ask what                   past      moments that are kept to 
 protocol  time limits of connections         frames    what a page gets
 server    from start to end                  profiles  pprof and .heap
 app       which address does what            metrics   Prometheus
-answers   what a reader says                 madecode  names of code that it makes
-room      connections that one crowd cannot take from others
+answers   what a reader says                 room      connections that no crowd takes from others
 
 The processes that read a target are those of `mem_cli.watching.worker`.
 """

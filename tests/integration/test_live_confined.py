@@ -13,7 +13,13 @@ from typing import Any, Self
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, command, command_environment
+from controller_tools import (
+    Stepper,
+    build_stepper,
+    command,
+    command_environment,
+    wait_until,
+)
 from live_views import plan, run, screen_text, until
 from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Distant, Far
@@ -98,7 +104,7 @@ def test_a_reader_that_hangs_keeps_nobody_from_leaving(target: Stepper, segment_
         os.kill(reader, signal.SIGSTOP)
         seen.press("q")
         assert seen.code == 0
-        assert not Path(f"/proc/{reader}").exists()
+    wait_until(lambda: not Path(f"/proc/{reader}").exists(), "the reader ends with the view")
     assert not is_captured(target.pid)
 
 

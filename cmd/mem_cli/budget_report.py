@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.colour import is_coloured
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT
 from mem_cli.output import append_text, check_output, write_result
 from mem_cli.pipeline import Source, refuse_cut
 from mem_cli.say import plain_console, say, say_command, show_line, warn
@@ -32,14 +32,16 @@ def output_options(command: Command) -> Command:
     """Add the files that a report can be written to."""
     options = [
         click.option(
-            "--json", type=PATH, metavar="FILE", help="Write JSON (`-`: standard output)."
+            "--json", type=OUTPUT, metavar="FILE", help="Write JSON (`-`: standard output)."
         ),
-        click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML."),
-        click.option("--sarif", type=PATH, metavar="FILE", help="Write SARIF 2.1.0."),
-        click.option("--markdown", type=PATH, metavar="FILE", help="Write a pull-request comment."),
+        click.option("--junit", type=OUTPUT, metavar="FILE", help="Write JUnit XML."),
+        click.option("--sarif", type=OUTPUT, metavar="FILE", help="Write SARIF 2.1.0."),
+        click.option(
+            "--markdown", type=OUTPUT, metavar="FILE", help="Write a pull-request comment."
+        ),
         click.option(
             "--html",
-            type=PATH,
+            type=OUTPUT,
             metavar="FILE",
             help="Write the report page of the first capture.",
         ),

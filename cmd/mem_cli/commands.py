@@ -32,7 +32,15 @@ class _Path(click.ParamType[str]):
         return [CompletionItem(incomplete, type="file")]
 
 
+class Output(_Path):
+    """The name of what a command writes. ``makes_folders``: missing folders above it, too."""
+
+    def __init__(self, *, makes_folders: bool = False) -> None:
+        self.makes_folders = makes_folders
+
+
 PATH = _Path()
+OUTPUT = Output()
 
 
 def add_commands(group: click.Group, commands: Iterable[click.Command]) -> None:

@@ -7,6 +7,7 @@ traceback. Here it ends the process as it ends any other; later `run_command` sa
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 
 
@@ -28,4 +29,6 @@ def mem_profiler() -> None:
 
 def mem_parser() -> None:
     """Run `mem_parser`; never returns."""
+    # A library's threads, started by its import, would keep the rights that the command gives up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _run("parser.group")

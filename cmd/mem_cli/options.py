@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT, PATH
 from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def sorted_by_cum(given: Options) -> bool:
     return bool(given["cum"]) or given["sort"] == "cum"
 
 
-output_option = click.option("-o", "--output", type=PATH, metavar="FILE", help="Write here.")
+output_option = click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write here.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")

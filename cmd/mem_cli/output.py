@@ -68,7 +68,7 @@ def write_parts(
         sys.stdout.flush()
         return
     try:
-        descriptor = _descriptor_of(path)
+        descriptor = descriptor_of(path)
         if descriptor is not None:
             sys.stdout.flush()
             _write_all(os.dup(descriptor), parts)
@@ -106,7 +106,7 @@ def check_output(path: str | None) -> None:
     if path is None or path == "-":
         return
     try:
-        if _descriptor_of(path) is None:
+        if descriptor_of(path) is None:
             with find_place(path):
                 pass
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -115,6 +115,27 @@ def check_output(path: str | None) -> None:
         raise UsageProblem(f"cannot write {path}: is a folder") from error
     except (OSError, ValueError) as error:
         raise UsageProblem(f"cannot write {path}: {reason(error)}") from error
+
+
+def changed_by(path: str, *, makes_folders: bool = False) -> list[str]:
+    """Return what writing to ``path`` changes: folders, or the pipe or device that it is.
+
+    ``makes_folders``: the writer makes missing folders above it, too.
+    """
+    if path == "-" or descriptor_of(path) is not None:
+        return []
+    real = os.path.realpath(path)
+    if os.path.exists(real) and not os.path.isfile(real) and not os.path.isdir(real):
+        return [real]
+    # The file is made beside the end of a link, what belongs to it perhaps beside the link.
+    folders = {os.path.dirname(real), os.path.realpath(os.path.dirname(path) or ".")}
+    if makes_folders:
+        folders = {_nearest(folder) for folder in folders}
+    return sorted(filter(os.path.isdir, folders))
+
+
+def _nearest(folder: str) -> str:
+    return folder if os.path.lexists(folder) else _nearest(os.path.dirname(folder))
 
 
 def is_page(path: str | None) -> bool:
@@ -127,7 +148,7 @@ def reason(error: OSError | ValueError) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def _descriptor_of(path: str) -> int | None:
+def descriptor_of(path: str) -> int | None:
     """Return the descriptor of our own that a path such as /dev/stdout or /dev/fd/3 means."""
     found = _DESCRIPTOR.fullmatch(path)
     return int(found[1]) if found else _STREAMS.get(path)
@@ -176,14 +197,13 @@ def _open_for_reader(place: str, path: str) -> int:
 
 def _write_renamed(place: Place, parts: Iterable[bytes]) -> int:
     """Write a file beside its place and rename it. Returns its size in bytes."""
-    handle, temporary = new_file(place.folder, "mem_parser")
+    handle, temporary = new_file(place.folder, "mem_parser", _mode(place))
     try:
         with os.fdopen(handle, "wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             size = file.tell()
-            os.fchmod(file.fileno(), _mode(place))
             if _is_for_caller(place):
                 sudo.give(file.fileno(), place.folder)
         os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

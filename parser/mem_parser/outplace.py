@@ -91,16 +91,23 @@ def open_folder(path: str) -> Iterator[int]:
         os.close(walk.folder)
 
 
-def new_file(folder: int, stem: str) -> tuple[int, str]:
-    """Make a file with an unguessable name, readable by us alone. Returns descriptor and name.
-
-    Raises OSError.
+def new_file(folder: int, stem: str, mode: int = 0o600) -> tuple[int, str]:
+    """Make a file with an unguessable name, and with exactly ``mode``: a confined process cannot
+    change it. Returns descriptor and name. Raises OSError.
     """
+    mask = os.umask(0)
+    try:
+        return _new_file(folder, stem, mode)
+    finally:
+        os.umask(mask)
+
+
+def _new_file(folder: int, stem: str, mode: int) -> tuple[int, str]:
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
     while True:
         name = f".{stem[:100]}.{secrets.token_hex(8)}.tmp"
         with contextlib.suppress(FileExistsError):
-            return os.open(name, flags, 0o600, dir_fd=folder), name
+            return os.open(name, flags, mode, dir_fd=folder), name
 
 
 def make_folder(path: str) -> None:

@@ -4,7 +4,7 @@ Model: a child that parses calls `enter` first. As root it becomes a user that n
 as. As any user, it can then gain no new rights, start no program, reach no other process or
 network, and change no file but those it has open. The measures are independent: the child skips one
 that the kernel lacks (Landlock, seccomp), and the others hold. A child that makes files of what it
-reads calls `enter_writer`.
+reads calls `enter_writer`, a command that root runs `enter_command`.
 
 Landlock: Documentation/userspace-api/landlock.rst. seccomp: classic BPF over struct seccomp_data.
 """
@@ -63,17 +63,25 @@ _REFUSED = {
     "setuid": (105, 146), "setresuid": (117, 147), "clone": (56, 220), "clone3": (435, 435),
     "fork": (57, -1),
     "vfork": (58, -1), "prlimit64": (302, 261),
+    "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, -1), "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "removexattrat": (466, 466), "file_setattr": (469, 469),
 }  # fmt: skip
 # What those keep that run helpers: these are programs, with limits of their own, whose ends may be
 # hastened.
 _OF_HELPERS = (
     "execve", "clone", "clone3", "fork", "vfork", "kill", "tkill", "tgkill", "prlimit64",
 )  # fmt: skip
+_OF_OWNERS = (
+    "fchmod",
+    "fchown",
+)  # Landlock knows neither: with them, root's files can change modes
 _OF_NETWORK = ("socket", "connect")
 _READING_CAPABILITY = 1 << 2  # dac_read_search
-_CAPABILITIES_KEPT = (
-    1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 19
-)  # to own, read and change files (chown, dac, fowner), and to read below /proc (ptrace)
+_FILE_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3  # to own, read, change (chown, dac, fowner)
+_CAPABILITIES_KEPT = _FILE_CAPABILITIES | 1 << 19  # and to read below /proc (ptrace)
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
 _KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -107,7 +115,23 @@ def enter_writer(folders: Sequence[str]) -> None:
     user that it is, since the files are that user's. As root it keeps the rights on files alone.
     Folders that do not exist are left out. Raises OSError where it cannot give up a right.
     """
-    _stay(_CAPABILITIES_KEPT, (*folders, os.devnull), _OF_HELPERS)
+    os.setsid()
+    _stay(_CAPABILITIES_KEPT, (*folders, os.devnull), (*_OF_HELPERS, *_OF_OWNERS))
+
+
+def enter_command(places: Sequence[str], *, network: bool, gives_away: bool) -> None:
+    """Give up every right but to read, to run helpers, and to change ``places``: folders with all
+    below them, and files.
+
+    For a command that reads untrusted data in its own process, before its first thread: the rights
+    of a thread that runs already stay. As `enter_writer`, but with its terminal; as root it keeps
+    the rights on files alone. ``network``: it may connect to servers. ``gives_away``: it may give
+    files that it has open to other users. Raises OSError where it cannot give up a right.
+    """
+    allowed = [*_OF_HELPERS, "memfd_create"]
+    allowed += _OF_NETWORK if network else ()
+    allowed += ("fchown",) if gives_away else ()
+    _stay(_FILE_CAPABILITIES, (*places, os.devnull), allowed, connects=network)
 
 
 def enter_reader(
@@ -119,6 +143,7 @@ def enter_reader(
     the right to read alone. ``helpers``: it may start programs, and have files without a name.
     ``network``: it may connect to servers. Raises OSError where it cannot give up a right.
     """
+    os.setsid()
     allowed = (*_OF_HELPERS, "memfd_create") if helpers else ()
     _stay(
         _READING_CAPABILITY,
@@ -132,7 +157,6 @@ def _stay(
     capabilities: int, writable: Sequence[str], allowed: Sequence[str], *, connects: bool = False
 ) -> None:
     """Give up the other rights, as the user that this process is. Raises OSError."""
-    os.setsid()
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CORE, 0)
@@ -218,7 +242,7 @@ def _limit(which: int, value: int) -> None:
 
 def _landlock(writable: Sequence[str] = (), *, keeps: int = 0, network: int = _NET_RIGHTS) -> None:
     """Restrict files by Landlock: all that it can take but ``keeps``, except below ``writable``.
-    Raises OSError where the kernel lacks it.
+    A path that cannot be opened stays refused. Raises OSError where the kernel lacks it.
     """
     version = syscalls.call(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY)
     files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
@@ -231,7 +255,7 @@ def _landlock(writable: Sequence[str] = (), *, keeps: int = 0, network: int = _N
     fd = syscalls.call(_LANDLOCK_CREATE, buffer.address, size)
     try:
         for path in writable:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 _allow_below(fd, path, files)
         syscalls.call(_LANDLOCK_RESTRICT, fd)
     finally:

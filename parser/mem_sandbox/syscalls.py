@@ -82,11 +82,21 @@ def lower_limit(which: int, wanted: int) -> None:
     call(number_of("setrlimit"), which, held.address)
 
 
-def keep_capabilities(mask: int) -> None:
-    """Drop the other capabilities, if there are any. Raises OSError."""
+def has_capabilities() -> bool:
+    """Tell whether this thread has any right of root's. Raises OSError."""
+    low, _, _, high, _, _ = _capabilities()[1]
+    return bool(low or high)
+
+
+def _capabilities() -> tuple[Buffer, tuple[int, ...]]:
     head, data = Buffer(struct.pack("=Ii", _CAPABILITY_VERSION, 0)), Buffer(bytes(24))
     call(number_of("capget"), head.address, data.address)
-    had = struct.unpack("=6I", data.data)
+    return head, struct.unpack("=6I", data.data)
+
+
+def keep_capabilities(mask: int) -> None:
+    """Drop the other capabilities, if there are any. Raises OSError."""
+    head, had = _capabilities()
     low, high = mask & 0xFFFFFFFF, mask >> 32
     wanted = (low, low, 0, high, high, 0)
     kept = Buffer(struct.pack("=6I", *(a & b for a, b in zip(had, wanted, strict=True))))

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from mem_cli.budget_report import check_outputs, output_options, present, write_baselines
 from mem_cli.commands import PATH
+from mem_cli.output import changed_by
+from mem_cli.parser.rights import also_changes
 from mem_cli.say import warn
+
+
+def _other_outputs(values: Mapping[str, Any]) -> Iterator[str]:
+    """The baselines that the budget names, and what the runner of a CI does."""
+    from mem_parser.budget import load
+
+    others: Iterable[str] = ()
+    if values["update_baseline"]:
+        others = load(values["budget"]).baselines()
+    if values["github"]:
+        others = [*others, os.environ.get("GITHUB_STEP_SUMMARY") or "-"]
+    for path in others:
+        yield from changed_by(path)
 
 
 @click.command("budget", short_help="Check captures against a memory budget.")
@@ -19,6 +36,7 @@ from mem_cli.say import warn
     "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."
 )
 @output_options
+@also_changes(_other_outputs)
 def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
     r"""Check captures against a memory budget: pass (0), over budget (6), inconclusive (7).
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from mem_cli.commands import PATH
+from mem_cli.commands import Output
 from mem_cli.forms import form_of
 from mem_cli.logs import opened_log, refuse_cut_log
 from mem_cli.options import (
@@ -54,8 +54,9 @@ _BY_END = {
 @click.command(short_help="Write a profile in another format.")
 @file_argument
 @click.option(
-    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; `-`: stdout."
-)
+    "-o", "--output", type=Output(makes_folders=True), required=True, metavar="OUT",
+    help="Write here; `-`: stdout.",
+)  # fmt: skip
 @click.option(
     "--to", "to", type=click.Choice(FORMATS), help="Format, if the name OUT does not end in one."
 )

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from mem_cli.commands import PATH
 from mem_cli.direct import DirectGroup
 from mem_cli.options import one_profile
+from mem_cli.parser.rights import confined
 from mem_cli.parser.summary import summary
 from mem_parser.errors import UsageProblem
 from mem_parser.plainfile import NotPlainError, read_plain
@@ -27,6 +28,15 @@ class FileGroup(DirectGroup):
     """`mem_parser`: files may take the place of a command and its arguments."""
 
     option_sources = (summary,)
+    gives_up_rights = False
+    """Whether the process may be confined: it has no work but one command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command and its arguments."""
+        name, command, left = super().resolve_command(ctx, args)
+        return name, confined(command) if command and self.gives_up_rights else command, left
 
     def direct(self, words: Sequence[str], given: Mapping[str, Any]) -> click.Command | None:
         """Return the form that is meant; None where the first word does not look like a file."""

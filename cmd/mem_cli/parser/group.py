@@ -12,7 +12,7 @@ import sys
 
 import click
 
-from mem_cli.commands import PATH, add_commands, refuse_group_options
+from mem_cli.commands import OUTPUT, PATH, add_commands, refuse_group_options
 from mem_cli.errors import run_command
 from mem_cli.options import frame_options, sort_options, time_options
 from mem_cli.parser.at import at
@@ -32,6 +32,7 @@ from mem_cli.parser.peaks import peaks
 from mem_cli.parser.peek import peek
 from mem_cli.parser.query import query
 from mem_cli.parser.report import report
+from mem_cli.parser.rights import give_up
 from mem_cli.parser.rss import rss
 from mem_cli.parser.stats import stats
 from mem_cli.parser.summary import summary
@@ -70,7 +71,7 @@ from mem_cli.parser.tree import tree
 @click.option("-t", "--table", is_flag=True, help="Print a table.")
 @click.option("-s", "--svg", is_flag=True, help="Draw the call graph: -o x.svg, or x.png.")
 @click.option(
-    "-o", "--output", type=PATH, metavar="FILE", help="Write here instead of to standard output."
+    "-o", "--output", type=OUTPUT, metavar="FILE", help="Write here instead of to standard output."
 )
 @click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
 @click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
@@ -99,6 +100,8 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     if ctx.invoked_subcommand is None:
         from mem_cli.parser.everyday import run
 
+        if cli.gives_up_rights:
+            give_up(ctx)
         run(options)
     else:
         refuse_group_options(ctx)
@@ -139,6 +142,7 @@ add_commands(
 
 def main() -> None:
     """Run the command; never returns."""
+    cli.gives_up_rights = True
     sys.exit(run_command(cli, "mem_parser"))
 
 

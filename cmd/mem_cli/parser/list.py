@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT
 from mem_cli.options import function_view_options, json_option, source_options, sources_from
 from mem_cli.output import write_result
 from mem_cli.pipeline import deliver, end_written, open_view
@@ -20,7 +20,7 @@ from mem_parser.errors import UsageProblem
 @json_option
 @click.option(
     "--sarif",
-    type=PATH,
+    type=OUTPUT,
     metavar="OUT",
     help="Write notes for editors on the lines of FUNCTION, or of the whole program.",
 )

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT, PATH
 from mem_cli.forms import form_of, form_option
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_parts
@@ -17,7 +17,7 @@ from mem_parser.heapfile.form import Form
 @click.command(short_help="Add up profiles of many processes and hosts.")
 @click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write this .heap file."
+    "-o", "--output", type=OUTPUT, required=True, metavar="OUT", help="Write this .heap file."
 )
 @form_option
 @partial_option

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT, PATH
 from mem_cli.options import (
     file_options,
     filter_options,
@@ -19,7 +19,8 @@ from mem_cli.options import (
     source_options,
     sources_from,
 )
-from mem_cli.output import check_output, write_result
+from mem_cli.output import changed_by, check_output, write_result
+from mem_cli.parser.rights import also_changes
 from mem_cli.pipeline import Opened, Source, open_sources, part_of, read, refuse_cut
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def page_options(command: Command) -> Command:
     """Add the profile, the filters, and where the page goes."""
+    command = also_changes(_default_output)(command)
     options = [
         click.option(
             "-o",
             "--output",
-            type=PATH,
+            type=OUTPUT,
             metavar="FILE",
             help="Write here, `-` is standard output (default: beside FILE).",
         ),
@@ -57,6 +59,11 @@ def page_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return file_options(filter_options(command))
+
+
+def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
+    kind = click.get_current_context().info_name or ""
+    return () if values["output"] else changed_by(_page_name(values["file"], kind))
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from mem_cli.options import (
     time_options,
 )
 from mem_cli.output import check_output
+from mem_cli.parser.rights import also_changes, temporary_folder
 from mem_cli.say import waiting
 from mem_parser.errors import UsageProblem
 
@@ -60,6 +61,7 @@ class _Size(click.ParamType[int]):
 @output_option
 @json_option
 @csv_option
+@also_changes(temporary_folder)
 def query(
     sql: str | None, files: tuple[str, ...], *, tables: bool, rows: int | None, memory: int,
     **options: Any,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import OUTPUT
 from mem_cli.forms import form_of, form_option
 from mem_cli.options import file_argument, partial_option, symbol_options
 from mem_cli.output import check_output, write_parts
@@ -17,7 +17,7 @@ from mem_parser.heapfile.form import Form
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
 @file_argument
 @click.option(
-    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; may be FILE."
+    "-o", "--output", type=OUTPUT, required=True, metavar="OUT", help="Write here; may be FILE."
 )
 @form_option
 @symbol_options

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import click
 
-from mem_cli.commands import PATH
-from mem_cli.output import check_output, write_parts
+from mem_cli.commands import OUTPUT, PATH
+from mem_cli.output import changed_by, check_output, write_parts
 from mem_cli.parser.convert import convert
+from mem_cli.parser.rights import also_changes
 from mem_parser.errors import InputFileError, UsageProblem
 
 _SUFFIXES = {"gprof2dot": ".json", "csv": ".csv", "speedscope": ".speedscope.json"}
+
+
+def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
+    return changed_by(_beside(values["file"], _SUFFIXES[values["format_name"]]))
 
 
 @click.command(
@@ -19,10 +26,11 @@ _SUFFIXES = {"gprof2dot": ".json", "csv": ".csv", "speedscope": ".speedscope.jso
 )
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(_SUFFIXES)))
 @click.argument("file", type=PATH, metavar="FILE")
-@click.option("-o", "--output", type=PATH, metavar="OUT", help="Write here; `-`: stdout.")
+@click.option("-o", "--output", type=OUTPUT, metavar="OUT", help="Write here; `-`: stdout.")
 @click.option("-f", "--force", is_flag=True, hidden=True, help="Replace OUT.")
 @click.option("--leaks", is_flag=True, help="Blocks not freed at the end; without it, the peak.")
 @click.pass_context
+@also_changes(_default_output)
 def transform(
     ctx: click.Context, format_name: str, file: str, *, output: str | None, force: bool, leaks: bool
 ) -> None:

@@ -62,6 +62,15 @@ class BudgetFile:
     targets: dict[str, Section] = field(default_factory=dict)
     plan: RunPlan = field(default_factory=RunPlan)
 
+    @property
+    def _own_baseline(self) -> str:
+        return f"{os.path.splitext(self.path)[0]}.baseline"
+
+    def baselines(self) -> list[str]:
+        """Return the baseline files of all programs."""
+        sections = (self.common, *self.targets.values())
+        return [self._own_baseline, *(s.baseline for s in sections if s.baseline)]
+
     def for_program(self, *names: str) -> Budget:
         """Return the budget of a program with these ``names`` (without folders)."""
         joined = _laid_over(Section(), self.common)
@@ -73,7 +82,7 @@ class BudgetFile:
         return Budget(
             tuple(dataclasses.replace(x, tolerance=tolerance) for x in joined.limits.values()),
             tuple(sites),
-            joined.baseline or f"{os.path.splitext(self.path)[0]}.baseline",
+            joined.baseline or self._own_baseline,
             joined.suppressions,
             ERROR if joined.error is None else joined.error,
         )

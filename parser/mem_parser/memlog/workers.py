@@ -26,6 +26,8 @@ def run_all(work: Callable[[_Task], _Result], tasks: Sequence[_Task], jobs: int)
     try:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             return list(pool.map(work, tasks))
+    except PermissionError:  # no shared memory for them: a confined process
+        return [work(task) for task in tasks]
     except BrokenProcessPool as error:
         raise MemError(
             "a process that read events was killed", hint="perhaps there is too little memory"

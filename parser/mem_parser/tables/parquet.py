@@ -105,15 +105,12 @@ def _made_beside(path: str) -> Iterator[int]:
     with open_folder(above) as folder:
         _check_there(folder, name, path)
         temporary = f".mem_parser.{secrets.token_hex(8)}.tmp"
-        os.mkdir(temporary, 0o700, dir_fd=folder)
+        os.mkdir(temporary, dir_fd=folder)
         try:
             made = os.open(temporary, _FOLDER, dir_fd=folder)
             try:
                 sudo.give(made, folder)
                 yield made
-                mask = os.umask(0)
-                os.umask(mask)
-                os.fchmod(made, 0o777 & ~mask)
             finally:
                 os.close(made)
             _put(folder, temporary, name, path)

@@ -193,6 +193,14 @@ def hard_link(at: Path) -> Named:
     )
 
 
+def hard_link_below_ours(at: Path) -> Named:
+    """A folder of another user in a project of ours."""
+    (at / "proj/theirs").mkdir(parents=True)
+    os.link(text(at / "private/keys.c"), at / "proj/theirs/keys.c")
+    os.chown(at / "proj/theirs", OTHER_UID, -1)
+    return Named(at / "proj/prog", at / "proj/theirs/keys.c")
+
+
 def foreign_part(at: Path) -> Named:
     """Another user's project has a folder that is ours."""
     return Named(
@@ -212,7 +220,10 @@ ATTACKS = [
     outside, comp_dir_above, comp_dir_is_root, dots, link_to_file, link_to_folder, by_proc,
     sibling_without_mark, mark_below, project_around_repository, home_itself, beside_in_home,
     shared_folder, exchanged_folder,
-    *(pytest.param(row, marks=as_root) for row in (hard_link, foreign_part, mark_by_another)),
+    *(
+        pytest.param(row, marks=as_root)
+        for row in (hard_link, hard_link_below_ours, foreign_part, mark_by_another)
+    ),
 ]  # fmt: skip
 
 

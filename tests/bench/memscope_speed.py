@@ -34,6 +34,7 @@ from mem_parser.memscope.analyzers import check_inefficient, check_leaks  # noqa
 from mem_parser.memscope.compare import compare_runs  # noqa: E402
 from mem_parser.memscope.conversion import convert  # noqa: E402
 from mem_parser.memscope.reading import read_rows  # noqa: E402
+from mem_parser.memscope.settings import Settings  # noqa: E402
 from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row  # noqa: E402
 
 AT_ONCE = 1 << 14
@@ -161,10 +162,11 @@ def followed(count: int, folder: Path) -> Iterator[str]:
     yield "---|---|---"
     for title, depth in (("without stacks", 0), (f"C stacks of {STACK_DEPTH}", STACK_DEPTH)):
         rates = []
+        stacks = Settings(c_depth=depth)
         for ending in WRITERS:
             path = folder / f"followed_{depth}{ending}"
             seconds = measured(
-                partial(convert, [str(log)], file=str(path), form=ending[1:], c=depth)
+                partial(convert, [str(log)], file=str(path), form=ending[1:], stacks=stacks)
             )
             rates.append(f"{events / seconds / 1e6:.2f}")
             path.unlink()

@@ -52,7 +52,9 @@ def pages(source: Path) -> dict[str, str]:
     found = {}
     for kind in ("flamegraph", "report"):
         page = source.with_name(f"{kind}.html")
-        done = CliRunner().invoke(cli, [kind, str(heap), "-o", str(page)])
+        done = CliRunner().invoke(
+            cli, [kind, str(heap), "-o", str(page), "--source-dir", str(source.parent)]
+        )
         assert done.exit_code == 0, done.output
         found[kind] = page.as_uri()
     return found

@@ -489,6 +489,7 @@ def _peak(fields: Fields) -> dict[str, Any]:
         "peak_at_s": peak.optional_float("at_s"),
         "peak_bytes": size,
         "peak_source": None if size is None else source,
+        "peak_of_estimates": peak.optional_bool("of_estimates") is True,
     }
 
 

@@ -198,7 +198,10 @@ def _part(c: Capture) -> dict[str, Any] | None:
 def _peak(c: Capture) -> dict[str, Any] | None:
     if c.peak_bytes is None or c.peak_source is None:
         return None
-    return {"at_s": c.peak_at_s, "estimate_bytes": c.peak_bytes, "source": c.peak_source.value}
+    return {
+        "at_s": c.peak_at_s, "estimate_bytes": c.peak_bytes, "source": c.peak_source.value,
+        "of_estimates": c.peak_of_estimates,
+    }  # fmt: skip
 
 
 def _traits(profile: Profile) -> dict[str, bool | str]:

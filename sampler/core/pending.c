@@ -6,13 +6,16 @@
 #include "unwind/stack_range.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define OPEN_STACK_BYTES 4096
 
 void mp_pending_begin(uint64_t rate_bytes, void (*open)(void)) {
     struct mp_pending *p = &mp_local.pending;
-    *p = (struct mp_pending){
-        .gate = (int64_t)1 << MP_GATE_SHIFT, .rate_bytes = rate_bytes, .open = open};
+    *p = (struct mp_pending){.gate = (int64_t)1 << MP_GATE_SHIFT,
+                             .rate_bytes = rate_bytes,
+                             .open = open,
+                             .pid = getpid()};
     p->state = MP_PENDING_WAITS;
     mp_store_release(&mp_local.gate_offset, (const char *)&p->gate - (const char *)&mp_gate_off);
 }
@@ -30,7 +33,9 @@ void mp_pending_open(void) {
     struct mp_pending *p = &mp_local.pending;
     if (mp_likely(!mp_pending_waits()))
         return;
-    if (!has_room() || !mp_cas_u32(&p->state, MP_PENDING_WAITS, MP_PENDING_OPENS)) {
+    /* A vfork child has the memory of its parent, and would make a segment of its own number for it. */
+    if (!has_room() || getpid() != p->pid ||
+        !mp_cas_u32(&p->state, MP_PENDING_WAITS, MP_PENDING_OPENS)) {
         mp_add_relaxed(&p->lost, 1);
         return;
     }

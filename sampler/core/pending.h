@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum mp_pending_state { MP_PENDING_NONE, MP_PENDING_WAITS, MP_PENDING_OPENS };
 
@@ -22,7 +23,8 @@ enum mp_pending_state { MP_PENDING_NONE, MP_PENDING_WAITS, MP_PENDING_OPENS };
 struct mp_pending {
     int64_t gate;
     uint64_t rate_bytes;
-    uint64_t lost;    /* samples of other threads while one opens */
+    uint64_t lost;    /* samples of other threads while one opens, and of vfork children */
+    pid_t pid;        /* whose segment it will be */
     void (*open)(void); /* makes the segment and leads the hot path to its gate */
     uint32_t state;
 };

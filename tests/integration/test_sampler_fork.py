@@ -80,6 +80,16 @@ def test_a_followed_child_makes_its_segment_before_it_gives_up_rights(segment_di
     assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
 
 
+def test_a_vfork_child_that_allocates_first_leaves_the_segment_to_its_parent(
+    segment_dir: Path,
+) -> None:
+    _, [pid] = run_route(segment_dir, "vforks", follow_fork="1")
+    [child] = of_child(segment_dir, pid)
+    assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
+    assert child.missing == 1
+    assert len(segments(segment_dir)) == 2
+
+
 def test_a_followed_childs_child_is_followed_too(segment_dir: Path) -> None:
     _, (first, second) = run_route(segment_dir, "nested", follow_fork="1")
     [child], [grandchild] = of_child(segment_dir, first), of_child(segment_dir, second)

@@ -124,6 +124,20 @@ static pid_t fork_without_files(void) {
     return pid;
 }
 
+/* Its child, which has its memory, is the first to allocate. */
+static pid_t fork_that_vforks(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        pid_t inner = vfork();
+        if (inner == 0) {
+            free(keep(malloc(64)));
+            _exit(0);
+        }
+        EXPECT(wait_for(inner) == 0);
+    }
+    return pid;
+}
+
 int main(int argc, char **argv) {
     const char *route = argc > 1 ? argv[1] : "";
     if (strcmp(route, "vfork-child") == 0) {
@@ -150,6 +164,8 @@ int main(int argc, char **argv) {
         fork_silent();
     else if (strcmp(route, "limits") == 0)
         child(fork_without_files);
+    else if (strcmp(route, "vforks") == 0)
+        child(fork_that_vforks);
     alloc_parent();
     step("done");
     return 0;

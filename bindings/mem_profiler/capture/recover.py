@@ -15,6 +15,7 @@ import time
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
+from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.saving import Result
 from mem_profiler.events import logs
 from mem_profiler.process import procfs
@@ -27,8 +28,7 @@ from mem_profiler.segment.leftovers import Found
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.01
 
 
-def end_of(control: Control) -> str:
-    """Return how the capture of a dead process ended."""
+def _end_of(control: Control) -> str:
     slot = control.capture
     if int(slot["stop_ns"]):
         return gate.how_it_ended(control)
@@ -37,7 +37,7 @@ def end_of(control: Control) -> str:
 
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
-    end = end_of(control)
+    end = _end_of(control)
     ending = Ending("recovered", end)
     make = functools.partial(build, segment, Target(None), ending)
     pid, number = control.number("pid"), control.number("capture_number")
@@ -47,7 +47,7 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
     return result
 
 
-def locked(found: Found) -> Segment:
+def _locked(found: Found) -> Segment:
     """Return the segment, open, with the controllers' lock. Raises OSError, MemError.
 
     A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
@@ -66,12 +66,36 @@ def locked(found: Found) -> Segment:
 
 
 def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
-    with locked(found) as segment:
+    with _locked(found) as segment:
         result = _write(segment, prefix, form)
         gate.mark_written(segment, found.control.number("capture_number"))
         found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
     leftovers.remove(found)
     return result
+
+
+def write_rest(found: Found, where: ExactFile) -> None:
+    """Write what the rings of a dead process still have, and no log, as a log. Raises MemError,
+    OSError.
+    """
+    with _locked(found) as segment:
+        control = segment.control()
+        number, pid = control.number("capture_number"), control.number("pid")
+        if not number:
+            return
+        followed = logs.Followed(segment, Target(None), number, 0)
+        log = logs.write_last(followed, pid, where, _end_of(control))
+    if log is not None and log.problem:
+        raise MemError(f"pid {pid}: {log.problem}")
+
+
+def forget(found: Found) -> None:
+    """Remove a dead segment: files have all that it has. Raises MemError, OSError."""
+    with _locked(found) as segment:
+        gate.mark_written(segment, segment.control().number("capture_number"))
+        found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
+    leftovers.remove(found)
+    folders.remove_unused_runs()
 
 
 def recover_all(prefix: str, form: Form = Form.AUTO) -> tuple[list[Result], list[MemError]]:

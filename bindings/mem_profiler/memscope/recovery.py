@@ -16,19 +16,17 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mem_parser.errors import InputFileError, MemError, TargetBusy
+from mem_parser.errors import InputFileError, MemError
 from mem_parser.memscope.collecting import Collecting
 from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.form import folders_of_run, stamp_of
 from mem_parser.memscope.resumedlog import ResumedTail, in_order, number_of
 from mem_parser.memscope.siderows import SideFile, path_in
-from mem_profiler.capture import gate, recover
+from mem_profiler.capture import recover
 from mem_profiler.capture.output import ExactFile
-from mem_profiler.events import logs
 from mem_profiler.memscope.follower import END_LIMIT_S, MEMORY_BYTES, enter
 from mem_profiler.memscope.mark import Mark, Unfinished, marks_in
 from mem_profiler.memscope.tree import EVENTS_FOLDER
-from mem_profiler.profile.target import Target
 from mem_profiler.segment import folders, leftovers
 from mem_profiler.segment.leftovers import Found
 from mem_sandbox.child import Child, Wish
@@ -103,7 +101,7 @@ def _complete(mark: Mark) -> list[str]:
         ]
         lines += [f"warning: pid {told.pid}: {text}" for text in made["warnings"]]
     if segment is not None:
-        _remove(segment)
+        recover.forget(segment)
     mark.end()
     return lines
 
@@ -123,24 +121,7 @@ def _write_rest(told: Unfinished, found: Found) -> None:
         for name in (f"{told.stem}{_REST}{k}" for k in range(1, 1 << 16))
         if not os.path.lexists(f"{name}-0.memlog")
     )
-    with recover.locked(found) as segment:
-        number = segment.control().number("capture_number")
-        if number:
-            followed = logs.Followed(segment, Target(None), number, 0)
-            end = recover.end_of(segment.control())
-            log = logs.write_last(followed, told.pid, ExactFile(f"{stem}.heap"), end)
-            if log is not None and log.problem:
-                raise MemError(f"pid {told.pid}: {log.problem}")
-
-
-def _remove(found: Found) -> None:
-    try:
-        with recover.locked(found) as segment:
-            gate.mark_written(segment, segment.control().number("capture_number"))
-    except TargetBusy:
-        return
-    leftovers.remove(found)
-    folders.remove_unused_runs()
+    recover.write_rest(found, ExactFile(f"{stem}.heap"))
 
 
 def _rebuild(

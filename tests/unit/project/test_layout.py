@@ -126,7 +126,7 @@ CONTROLLER = {
     "doctor": ("process", "segment", "entries"),
     "tracking": ("inprocess",),
     "memray_api": ("tracking",),
-    "memscope": ("process", "segment", "profile", "capture", "inprocess", "tracking"),
+    "memscope": ("process", "segment", "capture", "inprocess", "tracking"),
     "notebook": ("tracking",),
     "driver_stats": ("process", "segment", "capture", "attach", "inprocess", "tracking"),
 }

@@ -15,7 +15,9 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
@@ -66,11 +68,12 @@ def run_command(
     _keep_examples(command)
     _fill_closed_streams()
     try:
-        result = command.main(
-            args=list(arguments) if arguments is not None else None,
-            prog_name=prog_name,
-            standalone_mode=False,
-        )
+        with _warnings_as_lines():
+            result = command.main(
+                args=list(arguments) if arguments is not None else None,
+                prog_name=prog_name,
+                standalone_mode=False,
+            )
         sys.stdout.flush()
     except SystemExit as end:
         return _system_exit_code(end)
@@ -79,6 +82,22 @@ def run_command(
     finally:
         _say_problems()
     return result if isinstance(result, int) else 0
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show what a library says of its input as our own warnings, without a place in the source."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if category is RuntimeWarning:
+                warn(str(message))
+            else:
+                shown(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _say_problems() -> None:

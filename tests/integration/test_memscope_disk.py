@@ -13,6 +13,7 @@ import pytest
 from controller_tools import command_environment, run_command
 from mem_parser.errors import DiskFull
 from mem_parser.memlog.events import Kind
+from memscope_dumps import HEADER, line
 from memscope_logs import Collected, Log, with_settings
 from memscope_run import Collecting, Dump, dumps, ledger_story
 
@@ -129,3 +130,14 @@ def test_a_conversion_to_a_full_disk_leaves_nothing_or_whole_rows(
     assert done.returncode == DiskFull.exit_code, done.stderr
     assert "Traceback" not in done.stderr
     assert [path for path in small.rglob("*") if path.is_file() and path.suffix == ".tmp"] == []
+
+
+def test_a_command_says_in_one_line_that_a_dump_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "cut.csv"
+    path.write_text(f"{HEADER}\n{line()}\n{line()[:30]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "mem_cli.parser.group", "memscope", path],
+        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr == f"warning: {path}: its last line was cut: the rows before it count\n"

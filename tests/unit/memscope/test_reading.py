@@ -214,6 +214,7 @@ def test_both_forms_give_back_what_was_written(
         assert stacks_of(str(folder / "x.db"), [other])[other] == stacks
 
 
+@pytest.mark.filterwarnings("ignore:.*was cut:RuntimeWarning")
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_rows_or_one_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,28 @@ def test_a_program_is_given_what_an_exec_gives(state: str, tmp_path: Path) -> No
         words = command("run", "-o", str(tmp_path / f"{name}.heap"), *options, "--", program)
         found = told(STATES[state], [*map(str, words), str(run)], run)
         assert found == expected, (name, set(found[1]) ^ set(expected[1]))
+
+
+@pytest.mark.parametrize("way", ["budget", "memscope"])
+def test_other_commands_give_what_an_exec_gives(way: str, tmp_path: Path) -> None:
+    """All states at once: these commands start programs as `run` does."""
+    state = (
+        "trap '' HUP INT QUIT TERM CHLD; umask 077; ulimit -c 0; ulimit -S -n 300; "
+        "exec 5</dev/null; export LANG=xyz LC_ALL=; cd /; exec nice -n 7"
+    )
+    program = str(build("inherits.c"))
+    plain, run = tmp_path / "plain.out", tmp_path / "run.out"
+    limits = tmp_path / "check.toml"
+    limits.write_text('[budget]\npeak = "1 GiB"\n')
+    expected = told(state, [program, str(plain)], plain)
+    words = {
+        "budget": command("run", "-o", tmp_path / "x", "--budget", limits, "--", program),
+        "memscope": command("memscope", "--output", tmp_path / "dumps", "--", program),
+    }[way]
+    status, found = told(state, [*map(str, words), str(run)], run)
+    # A program in Python is told where the collection begins (docs/memscope-torch.md).
+    found = [re.sub(r"PYTHONPATH=[^:]*/atstart:?", "PYTHONPATH=", line) for line in found]
+    assert (status, found) == expected, set(found) ^ set(expected[1])
 
 
 def test_a_program_has_the_terminal_of_its_starter(tmp_path: Path) -> None:

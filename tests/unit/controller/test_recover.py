@@ -119,4 +119,4 @@ def test_the_end_is_what_the_segment_says(
     fake.begin()
     fake.control["state"], fake.control["capture"][1]["stop_ns"] = state, stop_ns
     with Segment.open(fake.save(segment_dir), writable=False) as segment:
-        assert recover.end_of(segment.control()) == end
+        assert recover._end_of(segment.control()) == end

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,15 @@ def test_a_recover_without_a_name_finds_the_folder_of_the_run(tmp_path: Path) ->
         assert not list(tmp_path.glob("*.heap*"))
 
 
-@pytest.mark.usefixtures("segment_dir")
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Let HUP end what starts here: under nohup the runner ignores it, and its children would."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("segment_dir", "hangup")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_command_and_program_that_are_killed_together_lose_no_row(
     tmp_path: Path, number: signal.Signals

@@ -147,7 +147,7 @@ def make_own_folder(path: str, *below: str) -> str:
             status = os.stat(name, dir_fd=opened, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
         raise PermissionError(errno.EPERM, "is a link in place of a folder", path)
-    if status.st_uid not in _own_ids():
+    if status.st_uid not in own_ids():
         raise PermissionError(errno.EPERM, "is a folder of another user", path)
     return make_own_folder(os.path.join(path, below[0]), *below[1:]) if below else path
 
@@ -162,13 +162,13 @@ def open_own(path: str, flags: int, mode: int) -> int:
         handle = os.open(place.name, flags, mode, dir_fd=place.folder)
         status = os.fstat(handle)
         is_file = stat.S_ISREG(status.st_mode)
-        if not is_file or status.st_nlink > 1 or status.st_uid not in _own_ids():
+        if not is_file or status.st_nlink > 1 or status.st_uid not in own_ids():
             os.close(handle)
             raise PermissionError(errno.EPERM, "is no file of this user's own", path)
         return handle
 
 
-def _own_ids() -> set[int]:
+def own_ids() -> set[int]:
     """Return the users whose files are ours: this one, and who called by sudo."""
     user = sudo.caller()
     return {os.geteuid()} if user is None else {os.geteuid(), user.uid}

@@ -22,7 +22,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.memscope.form import Folders
 from mem_parser.memscope.settings import Settings
 from mem_profiler.inprocess import server
-from mem_profiler.memscope import tree
+from mem_profiler.memscope import recovery, tree
 from mem_profiler.memscope.run import remove_events
 from mem_profiler.memscope.siderows import SideRows, row_now
 from mem_profiler.memscope.tracefiles import TraceFile
@@ -229,3 +229,15 @@ def test_the_log_of_another_user_beside_a_trackers_name_stays(shared: Path) -> N
 
     assert ended(remove)
     assert (shared / "came").exists() and log.exists()
+
+
+def test_a_mark_of_another_user_makes_nobody_complete_a_dump(shared: Path) -> None:
+    events = shared / "msmemscope_1_1_ascend" / "events"
+    events.mkdir(parents=True)
+    mark = events / "log1.collecting"
+    mark.write_text("{}")
+    [error] = recovery.complete_all(str(shared)).errors
+    assert "another user" not in str(error)
+    of_other(mark)
+    [error] = recovery.complete_all(str(shared)).errors
+    assert "is another user's" in str(error)

@@ -6,6 +6,7 @@ holds says that its dumps end early, and what completes them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import json
@@ -15,6 +16,7 @@ from typing import NamedTuple, Self
 from mem_parser.errors import InputFileError, MemError
 from mem_parser.memscope.form import Folders, folders_of_run
 from mem_parser.memscope.settings import Settings, of_dict
+from mem_parser.outplace import own_ids
 from mem_parser.plainfile import open_plain
 from mem_profiler.memscope.tree import EVENTS_FOLDER, MODE
 
@@ -55,8 +57,13 @@ class Mark:
 
     @classmethod
     def take(cls, path: str) -> Self | None:
-        """Hold one that nobody holds; None: somebody does. Raises OSError."""
+        """Hold one that nobody holds; None: somebody does. Raises OSError, also for a mark that is
+        another user's: who says where dumps are must not choose what we write.
+        """
         fd = open_plain(path, os.O_RDWR, follow=False)
+        if os.fstat(fd).st_uid not in own_ids():
+            os.close(fd)
+            raise PermissionError(errno.EPERM, "is another user's, who can complete it", path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), os.lstat(path)):

@@ -22,6 +22,7 @@ from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.form import folders_of_run, stamp_of
 from mem_parser.memscope.resumedlog import ResumedTail, in_order, number_of
 from mem_parser.memscope.siderows import SideFile, path_in
+from mem_parser.outplace import own_ids
 from mem_profiler.capture import recover
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.memscope.follower import END_LIMIT_S, MEMORY_BYTES, enter
@@ -45,9 +46,11 @@ class Recovered(NamedTuple):
 
 
 def outputs_of_runs() -> list[str]:
-    """Return the folders of the dumps of runs whose segments are still there."""
+    """Return the folders of the dumps of our runs whose segments are still there."""
     found = []
     for folder in folders.everywhere():
+        if folder.uid not in own_ids():
+            continue
         try:
             found.append(os.readlink(folder.path.parent / OUTPUT_LINK))
         except OSError:

@@ -9,6 +9,7 @@ that neither names is refused by the kernel (`mem_sandbox.confine`).
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ def also_changes(places: Places) -> Callable[[Callback], Callback]:
     """Let a command change what no option of it names."""
 
     def note(callback: Callback) -> Callback:
-        _also[callback] = places
+        _also[inspect.unwrap(callback)] = places
         return callback
 
     return note
@@ -49,7 +50,7 @@ def confined(command: click.Command) -> click.Command:
     assert begin is not None
 
     def call(*words: Any, **values: Any) -> Any:
-        give_up(click.get_current_context(), _also.get(begin, lambda _: ()))
+        give_up(click.get_current_context(), _also.get(inspect.unwrap(begin), lambda _: ()))
         return begin(*words, **values)
 
     command = copy.copy(command)

@@ -29,8 +29,8 @@ def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
 @click.option("-o", "--output", type=OUTPUT, metavar="OUT", help="Write here; `-`: stdout.")
 @click.option("-f", "--force", is_flag=True, hidden=True, help="Replace OUT.")
 @click.option("--leaks", is_flag=True, help="Blocks not freed at the end; without it, the peak.")
-@also_changes(_default_output)
 @click.pass_context
+@also_changes(_default_output)
 def transform(
     ctx: click.Context, format_name: str, file: str, *, output: str | None, force: bool, leaks: bool
 ) -> None:

@@ -1,4 +1,4 @@
-"""What `mem_parser budget` and `mem_profiler run --budget` print, and the files they write.
+"""Text and files of `mem_parser budget` and `mem_profiler run --budget`.
 
 See `mem_parser.budget` for the test itself.
 """

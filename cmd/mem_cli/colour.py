@@ -1,4 +1,4 @@
-"""Whether output is coloured: `--color`, `NO_COLOR`, and what a stream is.
+"""Decide on coloured output: `--color`, `NO_COLOR`, kind of stream.
 
 Colour never says what the text does not. A file named by `-o` never has any.
 """

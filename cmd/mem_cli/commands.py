@@ -1,4 +1,4 @@
-"""What all commands of both programs have in common."""
+"""Base classes of the commands of both programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command lines that name no command: what both programs make of their first words.
+"""Command lines without a command name: resolve their first words.
 
 Model: a `DirectGroup` reads its arguments once to see whether their first word is a command. If it
 is none, `direct` says which hidden command is meant, and that one gets all arguments.

@@ -1,4 +1,4 @@
-"""How both commands end: one place that turns every failure into lines and an exit code.
+"""Turn every failure into lines and an exit code, for both programs.
 
     error: what went wrong, in one line
     hint:  what can be done, in one line (where there is something)

@@ -1,4 +1,4 @@
-"""How a command is called once more: what hints and next steps print.
+"""Build ready-to-paste follow-up commands.
 
 sudo looks for commands in folders of its own, so it does not find those of a virtual environment by
 name; nor does a path of sudo say what the user's finds. Full paths work for both.

@@ -1,4 +1,4 @@
-"""What commands have in common whose file is a log of events and nothing else."""
+"""Options and checks of commands that take only a log of events."""
 
 from __future__ import annotations
 

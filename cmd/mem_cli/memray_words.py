@@ -1,4 +1,4 @@
-"""memray's options of reports, for those who have them in their fingers or in scripts.
+"""Accept memray's report options under their own names.
 
 `--leaks` is `--inuse`. What needs the order of single allocations is shown of a `.memlog`, and
 refused of a `.heap` file with the reason: it has counts for each call stack.

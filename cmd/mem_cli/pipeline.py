@@ -1,4 +1,4 @@
-"""The one way of `mem_parser` from files to text.
+"""Load, symbolize, filter and print: the pipeline of every `mem_parser` report.
 
     read         files of any format
     settled      choose what is counted where the user did not (`mem_cli.options`)

@@ -1,4 +1,4 @@
-"""The one way of lines to standard output and standard error, for all commands.
+"""Write lines to standard output and standard error, for all commands.
 
 Names of files, processes and functions are in these lines. On a terminal nothing in them acts, and
 no line of them is a command to a continuous integration that reads the log.

@@ -1,4 +1,4 @@
-"""How reports reach the screen: by rich on a terminal, as plain text anywhere else.
+"""Print reports: through rich on a terminal, as plain text elsewhere.
 
 On a terminal tables fit its width (the flexible column gives way, with `…`), heads are bold and
 rows inside the noise faint. Piped or written to a file, nothing is cut and nothing is coloured.

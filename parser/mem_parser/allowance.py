@@ -1,4 +1,4 @@
-"""How much memory a reader of one file may use: a multiple of the file's stored bytes, and a floor.
+"""Memory allowance of a file's reader: a multiple of the stored bytes, and a floor.
 
 Formats compress repetition: a line of a few bytes may ask for gigabytes. A reader says how much
 memory it needs before it allocates it; a forged file that needs more than its allowance ends in one

@@ -1,4 +1,4 @@
-"""What part of a profile a report shows: filters applied to the model, once, before any report.
+"""Filters of reports, applied to the model once, before any report.
 
     --focus RE        only stacks on which a function, file or module matches
     --ignore RE       no stack on which one matches

@@ -1,4 +1,4 @@
-"""Number what is equal, in arrays: keys of 64 bits, and stacks.
+"""Number equal keys (64 bits) and stacks in arrays.
 
 Numbers are given in the order of first appearance, as a dictionary would give them, and cost some
 bytes for each distinct key instead of some hundred. Keys are found by bisection in a sorted array.

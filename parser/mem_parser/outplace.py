@@ -1,4 +1,4 @@
-"""Where to write a file: the folder by descriptor, and what has the file's name already.
+"""Open output files: the folder by descriptor, rules for existing names.
 
 The user chooses a path, but other users may own what is along it: in a folder that others can
 write, such as /tmp, a link under the expected name may lead anywhere, and a pipe or a device there

@@ -1,4 +1,4 @@
-"""Stacks as verdicts name them: from the charged frame outwards, in comparable frames.
+"""Stacks for verdicts: from the charged frame outwards, in comparable frames.
 
 Stacks that differ only in addresses (two calls on one line, an allocator's inner calls) are one
 *place*: the same functions at the same lines. Frames compare across runs and builds: those with a

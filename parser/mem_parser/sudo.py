@@ -1,4 +1,4 @@
-"""Whose a new file is, where root works for a user who called by sudo.
+"""Give output files to the user who ran sudo.
 
 sudo says in SUDO_UID and SUDO_GID for whom it runs a command. What root writes then is root's,
 and that user could not even read it. So a file that we made gets this user as its owner: by its

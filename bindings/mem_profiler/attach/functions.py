@@ -1,4 +1,4 @@
-"""The code that belongs to functions of an image, with what they end in.
+"""Code ranges of functions in an image, and the instruction that ends each.
 
 Model: a function that ends in a jump to another one leaves no frame on the stack: the other one
 stands there as if the caller had called it. `pthread_join` and `sem_wait` are such functions in

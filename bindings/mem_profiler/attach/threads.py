@@ -1,4 +1,4 @@
-"""Which threads of a process merely wait, in the order in which the engine tries them.
+"""Threads that may be borrowed for an attach, best candidates first.
 
 Model: /proc/PID/task/TID/syscall shows the system call that a thread is blocked in. Calls that wait
 for the outside world come first, then timers, then those that mostly do something else (_RESTS),

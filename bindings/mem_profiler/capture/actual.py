@@ -1,4 +1,4 @@
-"""How much of a device all its processes use, as its management library tells.
+"""Device memory in use by all processes, as the management library reports it.
 
 Model: an `Asker` knows the management libraries of devices (NVML, DCMI), where they are installed,
 and asks them at most every `EVERY_S`. A library numbers devices in its own way: the Asker takes a

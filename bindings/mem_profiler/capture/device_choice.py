@@ -1,4 +1,4 @@
-"""Through which device drivers the sampler follows memory, and what each needs at the start.
+"""Device drivers that the sampler can follow, and their requirements at start.
 
 Model: a choice is what `--device` says: `auto`, `none`, or a list of backends. It becomes variables
 of the program's environment: MEM_PROFILER_DEVICE for the sampler, and what drivers and the

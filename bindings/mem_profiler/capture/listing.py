@@ -1,4 +1,4 @@
-"""Every process with a sampler, and what dead ones left: the rows of `mem_profiler ps`.
+"""List processes with a sampler and segments of dead ones: the rows of `mem_profiler ps`.
 
 Model: this module opens the segments; a child without rights (`confine`) reads them, many at a
 time. Of the dead processes, the listing shows the latest and counts the others.

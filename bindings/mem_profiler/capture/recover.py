@@ -1,4 +1,4 @@
-"""What dead processes left: write it to files, or remove it.
+"""Recover or remove the segments of dead processes.
 
 Model: a segment outlives its process, so a file can still have everything sampled up to the end.
 Once the file is on disk, recovery removes the segment. It reads a copy of a segment file, anywhere,

@@ -1,4 +1,4 @@
-"""From a capture to its files. A child without rights reads what the target wrote.
+"""Write a capture's files: a child without rights reads the segment.
 
 Model: the child makes the profiles of a capture from the segment and sends each file's bytes
 through a pipe; this process copies them to where the user wants them, and reads nothing of them but

@@ -1,4 +1,4 @@
-"""The everyday form: capture running processes for some time, and write a file for each.
+"""Capture running processes for some time, and write one file for each.
 
 Model: a `Session` is one process from the opening of its segment to the writing of its file. All
 sessions of one command run in one loop (`loop`), which ends at the deadline, on request, or when

@@ -1,4 +1,4 @@
-"""Did the program of a run have the sampler: what a wrapper became is not the wrapper.
+"""Detect a program that ran without the sampler, also behind a wrapper script.
 
 Model: a wrapper that execs leaves the segment of its own image. Where the next image does not load
 the sampler, that segment would be taken for the program's. While the program runs, /proc shows

@@ -1,4 +1,4 @@
-"""May we trace the process at all: does it live, who owns it, who else traces it."""
+"""Check that the process lives and that we may trace it."""
 
 from __future__ import annotations
 

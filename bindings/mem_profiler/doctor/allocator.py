@@ -1,4 +1,4 @@
-"""Which allocator answers malloc, and where its code is.
+"""Find the allocator that serves malloc.
 
 Model: the files alone give the loader's order: the program, what LD_PRELOAD names, then the
 libraries breadth first by DT_NEEDED. The first that exports malloc is the one in use. The symbols

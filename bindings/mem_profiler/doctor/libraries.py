@@ -1,4 +1,4 @@
-"""Which libraries the loader would load for a program, by reading files alone.
+"""Resolve a program's libraries as the loader would, by reading files alone.
 
 Model: glibc's search, step by step (ld.so(8), elf/dl-load.c): breadth first over DT_NEEDED; each
 name in DT_RPATH of the object that needs it and of those that loaded that object, in

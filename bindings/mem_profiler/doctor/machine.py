@@ -1,4 +1,4 @@
-"""Can the sampler's code run in the process: architecture, loader, C library, restrictions."""
+"""Check that the sampler can run in the process: architecture, loader, C library, restrictions."""
 
 from __future__ import annotations
 

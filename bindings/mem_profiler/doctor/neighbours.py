@@ -1,4 +1,4 @@
-"""What else is in the process: our own sampler, checkers, other profilers, interpreters."""
+"""Find other tools in the process: our own sampler, checkers, other profilers, interpreters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes in use by line of source, of every block: what is there before and after a leak.
+"""Bytes in use by source line, of every block, before and after a leak.
 
     from mem_profiler.driver_stats import MemRecordType, get_mem_report, set_enable_mem_profiler
 

@@ -1,4 +1,4 @@
-"""The record of this very process.
+"""The record of this process.
 
 Model: as a tracker's capture: the sampler is put into the process unless it is there, and a process
 beside keeps the record (`mem_profiler.driver_stats.server`). It ends with this process.

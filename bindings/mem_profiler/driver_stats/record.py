@@ -1,4 +1,4 @@
-"""What begins with a record: reserved tables, and its log."""
+"""Begin a record: reserve its tables, start its log."""
 
 from __future__ import annotations
 

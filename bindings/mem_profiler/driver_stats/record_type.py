@@ -1,4 +1,4 @@
-"""What is recorded of a program's memory, and how."""
+"""Kinds of records of a program's memory."""
 
 from __future__ import annotations
 

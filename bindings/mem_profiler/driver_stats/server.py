@@ -1,4 +1,4 @@
-"""The process beside a recorded one: what it does for each command.
+"""Serve the commands of a recorded process.
 
 Model: as `mem_profiler.inprocess.server`, whose loop it is, with commands of its own. The record of
 the process that asks is a session, which ends with that process. That of another one is an open

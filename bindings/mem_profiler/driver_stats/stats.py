@@ -1,4 +1,4 @@
-"""Switch the record of a program's memory on and off, and ask what it has."""
+"""Start, stop and query the record of a program's memory."""
 
 from __future__ import annotations
 

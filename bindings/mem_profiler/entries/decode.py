@@ -1,4 +1,4 @@
-"""Where the sampler can redirect the start of a function while threads run in it (x86-64).
+"""Decide where a function's start can be patched while threads run in it (x86-64).
 
 Model: entry_plan.h tells why the sampler overwrites one instruction at most, and why by a store
 into one aligned word. This module decodes instructions: pushes and markers (endbr64) may come

@@ -1,4 +1,4 @@
-"""What was found in a program's symbols, kept on disk for the next time.
+"""Cache the functions found in a program's symbols on disk.
 
 Model: the folder, its bound and its privacy are those of the symbol cache. The key is the file's
 identity (device, inode, size, times), not its build-id: a build-id is only what a file says of

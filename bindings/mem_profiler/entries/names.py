@@ -1,4 +1,4 @@
-"""The functions of allocators that programs link in, and what their arguments mean.
+"""Allocator functions that programs link in, and the meaning of their arguments.
 
 A signature is a kind and one letter per argument: s size, n count (the size is multiplied by it), b
 block, - anything else. Kinds: A allocates, P as posix_memalign, R as realloc, r as realloc but

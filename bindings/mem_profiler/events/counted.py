@@ -1,4 +1,4 @@
-"""What the site counters of a segment say is live, as a keyframe of a log."""
+"""Turn the site counters of a segment into a keyframe of a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last events of a capture that nobody drains: what the rings still have.
+"""Write the events that the rings still hold at the end of an undrained capture.
 
 Model: of each ring the latest events are left, from a moment of its own. The site counters say what
 is live at the end; less what the events changed since the latest of these moments, that is what was

@@ -1,4 +1,4 @@
-"""What is live, as the events so far say it: blocks and bytes by stack, domain and size class."""
+"""Track live blocks and bytes by stack, domain and size class from events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a log of events asks for: the capture's facts, and the stacks that events name.
+"""Facts and stacks that a log of events needs from a capture.
 
 Stacks have their ids in the segment's arena as numbers, and Python's frames those of one tree that
 grows with the capture.

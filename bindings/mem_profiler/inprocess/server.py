@@ -1,4 +1,4 @@
-"""The process beside a captured one: what it does for each command.
+"""Serve the commands of a process that captures itself.
 
 Model: one line of JSON for each command and one for each answer, over a pipe. Between commands it
 reads the counters, as every capture does. It ends when its input does, thus with the process that

@@ -1,4 +1,4 @@
-"""Names of code that a watched program makes as it runs.
+"""Names of JIT code of a watched program.
 
 Model: addresses of no module are gathered from stacks as these come. While some have no name, the
 files in which the runtime lists its code are read again now and then. Two processes do that, for

@@ -1,4 +1,4 @@
-"""Where a tracker's capture goes, by the names of memray."""
+"""Destinations of a tracker's capture, by memray's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command tells the processes that it starts: a variable of their environment has it.
+"""Pass the command's settings to the processes that it starts, in their environment.
 
 No file, so nothing stays behind where the command is killed. A process that outlives the command is
 followed by nobody: it takes itself for one that no command has started.

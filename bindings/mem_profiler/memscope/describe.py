@@ -1,4 +1,4 @@
-"""Owners that the program names itself: of what it allocates meanwhile, or of one block.
+"""Owners that the program names itself, for a span of code or for one block.
 
 with describe.describer(owner="cache"): ...
 @describe.describer(owner="cache")

@@ -1,4 +1,4 @@
-"""What begins and ends with a window of the collection: PyTorch, watched blocks, Python's calls."""
+"""Hooks around a window of the collection: PyTorch, watched blocks, Python calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator of PyTorch does with its tensors, by its schema.
+"""Roles of an operator's tensors (read, written), from its PyTorch schema.
 
     add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)
 

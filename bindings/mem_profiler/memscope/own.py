@@ -1,4 +1,4 @@
-"""The capture of this very process, by a process beside it that follows it to its end."""
+"""Capture this process through a helper that follows it to its end."""
 
 from __future__ import annotations
 

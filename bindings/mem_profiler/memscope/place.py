@@ -1,4 +1,4 @@
-"""Where this process's files go that no follower writes: below the folder of its collection."""
+"""Files that this process writes itself, below the folder of its collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is collected of PyTorch in this process: operators, accesses, owners, watched blocks.
+"""Collect PyTorch's operators, accesses, owners and watched blocks in this process.
 
 PyTorch is never imported here: the collection begins when the program has imported it.
 """

@@ -1,4 +1,4 @@
-"""The process beside a program that collects from itself: what it does for each command.
+"""Serve the commands of a program that collects from itself.
 
 Model: as `mem_profiler.inprocess.server`, whose loop it is, with commands of its own.
 

@@ -1,4 +1,4 @@
-"""Where the data of a tensor is. Nothing here keeps a tensor."""
+"""Address and size of a tensor's data. Keeps no tensor alive."""
 
 from __future__ import annotations
 

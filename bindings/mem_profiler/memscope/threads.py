@@ -1,4 +1,4 @@
-"""Enter context managers in threads that begin: what a mode of PyTorch needs, which is per thread.
+"""Enter context managers in new threads: a PyTorch mode is per thread.
 
 `threading.Thread.start` is replaced while there is one.
 """

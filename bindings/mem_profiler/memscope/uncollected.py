@@ -1,4 +1,4 @@
-"""What is asked for and not every program has, in lines for the user."""
+"""Warn about requested data that this program cannot provide."""
 
 from __future__ import annotations
 

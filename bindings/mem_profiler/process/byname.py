@@ -1,4 +1,4 @@
-"""Processes by what users call them.
+"""Find processes by name.
 
 A process has a name if its own name (comm) or its program's file is called so. Its command line is
 no part of that: the kernel reads it from the process's memory, and such a read may never end.

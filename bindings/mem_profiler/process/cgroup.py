@@ -1,4 +1,4 @@
-"""How much memory the control groups of a process leave it, as seen from here.
+"""Memory that a process's control groups still allow.
 
 Model: a process is in one group of the unified hierarchy (v2) and, on older or hybrid systems, in
 one of the memory controller's (v1). A limit holds for all groups below it, so the smallest on the

@@ -1,4 +1,4 @@
-"""Can the sampler enter a program? What its file says before the start.
+"""Check a program's file before the start: can the sampler enter it?
 
 Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
 For a script its interpreter decides, and for a file that we cannot read the kernel decides at exec.

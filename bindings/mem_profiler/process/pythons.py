@@ -1,4 +1,4 @@
-"""Which CPythons have Python frames in a profile, and what a user reads where they have none."""
+"""CPython versions whose frames a profile can hold, and the message for the others."""
 
 from __future__ import annotations
 

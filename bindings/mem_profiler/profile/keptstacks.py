@@ -1,4 +1,4 @@
-"""The stacks of a capture that goes on: only what is new of them is read.
+"""Stacks of a running capture, read incrementally.
 
 Model: records of the arena are written once and keep their ids, so a stack that was read keeps its
 place too, and so do the Python frames and labels that it names. Each table begins with the stacks

@@ -1,4 +1,4 @@
-"""Give addresses outside of all modules the names that the target's runtime lists for them.
+"""Name addresses outside all modules from the runtime's own list of its JIT code.
 
 Runs where files of the target are read, in a child without rights (`capture.saving`,
 `live.madenames`).

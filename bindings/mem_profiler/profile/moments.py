@@ -1,4 +1,4 @@
-"""What a process held at earlier moments of a capture.
+"""Live bytes by site at earlier moments of a capture.
 
 Model: a program that ends frees its memory first, so its last counts say nothing of leaks. While a
 capture runs, a recorder keeps the sites at a few moments whose distance grows with the capture: the

@@ -1,4 +1,4 @@
-"""How many bytes the controller may reserve for a segment: the sampler's own rule, from outside.
+"""Bytes that the controller may reserve in a segment, by the sampler's own rule.
 
 The control page says how large the segment may become, but the target writes it. The rule is that
 of sampler/preload/segment_file.c: MEM_PROFILER_MAX_MEMORY (here the controller's), and a share of

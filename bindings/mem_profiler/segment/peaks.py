@@ -1,4 +1,4 @@
-"""The peak of a capture, and what each site had live then.
+"""The peak of a capture, and live bytes by site at that moment.
 
 Model: the sampler keeps the highest live total of the host and of each domain of device memory
 (sampler/core/peak.h). A moment that is worth remembering begins an epoch. A site's word says in

@@ -1,4 +1,4 @@
-"""What all segments of a folder take together, as the ledger beside them says (sampler/abi/room.h).
+"""Total size of all segments of a folder, from its ledger (sampler/abi/room.h).
 
 Model: each start of a capture updates the ledger; this module only reads it. Its numbers are upper
 estimates, except for what was dropped. It belongs to the user of the folder, so all of it may be

@@ -1,4 +1,4 @@
-"""Can the sampler of a process be used: what its segment says, in words.
+"""Check that a process's sampler can be used, from its segment.
 
 Model: captures, attaches and the doctor say the same of a sampler that cannot be used. One that is
 behind the malloc of the program itself is unusable only until an attach leads that malloc to it.

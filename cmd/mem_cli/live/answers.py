@@ -1,4 +1,4 @@
-"""What a viewer asks for once: the stacks of a function, verdicts on leaks, a page to keep."""
+"""Answer a viewer's single questions: stacks of a function, leak verdicts, a page to keep."""
 
 from __future__ import annotations
 

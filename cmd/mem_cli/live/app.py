@@ -1,4 +1,4 @@
-"""The live view: one screen that shows what a `Follower` found, and gives it what keys ask for."""
+"""The live view: one screen that shows a `Follower`'s findings and passes keys on."""
 
 from __future__ import annotations
 

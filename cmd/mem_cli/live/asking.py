@@ -1,4 +1,4 @@
-"""A line that asks for text, below a table."""
+"""A one-line text prompt below a table."""
 
 from __future__ import annotations
 

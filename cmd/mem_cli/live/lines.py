@@ -1,4 +1,4 @@
-"""Many lines of which one is chosen: what tables, trees and lists are drawn with.
+"""Selectable lines: the base of tables, trees and lists.
 
 Model: nothing is kept by line. The owner says how many there are and draws those that are on the
 screen, so that ten thousand rows cost what two dozen do. A line is made of parts, plain texts with

@@ -1,4 +1,4 @@
-"""From moments of a process to pictures of them: names, sums, rates, what changed since a mark.
+"""Turn moments of a process into screen states: names, sums, rates, changes since a mark.
 
 Model: a `Looking` belongs to one thread. It holds the latest moment with its names, so that another
 order or another thread costs no reading; and the sums of the last seconds, for rates.

@@ -1,4 +1,4 @@
-"""What the live view needs before it begins: its library, and a terminal that it may draw on."""
+"""Check the live view's requirements: its library, and a terminal to draw on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker gives the screen: numbers and texts of one moment, nothing to be computed."""
+"""The screen's state: numbers and texts of one moment, ready to draw."""
 
 from __future__ import annotations
 

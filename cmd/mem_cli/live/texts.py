@@ -1,4 +1,4 @@
-"""How the live view spells its numbers: pure functions from a picture to lines of text.
+"""Format the live view's numbers: pure functions from a screen state to lines of text.
 
 Each text that comes from the target passes `one_line` here, once.
 """

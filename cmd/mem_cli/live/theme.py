@@ -1,4 +1,4 @@
-"""What all screens of the live view have in common."""
+"""Colours, keys and widgets that all screens of the live view share."""
 
 THEME = "ansi-dark"
 """The colours are the terminal's own."""

@@ -1,4 +1,4 @@
-"""One process from its attaching to the last line after its view: what `mem_profiler live` does.
+"""Run `mem_profiler live` for one process, from attach to the last line.
 
 Model: a viewer leaves a process as it was found. Where it began a capture, that ends with it; where
 it attached, it detaches, also after an error of its own. A process beside does it where the viewer

@@ -1,4 +1,4 @@
-"""What a reader without rights tells the screen, as JSON that is checked.
+"""Checked JSON messages from the unprivileged reader to the screen.
 
 Model: what the screen gets are dataclasses of numbers and texts (`picture`). `written` makes JSON
 of one, and `understood` makes it again by the types of its fields, on the side that has the

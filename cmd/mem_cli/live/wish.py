@@ -1,4 +1,4 @@
-"""What a viewer chose to see, and the functions that it leaves."""
+"""A viewer's choices: filters, order, measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The everyday form of `mem_parser`: a table (`-t`), or the call graph as SVG (`-s`)."""
+"""The default form of `mem_parser`: a table (`-t`) or the call graph as SVG (`-s`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `flamegraph` and `report` have in common: pages of one HTML file each."""
+"""Write a report page as one HTML file: shared by `flamegraph` and `report`."""
 
 from __future__ import annotations
 

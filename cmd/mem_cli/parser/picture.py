@@ -1,4 +1,4 @@
-"""Where the call graph goes: a file of SVG or PNG, or a pipe of SVG."""
+"""Destinations of the call graph: an SVG or PNG file, or a pipe of SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mem_parser` may do as root: it gives up the other rights before it reads anything.
+"""Drop root's rights before `mem_parser` reads anything.
 
 Model: the command line says which files a command changes. Options of outputs have the type
 `Output`; what else a command changes, it names by `also_changes`. So once the command line is read,

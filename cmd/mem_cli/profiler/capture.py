@@ -1,4 +1,4 @@
-"""The everyday form of `mem_profiler`: capture running processes for some seconds."""
+"""The default form of `mem_profiler`: capture running processes for some seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the capturing command prints: results, next steps, the process list, progress.
+"""Output of the capturing commands: results, next steps, process list, progress.
 
 Model: functions from results to lines of text, and one progress bar. Nothing here knows segments.
 """

@@ -1,4 +1,4 @@
-"""What `mem_profiler run --budget` decides after each run of the program."""
+"""Decide after each run of `mem_profiler run --budget`: pass, fail or try again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The collection of `mem_profiler memscope`: its options, the run, what is said at its end."""
+"""The collection of `mem_profiler memscope`: options, run, closing report."""
 
 from __future__ import annotations
 

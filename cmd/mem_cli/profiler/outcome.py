@@ -1,4 +1,4 @@
-"""What a command prints when its captures are written."""
+"""Print the results of captures once their files are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command hears that somebody wants it to end."""
+"""Handle requests to end a command: SIGINT, SIGTERM, SIGHUP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mem_profiler run` starts, and where its own options end.
+"""Split `mem_profiler run`'s options from the program that it starts.
 
 Model: `run` has its options first; the first word that is none of them begins the program, and
 everything from there on is the program's. `-m`, and `-c` with code, begin one too, as with `python`

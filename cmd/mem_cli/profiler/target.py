@@ -1,4 +1,4 @@
-"""Which process is meant: a number, or the name of a running program.
+"""Resolve the target process: a PID, or the name of a running program.
 
 A name stands for the only process of it that this user may capture. Where several could be meant,
 the error lists them.

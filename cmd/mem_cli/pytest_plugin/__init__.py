@@ -1,4 +1,4 @@
-"""Memory limits in pytest: what each test may hold, leak and allocate, with native stacks.
+"""Memory limits in pytest: bytes held, leaked and allocated by each test, with native stacks.
 
     @pytest.mark.mem_limit("24 MB")
     def test_parse(): ...

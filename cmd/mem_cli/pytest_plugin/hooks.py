@@ -1,4 +1,4 @@
-"""Where the plugin meets pytest."""
+"""The plugin's pytest hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test is held against: its marks, the session's default, the budget file.
+"""A test's limits: its marks, the session's default, the budget file.
 
 Every mark begins with `mem_`. The names without it mean the same, where no other plugin has them:
 `limit_memory` and `limit_leaks` are pytest-memray's in a run that has pytest-memray.

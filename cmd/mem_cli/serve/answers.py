@@ -1,4 +1,4 @@
-"""All answers about one process: what it had at moments, with names, as bytes for whoever asks.
+"""Answers about one process, as bytes: moments with names, verdicts, pages.
 
 Model: an `Answers` is used by one thread. `take` reads what the process has now and names it;
 `make` answers about that moment. This is where data of the process are read and interpreted, in a

@@ -1,4 +1,4 @@
-"""Which address does what.
+"""Route addresses to their handlers.
 
 /                          the processes          /p/PID                 the page of one
 /processes                 the same as JSON       /p/PID/live            its data

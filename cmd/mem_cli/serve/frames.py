@@ -1,4 +1,4 @@
-"""What the page of one process gets: the state of its capture, and the data of a report."""
+"""Data of one process's page: the state of its capture and of a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask what: hosts, tokens, origins, and what every answer says.
+"""Authorize requests: hosts, tokens, origins, response headers.
 
 Model: an ASGI application around another one; nothing reaches that one unchecked.
 

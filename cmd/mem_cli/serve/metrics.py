@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: numbers of each process that is captured, in its text format.
+"""Prometheus metrics of each captured process.
 
 Every scrape reads each captured process once, by the reader that pages have too. Labels come from
 the target: they are one line, of limited length, and there are at most `MOST_FUNCTIONS` functions a

@@ -1,4 +1,4 @@
-"""What a process had at one moment, and the moments that are kept to compare with.
+"""Keep a process's earlier moments for comparison.
 
 A reader keeps the moments that somebody marked, the latest `MOST_MARKS` of them, and of each window
 (ten seconds, a minute, ten minutes) some that are old enough soon. All are of one capture: what a

@@ -1,4 +1,4 @@
-"""Where the server listens: a Unix socket of the user's own, or an address and a port.
+"""Where the server listens: a Unix socket, or an address and a port.
 
 The folder of a socket that nobody named belongs to the user alone; a socket has mode 0600 wherever
 it is, so that others cannot connect to it. A socket that nobody answers is removed, and at the end

@@ -1,4 +1,4 @@
-"""Connections that end: one that asks nothing, asks slowly, or does not read what it asked for.
+"""Time limits of connections: idle, slow to ask, slow to read.
 
 uvicorn ends connections that rest between two requests. Here also end those whose request is not
 whole after `ASK_S`, those that took nothing for `READ_S` while there is something for them, and

@@ -1,4 +1,4 @@
-"""One reader for each process, for all who ask.
+"""One reader per process, shared by all clients.
 
 Model: a `Reader` has one thread while somebody asks for its process, or a capture of its own runs.
 The thread watches the process and takes readings; what the process wrote is read and answered by a

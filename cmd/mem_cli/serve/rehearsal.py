@@ -1,4 +1,4 @@
-"""Load all that answers need, before those who give them give up their rights.
+"""Load everything that workers need before they give up their rights.
 
 A reader without rights may be unable to open the files of Python itself: root's own Python is often
 in a folder that others cannot enter. So everything is done once, with a profile of two frames.

@@ -1,4 +1,4 @@
-"""Who has how much room: a crowd of connections shuts out nobody else.
+"""Share connections between users: a crowd from one cannot shut out another.
 
 Model: a connection is in one of three shares, which take nothing from each other: of the server's
 own user and root; of others who have shown the token; of strangers. In a share connections are in

@@ -1,1 +1,1 @@
-"""What `live` and `serve` share: the processes without rights that read a running process."""
+"""Unprivileged readers of a running process, shared by `live` and `serve`."""

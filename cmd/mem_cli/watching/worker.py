@@ -1,4 +1,4 @@
-"""The processes that read and name what a target wrote, and the viewer's end of them.
+"""Worker processes that read and name a target's data, and the viewer's end of them.
 
 Model: for each process that is watched there are two children of the forkserver.
 

@@ -1,4 +1,4 @@
-"""What filters leave of a profile for leak verdicts: stacks with all their frames.
+"""Apply filters to a profile for leak verdicts, keeping whole stacks.
 
 Verdicts need the ages of blocks, which a file has by stack and not by thread. So a choice of
 threads is a choice of the stacks on which these threads hold blocks at the end, with all blocks

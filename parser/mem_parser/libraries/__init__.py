@@ -1,1 +1,1 @@
-"""Whose code a function is: a library's, whose blocks count for its caller, or the program's."""
+"""Classify functions: library code, whose blocks count for its caller, or the program's."""

@@ -1,4 +1,4 @@
-"""Which Python frames of a stack are the program's, and which are inside a framework of tensors.
+"""Tell the program's Python frames from those inside a tensor framework.
 
 A call into a framework is one frame: the outermost that says what was called. What it calls in turn
 is left out, and so are frames that only pass calls on, such as `Module.__call__`: where a framework

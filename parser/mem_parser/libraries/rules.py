@@ -1,4 +1,4 @@
-"""Which functions are libraries': the table's rows, and what the user and the project add."""
+"""Rules for library functions: the table, and the user's and the project's additions."""
 
 from __future__ import annotations
 

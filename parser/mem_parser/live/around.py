@@ -1,4 +1,4 @@
-"""The stacks of one function, cut at it: outwards to its callers, or inwards to what it calls."""
+"""Stacks of one function, cut at it: towards its callers or its callees."""
 
 from __future__ import annotations
 

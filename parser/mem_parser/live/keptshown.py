@@ -1,4 +1,4 @@
-"""How the stacks of a process are shown, moment by moment: each stack is looked at once.
+"""Cache how each stack is shown, from moment to moment.
 
 What a stack counts for depends on its frames and on the roles of their functions. Stacks of a
 series keep their frames; where a known function has another role than before, all stacks are looked

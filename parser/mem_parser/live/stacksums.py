@@ -1,4 +1,4 @@
-"""What stacks of a profile have, and the functions that they count for."""
+"""Sums of a profile's stacks, and the functions that they count for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each function of a running process has, moment by moment.
+"""Totals of each function of a running process, moment by moment.
 
 `totals` adds up the profile of one moment; `rows` puts it beside an earlier one (how fast does each
 function allocate?) and a mark (what has changed since?). What came before is always added up under

@@ -1,4 +1,4 @@
-"""Blocks of events of one file, read at any place: what worker processes have of a file."""
+"""Random access to the event blocks of one file, for worker processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of a `.memlog` file: a head of 48 bytes with two checksums, and what it announces.
+"""Blocks of a `.memlog` file: a checksummed head of 48 bytes, then the contents it announces.
 
 A block is complete or it is none: a reader takes a block only if the checksum of its head and that
 of its stored bytes are right.

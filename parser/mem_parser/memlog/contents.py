@@ -1,4 +1,4 @@
-"""What is in the blocks of a `.memlog` file: events, stacks, Python's frames, keyframes, objects.
+"""Contents of `.memlog` blocks: events, stacks, Python frames, keyframes, objects.
 
 Each `*_block` makes a whole block, each `read_*` reads what is in one, unpacked. A block that
 passes its checksums may still be forged: readers check each number against the others, and raise

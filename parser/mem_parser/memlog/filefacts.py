@@ -1,4 +1,4 @@
-"""What one file of a run says of itself, and how it ends."""
+"""Header and ending of one file of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the blocks of a `.memlog` file are: one pass over their heads.
+"""Index the blocks of a `.memlog` file in one pass over their heads.
 
 The pass reads no block, only heads: a thousand times fewer bytes than the file has. Where a head is
 damaged, it looks for the next good one; what is in between is a gap.

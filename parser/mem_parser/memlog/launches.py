@@ -1,4 +1,4 @@
-"""What a program ran on a device, as columns: launches of kernels, operators, accesses to tensors.
+"""Device work as columns: kernel launches, operators, tensor accesses.
 
 Launches are no events of blocks: they are in blocks of their own, which readers of memory skip.
 Names, paths and tensors are texts of the file, by numbers from 1 on; 0 is none.

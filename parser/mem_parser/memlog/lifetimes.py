@@ -1,4 +1,4 @@
-"""How long blocks lived, which threads freed them, and which were temporary.
+"""Lifetimes of blocks, frees by other threads, temporary blocks.
 
 Counts are of sampled blocks. Estimates weigh each site before the sum and have their errors
 (`mem_parser.estimate`). Two notions of *temporary*, as other tools have them:

@@ -1,4 +1,4 @@
-"""What is live, by site, as events add and take away: columns with one entry per site.
+"""Live blocks by site, updated by events, in columns.
 
 A site is (stack, domain, size class), as in a `.heap` file; counts are sampled blocks and bytes.
 """

@@ -1,4 +1,4 @@
-"""Which death ends which birth: the lives of blocks, from events in order.
+"""Match births and deaths: the lives of blocks, from events in order.
 
 All is of one domain. Events are matched by address, in batches: what is open behind a batch goes
 before the next one. A block that realloc, or a device, was refused to take is as if that was never

@@ -1,4 +1,4 @@
-"""What was live at a moment, by site; and the moments at which most was live."""
+"""Live bytes by site at a moment, and the moments of peaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are logs, and a part of one by its words.
+"""Recognize logs, and parse the syntax for a part of one.
 
 All commands ask whether a file is a log, and few read one: these import what reads it.
 """

@@ -1,4 +1,4 @@
-"""The time of a run, cut where what is live is known anew: at keyframes.
+"""Cut a run's time at keyframes, where the live set is known anew.
 
 One keyframe is enough, and all else follows from the events. But behind a hole nothing is sure
 until the next keyframe. So a segment begins with the first keyframe of all, or with the first one

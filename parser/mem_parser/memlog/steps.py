@@ -1,4 +1,4 @@
-"""What came and went from each of some moments to the next, by site: estimates that add.
+"""Births and deaths by site between moments: estimates that add.
 
 What was live at a moment is the sum of the changes up to it, and what was allocated in between is
 the sum of the births; both with their variances. Estimates of what is live are those of the counts

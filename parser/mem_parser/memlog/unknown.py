@@ -1,4 +1,4 @@
-"""What a log does not know of a part of its time, in one line."""
+"""Describe gaps in a log in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each event adds to the estimate of live bytes, and to its variance.
+"""Weight of each event in the estimate of live bytes, and in its variance.
 
 A sampled block of s bytes counts s/p bytes (`mem_parser.estimate`). These weights are rounded to
 multiples of 1/256 byte, and variances to whole numbers, so that sums of them are exact in double

@@ -1,4 +1,4 @@
-"""Moments of a log as people name them: `12.3s`, `1m30s`, `50%`, `end`, or a mark's text."""
+"""Moments of a log as users write them: `12.3s`, `1m30s`, `50%`, `end`, or a mark's text."""
 
 from __future__ import annotations
 

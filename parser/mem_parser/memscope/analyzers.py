@@ -1,4 +1,4 @@
-"""Analyse a dump and print what is found: the functions and classes that programs call."""
+"""Analyse a dump and print the findings: the functions and classes that programs call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which operator a thread ran when it allocated a block: the innermost that had begun there."""
+"""Find the innermost operator that a thread ran when it allocated a block."""
 
 from __future__ import annotations
 

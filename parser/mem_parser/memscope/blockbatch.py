@@ -1,4 +1,4 @@
-"""A batch of events on its way into rows, and what is known of each so far.
+"""A batch of events on its way into rows.
 
 A block that lives is known by a number: that of its birth in the batch, or from the end of the
 batch on `FIRST_SLOT` minus its slot in the table of live blocks.

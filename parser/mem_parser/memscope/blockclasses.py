@@ -1,4 +1,4 @@
-"""Whose blocks are: weights, gradients and so on, from what the program said beside its log.
+"""Classify blocks (weights, gradients, ...) by the program's statements beside its log.
 
 A block has one class, the first of these that holds:
 

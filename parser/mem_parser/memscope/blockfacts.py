@@ -1,4 +1,4 @@
-"""What a program's drivers and pools told beside the events of blocks, as rows say it in Attr.
+"""Facts from drivers and pools about blocks, as Attr shows them.
 
 * of a driver's block: its pages, how it was made, which module asked for it;
 * of a pool: the bytes that it has reserved on a device;

@@ -1,4 +1,4 @@
-"""The numbers of places, of tracks and of files: what columns of blocks have instead of them."""
+"""Numbers of places, tracks and files, used in columns of blocks."""
 
 from __future__ import annotations
 

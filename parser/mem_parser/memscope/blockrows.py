@@ -1,4 +1,4 @@
-"""Blocks on their way into dumps: what is live, its counters, and a row for each birth and end.
+"""Turn events of blocks into dump rows: live set, counters, a row for each birth and death.
 
 Model: `Blocks` follows all blocks of a process, whether rows are written or not: so a window that
 opens later knows what is there. A block belongs to a `Track`, the memory of one type on one device,

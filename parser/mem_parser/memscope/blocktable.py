@@ -1,4 +1,4 @@
-"""Live blocks in columns: what is known of each from its birth on, by a slot of its own."""
+"""Live blocks in columns, by slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the log of a process, and what the process told of itself, to its dumps.
+"""Turn a process's log and its own statements into dumps.
 
 Model: events of the log, launches and marks in it and side rows become one order by time. An event
 waits until nothing earlier can come: the log is `SLACK_NS` ahead, and the facts that tell its

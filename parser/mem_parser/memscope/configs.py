@@ -1,4 +1,4 @@
-"""What an analysis is asked for, checked when it is made.
+"""Options of an analysis, checked when made.
 
 Wrong values are the errors that Python has for them, each with one line: ValueError, TypeError,
 FileNotFoundError, PermissionError.

@@ -1,4 +1,4 @@
-"""How a database is opened for reading, so that nothing of ours stays beside it.
+"""Open a database read-only, leaving no file beside it.
 
 A database in WAL mode has its newest rows in NAME-wal, and SQLite makes this file and NAME-shm for
 each reader. A connection that may not write cannot remove them at its end. So:

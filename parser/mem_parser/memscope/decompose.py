@@ -1,4 +1,4 @@
-"""Owners of the blocks of a dump, and what was in use by class of owner over its steps.
+"""Owners of a dump's blocks, and bytes in use by owner class over the steps.
 
 `owners_in` finds the owners, from what the program told beside its log. `decomposed` adds up what
 is in a dump, whoever wrote it: a block's class is that of its `owner`.

@@ -1,4 +1,4 @@
-"""Where the blocks of a log's domain are in a dump: event type, device, and what Attr says."""
+"""Map a log's domains to dumps: event type, device, Attr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the memory of a pool goes up and down in each step: its lowest part of its highest."""
+"""Fluctuation of a pool's memory in each step: lowest over highest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dump keeps when its disk is full: whole rows, up to a time.
+"""Keep whole rows up to a time when a dump's disk is full.
 
 A write may end anywhere. A CSV file is cut back to its last whole row; a database has what was
 committed.

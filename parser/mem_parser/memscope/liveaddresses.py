@@ -1,4 +1,4 @@
-"""Which block is live at an address, by place: a dictionary of begins, and lists to search in.
+"""Find the live block at an address: a dictionary of starts, and sorted lists on demand.
 
 A list of begins is made when somebody asks what is around an address, and then kept.
 """

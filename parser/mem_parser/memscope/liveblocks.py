@@ -1,4 +1,4 @@
-"""Which block was at an address at a time: for accesses, and for what is said of owners.
+"""Find the block at an address and time, for accesses and owners.
 
 Blocks that are live at one time do not overlap. Most questions name the begin of a block: one
 search by begin and birth answers them. The others ask a segment tree over time, all questions level

@@ -1,4 +1,4 @@
-"""Names of CANN's modules, by the number that a driver's block says who asked for it."""
+"""Names of CANN's modules, by the number in a driver's block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a refusal: what was asked for, and what held the memory then.
+"""Rows of a refused allocation: the request, and the holders of memory at that time.
 
 A snapshot of the device, whatever is analysed. With the analysis `oom`: OOM_TRIGGER, then the K
 latest and the K largest live blocks of that device, with their stacks, whatever stacks the other

@@ -1,4 +1,4 @@
-"""What was in use by owner, the owners within their classes: at steps and at the peak.
+"""Bytes in use by owner, within classes: at steps and at the peak.
 
 Blocks of one owner are told apart by the operator that ran when they were allocated. A dump without
 steps has parts of its time instead. What is many is bounded: of steps those with the most memory

@@ -1,4 +1,4 @@
-"""What is said at the end of a collection: leaks by steps, gaps of pools, blocks never freed."""
+"""Closing report of a collection: leaks by step, gaps of pools, blocks never freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log whose writer was killed, and the later logs with what the rings still had.
+"""Read a killed writer's log together with the later logs of its rings.
 
 Whoever drains the rings notes how far the log has come after it has written it: what it wrote since
 its last note is in the first log and, read again, in the next one. Such events count once.

@@ -1,4 +1,4 @@
-"""What is written and when: windows, steps, labels of owners, rows that the process told.
+"""Write dump rows: windows, steps, owners' labels, rows from the process itself.
 
 Takes events and side rows in the order of time. Rows are written while a window is open: from the
 begin of the process, or from START_TRACE where the collection is deferred, to STOP_TRACE; and in

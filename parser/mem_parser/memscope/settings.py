@@ -1,4 +1,4 @@
-"""What is collected: the options of the command and of `config()`, their values and defaults.
+"""Options of a collection, for the command and `config()`: values and defaults.
 
 All values are texts, as both have them. Lists divide at commas, half-width and full-width ones.
 Old spellings are taken: `data_format`, `output`, levels 0 and 1.

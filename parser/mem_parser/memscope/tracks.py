@@ -1,4 +1,4 @@
-"""The memory of one type on one device, and what events come and are found as."""
+"""Memory of one type on one device, and its events."""
 
 from __future__ import annotations
 

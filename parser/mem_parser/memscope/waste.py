@@ -1,4 +1,4 @@
-"""What inefficient blocks cost: bytes held for nothing, for how long, and at the peak."""
+"""Cost of inefficient blocks: idle bytes, their duration, their share of the peak."""
 
 from __future__ import annotations
 

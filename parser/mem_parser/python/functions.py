@@ -1,4 +1,4 @@
-"""What Python's functions and lines are called in reports."""
+"""Names of Python functions and lines in reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which native frames are the Python interpreter's own: its evaluation loops, and all else of it.
+"""Recognize the interpreter's native frames: evaluation loops, and the rest of it.
 
 The interpreter is a library of its own (`libpython3.11.so`), or a part of a program. A library or
 program that is called as CPython's files are called is the interpreter's as a whole, with or

@@ -1,4 +1,4 @@
-"""Labels of stacks as their outermost frames: functions of a module that is none."""
+"""Show labels of stacks as their outermost frames, in a pseudo-module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who ran a Python stack: threads and asyncio tasks, by the names that people gave them.
+"""Threads and asyncio tasks that ran a Python stack, by their names.
 
 Label *k* has the number ``k + 1``; 0 means none. `StackTable.label` of a stack is the number of its
 innermost label; those that it is in follow by ``outer``. An outer label comes first.

@@ -1,4 +1,4 @@
-"""What stacks of several files have besides native frames: Python's frames, and labels."""
+"""Merge Python frames and labels of several files' stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the interpreter and of Python reports show."""
+"""Choose which Python and interpreter frames reports show."""
 
 from __future__ import annotations
 

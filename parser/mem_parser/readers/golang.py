@@ -1,4 +1,4 @@
-"""Go's text heap profile (`/debug/pprof/heap?debug=1`): what it has beyond gperftools' text.
+"""Go's text heap profile (`/debug/pprof/heap?debug=1`): extensions of gperftools' text.
 
     heap profile: 3: 14680064 [5: 20971520] @ heap/1048576
     1: 8388608 [1: 8388608] @ 0x47d9b2 0x47d9e5 0x4332a7

@@ -1,4 +1,4 @@
-"""What a block was allocated with, and the kinds of files, by the names and numbers of memray."""
+"""Allocator and file kinds, by memray's names and numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are the newest log of events."""
+"""Find the newest log of events in a folder."""
 
 from __future__ import annotations
 

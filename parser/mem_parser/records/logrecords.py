@@ -1,4 +1,4 @@
-"""The single allocations of a log of events, and what is known of blocks by their order.
+"""Single allocations of a log of events.
 
 A realloc that the allocator refused is no allocation and no free: its pair of events is left out.
 """

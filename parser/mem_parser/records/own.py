@@ -1,4 +1,4 @@
-"""Which Python frames are this project's own, in a program that captures itself."""
+"""Recognize this project's own Python frames in a program that captures itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flat and cumulative sums by function or by line: what the table and the graph are made of.
+"""Flat and cumulative sums by function or by line, for table and graph.
 
 Estimates are added up per stack first (records are weighed before that, see `Profile.weigh`), then
 every stack gives its sum to the function it ends in (*flat*) and once to every function on it

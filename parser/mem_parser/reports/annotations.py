@@ -1,4 +1,4 @@
-"""`list --sarif`: what lines of source allocated, as notes that an editor shows on these lines.
+"""`list --sarif`: allocations by source line, as notes for editors.
 
 Lines are those of the program's own functions: what a library asks for counts for the line that
 calls it, as in every report. A line of several functions (inlined, or a template's) is one.

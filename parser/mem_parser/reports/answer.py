@@ -1,4 +1,4 @@
-"""What a query in SQL found, for people and for programs."""
+"""Print the result of an SQL query, for people and for programs."""
 
 from __future__ import annotations
 

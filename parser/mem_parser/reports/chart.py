@@ -1,4 +1,4 @@
-"""An area over time in lines of text: what is highest in each column, eighths of a line as blocks.
+"""Draw an area over time in text, one maximum per column, in eighths of a line.
 
 Without blocks (`ascii_only`) a cell is filled from its half on. A second series is a dot in the
 cell of its height, where the area leaves it empty.

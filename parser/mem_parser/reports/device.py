@@ -1,4 +1,4 @@
-"""What reports add where memory is a device's: bytes taken, the untracked remainder, refusals.
+"""Additions to reports of device memory: bytes taken, untracked remainder, refusals.
 
 untracked   what is in use on the whole device, or reserved by a pool, less what is tracked here
 refused     blocks that the driver did not give: each is counted, by size and stack

@@ -1,4 +1,4 @@
-"""The call graph as data: which functions and calls are drawn, and what was left out.
+"""The call graph as data: functions and calls to draw, and those left out.
 
 Nodes below 0.5 % of the total (cum) are pruned, and at most 80 stay; `mem_parser.reports.edges`
 chooses the edges between them.

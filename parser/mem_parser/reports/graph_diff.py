@@ -1,4 +1,4 @@
-"""The call graph of a profile with what changed since an older one, the *base*.
+"""The call graph of a profile with changes since an older one, the *base*.
 
 Functions are the same if they have the same name, whatever build they are of. Nodes and calls are
 chosen by their weight in both profiles together, so that what is gone is drawn as well as what is

@@ -1,4 +1,4 @@
-"""What tables consist of, before anything knows how wide a terminal is.
+"""Tables before layout: columns and cells, independent of the terminal's width.
 
 A report gives *blocks*: lines of text, of which some begin with a verdict (`Judged`), and `Grid`s.
 Every estimate becomes one text with its 95 % margin in the same unit (`96.10 MiB ± 0.21`), or, for

@@ -1,4 +1,4 @@
-"""The lines above every report: the total with its error, what it covers, and what was lost."""
+"""Lines above every report: total with its error, coverage, losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`list`: the source lines of one function with what they allocated.
+"""`list`: source lines of one function with their allocations.
 
 Lines come from the debug information of the modules, those of Python's functions from the profile;
 their text from `mem_parser.reports.sourcefiles`.

@@ -1,4 +1,4 @@
-"""`peek`: one function between its callers and what it calls.
+"""`peek`: one function between its callers and callees.
 
 A stack counts once for each distinct caller, callee or function on it, so with recursion the
 callers may add up to more than the function.

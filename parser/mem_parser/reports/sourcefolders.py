@@ -1,4 +1,4 @@
-"""The folders whose source files are shown because a profile names them.
+"""Folders whose source files may be shown when a profile names them.
 
 Debug information, a `#line`, and the code objects of Python may name any file, and the folder of
 the build (DW_AT_comp_dir) is a word of the same author. So a folder counts by what is on this

@@ -1,4 +1,4 @@
-"""`stats`: totals, sizes, and what is largest by function, module, thread and domain.
+"""`stats`: totals, sizes, and the largest functions, modules, threads and domains.
 
 Blocks are charged as `mem_parser.charge` says, and to the module of that function.
 Sizes are those that the program asked for, in powers of two. By thread only blocks in use are

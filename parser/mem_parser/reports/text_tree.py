@@ -1,4 +1,4 @@
-"""`tree`: who called whom, from the outermost function down, as indented text.
+"""`tree`: callers and callees from the outermost function down, as indented text.
 
 The tree grows level by level over whole columns of stacks; stacks below a branch that is too small
 to be drawn leave at once, so that a million of them cost nothing further down. What was left out

@@ -1,4 +1,4 @@
-"""`timeline`: live bytes of each memory over time, RSS, marks, and what is not known."""
+"""`timeline`: live bytes of each memory over time, RSS, marks, gaps."""
 
 from __future__ import annotations
 

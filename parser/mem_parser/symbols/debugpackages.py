@@ -1,4 +1,4 @@
-"""How to get the debug information of packages, on the system that runs the parser.
+"""Name the debug packages to install on the parser's system.
 
 Debian keeps its `-dbgsym` packages, and Ubuntu its `ddebs`, in archives that few systems have among
 their sources; Fedora and its relatives have a command. What a system is, its os-release says

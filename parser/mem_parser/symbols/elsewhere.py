@@ -1,4 +1,4 @@
-"""Files that another process reads, for one that may open none.
+"""Read files through another process, for one that may open none.
 
 A process that reads hostile data and has given up all rights cannot open the programs that its
 profiles name, nor start readers for them. It calls `ask_by` once; from then on its questions of

@@ -1,4 +1,4 @@
-"""Which file on this machine is a module of the profile, and whether it is still the same.
+"""Find the file of a profile's module on this machine, and check that it is unchanged.
 
 A file counts only if it has the recorded build-id. Where the profile has none (other tools' files),
 the recorded mapping must at least fit the file, and its path must be whole: no profile says to

@@ -1,4 +1,4 @@
-"""Names of code that a program made as it ran, from the files in which its runtime lists it.
+"""Names of JIT code, from the files in which the runtime lists it.
 
     perf map   perf-PID.map: lines `START SIZE NAME`, the numbers in hexadecimal digits
                (tools/perf/Documentation/jit-interface.txt of Linux)

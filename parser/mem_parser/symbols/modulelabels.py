@@ -1,4 +1,4 @@
-"""What modules are called where an address has no name, so that no two are taken for one.
+"""Distinct labels of modules, for addresses without a name.
 
 A module is the same as another if both have one build-id, or, without build-ids, one absolute path
 and different parts of the file. Everything else is another module: files of one name in different

@@ -1,4 +1,4 @@
-"""Why modules' addresses have no names, and what would give them names on this system.
+"""Explain unnamed addresses, and their cure on this system.
 
 There is a reason only where it is certain: the file is here, unchanged, and has no symbol table, or
 no debug information.

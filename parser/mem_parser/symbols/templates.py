@@ -1,4 +1,4 @@
-"""Names with their template arguments, for those who want them whole."""
+"""Function names with their template arguments."""
 
 from __future__ import annotations
 

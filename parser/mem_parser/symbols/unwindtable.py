@@ -1,4 +1,4 @@
-"""Where functions begin, from a file's unwind tables: for code without symbols.
+"""Function starts from unwind tables, for code without symbols.
 
 `.eh_frame_hdr` (Linux Standard Base, core specification, chapter 10) has the start of every
 function with the place of its rules (FDE), in order; the FDE has its length. A stripped program

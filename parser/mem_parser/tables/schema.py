@@ -1,4 +1,4 @@
-"""The tables, their columns and what each means: `convert` writes them, `query` asks them.
+"""Tables and columns that `convert` writes and `query` reads.
 
 Raw counts are of sampled blocks. An estimate is weighed before any sum (`mem_parser.estimate`) and
 stands beside its variance: sums of both are right for disjoint rows, and the standard error of a

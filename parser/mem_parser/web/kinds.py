@@ -1,4 +1,4 @@
-"""What kind of frame a function is, for the switches of the pages."""
+"""Kinds of frames, for the switches of the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reader of a page may count: every count that the file has, in bytes and in objects."""
+"""Measures of a page: every count of the file, in bytes and in objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time in a page: for each node what came and went between moments, and the line above the tabs.
+"""Time in a page: births and deaths of each node between moments, and the timeline.
 
 The page chooses a window of two moments (`mem_parser.memlog.edges`), and adds up in it what it
 shows: two look-ups for each node. Of every node and domain there is an entry for each moment up to

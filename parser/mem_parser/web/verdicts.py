@@ -1,4 +1,4 @@
-"""Rows that end in a verdict, cut to what a page can hold, so that no verdict vanishes."""
+"""Cut rows with verdicts to a page's size, keeping every verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that holds what the debug information of several programs shares (made by `dwz`).
+"""The debug file that several programs share (made by `dwz`).
 
 A program's debug information names it, with its build-id, in `.gnu_debugaltlink`.
 """

@@ -1,4 +1,4 @@
-"""Which units have code at an address.
+"""Map addresses to compilation units.
 
 Compilers list the ranges of units in `.debug_aranges`, all of them or none. Of units that are not
 listed, the unit's own first entry says its ranges.

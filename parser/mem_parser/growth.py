@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem_parser.interning import StackInterner, StackParts
+from mem_parser.interning import StackInterner, StackParts, distinct
 from mem_parser.model import IntArray, Profile
 from mem_parser.python.owners import MergedOwners
 from mem_parser.significance import p_rate_above
@@ -45,7 +45,7 @@ class Growth:
         """Return the p-value of "the stacks of these sites do not grow": between first and last
         snapshot, and with three or more in both halves of that time.
         """
-        stacks = np.unique(self._stack[sites])
+        stacks = distinct(self._stack[sites])
         born = np.array([b[stacks].sum() for b in self._born])
         freed = np.array([f[stacks].sum() for f in self._freed])
         middle = self._middle()

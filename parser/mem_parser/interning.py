@@ -23,6 +23,17 @@ _ITEMS_AT_A_TIME = 1 << 18
 _HALF = np.uint64(32)
 
 
+def distinct(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return the distinct values of an array without NaN, sorted.
+
+    As `numpy.unique`, which would load `numpy.ma` for it: 15 ms in every command and child.
+    """
+    ordered = np.sort(values, axis=None)
+    is_first = np.ones(len(ordered), dtype=np.bool_)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first]
+
+
 class Interner:
     """Numbers keys of 64 bits, all of one type: all signed or all unsigned."""
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mem_parser.diff import variance_between
 from mem_parser.estimate import FloatArray, unsample
+from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.symbols.table import Function, Symbols
 
@@ -307,7 +308,7 @@ def _grow(stacks: _Stacks, weights: FloatArray, most: int) -> _Grown:
         share = _largest_share(inverse, weights[active], len(unique))
         keep, largest = _keep_largest(share, largest, most)
         held = np.where(keep, unique, unique // width * width + rest)
-        table = unique if keep.all() else np.unique(held)
+        table = unique if keep.all() else distinct(held)
         place = np.searchsorted(table, held)
         parents.append(table // width)
         steps.append(table % width)

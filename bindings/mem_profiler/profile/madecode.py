@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import distinct
 from mem_parser.model import Module, Profile
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.madecode import MadeCode
@@ -69,7 +70,7 @@ def names_of(
 
 def outside(frames: Addresses, modules: Sequence[Module]) -> Addresses:
     """The distinct look-up addresses of return addresses in no module, in rising order."""
-    frames = np.unique(frames)
+    frames = distinct(frames)
     address = frames[frames > 0] - np.uint64(1)
     inside = np.zeros(len(address), dtype=np.bool_)
     for module in modules:

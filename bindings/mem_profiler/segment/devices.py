@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.devices import Mark
+from mem_parser.interning import distinct
 from mem_profiler.segment import collect, layout
 from mem_profiler.segment.file import Array, Control, Records, Segment, Words
 from mem_profiler.segment.peaks import Peak
@@ -149,7 +150,7 @@ def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, Do
         return {}
     domains = collect.domains(sites.keys)
     found = {}
-    for number in np.unique(domains).tolist():
+    for number in distinct(domains).tolist():
         mine = domains == number
         live = mine & (sites.live_blocks > 0)
         found[number] = DomainCounts(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mem_parser.interning import distinct
 from mem_profiler.segment import layout
 from mem_profiler.segment.arena import Ints, bytes_of, find
 from mem_profiler.segment.file import Words
@@ -60,7 +61,7 @@ class Frames:
 
 def read_frames(arena: Words, ids: Ints) -> Frames:
     """The frames with the given ids and those of their callers, outwards to the last."""
-    ids = _with_callers(arena, np.unique(ids[ids != 0]))
+    ids = _with_callers(arena, distinct(ids[ids != 0]))
     rows = _rows(arena, ids)
     codes, function = np.unique(rows["code"].astype(np.int64), return_inverse=True)
     functions = [_function(arena, *record) for record in _contents(arena, codes)]
@@ -99,7 +100,7 @@ def _with_callers(arena: Words, ids: Ints) -> Ints:
     for _ in range(_DEPTH_MAX):
         callers = _rows(arena, new)["caller"].astype(np.int64)
         callers = callers[(callers != 0) & (callers < new)]
-        new = np.unique(callers[~known[callers]])
+        new = distinct(callers[~known[callers]])
         if len(new) == 0:
             break
         known[new] = True

@@ -6,11 +6,10 @@ import math
 import os
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from mem_cli.live.braille import Series
 from mem_cli.live.picture import Graph, Head, Place
 from mem_parser.estimate import Estimate
+from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.units import format_bytes
 from mem_profiler.live.watched import Moment
@@ -82,6 +81,6 @@ def threads(profile: Profile) -> list[Place]:
     blocks = profile.thread_blocks
     if blocks is None:
         return []
-    rows = set(np.unique(blocks.row).tolist())
+    rows = set(distinct(blocks.row).tolist())
     found = sorted((one for one in profile.threads if one.row in rows), key=lambda t: t.tid)
     return [Place(t.row, f"{t.name or '?'} ({t.tid})") for t in found]

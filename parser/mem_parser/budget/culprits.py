@@ -17,6 +17,7 @@ from mem_parser.budget.growth import FunctionChange, changes
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
+from mem_parser.interning import distinct
 from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
@@ -144,7 +145,7 @@ def _enough(rows: list[Culprit], excess: float) -> list[Culprit]:
 
 def _innermost(subject: Subject, part: Profile, count: Count) -> set[tuple[str, str]]:
     blocks, _ = part.counts(count)
-    used = np.unique(subject.places.place[part.sites.stack[blocks > 0]])
+    used = distinct(subject.places.place[part.sites.stack[blocks > 0]])
     return {subject.places.frames[k][0].function_key for k in used.tolist()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
+from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
@@ -81,7 +82,7 @@ def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
         return math.inf
     blocks, _ = profile.counts(Count.INUSE)
     places = find_places(profile, symbols, FrameRule.OWN)
-    stacks = len(np.unique(places.place[profile.sites.stack[blocks > 0]]))
+    stacks = len(distinct(places.place[profile.sites.stack[blocks > 0]]))
     samples = samples_needed(times.span(times.early), times.span(times.late), alpha / (stacks + 1))
     tested = times.span(times.early) + times.span(times.late)
     return samples * max(profile.rate_bytes, 1.0) * times.duration_s / tested

@@ -22,6 +22,7 @@ from mem_parser.heapfile.labelcolumns import label_lines
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.heapfile.pythoncolumns import python_lines
 from mem_parser.heapfile.readings import reading_object
+from mem_parser.interning import distinct
 from mem_parser.model import Capture, Module, Profile, StackTable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
@@ -142,7 +143,7 @@ class _FrameTexts(dict[int, str]):
         """Return the text of each of these stacks."""
         table, of = stacks.shared()
         texts: dict[int, str] = {}
-        for number in np.unique(of[which]).tolist():
+        for number in distinct(of[which]).tolist():
             frames = table.frames[table.offsets[number] : table.offsets[number + 1]]
             texts[number] = " ".join(map(self.__getitem__, frames.tolist())) or _LOST_FRAME
         return {k: texts[number] for k, number in zip(which, of[which].tolist(), strict=True)}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
+from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.places import Frame, Places
 
@@ -135,14 +136,14 @@ class SiteColumns:
         """Return the frames that the places of all ``members`` share from their charged one
         outwards, and of those below it.
         """
-        place = np.unique(self.place[members])
+        place = distinct(self.place[members])
         owner = self.owner[place]
         inner = self.frames.common(place, np.zeros_like(owner), owner)
         return self.frames.common(place, owner), inner
 
     def callers(self, members: IntArray) -> tuple[Frame, ...]:
         """Return the frames that the places of all ``members`` share outside their charged one."""
-        place = np.unique(self.place[members])
+        place = distinct(self.place[members])
         return self.frames.common(place, self.owner[place] + 1)
 
     def line_of(self, members: IntArray) -> IntArray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mem_parser.charge import beyond_libraries, charged_from
 from mem_parser.estimate import FloatArray
+from mem_parser.interning import distinct
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Count, IntArray, Profile
 from mem_parser.names import FrameRule
@@ -116,7 +117,7 @@ def _ends_all(symbols: Symbols, begin: IntArray) -> BoolArray:
 def _distinct(group: IntArray, value: IntArray, count: int) -> IntArray:
     """Return how many distinct values each group has."""
     codes, width = _codes(group, value)
-    return np.bincount(np.unique(codes) // width, minlength=count)
+    return np.bincount(distinct(codes) // width, minlength=count)
 
 
 def _largest(group: IntArray, part: IntArray, weight: FloatArray, count: int) -> FloatArray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.interning import Growing, Interner, pairs
+from mem_parser.interning import Growing, Interner, distinct, pairs
 from mem_parser.model import AddressArray, BoolArray, IntArray, Module, Profile
 from mem_parser.python.interpreter import FunctionKinds, runs_python
 from mem_parser.symbols.modulelabels import module_keys, module_labels
@@ -84,7 +84,7 @@ class KeptAddresses:
             return False
         module_of = assign_modules(profile.modules, self._distinct(0))
         before, after = _facts(self._modules), _facts(profile.modules)
-        used = np.unique(pairs(self.module_of + 1, module_of + 1))
+        used = distinct(pairs(self.module_of + 1, module_of + 1))
         for pair in used.tolist():
             old, new = (pair >> 32) - 1, (pair & 0xFFFFFFFF) - 1
             if (before[old] if old >= 0 else None) != (after[new] if new >= 0 else None):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mem_parser.interning import Growing
+from mem_parser.interning import Growing, distinct
 from mem_parser.libraries.mark import Marked, mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.addresses import KeptAddresses
@@ -190,7 +190,7 @@ class _Kept:
         """Note which addresses are on stacks as these are shown."""
         more = len(self._addresses) - len(self._shown)
         self._shown = np.concatenate((self._shown, np.zeros(more, dtype=np.bool_)))
-        rows = np.unique(shown.names.distinct.of_frame)
+        rows = distinct(shown.names.distinct.of_frame)
         self._shown[used[rows[rows < len(used)]]] = True
 
     def _append(self, named: Symbols) -> None:

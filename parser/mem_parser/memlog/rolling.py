@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import distinct
 from mem_parser.memlog.contents import Keyframe
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.filefacts import FileFacts, Hole
@@ -222,7 +223,7 @@ class RollingLog:
             self._number_of = grown
         local = self._number_of[stacks]
         if len(local) and not local.all():
-            self._add(np.unique(stacks[local == 0]))
+            self._add(distinct(stacks[local == 0]))
             local = self._number_of[stacks]
         return local - np.uint32(1)
 
@@ -247,7 +248,7 @@ class RollingLog:
         if len(new):
             index = new - 1
             code = tree.code[index]
-            codes = np.unique(code[self._code_of[code] == 0])
+            codes = distinct(code[self._code_of[code] == 0])
             first = self._writer.codes + 1
             self._code_of[codes] = np.arange(first, first + len(codes), dtype=np.uint32)
             first = self._writer.nodes + 1
@@ -271,7 +272,7 @@ class RollingLog:
         if labels is None:
             raise ValueError("the source has not the labels that its stacks name")
         self._label_of = _at_least(self._label_of, len(labels) + 1)
-        wanted = {k for number in np.unique(numbers).tolist() for k in labels.outwards(number)}
+        wanted = {k for number in distinct(numbers).tolist() for k in labels.outwards(number)}
         index = np.array([k for k in sorted(wanted) if not self._label_of[k + 1]], dtype=np.int64)
         if len(index):
             first = self._writer.labels + 1
@@ -301,14 +302,14 @@ class RollingLog:
         ascending order: callers come first.
         """
         found = np.zeros(0, dtype=np.int64)
-        wanted = np.unique(nodes).astype(np.int64)
+        wanted = distinct(nodes).astype(np.int64)
         while True:
             wanted = wanted[(wanted > 0) & (self._node_of[wanted] == 0)]
             wanted = np.setdiff1d(wanted, found)
             if not len(wanted):
                 return found
             found = np.union1d(found, wanted)
-            wanted = np.unique(tree.parent[wanted - 1]).astype(np.int64)
+            wanted = distinct(tree.parent[wanted - 1]).astype(np.int64)
 
 
 def _at_least(column: Numbers, length: int) -> Numbers:

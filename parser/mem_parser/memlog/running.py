@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import FloatArray
+from mem_parser.interning import distinct
 from mem_parser.memlog.events import Events
 from mem_parser.memlog.timeline import Stretch
 from mem_parser.memlog.weights import weigh
@@ -66,7 +67,7 @@ def scan(task: Task) -> dict[int, Rows]:
     """Return the rows of each domain that has events in a stretch. Raises InputFileError."""
     domains: dict[int, _Total] = {}
     for events in task.stretch.events():
-        present = np.unique(events.domain).tolist()
+        present = distinct(events.domain).tolist()
         for domain in present:
             own = events if len(present) == 1 else events.take(events.domain == domain)
             if domain not in domains:

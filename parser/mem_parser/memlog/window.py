@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mem_parser.errors import UsageProblem
 from mem_parser.estimate import unsample
+from mem_parser.interning import distinct
 from mem_parser.memlog.events import BIRTH_UNIT_BITS, Events, Kind
 from mem_parser.memlog.livesites import Ints, Sites, SiteSums, counts
 from mem_parser.memlog.moments import Moment, live_at
@@ -113,7 +114,7 @@ class _WindowSums:
     def __init__(self, domain: int, from_ns: int, to_ns: int) -> None:
         low, high = from_ns >> BIRTH_UNIT_BITS, (to_ns >> BIRTH_UNIT_BITS) + 1
         # Edges at which also a death knows on which side its block was born.
-        self._edges = np.unique(np.linspace(low, high, BUCKETS + 1).astype(np.int64))
+        self._edges = distinct(np.linspace(low, high, BUCKETS + 1).astype(np.int64))
         self._domain, self._first = domain, from_ns
         self._sums, self._failed = SiteSums(), SiteSums()
 
@@ -223,7 +224,7 @@ def _profile(
 
 
 def _all_keys(*sites: Sites) -> Ints:
-    return np.unique(np.concatenate([s.keys for s in sites]))
+    return distinct(np.concatenate([s.keys for s in sites]))
 
 
 def _capture(run: Run, moments: tuple[Moment, Moment, Moment], sums: _WindowSums) -> Capture:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from mem_parser.interning import distinct
 from mem_parser.model import Profile
 from mem_parser.python.labels import Labels
 from mem_parser.symbols.table import LABEL_MODULE, Function, Location, Role, Symbols
@@ -39,7 +40,7 @@ def with_labels(profile: Profile, symbols: Symbols) -> Symbols:
     functions, locations = list(symbols.functions), list(symbols.locations)
     place: dict[str, int] = {}
     chains: dict[int, list[int]] = {0: []}
-    for number in np.unique(numbers[numbers > 0]).tolist():
+    for number in distinct(numbers[numbers > 0]).tolist():
         chain = []
         for label in labels.outwards(number):
             name = labels.spelled(label)

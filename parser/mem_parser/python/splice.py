@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import distinct
 from mem_parser.model import STACK_CUT, BoolArray, IntArray, Profile, StackTable
 from mem_parser.python.functions import python_locations
 from mem_parser.python.interpreter import FunctionKinds, InterpreterCode, interpreter_code
@@ -442,10 +443,10 @@ def _used(python: PythonStacks, number: IntArray) -> BoolArray:
     """Return which nodes are on the stacks of these numbers, as far as stacks are shown."""
     result = np.zeros(len(python) + 1, dtype=np.bool_)
     above = np.concatenate(([0], python.parent.astype(np.int64)))
-    left = np.unique(number)
+    left = distinct(number)
     for _ in range(MOST_DEPTH):
         result[left] = True
-        left = np.unique(above[left])
+        left = distinct(above[left])
         left = left[~result[left]]
         if not len(left):
             break

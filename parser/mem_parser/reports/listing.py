@@ -13,6 +13,7 @@ import numpy as np
 
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
+from mem_parser.interning import distinct
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import StackSums, add_up, estimate
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
@@ -106,7 +107,7 @@ def add_up_lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[L
         return []
     stack = (np.searchsorted(symbols.offsets, place, side="right") - 1).astype(np.int64)
     width = int(line.max()) + 1
-    pairs = np.unique(stack * width + line[place])
+    pairs = distinct(stack * width + line[place])
     leaf = symbols.offsets[stack] == place
     cum = add_up(sums, pairs // width, pairs % width)
     flat = add_up(sums, stack[leaf], line[place[leaf]])

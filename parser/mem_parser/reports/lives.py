@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.interning import distinct
 from mem_parser.memlog.lifesums import STEPS, Group
 from mem_parser.memlog.livesites import Ints
 from mem_parser.model import Unit
@@ -140,7 +141,7 @@ def lives(
     unended, _ = weights.shown(*sums.unended)
     ended = Group(*(np.concatenate(columns) for columns in zip(freed, about, strict=True)))
     ended_by = np.concatenate((freed_by, about_by))
-    functions = np.unique(np.concatenate((ended_by, alive_by))).tolist()
+    functions = distinct(np.concatenate((ended_by, alive_by))).tolist()
     every = [
         _row(weights.names[k], ended.where(ended_by == k), alive.where(alive_by == k), weights)
         for k in functions

@@ -14,6 +14,7 @@ import numpy as np
 from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
 from mem_parser.filters import compile_pattern
+from mem_parser.interning import distinct
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import Row, StackSums, add_up, rows_of
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
@@ -81,7 +82,7 @@ def _neighbours(sums: StackSums, key: int, step: int) -> list[Neighbour]:
     nobody = len(sums.names)
     other = np.full(len(place), nobody, dtype=np.int64)
     other[inside] = sums.keys[beside[inside]]
-    pairs = np.unique(stack * (nobody + 1) + other)
+    pairs = distinct(stack * (nobody + 1) + other)
     return _sum(sums, pairs // (nobody + 1), pairs % (nobody + 1), OUTERMOST if step > 0 else OWN)
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from mem_parser.domains import as_part
 from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
 from mem_parser.filters import Filters
+from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
@@ -110,7 +109,7 @@ def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
     domains are left: host and device bytes are not added up.
     """
     left, named = filters.apply(profile, symbols)
-    names = [left.domains[k] for k in np.unique(left.sites.domain)]
+    names = [left.domains[k] for k in distinct(left.sites.domain)]
     if len(names) > 1:
         raise UsageProblem(
             f"{' and '.join(names)} are different memories: their bytes are not added up",

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import distinct
 from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import EmbeddedFrame
 
@@ -135,7 +136,7 @@ class MadeCode:
 
     def _forget_unused(self) -> None:
         """Drop the names that later ones have replaced: an entry costs a file little."""
-        used = np.unique(self._name_of)
+        used = distinct(self._name_of)
         names = list(self._names)
         kept = [names[k] for k in used.tolist() if k != _NONE]
         is_named = self._name_of != _NONE

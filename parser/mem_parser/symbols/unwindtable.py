@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import distinct
 from mem_parser.symbols.elf import BadElf
 
 Addresses = npt.NDArray[np.uint64]
@@ -70,7 +71,7 @@ class UnwindTable:
             return addresses
         at = np.searchsorted(self._starts, addresses, side="right").astype(np.int64) - 1
         result = addresses.copy()
-        for row in np.unique(at[at >= 0]).tolist():
+        for row in distinct(at[at >= 0]).tolist():
             mine = np.flatnonzero(at == row)
             length = self._length(int(self._rules[row]))
             inside = mine[addresses[mine] - self._starts[row] < np.uint64(length)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.charge import charged_from
+from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import stack_parts
@@ -174,7 +175,7 @@ def _file_offsets(named: Named) -> tuple[npt.NDArray[np.uint64], BoolArray]:
     address, module_of = named.names.distinct.address, named.names.module_of
     offset = np.zeros(len(address) + 1, dtype=np.uint64)
     known = np.zeros(len(address) + 1, dtype=np.bool_)
-    for index in np.unique(module_of[module_of >= 0]).tolist():
+    for index in distinct(module_of[module_of >= 0]).tolist():
         rows = np.flatnonzero(module_of == index)
         for part in named.profile.modules[index].ranges:
             inside = rows[(address[rows] >= part.start) & (address[rows] < part.end)]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mem_parser.devices import HOST
 from mem_parser.estimate import FloatArray, sampling_probability
+from mem_parser.interning import distinct
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.matching import NO_THREAD, Lives, Matcher, Open
 from mem_parser.memlog.run import Run
@@ -66,7 +67,7 @@ class LogTables:
         """
         matchers: dict[int, Matcher] = {}
         for events in self._stretch().events():
-            present = np.unique(events.domain).tolist()
+            present = distinct(events.domain).tolist()
             for domain in present:
                 own = events if len(present) == 1 else events.take(events.domain == domain)
                 if domain not in matchers:
@@ -150,7 +151,7 @@ class LogTables:
         """Return what blocks stand for; ``domain`` is one for each."""
         names = ("objects", "objects_variance", "bytes", "bytes_variance")
         found = {name: np.zeros(len(size_bytes)) for name in names}
-        present = np.unique(domain).tolist()
+        present = distinct(domain).tolist()
         for one in present:
             of = slice(None) if len(present) == 1 else domain == one
             parts = _weighed(size_bytes[of], self._facts.rates_bytes[one])

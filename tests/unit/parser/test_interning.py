@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem_parser import interning
-from mem_parser.interning import Growing, Interner, StackInterner, StackParts, positions
+from mem_parser.interning import Growing, Interner, StackInterner, StackParts, distinct, positions
 
 batches_of_keys = st.lists(st.lists(st.integers(-9, 9) | st.integers(-(1 << 63), (1 << 63) - 1)))
 stacks = st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=5), st.integers(0, 2)))
@@ -118,3 +118,9 @@ def test_growing_arrays_hold_what_was_put_behind(batches: list[list[int]]) -> No
 def test_positions_are_those_of_all_ranges() -> None:
     starts, ends = np.array([3, 0, 7, 7]), np.array([5, 0, 8, 9])
     assert positions(starts, ends).tolist() == [3, 4, 7, 7, 8]
+
+
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1)))
+def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
+    column = np.array(values, dtype=np.int64)
+    assert distinct(column).tolist() == np.unique(column).tolist()

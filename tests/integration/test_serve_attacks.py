@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
+import select
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from controller_tools import wait_until
 from serving import Server, read_all
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 END = b"Connection: close\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+RESTED_S = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +115,50 @@ def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path)
 
 
 def test_hundreds_of_silent_connections_hold_up_nobody(server: Server) -> None:
-    held = [server.connect() for _ in range(400)]
-    try:
-        for one in held:
-            one.sendall(b"GET / HTTP/1.1\r\nHost: local")
+    with contextlib.ExitStack() as held:
+        for _ in range(400):
+            held.enter_context(server.connect()).sendall(b"GET / HTTP/1.1\r\nHost: local")
         assert server.ask("/processes").status == 200
-    finally:
-        for one in held:
-            one.close()
+
+
+def test_without_a_free_descriptor_the_server_rests_and_keeps_those_it_has(
+    tmp_path: Path,
+) -> None:
+    page = b"GET /p/1 HTTP/1.1\r\n" + HOST
+    with Server(folder=tmp_path) as one, one.connect() as known:
+        assert status_of(known, page) == 200
+        most = max(descriptors(one.pid)) + 5
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (most, most))
+        with contextlib.ExitStack() as held:
+            crowd = [held.enter_context(one.connect()) for _ in range(most)]
+            wait_until(lambda: len(descriptors(one.pid)) == most, "no descriptor left")
+            last = crowd[-1]
+            last.sendall(page + END)
+            began_s = cpu_s(one.pid)
+            assert not select.select([last], [], [], RESTED_S)[0]
+            assert cpu_s(one.pid) - began_s < RESTED_S / 2
+            assert status_of(known, page) == 200
+            for each in crowd[:-1]:
+                each.close()
+            assert statuses(read_all(last)) == [200]
+        assert one.end() == (0, "")
+
+
+def status_of(client: socket.socket, request: bytes) -> int:
+    """Ask for a page on a connection that stays."""
+    client.sendall(request + b"\r\n")
+    answer = b""
+    while not answer.endswith(b"</html>\n"):
+        part = client.recv(65536)
+        assert part, answer
+        answer += part
+    return statuses(answer)[0]
+
+
+def descriptors(pid: int) -> list[int]:
+    return [int(name) for name in os.listdir(f"/proc/{pid}/fd")]
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -96,9 +96,11 @@ class Server:
         """A connection to it."""
         if self.path is None:
             return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(TIMEOUT_S)
-        client.connect(self.path)
+        with contextlib.ExitStack() as cleanup:
+            client = cleanup.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(TIMEOUT_S)
+            client.connect(self.path)
+            cleanup.pop_all()
         return client
 
     def ask(

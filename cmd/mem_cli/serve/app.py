@@ -128,7 +128,6 @@ class Serving:
         self.ending = False
         self._listed: _Listed | None = None
         self._listing = asyncio.Lock()
-        self._pages: dict[str, ServedPage] = {}
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -172,18 +171,13 @@ class Serving:
             "control": self.choices.control,
             "most": MOST_OTHERS,
         }
-        return _html(self._page("", lambda: processes_page(settings)))
+        return _html(processes_page(settings))
 
     async def page(self, request: Request) -> Response:
         """The page of a process, without its name or whether there is one: it needs no token."""
         pid = _pid_of(request)
         settings = {"pid": pid, "control": self.choices.control, "rates": [list(r) for r in RATES]}
         return _html(live_page(f"pid {pid}", settings))
-
-    def _page(self, key: str, make: Callable[[], ServedPage]) -> ServedPage:
-        if key not in self._pages:
-            self._pages[key] = make()
-        return self._pages[key]
 
     async def processes(self, _request: Request) -> Response:
         """The rows of `mem_profiler ps`, and the largest processes without a sampler."""

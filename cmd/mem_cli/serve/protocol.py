@@ -74,9 +74,18 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         super().data_received(data)
+        self._watch_request()
+
+    def on_response_complete(self) -> None:
+        """Go on with what came behind the request that is answered."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0] or self.cycle.more_body:
+            self._watch_request()
+
+    def _watch_request(self) -> None:
         if self._is_answering:
             self._has_asked()
-        elif self._asks is None:
+        elif self._asks is None and not self.transport.is_closing():
             self._await_request()
 
     def pause_writing(self) -> None:

@@ -56,7 +56,7 @@ class ServedPage:
 
 
 def _page(
-    title: str, body: str, styles: Sequence[str], scripts: Sequence[str], settings: dict[str, Any]
+    title: str, body: str, styles: Sequence[str], scripts: tuple[str, ...], settings: dict[str, Any]
 ) -> ServedPage:
     html = assemble(title, body, styles, scripts, {"live": settings}, asks=True)
     return ServedPage(html, policy_of(script_of(scripts), asks=True))

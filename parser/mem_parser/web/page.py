@@ -28,11 +28,13 @@ def asset(name: str) -> str:
     return (files("mem_parser.web") / "assets" / name).read_text(encoding="utf-8")
 
 
-def script_of(scripts: Sequence[str]) -> str:
+@functools.cache
+def script_of(scripts: tuple[str, ...]) -> str:
     """Return the one script of a page that has these assets."""
     return '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
 
 
+@functools.cache
 def policy_of(code: str, *, asks: bool = False) -> str:
     """Return the policy of a page with the script ``code``; ``asks``: it gets its data from the
     server that it came from, and from nowhere else.
@@ -49,7 +51,7 @@ def assemble(
     title: str,
     body: str,
     styles: Sequence[str],
-    scripts: Sequence[str],
+    scripts: tuple[str, ...],
     blocks: dict[str, Any],
     *,
     asks: bool = False,

@@ -19,7 +19,7 @@ from mem_cli.parser.group import cli
 from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
-from mem_parser.web import flamegraph, report
+from mem_parser.web import flamegraph, live, report
 from mem_parser.web.facts import Opening
 from mem_parser.web.measures import measures
 from mem_parser.web.page import SIZE_LIMIT
@@ -333,3 +333,13 @@ def test_the_graph_of_a_difference_calls_functions_of_both_sides_alike() -> None
     drawing = blocks_of(page)["graphs"]["inuse.space"]
     assert "Cache&lt;int&gt;::fill" in drawing
     assert "Cache::fill" not in drawing
+
+
+def test_pages_of_many_processes_hash_their_one_script_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = live.live_page("pid 1", {"pid": 1})
+    monkeypatch.setattr("mem_parser.web.page.hashlib", None)
+    other = live.live_page("pid 2", {"pid": 2})
+    assert other.policy == known.policy
+    assert other.html == known.html.replace("pid 1", "pid 2").replace('"pid":1', '"pid":2')

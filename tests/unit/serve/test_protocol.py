@@ -20,6 +20,7 @@ from mem_cli.serve.app import Pieces
 from mem_cli.serve.place import listen_on
 from mem_cli.serve.room import Room
 from mem_cli.serve.server import _config
+from serving import read_all
 
 LIMIT_S = 0.4
 WAIT_S = 20.0
@@ -109,9 +110,21 @@ def test_a_request_that_is_not_whole_in_time_ends_the_connection(path: str, begu
             assert one.recv(100) == b""
 
 
-def test_a_request_that_comes_byte_by_byte_has_no_more_time(path: str) -> None:
+@pytest.mark.parametrize("piece", [b"G", b"GET / HTTP/1.1\r\nHost: x", b"\r\nX: y"])
+def test_a_request_that_comes_in_drips_has_no_more_time(path: str, piece: bytes) -> None:
     with client(path) as one:
-        assert is_cut(one, b"G", LIMIT_S / 8)
+        one.sendall(piece)
+        assert is_cut(one, piece[-6:], LIMIT_S / 8)
+
+
+@pytest.mark.parametrize("begun", [b"GET / HT", SLOW_BODY])
+def test_requests_sent_at_once_are_answered_and_one_cut_short_ends_the_connection(
+    path: str, begun: bytes
+) -> None:
+    whole = b"".join(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % t for t in (b"/", b"/late", b"/"))
+    with client(path) as one:
+        one.sendall(whole + begun)
+        assert read_all(one).count(b"done") == 3
 
 
 def test_an_answer_that_takes_long_and_the_next_request_are_fine(path: str) -> None:

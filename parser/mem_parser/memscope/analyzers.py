@@ -167,7 +167,7 @@ class InefficientAnalyzer(BaseAnalyzer):
             say(
                 f"{cost.byte_seconds / _MIB:>12.6g} MiB x s  {short_size(cost.size_bytes)} for"
                 f" {cost.idle_ns / 1e6:.6g} ms  Index {rows.id[row]}"
-                f" device {rows.words.devices[rows.device[row]]}"
+                f" device {rows.words.device_text(rows.device[row])}"
                 f" 0x{int(rows.address[row]):x}{who}  {','.join(cost.labels)}"
             )
             for line in stacks.get(row, []):

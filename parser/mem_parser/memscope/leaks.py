@@ -59,7 +59,7 @@ def find_leaks(
         leaked = np.empty(0, dtype=np.int64)
         if span is not None:
             leaked = not_freed(rows, here & wanted & ~rows.shadow, span)
-        found.append(DeviceLeaks(rows.words.devices[number], len(ids), span, leaked))
+        found.append(DeviceLeaks(rows.words.device_text(number), len(ids), span, leaked))
     return found
 
 

@@ -15,6 +15,7 @@ from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import (
     COLUMNS,
     FREE,
+    HOST,
     NOTHING,
     canonical_device,
     canonical_event,
@@ -103,8 +104,13 @@ class RowColumns:
         """Return all rows that were taken."""
         if not self._parts:
             return no_rows()
+        hosts = (word.strip() for word in self._device_of if canonical_device(word) == HOST)
         words = Words(
-            tuple(self._types), tuple(self._names), tuple(self._devices), tuple(self._owners)
+            tuple(self._types),
+            tuple(self._names),
+            tuple(self._devices),
+            tuple(self._owners),
+            next(hosts, HOST),
         )
         columns = {}
         for field in fields(Rows)[1:]:

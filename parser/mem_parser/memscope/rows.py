@@ -28,6 +28,13 @@ class Words:
     names: tuple[str, ...]
     devices: tuple[str, ...]
     owners: tuple[str, ...]
+    host: str = HOST
+    """The device of the host as the dump spells it: `cpu`, of early releases `host`."""
+
+    def device_text(self, number: int) -> str:
+        """Return a device as the dump spells it."""
+        name = self.devices[number]
+        return self.host if name == HOST else name
 
     def type_mask(self, *wanted: str) -> BoolArray:
         """Return for each number of a type whether it is one of these; the last one is no type."""

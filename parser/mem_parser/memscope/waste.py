@@ -88,7 +88,7 @@ def peaks(rows: Rows, found: list[Found]) -> list[DevicePeak]:
         keep = np.ones(len(order), dtype=bool)
         keep[:-1] = at[order][1:] != at[order][:-1]
         result.append(
-            DevicePeak(rows.words.devices[number], time[order][keep], used[keep], without[keep])
+            DevicePeak(rows.words.device_text(number), time[order][keep], used[keep], without[keep])
         )
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,17 @@ def test_dumps_of_early_releases_are_read(tmp_path: Path) -> None:
     path.write_bytes("".join(text + "\r\n" for text in lines).encode())
     assert frees
     assert ":-" in path.read_text()
+    assert printed(check_leaks, str(path), "test", 0) == expected
+
+
+@pytest.mark.parametrize("word", ["host", "cpu"])
+def test_the_host_is_called_as_the_file_calls_it(tmp_path: Path, word: str) -> None:
+    path = Path(leaking().csv(tmp_path))
+    expected = [
+        text.replace("device 0", f"device {word}")
+        for text in printed(check_leaks, str(path), "test", 0)
+    ]
+    path.write_text(re.sub(r",0,(?=0x|N/A)", f",{word},", path.read_text()))
     assert printed(check_leaks, str(path), "test", 0) == expected
 
 

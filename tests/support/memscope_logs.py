@@ -56,8 +56,15 @@ def facts(*marks: Mark, tids: tuple[int, ...] = (PID,)) -> Profile:
 class Log:
     """A log that grows: file after file, block after block."""
 
-    def __init__(self, folder: Path, domains: tuple[str, ...] = ("host", "hal-0")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        domains: tuple[str, ...] = ("host", "hal-0"),
+        run: str = "run",
+        start_ns: int = START_NS,
+    ) -> None:
         self.folder, self.domains = folder, domains
+        self.run, self.start_ns = run, start_ns
         self.number = 0
         self._fds: list[int] = []
         self.begin()
@@ -72,7 +79,9 @@ class Log:
         self._fds.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         self.number += 1
         rates = (1.0,) * len(self.domains)
-        of_file = FileFacts("run", self.number, PID, self.domains, rates, START_NS, 0)
+        of_file = FileFacts(
+            self.run, self.number, PID, self.domains, rates, self.start_ns, self.start_ns + 1
+        )
         self.writer = MemlogWriter(self._fds[-1], of_file)
         one = StackTable(
             np.array([0, 1]), np.array([4096], np.uint64), np.zeros(1, np.uint32),

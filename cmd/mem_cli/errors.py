@@ -6,7 +6,8 @@
 Exit codes: 0 fine, 1 unexpected, 2 usage, 3 input file, 4 target process, 5 symbols, 6 over budget
 or a leak, 7 inconclusive, 8 disk full, 130 interrupted; 128+13 where the reader of standard output
 went away. A command may also end with a code of its own by ``raise SystemExit(code)`` or
-``ctx.exit(code)``.
+``ctx.exit(code)``; one below 0 stands for the signal that ended its program, and `end` ends the
+command so, too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -82,6 +84,32 @@ def run_command(
     finally:
         _say_problems()
     return result if isinstance(result, int) else 0
+
+
+def end(code: int) -> NoReturn:
+    """End this process with an exit code, or by the signal that a negative one stands for."""
+    if code < 0:
+        _die_of(-code)
+    sys.exit(shell_code(code))
+
+
+def shell_code(code: int) -> int:
+    """Return the exit code that a shell shows for an end, also one by a signal."""
+    return code if code >= 0 else 128 - code
+
+
+def _die_of(number: int) -> None:
+    """Die of a signal, without a core dump of this process. Returns where it is that of pid 1."""
+    from mem_sandbox import syscalls
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    if number in signal.valid_signals() - {signal.SIGKILL}:
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager

@@ -270,12 +270,15 @@ def test_a_program_of_the_command_has_its_output_in_a_file_and_gives_its_exit_co
     assert len(list(tmp_path.glob("x.*.heap"))) == 1
 
 
-def test_who_leaves_early_waits_for_the_program(tmp_path: Path, script: Path) -> None:
+def test_who_leaves_early_waits_for_the_program_and_ends_as_it_does(
+    tmp_path: Path, script: Path
+) -> None:
+    script.write_text(PROGRAM.replace("sys.exit(7)", "os.kill(os.getpid(), 15)"))
     with terminal(tmp_path, "run", "--live", "-o", "x", script, "400") as seen:
         seen.shows("functions")
         seen.press("q")
         seen.shows("goes on; its file is written when it ends")
-        assert seen.code == 7
+        assert seen.code == -15
     assert len(list(tmp_path.glob("x.*.heap"))) == 1
 
 

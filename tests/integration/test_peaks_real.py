@@ -195,7 +195,7 @@ def test_after_a_normal_exit_every_report_shows_the_peak_and_names_inuse(
 
 def test_a_program_that_was_killed_shows_what_it_held(program: Path, tmp_path: Path) -> None:
     done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", "sh", "-c", "kill -9 $$")
-    assert done.returncode == 128 + 9
+    assert done.returncode == -9
     [path] = tmp_path.glob("*.heap")
     assert " in use " in first_line("top", path)
 

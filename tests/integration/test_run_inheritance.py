@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import HeapFile, command, command_environment
 from sampler_run import build
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -114,14 +115,44 @@ def test_a_program_has_the_terminal_of_its_starter(tmp_path: Path) -> None:
     assert found == expected, set(found[1]) ^ set(expected[1])
 
 
-@pytest.mark.parametrize("status", ["3", "255", "s9", "s15", "s2"])
-def test_the_status_is_that_of_the_program(status: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["3", "255", "s2", "s9", "s11", "s13", "s15", "s25", "s40"])
+def test_the_end_is_that_of_the_program(status: str, tmp_path: Path) -> None:
+    """Of a signal too, which a parent tells from an exit code (PIPE and XFSZ: Python ignores)."""
     program = str(build("inherits.c"))
-    out = tmp_path / "out"
-    shell = ["bash", "-c", '"$@"; exit $?', "bash"]
-    plain = ended("", [*shell, program, str(out), status])
-    words = command("run", "-o", str(tmp_path / "x.heap"), "--", program, out, status)
-    assert ended("", [*shell, *map(str, words)]) == plain
+    heap = tmp_path / "x.heap"
+    words = command("run", "-o", heap, "--", program, tmp_path / "out", status)
+    plain = ended("exec", [program, str(tmp_path / "out"), status])
+    assert plain == (-int(status[1:]) if status[0] == "s" else int(status))
+    assert ended("exec", words) == plain
+    assert HeapFile(heap).header["end"].split()[:2] == (
+        ["signal", str(-plain)] if plain < 0 else ["exited"]
+    )
+
+
+def test_a_signal_ends_the_command_whatever_its_starter_set(tmp_path: Path) -> None:
+    """It is ignored and blocked as both begin; no second core dump takes the program's place."""
+    program = (
+        "import os, resource, signal\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "signal.signal(signal.SIGQUIT, signal.SIG_DFL)\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGQUIT])\n"
+        "os.kill(os.getpid(), signal.SIGQUIT)\n"
+    )
+    state = "trap '' QUIT; ulimit -c $(ulimit -H -c); exec env --block-signal=QUIT \"$@\""
+    words = command("run", "-o", "x.heap", "--", sys.executable, "-c", program)
+    with subprocess.Popen(
+        ["bash", "-c", state, "bash", *words], cwd=tmp_path, env=command_environment()
+    ) as child:
+        watched = os.pidfd_open(child.pid)
+        try:
+            assert select.select([watched], [], [], 60)[0]
+            end = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            os.close(watched)
+            child.kill()
+    assert end is not None
+    assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGQUIT)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.heap"]
 
 
 def test_a_command_under_nohup_outlives_the_terminal(tmp_path: Path) -> None:

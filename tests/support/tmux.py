@@ -74,14 +74,15 @@ class Terminal:
 
     @property
     def code(self) -> int:
-        """The exit code of the program that has ended."""
+        """The exit code of the program that has ended, or minus the signal that killed it."""
         self._until(lambda: bool(self._status), "the program ends")
         return int(self._status)
 
     @property
     def _status(self) -> str:
         """Empty before the end, and for a moment after it."""
-        told = self._tmux("display", "-p", "#{pane_dead_status}").strip()
+        how = "#{?pane_dead_signal,-#{pane_dead_signal},#{pane_dead_status}}"
+        told = self._tmux("display", "-p", how).strip()
         # tmux sometimes leaves its child a zombie, and never tells.
         fields = procfs.stat_fields(self.pid) if not told and self.ended else ()
         is_left = len(fields) > EXIT_CODE_AT and fields[0] == "Z"

@@ -92,7 +92,7 @@ class Image:
 
 @dataclass
 class Outcome:
-    """How a run ended. `status` is what a shell would give for the program.
+    """How a run ended. `status` is the program's exit code, or minus the signal that killed it.
 
     `unloaded` is the program where it ended without the sampler, `behind` where its own malloc was
     before it; `errors` say nothing of them, nor of children that could not be sampled:
@@ -404,7 +404,7 @@ class Run:
 
     def finish(self, status: int) -> Outcome:
         """Write the files and clean up. `errors` has a line for each file that failed."""
-        outcome = Outcome(_shell_status(status), describe(status))
+        outcome = Outcome(os.waitstatus_to_exitcode(status), describe(status))
         own = self._own()
         outcome.unloaded = self.follower.unloaded(
             own.segment.control() if own else None, own.created_ns if own else 0
@@ -506,8 +506,3 @@ def _stop_quietly(folder: UserFolder, name: str) -> None:
     ):
         control = segment.control()
         gate.stop(segment, os.getpid(), control.number("capture_number"))
-
-
-def _shell_status(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code

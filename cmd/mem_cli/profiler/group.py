@@ -10,7 +10,6 @@ to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from mem_cli.commands import add_commands, refuse_group_options
 from mem_cli.direct import DirectGroup
-from mem_cli.errors import run_command
+from mem_cli.errors import end, run_command
 from mem_cli.forms import form_option
 from mem_cli.profiler.attach import attach
 from mem_cli.profiler.capture import capture, choose
@@ -143,7 +142,7 @@ add_commands(cli, _COMMANDS)
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run_command(cli, "mem_profiler"))
+    end(run_command(cli, "mem_profiler"))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import click
 
 from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.commands import PATH
+from mem_cli.errors import shell_code
 from mem_cli.forms import form_option
 from mem_cli.profiler import capture_view
 from mem_cli.profiler.eventoptions import EventChoice, event_options
@@ -117,6 +118,8 @@ def run(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     r"""Start a program with the sampler; capture it from start to exit.
 
+    The command ends as the program does, of the same signal too; with --budget, 128 + its number.
+
     \b
     mem_profiler run PROG ARGS
     mem_profiler run script.py ARGS
@@ -160,7 +163,7 @@ def run(  # noqa: PLR0917 - click passes options by name
         results, errors = outcome.results, outcome.errors
         code = finish(results, errors, form, symbolize=symbolize, of_run=True, quiet=True)
         # The program's own exit code comes first, then what went wrong with its capture.
-        code = outcome.status or code
+        code = shell_code(outcome.status) or code
         last = stopped or bool(code)
         if not gate.take([result.path for result in results], last=last, code=code):
             break

@@ -89,17 +89,6 @@ def test_every_query_of_the_document_is_tested() -> None:
     assert [title for title in QUERIES if f'"{title}"' not in text] == []
 
 
-def test_the_document_has_every_column_as_it_is() -> None:
-    found = []
-    for table in TABLES:
-        part = DOCUMENT.partition(f"### {table.name}\n")[2].partition("\n#")[0]
-        about = f"A row is {table.about}."
-        assert about in part
-        assert ("Logs only." in part) is table.logs_only
-        found.append(re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", part, re.MULTILINE))
-    assert found == [[(f.name, f.kind.sql, f.meaning) for f in t.fields] for t in TABLES]
-
-
 @pytest.mark.parametrize("which", ["one", "two"])
 def test_the_holders_at_the_peak_are_those_of_peaks(
     which: str, request: pytest.FixtureRequest

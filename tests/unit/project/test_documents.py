@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "release"))
 links = importlib.import_module("links")
 
+DOCS_MAX_WORDS = 60_000
+README_MAX_LINES = 130
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -78,19 +80,34 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_both_readmes_have_the_same_sections_exit_codes_and_variables() -> None:
+def test_both_readmes_have_the_same_sections_commands_and_exit_codes() -> None:
     english, chinese = read("README.md"), read("README.zh-CN.md")
-    for pattern in (r"^#+ ", r"`(MEM_PROFILER_\w+)", r"`(mem_\w+ [a-z]+) ", r"^\| `([^` ]+)"):
-        assert len(re.findall(pattern, english, re.MULTILINE)) > 5
-        assert sorted(set(re.findall(pattern, english, re.MULTILINE))) == sorted(
-            set(re.findall(pattern, chinese, re.MULTILINE))
+    for pattern in (r"`(MEM_PROFILER_\w+)", r"`(mem_\w+ [a-z]+) "):
+        assert re.findall(pattern, english)
+        assert sorted(set(re.findall(pattern, english))) == sorted(
+            set(re.findall(pattern, chinese))
         )
-    assert len(re.findall("^##", english, re.MULTILINE)) == len(
-        re.findall("^##", chinese, re.MULTILINE)
-    )
+    sections = [len(re.findall("^##", text, re.MULTILINE)) for text in (english, chinese)]
+    assert sections[0] == sections[1] > 5
     codes = english[english.index("Exit codes:") :].split("`MEM_PROFILER_DEBUG")[0]
     theirs = chinese[chinese.index("退出码：0") :].split("`MEM_PROFILER_DEBUG")[0]
     assert re.findall(r"\b\d\b", codes) == re.findall(r"(?<![\d.])\d(?![\d.])", theirs)
+
+
+def test_every_variable_of_the_sampler_is_documented() -> None:
+    [options] = (ROOT / "sampler").glob("*/options.c")
+    known = set(re.findall(r'"(MEM_PROFILER_\w+)"', options.read_text(encoding="utf-8")))
+    # What `run` tells the sampler by itself, and the tests' seed.
+    known -= {"MEM_PROFILER_START_PID", "MEM_PROFILER_PLAN", "MEM_PROFILER_SEED"}
+    rows = re.findall(r"^\| `(MEM_PROFILER_\w+)=", read("docs/production.md"), re.MULTILINE)
+    assert len(known) > 10
+    assert known - set(rows) == set()
+
+
+def test_the_documents_stay_within_their_budget_of_words() -> None:
+    pages = sum(len(path.read_text("utf-8").split()) for path in (ROOT / "docs").rglob("*.md"))
+    assert pages <= DOCS_MAX_WORDS
+    assert len(read("README.md").splitlines()) <= README_MAX_LINES
 
 
 @pytest.mark.parametrize(

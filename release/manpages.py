@@ -64,7 +64,7 @@ def page(name: str, group: click.Group) -> str:
         *_options(context),
         ".SH COMMANDS",
     ]
-    for child in _below(context, group):
+    for child in below(context, group):
         lines += [f'.SS "{child.command_path}"', *_synopsis(child), ".PP"]
         lines += [*_paragraphs(child.command.help or ""), *_options(child)]
     lines += [".SH ENVIRONMENT", *_terms(ENVIRONMENT)]
@@ -73,13 +73,13 @@ def page(name: str, group: click.Group) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _below(context: click.Context, group: click.Group) -> Iterator[click.Context]:
+def below(context: click.Context, group: click.Group) -> Iterator[click.Context]:
     """The subcommands of a command, each followed by its own."""
     for title, command in sorted(group.commands.items()):
         child = click.Context(command, info_name=title, parent=context, **command.context_settings)
         yield child
         if isinstance(command, click.Group):
-            yield from _below(child, command)
+            yield from below(child, command)
 
 
 def _first_line(command: click.Command) -> str:

@@ -1,4 +1,4 @@
-"""The site's pages from outside docs/, and links that work there: a hook of mkdocs.
+"""Pages of the site from outside docs/, the reference, and links that work there: a mkdocs hook.
 
 On the site a link to a page or picture leads to its copy there. A link to a source file, which the
 site does not have, becomes its text; tests/unit/project/test_documents.py sees to it that the file
@@ -17,6 +17,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import links
+import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
@@ -43,9 +44,11 @@ def site_uri(path: str) -> str | None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the root."""
+    """Add the pages of the root, and the reference."""
     for name, uri in ADDED.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
+    for uri, make in reference.PAGES.items():
+        files.append(File.generated(config, uri, content=make()))
     return files
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mem_cli.profiler.run import run
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
     "mkdocs.yml", "docs", "release", "README.md", "README.zh-CN.md", "CONTRIBUTING.md",
@@ -54,7 +56,15 @@ def test_every_document_is_a_page_in_strict_mode(site: Path) -> None:
         for path in (ROOT / "docs").rglob("*.md")
     }
     added = {"index.html", "zh-CN/index.html", "contributing.html", "changelog.html"}
-    assert documents | added | {"404.html"} == pages
+    reference = {"mem_profiler.html", "mem_parser.html", "tables.html"}
+    assert documents | added | reference | {"404.html"} == pages
+
+
+def test_the_reference_has_every_option_of_a_command(site: Path) -> None:
+    text = (site / "mem_profiler.html").read_text(encoding="utf-8")
+    assert 'id="mem_profiler-run"' in text
+    for option in run.params:
+        assert option.opts[-1] in text or getattr(option, "hidden", True), option.name
 
 
 def test_every_link_of_a_page_leads_into_the_site(site: Path) -> None:

@@ -19,6 +19,8 @@ from mem_parser.version import __version__
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "release"))
 links = importlib.import_module("links")
+reference = importlib.import_module("reference")
+site_pages = importlib.import_module("site_pages")
 
 DOCS_MAX_WORDS = 60_000
 README_MAX_LINES = 130
@@ -69,11 +71,10 @@ def test_every_link_of_every_document_leads_to_a_file_and_to_a_heading_in_it() -
 def test_the_sites_table_of_contents_has_every_document() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = re.findall(r"^ +- .*: (\S+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
-    hook = (ROOT / "release" / "site_pages.py").read_text(encoding="utf-8")
-    added = dict(re.findall(r'^    "(\S+\.md)": "(\S+\.md)",$', hook, re.MULTILINE))
+    made = [*site_pages.ADDED.values(), *reference.PAGES]
     pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
-    assert sorted(listed) == sorted([*pages, *added.values()])
-    assert [name for name in added if not (ROOT / name).is_file()] == []
+    assert sorted(listed) == sorted([*pages, *made])
+    assert [name for name in site_pages.ADDED if not (ROOT / name).is_file()] == []
 
 
 def read(name: str) -> str:

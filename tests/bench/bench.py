@@ -26,6 +26,7 @@ import platform
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,17 @@ def _describe_machine(m: dict[str, Any]) -> list[str]:
     return [
         f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, Linux {m['kernel']}",
         f"{m['compiler']}, Python {m['python']}",
-        *m["packages"],
     ]
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The lines above the tables: each machine below the runs that were made on it."""
+    """The lines above the tables: machines below their runs, then the packages."""
     lines: list[str] = []
     for machine, runs in itertools.groupby(result["runs"], key=lambda run: run["machine"]):
         lines += ["", *(_describe_run(run) for run in runs), *_describe_machine(machine)]
+    packages = dict.fromkeys(p for run in result["runs"] for p in run["machine"]["packages"])
+    if packages:
+        lines += ["", *textwrap.wrap(", ".join(packages), 78)]
     if result["missing"]:
         lines += ["", "Left out:", *(f"  {reason}" for reason in result["missing"])]
     return "\n".join(lines[1:])

@@ -27,6 +27,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ SECTIONS = {
     "parse": parsing.measure,
 }
 DOCUMENT = tools.ROOT / "docs" / "performance.md"
+Tables = Callable[[dict[str, Any], list[bars.Bar]], list[str]]
 BEGIN, END = "<!-- last run: begin -->", "<!-- last run: end -->"
 
 
@@ -125,8 +127,9 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines[1:])
 
 
-def record(text: str, result: dict[str, Any]) -> None:
+def record(result: dict[str, Any]) -> None:
     """Put the run into the document between its two marks, and the JSON beside it."""
+    text = render(result, report.of_page)
     document = DOCUMENT.read_text(encoding="utf-8")
     before, rest = document.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
@@ -204,10 +207,10 @@ def renewed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def render(result: dict[str, Any]) -> str:
-    """The whole text: what was run on what, the tables, the bars."""
+def render(result: dict[str, Any], tables: Tables = report.tables) -> str:
+    """A text: what was run on what, the tables, the bars."""
     judged = bars.judge(result["sections"])
-    return "\n\n\n".join([describe(result), *report.tables(result["sections"], judged)])
+    return "\n\n\n".join([describe(result), *tables(result["sections"], judged)])
 
 
 def main() -> int:
@@ -237,7 +240,7 @@ def main() -> int:
     if not options.render:
         print(f"\nevery measurement: {options.json}")
     if options.record or options.render:
-        record(render(result), result)
+        record(result)
     return 0
 
 

@@ -67,7 +67,7 @@ def _middle(sections: Sections, case: str, what: str) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _by_case(sections: Sections) -> str:
+def by_case(sections: Sections) -> str:
     rows = []
     for case in (NONE, *SHORT):
         cpu, wall = (ratios_of(sections, case, what) for what in ("cpu_s", "wall_s"))
@@ -102,11 +102,16 @@ def _files(series: Series) -> str:
     return table("Files of Python programs", ["", "wall s", "CPU s", "file MiB"], rows)
 
 
+def has_programs(sections: Sections) -> bool:
+    """Whether any program was measured."""
+    return any(name.startswith(PREFIX) for name in sections)
+
+
 def tables(sections: Sections) -> list[str]:
     """The tables that have something to show."""
     texts = []
-    if any(name.startswith(PREFIX) for name in sections):
-        texts += [_by_program(sections), _by_case(sections)]
+    if has_programs(sections):
+        texts += [_by_program(sections), by_case(sections)]
     if sections.get(STACKS):
         texts.append(_frames(sections[STACKS]))
     if sections.get(SECTION):

@@ -281,3 +281,14 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
         if name.startswith("wide, ") and series
     ]
     return [*texts, *pyreport.tables(sections), bars_table(bars)]
+
+
+def of_page(sections: Sections, bars: list[Bar]) -> list[str]:
+    """The tables of the document: its other numbers are in the bars and in the JSON beside it."""
+    kept = {
+        name: series
+        for name, series in sections.items()
+        if name.startswith(("depth ", "peers, ")) or name in {"redis", "memory"}
+    }
+    python = [pyreport.by_case(sections)] if pyreport.has_programs(sections) else []
+    return [*tables(kept, bars)[:-1], *python, bars_table(bars)]

@@ -22,7 +22,7 @@ links = importlib.import_module("links")
 reference = importlib.import_module("reference")
 site_pages = importlib.import_module("site_pages")
 
-DOCS_MAX_WORDS = 60_000
+DOCS_MAX_WORDS = 24_500
 README_MAX_LINES = 130
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -106,8 +106,9 @@ def test_every_variable_of_the_sampler_is_documented() -> None:
 
 
 def test_the_documents_stay_within_their_budget_of_words() -> None:
-    pages = sum(len(path.read_text("utf-8").split()) for path in (ROOT / "docs").rglob("*.md"))
-    assert pages <= DOCS_MAX_WORDS
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    # A word has a letter or a digit: the bars of tables are none.
+    assert sum(len(re.findall(r"\S*\w\S*", text)) for text in pages) <= DOCS_MAX_WORDS
     assert len(read("README.md").splitlines()) <= README_MAX_LINES
 
 

@@ -288,7 +288,8 @@ def of_page(sections: Sections, bars: list[Bar]) -> list[str]:
     kept = {
         name: series
         for name, series in sections.items()
-        if name.startswith(("depth ", "peers, ")) or name in {"redis", "memory"}
+        if name in {"redis", "memory"}
+        or (name.startswith(("depth ", "peers, ")) and not name.endswith(" live"))
     }
     python = [pyreport.by_case(sections)] if pyreport.has_programs(sections) else []
     return [*tables(kept, bars)[:-1], *python, bars_table(bars)]

@@ -1,8 +1,8 @@
 """The capture side: find the sampler's segment in a process, switch captures on and off, make
 profiles of them.
 
-Rooms, importing downwards only: `notebook`, `memray_api`, `driver_stats` -> `tracking` ->
-`inprocess` -> `capture`, `attach`, `doctor` -> `profile` -> `segment` -> `process`.
+Rooms, importing downwards only: `notebook`, `memray_api`, `driver_stats` -> `tracking`, `inprocess`
+-> `helper`, `capture`, `attach`, `doctor` -> `profile` -> `segment` -> `process`.
 `memscope` stands alone: it analyses files of device memory.
 cffi builds `_core` and `_inject` from the C headers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,70 @@ def test_what_the_block_allocates_is_in_its_file_and_nothing_later(tmp_path: Pat
 def test_a_process_without_the_sampler_says_why() -> None:
     assert not inprocess.is_loaded()
     assert "sampler" in inprocess.why_not()
+
+
+def test_the_process_beside_is_nobody_s_child(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from mem_profiler import inprocess
+with inprocess.capture(sys.argv[1]):
+    try:
+        print(os.waitpid(-1, os.WNOHANG))
+    except ChildProcessError:
+        print("no child")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "x"],
+        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("no child\n", "")
+
+
+@pytest.mark.parametrize("state", ["idle", "capturing"])
+def test_the_process_beside_ends_with_its_process_whoever_has_the_pipe_too(
+    state: str, tmp_path: Path
+) -> None:
+    """Its standard error, which the fork child closes, ends with the process beside."""
+    program = """
+import os, sys
+from mem_profiler import inprocess
+sidecar = inprocess.Sidecar()
+sidecar.start(1024)
+if sys.argv[1] == "idle":
+    sidecar.stop("x")
+if os.fork() == 0:
+    os.close(1)
+    os.close(2)
+    os.read(0, 1)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+    held, end = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, state], cwd=tmp_path, stdin=held,
+            env=inprocess.environment(), capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    finally:
+        os.close(held)
+        os.close(end)
+    assert (done.returncode, done.stderr) == (-9, "")
+
+
+WAYS = {
+    "a section": "from mem_profiler import inprocess\nwith inprocess.capture('x'): pass\n",
+    "a tracker": "from mem_profiler import Tracker\nwith Tracker('x.heap'): pass\n",
+    "a log": "from mem_profiler.capture import gate, logkeeper, toggle\n"
+    "from mem_profiler.capture.session import Rates\nfrom mem_profiler.events.logs import Logging\n"
+    "import os\nlogkeeper.start(os.getpid(), Rates(1024, logging=Logging('x')))\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_module_of_the_folder_takes_the_place_of_another(way: str, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a json of the folder')\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", WAYS[way]], cwd=tmp_path,
+        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -319,7 +319,7 @@ def test_what_cannot_be_is_one_line_with_a_cure(text: str, tmp_path: Path) -> No
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert ERRORS[text] in last
-    assert last.startswith(("ValueError: ", "mem_profiler.tracking.errors.TrackerError: "))
+    assert last.startswith(("ValueError: ", "mem_profiler.helper.errors.TrackerError: "))
 
 
 def test_a_process_under_capture_refuses_a_tracker(tmp_path: Path) -> None:

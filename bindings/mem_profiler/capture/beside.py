@@ -40,7 +40,7 @@ def start(module: str, pid: int, wanted: Any) -> dict[str, Any]:
     """Begin a process beside; returns its answer. Raises MemError."""
     roots = [path for path in sys.path if path]
     child = subprocess.Popen(
-        [sys.executable, "-m", module, str(pid), json.dumps(wanted)],
+        [sys.executable, "-P", "-m", module, str(pid), json.dumps(wanted)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)},
     )  # fmt: skip

@@ -23,7 +23,7 @@ from mem_profiler.driver_stats.stats import (
     set_enable_mem_profiler,
     set_mem_profiler_log_number,
 )
-from mem_profiler.tracking.errors import TrackerError
+from mem_profiler.helper.errors import TrackerError
 
 __all__ = [
     "MemRecordType",

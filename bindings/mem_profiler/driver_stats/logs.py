@@ -13,8 +13,8 @@ import warnings
 from typing import Any
 
 from mem_profiler.driver_stats import own
-from mem_profiler.tracking.errors import TrackerError
-from mem_profiler.tracking.helper import Helper
+from mem_profiler.helper.client import Helper
+from mem_profiler.helper.errors import TrackerError
 
 MS_MAX = 1e13
 _state = threading.RLock()
@@ -44,7 +44,7 @@ def start_mem_log_profiler(
     ):
         raise ValueError(f"workers is a number of processes, not {workers!r}")
     with _state:
-        helper = Helper(own.MODULE)
+        helper = Helper(own.KIND)
         try:
             helper.ask("log_open", os.path.abspath(folder or "."))
             print("Processing, please wait a minute", flush=True)

@@ -12,11 +12,11 @@ import warnings
 from typing import Any
 
 from mem_profiler.driver_stats.prefault import populate
-from mem_profiler.tracking.errors import TrackerError
-from mem_profiler.tracking.helper import Helper
+from mem_profiler.helper.client import Helper
+from mem_profiler.helper.errors import TrackerError
 from mem_profiler.tracking.inside import Hooks, has_segment
 
-MODULE = "mem_profiler.driver_stats.beside"
+KIND = "record"
 
 _state = threading.RLock()
 _hooks = Hooks()
@@ -33,7 +33,7 @@ def enable(wanted: list[Any]) -> bool:
         if helper is None:
             _put_in()
         try:
-            helper = helper or Helper(MODULE)
+            helper = helper or Helper(KIND)
             answer = helper.ask("enable", *wanted)
         except BaseException:
             if helper is not _helper or helper is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mem_profiler.driver_stats import own
 from mem_profiler.driver_stats.record_type import MemRecordType, as_record_type
-from mem_profiler.tracking.helper import Helper
+from mem_profiler.helper.client import Helper
 
 PID_MAX = (1 << 31) - 1
 LOG_NUMBER_MAX = 100_000
@@ -105,7 +105,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _ask(pid: int | None, *command: Any) -> Any:
-    helper = Helper(own.MODULE, pid)
+    helper = Helper(own.KIND, pid)
     try:
         return helper.ask(*command)
     finally:

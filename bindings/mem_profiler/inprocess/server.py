@@ -1,12 +1,13 @@
 """Serve the commands of a process that captures itself.
 
 Model: one line of JSON for each command and one for each answer, over a pipe. Between commands it
-reads the counters, as every capture does. It ends when its input does, thus with the process that
-it captures.
+reads the counters, as every capture does. It ends when its input does, or the process that asks,
+whose fork children may hold the pipe, too.
 
     start RATE DEPTH            begins a capture                     {"ok": true}
     snapshot PREFIX FORM        writes what the capture has so far   {"path": "..."}
     stop PREFIX FORM            ends it and writes its file          {"path": "..."}
+    leave                       drops it, and ends this process      {"ok": true}
 
 A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it ends by itself too:
 
@@ -27,7 +28,6 @@ import dataclasses
 import json
 import math
 import os
-import select
 import sys
 import time
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ from mem_profiler.capture.session import Rates, Session
 from mem_profiler.events.collector import Limits, check_names, files_of_name
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
+from mem_profiler.process.death import Watch
 from mem_profiler.segment import collect
 
 END = "section ended"
@@ -165,6 +166,14 @@ class Server:
         finally:
             session.close()
 
+    def leave(self) -> dict[str, Any]:
+        """Drop a capture that runs: nobody asks any more."""
+        session, self.session = self.session, None
+        self._done = True
+        if session is not None:
+            session.abandon()
+        return {"ok": True}
+
     def end(self) -> dict[str, Any]:
         """End the capture and write the file that it has."""
         session, self.session = self._running(), None
@@ -212,10 +221,12 @@ class Server:
         )
         self._marks = []
 
-    def serve(self) -> None:
-        """Execute commands until the input ends, or the process that is tracked."""
+    def serve(self, client: int) -> None:
+        """Execute commands until the input ends, the process that asks, or one that is tracked."""
         rest = b""
+        watch = Watch(client)
         while not self._done:
+            over = watch.ended()
             wait = None
             if self.session is not None:
                 self.session.tick()
@@ -224,7 +235,9 @@ class Server:
                 self._interim(self.session)
                 wait = min(self.session.due_in(), self._interim_due - time.monotonic())
                 wait = max(wait, 0.0)
-            if not select.select([0], [], [], wait)[0]:
+            if not watch.has_input(0, 0.0 if over else wait):
+                if over:
+                    break
                 continue
             data = os.read(0, 65536)
             if not data:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +11,8 @@ from typing import Any, Self
 
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
-from mem_profiler.inprocess.server import Server
-from mem_profiler.segment import discovery
-
-ANSWER_S = 60.0
+from mem_profiler.helper.client import Helper
+from mem_profiler.helper.errors import TrackerError
 
 
 class Sidecar:
@@ -28,13 +22,11 @@ class Sidecar:
     """
 
     def __init__(self) -> None:
-        variables = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "PYTHONMALLOC")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mem_profiler.inprocess", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=variables,
-        )
+        """Raises MemError."""
+        try:
+            self._helper = Helper("capture")
+        except TrackerError as error:
+            raise MemError(error.text, hint=error.hint) from None
 
     def __enter__(self) -> Self:
         return self
@@ -43,21 +35,10 @@ class Sidecar:
         self.close()
 
     def _ask(self, *command: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
-            ready = select.select([self._process.stdout], [], [], ANSWER_S)[0]
-            line = self._process.stdout.readline() if ready else b""
-        except OSError:
-            line = b""
-        if not line:
-            raise MemError("the process that captures this one has ended, or does not answer")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise MemError(answer["error"])
-        return answer
+            return dict(self._helper.ask(*command))
+        except TrackerError as error:
+            raise MemError(error.text, hint=error.hint) from None
 
     def start(self, rate_bytes: int, depth_limit: int | None = None) -> None:
         """Begin a capture of this process. Raises MemError."""
@@ -72,16 +53,11 @@ class Sidecar:
         return str(self._ask("stop", str(prefix), form)["path"])
 
     def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=10)
-        self._process.stdout.close()
+        """End the process, and a capture that runs."""
+        if self._helper.pid == os.getpid():
+            with contextlib.suppress(MemError):  # it has ended already
+                self._ask("leave")
+        self._helper.close()
 
 
 @dataclass
@@ -109,10 +85,3 @@ def capture(
             yield captured
         finally:
             captured.path = sidecar.stop(prefix, form)
-
-
-def main() -> None:
-    """Serve the process whose number is the argument."""
-    pid = int(sys.argv[1])
-    discovery.open_process(pid).close()
-    Server(pid).serve()

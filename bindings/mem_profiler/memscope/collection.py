@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Optional
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.form import Folders, stamp_of
 from mem_parser.memscope.settings import API_OPTIONS, Settings, changed
+from mem_profiler.helper.errors import TrackerError
 from mem_profiler.memscope import commanded, tree
 from mem_profiler.memscope.siderows import SideRows, row_now
 from mem_profiler.memscope.uncollected import absent_in, left_out
-from mem_profiler.tracking.errors import TrackerError
 from mem_profiler.tracking.inside import Hooks
 
 if TYPE_CHECKING:

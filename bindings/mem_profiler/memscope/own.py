@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mem_parser.memscope.settings import Settings
-from mem_profiler.tracking.helper import Helper
+from mem_profiler.helper.client import Helper
 from mem_profiler.tracking.inside import Hooks, has_segment
 
-MODULE = "mem_profiler.memscope.beside"
 _hooks = Hooks()
 
 
@@ -25,7 +24,7 @@ class Own:
         try:
             if _hooks.active:
                 _hooks.offer_marks()
-            self._helper = Helper(MODULE)
+            self._helper = Helper("collection")
             self._helper.ask("collect", settings.as_dict(), stamp)
         except BaseException:
             if self._helper is not None:

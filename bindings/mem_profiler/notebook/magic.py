@@ -16,8 +16,8 @@ import subprocess
 import tempfile
 from typing import Any, NoReturn
 
+from mem_profiler.helper.client import environment, interpreter
 from mem_profiler.tracking import Tracker, TrackerError
-from mem_profiler.tracking.helper import environment, interpreter
 
 NAME = "mem_profile"
 HEIGHT_PX = 600
@@ -85,7 +85,7 @@ def _report(*words: str) -> str:
     python = interpreter()
     try:
         done = subprocess.run(
-            [python, "-m", "mem_parser", *words],
+            [python, "-P", "-m", "mem_parser", *words],
             env={**environment(python), "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
             capture_output=True, timeout=REPORT_S, check=False,
         )  # fmt: skip

@@ -56,6 +56,17 @@ class Watch:
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
+    def has_input(self, fd: int, timeout_s: float | None) -> bool:
+        """Whether a file has input; waits for that, for the end of the process, or so long."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if self._fd >= 0:
+            poll.register(self._fd, select.POLLIN)
+        elif timeout_s is None:
+            timeout_s = REAP_WAIT_S
+        found = poll.poll(None if timeout_s is None else timeout_s * 1000)
+        return any(one == fd for one, _ in found)
+
     def send(self, number: int) -> None:
         """Send a signal, if the process still exists. Never reaps it, unlike subprocess."""
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from mem_profiler import LIBRARY_NAME, library_path
-from mem_profiler.tracking.errors import TrackerError
+from mem_profiler.helper.errors import TrackerError
 
 BEGIN, RESCAN, DETACH, STEP = 1, 2, 3, 4
 _FOLLOW = 1  # a flag of BEGIN: MP_ATTACH_FOLLOW

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar, Union
 
-from mem_profiler.tracking.errors import TrackerError
-from mem_profiler.tracking.helper import Helper
+from mem_profiler.helper.client import Helper
+from mem_profiler.helper.errors import TrackerError
 from mem_profiler.tracking.inside import Hooks, has_segment
 
 DEFAULT_RATE = 1024
@@ -113,7 +113,7 @@ class Tracker:
         else:
             _hooks.rescan()
         try:
-            helper = Helper()
+            helper = Helper("capture")
         except TrackerError:
             _hooks.end()
             raise

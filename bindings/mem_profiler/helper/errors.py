@@ -1,4 +1,4 @@
-"""The one error of trackers."""
+"""The one error of programs that capture themselves."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class TrackerError(RuntimeError):
 
     def __init__(self, text: str, hint: str | None = None) -> None:
         super().__init__(f"{text} ({hint})" if hint else text)
-        self.hint = hint
+        self.text, self.hint = text, hint

@@ -1,9 +1,10 @@
-"""The process beside a tracked one, which captures it and writes its files.
+"""The process beside this one, which captures it and writes its files.
 
-Model: `mem_profiler.tracking.beside` in a Python that has mem_profiler: the one that
+Model: `python -m mem_profiler.helper` in a Python that has mem_profiler: the one that
 MEM_PROFILER_PYTHON names, this one where it can, or that of the command `mem_profiler`. It is no
 child of this process, so no `os.wait` of the program meets it; it sees this process's end by
-itself. Commands and answers are lines of JSON through two pipes (`mem_profiler.inprocess.server`).
+itself, and imports nothing from the working folder. Commands and answers are lines of JSON through
+two pipes (`mem_profiler.inprocess.server`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ from typing import Any
 
 import mem_parser
 import mem_profiler
-from mem_profiler.tracking.errors import TrackerError
+from mem_profiler.helper.errors import TrackerError
 
 VARIABLE = "MEM_PROFILER_PYTHON"
 ANSWER_S = 600.0
 START_S = 60.0
 LEAST_PYTHON = (3, 11)
-BESIDE = "mem_profiler.tracking.beside"
 ANSWER_MAX_BYTES = 1 << 28
 _ANSWER_BYTES = 8192
 _DONE = b'{"ok": true}\n'
@@ -91,8 +91,11 @@ def environment(python: str) -> dict[str, str]:
 class Helper:
     """The process beside, from its start to `close`."""
 
-    def __init__(self, module: str = BESIDE, target: int | None = None) -> None:
-        """Start ``module`` for the process ``target``; None: for this one. Raises TrackerError."""
+    def __init__(self, kind: str, target: int | None = None) -> None:
+        """Start one (`__main__.SERVERS`) for the process ``target``; None: for this one.
+
+        Raises TrackerError.
+        """
         self.pid = os.getpid()
         self._lock = threading.Lock()
         self._buffer = bytearray(_ANSWER_BYTES)
@@ -103,7 +106,8 @@ class Helper:
         self._poll.register(self._answers, select.POLLIN)
         try:
             starter = subprocess.Popen(
-                [python, "-m", module, str(target or self.pid)],
+                [python, "-P", "-m", "mem_profiler.helper",
+                 kind, str(target or self.pid), str(self.pid)],
                 stdin=command_read, stdout=answer_write, env=environment(python),
                 start_new_session=True,
             )  # fmt: skip

@@ -117,6 +117,24 @@ def test_every_kind_of_limit(folder_of_tests: Path, workers: tuple[str, ...]) ->
     assert re.search(r"30\.0\d MiB peak", done.stdout)
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_tests_have_the_environment_of_who_started_pytest(
+    tmp_path: Path, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
+    (tmp_path / "test_it.py").write_text(
+        "import os, pytest\n"
+        '@pytest.mark.mem_limit("1 GB")\n'
+        "def test_it():\n"
+        '    assert os.environ["LD_PRELOAD"] == "libm.so.6"\n'
+        '    assert "MEM_PROFILER_PYTEST" not in os.environ\n'
+        "    with pytest.raises(ChildProcessError):\n"
+        "        os.wait()\n"
+    )
+    done = run(tmp_path, "--mem", *workers, code=0)
+    assert "== memory ==" in done.stdout
+
+
 def test_without_mem_limits_are_named_and_not_checked(folder_of_tests: Path) -> None:
     done = run(folder_of_tests, "-k", "big or keeps", code=0)
     assert "pytest --mem" in done.stdout

@@ -48,6 +48,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the marks, and take part in the run."""
+    loading.leave_environment(config)
     for line in documented(config):
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(Plugin(read_settings(config)), "mem_limits_run")

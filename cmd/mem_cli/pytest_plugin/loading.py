@@ -20,6 +20,24 @@ def is_loaded() -> bool:
     return inprocess.is_loaded()
 
 
+def leave_environment(config: pytest.Config) -> None:
+    """Take back what `start_again` put into the environment: programs of tests have none of it.
+
+    The process that starts the workers of pytest-xdist has no tests, and they need all of it.
+    """
+    if _STARTED not in os.environ or getattr(config.option, "dist", "no") != "no":
+        return
+    from mem_profiler.capture import launch
+
+    del os.environ[_STARTED]
+    first, _, theirs = os.environ.get("LD_PRELOAD", "").partition(":")
+    if first == launch.library():
+        if theirs:
+            os.environ["LD_PRELOAD"] = theirs
+        else:
+            del os.environ["LD_PRELOAD"]
+
+
 def _why_not() -> str:
     """Why the process that was started with the sampler cannot be captured, with the cure."""
     from mem_profiler import doctor, inprocess

@@ -75,7 +75,9 @@ def page(name: str, group: click.Group) -> str:
 
 def below(context: click.Context, group: click.Group) -> Iterator[click.Context]:
     """The subcommands of a command, each followed by its own."""
-    for title, command in sorted(group.commands.items()):
+    for title in group.list_commands(context):
+        command = group.get_command(context, title)
+        assert command is not None
         child = click.Context(command, info_name=title, parent=context, **command.context_settings)
         yield child
         if isinstance(command, click.Group):

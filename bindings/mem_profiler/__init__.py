@@ -9,16 +9,21 @@ cffi builds `_core` and `_inject` from the C headers.
 For programs that capture themselves: `Tracker`.
 """
 
+from __future__ import annotations
+
+import os.path
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 if sys.version_info < (3, 9):  # noqa: UP036 - programs import this, whatever their Python
     raise ImportError(f"mem_profiler needs Python 3.9 or later; this is {sys.version.split()[0]}")
 
 from mem_parser.version import __version__
 
+TYPE_CHECKING = False  # `typing` and `pathlib` would cost more than all else here
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
     from mem_profiler.tracking import Tracker, TrackerError
 
 __all__ = [
@@ -32,13 +37,16 @@ __all__ = [
 ]
 
 LIBRARY_NAME = "libmem_sampler.so"
-_FILE = Path(__file__)
-OWN_FOLDERS = tuple({f"{file.parent}/" for file in (_FILE.absolute(), _FILE.resolve())})
+OWN_FOLDERS = tuple(
+    {f"{os.path.dirname(file)}/" for file in (__file__, os.path.realpath(__file__))}
+)
 """This package's folder, as it was imported and without links: code below it is in no stack."""
 
 
 def library_path() -> Path:
     """Path of the sampler for LD_PRELOAD; it is beside this package."""
+    from pathlib import Path
+
     return Path(__file__).resolve().parent / LIBRARY_NAME
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
-from mem_cli.colour import color_option
 from mem_parser.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class _Path(click.ParamType[str]):
@@ -29,6 +29,8 @@ class _Path(click.ParamType[str]):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Let the shell complete it as a file."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -43,17 +45,14 @@ PATH = _Path()
 OUTPUT = Output()
 
 
-def add_commands(group: click.Group, commands: Iterable[click.Command]) -> None:
-    """Add commands to a group. Each takes `--color`, and one that needs arguments shows its help
-    where it is called without any.
+def keep_examples(command: click.Command) -> None:
+    """Tell click which paragraphs of help texts to leave as they are: the docstrings are raw, so
+    they hold its mark for that as two characters.
     """
-    group.params.append(color_option())
-    for command in commands:
-        command.params.append(color_option())
-        command.no_args_is_help |= any(
-            isinstance(param, click.Argument) and param.required for param in command.params
-        )
-        group.add_command(command)
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            keep_examples(one)
 
 
 def refuse_group_options(ctx: click.Context) -> None:

@@ -1,16 +1,23 @@
-"""Command lines without a command name: resolve their first words.
+"""Command groups: lazy imports of commands, and command lines without a command name.
 
-Model: a `DirectGroup` reads its arguments once to see whether their first word is a command. If it
-is none, `direct` says which hidden command is meant, and that one gets all arguments.
+Model: each command is a module, imported when the command is called: the list of the commands comes
+from a table. A `DirectGroup` reads its arguments once to see whether their first word is a command.
+If it is not, `direct` says which hidden command is meant, and that one gets all arguments.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
+
+from mem_cli.colour import color_option
+from mem_cli.commands import keep_examples
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _MEANT = "mem_cli.direct.meant"
 
@@ -18,8 +25,22 @@ _MEANT = "mem_cli.direct.meant"
 class DirectGroup(click.Group):
     """A group that may be called without a command's name."""
 
-    option_sources: Sequence[click.Command] = ()
-    """Commands that `direct` may return: their options may come before the first word."""
+    def __init__(
+        self, *words: Any, package: str, summaries: Mapping[str, str], **options: Any
+    ) -> None:
+        """``package`` has a module for each command, under its name; ``summaries`` are the lines in
+        the list of commands: one without a line is hidden.
+        """
+        super().__init__(*words, **options)
+        self.params.append(color_option())
+        self.package = package
+        self.summaries = summaries
+
+    def option_sources(self) -> Sequence[click.Command]:
+        """Return the commands that `direct` may return: their options may come before the first
+        word.
+        """
+        return ()
 
     def direct(self, words: Sequence[str], given: Mapping[str, Any]) -> click.Command | None:
         """Return the command that is meant; None: the first word should have been a command.
@@ -31,6 +52,36 @@ class DirectGroup(click.Group):
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
         """Yield what a shell may complete the first word to, beside the commands."""
         raise NotImplementedError
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's method
+        """Return the names of all commands."""
+        return sorted(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command. It takes `--color`, and shows its help where it is called without the
+        arguments that it needs.
+        """
+        if cmd_name in self.summaries and cmd_name not in self.commands:
+            module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
+            found = (one for one in vars(module).values() if isinstance(one, click.Command))
+            command = next(one for one in found if one.name == cmd_name)
+            command.params.append(color_option())
+            command.no_args_is_help |= any(
+                isinstance(param, click.Argument) and param.required for param in command.params
+            )
+            keep_examples(command)
+            self.add_command(command)
+        return super().get_command(ctx, cmd_name)
+
+    def every_command(self) -> dict[str, click.Command]:
+        """Return all commands by their names."""
+        found = ((name, self.get_command(click.Context(self), name)) for name in self.summaries)
+        return {name: command for name, command in found if command is not None}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        listed = [click.Command(name, help=text) for name, text in self.summaries.items() if text]
+        click.Group(commands=listed).format_commands(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options before the command."""
@@ -51,17 +102,24 @@ class DirectGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return what a shell may complete a word to."""
+        from click.shell_completion import CompletionItem
+
         first = [] if incomplete.startswith("-") else self.first_words(incomplete)
-        return [*first, *super().shell_complete(ctx, incomplete)]
+        commands = (
+            CompletionItem(name, help=click.Command(name, help=text).get_short_help_str())
+            for name, text in sorted(self.summaries.items())
+            if text and name.startswith(incomplete)
+        )
+        return [*first, *commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def _meant(self, ctx: click.Context, args: Sequence[str]) -> click.Command | None:
-        every = click.Command(None, params=every_option((self, *self.option_sources)))
+        every = click.Command(None, params=every_option((self, *self.option_sources())))
         parser = every.make_parser(ctx)
         try:
             _, words, _ = parser.parse_args(list(args))
         except click.UsageError:  # said once more where the arguments are read
             return None
-        if not words or words[0] in self.commands:
+        if not words or words[0] in self.summaries:
             return None
         parser.allow_interspersed_args = True
         try:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import click
 
+from mem_cli.commands import keep_examples
 from mem_cli.invoked import again_as_root
 from mem_cli.say import say, warn
 from mem_parser import inherited_signals
@@ -67,7 +68,7 @@ def run_command(
     "mem_parser"))``.
     """
     inherited_signals.keep()
-    _keep_examples(command)
+    keep_examples(command)
     _fill_closed_streams()
     try:
         with _warnings_as_lines():
@@ -141,16 +142,6 @@ def _fill_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-
-
-def _keep_examples(command: click.Command) -> None:
-    """Tell click which paragraphs of help texts to leave as they are: the docstrings are raw, so
-    they hold its mark for that as two characters.
-    """
-    command.help = command.help and command.help.replace("\\b\n", "\b\n")
-    if isinstance(command, click.Group):
-        for one in command.commands.values():
-            _keep_examples(one)
 
 
 def _system_exit_code(end: SystemExit) -> int:

@@ -111,7 +111,7 @@ def outcome(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", sorted(set(cli.commands) - OTHERS))
+@pytest.mark.parametrize("command", sorted(set(cli.summaries) - OTHERS))
 def test_a_command_answers_or_says_what_does(
     command: str, kind: str, files: dict[str, Path], tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

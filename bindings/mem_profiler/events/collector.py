@@ -35,6 +35,7 @@ from mem_sandbox.child import Child, Wish
 FILE_BYTES = 100_000_000
 FILE_LEAST_BYTES = 4 << 20
 FILES = 10
+RING_BYTES = 32 << 20
 BLOCK_MAX_BYTES = 64 << 20
 NOTE = 0xFFFFFFFF
 RINGS_MAX = 1 << 10

@@ -17,7 +17,7 @@ from mem_parser.memlog.rolling import RollingLog
 from mem_parser.memlog.writer import Put
 from mem_parser.model import Profile
 from mem_profiler.capture.output import Where
-from mem_profiler.events.collector import NOTE, Collector, Limits, Log, Work
+from mem_profiler.events.collector import NOTE, RING_BYTES, Collector, Limits, Log, Work
 from mem_profiler.events.domains import Domains
 from mem_profiler.events.drain import Drain, Outlet
 from mem_profiler.events.lastevents import LastEvents
@@ -30,7 +30,6 @@ from mem_profiler.profile.target import Target
 from mem_profiler.segment.file import Segment
 from mem_sandbox.child import Asked, Wish
 
-RING_BYTES = 32 << 20
 WAIT_S = 0.001
 
 

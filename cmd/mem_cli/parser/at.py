@@ -22,7 +22,7 @@ from mem_cli.pipeline import check_is_log
 from mem_parser.errors import UsageProblem
 
 
-@click.command("at", short_help="Of a log: what was live at a moment.")
+@click.command("at")
 @click.argument("moment", metavar="TIME")
 @file_argument
 @symbol_options

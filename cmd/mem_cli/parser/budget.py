@@ -28,7 +28,7 @@ def _other_outputs(values: Mapping[str, Any]) -> Iterator[str]:
         yield from changed_by(path)
 
 
-@click.command("budget", short_help="Check captures against a memory budget.")
+@click.command("budget")
 @click.argument("budget", type=PATH, metavar="CHECK.toml")
 @click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
 @click.option("-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled.")

@@ -51,7 +51,7 @@ _BY_END = {
 }  # fmt: skip
 
 
-@click.command(short_help="Write a profile in another format.")
+@click.command()
 @file_argument
 @click.option(
     "-o", "--output", type=Output(makes_folders=True), required=True, metavar="OUT",

@@ -35,7 +35,7 @@ from mem_parser.errors import UsageProblem
 _ROWS = 20
 
 
-@click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
+@click.command("diff")
 @click.argument("base", type=PATH, metavar="BASE")
 @click.argument("new", type=PATH, metavar="NEW", required=False)
 @click.argument("parts", type=PATH, metavar="[MORE...]", nargs=-1)

@@ -6,18 +6,19 @@ With `-t` or `-s` (or another option that only they have) it is the everyday for
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from mem_cli.commands import PATH
 from mem_cli.direct import DirectGroup
 from mem_cli.options import one_profile
 from mem_cli.parser.rights import confined
-from mem_cli.parser.summary import summary
 from mem_parser.errors import UsageProblem
 from mem_parser.plainfile import NotPlainError, read_plain
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _ELF = b"\x7fELF"
 _EVERYDAY = ("table", "svg", "by", "heap")
@@ -27,9 +28,14 @@ _EVERYDAY = ("table", "svg", "by", "heap")
 class FileGroup(DirectGroup):
     """`mem_parser`: files may take the place of a command and its arguments."""
 
-    option_sources = (summary,)
     gives_up_rights = False
     """Whether the process may be confined: it has no work but one command."""
+
+    def option_sources(self) -> Sequence[click.Command]:
+        """Return the command that a file alone calls."""
+        from mem_cli.parser.summary import summary
+
+        return (summary,)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -48,6 +54,8 @@ class FileGroup(DirectGroup):
             return click.Command("", params=[paths, *own], callback=_everyday, help=self.help)
         if not _looks_like_a_file(words[0]):
             return None
+        from mem_cli.parser.summary import summary
+
         options = [p for p in summary.params if isinstance(p, click.Option)]
         return click.Command(
             summary.name, params=[paths, *options], callback=_summary, help=summary.help
@@ -55,6 +63,8 @@ class FileGroup(DirectGroup):
 
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
         """Yield the files."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -91,6 +101,8 @@ def binary_and_profiles(paths: Sequence[str], binary: str | None) -> tuple[str |
 
 
 def _summary(paths: Sequence[str], **options: Any) -> None:
+    from mem_cli.parser.summary import summary
+
     binary, profiles = binary_and_profiles(paths, options["binary"])
     one_profile(profiles)
     assert summary.callback is not None

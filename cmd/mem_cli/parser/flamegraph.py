@@ -11,7 +11,7 @@ from mem_cli.options import with_option
 from mem_cli.parser.pages import finish_page, open_page, page_options
 
 
-@click.command("flamegraph", short_help="Draw a flame graph: one HTML file that works offline.")
+@click.command("flamegraph")
 @page_options
 @memray_options
 @click.option("--invert", "--inverted", is_flag=True, help="Open with callers below callees.")

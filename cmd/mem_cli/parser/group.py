@@ -12,41 +12,46 @@ import sys
 
 import click
 
-from mem_cli.commands import OUTPUT, PATH, add_commands, refuse_group_options
+from mem_cli.commands import OUTPUT, PATH, refuse_group_options
 from mem_cli.errors import run_command
 from mem_cli.options import frame_options, sort_options, time_options
-from mem_cli.parser.at import at
-from mem_cli.parser.budget import budget_command
-from mem_cli.parser.convert import convert
-from mem_cli.parser.diff import diff
 from mem_cli.parser.files import FileGroup
-from mem_cli.parser.flamegraph import flamegraph
-from mem_cli.parser.graph import graph
-from mem_cli.parser.leaks import leaks
-from mem_cli.parser.lifetimes import lifetimes
-from mem_cli.parser.list import list_lines
-from mem_cli.parser.memscope import memscope
-from mem_cli.parser.merge import merge
-from mem_cli.parser.parse import parse
-from mem_cli.parser.peaks import peaks
-from mem_cli.parser.peek import peek
-from mem_cli.parser.query import query
-from mem_cli.parser.report import report
 from mem_cli.parser.rights import give_up
-from mem_cli.parser.rss import rss
-from mem_cli.parser.stats import stats
-from mem_cli.parser.summary import summary
-from mem_cli.parser.symbolize import symbolize
-from mem_cli.parser.table import table
-from mem_cli.parser.temporary import temporary
-from mem_cli.parser.timeline import timeline
-from mem_cli.parser.top import top
-from mem_cli.parser.transform import transform
-from mem_cli.parser.tree import tree
+
+_SUMMARIES = {
+    "at": "Of a log: what was live at a moment.",
+    "budget": "Check captures against a memory budget.",
+    "convert": "Write a profile in another format.",
+    "diff": "Say what changed between two profiles, and what is noise.",
+    "flamegraph": "Draw a flame graph: one HTML file that works offline.",
+    "graph": "Draw the call graph: SVG, or PNG by the name of the file.",
+    "leaks": "Say which stacks leak, and which only seem to.",
+    "lifetimes": "Of a log: how long blocks lived, and how many came.",
+    "list": "Show the source lines of FUNCTION with what they allocated.",
+    "memscope": "Of dumps of device memory: bytes by class of owner.",
+    "merge": "Add up profiles of many processes and hosts.",
+    "parse": "",
+    "peaks": "Of a log: the highest moments, and who held the memory.",
+    "peek": "Show the callers and callees of FUNCTION.",
+    "query": "Ask logs and profiles in SQL.",
+    "report": "Make one HTML page for people who install nothing.",
+    "rss": "Say what the resident memory is made of.",
+    "stats": "Totals, sizes, largest functions, modules and threads.",
+    "summary": "Total memory, own memory and number of blocks by function.",
+    "symbolize": "Write a .heap file that holds the names of its addresses.",
+    "table": "Size, count, allocator and place, one row each.",
+    "temporary": "Of a log: blocks that were freed soon after.",
+    "timeline": "Of a log: live memory over time, as a picture.",
+    "top": "Who allocated: one row per function.",
+    "transform": "",
+    "tree": "Who called whom, as indented text.",
+}
 
 
 @click.group(
     cls=FileGroup,
+    package="mem_cli.parser",
+    summaries=_SUMMARIES,
     invoke_without_command=True,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -105,39 +110,6 @@ def cli(ctx: click.Context, /, **options: object) -> None:
         run(options)
     else:
         refuse_group_options(ctx)
-
-
-add_commands(
-    cli,
-    [
-        at,
-        budget_command,
-        convert,
-        diff,
-        flamegraph,
-        graph,
-        leaks,
-        lifetimes,
-        list_lines,
-        memscope,
-        merge,
-        parse,
-        peaks,
-        peek,
-        query,
-        report,
-        rss,
-        stats,
-        summary,
-        symbolize,
-        table,
-        temporary,
-        timeline,
-        top,
-        transform,
-        tree,
-    ],
-)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mem_parser.reports.lives import Sums
 
 
-@click.command("lifetimes", short_help="Of a log: how long blocks lived, and how many came.")
+@click.command("lifetimes")
 @log_options
 @symbol_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Functions (20); 0: all.")

@@ -14,7 +14,7 @@ from mem_cli.say import waiting
 from mem_parser.errors import InputFileError, UsageProblem
 
 
-@click.command("memscope", short_help="Of dumps of device memory: bytes by class of owner.")
+@click.command("memscope")
 @click.argument("files", type=PATH, metavar="DUMP...", nargs=-1, required=True)
 @click.option(
     "-n", "--rows", type=click.IntRange(min=0), help="Last steps (20; of a page all); 0: all."

@@ -14,7 +14,7 @@ from mem_cli.pipeline import Source, end_written
 from mem_parser.heapfile.form import Form
 
 
-@click.command(short_help="Add up profiles of many processes and hosts.")
+@click.command()
 @click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "-o", "--output", type=OUTPUT, required=True, metavar="OUT", help="Write this .heap file."

@@ -13,7 +13,7 @@ from mem_cli.say import warn
 from mem_parser.errors import InputFileError, UsageProblem
 
 
-@click.command("parse", hidden=True, short_help="Every record as a line (memray's).")
+@click.command("parse")
 @click.argument("file", type=PATH, metavar="FILE")
 def parse(file: str) -> None:
     r"""Print a line for each record of FILE: all that was allocated. For pipes and files.

@@ -21,7 +21,7 @@ _PARTS = 2000
 _LEAST_NS = 1000
 
 
-@click.command("peaks", short_help="Of a log: the highest moments, and who held the memory.")
+@click.command("peaks")
 @log_options
 @domain_option
 @symbol_options

@@ -10,7 +10,7 @@ from mem_cli.options import file_first, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
-@click.command("peek", short_help="Show the callers and callees of FUNCTION.")
+@click.command("peek")
 @view_options
 @click.argument("function", metavar="FUNCTION")
 @json_option

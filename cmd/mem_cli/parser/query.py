@@ -48,7 +48,7 @@ class _Size(click.ParamType[int]):
         return size
 
 
-@click.command("query", short_help="Ask logs and profiles in SQL.", no_args_is_help=True)
+@click.command("query", no_args_is_help=True)
 @click.argument("sql", metavar="SQL", required=False)
 @click.argument("files", type=PATH, metavar="FILE...", nargs=-1)
 @click.option("--tables", is_flag=True, help="List tables and columns, and what each means.")

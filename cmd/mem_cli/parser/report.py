@@ -11,7 +11,7 @@ from mem_cli.options import with_option
 from mem_cli.parser.pages import Given, finish_page, open_page, page_options
 
 
-@click.command("report", short_help="Make one HTML page for people who install nothing.")
+@click.command("report")
 @page_options
 @with_option
 def report(file: str, **options: Any) -> None:

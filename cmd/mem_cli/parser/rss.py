@@ -11,7 +11,7 @@ from mem_cli.output import check_output
 from mem_cli.pipeline import deliver, read
 
 
-@click.command("rss", short_help="Say what the resident memory is made of.")
+@click.command("rss")
 @file_argument
 @time_options
 @finding_options

@@ -12,7 +12,7 @@ from mem_cli.pipeline import deliver, open_view
 from mem_parser.errors import UsageProblem
 
 
-@click.command("stats", short_help="Totals, sizes, largest functions, modules and threads.")
+@click.command("stats")
 @view_options
 @memray_options
 @click.option(

@@ -14,7 +14,7 @@ from mem_cli.pipeline import end_written, open_sources, read
 from mem_parser.heapfile.form import Form
 
 
-@click.command(short_help="Write a .heap file that holds the names of its addresses.")
+@click.command()
 @file_argument
 @click.option(
     "-o", "--output", type=OUTPUT, required=True, metavar="OUT", help="Write here; may be FILE."

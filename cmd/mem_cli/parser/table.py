@@ -13,7 +13,7 @@ from mem_cli.pipeline import deliver, open_view
 _ROWS = 30
 
 
-@click.command("table", short_help="Size, count, allocator and place, one row each.")
+@click.command("table")
 @view_options
 @memray_options
 @click.option("--split-threads", is_flag=True, help="A row for each thread (of blocks in use).")

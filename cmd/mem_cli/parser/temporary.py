@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mem_parser.memlog.livesites import Sites
 
 
-@click.command("temporary", short_help="Of a log: blocks that were freed soon after.")
+@click.command("temporary")
 @log_options
 @symbol_options
 @click.option(

@@ -19,7 +19,7 @@ _LEAST_WIDTH = 40
 _STEPS_NS = [step * 10**k for k in range(3, 12) for step in (1, 2, 5)]
 
 
-@click.command("timeline", short_help="Of a log: live memory over time, as a picture.")
+@click.command("timeline")
 @log_options
 @domain_option
 @click.option(

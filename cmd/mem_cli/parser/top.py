@@ -17,7 +17,7 @@ from mem_cli.options import (
 from mem_cli.pipeline import deliver, open_view
 
 
-@click.command("top", short_help="Who allocated: one row per function.")
+@click.command("top")
 @view_options
 @sort_options
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")

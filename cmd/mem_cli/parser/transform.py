@@ -21,9 +21,7 @@ def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
     return changed_by(_beside(values["file"], _SUFFIXES[values["format_name"]]))
 
 
-@click.command(
-    "transform", hidden=True, short_help="Records for gprof2dot, speedscope, or as CSV (memray's)."
-)
+@click.command("transform")
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(_SUFFIXES)))
 @click.argument("file", type=PATH, metavar="FILE")
 @click.option("-o", "--output", type=OUTPUT, metavar="OUT", help="Write here; `-`: stdout.")

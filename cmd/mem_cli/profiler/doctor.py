@@ -81,7 +81,6 @@ def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
 
 
 @click.command(
-    short_help="Say whether a process or a program can be captured.",
     no_args_is_help=True,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )

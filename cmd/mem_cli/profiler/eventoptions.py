@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +14,13 @@ from mem_profiler.events.collector import (
     FILE_BYTES,
     FILE_LEAST_BYTES,
     FILES,
+    RING_BYTES,
     Limits,
     check_names,
 )
-from mem_profiler.events.logs import RING_BYTES, Logging
+
+if TYPE_CHECKING:
+    from mem_profiler.events.logs import Logging
 
 RING_LEAST_BYTES = 64 << 10
 
@@ -78,5 +81,7 @@ class EventChoice:
             return None
         if isinstance(where, ExactFile):
             check_names(where)
+        from mem_profiler.events.logs import Logging
+
         limits = Limits(self.file_bytes or FILE_BYTES, self.files or FILES)
         return Logging(where, self.ring_bytes or RING_BYTES, limits)

@@ -11,24 +11,15 @@ to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from mem_cli.commands import add_commands, refuse_group_options
+from mem_cli.commands import refuse_group_options
 from mem_cli.direct import DirectGroup
 from mem_cli.errors import end, run_command
 from mem_cli.forms import form_option
-from mem_cli.profiler.attach import attach
-from mem_cli.profiler.capture import capture, choose
-from mem_cli.profiler.clean import clean
-from mem_cli.profiler.detach import detach
-from mem_cli.profiler.doctor import doctor
-from mem_cli.profiler.driver_stats import driver_stats
 from mem_cli.profiler.eventoptions import EventChoice, event_options
-from mem_cli.profiler.live import live
-from mem_cli.profiler.memscope import memscope
 from mem_cli.profiler.options import (
     Time,
     depth_option,
@@ -37,23 +28,34 @@ from mem_cli.profiler.options import (
     rate_option,
     symbolize_option,
 )
-from mem_cli.profiler.ps import ps
-from mem_cli.profiler.recover import recover_command
-from mem_cli.profiler.run import run
-from mem_cli.profiler.serve import serve
-from mem_cli.profiler.snapshot import snapshot
-from mem_cli.profiler.start import start
-from mem_cli.profiler.stop import stop
 from mem_cli.profiler.target import PROCESS, Target, pid_of
 from mem_cli.profiler.target import given as given_target
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import __version__
-from mem_profiler.capture import output
-from mem_profiler.capture.session import Rates
-from mem_profiler.process import byname
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 DEFAULT_S = 60.0
+
+
+_SUMMARIES = {
+    "attach": "Put the sampler into a process that runs without it.",
+    "clean": "Remove the segments that dead processes left.",
+    "detach": "Take the sampler's hooks out of a process that was attached to.",
+    "doctor": "Say whether a process or a program can be captured.",
+    "driver-stats": "Show the bytes in use by line of source, of every block.",
+    "live": "Watch a process in the terminal: who holds its memory, and what changes.",
+    "memscope": "Collect the events of device memory of a program into dumps, or compare two.",
+    "ps": "List every process with a sampler, and what dead ones left.",
+    "recover": "Write files from segments whose process is gone, and complete dumps.",
+    "run": "Start a program with the sampler; capture it from start to exit.",
+    "serve": "Show captured processes in a browser, and give their profiles to other tools.",
+    "snapshot": "Write what a capture has so far; the capture goes on.",
+    "start": "Start a capture that goes on until it is stopped.",
+    "stop": "End a capture and write its file.",
+}
 
 
 class ProcessGroup(DirectGroup):
@@ -61,6 +63,8 @@ class ProcessGroup(DirectGroup):
 
     def direct(self, words: Sequence[str], _given: Mapping[str, Any]) -> click.Command | None:
         """Return the capture; None where no process has such a name."""
+        from mem_profiler.process import byname
+
         word = words[0]
         if not word.isdecimal() and not byname.find(word):
             return None
@@ -75,6 +79,8 @@ class ProcessGroup(DirectGroup):
 
 @click.group(
     cls=ProcessGroup,
+    package="mem_cli.profiler",
+    summaries=_SUMMARIES,
     invoke_without_command=True,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -122,6 +128,10 @@ def _capture(
     symbolize: bool,
     **events: Any,
 ) -> None:
+    from mem_cli.profiler.capture import capture, choose
+    from mem_profiler.capture import output
+    from mem_profiler.capture.session import Rates
+
     who = None if target is None and pid is None else given_target(target, pid)
     if who is not None and every:
         raise UsageProblem("-p and --all exclude each other")
@@ -130,14 +140,6 @@ def _capture(
     rates = Rates(rate, device_rate, depth_limit, EventChoice.take(events).logging(prefix))
     code = capture(choose(number, every), seconds, rates, prefix, form, symbolize=symbolize)
     click.get_current_context().exit(code)
-
-
-_COMMANDS = (
-    attach, clean, detach, doctor, driver_stats, live, memscope, ps, recover_command, run, serve,
-    snapshot,
-    start, stop,
-)  # fmt: skip
-add_commands(cli, _COMMANDS)
 
 
 def main() -> None:

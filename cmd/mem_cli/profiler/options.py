@@ -9,7 +9,7 @@ import click
 
 from mem_cli.commands import PATH
 from mem_parser import sizes
-from mem_profiler.segment import layout
+from mem_profiler._core import lib
 
 SECONDS_MAX = 1e8
 
@@ -19,7 +19,7 @@ class Bytes(click.ParamType[int]):
 
     name = "BYTES"
 
-    def __init__(self, least: int = 1, most: int = layout.RATE_MAX_BYTES, limits: str = "") -> None:
+    def __init__(self, least: int = 1, most: int = lib.MP_RATE_MAX_BYTES, limits: str = "") -> None:
         self._least, self._most = least, most
         self._limits = limits or "1 and 1G"
 
@@ -76,10 +76,10 @@ device_option = click.option(
 depth_option = click.option(
     "--depth",
     "depth_limit",
-    type=click.IntRange(1, layout.DEPTH_LIMIT_MAX),
+    type=click.IntRange(1, lib.MP_DEPTH_LIMIT_MAX),
     metavar="N",
-    help=f"Frames of a stack that are kept, the innermost ones; by default {layout.DEPTH_DEFAULT}, "
-    f"at most {layout.DEPTH_LIMIT_MAX}.",
+    help=f"Frames of a stack that are kept, the innermost ones; by default {lib.MP_DEPTH_DEFAULT}, "
+    f"at most {lib.MP_DEPTH_LIMIT_MAX}.",
 )
 max_total_option = click.option(
     "--max-total",

@@ -10,18 +10,18 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from mem_cli.profiler.attaching import has_sampler
 from mem_cli.say import waiting
 from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join, shell_word
-from mem_profiler.doctor import examine_process, first_blocker
-from mem_profiler.process import byname, procfs
-from mem_profiler.process.byname import Named
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from mem_profiler.process.byname import Named
 
 PID_MAX = (1 << 31) - 1
 Target = int | str
@@ -57,6 +57,10 @@ class _Process(click.ParamType[Target]):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Complete the names and numbers of running programs."""
+        from click.shell_completion import CompletionItem
+
+        from mem_profiler.process import byname, procfs
+
         if incomplete.isdigit():
             return [
                 CompletionItem(str(pid), help=procfs.comm(pid))
@@ -89,11 +93,15 @@ def given(target: Target | None, pid: Target | None) -> Target:
 
 def capturable(pid: int) -> bool:
     """Tell whether a process could be captured, attached to first if need be."""
+    from mem_profiler.doctor import examine_process, first_blocker
+
     return first_blocker(examine_process(pid, quick=True)) is None
 
 
 def sampled(pid: int) -> bool:
     """Tell whether a process has the sampler, and this user may control it."""
+    from mem_cli.profiler.attaching import has_sampler
+
     try:
         return has_sampler(pid)
     except MemError:
@@ -107,6 +115,8 @@ def pid_of(target: Target, usable: Callable[[int], bool] = capturable) -> int:
     """
     if isinstance(target, int):
         return target
+    from mem_profiler.process import byname
+
     found = byname.find(target)
     if not found:
         raise ProcessGone(
@@ -150,6 +160,8 @@ def _with_pid(name: str, pid: int) -> list[str]:
 
 def _table(found: Sequence[Named]) -> list[str]:
     """Return the list of candidates, no longer than the screen."""
+    from mem_profiler.process import procfs
+
     screen = shutil.get_terminal_size()
     most = max(screen.lines - _AROUND, 3)
     shown = found if len(found) <= most else found[: most - 1]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.escape import json_ascii
+from mem_parser.heapfile.form import COLUMN_MARK
 
-COLUMN_MARK = b"%column "
 LINE_CHARS = 4000
 """Most characters of a line behind its mark: readers of the first part stop at 4096."""
 _LEVEL = 3

@@ -11,10 +11,9 @@ import itertools
 import zlib
 from collections.abc import Iterable, Iterator
 
-from mem_parser.heapfile.encode import COLUMN_MARK
-
 PLAIN_MOST_BYTES = 4 << 20
 """A file with more text than this is packed, unless somebody chose."""
+COLUMN_MARK = b"%column "
 GZIP_MAGIC = b"\x1f\x8b"
 _LEVEL = 1
 """zlib's: 6 makes files a quarter smaller and takes twice the time."""

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from mem_parser.devices import MARK_KINDS, Device, Mark
 from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
-from mem_parser.heapfile.encode import COLUMN_MARK, column_lines, column_lines_of, json_lines
-from mem_parser.heapfile.form import GZIP_MAGIC, Form, in_form
+from mem_parser.heapfile.encode import column_lines, column_lines_of, json_lines
+from mem_parser.heapfile.form import COLUMN_MARK, GZIP_MAGIC, Form, in_form
 from mem_parser.heapfile.labelcolumns import label_lines
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.heapfile.pythoncolumns import python_lines

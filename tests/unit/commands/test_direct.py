@@ -24,7 +24,7 @@ GROUPS = {"mem_parser": parser_group.cli, "mem_profiler": profiler_group.cli}
 COMMANDS = [
     (program, name, command)
     for program, group in GROUPS.items()
-    for name, command in [("", group), *group.commands.items()]
+    for name, command in [("", group), *group.every_command().items()]
 ]
 
 

@@ -19,7 +19,7 @@ WRITTEN = {"output", "json", "junit", "sarif", "markdown", "html"}
 
 
 def test_every_file_of_a_command_is_an_input_or_an_output() -> None:
-    for command in (cli, *cli.commands.values()):
+    for command in (cli, *cli.every_command().values()):
         for param in command.params:
             name = param.name or ""
             if isinstance(param.type, Output):

@@ -16,6 +16,8 @@ from pathlib import Path
 import click
 import pytest
 
+from mem_cli.direct import DirectGroup
+
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {
     "mem_sandbox": ROOT / "parser" / "mem_sandbox",
@@ -207,9 +209,8 @@ def test_readers_and_the_model_know_nothing_of_reports() -> None:
 
 
 def commands_of(wing: str) -> dict[str, click.Command]:
-    group = importlib.import_module(f"mem_cli.{wing}.group").cli
-    assert isinstance(group, click.Group)
-    return dict(group.commands)
+    group: DirectGroup = importlib.import_module(f"mem_cli.{wing}.group").cli
+    return group.every_command()
 
 
 @pytest.mark.parametrize("wing", ["parser", "profiler"])

@@ -41,7 +41,7 @@ def test_a_page_shows_every_option_and_nothing_in_it_is_a_mistake(name: str) -> 
     assert done.stderr == ""
     shown = done.stdout.replace("\u2010", "-")
     group = manpages.COMMANDS[name]
-    for title, command in [("", group), *group.commands.items()]:
+    for title, command in [("", group), *group.every_command().items()]:
         assert f"{name} {title}".strip() in shown
         for param in command.params:
             if isinstance(param, click.Option):

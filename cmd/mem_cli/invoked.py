@@ -7,10 +7,8 @@ name; nor does a path of sudo say what the user's finds. Full paths work for bot
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 
 from mem_parser import sudo
@@ -19,6 +17,8 @@ from mem_parser.escape import shell_join, shell_lines, shell_path
 
 def full_path(name: str) -> str:
     """Return the path of a command of ours: beside the running one, or beside its Python."""
+    import sysconfig
+
     beside = os.path.dirname(os.path.abspath(sys.argv[0]))
     for folder in (beside, sysconfig.get_path("scripts")):
         path = os.path.join(folder, name)
@@ -40,6 +40,8 @@ def next_command(name: str, *, reads: str | None = None) -> str:
     user = sudo.caller()
     if user is None:
         return name
+    import shutil
+
     path, found = full_path(name), shutil.which(name)
     known = found is not None and os.path.realpath(found) == os.path.realpath(path)
     called = name if known else shell_path(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -62,6 +61,8 @@ def waiting(text: str, after_s: float | None = None) -> Iterator[None]:
     if not (is_free and sys.stderr.isatty()):
         yield
         return
+    import shutil
+
     after_s = WAIT_S if after_s is None else after_s
     begin = time.monotonic()
     shown = False

@@ -29,8 +29,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
 
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -138,6 +140,8 @@ def xml_document(root: ET.Element) -> str:
 
     Its texts and attributes have gone through `xml_text`, or come from an XML parser.
     """
+    from xml.etree import ElementTree as ET
+
     body = ET.tostring(root, encoding="unicode")
     body = _XML_COMMAND.sub(r"\1&#58;", _MARKED.sub("#&#35;", body))
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'

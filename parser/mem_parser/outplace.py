@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +104,7 @@ def new_file(folder: int, stem: str, mode: int = 0o600) -> tuple[int, str]:
 def _new_file(folder: int, stem: str, mode: int) -> tuple[int, str]:
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
     while True:
-        name = f".{stem[:100]}.{secrets.token_hex(8)}.tmp"
+        name = f".{stem[:100]}.{os.urandom(8).hex()}.tmp"
         with contextlib.suppress(FileExistsError):
             return os.open(name, flags, mode, dir_fd=folder), name
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mem_profiler
 from mem_parser import inherited_signals
@@ -30,16 +31,18 @@ from mem_profiler.capture import device_choice, gate, loop
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
-from mem_profiler.capture.saving import Result
 from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
 from mem_profiler.entries import plan_file
-from mem_profiler.events.logs import Logging
 from mem_profiler.process import named, procfs, program
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, leftovers, room, usable
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
 from mem_profiler.segment.room import Room
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.saving import Result
+    from mem_profiler.events.logs import Logging
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1

@@ -12,22 +12,22 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import gate, saving
+from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
-from mem_profiler.capture.saving import Result
-from mem_profiler.events import logs
-from mem_profiler.events.collector import Collector, Log
-from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
-from mem_profiler.profile.build import Ending, build
-from mem_profiler.profile.madecode import with_names
 from mem_profiler.profile.target import Target
 from mem_profiler.segment.file import Segment
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.saving import Result
+    from mem_profiler.events.collector import Collector, Log
+    from mem_profiler.events.logs import Logging
 
 NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
 Listener = Callable[["Recording"], None]
@@ -79,6 +79,8 @@ class Recording:
         """Let the events of capture `number` go to a log, which ends with `finish` or `close`. The
         capture may begin later. Raises MemError.
         """
+        from mem_profiler.events import logs
+
         followed = logs.Followed(self.segment, self.target, number, self._clock_offset_ns)
         self._collector = logs.begin(followed, pid, logging)
 
@@ -98,7 +100,12 @@ class Recording:
         """The log of the capture, if it has one: the one that was begun, or of its last events."""
         if self._collector is not None:
             return self._collector.finish(how)
-        number = self.segment.control().number("capture_number")
+        control = self.segment.control()
+        if not control["events"]["rings"]:
+            return None
+        from mem_profiler.events import logs
+
+        number = control.number("capture_number")
         followed = logs.Followed(self.segment, self.target, number, self._clock_offset_ns)
         return logs.write_last(followed, pid, prefix, how)
 
@@ -132,6 +139,10 @@ class Recording:
         `kind` and `end` are those of the header. `with_events`: also the last events that are in no
         file, where the capture writes events. Raises MemError.
         """
+        from mem_profiler.capture import saving
+        from mem_profiler.profile.build import Ending, build
+        from mem_profiler.profile.madecode import with_names
+
         log = self._end_log(prefix, pid, end) if with_events else None
         now = self.now_ns()
         self.recorder.tick(now, final=True)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mem_parser.errors import MemError, ProcessGone
 from mem_parser.heapfile.form import Form
@@ -19,12 +20,14 @@ from mem_profiler.capture import gate, guardrail, loop
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
-from mem_profiler.capture.saving import Result
-from mem_profiler.events.collector import Log
-from mem_profiler.events.logs import Logging
 from mem_profiler.process.death import Watch
 from mem_profiler.segment import discovery, layout, leftovers, presence
 from mem_profiler.segment.file import Segment
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.saving import Result
+    from mem_profiler.events.collector import Log
+    from mem_profiler.events.logs import Logging
 
 ALIVE_CHECK_S = 1.0
 TOO_LARGE_NOTE = (

@@ -16,15 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from mem_parser.errors import MemError, PermissionDenied, UsageProblem
-from mem_profiler.doctor import (
-    access,
-    allocator,
-    libraries,
-    machine,
-    names,
-    neighbours,
-    room,
-)
+from mem_profiler.doctor import access, libraries, machine, names, neighbours, room
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 from mem_profiler.process import procfs, program
@@ -141,6 +133,11 @@ def _hold(images: Iterable[Image]) -> None:
         image.hold()
 
 
+def _import_what_judges() -> None:
+    """Import what `_judge` uses, which has no right to."""
+    from mem_profiler.doctor import allocator  # noqa: F401
+
+
 def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     """Gather the facts of a process. Raises PermissionDenied."""
     try:
@@ -159,6 +156,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     gathered.around += room.limits(pid)
     gathered.around += neighbours.sampler(pid)
     if not quick:
+        _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)
     _hold(images)
     return gathered
@@ -181,6 +179,7 @@ def _gather_program(name: str) -> _Gathered:
     except MemError as error:
         blocker = Finding("program", "blocker", str(error), error.hint or "")
         return _Gathered(None, [], before=[blocker])
+    _import_what_judges()
     judged = program.judged_file(path)
     resolved = libraries.of_program(judged)
     image = on_disk(judged)
@@ -215,6 +214,8 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         text = f"it maps code of more than {IMAGES_MAX} files; the doctor read only these"
         findings.append(Finding("images", "warning", text))
     if not quick:
+        from mem_profiler.doctor import allocator
+
         preloaded = (gathered.environment or {}).get("LD_PRELOAD", "")
         order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
         findings += allocator.check(order)

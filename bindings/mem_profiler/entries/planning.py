@@ -11,14 +11,16 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_parser.plainfile import open_plain
 from mem_parser.symbols.cache import SymbolCache, default_folder
-from mem_profiler.entries import kept, plan
-from mem_profiler.entries.symbols import Program
+from mem_profiler.entries import kept
 from mem_sandbox import child, confine
+
+if TYPE_CHECKING:
+    from mem_profiler.entries.symbols import Program
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 STAT_LIMIT_S = 5.0
@@ -61,6 +63,9 @@ def _made(
 
     With `identity` only that file is read, so that nothing is kept about another one.
     """
+    from mem_profiler.entries import plan  # noqa: F401 - the child could not without rights
+    from mem_profiler.entries.symbols import Program
+
     held: list[int] = []
 
     def give_up() -> None:
@@ -89,6 +94,8 @@ def _made(
 
 def _work_on(program: Program, bias: int, known: kept.Found | None) -> list[str]:
     """Look for the allocator, unless it is `known`, and make the plan. Raises TargetUnsupported."""
+    from mem_profiler.entries import plan
+
     inside = plan.find(program) if known is None else plan.Inside(known[0], tuple(known[1]))
     found = kept.written((inside.allocator, list(inside.functions)) if inside else ("", []))
     if inside is None:

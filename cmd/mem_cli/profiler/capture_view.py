@@ -6,27 +6,27 @@ Model: functions from results to lines of text, and one progress bar. Nothing he
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
-
-from rich.progress import BarColumn, Progress, TextColumn
+from typing import TYPE_CHECKING, Self
 
 from mem_cli.invoked import next_command, next_lines
 from mem_cli.say import plain_console
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.sizes import short_size
-from mem_parser.symbols.files import open_binary
 from mem_parser.units import counted
-from mem_profiler.capture.listing import Row, user_name
-from mem_profiler.capture.saving import Result
-from mem_profiler.capture.session import Session
-from mem_profiler.events.collector import Log
-from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
-from mem_profiler.segment.room import VARIABLE, Room
+from mem_profiler._core import lib
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mem_profiler.capture.listing import Row
+    from mem_profiler.capture.saving import Result
+    from mem_profiler.capture.session import Session
+    from mem_profiler.events.collector import Log
+    from mem_profiler.segment.room import Room
 
 STATE_COLUMN = 3
 SUCCESS = "succeeded in collecting memory data!"
@@ -49,6 +49,8 @@ def _ended(result: Result, *, awaited: bool) -> str | None:
 
 def binary(result: Result) -> str:
     """The program by the name it was called by, where that still leads to the same file."""
+    import shutil
+
     called = shutil.which(result.command.split(" ", 1)[0])
     if called and os.path.realpath(called) == os.path.realpath(result.exe):
         return os.path.abspath(called)
@@ -58,7 +60,7 @@ def binary(result: Result) -> str:
 def _file_line(result: Result) -> str:
     facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
     if result.cut:
-        more = "" if result.depth_limit >= DEPTH_LIMIT_MAX else " (--depth N keeps more)"
+        more = "" if result.depth_limit >= lib.MP_DEPTH_LIMIT_MAX else " (--depth N keeps more)"
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
@@ -137,6 +139,8 @@ def knows_its_binary(result: Result) -> bool:
         return True
     if not result.exe or result.exe_build_id is None:
         return False
+    from mem_parser.symbols.files import open_binary
+
     try:
         return (open_binary(result.exe).build_id or "") == result.exe_build_id
     except InputFileError:
@@ -153,6 +157,9 @@ def target_line(session: Session, rate_bytes: int) -> str:
 
 def room_line(room: Room) -> str:
     """What the bound of all segments of a folder together has cost."""
+    from mem_profiler.capture.listing import user_name
+    from mem_profiler.segment.room import VARIABLE
+
     costs = []
     if room.dropped_segments:
         what = counted(room.dropped_segments, "segment")
@@ -219,6 +226,8 @@ class CaptureProgress:
         self._seconds = seconds
         self._bar: Progress | None = None
         if sys.stderr.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn
+
             self._bar = Progress(
                 TextColumn("capturing"),
                 BarColumn(bar_width=28),

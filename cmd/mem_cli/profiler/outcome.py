@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import capture_view
-from mem_cli.profiler.embedding import embed_names
 from mem_cli.say import say
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture.saving import Result
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.saving import Result
 
 
 def finish(
@@ -22,6 +25,8 @@ def finish(
 ) -> int:
     """Print what became of captures; ``quiet``: only what is no ordinary success."""
     if symbolize:
+        from mem_cli.profiler.embedding import embed_names
+
         embed_names((one for result in results for one in (result, *result.devices)), form)
     for result in results:
         for line in capture_view.result_lines(result, awaited=of_run):

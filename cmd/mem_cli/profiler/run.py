@@ -37,7 +37,7 @@ from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import device_choice, launch, output
 from mem_profiler.capture.unloaded import Behind, Unloaded
-from mem_profiler.doctor import reason, reason_behind, refuse_checker
+from mem_profiler.doctor.examine import refuse_checker
 
 
 @click.command(cls=ProgramCommand, context_settings={"allow_interspersed_args": False})
@@ -266,6 +266,8 @@ def _uncaptured_lines(outcome: launch.Outcome) -> Iterator[str]:
 
 def _why_behind(program: Behind) -> MemError:
     """The error for a program whose own malloc was before the sampler, with the way to see it."""
+    from mem_profiler.doctor import reason_behind
+
     found = reason_behind(program.path, program.words)
     name = os.path.basename(program.path)
     return NoSampler(f"{name} ended without a capture: {found.text}", hint=found.cure or None)
@@ -273,6 +275,8 @@ def _why_behind(program: Behind) -> MemError:
 
 def _why_unloaded(program: Unloaded) -> MemError:
     """The error for a program that ended without the sampler, with the doctor's reason."""
+    from mem_profiler.doctor import reason
+
     found = reason(program.path, program.environment, program.uids, launch.library())
     name = os.path.basename(program.path)
     text = f"{name} ended without loading the sampler: {found.text}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import shutil
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -118,6 +117,8 @@ def is_for_python(path: str) -> bool:
 
 def _starts_by_itself(path: str) -> bool:
     """Whether the kernel can execute it: a program, or a script with a #! line."""
+    import shutil
+
     found = shutil.which(path)
     if found is None:
         return False

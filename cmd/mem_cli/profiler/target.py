@@ -7,7 +7,6 @@ the error lists them.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -160,6 +159,8 @@ def _with_pid(name: str, pid: int) -> list[str]:
 
 def _table(found: Sequence[Named]) -> list[str]:
     """Return the list of candidates, no longer than the screen."""
+    import shutil
+
     from mem_profiler.process import procfs
 
     screen = shutil.get_terminal_size()

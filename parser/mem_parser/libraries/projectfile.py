@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from typing import Any
 
 from mem_parser import sudo
@@ -77,6 +76,8 @@ def load(path: str) -> Libraries:
         raise UsageProblem(f"{path}: {reason.lower()}") from error
     if len(text) > _MOST_BYTES:
         raise UsageProblem(f"{path}: it is larger than 1 MiB")
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

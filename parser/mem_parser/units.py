@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
-from mem_parser.estimate import Estimate
-from mem_parser.model import Unit
+if TYPE_CHECKING:
+    from mem_parser.estimate import Estimate
+    from mem_parser.model import Unit
 
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
@@ -54,6 +56,8 @@ def format_rate(rate_bytes: float) -> str:
 
 def format_value(value: float, unit: Unit) -> str:
     """Return a size, or a number of objects as a plain whole number."""
+    from mem_parser.model import Unit
+
     return format_bytes(value) if unit is Unit.SPACE else f"{value:.0f}"
 
 
@@ -81,6 +85,8 @@ def counted(number: int, noun: str) -> str:
 
 def format_total(total: Estimate, unit: Unit) -> str:
     """Return a total with its error: `214.6 MiB ± 0.30 (95 %)`, `12 objects (at least 9, 95 %)`."""
+    from mem_parser.model import Unit
+
     text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
     margin = "" if math.isnan(total.std_error) else format_margin(total, unit)
     if margin.endswith(")"):
@@ -128,6 +134,8 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
 
 def _margin(margin: float, value: float, unit: Unit) -> str:
     """Return a margin in the unit that ``value`` is written in."""
+    from mem_parser.model import Unit
+
     if unit is Unit.OBJECTS:
         return f"{margin:.0f}"
     prefix = format_bytes(value).rsplit(" ", 1)[1]

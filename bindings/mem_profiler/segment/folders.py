@@ -15,7 +15,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ class RunFolder:
 def _make_run_folder(base: Path) -> tuple[Path, int]:
     problem = "all names are taken"
     for _ in range(_RUN_NAMES_TRIED):
-        path = base / f"mem_profiler.run-{secrets.token_hex(8)}"
+        path = base / f"mem_profiler.run-{os.urandom(8).hex()}"
         try:
             path.mkdir(mode=0o700)
             fd = os.open(path, _OPEN)

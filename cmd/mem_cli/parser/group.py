@@ -17,6 +17,7 @@ from mem_cli.errors import run_command
 from mem_cli.options import frame_options, sort_options, time_options
 from mem_cli.parser.files import FileGroup
 from mem_cli.parser.rights import give_up
+from mem_parser.version import __version__
 
 _SUMMARIES = {
     "at": "Of a log: what was live at a moment.",
@@ -98,7 +99,7 @@ _SUMMARIES = {
 )
 @click.option("--strict", is_flag=True, help="Missing or changed binaries are errors (exit 5).")
 @click.option("--partial", is_flag=True, help="Accept a cut file.")
-@click.version_option(package_name="mem-profiler")
+@click.version_option(__version__, prog_name="mem_parser")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: object) -> None:
     """Read a heap profile: a summary, a table (-t), a call graph (-s), or a command's report."""

@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,9 +35,11 @@ from mem_cli.profiler.started import ProgramCommand, command_line
 from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import device_choice, launch, output
-from mem_profiler.capture.unloaded import Behind, Unloaded
-from mem_profiler.doctor.examine import refuse_checker
+from mem_profiler.capture import output
+
+if TYPE_CHECKING:
+    from mem_profiler.capture import launch
+    from mem_profiler.capture.unloaded import Behind, Unloaded
 
 
 @click.command(cls=ProgramCommand, context_settings={"allow_interspersed_args": False})
@@ -125,6 +127,8 @@ def run(  # noqa: PLR0917 - click passes options by name
     mem_profiler run script.py ARGS
     mem_profiler run -m module ARGS
     """
+    from mem_profiler.capture import device_choice, launch
+
     given = _Given(**{field.name: outputs.pop(field.name) for field in dataclasses.fields(_Given)})
     given.check(keep_pymalloc=keep_pymalloc)
     if no_pymalloc and keep_pymalloc:
@@ -201,6 +205,7 @@ class _Given:
 def _run_live(arguments: tuple[str, ...], options: launch.Options) -> launch.Outcome:
     """Run a program once, to its end, and show it."""
     from mem_cli.live import starting
+    from mem_profiler.capture import launch
 
     output = starting.output_file(options)
     try:
@@ -223,6 +228,8 @@ def run_to_end(
     """Run a program once, to its end; ``begin`` starts it, and ``view`` may show it meanwhile.
     Returns how it went, and whether somebody asked to end.
     """
+    from mem_profiler.doctor.examine import refuse_checker
+
     running: list[launch.Run] = []
     early = Stop(math.inf)  # the program may want every one of them for itself
 
@@ -256,6 +263,8 @@ def run_to_end(
 
 def _uncaptured_lines(outcome: launch.Outcome) -> Iterator[str]:
     """The notes on children that are in no file; those of one reason are one note."""
+    from mem_profiler.capture.unloaded import Behind
+
     reasons = Counter(map(str, outcome.uncaptured))
     for program, count in Counter(one.path for one in outcome.children_behind).items():
         words = next(one.words for one in outcome.children_behind if one.path == program)
@@ -275,6 +284,7 @@ def _why_behind(program: Behind) -> MemError:
 
 def _why_unloaded(program: Unloaded) -> MemError:
     """The error for a program that ended without the sampler, with the doctor's reason."""
+    from mem_profiler.capture import launch
     from mem_profiler.doctor import reason
 
     found = reason(program.path, program.environment, program.uids, launch.library())

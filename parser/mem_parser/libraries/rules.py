@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mem_parser.libraries.table import LIBRARIES, By, Library
@@ -64,12 +65,14 @@ class Libraries:
         return Role.LIBRARY if _any(self.library, function) else None
 
 
-_BEGINNING = re.compile("|".join(r.pattern for r in LIBRARIES if r.role is Role.START))
+@functools.cache
+def _beginning() -> re.Pattern[str]:
+    return re.compile("|".join(r.pattern for r in LIBRARIES if r.role is Role.START))
 
 
 def begins_stacks(name: str) -> bool:
     """Tell whether a function of this name runs before `main`, or before that of a thread."""
-    return bool(_BEGINNING.fullmatch(name))
+    return bool(_beginning().fullmatch(name))
 
 
 def _any(patterns: Sequence[re.Pattern[str]], f: Function) -> bool:
@@ -81,14 +84,9 @@ class _Known:
     """The rows of a table as one pattern for each thing to match and each role."""
 
     def __init__(self, rows: Sequence[Library]) -> None:
-        self._by: dict[By, list[tuple[Role, Matches]]] = {by: [] for by in By}
+        self._rows = rows
+        self._by: dict[By, list[tuple[Role, Matches]]] = {}  # compiling them takes long
         self._python: dict[str, Role | None] = {}  # many functions share a file
-        for by in By:
-            for role in (Role.START, Role.WRAPPER, Role.LIBRARY):
-                patterns = [r.pattern for r in rows if r.by is by and r.role is role]
-                if patterns:
-                    joined = re.compile("|".join(f"(?:{p})" for p in patterns))
-                    self._by[by].append((role, _matching(joined, by)))
 
     def of_function(self, function: Function) -> Role | None:
         """Return the role by name or source file; None where no row matches."""
@@ -123,7 +121,16 @@ class _Known:
         return None if None in found else found[-1]
 
     def _first(self, by: By, text: str) -> Role | None:
+        if by not in self._by:
+            self._by[by] = list(self._matchers(by))
         return next((role for role, matches in self._by[by] if matches(text)), None)
+
+    def _matchers(self, by: By) -> Iterator[tuple[Role, Matches]]:
+        for role in (Role.START, Role.WRAPPER, Role.LIBRARY):
+            patterns = [r.pattern for r in self._rows if r.by is by and r.role is role]
+            if patterns:
+                joined = re.compile("|".join(f"(?:{p})" for p in patterns))
+                yield role, _matching(joined, by)
 
 
 def _is_python(function: Function) -> bool:

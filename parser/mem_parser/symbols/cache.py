@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -107,7 +106,7 @@ def _checked(data: bytes) -> bytes | None:
 
 
 def _write_renamed(folder: int, name: str, data: bytes) -> None:
-    temporary = f".new-{secrets.token_hex(8)}"
+    temporary = f".new-{os.urandom(8).hex()}"
     try:
         with os.fdopen(write_new(folder, temporary), "wb") as file:
             file.write(data)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -100,7 +99,7 @@ class Debuginfod:
         """Return what ``url`` holds if it is the file of ``build_id``, and keep it then alone."""
         from mem_parser.symbols.fetching import fetch
 
-        temporary, name = f"{_NEW}{secrets.token_hex(8)}", f"{build_id}.debug"
+        temporary, name = f"{_NEW}{os.urandom(8).hex()}", f"{build_id}.debug"
         try:
             with os.fdopen(write_new(folder, temporary), "wb") as file:
                 whole = fetch(url, file, deadline)

@@ -22,13 +22,13 @@ from typing import Any, BinaryIO
 from mem_parser.allowance import bound_bytes
 from mem_parser.errors import one_line
 from mem_parser.plainfile import PlainFile
-from mem_parser.symbols import linereader
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.isolation import (
     LARGEST_FILE_BYTES,
     LARGEST_MEMORY_BYTES,
     MEMORY_FLOOR_BYTES,
+    NO_MEMORY,
     signal_name,
 )
 
@@ -140,7 +140,7 @@ def _asked(file: PlainFile, question: bytes) -> bytes:
             ) from error
         if done.returncode < 0:
             raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
-        if done.returncode == linereader.NO_MEMORY:
+        if done.returncode == NO_MEMORY:
             raise LinesFailed("needs too much memory to read for a file of its size")
         if done.returncode:
             raise LinesFailed("cannot be read")

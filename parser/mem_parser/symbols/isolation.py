@@ -35,6 +35,8 @@ LARGEST_FILE_BYTES = 1 << 30
 LARGEST_MEMORY_BYTES = 16 << 30
 MEMORY_FLOOR_BYTES = 1 << 30
 """What libraries take by themselves, and small files that are honest."""
+NO_MEMORY = 3
+"""Exit code of a reader that needs more memory than it may take."""
 _HEAD_BYTES = 8
 _END_S = 1.0
 _RESULT, _ERROR, _CRASH = "result", "error", "crash"

@@ -25,8 +25,8 @@ from mem_parser.symbols.debug.sections import Sections
 from mem_parser.symbols.debug.split import SplitUnits
 from mem_parser.symbols.debug.units import DebugFile
 from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.isolation import NO_MEMORY
 
-NO_MEMORY = 3
 _OWN_SHARE = 0.8
 """How much of the time is for reading; the rest is for the answer."""
 

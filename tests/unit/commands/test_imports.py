@@ -1,0 +1,76 @@
+"""What a command imports before it works: its start is most of the time of a small report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = {
+    "asyncio", "capstone", "email", "google.protobuf", "graphviz", "hashlib", "http.client",
+    "importlib.metadata", "logging", "mem_parser.budget", "mem_parser.memscope",
+    "mem_parser.symbols.debug.units", "mem_profiler.attach", "mem_profiler.capture.saving",
+    "mem_profiler.capture.session", "mem_profiler.doctor.allocator", "mem_profiler.events.logs",
+    "mem_profiler.profile.build", "multiprocessing", "numpy", "numpy.ma", "pycxxfilt", "rich",
+    "secrets", "socket", "sqlite3", "tempfile", "textual", "tomllib", "xml.etree.ElementTree",
+}  # fmt: skip
+READING = {"hashlib", "numpy", "pycxxfilt", "tempfile"}
+NEEDED = {
+    "mem_parser --help": set[str](),
+    "mem_parser table --help": set[str](),
+    "mem_parser --version": set[str](),
+    "mem_profiler --help": set[str](),
+    "mem_profiler run --help": set[str](),
+    "mem_profiler run -q -o OUT /bin/true": {"hashlib", "numpy", "pycxxfilt", "socket"},
+    "mem_parser summary FILE": READING,
+    "mem_parser table FILE --json": READING,
+}
+"""By command: what it may import until it starts a program, or ends."""
+WATCHED = """
+import atexit, os, sys
+def note(event, _):
+    if event == "subprocess.Popen" and not noted:
+        noted.append(sorted(sys.modules))
+noted = []
+sys.addaudithook(note)
+atexit.register(lambda: os.write(3, " ".join(noted[0] if noted else sys.modules).encode()))
+from mem_cli import entry
+sys.argv[:] = sys.argv[1:]
+getattr(entry, sys.argv[0])()
+"""
+
+
+def imported(*words: str) -> set[str]:
+    """The modules that a Python has imported; it writes them to descriptor 3."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" 3>&1 >/dev/null', sys.executable, *words],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", NEEDED)
+def test_a_command_imports_no_more_than_it_needs(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "x.folded"
+    file.write_text("main;f 5000\n")
+    places = {"FILE": str(file), "OUT": str(tmp_path / "out")}
+    words = [places.get(word, word) for word in command.split()]
+    modules = imported("-c", WATCHED, *words)
+    assert "click" in modules
+    assert modules & HEAVY - NEEDED[command] == set()
+
+
+def test_a_program_that_imports_the_package_pays_for_nothing_else() -> None:
+    lines = f"""
+import os, sys
+sys.path[:0] = [{str(ROOT / "parser")!r}, {str(ROOT / "bindings")!r}]
+import mem_profiler
+os.write(3, " ".join(sys.modules).encode())
+"""
+    modules = imported("-S", "-c", lines)
+    assert "mem_profiler" in modules
+    assert modules & {*HEAVY, "contextlib", "dataclasses", "pathlib", "re", "typing"} == set()

@@ -34,7 +34,7 @@ demo: system-demo build ## profile a real redis-server, show its table, write de
 	@$(PY) -m mem_cli.demo $(DEMO_ARGS)
 
 test: system-test $(VENV)/.dev library lint ## build, check and run every test
-	$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(TEST_ARGS)
+	$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal --durations=50 --durations-min=1 $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
 	set -o pipefail; $(PY) -m pytest --no-header -m soak -v -rP --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt

@@ -143,7 +143,7 @@ enum mp_lost {
 enum mp_startup_flags {
     MP_STARTUP_ATTACHED = 1, /* the sampler is in an attached process and leaves it again */
     /* Another user has the folder's usual name, or the sampler cannot use the place itself: the segment is
-     * in a folder of another name or place (preload/segment_folder.h). */
+     * in a folder of another name or place (process/segment_folder.h). */
     MP_STARTUP_OTHER_FOLDER = 2,
     /* The capture of the start began after constructors of libraries had run, for some of their calls at least. */
     MP_STARTUP_LATE = 4,

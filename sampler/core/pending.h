@@ -4,7 +4,7 @@
  * Model: a child of a process that captures goes on at its parent's rate. Nearly all children are short, and most take
  * no sample; so the child has only a gate of its own at first, against which its hooks count down. The first block that
  * is a sample, the first one of a device, and the moment before the program gives up the rights that this takes
- * (preload/filter_watch.h) open the segment.
+ * (process/filter_watch.h) open the segment.
  *
  * Threads: HOOK. One thread opens; others lose their samples meanwhile, which are counted. Opening takes no lock that
  * anybody waits for, and no memory; its system calls are those of a child that has no filter yet.

@@ -2,7 +2,7 @@
  * test_cgroup.c - the limit of memory in trees that look like /proc and /sys/fs/cgroup of several machines.
  */
 #include "check.h"
-#include "preload/cgroup.h"
+#include "process/cgroup.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * fuzz_plan.c - plans of entry points that somebody forged, from their file on: preload/plan_file.c and
- * preload/entry_patch.c, on a module that is one page of code.
+ * fuzz_plan.c - plans of entry points that somebody forged, from their file on: process/plan_file.c and
+ * hooks/entry_patch.c, on a module that is one page of code.
  *
  * Nothing but that page may change, and letting go must give every byte of it back.
  *
@@ -11,12 +11,12 @@
 #include <sys/mman.h>
 
 #include "core/local.h"
-#include "preload/entry_hooks.h"
+#include "hooks/entry_hooks.h"
 #include "redirect/elf_lookup.h"
 
 /* clang-format off: the first brings what the second uses. */
-#include "preload/entry_patch.c"
-#include "preload/plan_file.c"
+#include "hooks/entry_patch.c"
+#include "process/plan_file.c"
 /* clang-format on */
 
 #include "forge.h"

@@ -50,7 +50,7 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
 def _locked(found: Found) -> Segment:
     """Return the segment, open, with the controllers' lock. Raises OSError, MemError.
 
-    A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
+    A program that starts now may pack it (sampler/process/segment_pack.h): for a moment the program
     has the lock, and then another file has the name.
     """
     holder: int | None = None

@@ -2,7 +2,7 @@
 
 Model: the plan says which bytes of code the sampler changes, so no other process may change it. It
 is a sealed memory file that the program inherits; MEM_PROFILER_PLAN=fd:N names the descriptor. The
-sampler accepts nothing else (sampler/preload/plan_file.h).
+sampler accepts nothing else (sampler/process/plan_file.h).
 
 A wrapper or a start script becomes the program, or starts it. Then the file has the plans for all
 programs that the command names, and MEM_PROFILER_PLAN=exec:N leaves it open for them.

@@ -3,7 +3,7 @@
 Model: one table of checkers with the reason for each. A checker is recognised by what it must have
 in the process: functions that its runtime defines, files that it maps together, or the fixed places
 of its shadow memory. A name of a file alone, or a text in one, never decides. The sampler itself
-knows those that are libraries by the same functions (sampler/preload/checker.c).
+knows those that are libraries by the same functions (sampler/process/checker.c).
 
 Sources of the addresses: compiler-rt, `tsan_platform.h`, `msan.h`, `asan_mapping.h` and
 `sanitizer_allocator_primary64.h` for x86-64 Linux.

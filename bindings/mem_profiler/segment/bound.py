@@ -1,7 +1,7 @@
 """Bytes that the controller may reserve in a segment, by the sampler's own rule.
 
 The control page says how large the segment may become, but the target writes it. The rule is that
-of sampler/preload/segment_file.c: MEM_PROFILER_MAX_MEMORY (here the controller's), and a share of
+of sampler/process/segment_file.c: MEM_PROFILER_MAX_MEMORY (here the controller's), and a share of
 the memory limit of the target's control groups.
 """
 

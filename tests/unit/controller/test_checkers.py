@@ -87,7 +87,7 @@ def test_the_more_exact_name_is_told() -> None:
 
 
 def test_the_sampler_itself_has_the_same_words() -> None:
-    text = (ROOT / "sampler" / "preload" / "checker.c").read_text(encoding="utf-8")
+    text = (ROOT / "sampler" / "process" / "checker.c").read_text(encoding="utf-8")
     joined = re.sub(r'"\s*"', "", text)
     hooks, emulates = re.findall(r'\[\] =\s*", ([^"]+)";', joined)
     rows = re.findall(r'\{"(\w+)", "([^"]+)", (true|false)\}', text)

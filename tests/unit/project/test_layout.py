@@ -52,10 +52,13 @@ BELOW = {
     "device": ("abi", "unwind", "python", "core"),
     "drivers": ("abi", "unwind", "core", "device", "redirect"),
     "pymem": ("abi", "unwind", "python", "core", "redirect"),
-    "preload": ("abi", "unwind", "python", "core", "device", "redirect", "drivers", "pymem"),
+    "hooks": ("abi", "unwind", "core", "redirect"),
+    "process": (
+        "abi", "unwind", "python", "core", "device", "redirect", "drivers", "pymem", "hooks",
+    ),
     "inject": ("abi", "unwind"),
     "companion": (),
-}
+}  # fmt: skip
 # What C cannot say, in assembly.
 ONE_MODULE = {"redirect/redirect_tail": "redirect/redirect_later"}
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")

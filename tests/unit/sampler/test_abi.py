@@ -23,7 +23,7 @@ from elftools.elf.sections import SymbolTableSection
 OLDEST = (2, 17)
 IMPORTS = Path(__file__).resolve().parents[2] / "data" / "sampler_imports.txt"
 ROOT = Path(__file__).resolve().parents[3]
-LIST = ROOT / "sampler" / "preload" / "malloc_family.h"
+LIST = ROOT / "sampler" / "hooks" / "malloc_family.h"
 FAMILY = set(re.findall(r"^    X\((\w+),", LIST.read_text(encoding="utf-8"), re.MULTILINE))
 # What mstx and NVTX look up in a tool: names of tools, by which no program tests for a driver.
 MARKS = {

@@ -51,7 +51,7 @@ class Calls:
         self.callees: dict[str, set[str]] = {}
         sources = [path for room in CORE for path in sorted(room.glob("*.c"))]
         sources += BESIDE_CORE
-        sources += [SAMPLER / "preload" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
+        sources += [SAMPLER / "hooks" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
         sources.append(SAMPLER / "pymem" / "pymem_hooks.c")
         common = ["gcc", *flags(), "-S", "-fcallgraph-info=su,da"]
         for source in sources:

@@ -6,8 +6,8 @@ import pytest
 
 from c_build import ROOT, compile_program, run_program
 
-PRELOAD = ROOT / "sampler" / "preload"
-CGROUP = [ROOT / "tests" / "c" / "test_cgroup.c", PRELOAD / "cgroup.c"]
+PROCESS = ROOT / "sampler" / "process"
+CGROUP = [ROOT / "tests" / "c" / "test_cgroup.c", PROCESS / "cgroup.c"]
 SANITIZERS = {
     "plain": (),
     "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),

@@ -3,10 +3,10 @@
  */
 #include "redirect_attach.h"
 #include "checker.h"
-#include "entry_patch.h"
 #include "filter_watch.h"
-#include "hooks.h"
-#include "hooks_cxx.h"
+#include "hooks/entry_patch.h"
+#include "hooks/hooks.h"
+#include "hooks/hooks_cxx.h"
 #include "startup.h"
 
 #include <errno.h>

@@ -5,45 +5,11 @@
 #include "modtab.h"
 #include "stacks.h"
 
-#include <time.h>
-
-uint64_t mp_capture_now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* always answered by the vdso, without a call */
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-bool mp_capture_view(struct mp_capture_view *view) {
-    mp_pending_open();
-    int64_t gate = mp_gate();
-    struct mp_segment *seg = gate == MP_GATE_OFF ? NULL : mp_capture_segment();
-    if (seg == NULL)
-        return false;
-    uint32_t number = (uint32_t)(gate >> MP_GATE_SHIFT);
-    struct mp_capture *slot = &seg->control->capture[number & 1];
-    if (number == 0 || number > MP_CAPTURE_MAX || mp_load_relaxed(&slot->number) != number)
-        return false;
-    *view = (struct mp_capture_view){.segment = seg,
-                                     .slot = slot,
-                                     .gate = gate,
-                                     .number = number,
-                                     .now_ns = mp_capture_now_ns()};
-    if (mp_likely(view->now_ns < mp_load_relaxed(&slot->deadline_ns)))
-        return true;
-    /* If several threads find the deadline over at once, the one that shuts the gate stores the time. */
-    if (mp_cas_u64((uint64_t *)&seg->control->gate, (uint64_t)gate, (uint64_t)MP_GATE_OFF))
-        mp_store_relaxed(&slot->stop_ns, view->now_ns);
-    return false;
-}
-
-unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns) {
-    const struct mp_capture *slot = view->slot;
-    uint64_t start_ns = mp_load_relaxed(&slot->start_ns);
-    uint64_t age = birth_ns > start_ns ? birth_ns - start_ns : 0;
-    unsigned bucket = 0;
-    while (bucket < MP_BUCKETS - 1 && age >= mp_load_relaxed(&slot->bucket_end_ns[bucket]))
-        bucket++;
-    return bucket;
+/* If several threads find the deadline over at once, the one that shuts the gate stores the time. */
+void mp_capture_end(const struct mp_capture_view *view) {
+    if (mp_cas_u64((uint64_t *)&view->segment->control->gate, (uint64_t)view->gate,
+                   (uint64_t)MP_GATE_OFF))
+        mp_store_relaxed(&view->slot->stop_ns, view->now_ns);
 }
 
 /* Apart from its caller, so that the identity is not on the stack during the unwinding. */

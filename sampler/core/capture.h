@@ -11,6 +11,7 @@
 #ifndef MP_CAPTURE_H
 #define MP_CAPTURE_H
 
+#include "abi/clock.h"
 #include "local.h"
 #include "unwind/unwind.h"
 
@@ -33,16 +34,49 @@ static inline struct mp_segment *mp_capture_segment(void) {
     return pid == 0 || pid == (uint32_t)getpid() ? seg : NULL;
 }
 
-/* HOOK. Copy the state of the capture that is on in this process; shuts the gate where its deadline is
- * over. False: none is on, and *view is not filled. */
-bool mp_capture_view(struct mp_capture_view *view);
+/* HOOK. The time of a capture: its start, its deadline, births. */
+static inline uint64_t mp_capture_now_ns(void) {
+    return mp_clock_ns(CLOCK_MONOTONIC_COARSE);
+}
 
-/* HOOK. CLOCK_MONOTONIC_COARSE in nanoseconds. */
-uint64_t mp_capture_now_ns(void);
+/* HOOK. Shut the gate: the deadline is over. */
+void mp_capture_end(const struct mp_capture_view *view);
+
+/* HOOK. Copy the state of the capture that is on in this process; shuts the gate where its deadline is
+ * over. False: none is on. Inline: every sample asks. */
+static inline bool mp_capture_view(struct mp_capture_view *view) {
+    if (mp_unlikely(mp_pending_waits()))
+        mp_pending_open();
+    int64_t gate = mp_gate();
+    struct mp_segment *seg = gate == MP_GATE_OFF ? NULL : mp_capture_segment();
+    if (seg == NULL)
+        return false;
+    uint32_t number = (uint32_t)(gate >> MP_GATE_SHIFT);
+    struct mp_capture *slot = &seg->control->capture[number & 1];
+    if (number == 0 || number > MP_CAPTURE_MAX || mp_load_relaxed(&slot->number) != number)
+        return false;
+    *view = (struct mp_capture_view){.segment = seg,
+                                     .slot = slot,
+                                     .gate = gate,
+                                     .number = number,
+                                     .now_ns = mp_capture_now_ns()};
+    if (mp_likely(view->now_ns < mp_load_relaxed(&slot->deadline_ns)))
+        return true;
+    mp_capture_end(view);
+    return false;
+}
 
 /* HOOK. The time bucket of a block. `birth_ns` is the birth as its live row stores it, so that a reader
  * comes to the same bucket. */
-unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns);
+static inline unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns) {
+    const struct mp_capture *slot = view->slot;
+    uint64_t start_ns = mp_load_relaxed(&slot->start_ns);
+    uint64_t age = birth_ns > start_ns ? birth_ns - start_ns : 0;
+    unsigned bucket = 0;
+    while (bucket < MP_BUCKETS - 1 && age >= mp_load_relaxed(&slot->bucket_end_ns[bucket]))
+        bucket++;
+    return bucket;
+}
 
 /* HOOK. T of the host's blocks, and of the devices', in a capture. */
 static inline uint64_t mp_capture_rate(const struct mp_segment *seg, uint32_t capture) {

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RINGS_MIN 4
@@ -52,13 +51,6 @@ static struct ring ring_at(const struct rings *rings, uint32_t number) {
                          events + (uint64_t)number * rings->events, rings->events - 1};
 }
 
-/* The kernel's code in the process answers, without a call where the machine has a clock for it. */
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t own_mark(void) {
     return (uint64_t)(uintptr_t)&mp_self;
 }
@@ -93,7 +85,7 @@ static void lose(struct mp_ring *ring) {
  * `head`, the events and `head` again by one system call after the other, which keeps them in this order.
  */
 static void append(const struct ring *ring, const struct mp_event_of *event) {
-    uint64_t time_ns = now_ns(), head = mp_load_relaxed(&ring->head->head);
+    uint64_t time_ns = mp_clock_ns(CLOCK_MONOTONIC), head = mp_load_relaxed(&ring->head->head);
     struct mp_event *at = &ring->event[head & ring->mask];
     mp_fence_release(); /* a reader that sees a word of this event sees `head` as the last one left it */
     fill(at, event, time_ns);

@@ -7,10 +7,23 @@
 #include "unwind/unwind_cache.h"
 #include "unwind/unwind_walk.h"
 
-#define PC_MASK ((1ULL << MP_KNOWN_PC_BITS) - 1)
+#define PLACE_BITS 16
 
 _Static_assert(sizeof(struct mp_known_stack) == 1024, "whole cache lines");
-_Static_assert(MP_ARCH_PC_LIMIT <= 1ULL << MP_KNOWN_PC_BITS, "an address and a place fit a word");
+_Static_assert(MP_ARCH_PC_LIMIT <= 1ULL << (64 - PLACE_BITS), "an address and a place fit a word");
+
+/* The place below the address: both come out of the word in one instruction. */
+static inline uint64_t step_word(uintptr_t pc, uint32_t place) {
+    return (uint64_t)pc << PLACE_BITS | (uint16_t)place;
+}
+
+static inline uintptr_t place_in(uint64_t word) {
+    return (uint16_t)word;
+}
+
+static inline uintptr_t pc_in(uint64_t word) {
+    return word >> PLACE_BITS;
+}
 
 static inline uint64_t fold(uint64_t hash, uint64_t word) {
     hash = (hash ^ word) * 0xd6e8feb86659fd93ULL;
@@ -58,33 +71,41 @@ fold_prefix(uint64_t hash, const struct mp_frame *caller, uintptr_t high, unsign
  * Depth tells most ways to one call site apart, and threads of one kind meet at equal depths. Where more
  * stacks than two share caller and depth, the innermost frames decide as well.
  */
-static inline MP_RAW_READS struct mp_known_key key_of(const struct mp_frame *caller,
-                                                      unsigned hook) {
+static inline MP_RAW_READS void find_key(struct mp_known_key *key, const struct mp_frame *caller,
+                                         unsigned hook) {
     struct mp_stack_range range;
     mp_stack_find(caller->sp, true, &range);
-    struct mp_known_key key = {.words = (range.high - caller->sp) / sizeof(uintptr_t)};
-    uint64_t h = (caller->pc + hook) * 0x9e3779b97f4a7c15ULL ^ (uint64_t)key.words << 20;
+    key->words = (range.high - caller->sp) / sizeof(uintptr_t);
+    uint64_t h = (caller->pc + hook) * 0x9e3779b97f4a7c15ULL ^ (uint64_t)key->words << 20;
     h = fold(h, h >> 32);
-    key.place = (uint32_t)(h >> 8) % MP_KNOWN_PLACES;
-    key.prefix = mp_load_relaxed(&mp_local.known.prefix[key.place]);
-    if (key.prefix != 0)
-        h = fold_prefix(h, caller, range.high, key.prefix);
-    key.set = (uint32_t)(h >> 40) % MP_KNOWN_SETS;
-    key.tag = (uint32_t)h | 1;
-    return key;
+    key->place = (uint32_t)(h >> 8) % MP_KNOWN_PLACES;
+    key->prefix = mp_load_relaxed(&mp_local.known.prefix[key->place]);
+    if (key->prefix != 0)
+        h = fold_prefix(h, caller, range.high, key->prefix);
+    key->set = (uint32_t)(h >> 40) % MP_KNOWN_SETS;
+    key->tag = (uint32_t)h | 1;
 }
 
-/* Do the words of the stack lead from frame to frame as they did? */
+static inline __attribute__((always_inline)) MP_RAW_READS bool
+leads_on(const uint64_t *step, const uintptr_t *stack, uintptr_t words) {
+    uint64_t word = mp_load_relaxed(step);
+    uintptr_t at = place_in(word);
+    return mp_likely(at < words) && mp_likely(mp_arch_return_address(stack[at]) == pc_in(word));
+}
+
+/* Do the words of the stack lead from frame to frame as they did? Most of what a known stack costs: four steps a
+ * round. */
 static inline __attribute__((always_inline)) MP_RAW_READS bool
 leads_along(const struct mp_known_stack *e, const uintptr_t *stack, uintptr_t words,
             uint32_t steps) {
-    for (uint32_t i = 0; i < steps; i++) {
-        uint64_t word = mp_load_relaxed(&e->word[i]);
-        uintptr_t at = word >> MP_KNOWN_PC_BITS;
-        if (mp_unlikely(at >= words) ||
-            mp_unlikely(mp_arch_return_address(stack[at]) != (word & PC_MASK)))
+    const uint64_t *step = e->word, *end = step + steps;
+    for (; end - step >= 4; step += 4)
+        if (!leads_on(step, stack, words) || !leads_on(step + 1, stack, words) ||
+            !leads_on(step + 2, stack, words) || !leads_on(step + 3, stack, words))
             return false;
-    }
+    for (; step < end; step++)
+        if (!leads_on(step, stack, words))
+            return false;
     return true;
 }
 
@@ -102,7 +123,7 @@ static MP_RAW_READS bool chains_along(const struct mp_known_stack *e, const stru
                 return false;
             fp = stack[at - 1];
         }
-        uintptr_t ra_at = mp_load_relaxed(&e->word[i]) >> MP_KNOWN_PC_BITS;
+        uintptr_t ra_at = place_in(mp_load_relaxed(&e->word[i]));
         if (fp != (uintptr_t)(stack + ra_at - 1))
             return false;
     }
@@ -152,7 +173,7 @@ candidates(const struct mp_known_key *key, const struct mp_frame *caller) {
 
 MP_RAW_READS uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook,
                                     uint32_t generation, struct mp_known_key *key) {
-    *key = key_of(caller, hook);
+    find_key(key, caller, hook);
     if (mp_unlikely(key->words == 0))
         return 0;
     for (unsigned left = candidates(key, caller); left != 0; left &= left - 1) {
@@ -166,8 +187,8 @@ MP_RAW_READS uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook
 
 /* Make the way's probe the word of one step. */
 static void set_probe(struct mp_known_way *way, uint64_t word) {
-    mp_store_relaxed(&way->probe_at, (uint32_t)(word >> MP_KNOWN_PC_BITS));
-    mp_store_relaxed(&way->probe_pc, word & PC_MASK);
+    mp_store_relaxed(&way->probe_at, (uint32_t)place_in(word));
+    mp_store_relaxed(&way->probe_pc, pc_in(word));
 }
 
 /* The first step in which two entries differ. */
@@ -238,8 +259,7 @@ static bool write_words(struct mp_known_stack *e, const struct mp_unwind_trace *
                         const uintptr_t *pcs, bool chained) {
     uint32_t steps = trace->steps;
     for (uint32_t i = 0; i < steps; i++)
-        mp_store_relaxed(&e->word[i],
-                         (uint64_t)(trace->step[i] & 0xffff) << MP_KNOWN_PC_BITS | pcs[1 + i]);
+        mp_store_relaxed(&e->word[i], step_word(pcs[1 + i], trace->step[i]));
     for (uint32_t i = 0; chained && i < steps; i += 4) {
         uint64_t four = 0;
         for (uint32_t j = i; j < steps && j < i + 4; j++)

@@ -30,7 +30,6 @@
 #define MP_KNOWN_WAYS 8    /* their tags and probes are two cache lines, compared at once */
 /* fills the kilobyte: 123 frames, or 98 where frame pointers are followed */
 #define MP_KNOWN_WORDS 123
-#define MP_KNOWN_PC_BITS 48
 
 /* How many frames tell the stacks of a place apart: more each time a set is full of one key. */
 #define MP_KNOWN_PLACES 1024
@@ -50,7 +49,7 @@ struct mp_known_stack {
     uint16_t place;
     uint8_t prefix; /* of its place when it was learned */
     bool chained;   /* a frame pointer was followed somewhere */
-    /* One word per step: the return address, and above it its place. Then, if `chained`, the places of
+    /* One word per step: the return address, and below it its place. Then, if `chained`, the places of
      * the frame pointers, four a word. */
     uint64_t word[MP_KNOWN_WORDS];
 };

@@ -51,7 +51,8 @@ static void write_row(struct mp_live_row *to, const struct mp_live_block *from) 
     mp_store_relaxed(&to->birth, (uint32_t)(from->birth_ns >> MP_LIVE_BIRTH_SHIFT));
 }
 
-static void read_row(struct mp_live_block *to, const struct mp_live_row *from) {
+static inline __attribute__((always_inline)) void read_row(struct mp_live_block *to,
+                                                           const struct mp_live_row *from) {
     uint64_t size_thread = mp_load_relaxed(&from->size_thread);
     to->size_bytes = size_thread & ((1ULL << MP_LIVE_SIZE_BITS) - 1);
     to->thread = (uint32_t)(size_thread >> MP_LIVE_SIZE_BITS);

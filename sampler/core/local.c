@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 
 #define GUARD_REFUSALS_MAX 64 /* a handler that interrupted us seldom allocates so often */
-#define GUARD_MARK ((uintptr_t)0x6d656d2d67756172ULL)
 
 struct mp_local mp_local;
 const int64_t mp_gate_off = MP_GATE_OFF;
@@ -29,7 +28,7 @@ void mp_filter_clear(void) {
 }
 
 bool mp_guard_in_force(const struct mp_guard *guard) {
-    return guard->mark == (GUARD_MARK ^ (uintptr_t)guard);
+    return guard->mark == (MP_GUARD_MARK ^ (uintptr_t)guard);
 }
 
 /* Certainly; coroutines and signal stacks are known by the page alone. */
@@ -46,8 +45,8 @@ static bool on_one_stack(uintptr_t a, uintptr_t b) {
  * the sampler, or was left by siglongjmp), may be in memory that is gone: nobody reads it, and it counts as
  * gone after a few refusals in a row. To take over from a sampler that is only interrupted costs an event at most.
  */
-static bool guard_is_stale(const struct mp_guard *guard) {
-    uintptr_t held = mp_self.guard_sp, mine = (uintptr_t)guard;
+static bool guard_is_stale(uintptr_t mine) {
+    uintptr_t held = mp_self.guard_sp;
     if (on_one_stack(mine, held))
         return mine >= held || !mp_guard_in_force((const struct mp_guard *)held);
     return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
@@ -61,22 +60,9 @@ static void release_growth_lock(void) {
     }
 }
 
-/* Fences of signals: the partner is a handler on this very thread, which finds the guard whole or not at all. */
-bool mp_guard_enter(struct mp_guard *guard) {
-    if (mp_unlikely(mp_self.guard_sp != 0)) {
-        if (!guard_is_stale(guard))
-            return false;
-        release_growth_lock();
-    }
-    guard->mark = GUARD_MARK ^ (uintptr_t)guard;
-    mp_self.guard_sp = (uintptr_t)guard;
-    mp_self.guard_refusals = 0;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+bool mp_guard_take_over(uintptr_t mine) {
+    if (!guard_is_stale(mine))
+        return false;
+    release_growth_lock();
     return true;
-}
-
-void mp_guard_leave(struct mp_guard *guard) {
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    guard->mark = 0;
-    mp_self.guard_sp = 0;
 }

@@ -29,6 +29,7 @@
 #include "sample.h"
 #include "scratch.h"
 #include "table.h"
+#include "unwind/stack_range.h"
 
 #define MP_FILTER_SMALL_BITS 13 /* 16 KiB */
 #define MP_FILTER_LARGE_BITS 20 /* 2 MiB, touched only where blocks are */
@@ -79,7 +80,7 @@ struct mp_thread_state {
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t thread_epoch; /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */
-    uintptr_t mapped_page; /* of a foreign stack, by the latest probe for room; 0: none */
+    struct mp_stack_room stack_room;
 };
 
 extern struct mp_local mp_local;
@@ -107,6 +108,11 @@ static inline int64_t mp_gate(void) {
     const int64_t *gate =
         (const int64_t *)((const char *)&mp_gate_off + mp_load_relaxed(&mp_local.gate_offset));
     return mp_load_relaxed(gate);
+}
+
+/* HOOK. Does the process have a gate but no segment (pending.h)? */
+static inline bool mp_pending_waits(void) {
+    return mp_load_relaxed(&mp_local.pending.state) != MP_PENDING_NONE;
 }
 
 /*
@@ -187,8 +193,27 @@ struct mp_guard {
     volatile uintptr_t mark; /* tells a guard in force from memory that was reused */
 };
 
-bool mp_guard_enter(struct mp_guard *guard);
-void mp_guard_leave(struct mp_guard *guard);
+#define MP_GUARD_MARK ((uintptr_t)0x6d656d2d67756172ULL)
+
+/* HOOK. Part of mp_guard_enter(): is the guard in force an abandoned one, so that one at `mine` may take its place? */
+bool mp_guard_take_over(uintptr_t mine);
+
+/* Fences of signals: the partner is a handler on this very thread, which finds the guard whole or not at all. */
+static inline bool mp_guard_enter(struct mp_guard *guard) {
+    if (mp_unlikely(mp_self.guard_sp != 0) && !mp_guard_take_over((uintptr_t)guard))
+        return false;
+    guard->mark = MP_GUARD_MARK ^ (uintptr_t)guard;
+    mp_self.guard_sp = (uintptr_t)guard;
+    mp_self.guard_refusals = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return true;
+}
+
+static inline void mp_guard_leave(struct mp_guard *guard) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    guard->mark = 0;
+    mp_self.guard_sp = 0;
+}
 
 /* HOOK. Does the memory at `guard`, which is mapped, still hold a guard that was entered and not left? */
 bool mp_guard_in_force(const struct mp_guard *guard);

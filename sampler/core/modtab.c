@@ -52,8 +52,13 @@ static uint64_t key_of(const struct mp_module *m) {
     return m->link_map ? (uint64_t)(uintptr_t)m->link_map : (uint64_t)m->start;
 }
 
-static struct known_module *find(uint64_t key) {
-    uint32_t at = (uint32_t)mp_mix(key);
+static uint32_t place_of(uint64_t key) {
+    return (uint32_t)(key * 0x9e3779b97f4a7c15ULL >> 32);
+}
+
+/* Apart from its callers, one of which has a large frame. */
+static __attribute__((noinline)) struct known_module *find(uint64_t key) {
+    uint32_t at = place_of(key);
     for (uint32_t i = 0; i < PROBE_ROWS; i++) {
         struct known_module *k = &known[(at + i) & (KNOWN_ROWS - 1)];
         uint64_t have = mp_load_acquire(&k->key);
@@ -67,7 +72,7 @@ static struct known_module *find(uint64_t key) {
 
 static struct known_module *add(const struct mp_module *m) {
     uint64_t key = key_of(m);
-    uint32_t at = (uint32_t)mp_mix(key);
+    uint32_t at = place_of(key);
     for (uint32_t i = 0; i < PROBE_ROWS; i++) {
         struct known_module *k = &known[(at + i) & (KNOWN_ROWS - 1)];
         uint64_t have = mp_load_acquire(&k->key);
@@ -357,11 +362,8 @@ static bool remove_entry(struct known_module *k, uint64_t key) {
     return true;
 }
 
-bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
-    uint64_t key = (uint64_t)(uintptr_t)block;
-    struct known_module *k = key > TOMBSTONE ? find(key) : NULL;
-    if (k == NULL)
-        return false;
+static __attribute__((noinline)) bool close_module(struct mp_segment *seg, uint64_t key,
+                                                   struct known_module *k) {
     uint64_t start = mp_load_relaxed(&k->start);
     if (!remove_entry(k, key))
         return false;
@@ -371,6 +373,12 @@ bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
     if (seg->control != NULL)
         close_rows(seg, start, mp_add_relaxed(&seg->control->generation, 1));
     return true;
+}
+
+bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
+    uint64_t key = (uint64_t)(uintptr_t)block;
+    struct known_module *k = key > TOMBSTONE ? find(key) : NULL;
+    return mp_unlikely(k != NULL) && close_module(seg, key, k);
 }
 
 void mp_modtab_after_fork(void) {

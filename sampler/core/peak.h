@@ -58,11 +58,33 @@ static inline bool mp_peak_stale(const uint64_t *word, uint32_t epoch, uint64_t 
     return mp_unlikely((uint32_t)(*seen >> 32) < epoch);
 }
 
+/* HOOK. Part of mp_peak_add(): the total may be higher than ever. */
+void mp_peak_raise(struct mp_peak *peak, int64_t live_parts, uint64_t now_ns);
+
+/* HOOK. Part of mp_peak_remove(): the highest total so far is about to end. */
+void mp_peak_begin_epoch(struct mp_peak *peak, int64_t live_parts);
+
 /* HOOK. Count a block's weight, after its site counted it. */
-void mp_peak_add(struct mp_peak *peak, uint64_t size_bytes, uint64_t rate_bytes, uint64_t now_ns);
+static inline void mp_peak_add(struct mp_peak *peak, uint64_t size_bytes, uint64_t rate_bytes,
+                               uint64_t now_ns) {
+    if (peak == NULL)
+        return;
+    int64_t weight = mp_weight_parts(size_bytes, rate_bytes);
+    int64_t live = __atomic_add_fetch(&peak->live_parts, weight, __ATOMIC_RELAXED);
+    if (mp_unlikely(live > mp_load_relaxed(&peak->high_parts)))
+        mp_peak_raise(peak, live, now_ns);
+}
 
 /* HOOK. A block is about to be freed: begin an epoch if the total is at a new high, then take its weight
  * away. Call before its site counts the free. */
-void mp_peak_remove(struct mp_peak *peak, uint64_t size_bytes, uint64_t rate_bytes);
+static inline void mp_peak_remove(struct mp_peak *peak, uint64_t size_bytes, uint64_t rate_bytes) {
+    if (peak == NULL)
+        return;
+    int64_t live = mp_load_relaxed(&peak->live_parts);
+    if (mp_unlikely(live >= mp_load_relaxed(&peak->high_parts)))
+        mp_peak_begin_epoch(peak, live);
+    __atomic_fetch_sub(&peak->live_parts, mp_weight_parts(size_bytes, rate_bytes),
+                       __ATOMIC_RELAXED);
+}
 
 #endif

@@ -20,13 +20,9 @@ void mp_pending_begin(uint64_t rate_bytes, void (*open)(void)) {
     mp_store_release(&mp_local.gate_offset, (const char *)&p->gate - (const char *)&mp_gate_off);
 }
 
-bool mp_pending_waits(void) {
-    return mp_load_relaxed(&mp_local.pending.state) != MP_PENDING_NONE;
-}
-
 static bool has_room(void) {
     char here;
-    return !mp_stack_is_short((uintptr_t)&here, OPEN_STACK_BYTES, &mp_self.mapped_page);
+    return !mp_stack_is_short((uintptr_t)&here, OPEN_STACK_BYTES, &mp_self.stack_room);
 }
 
 void mp_pending_open(void) {

@@ -32,9 +32,6 @@ struct mp_pending {
 /* INIT. In the only thread of a child: let hooks count down from now on. */
 void mp_pending_begin(uint64_t rate_bytes, void (*open)(void));
 
-/* HOOK. Does the process have a gate but no segment? */
-bool mp_pending_waits(void);
-
 /* HOOK. Finish the decision of mp_sample_due() about `size` bytes. True: the block is a sample, and there is a
  * segment for it. */
 bool mp_pending_sampled(size_t size);

@@ -54,15 +54,15 @@ static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct
 }
 
 /* The site for the sample: its own, or the reserved one of its size when there is no room. */
-static uint32_t site_of(struct mp_segment *seg, uint32_t stack, uint64_t size, uint32_t thread,
-                        uint32_t capture, uint64_t *key) {
-    *key = mp_site_key(stack, size, 0, mp_shard_of(thread), capture);
-    uint32_t site = mp_site_intern(seg, *key);
-    if (site == MP_SITE_NONE && stack >= MP_STACK_LOST_MAX) {
-        *key = mp_site_key(MP_STACK_LOST_SITES_FULL, size, 0, mp_shard_of(thread), capture);
-        site = mp_site_intern(seg, *key);
-    }
-    return site;
+static inline struct mp_site_row *find_site(struct mp_segment *seg, uint32_t stack,
+                                            uint32_t capture, struct mp_live_block *row) {
+    uint32_t shard = mp_shard_of(row->thread);
+    row->site_key = mp_site_key(stack, row->size_bytes, 0, shard, capture);
+    struct mp_site_row *counters = mp_site_intern(seg, row->site_key, &row->site);
+    if (mp_likely(row->site != MP_SITE_NONE) || stack < MP_STACK_LOST_MAX)
+        return counters;
+    row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, row->size_bytes, 0, shard, capture);
+    return mp_site_intern(seg, row->site_key, &row->site);
 }
 
 /* A time as a live row can hold it. */
@@ -108,8 +108,10 @@ static inline __attribute__((always_inline)) void uncount(struct mp_segment *seg
 }
 
 /* mp_live_add(), which counts what it cannot keep. */
-static bool add_live(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
-                     uint32_t capture) {
+static inline __attribute__((always_inline)) bool add_live(struct mp_segment *seg,
+                                                           const void *block,
+                                                           const struct mp_live_block *row,
+                                                           uint32_t capture) {
     struct mp_live_evicted evicted;
     bool added = mp_live_add(seg, block, row, capture, &evicted);
     if (mp_unlikely(evicted.row.site_key != 0)) {
@@ -127,14 +129,13 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
     struct mp_segment *seg = view->segment;
     struct mp_live_block row = {.size_bytes = size, .birth_ns = as_stored(view->now_ns)};
     row.thread = mp_thread_row(seg);
-    row.site = site_of(seg, stack, size, row.thread, view->number, &row.site_key);
-    struct mp_site_row *counters =
-        row.site == MP_SITE_NONE ? NULL : mp_site_at(seg, row.site, row.site_key);
+    struct mp_site_row *counters = find_site(seg, stack, view->number, &row);
     if (counters == NULL)
         lose(seg, MP_LOST_SITE_FULL);
     else if (add_live(seg, block, &row, view->number)) {
         struct mp_peak *peak = mp_peak_of(seg, view->number);
-        mp_event_of_block(seg, MP_EVENT_BIRTH, block, &row);
+        if (mp_events_on(seg, view->number))
+            mp_event_of_block(seg, MP_EVENT_BIRTH, block, &row);
         mp_site_stamp(counters, mp_peak_epoch(peak));
         mp_site_add(counters, size, mp_capture_bucket(view, row.birth_ns),
                     mp_key_owned(row.site_key));
@@ -197,7 +198,7 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
         return;
     }
     struct mp_guard guard;
-    if (mp_stack_is_short((uintptr_t)&guard, mp_unwind_stack_bytes(), &self->mapped_page)) {
+    if (mp_stack_is_short((uintptr_t)&guard, mp_unwind_stack_bytes(), &self->stack_room)) {
         lose(seg, MP_LOST_STACK_ROOM);
         return;
     }

@@ -45,29 +45,29 @@ static double excess(double x) {
 }
 
 #define EXCESS_STEPS 16 /* per unit of x */
-#define EXCESS_END 16   /* from here on it is below 2e-6, and taken for 0 */
 
 /* excess(i / EXCESS_STEPS), filled on first use. It is convex with a curvature of at most 1/6, so a line
  * between two entries is less than 1e-4 above it. Bits of doubles, for the atomic accesses. */
-static double excess_at(unsigned i) {
-    static uint64_t table[EXCESS_END * EXCESS_STEPS + 1];
-    uint64_t bits = mp_load_relaxed(&table[i]);
+static uint64_t excess_table[MP_WEIGHT_EXCESS_END * EXCESS_STEPS + 1];
+
+static __attribute__((noinline)) uint64_t fill_excess(unsigned i) {
+    double value = excess((double)i / EXCESS_STEPS);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    mp_store_relaxed(&excess_table[i], bits);
+    return bits;
+}
+
+static inline double excess_at(unsigned i) {
+    uint64_t bits = mp_load_relaxed(&excess_table[i]);
     double value;
-    if (mp_unlikely(bits == 0)) {
-        value = excess((double)i / EXCESS_STEPS);
-        memcpy(&bits, &value, sizeof bits);
-        mp_store_relaxed(&table[i], bits);
-    }
+    if (mp_unlikely(bits == 0))
+        bits = fill_excess(i);
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes) {
-    uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
-    if (rate_bytes > MP_RATE_MAX_BYTES)
-        rate_bytes = MP_RATE_MAX_BYTES; /* forged: the product below must fit */
-    if (rate_bytes <= 1 || size / EXCESS_END >= rate_bytes)
-        return (int64_t)(size << MP_PART_BITS);
+int64_t mp_weight_with_excess(uint64_t size, uint64_t rate_bytes) {
     double x = (double)size / (double)rate_bytes * EXCESS_STEPS;
     unsigned i = (unsigned)x;
     double low = excess_at(i), part = x - (double)i;

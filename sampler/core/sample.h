@@ -42,10 +42,22 @@ double mp_ln(double x);
 /* HOOK. exp(-x) for x >= 0, absolute error below 1e-12. */
 double mp_exp_minus(double x);
 
+#define MP_WEIGHT_EXCESS_END 16 /* rates: a block of more stands for itself, to 2e-6 */
+
+/* HOOK. Part of mp_weight_parts(). */
+int64_t mp_weight_with_excess(uint64_t size, uint64_t rate_bytes);
+
 /* HOOK. What one sampled block of `size_bytes` stands for at a rate: size / (1 - exp(-size/rate)), at most 1e-4
  * of it too much, in parts of 2^-MP_PART_BITS bytes: whole bytes would round all blocks of a size the same
  * way. Always the same for the same arguments. */
-int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes);
+static inline int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes) {
+    uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
+    if (rate_bytes > MP_RATE_MAX_BYTES)
+        rate_bytes = MP_RATE_MAX_BYTES; /* forged: the product must fit */
+    if (rate_bytes <= 1 || size / MP_WEIGHT_EXCESS_END >= rate_bytes)
+        return (int64_t)(size << MP_PART_BITS);
+    return mp_weight_with_excess(size, rate_bytes);
+}
 
 /* HOOK. Uniform 64 bits; advances *state (splitmix64). */
 uint64_t mp_random(uint64_t *state);

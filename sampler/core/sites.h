@@ -22,11 +22,11 @@
 #define MP_SITE_NONE MP_KEYED_NONE
 
 /*
- * HOOK. The site of `key`, added if new: level << 28 | row, or MP_SITE_NONE when there is no room
- * (for a key of a lost stack: not even in lost_sites). Asks for the next level when the last one
- * fills up.
+ * HOOK. Counters of the site of `key`, added if new. *site is its reference, level << 28 | row, or MP_SITE_NONE when
+ * there is no room (for a key of a lost stack: not even in lost_sites). NULL then, and when the row was given away at
+ * once. Asks for the next level when the last one fills up.
  */
-uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key);
+struct mp_site_row *mp_site_intern(struct mp_segment *seg, uint64_t key, uint32_t *site);
 
 /* HOOK. Counters of a site reference if it is in bounds and still belongs to `key`, else NULL. */
 struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t key);

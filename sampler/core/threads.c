@@ -2,6 +2,7 @@
  * threads.c - rows of the thread table. See threads.h.
  */
 #include "threads.h"
+#include "abi/clock.h"
 #include "local.h"
 #include "unwind/unwind_arch.h"
 
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -60,9 +60,7 @@ uint32_t mp_thread_row(struct mp_segment *seg) {
         row = 0;
     } else {
         struct mp_thread *t = (struct mp_thread *)mp_array_at(seg, MP_ARRAY_THREADS) + row;
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        t->first_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+        t->first_ns = mp_clock_ns(CLOCK_MONOTONIC_COARSE);
         if (!(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP))
             prctl(PR_GET_NAME, t->name, 0, 0, 0);
         mp_store_release(&t->tid, own_tid());

@@ -191,7 +191,7 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
         return false;
     }
     mp_store_relaxed(&(*domain)->last_capture, capture->number);
-    if (mp_stack_is_short((uintptr_t)guard, mp_unwind_stack_bytes(), &mp_self.mapped_page)) {
+    if (mp_stack_is_short((uintptr_t)guard, mp_unwind_stack_bytes(), &mp_self.stack_room)) {
         lose(capture->segment, MP_LOST_STACK_ROOM);
         return false;
     }

@@ -5,6 +5,7 @@
  * row and stores n + 1 there (release; pairs with the reader's first load of it). A reader believes a row whose
  * sequence is the same before and after its copy.
  */
+#include "abi/clock.h"
 #include "core/capture.h"
 #include "core/events.h"
 #include "core/threads.h"
@@ -12,7 +13,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 static uint32_t steps; /* a range has begun one */
 
@@ -71,15 +71,14 @@ void mp_mark_after_fork(void) {
 
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
     struct mp_capture_view capture;
-    struct timespec now;
     if (!mp_capture_view(&capture))
         return;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;
     if (kind == MP_MARK_BEGIN && text != NULL && strcmp(text, MP_STEP_MESSAGE) == 0)
         mp_store_relaxed(&steps, 1u);
-    clock_gettime(CLOCK_MONOTONIC, &now); /* finer than the capture's: marks are close together */
-    struct mp_mark head = {.time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec,
+    /* A finer clock than the capture's: marks are close together. */
+    struct mp_mark head = {.time_ns = mp_clock_ns(CLOCK_MONOTONIC),
                            .id = id,
                            .thread = mp_thread_row(seg),
                            .kind = kind};

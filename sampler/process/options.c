@@ -2,6 +2,7 @@
  * options.c - reading MEM_PROFILER_* variables. See options.h.
  */
 #include "options.h"
+#include "abi/clock.h"
 #include "core/sample.h"
 #include "core/table.h"
 #include "drivers/backend.h"
@@ -15,7 +16,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define VALUE_SHOWN_MAX 64
@@ -315,12 +315,9 @@ int mp_options_read_text(struct mp_options *options, char *text, char *error, si
 uint64_t mp_options_seed(const struct mp_options *options) {
     if (options->seeded)
         return options->seed;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     const void *random = (const void *)getauxval(AT_RANDOM);
     uint64_t word = 0;
     if (random != NULL)
         memcpy(&word, random, sizeof word);
-    return mp_mix(time_ns ^ ((uint64_t)getpid() << 40) ^ mp_mix(word));
+    return mp_mix(mp_clock_ns(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40) ^ mp_mix(word));
 }

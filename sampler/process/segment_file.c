@@ -2,6 +2,7 @@
  * segment_file.c - the life of the segment file. See segment_file.h.
  */
 #include "segment_file.h"
+#include "abi/clock.h"
 #include "cgroup.h"
 #include "proc_stat.h"
 #include "quiet.h"
@@ -19,7 +20,6 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FREE_SHARE 4    /* of the file system's free space, which others need too */
@@ -120,12 +120,6 @@ static int create_file(int folder) {
     return -EEXIST;
 }
 
-static uint64_t clock_now(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void describe(struct mp_control *c, const char *exe) {
     struct mp_text text = {.buffer = c->exe, .size = sizeof c->exe};
     c->magic = MP_SEGMENT_MAGIC;
@@ -134,7 +128,7 @@ static void describe(struct mp_control *c, const char *exe) {
     c->uid = (uint32_t)geteuid();
     c->page_bytes = (uint32_t)getauxval(AT_PAGESZ);
     c->gate = INT64_MIN;
-    c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
+    c->created_monotonic_ns = mp_clock_ns(CLOCK_MONOTONIC);
     mp_proc_read("/proc/self/comm", c->comm, sizeof c->comm);
     c->comm[strcspn(c->comm, "\n")] = '\0';
     mp_put(&text, exe);

@@ -2,6 +2,7 @@
  * segment_folder.c - see segment_folder.h.
  */
 #include "segment_folder.h"
+#include "abi/clock.h"
 #include "directory.h"
 #include "text.h"
 
@@ -11,7 +12,6 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ENTRIES_MAX 4096 /* most entries of DIR that are looked at */
@@ -48,12 +48,10 @@ static uint64_t random_number(void) {
     uint64_t number = 0;
     if (syscall(SYS_getrandom, &number, sizeof number, 1 /* GRND_NONBLOCK */) == sizeof number)
         return number;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
     const void *random = (const void *)getauxval(AT_RANDOM);
     if (random != NULL)
         memcpy(&number, random, sizeof number);
-    return (number ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15ULL + (uint64_t)getpid();
+    return (number ^ mp_clock_ns(CLOCK_MONOTONIC)) * 0x9e3779b97f4a7c15ULL + (uint64_t)getpid();
 }
 
 static bool is_hex(const char *text) {

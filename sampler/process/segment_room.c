@@ -2,6 +2,7 @@
  * segment_room.c - see segment_room.h.
  */
 #include "segment_room.h"
+#include "abi/clock.h"
 #include "core/table.h"
 #include "directory.h"
 #include "quiet.h"
@@ -14,7 +15,6 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SOME_FILES 32                /* that a start looks at, first and behind its predecessor */
@@ -54,12 +54,6 @@ struct sweep {
     const struct mp_control *own;
     uint64_t given_back;
 };
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static bool may_be_segment(const char *name) {
     return name[0] >= '0' && name[0] <= '9' && strlen(name) < NAME_MAX_BYTES;
@@ -217,7 +211,7 @@ static void count_all(struct mp_room *room, int folder, const struct mp_control 
     room->held_bytes = count.held_bytes;
     room->segments = count.segments;
     room->pending_bytes = 0;
-    room->counted_ns = now_ns();
+    room->counted_ns = mp_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* -- the ledger -- */
@@ -321,7 +315,7 @@ uint64_t mp_room_take(int folder, uint64_t bound_bytes, uint64_t wanted_bytes,
     read_ledger(fd, &room);
     room.bound_bytes = bound_bytes;
     give_back(&room, tidy(folder, own, &room.next_files));
-    uint64_t now = now_ns();
+    uint64_t now = mp_clock_ns(CLOCK_MONOTONIC);
     if ((locked || fd < 0) && is_count_due(&room, now))
         count_all(&room, folder, own);
     uint64_t size = decide(&room, wanted_bytes);

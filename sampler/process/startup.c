@@ -16,6 +16,7 @@
  * Otherwise the child stays without one. A program that a child executes waits for its first sample, too.
  */
 #include "startup.h"
+#include "abi/clock.h"
 #include "checker.h"
 #include "core/capture.h"
 #include "core/events.h"
@@ -44,7 +45,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_WIPEONFORK
@@ -87,12 +87,6 @@ static struct {
     char state_text[sizeof process.state_text];
 } behind;
 
-static uint64_t clock_now(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 /* Start a capture without a controller: MEM_PROFILER_START, or a followed child of a capturing
  * parent. */
 static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
@@ -105,8 +99,8 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     slot->rate_bytes = rate_bytes;
     c->device_rate_bytes[1] = process.options.device_rate_bytes;
     c->peak[1] = (struct mp_peak){.capture = 1};
-    slot->start_ns = clock_now(CLOCK_MONOTONIC);
-    slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
+    slot->start_ns = mp_clock_ns(CLOCK_MONOTONIC);
+    slot->start_realtime_ns = mp_clock_ns(CLOCK_REALTIME);
     if (process.own_pid != 0) {
         slot->start_realtime_ns -= slot->start_ns - process.forked_ns;
         slot->start_ns = process.forked_ns;
@@ -201,7 +195,7 @@ static void open_pending(void) {
 
 static void begin_pending(void) {
     process.own_pid = (uint32_t)getpid();
-    process.forked_ns = clock_now(CLOCK_MONOTONIC);
+    process.forked_ns = mp_clock_ns(CLOCK_MONOTONIC);
     mp_local.seed = mp_options_seed(&process.options);
     mp_pending_begin(process.rate_at_fork, open_pending);
 }
@@ -567,7 +561,7 @@ static void shut(struct mp_control *c) {
     int64_t gate = __atomic_exchange_n(&c->gate, MP_GATE_OFF, __ATOMIC_ACQ_REL);
     if (gate != MP_GATE_OFF)
         mp_store_relaxed(&c->capture[(gate >> MP_GATE_SHIFT) & 1].stop_ns,
-                         clock_now(CLOCK_MONOTONIC));
+                         mp_clock_ns(CLOCK_MONOTONIC));
 }
 
 void mp_startup_late_shut(void) {

@@ -2,6 +2,7 @@
  * pymem.c - see pymem.h.
  */
 #include "pymem.h"
+#include "abi/clock.h"
 #include "pymem_hooks.h"
 #include "python/runtime.h"
 #include "redirect/redirect_later.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define GENERATIONS 8 /* times that fresh tables got hooks; equal ones share a row */
@@ -116,12 +116,10 @@ static void put_all(enum mp_pymem_domain first) {
     bool all = true;
     for (int domain = first; domain < MP_PYMEM_DOMAINS; domain++)
         all &= put(domain);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
     if (!all)
         tell(0);
     else if (hooks.since_ns == 0)
-        tell((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
+        tell(mp_clock_ns(CLOCK_MONOTONIC));
 }
 
 /* On a thread that makes an interpreter, or later on any. */

@@ -134,8 +134,13 @@ bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end) {
 }
 
 /* A bound that turns out to lie above sp is none. */
-static bool is_short_above(uintptr_t end, uintptr_t sp, size_t bytes) {
-    return sp >= end && sp - end < bytes;
+static bool is_short_above(uintptr_t end, uintptr_t sp, size_t bytes, uintptr_t high,
+                           struct mp_stack_room *room) {
+    if (sp < end)
+        return false;
+    room->low = end;
+    room->high = high;
+    return sp - end < bytes;
 }
 
 static bool is_short_foreign(uintptr_t sp, size_t bytes, uintptr_t *mapped_page) {
@@ -150,18 +155,18 @@ static bool is_short_foreign(uintptr_t sp, size_t bytes, uintptr_t *mapped_page)
     return false;
 }
 
-bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page) {
+bool mp_stack_ask_room(uintptr_t sp, size_t bytes, struct mp_stack_room *room) {
     uintptr_t thread = mp_arch_thread_pointer();
     if (block_at != 0) {
         uintptr_t start = word_at(thread, block_at);
         uintptr_t block = word_at(thread, block_at + 8);
         uintptr_t guard = word_at(thread, block_at + 16);
         if (sp > start && sp < thread && plausible_block(start, block, thread))
-            return is_short_above(start + (guard < block ? guard : 0), sp, bytes);
+            return is_short_above(start + (guard < block ? guard : 0), sp, bytes, thread, room);
     }
     if (sp > main_low && sp < main_high)
-        return main_end != 0 && is_short_above(main_end, sp, bytes);
-    return is_short_foreign(sp, bytes, mapped_page);
+        return main_end != 0 && is_short_above(main_end, sp, bytes, main_high, room);
+    return is_short_foreign(sp, bytes, &room->mapped_page);
 }
 
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes) {

@@ -35,11 +35,24 @@ void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
 /* HOOK. Make everything below `end` readable; false if that is not certain. */
 bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
 
+/* What a thread knows of the room on its stacks, so that it seldom asks again. Zeros at first. */
+struct mp_stack_room {
+    uintptr_t low, high;   /* its own stack; where that grows to is known */
+    uintptr_t mapped_page; /* of a foreign stack, by the latest probe; 0: none */
+};
+
+/* HOOK. mp_stack_is_short() where the thread does not know. */
+bool mp_stack_ask_room(uintptr_t sp, size_t bytes, struct mp_stack_room *room);
+
 /*
  * HOOK. Is it certain that less than `bytes` are left below `sp`, on the caller's own stack? For a
- * foreign stack that is certain when that page is not mapped; *mapped_page keeps the last one that was.
+ * foreign stack that is certain when that page is not mapped.
  */
-bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page);
+static inline bool mp_stack_is_short(uintptr_t sp, size_t bytes, struct mp_stack_room *room) {
+    if (sp < room->high && sp >= room->low + bytes)
+        return false;
+    return mp_stack_ask_room(sp, bytes, room);
+}
 
 /* HOOK. Is [at, at + bytes) mapped, as the kernel says? False where a system call is not allowed. A few
  * pages at most. */

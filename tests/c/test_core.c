@@ -206,23 +206,24 @@ static void test_full_arena(void) {
 static void test_sites(void) {
     CASE("a site is found again by its key, also past the first level");
     struct mp_segment seg = new_segment(LIMIT_BYTES);
-    uint32_t n = 60000, none = 0;
+    uint32_t n = 60000, none = 0, again;
     uint32_t *refs = malloc(n * sizeof *refs);
     for (uint32_t i = 0; i < n; i++)
-        refs[i] = mp_site_intern(&seg, mp_site_key(100 + i, 64, 0, 0, 1));
+        mp_site_intern(&seg, mp_site_key(100 + i, 64, 0, 0, 1), &refs[i]);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t key = mp_site_key(100 + i, 64, 0, 0, 1);
         none += refs[i] == MP_SITE_NONE;
         if (refs[i] == MP_SITE_NONE)
             continue;
-        CHECK_EQ(mp_site_intern(&seg, key), refs[i]);
-        CHECK(mp_site_at(&seg, refs[i], key) != NULL);
+        struct mp_site_row *row = mp_site_intern(&seg, key, &again);
+        CHECK_EQ(again, refs[i]);
+        CHECK(row != NULL && mp_site_at(&seg, refs[i], key) == row);
         CHECK(mp_site_at(&seg, refs[i], key + 1) == NULL);
     }
     CHECK(none < 200); /* only while a new level was being reserved */
     CASE("sites of lost stacks have room of their own");
-    CHECK_EQ(mp_site_intern(&seg, mp_site_key(MP_STACK_LOST_EMPTY, 64, 0, 0, 1)) >> 28,
-             MP_LOST_SITES_LEVEL);
+    CHECK(mp_site_intern(&seg, mp_site_key(MP_STACK_LOST_EMPTY, 64, 0, 0, 1), &again) != NULL);
+    CHECK_EQ(again >> 28, MP_LOST_SITES_LEVEL);
     CASE("a reference out of bounds is refused");
     CHECK(mp_site_at(&seg, 0x70000000, mp_site_key(100, 64, 0, 0, 1)) == NULL);
     CHECK(mp_site_at(&seg, 0x0fffffff, mp_site_key(100, 64, 0, 0, 1)) == NULL);
@@ -237,9 +238,9 @@ static void test_captures_reuse_rows(void) {
         uint32_t none = 0;
         for (uint32_t i = 0; i < 1500; i++) {
             uint64_t key = mp_site_key(1000 + i, 64, 0, 0, capture);
-            uint32_t site = mp_site_intern(&seg, key);
+            uint32_t site;
+            struct mp_site_row *row = mp_site_intern(&seg, key, &site);
             none += site == MP_SITE_NONE;
-            struct mp_site_row *row = mp_site_at(&seg, site, key);
             CHECK(site == MP_SITE_NONE || (row != NULL && row->alloc_blocks == 0));
             if (row != NULL)
                 mp_site_add(row, 64, 0, false);
@@ -403,8 +404,7 @@ static void *churn(void *arg) {
         uint32_t stack = intern(&shared, frames, 8, 0, &is_new);
         struct mp_live_block row = {.size_bytes = 32,
                                     .site_key = mp_site_key(stack, 32, 0, shard, 1)};
-        row.site = mp_site_intern(&shared, row.site_key);
-        struct mp_site_row *counters = mp_site_at(&shared, row.site, row.site_key);
+        struct mp_site_row *counters = mp_site_intern(&shared, row.site_key, &row.site);
         const void *block = (void *)(base + 16 * (uintptr_t)(i % 500));
         if (counters == NULL || !mp_live_add(&shared, block, &row, 1, &evicted))
             continue;
@@ -535,7 +535,7 @@ static void test_layout(void) {
         uint32_t stack = intern(&seg, frames, 8, 0, &is_new);
         struct mp_live_block row = {.site_key = mp_site_key(stack, 64, 0, 0, 1)};
         refused += stack < MP_STACK_LOST_MAX;
-        refused += mp_site_intern(&seg, row.site_key) == MP_SITE_NONE;
+        refused += mp_site_intern(&seg, row.site_key, &row.site) == NULL;
         refused += !mp_live_add(&seg, (void *)(uintptr_t)(0x100000 + 64 * i), &row, 1, &evicted);
     }
     CHECK(refused < 100);

@@ -128,10 +128,11 @@ static uintptr_t lowest_of_stack(void) {
 }
 
 static void *check_room(void *expect_known) {
-    uintptr_t low = lowest_of_stack(), page = 0;
-    CHECK_EQ(mp_stack_is_short(low + NEED - 8, NEED, &page), expect_known != NULL);
-    CHECK(!mp_stack_is_short(low + NEED, NEED, &page));
-    CHECK(!mp_stack_is_short((uintptr_t)&low, NEED, &page));
+    uintptr_t low = lowest_of_stack();
+    struct mp_stack_room room = {0};
+    CHECK_EQ(mp_stack_is_short(low + NEED - 8, NEED, &room), expect_known != NULL);
+    CHECK(!mp_stack_is_short(low + NEED, NEED, &room));
+    CHECK(!mp_stack_is_short((uintptr_t)&low, NEED, &room));
     return NULL;
 }
 
@@ -155,16 +156,17 @@ static void test_room(void) {
     }
     CASE("a foreign stack is short where the page in question is not mapped");
     char *at = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uintptr_t page = 0, low = (uintptr_t)at + 4096;
+    struct mp_stack_room room = {0};
+    uintptr_t low = (uintptr_t)at + 4096;
     CHECK_EQ(mprotect(at, 4096, PROT_NONE), 0);
-    CHECK(mp_stack_is_short(low + NEED - 8, NEED, &page));
-    CHECK(!mp_stack_is_short(low + NEED, NEED, &page));
-    CHECK_EQ(page, 0);
-    CHECK(!mp_stack_is_short(low + 4096 + 8, NEED, &page));
-    CHECK_EQ(page, low);
+    CHECK(mp_stack_is_short(low + NEED - 8, NEED, &room));
+    CHECK(!mp_stack_is_short(low + NEED, NEED, &room));
+    CHECK_EQ(room.mapped_page, 0);
+    CHECK(!mp_stack_is_short(low + 4096 + 8, NEED, &room));
+    CHECK_EQ(room.mapped_page, low);
     CASE("where no system call may be made, it is never known to be");
     mp_stack_init(NULL);
-    CHECK(!mp_stack_is_short(low + NEED - 8, NEED, &page));
+    CHECK(!mp_stack_is_short(low + NEED - 8, NEED, &room));
     munmap(at, 3 * 4096);
 }
 

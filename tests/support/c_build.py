@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests"
 SAMPLER = ROOT / "sampler"
 # The rooms without hooks and constructors: sampled blocks from countdown to segment.
-CORE = tuple(SAMPLER / room for room in ("unwind", "python", "core", "device"))
+CORE = tuple(SAMPLER / room for room in ("abi", "unwind", "python", "core", "device"))
 # Of the others they need the ELF look-up alone.
 BESIDE_CORE = (SAMPLER / "redirect" / "elf_lookup.c",)
 WARNINGS = ("-Wall", "-Wextra", "-Werror")

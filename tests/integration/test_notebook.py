@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, assert_quiet, browser
+from browser import NEEDS_BROWSER, assert_quiet, browser, until
 from controller_tools import command_environment
 from mem_parser.readers import read_profile
 
@@ -139,7 +139,8 @@ def test_a_browser_draws_the_flame_graph_in_the_cell(tmp_path: Path) -> None:
     with browser(900, 700) as driver:
         driver.get((tmp_path / "notebook.html").as_uri())
         driver.switch_to.frame(driver.find_element("tag name", "iframe"))
-        assert driver.execute_script("return document.documentElement.dataset.ready") == "1"
+        ready = "return document.documentElement.dataset.ready"
+        until(driver, lambda frame: frame.execute_script(ready) == "1")
         text = driver.find_element("tag name", "body").text
         assert re.search(r"Total: 3\.\d+ MiB at the peak", text)
         assert_quiet(driver)

@@ -56,6 +56,26 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return addresses
 
 
+@pytest.mark.parametrize(
+    "case",
+    [("delete window.DecompressionStream", "", "DecompressionStream"), ("", "AAAA", "compressed")],
+)
+def test_a_page_that_cannot_begin_says_what_it_needs_and_why(
+    desktop: Any, pages: dict[str, str], tmp_path: Path, case: tuple[str, str, str]
+) -> None:
+    before, damage, why = case
+    page = Path(pages["flame"].removeprefix("file://")).read_text(encoding="utf-8")
+    (tmp_path / "x.html").write_text(re.sub(r'(?<="tree">"\d{4}:).{4}', damage or r"\g<0>", page))
+    added = desktop.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": before})
+    try:
+        desktop.get((tmp_path / "x.html").as_uri())
+        until(desktop, lambda _: why in text_of(desktop, "#needs"))
+    finally:
+        desktop.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert "Chrome or Edge 93, Firefox 113, Safari 16.4 or later" in text_of(desktop, "#needs")
+    desktop.get_log("browser")
+
+
 def press(driver: Any, *keys: str) -> None:
     element(driver, ".graph").send_keys(*keys)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
+import json
+import re
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,11 +55,30 @@ def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
         shutil.rmtree(profile, ignore_errors=True)
 
 
+def answer_of(scripts: Iterable[str], code: str, folder: Path) -> Any:
+    """Return what the function of JavaScript ``code`` returns or promises, below some scripts."""
+    text = "\n".join(scripts)
+    page = folder / "x.html"
+    page.write_text(
+        f"<script>{text}\n(async () => {{ document.documentElement.setAttribute("
+        f"'data-result', btoa(JSON.stringify(await ({code})()))); }})();</script>"
+    )
+    done = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={folder}/u", "--virtual-time-budget=60000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    match = re.search(r'data-result="([^"]*)"', done.stdout)
+    assert match, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(base64.b64decode(match[1]))
+
+
 def open_page(driver: Any, address: str, fragment: str = "") -> None:
-    """Load a page anew; it must have run to its end."""
+    """Load a page anew, and wait until it has drawn."""
     driver.get("about:blank")
     driver.get(address + fragment)
-    assert driver.execute_script("return document.documentElement.dataset.ready") == "1"
+    ready = "return document.documentElement.dataset.ready"
+    until(driver, lambda page: page.execute_script(ready) == "1")
 
 
 def assert_quiet(driver: Any) -> None:

@@ -176,7 +176,7 @@ def functions_of(page: str) -> dict[str, dict[str, float]]:
 
 def _inflate(block: str) -> bytes:
     size, text = block.split(":", 1)
-    data = zlib.decompress(base64.b64decode(text), -15)
+    data = zlib.decompress(base64.b64decode(text))
     assert len(data) == int(size)
     return data
 

@@ -71,9 +71,7 @@ def pack_columns(head: dict[str, Any], columns: Columns) -> str:
 
 
 def _squeeze(data: bytes) -> str:
-    squeezer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
-    packed = squeezer.compress(data) + squeezer.flush()
-    return f"{len(data)}:" + base64.b64encode(packed).decode("ascii")
+    return f"{len(data)}:" + base64.b64encode(zlib.compress(data, _LEVEL)).decode("ascii")
 
 
 def cut_name(text: str) -> str:

@@ -18,6 +18,11 @@ from typing import Any
 
 from mem_parser.escape import html_text, script_json
 
+_NEEDS = (
+    "This page draws with JavaScript, in Chrome or Edge 93, Firefox 113, Safari 16.4 or later."
+    " The script is in the page: nothing is loaded from elsewhere."
+)
+"""Stands there until the script has begun."""
 SIZE_LIMIT = 5_000_000
 """Bytes that a page is kept under."""
 
@@ -74,5 +79,6 @@ def assemble(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
         f"<title>{html_text(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{asset(body)}\n{data}\n<script>{code}</script>\n</body>\n</html>\n"
+        f'<body>\n<p id="needs">{_NEEDS}</p>\n{asset(body)}\n{data}\n'
+        f"<script>{code}</script>\n</body>\n</html>\n"
     )

@@ -21,7 +21,7 @@ from web_profiles import SERVER, Site, make_profile
 
 def unpacked(text: str) -> bytes:
     size, _, body = text.partition(":")
-    data = zlib.decompress(base64.b64decode(body), -15)
+    data = zlib.decompress(base64.b64decode(body))
     assert len(data) == int(size)
     return data
 

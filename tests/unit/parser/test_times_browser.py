@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import random
-import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import mem_parser.web
-from browser import CHROMIUM
+from browser import CHROMIUM, answer_of
 from ledger import Ledger, Row, log_of
 from mem_parser.domains import join
 from mem_parser.memlog.part import Part
@@ -26,19 +22,19 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.tree import build_tree
 from mem_parser.web.pack import pack_tree
+from mem_parser.web.page import asset
 from mem_parser.web.times import LogTimes, Picture, pack_times, with_times
 
-ASSETS = Path(mem_parser.web.__file__).parent / "assets"
 SCRIPTS = ("format.js", "unpack.js", "names.js", "profile.js", "times.js")
 MS = 1_000_000
-SCRIPT = """
-
+SCRIPT = """async () => {
 const outermost = (profile) => {
   const found = new Int32Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) found[node] = profile.parent[node] ? found[profile.parent[node]] : node;
   return found;
 };
-const result = CASES.map(({ tree, times, windows }) => {
+const packed = await Promise.all(CASES.map(unpackBlocks));
+return packed.map(({ tree, times, windows }) => {
   const profile = new Profile(tree, times);
   const outer = outermost(profile);
   return windows.map(([from, to, count, unit, domain]) => {
@@ -55,8 +51,7 @@ const result = CASES.map(({ tree, times, windows }) => {
     return sums;
   });
 });
-document.documentElement.setAttribute("data-result", btoa(JSON.stringify(result)));
-"""  # noqa: E501
+}"""  # noqa: E501
 
 
 def program(seed: random.Random, blocks: int) -> list[Row]:
@@ -106,17 +101,9 @@ def of_window(profile: Profile, count: Count, unit: Unit) -> dict[str, list[floa
 
 
 def in_browser(cases: list[dict[str, Any]], folder: Path) -> list[list[dict[str, list[float]]]]:
-    code = "\n".join((ASSETS / name).read_text() for name in SCRIPTS)
-    page = folder / "x.html"
-    page.write_text(f"<script>{code}\nconst CASES = {json.dumps(cases)};{SCRIPT}</script>")
-    done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
-         f"--user-data-dir={folder}/u", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    match = re.search(r'data-result="([^"]*)"', done.stdout)
-    assert match, done.stdout[-2000:] + done.stderr[-2000:]
-    found: list[list[dict[str, list[float]]]] = json.loads(base64.b64decode(match[1]))
+    found: list[list[dict[str, list[float]]]] = answer_of(
+        map(asset, SCRIPTS), SCRIPT.replace("CASES", json.dumps(cases)), folder
+    )
     return found
 
 

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import random
-import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import mem_parser.web
-from browser import CHROMIUM
+from browser import CHROMIUM, answer_of
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.kinds import kind_of
+from mem_parser.web.page import asset
 from web_profiles import Site, make_profile
 
-ASSETS = Path(mem_parser.web.__file__).parent / "assets"
 NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less", "calloc")
 SCRIPT = """
 const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
   variance: new Float64Array(tree.size), samples: new Float64Array(tree.size) });
-const result = TREES.map((tree) => {
+return TREES.map((tree) => {
   const weights = own(tree, tree.own);
   return [true, false].map((hideAllocators) => {
     const options = { hideAllocators, hideImports: false, collapse: false };
@@ -43,7 +39,6 @@ const result = TREES.map((tree) => {
     return { flat, drawn };
   });
 });
-document.documentElement.setAttribute("data-result", btoa(JSON.stringify(result)));
 """
 
 
@@ -89,21 +84,10 @@ def test_a_page_charges_the_functions_that_tables_do(tmp_path: Path) -> None:
         for rule in (FrameRule.PROGRAM, FrameRule.NONE):
             rows = rows_of(sum_stacks(profile, symbols, rule=rule))
             expected.append({r.name: r.flat.value for r in rows if r.flat.value})
-    kinds = (ASSETS / "profile.js").read_text().splitlines()
+    kinds = asset("profile.js").splitlines()
     constants = next(line for line in kinds if line.startswith("const KIND_"))
-    view = (ASSETS / "view.js").read_text()
-    page = tmp_path / "x.html"
-    page.write_text(
-        f"<script>{constants}\n{view}\nconst TREES = {json.dumps(trees)};{SCRIPT}</script>"
-    )
-    done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
-         f"--user-data-dir={tmp_path}/u", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    match = re.search(r'data-result="([^"]*)"', done.stdout)
-    assert match, done.stdout[-2000:] + done.stderr[-2000:]
-    found = json.loads(base64.b64decode(match[1]))
+    script = SCRIPT.replace("TREES", json.dumps(trees))
+    found = answer_of([constants, asset("view.js")], f"() => {{ {script} }}", tmp_path)
     charged = [one for pair in found for one in pair]
     assert [one["flat"] for one in charged] == expected
     assert [one["drawn"] for one in charged] == expected

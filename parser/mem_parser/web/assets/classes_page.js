@@ -3,9 +3,8 @@
 const CLASS_TABS = [["classes", "Classes"], ["steps", "All steps"]];
 
 class ClassesPage {
-  constructor() {
-    this.facts = readBlock("facts");
-    this.packed = readBlock("pools");
+  constructor({ facts, pools: packed }) {
+    Object.assign(this, { facts, packed });
     this.pools = [];
     const pools = this.packed.map((_, k) => this.pool(k));
     const most = pools.reduce((size, pool) => Math.max(size, pool.size), 0);
@@ -135,5 +134,7 @@ class ClassesPage {
   }
 }
 
-new ClassesPage().refresh();
-document.documentElement.dataset.ready = "1";
+startPage((data) => {
+  new ClassesPage(data).refresh();
+  document.documentElement.dataset.ready = "1";
+});

@@ -59,10 +59,8 @@ function differs([base, compare]) {
 }
 
 class ComparePage {
-  constructor() {
-    this.facts = readBlock("facts");
-    this.devices = unpackJson(readBlock("devices"));
-    this.packed = readBlock("operators");
+  constructor({ facts, devices, operators: packed }) {
+    Object.assign(this, { facts, packed, devices: unpackJson(devices) });
     this.operators = [];
     this.kept = {};
     const { what } = this.facts;
@@ -208,5 +206,7 @@ function moduleName([kind, owner]) {
   return owner === kind || owner.startsWith(`${kind}@`) ? owner : `${kind} ${owner}`;
 }
 
-new ComparePage().refresh();
-document.documentElement.dataset.ready = "1";
+startPage((data) => {
+  new ComparePage(data).refresh();
+  document.documentElement.dataset.ready = "1";
+});

@@ -41,8 +41,8 @@ function explorerSettings(profile, start) {
 const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "templates", "collapse", "hideAllocators", "hideImports", "labels", "diff", "sandwich", "from", "to", ...BOXES];
 
 class Explorer {
-  // narrowing: of the profile, by the boxes
-  constructor(host, profile, state, { exact, unseen }, narrowing) {
+  // narrowing: of the profile, by the boxes; source: the packed text of source lines, if the page has some
+  constructor(host, profile, state, { exact, unseen }, narrowing, source) {
     Object.assign(this, { host, profile, narrowing, state, exact, unseen, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
     this.actions = {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
@@ -63,8 +63,7 @@ class Explorer {
     }));
     this.tooltip = new Tooltip();
     this.details = new Details(host, this);
-    const sources = readBlock("source");
-    this.source = new SourceText(sources && unpackJson(sources));
+    this.source = new SourceText(source ? unpackJson(source) : null);
     this.sourcePane = new SourcePane(host);
     this.help = new HelpDialog(HELP_NOTES);
     new Keys(this.keyActions(), () => host.offsetParent !== null || host.getClientRects().length > 0);

@@ -1,4 +1,4 @@
-// The page of the flame graph alone. Runs to its end before the load event, the first drawing included.
+// The page of the flame graph alone.
 
 function showHeader(host, facts, state) {
   host.append(titleLine(facts.title, state), ...headerLines(facts));
@@ -11,9 +11,8 @@ function showHeader(host, facts, state) {
   }
 }
 
-function startFlamePage() {
-  const facts = readBlock("facts");
-  const profile = new Profile(readBlock("tree"), readBlock("times"));
+function startFlamePage({ facts, tree, times, source }) {
+  const profile = new Profile(tree, times);
   let explorer = null, line = null;
   const refresh = () => {
     showHeadline(facts, profile, state.values);
@@ -28,9 +27,9 @@ function startFlamePage() {
   showHeader(header, facts, state);
   header.after(bar.host);
   if (profile.times) line = addTimeline(profile, state, bar.host, (changes) => explorer.change(changes), () => {});
-  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts, narrowing);
+  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts, narrowing, source);
   refresh();
   document.documentElement.dataset.ready = "1";
 }
 
-startFlamePage();
+startPage(startFlamePage);

@@ -35,10 +35,10 @@ async function download(address) {
 }
 
 class Feed {
-  // address(): what to ask for. answer(data): may return milliseconds to wait. trouble(text, status): null as status where
-  // there was no answer.
-  constructor({ address, answer, trouble }) {
-    Object.assign(this, { address, answer, trouble, paused: false, failures: 0, wake: () => {} });
+  // address(): what to ask for. read(data): the data ready for answer(data), which may return milliseconds to wait.
+  // trouble(text, status): null as status where there was no answer.
+  constructor({ address, read = (data) => data, answer, trouble }) {
+    Object.assign(this, { address, read, answer, trouble, paused: false, failures: 0, wake: () => {} });
     document.addEventListener("visibilitychange", () => this.wakeUp());
     this.run();
   }
@@ -82,7 +82,8 @@ class Feed {
       const data = await response.json();
       if (!response.ok) return this.failed(whyNot(data, response), response.status);
       this.failures = 0;
-      return this.answer(data) ?? 0;
+      const ready = await this.read(data);
+      return this.asking.signal.aborted ? 0 : this.answer(ready) ?? 0;
     } catch (error) {
       if (this.asking.signal.aborted) return 0;
       if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;

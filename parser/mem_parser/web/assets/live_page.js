@@ -4,8 +4,8 @@
 const SINCE_WORDS = [["", "nothing"], ["10s", "10 s ago"], ["60s", "1 min ago"], ["600s", "10 min ago"]];
 
 class LivePage {
-  constructor() {
-    this.settings = readBlock("live");
+  constructor(settings) {
+    this.settings = settings;
     this.root = `/p/${this.settings.pid}`;
     this.report = null;
     this.latest = null;
@@ -14,6 +14,7 @@ class LivePage {
     this.makeLine(document.getElementById("live-line"));
     this.feed = new Feed({
       address: () => `${this.root}/live?${new URLSearchParams({ after: this.seq, since: this.since })}`,
+      read: async (answer) => answer.data ? { ...answer, data: await unpackBlocks(answer.data) } : answer,
       answer: (data) => this.take(data), trouble: (text, status) => this.showTrouble(text, status),
     });
   }
@@ -174,4 +175,4 @@ class LivePage {
 }
 
 applyTheme("auto");
-new LivePage();
+startPage(({ live }) => new LivePage(live));

@@ -4,12 +4,12 @@
 const LIST_EVERY_MS = 2000;
 
 class ProcessesPage {
-  constructor() {
+  constructor(settings) {
     this.state = new State({ theme: setting.choice("auto", ["auto", "light", "dark"]) }, () => applyTheme(this.state.get("theme")));
     applyTheme(this.state.get("theme"));
     this.kept = {};
     this.keptOthers = {};
-    this.settings = readBlock("live");
+    this.settings = settings;
     document.getElementById("header").append(titleLine("Processes with a sampler", this.state), element("p", "faint", this.settings.place));
     this.host = document.getElementById("processes");
     this.otherHost = document.getElementById("others");
@@ -129,4 +129,4 @@ class ProcessesPage {
   }
 }
 
-new ProcessesPage();
+startPage(({ live }) => new ProcessesPage(live));

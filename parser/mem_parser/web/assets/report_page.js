@@ -1,5 +1,4 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
-// The tab of the URL, Summary without one, is complete before the load event of a page that has its data in it.
 
 // Tabs that count the same whatever is chosen, and say so, with what they count; a budget counts for each limit.
 const OWN_COUNT = { threads: { count: "inuse" }, leaks: { count: "inuse", unit: "space" }, budget: {} };
@@ -22,8 +21,6 @@ const TAB_LABELS = {
   diff: "Diff", budget: "Budget",
 };
 
-// The blocks of a page that has its data in it.
-const REPORT_BLOCKS = ["facts", "account", "series", "tables", "tree", "times", "leaks", "diff", "budget", "graphs"];
 // What is a number of the data: other data has other numbers.
 const DATA_NUMBERS = ["thread", "domain", "sandwich", "zoom"];
 
@@ -52,7 +49,7 @@ class ReportPage {
     this.series = data.series;
     this.wholeTables = unpackJson(data.tables);
     rowsWithAmounts(this.wholeTables.functions);
-    this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null) };
+    this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null), source: data.source ?? null };
     this.profile = new Profile(data.tree, data.times ?? null);
     this.narrowing = new Narrowing(this.profile);
     this.filled = {};
@@ -168,7 +165,7 @@ class ReportPage {
     if (!this.made) {
       const host = element("div", "explorer");
       this.panels.flame.append(host);
-      this.made = new Explorer(host, this.profile, this.state, this.facts, this.narrowing);
+      this.made = new Explorer(host, this.profile, this.state, this.facts, this.narrowing, this.blocks.source);
     }
     return this.made;
   }
@@ -294,7 +291,7 @@ class ReportPage {
 
   // Files of the table open the source lines, where the page has sources.
   fileLinks() {
-    if (!readBlock("source")) return {};
+    if (!this.blocks.source) return {};
     const functions = new Map();
     this.profile.names.forEach((name, k) => { if (!this.profile.lineOf[k] && !functions.has(name)) functions.set(name, k); });
     return { cell: (row) => placeLink(this.explorer, row.file && pathCell(row.file), functions.get(row.name)) };

@@ -1,4 +1,6 @@
 // The start of a report that has its data in it.
 
-new ReportPage(Object.fromEntries(REPORT_BLOCKS.map((name) => [name, readBlock(name)]))).refresh();
-document.documentElement.dataset.ready = "1";
+startPage((data) => {
+  new ReportPage(data).refresh();
+  document.documentElement.dataset.ready = "1";
+});

@@ -306,7 +306,7 @@ def test_a_page_of_a_log_loads_nothing_and_keeps_its_policy(
     parts = [part.strip() for part in re.sub(r"sha256-[^']*", "HASH", policy[1]).split(";")]
     assert parts == [
         "default-src 'none'", "script-src 'HASH'", "style-src 'unsafe-inline'",
-        "img-src data: blob:", "base-uri 'none'", "form-action 'none'",
+        "img-src data: blob:", "worker-src blob:", "base-uri 'none'", "form-action 'none'",
     ]  # fmt: skip
     shown = Shown(driver, log.with_suffix(".html").as_uri())
     assert shown.run("return performance.getEntriesByType('resource').length") == 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, assert_quiet, browser, until
+from browser import NEEDS_BROWSER, assert_quiet, browser, text_of, until
 from controller_tools import command_environment
 from mem_parser.readers import read_profile
 
@@ -143,4 +143,6 @@ def test_a_browser_draws_the_flame_graph_in_the_cell(tmp_path: Path) -> None:
         until(driver, lambda frame: frame.execute_script(ready) == "1")
         text = driver.find_element("tag name", "body").text
         assert re.search(r"Total: 3\.\d+ MiB at the peak", text)
+        driver.find_element("id", "search").send_keys("nothing_of_that_name")
+        until(driver, lambda frame: text_of(frame, "#search-found") == "no match")
         assert_quiet(driver)

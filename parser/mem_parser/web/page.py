@@ -48,7 +48,7 @@ def policy_of(code: str, *, asks: bool = False) -> str:
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
         + ("connect-src 'self'; " if asks else "")
-        + "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        + "img-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -25,7 +25,7 @@ from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import asset
 from mem_parser.web.times import LogTimes, Picture, pack_times, with_times
 
-SCRIPTS = ("format.js", "unpack.js", "names.js", "profile.js", "times.js")
+SCRIPTS = ("format.js", "unpack.js", "names.js", "pattern.js", "profile.js", "times.js")
 MS = 1_000_000
 SCRIPT = """async () => {
 const outermost = (profile) => {

@@ -48,7 +48,7 @@ class Explorer {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
     };
-    this.search = new Search(profile);
+    this.search = this.makeSearch();
     this.toolbar = this.makeToolbar(host);
     this.banner = element("div", "banner");
     this.graph = element("div", "graph");
@@ -70,6 +70,10 @@ class Explorer {
     systemDark.addEventListener("change", () => this.refresh());
   }
 
+  makeSearch() {
+    return new Search(this.profile, () => { if (this.host.getClientRects().length) this.refresh(); });
+  }
+
   makeToolbar(host) {
     return new Toolbar(host, this.narrowing.labelled, this.state, this.actions, this.state.settings.domain.initial < 0);
   }
@@ -84,7 +88,7 @@ class Explorer {
   // Other data of the same process; `words` are those of `inWords` before.
   renew(profile, { exact, unseen }, narrowing, words) {
     Object.assign(this, { profile, narrowing, exact, unseen, viewKey: "", selected: -1, palette: null });
-    this.search = new Search(profile);
+    this.search = this.makeSearch();
     if (Toolbar.keyOf(profile) !== this.toolbar.key) {
       const old = this.toolbar.bar;
       this.toolbar = this.makeToolbar(this.host);
@@ -161,10 +165,10 @@ class Explorer {
 
   rebuild() {
     const values = this.state.values;
-    const key = JSON.stringify(VIEW_SETTINGS.map((name) => values[name]));
+    this.profile = this.narrowing.of(values);
+    const key = JSON.stringify([this.narrowing.key, ...VIEW_SETTINGS.map((name) => values[name])]);
     if (key === this.viewKey) return;
     this.viewKey = key;
-    this.profile = this.narrowing.of(values);
     this.profile.callBy(values);
     const own = this.profile.measure(values);
     if (values.sandwich > 0) {
@@ -222,7 +226,7 @@ class Explorer {
 
   searchText(search) {
     if (!search) return "";
-    if (search.problem) return search.problem;
+    if (!search.matched) return search.problem ?? "searching";
     const view = this.views[0];
     const total = matchedTotals(view, search.matched, this.zoom);
     if (!total.frames) return "no match";

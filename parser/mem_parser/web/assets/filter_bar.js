@@ -66,8 +66,11 @@ class FilterBar {
     this.opener.setAttribute("aria-expanded", String(open));
   }
 
-  commit(name, text) {
-    this.problems[name] = this.narrowing.problem(text, this.state.get("templates"));
+  async commit(name, text) {
+    const problem = text ? (await this.profile.answers.ask(text)).problem ?? "" : "";
+    // The reader may have typed on meanwhile.
+    if (this.inputs[name].value !== text) return;
+    this.problems[name] = problem;
     if (!this.problems[name] && text !== this.state.get(name)) this.set({ [name]: text });
     else this.showProblems();
   }
@@ -78,7 +81,7 @@ class FilterBar {
       const value = this.state.get(name);
       if (document.activeElement !== input) {
         input.value = value;
-        this.problems[name] = this.narrowing.problem(value, this.state.get("templates"));
+        this.problems[name] = this.narrowing.problem(value);
       }
     }
     const shown = BOXES.some((name) => this.state.get(name));
@@ -104,7 +107,7 @@ class FilterBar {
   noteText(values, scope) {
     const profile = this.narrowing.of(values);
     if (!this.narrowing.narrows) return "";
-    const used = BOXES.filter((name) => values[name] && !this.narrowing.problem(values[name], values.templates));
+    const used = BOXES.filter((name) => values[name] && !this.narrowing.problem(values[name]));
     const sum = (column, chosen = null) => column.reduce((total, value, node) => total + (chosen && !chosen[node] ? 0 : value), 0);
     const plain = { ...values, diff: false, count: values.count === "change" ? "inuse" : values.count };
     const all = this.narrowing.whole.measure(plain).value;

@@ -15,10 +15,12 @@ function startFlamePage({ facts, tree, times, source }) {
   const profile = new Profile(tree, times);
   let explorer = null, line = null;
   const refresh = () => {
+    if (narrowing.waits(state.values, refresh)) return;
     showHeadline(facts, profile, state.values);
     bar.refresh(state.values);
     explorer.refresh();
     line?.refresh();
+    document.documentElement.dataset.ready = "1";
   };
   const state = new State(explorerSettings(profile, facts.start), refresh);
   const narrowing = new Narrowing(profile);
@@ -29,7 +31,6 @@ function startFlamePage({ facts, tree, times, source }) {
   if (profile.times) line = addTimeline(profile, state, bar.host, (changes) => explorer.change(changes), () => {});
   explorer = new Explorer(document.getElementById("explorer"), profile, state, facts, narrowing, source);
   refresh();
-  document.documentElement.dataset.ready = "1";
 }
 
 startPage(startFlamePage);

@@ -14,7 +14,7 @@ class LivePage {
     this.makeLine(document.getElementById("live-line"));
     this.feed = new Feed({
       address: () => `${this.root}/live?${new URLSearchParams({ after: this.seq, since: this.since })}`,
-      read: async (answer) => answer.data ? { ...answer, data: await unpackBlocks(answer.data) } : answer,
+      read: (answer) => this.readAnswer(answer),
       answer: (data) => this.take(data), trouble: (text, status) => this.showTrouble(text, status),
     });
   }
@@ -96,6 +96,15 @@ class LivePage {
     return selection && !selection.isCollapsed && document.getElementById("panels").contains(selection.anchorNode);
   }
 
+  // What the reader filters and searches by is matched before the new data shows.
+  async readAnswer(answer) {
+    if (!answer.data) return answer;
+    const data = await unpackBlocks(answer.data);
+    data.profile = new Profile(data.tree);
+    if (this.report) await askAll(data.profile, this.report.state.values);
+    return { ...answer, data };
+  }
+
   take(answer) {
     if (this.report && answer.data && this.isMarking) return 300;
     this.seq = answer.seq;
@@ -114,7 +123,6 @@ class LivePage {
       document.getElementById("header").replaceChildren();
       this.report = new ReportPage(data, { live: true });
       this.report.refresh();
-      document.documentElement.dataset.ready = "1";
     }
     document.title = `${data.facts.title} \u2013 live`;
   }

@@ -5,36 +5,9 @@
 const BOXES = ["focus", "ignore", "hide"];
 const LONGEST_PATTERN = 300;
 
-// Which functions and files an expression matches, each distinct text looked at once.
-class Matcher {
-  constructor(profile) {
-    this.profile = profile;
-    this.known = new Map();
-  }
-
-  // { entries, files }: a byte for each, or { problem }: why there is no answer.
-  match(pattern, templates) {
-    const key = `${templates ? 1 : 0}${pattern}`;
-    if (!this.known.has(key)) {
-      if (this.known.size > 40) this.known.clear();
-      this.known.set(key, this.compute(pattern, templates));
-    }
-    return this.known.get(key);
-  }
-
-  compute(text, templates) {
-    const { entries, files } = this.profile;
-    const shown = templates ? entries.whole : entries.short;
-    return withPattern(text, (test) => {
-      const inFile = Uint8Array.from(files, test);
-      // Entry 0 is the root, which is no frame, and what was left out has no names to match.
-      return {
-        files: inFile,
-        entries: Uint8Array.from(shown, (name, k) => Number(k > 0 && !this.profile.isRest(k)
-          && (test(name) || test(entries.full[k]) || inFile[entries.file[k]] || test(entries.module[k])))),
-      };
-    });
-  }
+// Asks about all expressions of a state; returns the promise of the answers.
+function askAll(profile, { focus, ignore, hide, q }) {
+  return Promise.all([...[focus, ignore, hide].filter(Boolean).map((text) => profile.answers.ask(text)), ...q ? [profile.answers.ask(q, foldsCase(q))] : []]);
 }
 
 // The profile as the boxes narrow it.
@@ -42,7 +15,6 @@ class Narrowing {
   constructor(profile) {
     this.labelled = this.whole = profile;
     this.unlabelled = null;
-    this.matcher = new Matcher(profile);
     this.key = "";
     this.profile = profile;
   }
@@ -60,39 +32,53 @@ class Narrowing {
   }
 
   // Why the expression cannot be used; empty: it can.
-  problem(pattern, templates) {
-    return pattern ? this.matcher.match(pattern, templates).problem ?? "" : "";
+  problem(text) {
+    return text ? this.labelled.answers.of(text)?.problem ?? "" : "";
   }
 
-  // Only the boxes of `values` with an expression that can be used, how functions are called, whether labels are shown, and
-  // the part of the time.
-  static keyOf(values) {
+  // Whether there is no answer yet for a box of the state; `then` is called when there is.
+  waits(values, then) {
+    const { answers } = this.labelled;
+    const open = BOXES.map((name) => values[name]).filter((text) => text && !answers.of(text));
+    if (open.length) Promise.all(open.map((text) => answers.ask(text))).then(then);
+    return open.length > 0;
+  }
+
+  // The test of a box, if its expression can be used.
+  testOf(values, name) {
+    return values[name] ? this.labelled.answers.of(values[name])?.test ?? null : null;
+  }
+
+  // The boxes with an expression that can be used, how functions are called, whether labels are shown, and the part of the
+  // time.
+  keyOf(values) {
     const time = [values.from, values.to, values.count === "change"];
-    return JSON.stringify([...BOXES.map((name) => values[name]), values.templates, values.labels, ...time]);
+    return JSON.stringify([...BOXES.map((name) => this.testOf(values, name) ? values[name] : ""), values.templates, values.labels, ...time]);
   }
 
   // The narrowed profile for the state's values; an expression that cannot be used counts as none.
   of(values) {
-    const key = Narrowing.keyOf(values);
+    const key = this.keyOf(values);
     if (key === this.key) return this.profile;
     this.key = key;
     this.whole = this.wholeOf(values);
-    const match = (name) => {
-      const found = values[name] ? this.matcher.match(values[name], values.templates) : null;
-      return found?.entries ? this.matchedNodes(found) : null;
-    };
-    const [focus, ignore, hide] = BOXES.map(match);
+    const [focus, ignore, hide] = BOXES.map((name) => {
+      const test = this.testOf(values, name);
+      return test && this.matchedNodes(test, values.templates);
+    });
     this.narrows = Boolean(focus || ignore || hide);
     this.profile = this.narrows ? this.narrowed(focus, ignore, hide) : this.whole;
     return this.profile;
   }
 
-  matchedNodes({ entries, files }) {
-    const { size, entry, lineFile } = this.whole;
+  // Which nodes match by function, file or module. Entry 0 is the root, which is no frame; what was left out has no names.
+  matchedNodes(test, templates) {
+    const { size, entry, lineFile, entries, files } = this.whole;
+    const { full, file, module, [templates ? "whole" : "short"]: shown } = entries;
+    const inFile = files.map(test);
+    const inEntry = shown.map((name, k) => k > 0 && !this.whole.isRest(k) && (test(name) || test(full[k]) || inFile[file[k]] || test(module[k])));
     const matched = new Uint8Array(size);
-    for (let node = 1; node < size; node += 1) {
-      matched[node] = entries[entry[node]] || files[lineFile[node]] && !this.whole.isRest(entry[node]) ? 1 : 0;
-    }
+    for (let node = 1; node < size; node += 1) matched[node] = Number(inEntry[entry[node]] || inFile[lineFile[node]] && !this.whole.isRest(entry[node]));
     return matched;
   }
 

@@ -47,6 +47,19 @@ class Profile {
     this.hasDiff = head.kinds.some((kind) => kind.startsWith("base_"));
     this.readFunctions(head, columns.get("place"));
     this.times = times && new Times(times);
+    this.answers = new Answers(() => this.texts);
+  }
+
+  // All that an expression may match: names, files, modules, and files with a line.
+  get texts() {
+    const { names, files, entries: { full, module }, line } = this;
+    const places = new Set();
+    for (let node = 1; node < this.size; node += 1) if (line[node] > 0) places.add(this.lineText(node));
+    return [...new Set([...names, ...files, ...full, ...module, ...places])];
+  }
+
+  lineText(node) {
+    return `${this.files[this.lineFile[node]]}:${this.line[node]}`;
   }
 
   // `entries`: the functions by their full names, of which `entry` has one a node; `lineFile`: the file of each node's line.

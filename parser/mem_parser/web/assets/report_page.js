@@ -25,7 +25,7 @@ const TAB_LABELS = {
 const DATA_NUMBERS = ["thread", "domain", "sandwich", "zoom"];
 
 class ReportPage {
-  // data: a block by its name. live: other data of the same process will come (`renew`), with other tabs; `settings` are
+  // data: a block by its name, and the profile, if it was made already. live: other data of the same process will come (`renew`), with other tabs; `settings` are
   // more settings of the state.
   constructor(data, { live = false, settings = {} } = {}) {
     this.live = live;
@@ -50,7 +50,7 @@ class ReportPage {
     this.wholeTables = unpackJson(data.tables);
     rowsWithAmounts(this.wholeTables.functions);
     this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null), source: data.source ?? null };
-    this.profile = new Profile(data.tree, data.times ?? null);
+    this.profile = data.profile ?? new Profile(data.tree, data.times);
     this.narrowing = new Narrowing(this.profile);
     this.filled = {};
     this.tablesKey = null;
@@ -216,6 +216,7 @@ class ReportPage {
   }
 
   refresh() {
+    if (this.narrowing.waits(this.state.values, () => this.refresh())) return;
     this.showTabs();
     const tab = this.state.get("tab");
     applyTheme(this.state.get("theme"));
@@ -240,6 +241,7 @@ class ReportPage {
     }
     if (tab === "flame") this.explorer.refresh();
     if (tab === "tree") { this.explorer.rebuild(); this.treeTab.show(); }
+    document.documentElement.dataset.ready = "1";
   }
 
   fill(tab, host) {

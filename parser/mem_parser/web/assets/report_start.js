@@ -1,6 +1,3 @@
 // The start of a report that has its data in it.
 
-startPage((data) => {
-  new ReportPage(data).refresh();
-  document.documentElement.dataset.ready = "1";
-});
+startPage((data) => new ReportPage(data).refresh());

@@ -1,32 +1,40 @@
 // Searching: a regular expression over function, file and module names, and over file:line where it has a line; and
 // what the matching stacks add up to.
 
+function foldsCase(query) {
+  return !/[A-Z]/.test(query);
+}
+
 // Over all names of a page. It remembers its last answer: a page asks again whenever it draws.
 class Search {
-  constructor(profile) {
-    Object.assign(this, { profile, query: "", found: null });
+  // answered(): is called when there is an answer that there was not yet
+  constructor(profile, answered) {
+    Object.assign(this, { profile, answered, query: "", found: null });
   }
 
-  // { matched: one byte per name } or { problem: text } or null for no search. Capitals make it exact about case.
+  // { matched: one byte per name } or { problem: text }, null for no search, {} while there is no answer. Capitals make it
+  // exact about case.
   find(query) {
-    if (query !== this.query) Object.assign(this, { query, found: query ? this.look(query) : null });
+    if (!query) return null;
+    const answer = this.profile.answers.of(query, foldsCase(query));
+    if (!answer) this.profile.answers.ask(query, foldsCase(query)).then(this.answered);
+    if (!answer?.test) return answer ?? {};
+    if (query !== this.query) Object.assign(this, { query, found: this.look(query, answer.test) });
     return this.found;
   }
 
-  look(query) {
+  look(query, test) {
     const { names, nameFile, nameModule } = this.profile;
-    return withPattern(query, (test) => {
-      const matched = Uint8Array.from(names, (name, k) => Number(k > 0 && (test(name) || test(nameFile[k]) || test(nameModule[k]))));
-      if (/:\\?\d/.test(query)) this.matchLines(test, matched);
-      return { matched };
-    }, !/[A-Z]/.test(query));
+    const matched = Uint8Array.from(names, (name, k) => Number(k > 0 && (test(name) || test(nameFile[k]) || test(nameModule[k]))));
+    if (/:\\?\d/.test(query)) this.matchLines(test, matched);
+    return { matched };
   }
 
   // Of `file.py:42` the names of all frames at that line.
   matchLines(test, matched) {
-    const { size, line, lineFile, files, styles } = this.profile;
+    const { size, line, styles } = this.profile;
     for (let node = 1; node < size; node += 1) {
-      if (!(line[node] > 0) || !test(`${files[lineFile[node]]}:${line[node]}`)) continue;
+      if (!(line[node] > 0) || !test(this.profile.lineText(node))) continue;
       for (const named of Object.values(styles)) matched[named[node]] = 1;
     }
   }

@@ -376,6 +376,29 @@ def test_what_the_flame_graph_is_switched_to_the_other_tabs_count(
     assert_quiet(desktop)
 
 
+def test_modules_domains_and_threads_add_up(desktop: Any, tmp_path: Path) -> None:
+    functions = {"load": Function("load", "load", "/lib/load.so", "/src/load.c")}
+    page = saved(report.render(*make_profile(SERVER, functions=functions)), tmp_path)
+
+    open_page(desktop, page)
+    shown = text_of(desktop, "#panel-summary")
+    open_page(desktop, page, "#tab=threads")
+    threads = text_of(desktop, "#threads-rows")
+
+    for words in ("server 4.63 MiB", "load.so 16.00 KiB", "host 2.64 MiB", "hal-0 2.00 MiB"):
+        assert words in " ".join(shown.split())
+    assert "2.64 MiB 56.9 %" in " ".join(threads.split())
+    assert threads.index("main") < threads.index("worker")
+
+
+def test_whole_numbers_show_to_the_last_digit(desktop: Any, tmp_path: Path) -> None:
+    page = saved(report.render(*make_profile([Site("main work", 1_234_567, 16)])), tmp_path)
+
+    open_page(desktop, page, "#tab=table&unit=objects")
+
+    assert "1,234,567" in text_of(desktop, "#functions-rows td.number")
+
+
 def test_an_empty_profile_has_empty_tabs_and_no_error(desktop: Any, tmp_path: Path) -> None:
     page = report.render(*make_profile([Site("main", 2, 64, freed=2)]))
     open_page(desktop, saved(page, tmp_path))

@@ -165,13 +165,20 @@ def blocks_of(page: str) -> dict[str, Any]:
     return blocks
 
 
-def functions_of(page: str) -> dict[str, dict[str, float]]:
-    """Return the function table of a report by name: the value of each amount."""
-    table = blocks_of(page)["tables"]["functions"]
-    return {
-        row["name"]: {key: amounts[k][0] for key, amounts in table["amounts"].items()}
-        for k, row in enumerate(table["rows"])
-    }
+def functions_of(page: str) -> dict[str, float]:
+    """Return the bytes in use of each function of a page, every stack once, from its tree."""
+    head, columns = blocks_of(page)["tree"]
+    own = np.bincount(
+        np.cumsum(columns["row.step"]), columns["row.inuse.0"], len(columns["depth"])
+    ).tolist()
+    found: dict[str, float] = defaultdict(float)
+    path: list[str] = []
+    nodes = zip(columns["depth"].tolist(), columns["name"].tolist(), own, strict=True)
+    for depth, name, size in nodes:
+        path[depth:] = [head["functions"][name]]
+        for function in set(path):
+            found[function] += size
+    return found
 
 
 def _inflate(block: str) -> bytes:

@@ -3,6 +3,6 @@
     flamegraph  the flame graph alone
     report      everything, in tabs
 
-Python prepares numbers and names (`prune`, `pack`, `facts`, `tables`), the scripts under
-``assets/`` draw them. `page` puts both into one file.
+Python prepares the tree of stacks, names and facts (`prune`, `pack`, `facts`), the scripts under
+``assets/`` add up, filter and draw. `page` puts both into one file.
 """

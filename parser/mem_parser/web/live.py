@@ -26,7 +26,6 @@ from mem_parser.web.report import REPORT_SCRIPTS, REPORT_STYLES, report_blocks
 
 MOST_NODES = 30_000
 """Nodes of the tree that a page gets each time: a megabyte at most."""
-MOST_FUNCTIONS = 500
 _LIVE_SCRIPTS = (*EXPLORER_SCRIPTS, "charts.js", *REPORT_SCRIPTS, "live_feed.js", "live_page.js")
 _LIST_SCRIPTS = (
     "format.js", "unpack.js", "theme.js", "state.js", "keys.js", "header.js", "table.js",
@@ -101,13 +100,10 @@ def live_data(view: View, name: str, most_nodes: int = MOST_NODES) -> dict[str, 
     diff = None if older is None else _diff(older, (profile, shown), view.base_name)
     blocks = report_blocks(
         profile,
-        shown,
-        tree,
         base=base and base[0],
         leaks=leaks,
         diff=diff,
         start=start,
-        most_functions=MOST_FUNCTIONS,
     )
     return {"facts": facts, "tree": pack_tree(pruned.tree), **blocks}
 

@@ -23,12 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.table import Symbols
-from mem_parser.tree import Tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.drawings import drawings
 from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
@@ -48,12 +46,12 @@ from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned
-from mem_parser.web.tables import MOST_FUNCTIONS, tables
+from mem_parser.web.tables import tables
 from mem_parser.web.times import LogTimes
 from mem_parser.web.verdicts import MOST_ROWS, verdict_block
 
 REPORT_SCRIPTS = (
-    "narrowed_tables.js",
+    "report_tables.js",
     "table.js",
     "tabs.js",
     "summary_tab.js",
@@ -113,8 +111,6 @@ def render(
     blocks: dict[str, Any] = {
         **report_blocks(
             profile,
-            shown,
-            tree,
             base=base and base[0],
             leaks=leaks,
             diff=diff,
@@ -152,8 +148,6 @@ def render(
 
 def report_blocks(
     profile: Profile,
-    shown: Symbols,
-    tree: Tree,
     *,
     base: Profile | None = None,
     leaks: Mapping[str, Any] | None = None,
@@ -161,16 +155,13 @@ def report_blocks(
     budget: Mapping[str, Any] | None = None,
     start: Opening | None = None,
     confidential: bool = False,
-    most_functions: int = MOST_FUNCTIONS,
 ) -> dict[str, Any]:
-    """Return the data of the tabs but for the tree itself: the arguments are those of `render`;
-    ``shown`` are the names that the page opens with.
-    """
+    """Return the data of the tabs but for the tree itself: the arguments are those of `render`."""
     start = start or Opening()
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),
-        "tables": pack_text(visible(tables(profile, shown, tree, most_functions))),
+        "tables": pack_text(tables(profile)),
     }
     both = [profile] if base is None else [profile, base]
     unseen = {unit: max(p.unseen(unit) for p in both) for unit in Unit}

@@ -23,7 +23,7 @@ from mem_parser.web import flamegraph, live, report
 from mem_parser.web.facts import Opening
 from mem_parser.web.measures import measures
 from mem_parser.web.page import SIZE_LIMIT
-from web_profiles import BASE, SERVER, Site, blocks_of, functions_of, make_profile, wide_profile
+from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
 
 HOSTILE = "</script><script>alert(1)</script><img/src=x onerror=alert(1)>&lt;\u2028'\""
 LEAKS = {
@@ -160,28 +160,6 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
     assert "server" in text
 
 
-def test_the_function_table_counts_recursion_once() -> None:
-    rows = functions_of(report.render(*make_profile(SERVER)))
-
-    assert rows["parse"]["inuse.space.total"] == (32 + 10) * 65536
-    assert rows["parse"]["inuse.space.own"] == 0
-    assert rows["new_node"]["inuse.space.own"] == (32 + 10) * 65536
-    assert rows["load"]["inuse.space.own"] == 4 * 4096
-    assert rows["reply"]["inuse.space.total"] == 0
-    assert rows["reply"]["alloc.space.own"] == 16 * 32768
-    assert "malloc" not in rows
-
-
-def test_the_report_charges_modules_and_threads() -> None:
-    blocks = blocks_of(report.render(*make_profile(SERVER)))
-
-    tables = blocks["tables"]
-    assert [m["name"] for m in tables["modules"]["inuse"]] == ["/opt/app/bin/server"]
-    threads = {t["name"]: t["bytes"][0] for t in tables["threads"]}
-    assert threads == {"main": 42 * 65536 + 4 * 4096, "worker": 8 * 262144}
-    assert sum(s["objects"][0] for s in tables["sizes"]["inuse"]) == 32 + 10 + 8 + 4
-
-
 def test_every_count_has_its_tables() -> None:
     profile, symbols = make_profile(SERVER)
     profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
@@ -189,29 +167,15 @@ def test_every_count_has_its_tables() -> None:
 
     text = report.render(profile, symbols)
 
-    blocks, functions = blocks_of(text), functions_of(text)
+    blocks = blocks_of(text)
     for name, count, unit in measures(profile):
         total = profile.total(count, unit).value
         assert blocks["tables"]["totals"][name][0] == pytest.approx(total)
-        assert sum(row[f"{name}.own"] for row in functions.values()) == pytest.approx(total)
-        assert functions["main"][f"{name}.total"] == pytest.approx(total)
         column = "bytes" if unit is Unit.SPACE else "objects"
-        for table in ("modules", "domains", "sizes"):
-            rows = blocks["tables"][table][count]
-            assert sum(row[column][0] for row in rows) == pytest.approx(total), (table, name)
+        sizes = blocks["tables"]["sizes"][count]
+        assert sum(row[column][0] for row in sizes) == pytest.approx(total), name
         assert "<svg" in blocks["graphs"][name]
         assert blocks["facts"]["headlines"][name].startswith("Total: ")
-
-
-def test_a_count_that_only_the_first_domain_has_is_no_error() -> None:
-    profile, symbols = make_profile(SERVER)
-    profile.sites.peak_blocks = profile.sites.alloc_blocks
-    profile.sites.peak_bytes = profile.sites.alloc_bytes
-    joined, _ = make_profile(SERVER)
-
-    blocks = blocks_of(report.render(profile, symbols, domains=joined))
-
-    assert set(blocks["tables"]["domains"]) == {"inuse", "alloc", "freed"}
 
 
 def test_optional_blocks_are_there_only_when_given() -> None:
@@ -232,7 +196,6 @@ def test_unknown_errors_are_not_made_up() -> None:
     blocks = blocks_of(report.render(profile, symbols))
 
     assert blocks["facts"]["exact"] is False
-    assert blocks["tables"]["functions"]["amounts"]["inuse.space.own"][0][1] is None
     assert blocks["tables"]["totals"]["inuse.space"][1] is None
     assert blocks["account"]["rows"][0]["ends"] == [None, None]
 
@@ -298,7 +261,6 @@ def test_domains_of_one_capture_stay_apart_on_a_page(command: str, tmp_path: Pat
     assert blocks["facts"]["start"]["apart"] is True
     assert blocks["facts"]["headlines"]["inuse.space"].startswith("Total: 3")
     if command == "report":
-        assert {d["name"] for d in blocks["tables"]["domains"]["inuse"]} == {"host", "cuda:0"}
         assert blocks["tables"]["totals"]["inuse.space"][0] < 500
 
 

@@ -48,7 +48,6 @@ class ReportPage {
     this.account = data.account;
     this.series = data.series;
     this.wholeTables = unpackJson(data.tables);
-    rowsWithAmounts(this.wholeTables.functions);
     this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null), source: data.source ?? null };
     this.profile = data.profile ?? new Profile(data.tree, data.times);
     this.narrowing = new Narrowing(this.profile);
@@ -139,7 +138,7 @@ class ReportPage {
   // The tabs that there is something for.
   presentTabs() {
     const there = {
-      graph: this.blocks.graphs, threads: this.wholeTables.threads.length, leaks: this.blocks.leaks,
+      graph: this.blocks.graphs, threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
       diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
     };
     return Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
@@ -181,11 +180,11 @@ class ReportPage {
   drawing() {
     const { count, unit } = this.choice;
     if (count === "change") return null;
-    if (this.tables === this.wholeTables && !this.live) {
+    if (this.asOpened && !this.live) {
       const packed = this.blocks.graphs[`${count}.${unit}`];
       return packed ? unpackJson(packed) : null;
     }
-    const tables = new NarrowedTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
+    const tables = new ReportTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
     const graph = callGraph(tables, count, unit);
     const legend = [`${amountText(graph.total, unit)} ${measureWords(count, unit)}`];
     if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
@@ -198,19 +197,24 @@ class ReportPage {
     return Boolean(this.line?.dragged);
   }
 
-  // The tables of what the boxes leave, by the names that are shown.
+  // Whether all of the file is shown, by the names that the page opens with.
+  get asOpened() {
+    const profile = this.narrowing.of(this.state.values);
+    const sameNames = this.state.get("templates") === this.facts.start.templates && this.state.get("labels") === this.state.settings.labels.initial;
+    return !this.narrowing.narrows && !profile.window && sameNames;
+  }
+
+  // The tables of what the boxes leave, by the names that are shown. Only what shows is made: a window changes many times a
+  // second.
   get tables() {
     const profile = this.narrowing.of(this.state.values);
     const templates = this.state.get("templates");
-    const asOpened = templates === this.facts.start.templates && this.state.get("labels") === this.state.settings.labels.initial;
-    if (!this.narrowing.narrows && !profile.window && asOpened) return this.wholeTables;
-    // A window changes many times a second: only what shows of it is made.
     const chosen = this.state.get("count"), onSummary = this.state.get("tab") === "summary";
-    const counts = profile.window ? [...new Set([chosen, ...onSummary ? ["alloc"] : []])] : profile.counts;
+    const counts = profile.counts.filter((count) => count === chosen || onSummary && count === "alloc");
     const key = `${counts} ${this.narrowing.key}`;
     if (this.tablesKey !== key) {
       this.tablesKey = key;
-      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make(counts);
+      this.narrowedTables = new ReportTables(profile, this.wholeTables, templates, this.facts, !this.narrowing.narrows && !profile.window).make(counts);
     }
     return this.narrowedTables;
   }
@@ -285,8 +289,9 @@ class ReportPage {
     ];
     if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
     columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
+    const hidden = this.profile.rest.includes(1) ? `; functions of \u201c${REST_FRAME}\u201d are in its row alone` : "";
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
+    host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}${hidden}.`));
     const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
     new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS });
   }

@@ -21,7 +21,7 @@ function summaryTab(host, report) {
   const domains = Math.max(...Object.values(tables.domains).map((rows) => rows.length));
   if (domains > 1 && tables.domains[count]) grid.append(panel("By domain", bars(tables.domains[count], (name) => name)));
   if (tables.sizes[count]) grid.append(panel("By block size", [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
-  if (count !== "alloc" && "alloc.space" in totals) {
+  if (count !== "alloc" && report.profile.counts.includes("alloc")) {
     grid.append(topFunctions(report, "Who allocates most", "alloc", unit, `${unit === "space" ? "bytes" : "blocks"} allocated in all, freed or not`));
   }
   if (facts.facts.length) {

@@ -170,17 +170,7 @@ function shortened(text) {
   return [element("span", "name-head", name.slice(0, -TAIL)), element("span", "name-tail", name.slice(-TAIL))];
 }
 
-// The rows of a table, each with its amounts [value, lower, upper] by their key.
-function rowsWithAmounts({ rows, amounts }) {
-  for (const [key, numbers] of Object.entries(amounts)) {
-    numbers.forEach(([value, below, above], k) => {
-      rows[k][key] = [value, below === null ? null : Math.max(value - below, 0), above === null ? null : value + above];
-    });
-  }
-  return rows;
-}
-
-// "12.3 MiB ± 0.20" of an amount [value, lower, upper]; see mem_parser/web/tables.py.
+// "12.3 MiB ± 0.20" of an amount [value, lower, upper].
 function pairText(amount, unit, signed = false) {
   if (!amount) return "";
   return withEnds((signed ? signedText : amountText)(amount[0], unit), ...amount, unit);

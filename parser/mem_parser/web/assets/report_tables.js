@@ -1,37 +1,41 @@
-// The tables of the report for a part of the profile, or with other names: made of the tree, in the form that
-// mem_parser/web/tables.py gives for the whole.
+// The numbers behind the report's tables: by function, module, domain and thread, of the tree. Blocks are charged to the
+// innermost frame outside the allocator (own); a function's total is every stack it is on, once however often it recurs
+// there. An amount is [value, lower, upper], the latter the ends of the 95 % interval: null where they are not known.
 
 const MOST_FUNCTIONS = 3000;
 
-class NarrowedTables {
-  // whole: the tables of the whole profile; facts: { exact, unseen, start }
-  constructor(profile, whole, templates, facts) {
-    Object.assign(this, { profile, whole, facts });
+class ReportTables {
+  // whole: what only the file knows (mem_parser/web/tables.py); facts: { exact, unseen, start }; isWhole: the profile is all
+  // that the file has
+  constructor(profile, whole, templates, facts, isWhole = false) {
+    Object.assign(this, { profile, whole, facts, isWhole });
     this.name = profile.styles[styleKey({ lines: false, templates })];
-    this.tree = NarrowedTables.treeOf(profile, this.name);
+    this.tree = ReportTables.treeOf(profile, this.name);
     this.charged = this.tree.charged;
     this.domain = facts.start.apart ? 0 : -1;
   }
 
   // What follows from the tree alone, and not from its numbers, is kept: windows of a log have one tree.
   static treeOf(profile, name) {
-    const { last } = NarrowedTables;
+    const { last } = ReportTables;
     if (last?.parent === profile.parent && last.name === name) return last;
     const charged = chargedNodes(profile, { hideAllocators: true, hideImports: false });
-    return NarrowedTables.last = { parent: profile.parent, name, charged };
+    return ReportTables.last = { parent: profile.parent, name, charged };
   }
 
-  // Nothing but the file knows the sizes of blocks. `counts`: of which functions, modules and domains are wanted.
+  // Nothing but the file knows the sizes of blocks, and its totals are exact. `counts`: of which functions, modules and
+  // domains are wanted.
   make(counts) {
     const { profile } = this;
     const measures = Object.keys(this.whole.totals).filter((measure) => profile.counts.includes(measure.split(".")[0]));
     if (profile.window) measures.push("change.space", "change.objects");
     const byCount = (make) => Object.fromEntries(counts.map((count) => [count, make(count)]));
     return {
-      functions: this.functions(measures.filter((measure) => counts.includes(measure.split(".")[0]))), modules: byCount((count) => this.modules(count)), sizes: {},
+      functions: this.functions(measures.filter((measure) => counts.includes(measure.split(".")[0]))), modules: byCount((count) => this.modules(count)),
+      sizes: this.isWhole ? this.whole.sizes : {},
       domains: byCount((count) => this.groups(profile.rows, count === "change" ? [] : profile.partsOf(count), (rows, k) => rows.domain[k], profile.domains)),
       threads: this.groups(profile.threadRows, ["inuse"], (rows, k) => rows.thread[k] - 1, profile.threads),
-      totals: this.totals(measures),
+      totals: this.isWhole ? this.whole.totals : this.totals(measures),
     };
   }
 

@@ -166,11 +166,11 @@ def blocks_of(page: str) -> dict[str, Any]:
 
 
 def functions_of(page: str) -> dict[str, float]:
-    """Return the bytes in use of each function of a page, every stack once, from its tree."""
-    head, columns = blocks_of(page)["tree"]
-    own = np.bincount(
-        np.cumsum(columns["row.step"]), columns["row.inuse.0"], len(columns["depth"])
-    ).tolist()
+    """Return the bytes of each function that a page opens with, every stack once."""
+    blocks = blocks_of(page)
+    head, columns = blocks["tree"]
+    bytes_of_rows = columns[f"row.{blocks['facts']['start']['count']}.0"]
+    own = np.bincount(np.cumsum(columns["row.step"]), bytes_of_rows, len(columns["depth"])).tolist()
     found: dict[str, float] = defaultdict(float)
     path: list[str] = []
     nodes = zip(columns["depth"].tolist(), columns["name"].tolist(), own, strict=True)

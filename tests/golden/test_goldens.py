@@ -68,7 +68,9 @@ def test_help_is_the_same(folder: Path, request: pytest.FixtureRequest) -> None:
     texts = []
     for program, group in GROUPS.items():
         colon = ":" if program == "mem_profiler" else ""
-        for name, command in [("", group), *sorted(group.commands.items())]:
+        listing = click.Context(group)
+        for name in ["", *group.list_commands(listing)]:
+            command = group.get_command(listing, name) if name else group
             texts.append(f"{name}{colon} --help".strip())
             parts = command.commands if name and isinstance(command, click.Group) else ()
             texts += [f"{name}{colon} {part} --help" for part in parts]

@@ -10,7 +10,7 @@ from mem_cli.colour import is_coloured
 from mem_cli.live.texts import LEAST_COLUMNS, LEAST_LINES
 from mem_parser.errors import MemError, UsageProblem
 
-PIP = "pip install 'mem-profiler[live]'"
+PIP = "pip install textual"
 _CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a page"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mem_cli.serve.server import Beside
 
 LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
-PIP = "pip install 'mem-profiler[serve]'"
+PIP = "pip install prometheus-client starlette uvicorn"
 LEAST_TOKEN, MOST_TOKEN = 16, 1024
 NOT_ENCRYPTED = (
     "what goes to other machines is not encrypted: whoever is in between can read it and the token"
@@ -58,7 +58,7 @@ def serve(
     r"""Show captured processes in a browser, and give their profiles to other tools.
 
     Listens on a Unix socket that this user alone can open, and reads only. Needs
-    pip install 'mem-profiler[serve]'.
+    pip install prometheus-client starlette uvicorn.
 
     \b
     mem_profiler serve --listen 127.0.0.1:8080

@@ -1,4 +1,4 @@
-"""Libraries that only tables need, and that a user installs for them: `mem-profiler[query]`."""
+"""Libraries that only tables need, and that a user installs for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from mem_parser.errors import MemError
 
-PIP = "pip install 'mem-profiler[query]'"
+PIP = "pip install duckdb pyarrow"
 
 
 class MissingLibrary(MemError):

@@ -47,7 +47,7 @@ def test_a_missing_library_is_one_line_with_what_to_install(
     assert serve() == 1
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "error: uvicorn: not installed", "hint:  pip install 'mem-profiler[serve]'"
+        "error: uvicorn: not installed", "hint:  pip install prometheus-client starlette uvicorn"
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
  * known.c - see known.h.
  */
 #include "known.h"
+#include "abi/seqlock.h"
 #include "local.h"
 #include "unwind/stack_range.h"
 #include "unwind/unwind_cache.h"
@@ -137,20 +138,18 @@ static uint32_t words_needed(uint32_t steps, bool chained) {
 static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
                                           const struct mp_frame *caller, unsigned hook,
                                           uint32_t generation, uintptr_t words) {
-    uint32_t version = mp_load_acquire(&e->version);
+    uint32_t version = mp_seq_read_begin(&e->version);
     uint32_t stack = mp_load_relaxed(&e->stack), steps = mp_load_relaxed(&e->steps);
     bool chained = mp_load_relaxed(&e->chained);
-    if ((version & 1) || mp_load_relaxed(&e->pc) != caller->pc ||
-        words_needed(steps, chained) > MP_KNOWN_WORDS || mp_load_relaxed(&e->hook) != hook ||
-        mp_load_relaxed(&e->generation) != generation ||
+    if (mp_load_relaxed(&e->pc) != caller->pc || words_needed(steps, chained) > MP_KNOWN_WORDS ||
+        mp_load_relaxed(&e->hook) != hook || mp_load_relaxed(&e->generation) != generation ||
         mp_load_relaxed(&e->epoch) != mp_load_relaxed(&mp_local.epoch) ||
         mp_load_relaxed(&e->sequence) != mp_cache_sequence())
         return 0;
     if (!leads_along(e, (const uintptr_t *)caller->sp, words, steps) ||
         (chained && !chains_along(e, caller, words, steps)))
         return 0;
-    mp_fence_acquire(); /* the reads of the words come before the second read of the version */
-    return mp_load_relaxed(&e->version) == version ? stack : 0;
+    return mp_seq_read_whole(&e->version, version) ? stack : 0;
 }
 
 /* Bit i is set for each way that may hold the stack. */
@@ -229,16 +228,11 @@ static bool is_dead(uint32_t set, int way) {
            mp_load_relaxed(&e->prefix) != mp_load_relaxed(&mp_local.known.prefix[place]);
 }
 
-/* Does somebody write the entry, or did, and never came back? */
-static bool is_being_written(uint32_t set, int way) {
-    return (mp_load_relaxed(&mp_local.known.stack[set][way].version) & 1) != 0;
-}
-
 /* The entry to replace: a dead one, otherwise each one after the other, and seldom, so that a program
  * with more stacks than entries keeps most of its entries. */
 static int way_for(uint32_t set) {
     for (int way = 0; way < MP_KNOWN_WAYS; way++)
-        if (is_dead(set, way) && !is_being_written(set, way))
+        if (is_dead(set, way) && !mp_seq_is_written(&mp_local.known.stack[set][way].version))
             return way;
     uint32_t evictions = mp_load_relaxed(&mp_local.known.evictions);
     mp_store_relaxed(&mp_local.known.evictions, evictions + 1);
@@ -286,10 +280,8 @@ void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *calle
         return;
     }
     struct mp_known_stack *e = &mp_local.known.stack[key->set][way];
-    uint32_t version = mp_load_relaxed(&e->version);
-    if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
+    if (!mp_seq_write_begin(&e->version))
         return;
-    mp_fence_release(); /* nobody sees a word before the odd version */
     mp_store_relaxed(&e->sequence, trace->sequence);
     mp_store_relaxed(&e->generation, generation);
     mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));
@@ -302,7 +294,7 @@ void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *calle
     mp_store_relaxed(&e->chained, write_words(e, trace, pcs, chained));
     unsigned others = set_probes(key, (unsigned)way);
     mp_store_relaxed(&mp_local.known.way[key->set][way].tag, key->tag);
-    mp_store_release(&e->version, version + 2);
+    mp_seq_write_end(&e->version);
     if (others + 1 == MP_KNOWN_WAYS)
         lengthen_prefix(key, 0);
 }

@@ -12,11 +12,8 @@
  * early; these get no entry. An entry is valid for one state of the rule cache (sequence) and of the
  * loader (generation). Entries are in `mp_local`: a fork child starts without any.
  *
- * Threads: any, HOOK. One thread at a time writes an entry, under an odd version, which a
- * compare-and-swap takes and a release store ends; readers load the version (acquire, pairs with that
- * store) before and after and take nothing from an entry that changed (mp_fence_acquire() pairs with
- * mp_fence_release()). Readers check offsets against the stack's end before they use them. If a writer
- * never returns, nobody uses its entry again.
+ * Threads: any, HOOK. An entry is written and read under its version (seqlock.h). Readers check offsets against the
+ * stack's end before they use them.
  */
 #ifndef MP_KNOWN_H
 #define MP_KNOWN_H

@@ -2,6 +2,7 @@
  * pystacks.c - see pystacks.h.
  */
 #include "pystacks.h"
+#include "abi/seqlock.h"
 #include "capture.h"
 #include "local.h"
 #include "python/code.h"
@@ -76,29 +77,26 @@ static struct mp_pycode *code_entry(uintptr_t code) {
 /* Id of the function as it is known, and its role; 0: it is not. */
 static uint32_t known_code(uintptr_t code, const struct mp_py_identity *id, enum mp_py_role *role) {
     const struct mp_pycode *e = code_entry(code);
-    uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
+    uint32_t version = mp_seq_read_begin(&e->version), record = mp_load_relaxed(&e->record);
     *role = (enum mp_py_role)mp_load_relaxed(&e->role);
     bool same = mp_load_relaxed(&e->code) == code && mp_load_relaxed(&e->epoch) == epoch_now();
     for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         same &= mp_load_relaxed(&e->id.word[i]) == id->word[i];
-    mp_fence_acquire();
-    return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
+    return mp_seq_read_whole(&e->version, version) && same ? record : 0;
 }
 
 static void learn_code(uintptr_t code, const struct mp_py_identity *id, uint32_t record,
                        enum mp_py_role role) {
     struct mp_pycode *e = code_entry(code);
-    uint32_t version = mp_load_relaxed(&e->version);
-    if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
+    if (!mp_seq_write_begin(&e->version))
         return;
-    mp_fence_release();
     mp_store_relaxed(&e->code, code);
     for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         mp_store_relaxed(&e->id.word[i], id->word[i]);
     mp_store_relaxed(&e->epoch, epoch_now());
     mp_store_relaxed(&e->role, (uint32_t)role);
     mp_store_relaxed(&e->record, record);
-    mp_store_release(&e->version, version + 2);
+    mp_seq_write_end(&e->version);
 }
 
 static struct mp_pynode *node_entry(const struct mp_python_frame *frame) {
@@ -108,29 +106,24 @@ static struct mp_pynode *node_entry(const struct mp_python_frame *frame) {
 
 static uint32_t known_node(const struct mp_python_frame *frame) {
     const struct mp_pynode *e = node_entry(frame);
-    uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
+    uint32_t version = mp_seq_read_begin(&e->version), record = mp_load_relaxed(&e->record);
     uint32_t differences = (mp_load_relaxed(&e->caller) ^ frame->caller) |
                            (mp_load_relaxed(&e->code) ^ frame->code) |
                            (mp_load_relaxed(&e->unit) ^ frame->unit) |
                            (mp_load_relaxed(&e->epoch_entry) ^ (epoch_now() << 1 | frame->entry));
-    mp_fence_acquire();
-    return differences == 0 && (version & 1) == 0 && mp_load_relaxed(&e->version) == version
-               ? record
-               : 0;
+    return mp_seq_read_whole(&e->version, version) && differences == 0 ? record : 0;
 }
 
 static void learn_node(const struct mp_python_frame *frame, uint32_t record) {
     struct mp_pynode *e = node_entry(frame);
-    uint32_t version = mp_load_relaxed(&e->version);
-    if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
+    if (!mp_seq_write_begin(&e->version))
         return;
-    mp_fence_release();
     mp_store_relaxed(&e->caller, frame->caller);
     mp_store_relaxed(&e->code, frame->code);
     mp_store_relaxed(&e->unit, frame->unit);
     mp_store_relaxed(&e->epoch_entry, epoch_now() << 1 | frame->entry);
     mp_store_relaxed(&e->record, record);
-    mp_store_release(&e->version, version + 2);
+    mp_seq_write_end(&e->version);
 }
 
 /* Id of the record of a frame, stored if it is new; 0: there is no room. */
@@ -261,25 +254,22 @@ static struct mp_pypair *pair_entry(uint32_t native, uint32_t python, uint32_t l
 
 static uint32_t known_pair(uint32_t native, uint32_t python, uint32_t label) {
     const struct mp_pypair *e = pair_entry(native, python, label);
-    uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
+    uint32_t version = mp_seq_read_begin(&e->version), record = mp_load_relaxed(&e->record);
     bool same = mp_load_relaxed(&e->native) == native && mp_load_relaxed(&e->python) == python &&
                 mp_load_relaxed(&e->label) == label && mp_load_relaxed(&e->epoch) == epoch_now();
-    mp_fence_acquire();
-    return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
+    return mp_seq_read_whole(&e->version, version) && same ? record : 0;
 }
 
 static void learn_pair(uint32_t native, uint32_t python, uint32_t label, uint32_t record) {
     struct mp_pypair *e = pair_entry(native, python, label);
-    uint32_t version = mp_load_relaxed(&e->version);
-    if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
+    if (!mp_seq_write_begin(&e->version))
         return;
-    mp_fence_release();
     mp_store_relaxed(&e->native, native);
     mp_store_relaxed(&e->python, python);
     mp_store_relaxed(&e->label, label);
     mp_store_relaxed(&e->epoch, epoch_now());
     mp_store_relaxed(&e->record, record);
-    mp_store_release(&e->version, version + 2);
+    mp_seq_write_end(&e->version);
 }
 
 /* Id of the record of a pair, stored if it is new; the native stack's id if there is no room. */

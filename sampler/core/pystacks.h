@@ -11,7 +11,7 @@
  *
  * What a thread walked last, its pair, and the walk itself, are in a scratch buffer (scratch.h); nearly always the thread
  * gets the same one again. The table of code objects, the last frames and the last pairs are in `mp_local`; each entry is
- * written under an odd version, as in known.h. A fork child finds all of it empty.
+ * written under a version (seqlock.h). A fork child finds all of it empty.
  *
  * Losses: where frames make no sense, are too many, or find no room, the stack has what could be read, or only
  * its native frames, and lost[MP_LOST_PYTHON] counts it.

@@ -32,9 +32,11 @@ int mp_store32(unsigned char *base, unsigned offset, uint32_t value);
 int mp_cas64(unsigned char *base, unsigned offset, uint64_t from, uint64_t to);
 int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
+const char *mp_backend_words(void);
 """
 
 SOURCE = r"""
+#include "abi/backends.h"
 #include "abi/entry_plan.h"
 #include "abi/room.h"
 #include "abi/segment.h"
@@ -108,6 +110,12 @@ static void mp_control_unmap(unsigned char *base) {
 
 MP_ACCESSORS(64)
 MP_ACCESSORS(32)
+
+/* The names of all drivers, in the order of their rows. */
+static const char *mp_backend_words(void) {
+#define MP_WORD(id, name) name " "
+    return MP_BACKEND_LIST(MP_WORD);
+}
 
 static int mp_fallocate(int fd, uint64_t offset, uint64_t bytes) {
     int rc;

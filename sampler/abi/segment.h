@@ -228,17 +228,6 @@ struct mp_array {
     uint64_t reserved_bytes; /* bytes from the start of the array that have pages */
 };
 
-/* Families of drivers; the numbers of their rows in mp_control.backend. */
-enum mp_backend {
-    MP_BACKEND_HAL,
-    MP_BACKEND_CUDA,
-    MP_BACKEND_HIP,
-    MP_BACKEND_OPENCL,
-    MP_BACKEND_VULKAN,
-    MP_BACKEND_ZE,
-    MP_BACKENDS,
-};
-
 /* The state of one device backend in this process. */
 struct mp_backend_seen {
     uint64_t calls; /* calls of its wrapped functions, during captures or not */
@@ -331,7 +320,7 @@ struct mp_control {
     /* mark_count when the capture of the slot began; writer: its starter */
     uint64_t marks_before[2];
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, for all device domains together */
-    struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
+    struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend (backends.h) */
 
     /* When the sampler's hooks came before CPython's allocators; CLOCK_MONOTONIC; 0: they did not. */
     uint64_t pymem_ns;

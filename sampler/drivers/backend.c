@@ -8,10 +8,9 @@
 
 #define NAMES_HASH 1024u /* power of two, above twice the number of rows */
 
-const char *const mp_backend_names[MP_BACKENDS] = {
-    [MP_BACKEND_HAL] = "hal",       [MP_BACKEND_CUDA] = "cuda",     [MP_BACKEND_HIP] = "hip",
-    [MP_BACKEND_OPENCL] = "opencl", [MP_BACKEND_VULKAN] = "vulkan", [MP_BACKEND_ZE] = "ze",
-};
+_Static_assert(MP_BACKENDS <= MP_BACKEND_ROWS, "each has a row");
+
+const char *const mp_backend_names[MP_BACKENDS] = {MP_BACKEND_LIST(MP_BACKEND_NAME)};
 
 static const struct mp_device_library *const no_library[] = {NULL};
 static const struct mp_device_library *const *libraries = no_library;

@@ -13,8 +13,8 @@
  *    that does the same by mp_device_replace().
  * A function that the driver does not have has no real function, so no slot and no answer points to us.
  *
- * wrap.h makes the wrappers from the rows of a library. To add a backend: a table of rows, and its
- * library in the lists of libraries.h.
+ * wrap.h makes the wrappers from the rows of a library. To add a backend: a line in abi/backends.h, a folder with a
+ * table of rows, and a line for its library in libraries.h.
  *
  * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT, or runs
  * at a dlopen or dlsym of the program, one thread at a time. The release store of a row's `real` happens
@@ -25,6 +25,7 @@
 #define MP_BACKEND_H
 
 #include "abi/atomics.h"
+#include "abi/backends.h"
 #include "device/device.h"
 
 #include <link.h>
@@ -34,7 +35,7 @@
 
 #define MP_BACKENDS_AUTO ((1u << MP_BACKENDS) - 1)
 
-/* "hal", "cuda", ...: what users call it and how its domains begin. */
+/* By enum mp_backend. */
 extern const char *const mp_backend_names[MP_BACKENDS];
 
 /* Do we watch it? False before mp_backend_watch(). */

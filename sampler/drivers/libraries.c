@@ -9,7 +9,8 @@
 
 #include <string.h>
 
-static const struct mp_device_library *const libraries[] = {MP_DEVICE_LIBRARIES, NULL};
+static const struct mp_device_library *const libraries[] = {
+    MP_DEVICE_LIBRARY_LIST(MP_LIBRARY_ADDRESS) NULL};
 #define LIBRARIES (sizeof libraries / sizeof libraries[0] - 1)
 
 static struct {

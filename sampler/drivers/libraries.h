@@ -1,7 +1,7 @@
 /*
  * libraries.h - every library with rows, and the search for those that the program loads.
  *
- * Model: above all drivers, so that none of them uses another. A new library gets its line in both lists.
+ * Model: above all drivers, so that none of them uses another. A new library gets its line in the list.
  *
  * Threads: INIT, or at a dlopen or dlsym of the program, one thread at a time.
  */
@@ -10,22 +10,24 @@
 
 #include "backend.h"
 
-extern const struct mp_device_library mp_library_hal; /* hal.c: libascend_hal.so, counts bytes */
-extern const struct mp_device_library mp_library_runtime; /* acl.c: libruntime.so, names only */
-extern const struct mp_device_library mp_library_acl; /* acl.c: libascendcl.so, names only */
-extern const struct mp_device_library mp_library_runtime_launches; /* launch.c: libruntime.so */
-extern const struct mp_device_library mp_library_acl_launches; /* launch.c: libascendcl.so */
-extern const struct mp_device_library mp_library_atb; /* atb.c: libatb.so, operators */
-extern const struct mp_device_library mp_library_cuda; /* cuda.c: libcuda.so.1, counts bytes */
-extern const struct mp_device_library mp_library_cudart; /* cudart.c: libcudart.so, names only */
-extern const struct mp_device_library mp_library_hsa; /* hsa.c: libhsa-runtime64.so, counts bytes */
-extern const struct mp_device_library mp_library_hip; /* hip.c: libamdhip64.so, names only */
-extern const struct mp_device_library mp_library_ze; /* ze.c: libze_loader.so.1, counts bytes */
+/* clang-format off */
+#define MP_DEVICE_LIBRARY_LIST(X)                                                                  \
+    X(hal)              /* hal.c: libascend_hal.so, counts bytes */                                \
+    X(runtime)          /* acl.c: libruntime.so, names only */                                     \
+    X(acl)              /* acl.c: libascendcl.so, names only */                                    \
+    X(runtime_launches) /* launch.c: libruntime.so */                                              \
+    X(acl_launches)     /* launch.c: libascendcl.so */                                             \
+    X(atb)              /* atb.c: libatb.so, operators */                                          \
+    X(cuda)             /* cuda.c: libcuda.so.1, counts bytes */                                   \
+    X(cudart)           /* cudart.c: libcudart.so, names only */                                   \
+    X(hsa)              /* hsa.c: libhsa-runtime64.so, counts bytes */                             \
+    X(hip)              /* hip.c: libamdhip64.so, names only */                                    \
+    X(ze)               /* ze.c: libze_loader.so.1, counts bytes */
+/* clang-format on */
 
-#define MP_DEVICE_LIBRARIES                                                                        \
-    &mp_library_hal, &mp_library_runtime, &mp_library_acl, &mp_library_runtime_launches,           \
-        &mp_library_acl_launches, &mp_library_atb, &mp_library_cuda, &mp_library_cudart,           \
-        &mp_library_hsa, &mp_library_hip, &mp_library_ze
+#define MP_DECLARE_LIBRARY(name) extern const struct mp_device_library mp_library_##name;
+#define MP_LIBRARY_ADDRESS(name) &mp_library_##name,
+MP_DEVICE_LIBRARY_LIST(MP_DECLARE_LIBRARY)
 
 /*
  * INIT. Watch the backends of `mask` (bits of enum mp_backend): finds drivers that are loaded already and

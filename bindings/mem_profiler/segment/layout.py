@@ -197,15 +197,8 @@ STACK_LOST_NAMES = {
     STACK_UNREADABLE: "stack_unreadable",
 }
 
-# enum mp_backend -> names that users and domains have; in the order of the rows.
-BACKENDS = {
-    lib.MP_BACKEND_HAL: "hal",
-    lib.MP_BACKEND_CUDA: "cuda",
-    lib.MP_BACKEND_HIP: "hip",
-    lib.MP_BACKEND_OPENCL: "opencl",
-    lib.MP_BACKEND_VULKAN: "vulkan",
-    lib.MP_BACKEND_ZE: "ze",
-}
+# enum mp_backend -> names that users and domains have, as sampler/abi/backends.h lists them.
+BACKENDS: dict[int, str] = dict(enumerate(ffi.string(lib.mp_backend_words()).decode().split()))
 
 # enum mp_memory_kind and enum mp_mark_kind -> names in the .heap file.
 MEMORY_KINDS = {

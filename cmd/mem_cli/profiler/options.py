@@ -9,9 +9,10 @@ import click
 
 from mem_cli.commands import PATH
 from mem_parser import sizes
-from mem_profiler._core import lib
+from mem_profiler._core import ffi, lib
 
 SECONDS_MAX = 1e8
+BACKENDS = ffi.string(lib.mp_backend_words()).decode().split()
 
 
 class Bytes(click.ParamType[int]):
@@ -71,7 +72,7 @@ device_rate_option = click.option(
 device_option = click.option(
     "--device",
     metavar="LIST",
-    help="Device memory to follow: auto, none, or a list of hal,cuda,hip,opencl,vulkan,ze.",
+    help=f"Device memory to follow: auto, none, or a list of {','.join(BACKENDS)}.",
 )
 depth_option = click.option(
     "--depth",

@@ -274,6 +274,21 @@ def test_no_driver_knows_another() -> None:
     assert wrong == []
 
 
+def test_a_driver_is_one_folder_and_two_lines() -> None:
+    named = re.compile(r"\bze\b|BACKEND_ZE\b|level.?zero", re.IGNORECASE)
+    own = SAMPLER / "drivers" / "ze"
+    found = {
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if path.suffix in {".c", ".h", ".S", ".py", ".map"}
+        and path.relative_to(ROOT).parts[0] in {"sampler", "bindings", "parser", "cmd"}
+        and own not in path.parents
+        and named.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"sampler/abi/backends.h", "sampler/drivers/libraries.h"}
+    assert len(found) + len(list(own.iterdir())) <= 6
+
+
 def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
     """Groups of modules that know each other, directly or through others."""
     graph: dict[str, set[str]] = {}

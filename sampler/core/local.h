@@ -17,17 +17,17 @@
  * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 11.3 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
+ * Limits: 11.3 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (stack_cache.h), the buffers for
  * new stacks 6.1 MiB (scratch.h), Python functions, frames and pairs 1 MiB (pystacks.h). Pages without a write
  * cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
 
-#include "known.h"
 #include "pending.h"
 #include "sample.h"
 #include "scratch.h"
+#include "stack_cache.h"
 #include "table.h"
 #include "unwind/stack_range.h"
 
@@ -41,7 +41,7 @@
 
 #define MP_INSIDE_CELLS 64
 
-/* Threads that were inside the sampler (inside.h); a cell is a cache line alone. */
+/* Threads that were inside the sampler (quiescence.h); a cell is a cache line alone. */
 struct mp_inside {
     uint64_t entered;
     uint64_t left;

@@ -17,7 +17,7 @@
 #ifndef MP_PYLABELS_H
 #define MP_PYLABELS_H
 
-#include "python/owners.h"
+#include "python/thread_labels.h"
 #include "table.h"
 
 #define MP_PY_LABEL_ROWS 64

@@ -7,7 +7,7 @@
  * index does not. Functions are records too, found again through a table of code objects. The id of
  * the innermost frame and that of the native stack make a pair, whose record is the id of the sample's stack. A
  * pair also names the label of its thread and task (pylabels.h), if they have one.
- * Native stacks stay what they are: known.h recognises them whatever Python does.
+ * Native stacks stay what they are: stack_cache.h recognises them whatever Python does.
  *
  * What a thread walked last, its pair, and the walk itself, are in a scratch buffer (scratch.h); nearly always the thread
  * gets the same one again. The table of code objects, the last frames and the last pairs are in `mp_local`; each entry is

@@ -6,7 +6,7 @@
  * for it, and, once such a library is loaded, the real function. We export nothing under a driver's
  * names: programs test by weak references or dlsym whether a driver has a function, and we must not
  * answer them. Instead
- *  - slots of all modules that lead to a real function are redirected to its wrapper (slots.h),
+ *  - slots of all modules that lead to a real function are redirected to its wrapper (got_slots.h),
  *    in modules present at start and in those opened later, however the driver was loaded;
  *  - dlsym and dlvsym are asked for real, and only an answer that is a real function of a row is
  *    replaced (redirect_later.h); a driver's own look-up function (cuGetProcAddress) is a wrapper

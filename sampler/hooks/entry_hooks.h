@@ -2,7 +2,7 @@
  * entry_hooks.h - hooks for functions that jump here at their first instruction (entry_plan.h).
  *
  * Model: one hook for each kind of function. A record says which argument is the size; the stub before
- * the hook (entry_patch.c) puts its address into the sixth argument register; the functions have five
+ * the hook (inline_patch.c) puts its address into the sixth argument register; the functions have five
  * arguments at most. The hook calls the real function through the copy of its beginning.
  *
  * Functions of one allocator call each other. While a thread is in a hook, mp_self.entry_sp holds an

@@ -9,8 +9,8 @@
  */
 #include "redirect.h"
 #include "core/local.h"
-#include "entry_patch.h"
 #include "hooks_cxx.h"
+#include "inline_patch.h"
 #include "redirect/redirect_later.h"
 #include "unwind/unwind_arch.h"
 

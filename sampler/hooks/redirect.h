@@ -21,7 +21,7 @@
 #define MP_REDIRECT_H
 
 #include "real.h"
-#include "redirect/slots.h"
+#include "redirect/got_slots.h"
 
 /* The results, for tests and diagnosis. */
 struct mp_redirect_report {
@@ -44,7 +44,7 @@ extern struct mp_redirect_report mp_redirect_report;
 int mp_redirect_install(struct mp_real *real, char *shadow_path, size_t n);
 
 /* INIT. Do the functions of the object that takes malloc jump here at their first instruction
- * (entry_patch.h)? */
+ * (inline_patch.h)? */
 bool mp_redirect_first_covered(void);
 
 #endif

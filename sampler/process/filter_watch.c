@@ -2,7 +2,7 @@
  * filter_watch.c - stand-ins for prctl, syscall and what gives up rights. See filter_watch.h.
  */
 #include "filter_watch.h"
-#include "core/inside.h"
+#include "core/quiescence.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>

@@ -15,7 +15,7 @@
 #ifndef MP_FILTER_WATCH_H
 #define MP_FILTER_WATCH_H
 
-#include "redirect/slots.h"
+#include "redirect/got_slots.h"
 
 /* INIT. Redirect the calls of all modules loaded now, where that is possible. `undumpable` (HOOK) is
  * called before the program makes itself undumpable. */

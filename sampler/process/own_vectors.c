@@ -1,5 +1,5 @@
 /*
- * own_vectors.c - getenv and getauxval of the sampler's own, as own_libc.c.
+ * own_vectors.c - getenv and getauxval of the sampler's own, as mini_libc.c.
  *
  * Model: the C library has no environment before its constructor. The loader has the arguments, behind them
  * are the environment and the kernel's auxiliary vector. A program may change the environment in place, so the

@@ -2,7 +2,7 @@
  * plan_file.c - see plan_file.h.
  */
 #include "plan_file.h"
-#include "hooks/entry_patch.h"
+#include "hooks/inline_patch.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,9 +4,9 @@
 #include "redirect_attach.h"
 #include "checker.h"
 #include "filter_watch.h"
-#include "hooks/entry_patch.h"
 #include "hooks/hooks.h"
 #include "hooks/hooks_cxx.h"
+#include "hooks/inline_patch.h"
 #include "startup.h"
 
 #include <errno.h>

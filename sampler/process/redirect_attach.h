@@ -5,9 +5,9 @@
  * library's own (strdup, getline) included; it leaves those of an allocator that is a library of its own,
  * for calls inside it are its own. Two or three tables say which function goes to which hook: the malloc
  * family, the allocator's operator new and their like, and the calls that set a seccomp filter.
- * slots_kept.h keeps the old values.
+ * got_slots_kept.h keeps the old values.
  *
- * Functions that jump here at their entry points (entry_patch.h) need no slots.
+ * Functions that jump here at their entry points (inline_patch.h) need no slots.
  *
  * The loader: a module that came into its list before ours is complete, because our own dlopen waited for
  * the one that brought it. Later ones may be half relocated: this code leaves them until their RELRO part
@@ -23,7 +23,7 @@
 #ifndef MP_REDIRECT_ATTACH_H
 #define MP_REDIRECT_ATTACH_H
 
-#include "redirect/slots.h"
+#include "redirect/got_slots.h"
 
 /*
  * At the first call, find the real functions and make the tables. 0; with one line in text[0..n), and nothing

@@ -2,7 +2,7 @@
  * segment_place.c - see segment_place.h.
  */
 #include "segment_place.h"
-#include "core/inside.h"
+#include "core/quiescence.h"
 #include "drivers/libraries.h"
 #include "segment_file.h"
 

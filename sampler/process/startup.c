@@ -5,7 +5,7 @@
  * finds the real functions, reads the options, makes the segment, and opens the way of the hot path by storing the
  * offset from the static "off" word to the gate. Until then, and after any failure, the hooks only forward. All that
  * runs in this state, where not even the C library is ready, calls nothing of another library but the loader's
- * _dl_find_object (own_libc.c). The constructor does the rest: it redirects slots, tries the functions of
+ * _dl_find_object (mini_libc.c). The constructor does the rest: it redirects slots, tries the functions of
  * other allocators, and reports. It also begins where another object takes malloc.
  *
  * A library that was opened from a descriptor, thus put into a running process, does nothing until a

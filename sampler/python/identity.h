@@ -1,7 +1,7 @@
 /*
  * identity.h - is a code object the one that was at its address before?
  *
- * Model: while the ends of code objects are counted (deaths.h), the count at its address tells. Else its content does:
+ * Model: while the ends of code objects are counted (code_lifetime.h), the count at its address tells. Else its content does:
  * two of its pointers, first line, what its name and file say, and from 3.12 its version; before, also the first part of
  * its table of lines: addresses are reused, with the same texts behind them. A version is unique until the
  * interpreter begins again, and is then all that is compared; who keeps identities for longer asks mp_py_beginnings.
@@ -13,7 +13,7 @@
 #ifndef MP_PY_IDENTITY_H
 #define MP_PY_IDENTITY_H
 
-#include "deaths.h"
+#include "code_lifetime.h"
 #include "layout.h"
 
 #define MP_PY_ID_WORDS 4

@@ -4,7 +4,7 @@
  * Model: a module that defines `_PyRuntime` is an interpreter. The sampler meets a module when a stack first
  * runs through it, reads its symbols, and checks what the version's layout says about three type objects.
  * There may be several (embedding programs with private copies); each has a key of its own for thread states. From
- * then on the ends of its code objects are counted (deaths.h).
+ * then on the ends of its code objects are counted (code_lifetime.h).
  *
  * The state of a thread is the one that its interpreter bound to the thread, also while the thread does not
  * hold the GIL: read with pthread_getspecific(), which takes no lock and allocates nothing, and from 3.15 in a thread-local
@@ -26,7 +26,7 @@
 #define MP_PY_RUNTIME_H
 
 #include "abi/atomics.h"
-#include "deaths.h"
+#include "code_lifetime.h"
 #include "layout.h"
 #include "tls.h"
 

@@ -17,7 +17,7 @@
 #ifndef MP_REDIRECT_LATER_H
 #define MP_REDIRECT_LATER_H
 
-#include "slots.h"
+#include "got_slots.h"
 
 #define MP_LATER_TABLES 2
 

@@ -6,9 +6,9 @@
  * Ids are hashes of all frames.
  */
 #include "check.h"
-#include "core/known.h"
 #include "core/local.h"
 #include "core/sample.h"
+#include "core/stack_cache.h"
 #include "made_code.h"
 #include "unwind/unwind_cache.h"
 

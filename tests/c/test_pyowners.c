@@ -2,7 +2,7 @@
  * test_pyowners.c - names that nobody gave are no labels, and the frames that tell who runs are found by their functions.
  */
 #include "check.h"
-#include "python/owners.h"
+#include "python/thread_labels.h"
 
 #include <string.h>
 

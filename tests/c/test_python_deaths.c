@@ -5,7 +5,7 @@
  * addresses are real.
  */
 #include "check.h"
-#include "python/deaths.h"
+#include "python/code_lifetime.h"
 #include "unwind/modules.h"
 
 #include <pthread.h>

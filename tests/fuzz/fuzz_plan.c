@@ -1,6 +1,6 @@
 /*
  * fuzz_plan.c - plans of entry points that somebody forged, from their file on: process/plan_file.c and
- * hooks/entry_patch.c, on a module that is one page of code.
+ * hooks/inline_patch.c, on a module that is one page of code.
  *
  * Nothing but that page may change, and letting go must give every byte of it back.
  *
@@ -15,7 +15,7 @@
 #include "redirect/elf_lookup.h"
 
 /* clang-format off: the first brings what the second uses. */
-#include "hooks/entry_patch.c"
+#include "hooks/inline_patch.c"
 #include "process/plan_file.c"
 /* clang-format on */
 

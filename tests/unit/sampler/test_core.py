@@ -67,7 +67,7 @@ def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) 
 
 @under_sanitizers
 def test_names_that_nobody_gave_are_no_labels_under(variant: str) -> None:
-    check_program("test_pyowners", core_sources("owners", "text"), variant)
+    check_program("test_pyowners", core_sources("thread_labels", "text"), variant)
 
 
 @under_sanitizers

@@ -1,5 +1,5 @@
 /*
- * entry_patch.c - see entry_patch.h. Encodings: Intel SDM volume 2.
+ * inline_patch.c - see inline_patch.h. Encodings: Intel SDM volume 2.
  *
  * A stub, where the jump lands:
  *
@@ -13,7 +13,7 @@
  *     copy:  the pushes and the instruction
  *            jmp *to the next instruction
  */
-#include "entry_patch.h"
+#include "inline_patch.h"
 #include "core/local.h"
 #include "entry_hooks.h"
 #include "unwind/unwind_arch.h"

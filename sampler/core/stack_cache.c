@@ -1,7 +1,7 @@
 /*
- * known.c - see known.h.
+ * stack_cache.c - see stack_cache.h.
  */
-#include "known.h"
+#include "stack_cache.h"
 #include "abi/seqlock.h"
 #include "local.h"
 #include "unwind/stack_range.h"

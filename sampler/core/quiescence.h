@@ -1,5 +1,5 @@
 /*
- * inside.h - is any thread inside the sampler's slow paths? Asked after a detach, about the memory of the segment.
+ * quiescence.h - is any thread inside the sampler's slow paths? Asked after a detach, about the memory of the segment.
  *
  * Model: a thread counts itself in before it looks at the gate, and out when it has left the segment. Whoever shuts
  * the gate and then finds as many out as in knows that no thread uses the segment any more: one that comes later
@@ -8,8 +8,8 @@
  *
  * Threads: mp_inside_enter() and mp_inside_leave() are HOOK; mp_inside_nobody() is INIT.
  */
-#ifndef MP_INSIDE_H
-#define MP_INSIDE_H
+#ifndef MP_QUIESCENCE_H
+#define MP_QUIESCENCE_H
 
 #include "local.h"
 

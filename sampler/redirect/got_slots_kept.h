@@ -1,5 +1,5 @@
 /*
- * slots_kept.h - the old values of changed slots, for their restore.
+ * got_slots_kept.h - the old values of changed slots, for their restore.
  *
  * Model: while keeping is on, each slot that mp_slots_module() changes gets a row: its address, its old
  * value, its new value, and the identity of its module (mp_elf_identity). The restore writes only where
@@ -10,8 +10,8 @@
  *
  * Threads: INIT; one caller at a time.
  */
-#ifndef MP_SLOTS_KEPT_H
-#define MP_SLOTS_KEPT_H
+#ifndef MP_GOT_SLOTS_KEPT_H
+#define MP_GOT_SLOTS_KEPT_H
 
 #include "elf_lookup.h"
 

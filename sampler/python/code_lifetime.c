@@ -1,7 +1,7 @@
 /*
- * deaths.c - see deaths.h.
+ * code_lifetime.c - see code_lifetime.h.
  */
-#include "deaths.h"
+#include "code_lifetime.h"
 #include "unwind/modules.h"
 
 #include <stddef.h>

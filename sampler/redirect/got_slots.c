@@ -1,9 +1,9 @@
 /*
- * slots.c - see slots.h. Relocation types: the psABI supplements of x86-64 and AArch64.
+ * got_slots.c - see got_slots.h. Relocation types: the psABI supplements of x86-64 and AArch64.
  */
-#include "slots.h"
+#include "got_slots.h"
+#include "got_slots_kept.h"
 #include "relro.h"
-#include "slots_kept.h"
 
 #include <errno.h>
 #include <string.h>

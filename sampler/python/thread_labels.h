@@ -1,5 +1,5 @@
 /*
- * owners.h - who runs the calling thread's Python frames: a thread and an asyncio task that somebody named.
+ * thread_labels.h - who runs the calling thread's Python frames: a thread and an asyncio task that somebody named.
  *
  * Model: two frames of the standard library have the owner as their first local. `Thread._bootstrap(self)` is the
  * outermost Python frame of a thread that `threading` started, and `Handle._run(self)` is further out than all frames of

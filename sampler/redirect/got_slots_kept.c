@@ -1,7 +1,7 @@
 /*
- * slots_kept.c - see slots_kept.h.
+ * got_slots_kept.c - see got_slots_kept.h.
  */
-#include "slots_kept.h"
+#include "got_slots_kept.h"
 #include "relro.h"
 
 #include <sys/auxv.h>

@@ -1,5 +1,5 @@
 /*
- * entry_patch.h - redirect the functions of a plan (entry_plan.h) to the hooks, and restore them.
+ * inline_patch.h - redirect the functions of a plan (entry_plan.h) to the hooks, and restore them.
  *
  * Model: each function gets a stub near enough for a jump; the stub undoes the pushes, passes calls
  * inside the allocator on, and jumps to the hook; the copy of the function's beginning is behind it. Then
@@ -10,8 +10,8 @@
  *
  * Threads: INIT; one caller at a time. All others run, also inside the functions.
  */
-#ifndef MP_ENTRY_PATCH_H
-#define MP_ENTRY_PATCH_H
+#ifndef MP_INLINE_PATCH_H
+#define MP_INLINE_PATCH_H
 
 #include "abi/entry_plan.h"
 #include "redirect/elf_lookup.h"

@@ -1,7 +1,7 @@
 /*
- * owners.c - see owners.h.
+ * thread_labels.c - see thread_labels.h.
  */
-#include "owners.h"
+#include "thread_labels.h"
 #include "text.h"
 #include "unwind/unwind_walk.h"
 

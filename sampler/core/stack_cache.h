@@ -1,5 +1,5 @@
 /*
- * known.h - recognise a stack that the sampler recorded before, without unwinding it.
+ * stack_cache.h - recognise a stack that the sampler recorded before, without unwinding it.
  *
  * Model: the rule that leaves a frame depends on its address alone, and nearly all rules are offsets from
  * the stack pointer or from a saved frame pointer. So after one unwinding the place of every word that
@@ -15,8 +15,8 @@
  * Threads: any, HOOK. An entry is written and read under its version (seqlock.h). Readers check offsets against the
  * stack's end before they use them.
  */
-#ifndef MP_KNOWN_H
-#define MP_KNOWN_H
+#ifndef MP_STACK_CACHE_H
+#define MP_STACK_CACHE_H
 
 #include "scratch.h"
 #include "table.h"

@@ -1,5 +1,5 @@
 /*
- * own_libc.c - the functions of the C library that the sampler needs before the program's main.
+ * mini_libc.c - the functions of the C library that the sampler needs before the program's main.
  *
  * Model: the first hooked call may come before any library's constructor. A function that another library
  * interposes (ThreadSanitizer has its own open, mmap and memcpy) does not work before that library is

@@ -1,5 +1,5 @@
 /*
- * borrow.c - one borrowing of a thread, from PTRACE_SEIZE to PTRACE_DETACH: see inject.h.
+ * remote_call.c - one borrowing of a thread, from PTRACE_SEIZE to PTRACE_DETACH: see inject.h.
  *
  * Model: a list of steps (enum mp_inject_step). The order depends on the result of the controller's death
  * between two of them: ptrace then lets the thread go on with its present registers, so these always

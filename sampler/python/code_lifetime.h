@@ -1,5 +1,5 @@
 /*
- * deaths.h - how many code objects have ended, so that one at a known address is known to be the one that was there.
+ * code_lifetime.h - how many code objects have ended, so that one at a known address is known to be the one that was there.
  *
  * Model: CPython frees each code object through its type's tp_dealloc, and through nothing else: code has no subtypes, an
  * interpreter gives the memory of its objects back only when none is left, and the objects that 3.11 and 3.12 have

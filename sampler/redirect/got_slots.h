@@ -1,5 +1,5 @@
 /*
- * slots.h - redirect calls between modules, slot by slot.
+ * got_slots.h - redirect calls between modules, slot by slot.
  *
  * Model: a module calls a function of another one through a pointer that the loader filled in: a
  * JUMP_SLOT or GLOB_DAT entry of its GOT, or a word of its data with an absolute relocation. This code
@@ -15,8 +15,8 @@
  *
  * Threads: INIT; a later caller must exclude other callers of these functions.
  */
-#ifndef MP_SLOTS_H
-#define MP_SLOTS_H
+#ifndef MP_GOT_SLOTS_H
+#define MP_GOT_SLOTS_H
 
 #include "elf_lookup.h"
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,21 +11,13 @@ from heapfiles import HeapFile, Record
 from mem_cli.forms import form_of
 from mem_parser.heapfile.form import Form
 from mem_parser.readers import read_profile
+from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = b"heap profile: "
 SMALL = HeapFile([Record((0x1000, 0x2000), 3, 300)], header={"exe": "/bin/true"})
 LARGE = HeapFile([Record((0x1000, *([0x2000] * 500), k), 3, 300) for k in range(1500)])
 FORMS = {"--compress": b"\x1f\x8b", "--plain": TEXT}
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
-    )  # fmt: skip
 
 
 @pytest.fixture

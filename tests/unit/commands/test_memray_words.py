@@ -6,9 +6,6 @@ import csv
 import importlib.util
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ import pytest
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Thread, ThreadBlocks
 from mem_parser.records.reader import FileReader
+from parser_run import parse
 from python_records import F, made
-from screens import ENVIRONMENT
 
 
 @pytest.fixture
@@ -33,13 +30,6 @@ def heap(tmp_path: Path) -> Path:
     path = tmp_path / "x.heap"
     path.write_bytes(write_heap(profile))
     return path
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
-    )  # fmt: skip
 
 
 def rows(*arguments: str | Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 
 from heapfiles import HeapFile, Record
 from mem_parser.symbols.elf import ElfImage
+from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "/bin/true"
@@ -32,15 +33,6 @@ def good_file(**changes: object) -> bytes:
     header = {"exe": PROGRAM, "samples": 1, "duration_s": 1.0}
     records = [Record((0x1000, 0x15001), 1, 4 << 20)]
     return HeapFile(records, modules=[module], header=header).data
-
-
-def parse(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""} | environment,
-    )  # fmt: skip
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,8 @@ from elf_files import nameless
 from heapfiles import HeapFile, Record
 from mem_cli.terminal import write_csv
 from mem_parser.symbols.elf import ElfImage
-from screens import ENVIRONMENT, screen
+from parser_run import parse
+from screens import screen
 
 PROGRAM = "/bin/true"
 COMMANDS = ("top", "summary", "tree", "stats")
@@ -34,13 +32,6 @@ def heap(tmp_path: Path) -> Path:
     path = tmp_path / "x.heap"
     path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
     return path
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
-    )  # fmt: skip
 
 
 def on_terminal(*arguments: str | Path, columns: int = 80) -> str:

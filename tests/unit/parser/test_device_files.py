@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from mem_parser.reports.view import make_view
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import name_addresses
+from parser_run import parse
 from strategies import damaged
 from web_profiles import blocks_of
 
@@ -41,13 +39,6 @@ DEVICE = {
     "reserved_bytes": None, "reserved_peak_bytes": None,
 }  # fmt: skip
 FRAMES = (0x15000, 0x16001)
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | {"MEM_PROFILER_CACHE": ""},
-    )  # fmt: skip
 
 
 def module() -> dict[str, Any]:

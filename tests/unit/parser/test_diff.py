@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +20,11 @@ from mem_parser.reports.diff import diff_lines
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
+from parser_run import parse
 from reportview import named
 from simulated import Program, Source, burst, filled_cache, leak, lru
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def run_parser(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": paths},
-    )  # fmt: skip
 
 
 def another_run(profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
@@ -201,21 +192,21 @@ def test_names_are_cut_on_terminals_only(tmp_path: Path) -> None:
     other = tmp_path / "y.folded"
     other.write_text(f"main;{name} 50000\n")
     for words in (["leaks", other], ["diff", "--by", "stack", file, other]):
-        assert name in run_parser(*words).stdout
+        assert name in parse(*words).stdout
 
 
 def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -> None:
     file, other = tmp_path / "x.folded", tmp_path / "y.folded"
     file.write_text("main;f 5000\n")
     other.write_text("main;f 50000\n")
-    done = run_parser("diff", file, other)
+    done = parse("diff", file, other)
     assert done.stdout.splitlines() == [
         "Change: +43.95 KiB   1 row changed",
         "     change                    now          name",
         " +43.95 KiB ± ?          48.83 KiB  grown   f",
         "note: these files carry no errors: which of the changes are chance is not known",
     ]
-    told = json.loads(run_parser("diff", file, other, "--json").stdout)
+    told = json.loads(parse("diff", file, other, "--json").stdout)
     assert (told["total_error"], told["errors_known"]) == (None, False)
 
 
@@ -225,8 +216,8 @@ def test_without_errors_no_change_is_called_noise_or_more_than_that(tmp_path: Pa
             f"heap_v2/524288\n  t*: 1: {bytes_} [0: 0]\n@ 0x10 0x20\n  t*: 1: {bytes_} [0: 0]\n\n"
             "MAPPED_LIBRARIES:\n"
         )
-    changed = run_parser("diff", tmp_path / "0.heap", tmp_path / "1.heap").stdout
-    same = run_parser("diff", tmp_path / "1.heap", tmp_path / "2.heap").stdout
+    changed = parse("diff", tmp_path / "0.heap", tmp_path / "1.heap").stdout
+    same = parse("diff", tmp_path / "1.heap", tmp_path / "2.heap").stdout
 
     assert "1 row changed" in changed
     assert "0 rows changed\n1 row unchanged" in same
@@ -240,7 +231,7 @@ def test_a_budget_of_a_file_without_errors_is_not_passed(tmp_path: Path) -> None
     file, budget = tmp_path / "x.folded", tmp_path / "budget.toml"
     file.write_text("main;f 5000\n")
     budget.write_text('[budget]\ninuse = "64 MiB"\n')
-    done = run_parser("budget", budget, file)
+    done = parse("budget", budget, file)
     assert done.returncode == 7, done.stderr
     assert "rate unknown" in done.stdout
     assert "every block" not in done.stdout
@@ -251,7 +242,7 @@ def test_a_file_without_the_count_is_named(tmp_path: Path) -> None:
     file.write_text("main;f 5000\n")
     lacks = f"error: {file} holds no counts of all allocations\n"
     for words in (["diff", file, file], ["top", file], ["convert", file, "-o", "y.collapsed"]):
-        done = run_parser(*words, "--alloc")
+        done = parse(*words, "--alloc")
         assert (done.returncode, done.stderr) == (3, lacks)
 
 
@@ -260,19 +251,19 @@ def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> N
     header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}
     file.write_bytes(HeapFile([Record((0x1000, 0x2001), 5, 5000)], header=header).data)
     for words in (["leaks", file], ["diff", file, file], ["rss", file]):
-        done = run_parser(*words, "--json")
+        done = parse(*words, "--json")
         assert done.returncode == 0, done.stderr
         assert next(iter(json.loads(done.stdout))) == "rows"
         assert done.stdout.startswith('{\n "rows": [')
-        plain = run_parser(*words)
+        plain = parse(*words)
         assert plain.returncode == 0
         assert all(len(line) <= 80 for line in plain.stdout.splitlines() if os.sep not in line)
-    done = run_parser("leaks", "--born", "9:3", file)
+    done = parse("leaks", "--born", "9:3", file)
     assert done.returncode == 2
     assert "A:B" in done.stderr
     other = tmp_path / "y.heap"
     other.write_bytes(file.read_bytes().replace(b"60.0", b"50.0"))
-    done = run_parser("leaks", file, other)
+    done = parse("leaks", file, other)
     assert done.returncode == 2
     assert "not snapshots of one capture" in done.stderr
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
 from named_program import build_named, heap_of, names
+from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -114,15 +114,6 @@ def test_a_file_that_kills_its_reader_costs_the_names_of_one_module(
     assert [p.text for p in symbols.problems] == [
         f"{bad} crashed its reader (SIGKILL); it is shown without names"
     ]
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
-    )  # fmt: skip
 
 
 def test_the_commands_convert_symbolize_and_merge(program: Path, tmp_path: Path) -> None:

@@ -20,14 +20,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetError
 from mem_profiler.capture import gate
 from mem_profiler.capture.loop import PAUSE_MAX_S, PAUSE_MIN_S
-from mem_profiler.capture.session import Session
 from mem_profiler.segment.file import Segment
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.session import Session
 
 START_S = 60.0
 END_S = 90.0

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mem_profiler.capture import beside, gate
 from mem_profiler.capture.beside import Beside
-from mem_profiler.capture.session import Rates, Session
 from mem_profiler.events.collector import Limits, Log
-from mem_profiler.events.logs import Logging
 from mem_profiler.events.rings import geometry_of
 from mem_profiler.segment.file import Control, Segment
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.session import Rates
 
 MODULE = "mem_profiler.capture.logkeeper"
 WITH_LOG, LOG_ENDED = "capturing, events", "capturing, log ended"
@@ -131,6 +132,9 @@ def _say(log: Log | None) -> None:
 
 
 def _begin(pid: int, wanted: Any) -> Beside:
+    from mem_profiler.capture.session import Rates, Session
+    from mem_profiler.events.logs import Logging
+
     rate, device_rate, depth_limit, where, ring_bytes, file_bytes, files = wanted
     session = Session(pid)
     try:

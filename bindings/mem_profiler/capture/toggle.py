@@ -8,16 +8,19 @@ it works beside another controller and after a stop too.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from mem_parser.errors import TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, logkeeper
 from mem_profiler.capture.loop import PAUSE_MIN_S
 from mem_profiler.capture.recording import Recording
-from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from mem_profiler.segment.file import Segment
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.saving import Result
 
 LEFT_BEHIND_S = 5.0
 

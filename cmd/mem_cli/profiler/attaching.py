@@ -8,16 +8,19 @@ line for each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mem_cli.errors import hint_of, say_error
 from mem_cli.invoked import next_command, next_lines
 from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, one_line
-from mem_profiler import attach as attaching
-from mem_profiler.attach import Answer, Attachment, Stopped
-from mem_profiler.capture import gate, toggle
+from mem_profiler.capture import gate
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, usable
+from mem_sandbox.child import Stopped
+
+if TYPE_CHECKING:
+    from mem_profiler.attach import Answer, Attachment
 
 
 def _name(pid: int) -> str:
@@ -54,13 +57,9 @@ class Attached:
             for pid in pids:
                 if has_sampler(pid) and not usable.needs_attach(pid):
                     continue
-                with waiting(f"attaching to pid {pid}"):
-                    one = attaching.attach(pid, asked_to_stop)
+                one = _attach(pid, asked_to_stop)
                 self.attachments.append(one)
                 say(attached_line(pid, one.answer), err=True)
-        except Stopped:
-            self.detach()
-            raise KeyboardInterrupt from None
         except BaseException:
             self.detach()
             raise
@@ -110,9 +109,11 @@ def lead_to_sampler(pid: int, asked_to_stop: Callable[[], bool]) -> bool:
 
 def _attach(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment:
     """Raises MemError, KeyboardInterrupt."""
+    from mem_profiler.attach import attach
+
     try:
         with waiting(f"attaching to pid {pid}"):
-            return attaching.attach(pid, asked_to_stop)
+            return attach(pid, asked_to_stop)
     except Stopped:
         raise KeyboardInterrupt from None
 
@@ -125,6 +126,8 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
     step = f"-s 60 -c 1024 -p {pid}"
     try:
         if rate_bytes is not None:
+            from mem_profiler.capture import toggle
+
             toggle.start(pid, rate_bytes)
             step = f"stop {pid}"
     finally:
@@ -134,6 +137,8 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
 
 def detach_by_hand(pid: int) -> None:
     """Detach from a process that is not being captured. Raises MemError."""
+    from mem_profiler.attach import detach
+
     try:
         opened = discovery.open_process(pid)
     except NoSampler:
@@ -142,4 +147,4 @@ def detach_by_hand(pid: int) -> None:
         # Whoever captures holds the lock, or left an open capture behind.
         gate.lock(segment, pid)
         gate.check_idle(segment, pid)
-    say(detached_line(pid, attaching.detach(pid)))
+    say(detached_line(pid, detach(pid)))

@@ -22,7 +22,7 @@ from controller_tools import (
     wait_until,
 )
 from mem_parser.errors import MemError
-from mem_profiler.capture import recording, session
+from mem_profiler.capture import session
 from mem_profiler.segment import discovery, layout
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -368,7 +368,7 @@ def test_a_reader_that_ends_loses_nothing(
         one.start(session.Rates(1), None)
         target.tell("a 100 64")
         with monkeypatch.context() as patch:
-            patch.setattr(recording, "build", lambda *_, **__: os._exit(1))
+            patch.setattr("mem_profiler.profile.build.build", lambda *_, **__: os._exit(1))
             with pytest.raises(MemError, match="ended without an answer") as refused:
                 one.finish(str(tmp_path / "x"), "stopped")
         one.close()

@@ -200,10 +200,14 @@ IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
         failure = open_library(frame);
     if (frame->fd >= 0)
         mp_syscall4(SYS_close, frame->fd, 0, 0, 0);
-    if (failure == MP_FAILED_NOT && __atomic_load_n(&frame->ack, __ATOMIC_ACQUIRE) != 0)
-        failure = fail(frame, MP_FAILED_WAIT, -ECANCELED);
     if (failure == MP_FAILED_NOT) {
         reach(frame, MP_LOADER_CALLING);
+        /* The controller writes `go` and then reads `stage`: one of both sees the other's word. */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&frame->go, __ATOMIC_ACQUIRE) != 1)
+            failure = fail(frame, MP_FAILED_WAIT, -ECANCELED);
+    }
+    if (failure == MP_FAILED_NOT) {
         int rc = ((attach_fn)frame->entry)(&frame->request);
         if (rc != 0)
             failure = fail(frame, MP_FAILED_CALL, rc);

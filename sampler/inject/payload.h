@@ -65,8 +65,8 @@ enum mp_loader_failure {
 struct mp_payload_frame {
     uint32_t left;   /* 1: the borrowed thread is out of the region for good */
     uint32_t stage;  /* enum mp_loader_stage */
-    uint32_t go;     /* from outside: 1 the library is written, 2 give up */
-    uint32_t ack;    /* from outside: the result was read; before CALLING: do not call */
+    uint32_t go;     /* from outside: 1 the library is written; 2 before CALLING: give up */
+    uint32_t ack;    /* from outside: the result was read */
     int32_t created; /* result of pthread_create: 0 or an errno */
     int32_t fd;
     int32_t error;

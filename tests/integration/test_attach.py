@@ -9,7 +9,9 @@ import re
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +27,11 @@ from attach_run import (
     storm,
     waits,
 )
-from controller_tools import HeapFile, command, command_environment, run_command
+from controller_tools import HeapFile, command, command_environment, run_command, wait_until
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
-from mem_profiler.attach import control, lock, remote
+from mem_profiler.attach import control, kill_points, lock, remote
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
 from mem_profiler.capture import gate
@@ -304,13 +306,50 @@ def test_libraries_opened_during_a_capture_are_seen(segment_dir: Path, tmp_path:
         target.finish()
 
 
-def test_one_who_asks_to_stop_finds_the_process_as_it_was(segment_dir: Path) -> None:
+def test_one_who_asks_to_stop_finds_the_process_as_it_was(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_child = remote._in_child
+
+    def once_told(pid: int, command: remote.Command, asked: Callable[[], bool]) -> Any:
+        return in_child(pid, command, lambda: wait_until(asked, "told to stop") is None)
+
+    # The child dies if it hands over the sampler before it looks whether it should.
+    monkeypatch.setattr(remote, "_in_child", once_told)
+    monkeypatch.setenv(kill_points.VARIABLE, "library-written")
     with storm("handler", segment_dir) as target:
         before = mappings(target.pid)
         with pytest.raises(attaching.Stopped):
             attaching.attach(target.pid, asked_to_stop=lambda: True)
         await_threads(target.pid, 2)
         assert mappings(target.pid) == before
+        end_storm(target)
+
+
+def test_one_who_asks_to_stop_too_late_has_attached(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_child, hand_over = remote._in_child, remote._Talk._hand_over
+    handed: list[int] = []
+
+    def told_late(pid: int, command: remote.Command, _asked: Callable[[], bool]) -> Any:
+        def asked() -> bool:
+            if handed:
+                wait_until(lambda: attaching.is_attached(pid), "attached")
+            return bool(handed)
+
+        return in_child(pid, command, asked)
+
+    def noted(talk: remote._Talk) -> None:
+        hand_over(talk)
+        handed.append(talk.pid)
+
+    with storm("handler", segment_dir) as target:
+        with monkeypatch.context() as patch:
+            patch.setattr(remote, "_in_child", told_late)
+            patch.setattr(remote._Talk, "_hand_over", noted)
+            assert attaching.attach(target.pid).pid == target.pid
+        attaching.detach(target.pid)
         end_storm(target)
 
 

@@ -164,6 +164,8 @@ def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> An
         failure = talk.field("failure")
     if failure in (lib.MP_FAILED_NOT, lib.MP_FAILED_CALL):
         return talk.answer()
+    if failure == lib.MP_FAILED_WAIT and asked_to_stop():
+        raise Stopped
     raise talk.error()
 
 
@@ -397,16 +399,16 @@ class _Talk:
             kill_points.at(f"stage-{stage}", self.pid)
             if stage == lib.MP_LOADER_DONE:
                 break
+            if stage < lib.MP_LOADER_CALLING and self._asked_to_stop() and self._give_up():
+                raise Stopped
             if stage == lib.MP_LOADER_WANTS_LIBRARY and not self._handed:
                 self._hand_over()
                 nap = POLL_S
-            if stage < lib.MP_LOADER_CALLING and self._asked_to_stop():
-                self._give_up()
-                raise Stopped
             if procfs.is_ending(self.pid):
                 raise ProcessGone(f"pid {self.pid} has ended")
             if time.monotonic() > give_up:
                 self._give_up()
+                self._set("ack", 1)  # nobody will read its answer
                 raise self._late(stage)
             time.sleep(nap)
             nap = min(nap * 1.5, POLL_MAX_S)
@@ -431,9 +433,14 @@ class _Talk:
                 f"another mem_profiler is attaching to pid {self.pid} now", hint="try again"
             )
 
-    def _give_up(self) -> None:
-        self._set("ack", 1)
+    def _give_up(self) -> bool:
+        """Have the loader end without a call of the sampler; whether that is not too late."""
         self._set("go", 2)
+        self._read()
+        if self.field("stage") >= lib.MP_LOADER_CALLING:
+            return False
+        self._set("ack", 1)
+        return True
 
     def _late(self, stage: int) -> TargetError:
         doing = {

@@ -11,7 +11,7 @@ import numpy as np
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.unwindtable import UnwindTable
 
-NOTE, NO_BITS, DYNAMIC, SYMBOLS, STRINGS, PROGRAM = 7, 8, 6, 2, 3, 1
+NOTE, NO_BITS, SYMBOLS, STRINGS, PROGRAM = 7, 8, 2, 3, 1
 EXECUTABLE, COMPRESSED = 4, 0x800
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")

@@ -33,7 +33,7 @@ from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
-from mem_parser.symbols import elsewhere
+from mem_parser.symbols import elftables, elsewhere
 from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_profiler.live.madenames import MadeNames
 from mem_profiler.live.watched import Facts, State
@@ -187,6 +187,7 @@ def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
     copying = Copying(place, places)
     parent = os.getppid()
     before = os.geteuid()
+    elftables.prepare()
     confine.become(owner)
     die_with_parent(parent)
     if os.geteuid() != before:

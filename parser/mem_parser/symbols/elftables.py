@@ -1,57 +1,40 @@
-"""The tables of one ELF file: its header, sections, segments, notes and dynamic entries.
+"""The tables of one ELF file: its header, sections, segments and notes.
 
-Layout: System V ABI, chapters 4 and 5, both classes and byte orders. The file may be hostile: we
-read every table once; one longer than the file is `BadElf`. We cut names to a length that no
-section or library has, because thousands of them may share one long text.
+pyelftools decodes them. The file may be hostile, and pyelftools believes its counts and sizes: so
+we read each table ourselves, once, within the file's size, and it gets the bytes of one row. A
+table longer than the file is `BadElf`. We cut names to a length that no section has, because
+thousands of them may share one long text.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.plainfile import Readable
 
-_MOST_SECTIONS = 100_000
+if TYPE_CHECKING:
+    from elftools.construct import Construct
+    from elftools.elf.structs import ELFStructs
+
+_MOST_ROWS = 100_000
 _MOST_LOADED = 4096
 _MOST_NOTE_BYTES = 1 << 20
-_MOST_DYNAMIC = 4096
 _LONGEST_SECTION_NAME = 256
 _LONGEST_PATH = 4096
 _LONGEST_BUILD_ID = 64
-_SECTION_COST_BYTES = 512
-_EXTENDED_SEGMENTS, _EXTENDED_INDEX = 0xFFFF, 0xFFFF
-_LOAD, _INTERPRETER, _NOTE = 1, 3, 4
-_UNWIND_HEADER = 0x6474E550
-_NOTE_SECTION, _NO_BITS, _DYNAMIC = 7, 8, 6
-_BUILD_ID = 3
+_ROW_COST_BYTES = 2048
+_EXTENDED = 0xFFFF
+"""A count or an index that does not fit the header: section 0 has it."""
 _EXECUTABLE = 1
-_CLASSES = {1: 32, 2: 64}
-_ORDERS = {1: "<", 2: ">"}
-_MACHINES = {3: "EM_386", 40: "EM_ARM", 62: "EM_X86_64", 183: "EM_AARCH64", 243: "EM_RISCV"}
-_TYPES = {1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
-_TAGS = {1: "DT_NEEDED", 14: "DT_SONAME", 15: "DT_RPATH", 16: "DT_SYMBOLIC", 29: "DT_RUNPATH"}
+_CLASSES: dict[int, Literal[32, 64]] = {1: 32, 2: 64}
+_ORDERS: dict[int, Literal["<", ">"]] = {1: "<", 2: ">"}
 
-_Layout = Sequence[tuple[str, str]]
-_HEADER = {64: "HHIQQQIHHHHHH", 32: "HHIIIIIHHHHHH"}
-_SECTION_FIELDS = ("name", "type", "flags", "addr", "offset", "size", "link", "info")
-_SECTIONS: dict[int, _Layout] = {
-    64: [*zip(_SECTION_FIELDS, "u4 u4 u8 u8 u8 u8 u4 u4".split(), strict=True),  # noqa: SIM905
-         ("align", "u8"), ("entry", "u8")],
-    32: [*((name, "u4") for name in (*_SECTION_FIELDS, "align", "entry"))],
-}  # fmt: skip
-_SEGMENTS: dict[int, _Layout] = {
-    64: [("type", "u4"), ("flags", "u4"), ("offset", "u8"), ("vaddr", "u8"), ("paddr", "u8"),
-         ("file_size", "u8"), ("mem_size", "u8"), ("align", "u8")],
-    32: [*((name, "u4") for name in ("type", "offset", "vaddr", "paddr", "file_size", "mem_size",
-                                     "flags", "align"))],
-}  # fmt: skip
+Row = dict[str, Any]
+"""The fields of a header, by their names in the specification; known values are texts."""
 
 
 class BadElf(Exception):
@@ -70,45 +53,20 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicEntry:
-    """One entry of the dynamic section; ``d_tag`` is a name such as "DT_NEEDED", or the number."""
-
-    d_tag: str | int
-    d_val: int
-
-
-@dataclass(frozen=True, slots=True)
-class DynamicTag:
-    """An entry with its text, if it has one."""
-
-    entry: DynamicEntry
-    needed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Section:
     """One section header."""
 
     name: str
-    kind: int
+    kind: str | int
     flags: int
     offset: int
     size_bytes: int
     link: int
-    tables: ElfTables
 
     @property
     def held_bytes(self) -> int:
         """Its size in the file, by its header."""
-        return 0 if self.kind == _NO_BITS else self.size_bytes
-
-    def data(self) -> bytes:
-        """Return its content. Raises `AllowanceExceeded`."""
-        return self.tables.read(self.offset, self.held_bytes)
-
-    def iter_tags(self) -> Iterator[DynamicTag]:
-        """Yield the entries of a dynamic section; none of any other."""
-        return self.tables.dynamic(self) if self.kind == _DYNAMIC else iter(())
+        return 0 if self.kind == "SHT_NOBITS" else self.size_bytes
 
 
 class ElfTables:
@@ -125,80 +83,69 @@ class ElfTables:
             raise BadElf("a damaged ELF file")
         self.bits = _CLASSES[ident[4]]
         self.order = _ORDERS[ident[5]]
-        self._read_header()
-        self.sections = self._read_sections()
-        self._headers = self._table(
-            self._segments_at, self._segment_size, self._segment_count, _SEGMENTS
+        basic = _structs(self.bits, self.order)
+        self.header = _decoded(basic.Elf_Ehdr, file.read(0, basic.Elf_Ehdr.sizeof()))
+        about = (
+            self.header["e_type"],
+            self.header["e_machine"],
+            self.header["e_ident"]["EI_OSABI"],
         )
+        known = (value if isinstance(value, str) else None for value in about)
+        self._structs = _structs(self.bits, self.order, *known)
+        self._read_counts()
+        self.sections = self._read_sections()
+        self._segments = self._table("ph", self._segment_count, self._structs.Elf_Phdr)
         self.segments = self._loaded()
 
-    def _read_header(self) -> None:
-        layout = self.order + _HEADER[self.bits]
-        raw = self._file.read(16, struct.calcsize(layout))
-        try:
-            found = struct.unpack(layout, raw)
-        except struct.error:
-            raise BadElf("a damaged ELF file") from None
-        kind, machine, _, self.entry, self._segments_at, self._sections_at = found[:6]
-        self._segment_size, self._segment_count = found[8:10]
-        self._section_size, self._section_count, self._names_index = found[10:13]
-        self.header: dict[str, Any] = {
-            "e_ident": {"EI_CLASS": f"ELFCLASS{self.bits}"},
-            "e_type": _TYPES.get(kind, kind),
-            "e_machine": _MACHINES.get(machine, machine),
-            "e_entry": self.entry,
-        }
-        self._read_extended()
-
-    def _read_extended(self) -> None:
-        """Read counts that do not fit the header from section 0, which has them instead."""
-        if not self._sections_at:
-            self._section_count = 0
+    def _read_counts(self) -> None:
+        """Read the numbers of rows, those that do not fit the header from section 0."""
+        head = self.header
+        self._segment_count = head["e_phnum"]
+        self._section_count = head["e_shnum"] if head["e_shoff"] else 0
+        self._names_index = head["e_shstrndx"]
+        extended = _EXTENDED in {self._segment_count, self._names_index}
+        if not head["e_shoff"] or not (extended or self._section_count == 0):
             return
-        extended = (
-            self._section_count == 0
-            or self._names_index == _EXTENDED_INDEX
-            or self._segment_count == _EXTENDED_SEGMENTS
-        )
-        if not extended:
-            return
-        first = self._table(self._sections_at, self._section_size, 1, _SECTIONS)[0]
-        self._section_count = self._section_count or int(first["size"])
-        if self._names_index == _EXTENDED_INDEX:
-            self._names_index = int(first["link"])
-        if self._segment_count == _EXTENDED_SEGMENTS:
-            self._segment_count = int(first["info"])
+        [first] = self._table("sh", 1, self._structs.Elf_Shdr)
+        self._section_count = self._section_count or first["sh_size"]
+        if self._names_index == _EXTENDED:
+            self._names_index = first["sh_link"]
+        if self._segment_count == _EXTENDED:
+            self._segment_count = first["sh_info"]
 
-    def _table(
-        self, offset: int, entry_size: int, count: int, layouts: dict[int, _Layout]
-    ) -> npt.NDArray[Any]:
-        layout = layouts[self.bits]
-        dtype = np.dtype([(name, self.order + kind) for name, kind in layout])
+    def _table(self, kind: Literal["sh", "ph"], count: int, row: Construct) -> list[Row]:
+        """Return the section headers, or the program headers."""
+        size, offset, row_bytes = row.sizeof(), self.header[f"e_{kind}off"], count * row.sizeof()
         if not count:
-            return np.zeros(0, dtype)
-        fits = count <= _MOST_SECTIONS and offset + count * entry_size <= self._file.size_bytes
-        if entry_size != dtype.itemsize or not fits:
+            return []
+        if self.header[f"e_{kind}entsize"] != size or count > _MOST_ROWS:
             raise BadElf("a damaged ELF file")
-        raw = self._file.read(offset, count * entry_size)
-        if len(raw) < count * entry_size:
+        self._allowance.take(min(row_bytes, self._file.size_bytes) // size * _ROW_COST_BYTES)
+        raw = self._file.read(offset, row_bytes)
+        if len(raw) < row_bytes:
             raise BadElf("a damaged ELF file")
-        return np.frombuffer(raw, dtype)
+        return [_decoded(row, raw[at : at + size]) for at in range(0, row_bytes, size)]
 
     def _read_sections(self) -> list[Section]:
-        table = self._table(self._sections_at, self._section_size, self._section_count, _SECTIONS)
-        if not len(table):
+        rows = self._table("sh", self._section_count, self._structs.Elf_Shdr)
+        if not rows:
             return []
-        self._allowance.take(len(table) * _SECTION_COST_BYTES)
-        if not self._names_index < len(table):
+        if not self._names_index < len(rows):
             raise BadElf("a damaged ELF file")
-        holder = table[self._names_index]
+        holder = rows[self._names_index]
         names = b""
-        if int(holder["type"]) != _NO_BITS:
-            names = self.read(int(holder["offset"]), int(holder["size"]))
-        columns = (table[c].tolist() for c in ("name", "type", "flags", "offset", "size", "link"))
+        if holder["sh_type"] != "SHT_NOBITS":
+            names = self.read(holder["sh_offset"], holder["sh_size"])
         return [
-            Section(text_at(names, name, _LONGEST_SECTION_NAME), kind, flags, at, size, link, self)
-            for name, kind, flags, at, size, link in zip(*columns, strict=True)
+            Section(
+                text_at(names, row["sh_name"], _LONGEST_SECTION_NAME),
+                row["sh_type"],
+                row["sh_flags"],
+                row["sh_offset"],
+                row["sh_size"],
+                row["sh_link"],
+            )
+            for row in rows
         ]
 
     def read(self, offset: int, size_bytes: int) -> bytes:
@@ -207,20 +154,29 @@ class ElfTables:
         self._allowance.take(size_bytes)
         return self._file.read(offset, size_bytes)
 
+    def _of_kind(self, kind: str) -> list[Row]:
+        return [row for row in self._segments if row["p_type"] == kind]
+
     def _loaded(self) -> list[Segment]:
-        loaded = self._headers[self._headers["type"] == _LOAD]
+        loaded = self._of_kind("PT_LOAD")
         if len(loaded) > _MOST_LOADED:
             raise BadElf("a damaged ELF file")
-        columns = (loaded[c].tolist() for c in ("vaddr", "offset", "file_size", "mem_size"))
-        flags = (loaded["flags"] & _EXECUTABLE).astype(bool).tolist()
-        return [Segment(*row) for row in zip(*columns, flags, strict=True)]
+        return [
+            Segment(
+                row["p_vaddr"],
+                row["p_offset"],
+                row["p_filesz"],
+                row["p_memsz"],
+                bool(row["p_flags"] & _EXECUTABLE),
+            )
+            for row in loaded
+        ]
 
     @property
     def interpreter(self) -> str | None:
         """The loader that the program names; None where it names none."""
-        for header in self._headers[self._headers["type"] == _INTERPRETER][:1]:
-            size = min(int(header["file_size"]), _LONGEST_PATH)
-            text = self._file.read(int(header["offset"]), size)
+        for row in self._of_kind("PT_INTERP")[:1]:
+            text = self._file.read(row["p_offset"], min(row["p_filesz"], _LONGEST_PATH))
             return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         return None
 
@@ -228,55 +184,72 @@ class ElfTables:
         """Return the address and content of `.eh_frame_hdr`; nothing without one. Raises
         `AllowanceExceeded`.
         """
-        for header in self._headers[self._headers["type"] == _UNWIND_HEADER][:1]:
-            data = self.read(int(header["offset"]), int(header["file_size"]))
-            return int(header["vaddr"]), data
+        for row in self._of_kind("PT_GNU_EH_FRAME")[:1]:
+            return row["p_vaddr"], self.read(row["p_offset"], row["p_filesz"])
         return 0, b""
 
     def build_id(self) -> str:
         """Return the build-id as hexadecimal text; empty without one."""
-        notes = self._headers[self._headers["type"] == _NOTE]
-        places = list(zip(notes["offset"].tolist(), notes["file_size"].tolist(), strict=True))
+        places = [(row["p_offset"], row["p_filesz"]) for row in self._of_kind("PT_NOTE")]
         for section in self.sections:
-            if section.name == ".note.gnu.build-id" and section.kind == _NOTE_SECTION:
+            if section.name == ".note.gnu.build-id" and section.kind == "SHT_NOTE":
                 places = [(section.offset, section.size_bytes)]
                 break
         left = _MOST_NOTE_BYTES
         for offset, size in places:
             raw = self._file.read(offset, min(size, left))
             left -= len(raw) + 1
-            found = self._build_id_in(raw)
-            if found or left <= 0:
-                return found
+            for name, kind, text in self._notes(raw):
+                if (name, kind) == (b"GNU\0", "NT_GNU_BUILD_ID"):
+                    return text.hex() if len(text) <= _LONGEST_BUILD_ID else ""
+            if left <= 0:
+                break
         return ""
 
-    def _build_id_in(self, notes: bytes) -> str:
-        head = struct.Struct(f"{self.order}III")
-        at = 0
-        while at + head.size <= len(notes):
-            name_size, size, kind = head.unpack_from(notes, at)
-            name_at = at + head.size
-            begin = name_at + (name_size + 3 & ~3)
-            if kind == _BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
-                text = notes[begin : begin + size]
-                return text.hex() if len(text) == size <= _LONGEST_BUILD_ID else ""
-            at = begin + (size + 3 & ~3)
-        return ""
+    def _notes(self, raw: bytes) -> Iterator[tuple[bytes, str | int, bytes]]:
+        """Yield the name, the kind and the content of each whole note."""
+        head, at = self._structs.Elf_Nhdr, 0
+        while at + head.sizeof() <= len(raw):
+            note = _decoded(head, raw[at : at + head.sizeof()])
+            name_at = at + head.sizeof()
+            begin = name_at + (note["n_namesz"] + 3 & ~3)
+            end = begin + note["n_descsz"]
+            if end <= len(raw):
+                name = raw[name_at : name_at + note["n_namesz"]]
+                yield name, note["n_type"], raw[begin:end]
+            at = begin + (note["n_descsz"] + 3 & ~3)
 
-    def dynamic(self, section: Section) -> Iterator[DynamicTag]:
-        """Yield the entries of a dynamic section, up to its end mark."""
-        dtype = np.dtype([(name, f"{self.order}u{self.bits // 8}") for name in ("tag", "value")])
-        raw = self._file.read(section.offset, min(section.size_bytes, _MOST_DYNAMIC * 16))
-        rows = np.frombuffer(raw[: len(raw) - len(raw) % dtype.itemsize], dtype)
-        strings = self.sections[section.link] if section.link < len(self.sections) else None
-        for tag, value in zip(rows["tag"].tolist(), rows["value"].tolist(), strict=True):
-            if not tag:
-                return
-            name = _TAGS.get(tag, tag)
-            text = ""
-            if name == "DT_NEEDED" and strings is not None and value < strings.held_bytes:
-                text = text_at(self._file.read(strings.offset + value, _LONGEST_PATH), 0)
-            yield DynamicTag(DynamicEntry(name, value), text)
+
+def prepare() -> None:
+    """Import pyelftools, which a process that gives up its rights may be unable to open."""
+    _structs(64, "<")
+
+
+@functools.lru_cache(16)
+def _structs(
+    bits: Literal[32, 64],
+    order: Literal["<", ">"],
+    kind: str | None = None,
+    machine: str | None = None,
+    abi: str | None = None,
+) -> ELFStructs:
+    """Return the layouts of the tables of such files."""
+    from elftools.elf.structs import ELFStructs  # a command whose names are all known needs none
+
+    structs = ELFStructs(little_endian=order == "<", elfclass=bits)
+    structs.create_basic_structs()
+    structs.create_advanced_structs(kind, machine, abi)
+    return structs
+
+
+def _decoded(layout: Construct, raw: bytes) -> Row:
+    from elftools.construct import ConstructError
+
+    try:
+        found: Row = layout.parse(raw)
+    except ConstructError:
+        raise BadElf("a damaged ELF file") from None
+    return found
 
 
 def text_at(strings: bytes, offset: int, longest: int = _LONGEST_PATH) -> str:

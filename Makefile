@@ -22,6 +22,7 @@ TEST_JOBS ?= 2
 DEMO_ARGS ?=
 FUZZ_S ?= 30
 FUZZ ?=
+BREAKS ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/ben
 
 fuzz: system-test $(VENV)/.dev library ## run the fuzzers; FUZZ_S=600 (seconds for each), FUZZ=elf (names)
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ_S) $(FUZZ)
+
+breaks: system-test $(VENV)/.dev library ## do the tests see deliberate breaks? BREAKS="--only parser --minutes 30"
+	$(PY) tests/breaks/run.py $(BREAKS)
 
 wheel: system-build $(VENV)/.dev ## dist/: source distribution and wheels, each checked by auditwheel
 	$(PY) release/wheels.py
@@ -107,5 +111,5 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup build demo test soak bench fuzz wheel site man lint format clean library
+.PHONY: help setup build demo test soak bench fuzz breaks wheel site man lint format clean library
 .PHONY: system-build system-demo system-test

@@ -21,15 +21,17 @@ from click.testing import CliRunner
 from browser import NEEDS_BROWSER, Shown, browser
 from heapfiles import HeapFile, Record
 from mem_cli.parser.group import cli
+from mem_parser.diff import variance_between
 from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.edges import calls_between
 from mem_parser.reports.graph import build_graph
+from mem_parser.reports.graph_diff import build_diff_graph
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web import flamegraph, report
-from web_profiles import SERVER, Site, make_profile, wide_profile
+from web_profiles import BASE, SERVER, Site, make_profile, wide_profile
 
 pytestmark = NEEDS_BROWSER
 
@@ -320,21 +322,45 @@ def test_the_call_graph_is_of_what_the_boxes_leave(
             assert apart_x or y >= other[1] + other[3] or other[1] >= y + height
     shown.element("#filters-clear").click()
     assert focus not in shown.fragment
-    assert "(100.0%)" in shown.text(".call-graph-svg")  # drawn by dot, as it came with the page
+    assert "(100.0 %)" in shown.text(".call-graph-svg")
     shown.assert_quiet()
 
 
-def test_a_part_of_a_difference_keeps_the_count_of_its_graph(driver: Any, folder: Path) -> None:
+def test_a_difference_is_in_the_words_and_colours_of_the_call_graph(
+    driver: Any, folder: Path
+) -> None:
+    instance = Function("parse", "parse<int>()", "/opt/server", "/src/parse.c")
+    sides = [make_profile(sites, functions={"parse": instance}) for sites in (SERVER, BASE)]
+    expected = build_diff_graph(
+        sides[0][0], *(sum_stacks(*side) for side in sides),
+        count=Count.INUSE, unit=Unit.SPACE, title="",
+        between=variance_between(sides[1][0], sides[0][0], Unit.SPACE),
+    )  # fmt: skip
     page = folder / "changed.html"
-    older = make_profile([Site("main serve parse new_node", 12, 65536)])
-    page.write_text(report.render(*make_profile(SERVER), base=older), encoding="utf-8")
-    chosen = {"tab": "graph", "count": "alloc", "unit": "objects", "focus": "parse"}
+    page.write_text(report.render(*sides[0], base=sides[1]), encoding="utf-8")
 
-    shown = Shown(driver, page.as_uri(), fragment(**chosen))
+    shown = Shown(driver, page.as_uri(), fragment(tab="graph"))
 
-    assert shown.text("#panel-graph > p") == "objects allocated"
-    said = shown.text(".call-graph-svg")
-    assert "50 objects allocated without the changes since the base" in said
+    found = {name: texts for name, texts, _ in shown.run(GRAPH)}
+    changes = dict(zip((row.name for row in expected.nodes), expected.changes or [], strict=True))
+    assert found.keys() - {name for name in found if "→" in name} == changes.keys()
+    for name, change in changes.items():
+        said = found[name][-1]
+        if change.value:
+            sign = 1 if said[0] == "+" else -1
+            assert sign * amount(said[1:]) == pytest.approx(change.value, rel=0.005), name
+        else:
+            assert said == "unchanged"
+    colour = "return [...document.querySelectorAll('.call-graph-svg g > title')].find((t) => t.textContent === arguments[0]).parentNode.querySelector('polygon').getAttribute('fill')"  # noqa: E501
+    red, blue = (
+        [int(part) for part in re.findall(r"\d+", shown.run(colour, name))]
+        for name in ("parse", "reply")
+    )
+    assert red[0] > red[2]
+    assert blue[0] < blue[2]
+    assert "4.64 MiB in use change since the base: +1.39 MiB" in shown.text(".call-graph-svg")
+    shown.type("#filter-focus", "reply")
+    shown.until(lambda: "0 B in use change since" in shown.text(".call-graph-svg"))
     shown.assert_quiet()
 
 

@@ -98,9 +98,13 @@ def text_of(driver: Any, selector: str) -> str:
 
 def until(driver: Any, condition: Callable[[Any], Any]) -> Any:
     """Wait for a condition, and return what it returns."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, 10, poll_frequency=0.02).until(condition)
+    # A live page may replace what a condition has just found.
+    gone = [StaleElementReferenceException]
+    wait = WebDriverWait(driver, 10, poll_frequency=0.02, ignored_exceptions=gone)
+    return wait.until(condition)
 
 
 class Shown:

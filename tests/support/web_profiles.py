@@ -160,7 +160,7 @@ def blocks_of(page: str) -> dict[str, Any]:
             blocks[name] = [_unpack_tree(part) for part in block]
         elif isinstance(block, str):
             blocks[name] = json.loads(_inflate(block))
-        elif name in {"diff", "graphs"}:
+        elif name == "diff":
             blocks[name] = {key: json.loads(_inflate(text)) for key, text in block.items()}
     return blocks
 

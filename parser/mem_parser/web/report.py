@@ -28,14 +28,12 @@ from mem_parser.model import Profile, Unit
 from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
-from mem_parser.web.drawings import drawings
 from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
 from mem_parser.web.flamegraph import (
     EXPLORER_SCRIPTS,
     MOST_NODES,
     page_tree,
     page_within,
-    shown_names,
     sources_block,
     symbol_notes,
     time_scripts,
@@ -57,7 +55,7 @@ REPORT_SCRIPTS = (
     "summary_tab.js",
     "tree_tab.js",
     "call_graph.js",
-    "layered.js",
+    "vendor/dagre.js",
     "graph_drawing.js",
     "graph_tab.js",
     "verdict_tabs.js",
@@ -100,12 +98,7 @@ def render(
         domains = None if domains is None else confidential_profile(domains)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
-    notes: list[str] = []
     start = start or Opening()
-    # The tree has both names of a function, all else those that the page opens with.
-    shown = shown_names(symbols, start)
-    shown_base = None if base is None else (base[0], shown_names(base[1], start))
-    drawn = drawings(profile, shown, name, notes, base=shown_base, first=(start.count, start.unit))
     tree, symbols = page_tree(domains or profile, symbols, base, start, most_nodes)
     tree, times = tree_with_times(tree, log, confidential=confidential)
     blocks: dict[str, Any] = {
@@ -120,15 +113,11 @@ def render(
         ),
         **source,
     }
-    if drawn:
-        blocks["graphs"] = drawn
 
     def page(trees: dict[str, str], pruned: Pruned) -> str:
-        every_note = [*symbol_notes(symbols, pruned), *notes]
+        notes = symbol_notes(symbols, pruned)
         old = None if base is None else base[0]
-        facts = page_facts(
-            profile, name, every_note, base=old, start=start, confidential=confidential
-        )
+        facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",

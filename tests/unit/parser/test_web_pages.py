@@ -20,7 +20,6 @@ from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
 from mem_parser.web import flamegraph, live, report
-from mem_parser.web.facts import Opening
 from mem_parser.web.measures import measures
 from mem_parser.web.page import SIZE_LIMIT
 from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
@@ -174,7 +173,6 @@ def test_every_count_has_its_tables() -> None:
         column = "bytes" if unit is Unit.SPACE else "objects"
         sizes = blocks["tables"]["sizes"][count]
         assert sum(row[column][0] for row in sizes) == pytest.approx(total), name
-        assert "<svg" in blocks["graphs"][name]
         assert blocks["facts"]["headlines"][name].startswith("Total: ")
 
 
@@ -284,17 +282,6 @@ def test_a_profile_without_blocks_still_makes_a_page(render: Any) -> None:
     blocks = blocks_of(render(profile, symbols))
 
     assert blocks["tree"][1]["row.inuse.0"].sum() == 0
-
-
-def test_the_graph_of_a_difference_calls_functions_of_both_sides_alike() -> None:
-    instance = Function("Cache::fill", "Cache<int>::fill(int)", "/opt/server", "/src/cache.cc")
-    both = [make_profile(sites, functions={"parse": instance}) for sites in (SERVER, BASE)]
-
-    page = report.render(*both[0], base=both[1], start=Opening(templates=True))
-
-    drawing = blocks_of(page)["graphs"]["inuse.space"]
-    assert "Cache&lt;int&gt;::fill" in drawing
-    assert "Cache::fill" not in drawing
 
 
 def test_pages_of_many_processes_hash_their_one_script_once(

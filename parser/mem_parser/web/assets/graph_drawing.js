@@ -1,6 +1,7 @@
-// A call graph as the SVG that mem_parser/reports/svg.py would make, but for the layout.
+// A call graph as shapes of SVG, as mem_parser/reports/svg.py draws it, but for the layout.
 
 const GRAPH_FONT = "Helvetica, Arial, sans-serif";
+const EDGE_FONT = 11, LABEL_GAP = 4;
 const SMALLEST_FONT = 9, LARGEST_FONT = 34, LABEL_WRAP = 36, LONGEST_LABEL = 240;
 
 // Fill and line: from grey for little to red for all of the total.
@@ -8,6 +9,26 @@ function shareColours(share) {
   const strength = Math.sqrt(Math.min(Math.max(share, 0), 1));
   const colour = (from, by) => `rgb(${from.map((value, k) => Math.round(value + by[k] * strength)).join(" ")})`;
   return [colour([245, 243, 240], [-8, -50, -65]), colour([130, 130, 130], [50, -110, -120])];
+}
+
+// Red for what grew and blue for what shrank, the stronger the more of the largest change; grey for noise.
+function changeColours(change, most) {
+  if (inNoise(change) || !most) return shareColours(0);
+  const share = Math.abs(change.value) / most;
+  if (change.value > 0) return shareColours(share);
+  const strength = Math.sqrt(share);
+  const colour = (from, by) => `rgb(${from.map((value, k) => Math.round(value + by[k] * strength)).join(" ")})`;
+  return [colour([240, 243, 245], [-65, -33, -3]), colour([130, 130, 130], [-110, -60, 60])];
+}
+
+function inNoise({ value, ends: [lower, upper] }) {
+  return value === 0 || lower !== null && lower <= 0 && upper >= 0;
+}
+
+function changeLine(change, unit) {
+  if (change.value === 0) return "unchanged";
+  const [lower, upper] = change.ends.map((end) => Number.isFinite(end) ? end : null);
+  return `${inNoise(change) ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit)}`;
 }
 
 function wrappedName(name) {
@@ -20,35 +41,54 @@ function wrappedName(name) {
   return lines.map((line) => line.trim()).filter(Boolean);
 }
 
-// graph: of `callGraph`; the text of the SVG, with `legend` above.
+// Gives each box its x (of the middle) and y (of the top), and each edge its points and the place of its label: callers above
+// callees, room for each label.
+function layOut(boxes, edges) {
+  const layout = new dagre.graphlib.Graph();
+  layout.setGraph({ nodesep: 24, edgesep: 8, ranksep: 26 });
+  boxes.forEach(({ width, height }, k) => layout.setNode(String(k), { width, height }));
+  for (const { from, to, width } of edges) layout.setEdge(String(from), String(to), { width, height: EDGE_FONT + LABEL_GAP, labelpos: "r", labeloffset: LABEL_GAP });
+  dagre.layout(layout);
+  boxes.forEach((box, k) => { const { x, y } = layout.node(String(k)); Object.assign(box, { x, y: y - box.height / 2 }); });
+  for (const edge of edges) {
+    const { points, x, y } = layout.edge(String(edge.from), String(edge.to));
+    Object.assign(edge, { points: points.map((point) => [point.x, point.y]), labelX: x, labelY: y });
+  }
+}
+
+// graph: of `callGraph`; the group of its shapes, with `legend` above.
 function drawGraph(graph, unit, legend) {
   const measure = document.createElement("canvas").getContext("2d");
   const share = (value) => value / (graph.total || 1);
-  const boxes = graph.nodes.map(({ name, flat, cum }) => {
+  const boxes = graph.nodes.map(({ name, flat, cum, change }) => {
     const font = SMALLEST_FONT + (LARGEST_FONT - SMALLEST_FONT) * Math.sqrt(Math.min(share(flat), 1));
     const lines = [...wrappedName(name), `${amountText(flat, unit)} (${percentText(flat, graph.total)})`];
     if (cum - flat > 1e-9 * Math.max(cum, 1)) lines.push(`of ${amountText(cum, unit)} (${percentText(cum, graph.total)})`);
+    if (change) lines.push(changeLine(change, unit));
     measure.font = `${font}px ${GRAPH_FONT}`;
-    return { name, lines, font, cum, width: Math.max(...lines.map((line) => measure.measureText(line).width)) + 18, height: lines.length * font * 1.2 + 12 };
+    return { name, lines, font, cum, change, width: Math.max(...lines.map((line) => measure.measureText(line).width)) + 18, height: lines.length * font * 1.2 + 12 };
   });
-  if (boxes.length) layOut(boxes, graph.edges);
+  measure.font = `${EDGE_FONT}px ${GRAPH_FONT}`;
+  for (const edge of graph.edges) {
+    edge.label = `${amountText(edge.value, unit)}${edge.change ? ` (${signedText(edge.change, unit)})` : ""}`;
+    edge.width = measure.measureText(edge.label).width;
+  }
+  layOut(boxes, graph.edges);
   const text = (x, y, size, content, anchor = "middle") =>
     shape("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor, "font-family": GRAPH_FONT, "font-size": size.toFixed(1) }, content);
   const group = shape("g");
-  boxes.forEach((box) => group.append(boxShape(box, share(box.cum), text)));
+  const most = graph.change ? Math.max(0, ...boxes.map((box) => Math.abs(box.change.value))) : 0;
+  for (const box of boxes) group.append(boxShape(box, box.change ? changeColours(box.change, most) : shareColours(share(box.cum)), text));
   for (const edge of graph.edges) {
     const title = `${graph.nodes[edge.from].name} \u2192 ${graph.nodes[edge.to].name}`;
-    group.append(callShape(edge, title, share(edge.value), amountText(edge.value, unit), text));
+    group.append(callShape(edge, title, share(edge.value), text));
   }
   const left = Math.min(0, ...boxes.map((box) => box.x - box.width / 2));
   legend.forEach((line, k) => group.append(text(left, (k - legend.length) * 20 - 10, 16, line, "start")));
-  const svg = shape("svg");
-  svg.append(group);
-  return new XMLSerializer().serializeToString(svg);
+  return group;
 }
 
-function boxShape(box, share, text) {
-  const [fill, stroke] = shareColours(share);
+function boxShape(box, [fill, stroke], text) {
   const [left, right, bottom] = [box.x - box.width / 2, box.x + box.width / 2, box.y + box.height];
   const made = shape("g");
   made.append(shape("title", {}, box.name),
@@ -57,19 +97,20 @@ function boxShape(box, share, text) {
   return made;
 }
 
-// A call: a curve through its bends, with an arrow.
-function callShape({ points, up, indirect }, title, share, label, text) {
-  const end = points.length - 1, sign = up ? -1 : 1;
-  let line = `M${points[0].join(" ")}`;
-  for (let k = 1; k <= end; k += 1) {
-    const [x0, y0] = points[k - 1], [x1, y1] = k === end ? [points[k][0], points[k][1] - 6 * sign] : points[k];
-    line += `C${x0} ${(y0 + y1) / 2} ${x1} ${(y0 + y1) / 2} ${x1} ${y1}`;
-  }
-  const [x, y] = points[end];
+// A call: a curve along its points, with an arrow.
+function callShape({ points, indirect, label, labelX, labelY }, title, share, text) {
+  const [end, before] = [points.at(-1), points.at(-2)];
+  const length = Math.hypot(end[0] - before[0], end[1] - before[1]) || 1;
+  const [dx, dy] = [(end[0] - before[0]) / length, (end[1] - before[1]) / length];
+  const halfway = ([x0, y0], [x1, y1]) => `${(x0 + x1) / 2} ${(y0 + y1) / 2}`;
+  let line = `M${points[0].join(" ")}L${halfway(points[0], points[1])}`;
+  for (let k = 1; k < points.length - 1; k += 1) line += `Q${points[k].join(" ")} ${halfway(points[k], points[k + 1])}`;
+  line += `L${end[0] - 6 * dx} ${end[1] - 6 * dy}`;
+  const [x, y] = [end[0] - 7 * dx, end[1] - 7 * dy];
   const made = shape("g");
   made.append(shape("title", {}, title),
     shape("path", { d: line, fill: "none", stroke: "#606060", "stroke-width": (1 + 5 * Math.min(share, 1)).toFixed(2), ...indirect ? { "stroke-dasharray": "5 3" } : {} }),
-    shape("polygon", { fill: "#606060", points: `${x},${y} ${x - 4},${y - 7 * sign} ${x + 4},${y - 7 * sign}` }),
-    text((points[0][0] + points[1][0]) / 2 + 4, (points[0][1] + points[1][1]) / 2 + 4, 11, label, "start"));
+    shape("polygon", { fill: "#606060", points: `${end} ${x - 4 * dy},${y + 4 * dx} ${x + 4 * dy},${y - 4 * dx}` }),
+    text(labelX, labelY + EDGE_FONT / 3, EDGE_FONT, label));
   return made;
 }

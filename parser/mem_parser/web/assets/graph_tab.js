@@ -1,40 +1,17 @@
-// The call graph: the SVG of the graph report, taken apart and put together again from known shapes only, with
-// zoom by wheel, pinch, keys and buttons. Scripts, links, styles and everything else in the drawing stay out.
+// The call graph as a picture that zooms by wheel, pinch, keys and buttons.
 
-const GRAPH_SHAPES = new Set(["g", "path", "polygon", "polyline", "ellipse", "rect", "line", "text", "tspan", "title"]);
 const READABLE = 0.7;
-const GRAPH_ATTRIBUTES = new Set([
-  "transform", "d", "points", "cx", "cy", "rx", "ry", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "fill", "stroke",
-  "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity", "font-family", "font-size", "font-weight",
-  "text-anchor", "dominant-baseline", "xml:space",
-]);
-
-function copyShapes(from, to) {
-  for (const child of from.childNodes) {
-    if (child.nodeType === Node.TEXT_NODE) to.append(child.nodeValue);
-    else if (child.nodeType === Node.ELEMENT_NODE) {
-      // Links are dropped, what they wrap is kept.
-      if (child.localName === "a" || child.localName === "svg") { copyShapes(child, to); continue; }
-      if (child.namespaceURI !== SVG_SPACE || !GRAPH_SHAPES.has(child.localName)) continue;
-      const made = shape(child.localName);
-      for (const { name, value } of child.attributes) {
-        if (GRAPH_ATTRIBUTES.has(name) && !/url\s*\(|:\/\//i.test(value)) made.setAttribute(name, value);
-      }
-      copyShapes(child, made);
-      to.append(made);
-    }
-  }
-}
 
 class GraphTab {
-  constructor(host, text) {
+  // drawing: the group of its shapes
+  constructor(host, drawing) {
     this.tools = element("div", "table-tools");
     this.frame = element("div", "call-graph");
     this.frame.tabIndex = 0;
     this.frame.setAttribute("role", "img");
     this.frame.setAttribute("aria-label", "Call graph; plus, minus and arrow keys move, 0 shows all of it");
     this.svg = shape("svg", { class: "call-graph-svg" });
-    this.layer = shape("g");
+    this.layer = shape("g", {}, null, [drawing]);
     this.svg.append(this.layer);
     this.frame.append(this.svg);
     const button = (label, id, act) => {
@@ -46,8 +23,6 @@ class GraphTab {
     this.tools.append(button("+", "graph-in", () => this.zoomBy(1.4)), button("\u2212", "graph-out", () => this.zoomBy(1 / 1.4)),
       button("Fit", "graph-fit", () => this.fit()), element("span", "faint", "wheel or pinch zooms, dragging moves"));
     host.append(this.tools, this.frame);
-    const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
-    copyShapes(parsed.documentElement, this.layer);
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();

@@ -48,7 +48,7 @@ class ReportPage {
     this.account = data.account;
     this.series = data.series;
     this.wholeTables = unpackJson(data.tables);
-    this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null), source: data.source ?? null };
+    this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, source: data.source ?? null };
     this.profile = data.profile ?? new Profile(data.tree, data.times);
     this.narrowing = new Narrowing(this.profile);
     this.filled = {};
@@ -138,7 +138,7 @@ class ReportPage {
   // The tabs that there is something for.
   presentTabs() {
     const there = {
-      graph: this.blocks.graphs, threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
+      threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
       diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
     };
     return Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
@@ -175,33 +175,24 @@ class ReportPage {
     else this.state.set({ ...changes, zoom: 0, ..."templates" in changes && { sandwich: 0 } }, { step });
   }
 
-  // The call graph: the drawing that came with the page, or one of what the boxes leave, by the names that are shown. Null
-  // where the page has none.
+  // The call graph of what the boxes leave, by the names that are shown; null where nothing is counted.
   drawing() {
     const { count, unit } = this.choice;
     if (count === "change") return null;
-    if (this.asOpened && !this.live) {
-      const packed = this.blocks.graphs[`${count}.${unit}`];
-      return packed ? unpackJson(packed) : null;
-    }
-    const tables = new ReportTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
-    const graph = callGraph(tables, count, unit);
+    const graph = callGraph(new ReportTables(this.narrowing.of(this.state.values), this.wholeTables, this.state.get("templates"), this.facts), count, unit);
+    if (!graph.nodes.length) return null;
     const legend = [`${amountText(graph.total, unit)} ${measureWords(count, unit)}`];
+    if (graph.change) {
+      const noise = this.facts.exact ? "grey and ~: inside the noise" : "these files carry no errors";
+      legend.push(`change since the base: ${changeLine(graph.change, unit)}`, `red and +: grew; blue and \u2212: shrank; ${noise}`);
+    }
     if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
-    if (this.profile.hasDiff) legend.push("without the changes since the base");
     return drawGraph(graph, unit, legend);
   }
 
   // Whether a handle of the line is held.
   get moving() {
     return Boolean(this.line?.dragged);
-  }
-
-  // Whether all of the file is shown, by the names that the page opens with.
-  get asOpened() {
-    const profile = this.narrowing.of(this.state.values);
-    const sameNames = this.state.get("templates") === this.facts.start.templates && this.state.get("labels") === this.state.settings.labels.initial;
-    return !this.narrowing.narrows && !profile.window && sameNames;
   }
 
   // The tables of what the boxes leave, by the names that are shown. Only what shows is made: a window changes many times a

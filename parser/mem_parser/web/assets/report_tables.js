@@ -24,19 +24,26 @@ class ReportTables {
   }
 
   // Nothing but the file knows the sizes of blocks, and its totals are exact. `counts`: of which functions, modules and
-  // domains are wanted.
+  // domains are wanted. Each table is made when it is first asked for.
   make(counts) {
     const { profile } = this;
     const measures = Object.keys(this.whole.totals).filter((measure) => profile.counts.includes(measure.split(".")[0]));
     if (profile.window) measures.push("change.space", "change.objects");
     const byCount = (make) => Object.fromEntries(counts.map((count) => [count, make(count)]));
-    return {
-      functions: this.functions(measures.filter((measure) => counts.includes(measure.split(".")[0]))), modules: byCount((count) => this.modules(count)),
-      sizes: this.isWhole ? this.whole.sizes : {},
-      domains: byCount((count) => this.groups(profile.rows, count === "change" ? [] : profile.partsOf(count), (rows, k) => rows.domain[k], profile.domains)),
-      threads: this.groups(profile.threadRows, ["inuse"], (rows, k) => rows.thread[k] - 1, profile.threads),
-      totals: this.isWhole ? this.whole.totals : this.totals(measures),
+    const makers = {
+      functions: () => this.functions(measures.filter((measure) => counts.includes(measure.split(".")[0]))),
+      modules: () => byCount((count) => this.modules(count)),
+      sizes: () => this.isWhole ? this.whole.sizes : {},
+      domains: () => byCount((count) => this.groups(profile.rows, count === "change" ? [] : profile.partsOf(count), (rows, k) => rows.domain[k], profile.domains)),
+      threads: () => this.groups(profile.threadRows, ["inuse"], (rows, k) => rows.thread[k] - 1, profile.threads),
+      totals: () => this.isWhole ? this.whole.totals : this.totals(measures),
     };
+    const made = {};
+    for (const [name, make] of Object.entries(makers)) {
+      let table = null;
+      Object.defineProperty(made, name, { get: () => table ??= make() });
+    }
+    return made;
   }
 
   // Of a change, `independent` is the variance that it would have if its sides had nothing in common: it is no larger.

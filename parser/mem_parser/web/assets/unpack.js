@@ -2,7 +2,7 @@
 // only in its own time: a page begins when all its blocks are bytes.
 
 // Blocks that are packed, or lists or objects of packed ones.
-const PACKED_BLOCKS = ["tree", "times", "tables", "leaks", "diff", "budget", "graphs", "source", "pools", "operators", "devices"];
+const PACKED_BLOCKS = ["tree", "times", "tables", "leaks", "diff", "budget", "source", "pools", "operators", "devices"];
 
 // "<size>:<base64>" to bytes, of which there are no more than `size`.
 async function unpackBytes(text) {

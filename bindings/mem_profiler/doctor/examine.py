@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from mem_parser.errors import MemError, PermissionDenied, UsageProblem
-from mem_parser.symbols import elftables
+from mem_parser.symbols.elf import ElfImage
 from mem_profiler.doctor import access, libraries, machine, names, neighbours, room
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
@@ -98,7 +98,7 @@ def _in_child(
             gathered.append(gather())
         except MemError as error:
             gathered.append(error)
-        elftables.prepare()
+        ElfImage.prepare()
         confine.enter()
 
     def work(_asked: child.Asked) -> list[dict[str, str]]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_parser.plainfile import open_plain
-from mem_parser.symbols import elftables
 from mem_parser.symbols.cache import SymbolCache, default_folder
+from mem_parser.symbols.elf import ElfImage
 from mem_profiler.entries import kept
 from mem_sandbox import child, confine
 
@@ -70,7 +70,7 @@ def _made(
     held: list[int] = []
 
     def give_up() -> None:
-        elftables.prepare()
+        ElfImage.prepare()
         try:
             held.append(open_plain(path))
         except OSError:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mem_parser.allowance import AllowanceExceeded, MemoryAllowance
 from mem_parser.plainfile import HeldBytes, PlainFile, Readable
+from mem_parser.symbols import elftables
 from mem_parser.symbols.elftables import BadElf, ElfTables, Section, Segment
 from mem_parser.symbols.symtab import RawSymbols, SymbolTable
 
@@ -67,6 +68,11 @@ class ElfImage:
     def from_data(cls, path: str, data: bytes) -> ElfImage:
         """Make an image of bytes in memory; ``path`` names it. Raises `BadElf`."""
         return cls(path, HeldBytes(data))
+
+    @staticmethod
+    def prepare() -> None:
+        """Import what opening a file needs, before a process gives up its rights."""
+        elftables.prepare()
 
     def close(self) -> None:
         """Close the file; further reads fail."""

@@ -38,6 +38,7 @@ def folder(
         monkeypatch.setenv(name, value)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "CI", "DEBUGINFOD_URLS", "LINES"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("mem_parser.reports.svg._LAYOUT_S", 60.0)  # on a busy machine, too
     time.tzset()
     kept = locale.setlocale(locale.LC_ALL)
     locale.setlocale(locale.LC_ALL, "C.UTF-8")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mem_parser.memscope.attributes import parse
-from mem_parser.memscope.fieldbytes import BoolArray
 from mem_parser.memscope.form import PTA
+from mem_parser.memscope.rows import BoolArray
 
 # The layouts of allocations, frees and accesses in both forms: numbers at known places. It matches
 # at the begin of each line, with empty groups where a line has another layout.

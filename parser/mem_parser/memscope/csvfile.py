@@ -10,16 +10,15 @@ import csv
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from io import StringIO
 from itertools import islice
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, header_places, is_header
-from mem_parser.plainfile import NotPlainError, PlainFile, open_plain
+from mem_parser.plainfile import NotPlainError, open_plain
 
 CHUNK_ROWS = 1024
 """So few that their texts stay in the processor's caches: three times as fast as with 65536."""
@@ -28,6 +27,7 @@ CHUNK_MAX_CHARS = 4 << 20
 LINE_MAX_CHARS = 16 << 20
 FIELD_MAX_CHARS = LINE_MAX_CHARS - 1
 """Less than a line, so that a part of a longer line is an error."""
+_HEADER = ",".join(COLUMNS).encode()
 _limit = threading.Lock()
 
 
@@ -42,24 +42,17 @@ class Chunk(NamedTuple):
     places: Sequence[int]
 
 
-class Part(NamedTuple):
-    """Whole rows of a file: their bytes (``size`` None: up to its end), and the rows before."""
-
-    offset: int
-    size: int | None
-    done: int
-
-
-_WHOLE = Part(0, None, 0)
-
-
 @contextmanager
-def plain(path: str) -> Iterator[PlainFile]:
-    """Open a file as bytes. Raises `DumpError`."""
+def behind_header(path: str) -> Iterator[BinaryIO | None]:
+    """Open a CSV file as bytes behind the header that this program writes; None: it has another.
+
+    Raises `DumpError`.
+    """
     with _refused(path):
-        file = PlainFile(path)
-    with file:
-        yield file
+        handle = open_plain(path)
+    with os.fdopen(handle, "rb") as file:
+        head = file.readline(len(_HEADER) + 2)
+        yield file if head.rstrip(b"\r\n") == _HEADER and head.endswith(b"\n") else None
 
 
 @contextmanager
@@ -83,35 +76,20 @@ def _refused(path: str) -> Iterator[None]:
         raise DumpError(f"{path}: {reason.lower()}") from error
 
 
-@contextmanager
-def _opened(path: str, part: Part) -> Iterator[TextIO]:
-    """Open a part of a file."""
-    if part.size is not None:
-        with plain(path) as file:
-            data = file.read(part.offset, part.size)
-        yield StringIO(data.decode("utf-8", "surrogateescape"), newline="")
-        return
-    with _refused(path):
-        handle = open_plain(path)
-        os.lseek(handle, part.offset, os.SEEK_SET)
-    with os.fdopen(handle, encoding="utf-8", errors="surrogateescape", newline="") as text:
-        yield text
-
-
-def chunks(path: str, chunk_rows: int = CHUNK_ROWS, part: Part = _WHOLE) -> Iterator[Chunk]:
-    """Yield the rows of a file, or of a part of it, in its order.
+def chunks(path: str, chunk_rows: int = CHUNK_ROWS, done: int = 0) -> Iterator[Chunk]:
+    """Yield the rows of a file in its order, but for the first ones, which are ``done``.
 
     Raises `DumpError` that names the file and the line for a header or a row that is none.
     """
-    with _opened(path, part) as file:
+    with opened(path) as file:
         fed = _Fed(file)
         reader = csv.reader(fed)
         straight: list[int | None] = list(range(len(COLUMNS)))
-        names = list(COLUMNS) if part.offset else _checked(reader, path)
-        places = _header(names, path)
+        names = checked(reader, path)
+        places = header(names, path)
         width = max(place for place in places if place is not None) + 1
         is_straight = places == straight and len(names) == width
-        done = part.done
+        skip_rows(reader, path, done)
         while rows := _some(reader, path, chunk_rows, fed):
             if len(min(rows, key=len)) < width:
                 rows = [row for row in rows if row]
@@ -161,7 +139,7 @@ def _some(reader: Any, path: str, most: int, fed: _Fed | None = None) -> list[li
     """Return up to so many rows."""
     rows: list[list[str]] = []
     end = 0 if fed is None else fed.chars + CHUNK_MAX_CHARS
-    with _long_fields(), _understood(reader, path):
+    with long_fields(), understood(reader, path):
         for row in islice(reader, most):
             rows.append(row)
             if fed is not None and fed.chars > end:
@@ -170,7 +148,7 @@ def _some(reader: Any, path: str, most: int, fed: _Fed | None = None) -> list[li
 
 
 @contextmanager
-def _understood(reader: Any, path: str) -> Iterator[None]:
+def understood(reader: Any, path: str) -> Iterator[None]:
     """Make a `DumpError` of an error of the standard library's reader."""
     try:
         yield
@@ -180,14 +158,14 @@ def _understood(reader: Any, path: str) -> Iterator[None]:
 
 def line_of(path: str, place: int) -> int:
     """Return the last line of a row, by its number."""
-    with opened(path) as file, _long_fields():
+    with opened(path) as file, long_fields():
         reader = _reader(file)
         rows = (reader.line_num for row in reader if row)
         return next(islice(rows, place, None), 0)
 
 
 @contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
     """Let fields be as long as stacks are, without changing that for the rest of the program."""
     with _limit:
         before = csv.field_size_limit(FIELD_MAX_CHARS)
@@ -197,7 +175,14 @@ def _long_fields() -> Iterator[None]:
             csv.field_size_limit(before)
 
 
-def _checked(reader: Any, path: str) -> list[str]:
+def skip_rows(reader: Any, path: str, count: int) -> int:
+    """Pass over some rows; returns how many there were."""
+    with long_fields(), understood(reader, path):
+        return sum(1 for _ in islice(filter(None, reader), count))
+
+
+def checked(reader: Any, path: str) -> list[str]:
+    """Return the fields of a header."""
     return (_some(reader, path, 1) or [[]])[0]
 
 
@@ -208,7 +193,8 @@ def _broken(path: str, line: int, error: Exception) -> DumpError:
     )
 
 
-def _header(names: list[str], path: str) -> list[int | None]:
+def header(names: list[str], path: str) -> list[int | None]:
+    """Return where the columns are. Raises `DumpError`."""
     if not names:
         raise DumpError(f"{path}: empty: not even a header")
     if not is_header(names):
@@ -223,7 +209,7 @@ def _header(names: list[str], path: str) -> list[int | None]:
 
 def _refuse_width(path: str, width: int, *, exactly: bool) -> None:
     """Raise the error of the first row that has not so many fields."""
-    with opened(path) as file, _long_fields():
+    with opened(path) as file, long_fields():
         reader = _reader(file)
         for row in reader:
             if len(row) < width if not exactly else len(row) != width:
@@ -234,49 +220,6 @@ def _refuse_width(path: str, width: int, *, exactly: bool) -> None:
                     hint="the file was cut there, or a quote is missing",
                 )
     raise DumpError(f"{path}: changed while it was read")
-
-
-def rewritten(
-    path: str, changes: Mapping[int, Callable[[str], str]], part: Part = _WHOLE
-) -> Iterator[str]:
-    """Yield the text of a file, in pieces, with another Attr in some rows.
-
-    ``changes`` goes from the number of a row to what makes the new text of the old one. All other
-    lines stay as they are, and rows whose text stays the same do. Raises `DumpError`.
-    """
-    with _opened(path, part) as file:
-        held: list[str] = []
-        keep = held.append
-        readline = file.readline
-
-        def fed() -> Iterator[str]:
-            while line := readline(LINE_MAX_CHARS):
-                keep(line)
-                yield line
-
-        reader = csv.reader(fed())
-        attr = COLUMNS.index("Attr")
-        place = attr if part.offset else _header(_checked(reader, path), path)[attr] or 0
-        number, done = part.done, len(held)
-        for wanted in sorted(changes):
-            with _long_fields(), _understood(reader, path):
-                for row in reader:
-                    number += bool(row)
-                    if number == wanted:
-                        break
-                    done = len(held)
-                else:
-                    raise DumpError(f"{path}: changed while it was read")
-            new = changes[wanted](row[place])
-            if new != row[place]:
-                ending = "\r\n" if held[-1].endswith("\r\n") else "\n"
-                row[place] = new
-                held[done:] = [row_text(row, place) + ending]
-            yield "".join(held)
-            held.clear()
-            done = 0
-        yield "".join(held)
-        yield from iter(partial(file.read, 1 << 20), "")
 
 
 def row_text(fields: Sequence[str], always: int = -1) -> str:

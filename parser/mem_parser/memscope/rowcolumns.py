@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Union
 
 import numpy as np
@@ -26,6 +25,8 @@ from mem_parser.memscope.rows import UNKNOWN, Rows, Words, no_rows
 Part = dict[str, npt.NDArray[Any]]
 """Columns of some rows, by their names in `Rows`."""
 RowPlaces = Union[Sequence[int], npt.NDArray[np.int64]]  # noqa: UP007 - Python 3.9 evaluates it
+OR_NOTHING = ("Process Id", "Thread Id")
+"""Columns of numbers that a row may leave out."""
 _MOST = (1 << 63) - 1
 _ADDRESS_MAX = (1 << 64) - 1
 
@@ -59,7 +60,8 @@ class RowColumns:
     def __init__(self, path: str, *, by_row: bool) -> None:
         """``by_row``: errors name a row of a database, not a line."""
         self._path, self._by_row = path, by_row
-        self._parts: list[Part] = []
+        self._held: dict[str, bytearray] = {}
+        self._kinds: dict[str, np.dtype[Any]] = {}
         types, devices = Known(), Known()
         self._names, self._owners = Known(), Known()
         self._events = Spelled(canonical_event, None)
@@ -81,7 +83,10 @@ class RowColumns:
         size = part["size"]
         part["size"] = np.where((part["event"] == FREE) & (size < UNKNOWN), -size, size)
         self._refuse_below(part["size"], "size", places)
-        self._parts.append(part)
+        for name, column in part.items():
+            # A bytearray grows in its place: no column is in memory twice.
+            self._held.setdefault(name, bytearray()).extend(np.ascontiguousarray(column).data)
+            self._kinds[name] = column.dtype
 
     def _plain_columns(self, raw: Mapping[str, Sequence[Any]], places: RowPlaces) -> Part:
         """Return all columns but Ptr and Attr."""
@@ -102,7 +107,7 @@ class RowColumns:
 
     def rows(self) -> Rows:
         """Return all rows that were taken."""
-        if not self._parts:
+        if not self._held:
             return no_rows()
         hosts = (word.strip() for word in self._device_of if canonical_device(word) == HOST)
         words = Words(
@@ -112,9 +117,9 @@ class RowColumns:
             tuple(self._owners),
             next(hosts, HOST),
         )
-        columns = {}
-        for field in fields(Rows)[1:]:
-            columns[field.name] = np.concatenate([part.pop(field.name) for part in self._parts])
+        columns = {
+            name: np.frombuffer(held, self._kinds[name]) for name, held in self._held.items()
+        }
         return Rows(words, **columns)
 
     def _at(self, places: RowPlaces, k: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem_parser.errors import MemError
-from mem_parser.memscope import csvfile
+from mem_parser.memscope import arrowcolumns, csvfile, reading
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, EVENTS, FREE, MALLOC
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
@@ -154,6 +155,8 @@ def test_a_field_larger_than_the_librarys_limit_is_read_and_the_limit_stays(tmp_
 def test_a_line_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csvfile, "LINE_MAX_CHARS", 1000)
     monkeypatch.setattr(csvfile, "FIELD_MAX_CHARS", 999)
+    monkeypatch.setattr(arrowcolumns, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(arrowcolumns, "ROW_MAX_BYTES", 1000)
     with pytest.raises(DumpError, match="field larger than field limit"):
         read_rows(text_file(tmp_path / "x.csv", line(c="x" * 5000)))
 
@@ -331,3 +334,17 @@ def test_a_last_line_that_was_cut_costs_that_row_alone(tmp_path: Path) -> None:
     path.write_text(head + rows[1][:20] + "\n" + rows[0])
     with pytest.raises(DumpError, match="line 2"):
         read_rows(str(path))
+
+
+def test_without_arrow_a_dump_is_read_and_a_large_one_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = text_file(tmp_path / "x.csv", line(id="1"), line(id="2", name="b"))
+    expected = read_rows(path)
+    monkeypatch.setitem(sys.modules, "mem_parser.memscope.arrowcolumns", None)
+    assert same(read_rows(path), expected)
+    monkeypatch.setattr(reading, "LARGE_BYTES", os.stat(path).st_size)
+    with pytest.warns(RuntimeWarning, match=r"x\.csv: pip install 'mem-profiler\[memscope\]'"):
+        assert same(read_rows(path), expected)
+    with pytest.raises(DumpError, match="no such file"):
+        read_rows(str(tmp_path / "none.csv"))

@@ -11,24 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem_parser.memscope import csvblocks, csvfile, databaseblocks
-from mem_parser.memscope.csvblocks import Block, blocks
+from mem_parser.memscope import arrowcolumns, csvfile, databaseblocks
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.reading import read_rows, read_texts
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.memscope.rows import Rows
-from mem_parser.plainfile import PlainFile
 from memscope_dumps import HEADER, Story, line, text_file
 
 
-@pytest.fixture(params=[64, 700, 1 << 20], autouse=True, scope="module")
+@pytest.fixture(params=[300, 900, 1 << 20], autouse=True, scope="module")
 def block_bytes(request: pytest.FixtureRequest) -> Iterator[int]:
     """Blocks that hold a part of a row, some rows, and whole files."""
-    before = csvblocks.BLOCK_BYTES
-    csvblocks.BLOCK_BYTES = request.param
+    before = arrowcolumns.BLOCK_BYTES
+    arrowcolumns.BLOCK_BYTES = request.param
     yield request.param
-    csvblocks.BLOCK_BYTES = before
+    arrowcolumns.BLOCK_BYTES = before
 
 
 def outcome(read: object, path: str) -> tuple[Rows | None, str]:
@@ -44,7 +42,7 @@ def are_the_same(path: str) -> Rows | None:
     (left, error), (right, other) = outcome(read_rows, path), outcome(read_texts, path)
     # Of several errors, that of an earlier block comes first.
     assert bool(error) == bool(other)
-    if os.stat(path).st_size < csvblocks.BLOCK_BYTES:
+    if os.stat(path).st_size < arrowcolumns.BLOCK_BYTES:
         assert error == other
     if left is None or right is None:
         return None
@@ -206,9 +204,10 @@ def test_a_usual_dump_is_read_by_blocks_alone(tmp_path: Path, block_bytes: int) 
         story.access(0x1000 * number, 512, number)
         story.mark()
     path = story.csv(tmp_path)
-    with PlainFile(path) as file:
-        parts = list(blocks(file))
-    assert all(isinstance(part, Block) for part in parts)
+    with csvfile.behind_header(path) as file:
+        assert file is not None
+        parts = list(arrowcolumns.batches(file))
+    assert sum(map(len, parts)) == 600
     assert (len(parts) > 1) == (block_bytes < 1 << 20)
     rows = are_the_same(path)
     assert rows is not None
@@ -225,7 +224,7 @@ def test_a_usual_database_is_read_by_blocks_alone(
         story.access(0x1000 * number, 512, number)
     path = story.db(tmp_path)
     parts = list(databaseblocks.blocks(path))
-    assert all(isinstance(part, databaseblocks.Joined) for part in parts)
+    assert not any(isinstance(part, csvfile.Chunk) for part in parts)
     assert len(parts) > 1
     connection = sqlite3.connect(path)
     connection.execute("UPDATE memscope_dump SET Name = 'a' || char(31) || 'b' WHERE ID = 9000")
@@ -236,7 +235,7 @@ def test_a_usual_database_is_read_by_blocks_alone(
     connection.commit()
     connection.close()
     parts = list(databaseblocks.blocks(path))
-    assert {type(part) for part in parts} == {csvfile.Chunk, databaseblocks.Joined}
+    assert len({type(part) for part in parts}) == 2
     assert are_the_same(path) is None  # an Attr of bytes is none
     connection = sqlite3.connect(path)
     connection.execute("UPDATE memscope_dump SET Attr = '{}' WHERE ID = 9600")
@@ -291,3 +290,78 @@ def test_rewritten_files_have_the_new_texts_and_all_other_bytes(
         assert told == path.read_bytes()
     with pytest.raises(DumpError, match="changed while it was read"):
         list(rewritten(str(path), {len(rows) + 1: str}))
+
+
+def test_text_behind_a_closing_quote_is_what_the_library_reads(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "x.csv", line(name='"ab"cd'), line(id="2"))
+    assert read_rows(path).words.names == read_texts(path).words.names == ("abcd", "N/A")
+
+
+def test_owners_are_right_after_tails_were_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrowcolumns, "_TAILS_MAX", 3)
+    story = Story()
+    told = [f"PTA@owner{k * 7 % 11}" for k in range(60)]
+    for number, owner in enumerate(told):
+        story.malloc(4096 * number, 64, "PTA", number, owner=owner)
+    rows = read_rows(story.csv(tmp_path))
+    assert [rows.words.owners[k] for k in rows.owner.tolist()] == told
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        '{"allocation_id":"1","addr":"0x10,"size":"3","used":"4"}',
+        '{"allocation_id":"1","addr":"0x10","size":"3","used":"x"}',
+        '{"allocation_id":"1","addr":"0x10","size":"3","used":"4,"total":"5"}',
+        '{"allocation_id":"12,"addr":"0x10","size":"34","used":"5"}',
+        '{"allocation_id":"12","addr":"0x10","size":"34,"used":"5"}',
+        '{"streamId":"1","taskId":"2","owner":"PTA@weight"}',
+        '{"streamId":"1","size":"7"}',
+        '{"allocation_id":"1","addr":"0x10","size":"3","owner":"' + "o" * 5000 + '"}',
+        '{"allocation_id":"99999999999999999999","addr":"0x10","size":"3"}',
+        '{"allocation_id":"1","addr":"0x10","size":"3","used":"9223372036854775808"}',
+    ],
+)
+def test_attributes_that_are_nearly_usual_are_read_as_texts(tmp_path: Path, attribute: str) -> None:
+    story = Story()
+    story.malloc(4096, 64, "PTA", 1)
+    path = story.db(tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE memscope_dump SET Attr = ?", (attribute,))
+    connection.commit()
+    connection.close()
+    found = []
+    for read in (read_rows, read_texts):
+        try:
+            rows = read(path)
+            found.append((
+                rows.allocation.tolist(), rows.size.tolist(), rows.used.tolist(),
+                rows.total.tolist(), rows.words.owners,
+            ))  # fmt: skip
+        except DumpError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_text_that_looks_like_a_row_does_not_stand_for_one_that_is_none(
+    tmp_path: Path, gap: bool
+) -> None:
+    story = Story()
+    for number in range(1, 5):
+        story.malloc(4096 * number, 64, "PTA", number)
+    path = story.db(tmp_path)
+    fake = ["x\x1f5\x1f100\x1f7\x1f0\x1fN/A\x1f{}" + "\x1f9" * gap]
+    fake.append("7\x1fFREE\x1fPTA\x1fy")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE memscope_dump SET ID = NULL WHERE rowid = 2")
+    connection.execute("UPDATE memscope_dump SET Name = ? WHERE rowid = 3", ("\x1e".join(fake),))
+    if gap:
+        connection.execute("UPDATE memscope_dump SET rowid = 40 WHERE rowid = 4")
+    connection.commit()
+    connection.close()
+    for read in (read_rows, read_texts):
+        with pytest.raises(DumpError, match="row 2: ID is 'None'"):
+            read(path)

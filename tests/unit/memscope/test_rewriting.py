@@ -1,0 +1,74 @@
+"""Labels that are written into rows: all other bytes stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mem_parser.memscope import rewriting
+from mem_parser.memscope.attributes import with_labels
+from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope.labels import add_labels
+from mem_parser.memscope.rewriting import rewritten
+from memscope_dumps import HEADER, Story, line, text_file
+
+LABEL = "late_deallocation"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1024])
+def test_rows_beside_each_other_and_far_from_each_other_get_their_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(rewriting, "_AT_ONCE", at_once)
+    story = Story()
+    for number in range(1, 41):
+        story.malloc(4096 * number, 64, "PTA", number, python_stack='a "b"\nc')
+    for wanted in ({1, 2, 40}, {5, 11, 12, 39}, {40}, set(range(1, 41))):
+        path = story.csv(tmp_path)
+        before = Path(path).read_text()
+        assert add_labels(path, {place: [LABEL] for place in wanted}) == len(wanted)
+        after = Path(path).read_text()
+        assert after.replace(f",inefficient_type:{LABEL}", "") == before
+        rows = after.split("MALLOC")[1:]
+        assert [k for k, text in enumerate(rows, 1) if LABEL in text] == sorted(wanted)
+
+
+def test_a_label_changes_no_other_field_and_no_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    odd = line(id="3", name='say ""hi', c='"a\r\nb"')
+    lines = [HEADER, line(name='"x"', c='"a\nb"'), "", line(id="2", ptr='"0x1"'), odd]
+    path.write_bytes("\r\n".join(lines).encode())
+    before = path.read_bytes()
+    assert add_labels(str(path), {1: [LABEL], 2: [LABEL], 3: [LABEL]}) == 3
+    after = path.read_bytes()
+    assert after.count(LABEL.encode()) == 3
+    assert after.replace(f",inefficient_type:{LABEL}".encode(), b"") == before
+
+
+def test_a_row_whose_text_stays_keeps_its_spelling(tmp_path: Path) -> None:
+    attribute = "{allocation_id:1}"
+    path = text_file(tmp_path / "x.csv", line(attr=attribute), line(id="2"))
+    same = b"".join(rewritten(path, {1: lambda old: old, 2: lambda old: old}))
+    assert same == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize("key", ["inefficient_type", "inefficient"])
+@pytest.mark.parametrize(
+    "form", ["{size:1,%s:early_allocation}", '{"size":"1","%s":"early_allocation"}']
+)
+def test_a_label_is_there_once_under_the_key_that_is_there(key: str, form: str) -> None:
+    text = form % key
+    assert with_labels(text, ["early_allocation"]) == text
+    more = with_labels(text, [LABEL, LABEL, "early_allocation"])
+    assert more == text.replace("early_allocation", f"early_allocation,{LABEL}")
+
+
+def test_a_label_of_a_row_that_is_gone_is_an_error_of_both_forms(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(4096, 64)
+    for path in (story.csv(tmp_path), story.db(tmp_path)):
+        before = Path(path).read_bytes()
+        with pytest.raises(DumpError, match="changed while it was read"):
+            add_labels(path, {2: [LABEL]})
+        assert Path(path).read_bytes() == before

@@ -40,7 +40,11 @@ SHARED = {
     "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.version",
 }  # fmt: skip
 # Folders that only run where an extra of pyproject.toml is installed: the command says so else.
-EXTRAS = {"cmd/mem_cli/live": "live", "cmd/mem_cli/serve": "serve"}
+EXTRAS = {
+    "parser/mem_parser/memscope": "memscope",
+    "cmd/mem_cli/live": "live",
+    "cmd/mem_cli/serve": "serve",
+}
 SAMPLER = ROOT / "sampler"
 # Rooms of the sampler, and those that each may include.
 BELOW = {

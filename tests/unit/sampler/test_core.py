@@ -60,14 +60,23 @@ def test_peaks_hold_under(variant: str) -> None:
 
 @under_sanitizers
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
-    parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "deaths", "layout")
+    parts = (
+        "sample",
+        "table",
+        "local",
+        "stack_range",
+        "modtab",
+        "runtime",
+        "code_lifetime",
+        "layout",
+    )
     parts += ("tls", "tls_code", "own_layout")
     check_program("test_modtab", core_sources(*parts), variant)
 
 
 @under_sanitizers
 def test_names_that_nobody_gave_are_no_labels_under(variant: str) -> None:
-    check_program("test_pyowners", core_sources("thread_labels", "text"), variant)
+    check_program("test_thread_labels", core_sources("thread_labels", "text"), variant)
 
 
 @under_sanitizers
@@ -82,7 +91,7 @@ def test_records_of_python_frames_are_what_a_ledger_says_under(variant: str) -> 
 
 @under_sanitizers
 def test_ends_of_code_objects_are_counted_under(variant: str) -> None:
-    check_program("test_python_deaths", core_sources(), variant)
+    check_program("test_code_lifetime", core_sources(), variant)
 
 
 @under_sanitizers

@@ -171,7 +171,7 @@ def test_random_stacks_modes_and_frame_records_hold_under_sanitizers(
     ids=["O2", "frame pointers", "asan", "tsan"],
 )
 def test_a_known_stack_is_the_stack_that_unwinding_finds(flags: tuple[str, ...]) -> None:
-    sources = [C / "test_known.c", *core_sources(*UNWINDER, "stack_cache", "local", "sample")]
+    sources = [C / "test_stack_cache.c", *core_sources(*UNWINDER, "stack_cache", "local", "sample")]
     program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
 
     expect_pass(program)

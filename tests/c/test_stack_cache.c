@@ -1,5 +1,5 @@
 /*
- * test_known.c - a stack that mp_known_find() names is always the stack that unwinding finds.
+ * test_stack_cache.c - a stack that mp_known_find() names is always the stack that unwinding finds.
  *
  * Functions with frames of several sizes call each other in random order, so that many stacks meet at
  * the same caller and depth. One of them calls through code that was made at run time, which has no tables.

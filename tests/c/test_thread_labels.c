@@ -1,5 +1,5 @@
 /*
- * test_pyowners.c - names that nobody gave are no labels, and the frames that tell who runs are found by their functions.
+ * test_thread_labels.c - names that nobody gave are no labels, and the frames that tell who runs are found by their functions.
  */
 #include "check.h"
 #include "python/thread_labels.h"

@@ -1,5 +1,5 @@
 /*
- * test_python_deaths.c - ends of code objects are counted through the slot of their type, or the slot is left alone.
+ * test_code_lifetime.c - ends of code objects are counted through the slot of their type, or the slot is left alone.
  *
  * The types are the test's own words; this program stands for the interpreter's module, whose headers and
  * addresses are real.

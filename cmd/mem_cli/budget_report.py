@@ -14,9 +14,9 @@ import click
 
 from mem_cli.colour import is_coloured
 from mem_cli.commands import OUTPUT
+from mem_cli.console import plain_console, say, say_command, show_line, warn
 from mem_cli.output import append_text, check_output, write_result
 from mem_cli.pipeline import Source, refuse_cut
-from mem_cli.say import plain_console, say, say_command, show_line, warn
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import json_text
 

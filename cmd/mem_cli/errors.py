@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 import click
 
 from mem_cli.commands import keep_examples
-from mem_cli.invoked import again_as_root
-from mem_cli.say import say, warn
+from mem_cli.console import say, warn
+from mem_cli.rerun_hint import again_as_root
 from mem_parser import inherited_signals
 from mem_parser.errors import MemError, PermissionDenied, one_line
 

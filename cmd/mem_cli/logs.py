@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.console import waiting
 from mem_cli.options import Options, filters_from, partial_option, time_options
 from mem_cli.output import check_output
 from mem_cli.pipeline import Opened, Source, check_is_log, named, part_of, say_missing
-from mem_cli.say import waiting
 from mem_parser.errors import InputFileError, UsageProblem
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Span(click.ParamType[int]):
         """Return the nanoseconds; fails as click's types do."""
         if isinstance(value, int):
             return value
-        from mem_parser.memlog.when import parse_span
+        from mem_parser.memlog.moment_syntax import parse_span
 
         try:
             span = parse_span(str(value))

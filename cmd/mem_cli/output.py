@@ -1,7 +1,7 @@
 """Write a result: to standard output, or to a file that appears complete or not at all.
 
 A file is written beside its place under a name that nobody can guess and renamed; what is a pipe or
-a device is written to. `mem_parser.outplace` says what is refused.
+a device is written to. `mem_parser.output_path` says what is refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mem_cli.say import say
+from mem_cli.console import say
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import log_line
-from mem_parser.outplace import Place, find_place, new_file
+from mem_parser.output_path import Place, find_place, new_file
 from mem_parser.plainfile import open_plain
 from mem_parser.sizes import short_size
 

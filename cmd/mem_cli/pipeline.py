@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from mem_cli.console import waiting, warn
 from mem_cli.options import (
     Options,
     debug_servers,
@@ -31,7 +32,6 @@ from mem_cli.options import (
     settled,
 )
 from mem_cli.output import check_output
-from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
 from mem_parser.escape import shell_path
 

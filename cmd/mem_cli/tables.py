@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mem_cli.console import waiting, warn
 from mem_cli.logs import refuse_cut_log
 from mem_cli.options import Options
 from mem_cli.output import announce, reason
 from mem_cli.pipeline import Source, check_is_log, end_written, named, part_of, say_missing
-from mem_cli.say import waiting, warn
 from mem_parser.errors import MemError, UsageProblem
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from mem_cli.colour import is_coloured
+from mem_cli.console import plain_console, show_line
 from mem_cli.output import write_lines, write_result
-from mem_cli.say import plain_console, show_line
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
 

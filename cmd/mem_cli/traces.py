@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mem_cli.console import waiting
 from mem_cli.logs import views_of
 from mem_cli.options import Options
-from mem_cli.say import waiting
 
 if TYPE_CHECKING:
     from mem_parser.memlog.part import Part

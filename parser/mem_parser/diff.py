@@ -26,11 +26,11 @@ import numpy as np
 
 from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts, positions
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.places import Frame, Spelled, frames_of, same_capture
 from mem_parser.significance import benjamini_hochberg, p_of_change
 from mem_parser.symbols.table import Symbols
 

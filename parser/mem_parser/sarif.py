@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mem_parser.escape import json_text, visible
-from mem_parser.places import Frame, relative
+from mem_parser.frames import Frame, relative
 from mem_parser.version import __version__
 
 SCHEMA = (

@@ -154,8 +154,8 @@ def refreshes(
 ) -> Numbers:
     """CPU and wall ms of a refresh, the median of some; and how many sites it had."""
     from mem_cli.live.distant import Distant, readers
-    from mem_cli.live.picture import Situation
-    from mem_cli.live.wish import Wish
+    from mem_cli.live.screen_state import Situation
+    from mem_cli.live.view_options import ViewOptions
     from mem_parser.filters import Filters
     from mem_parser.live.naming import NamingChoice
     from mem_parser.live.totals import Order
@@ -180,7 +180,7 @@ def refreshes(
                 began_cpu, began = time.thread_time() + distant.cost_s, time.perf_counter()
                 distant.take_from(watched)
                 order = Order(ORDERS[number % len(ORDERS)])
-                distant.picture(Wish(order=order), Situation(State.CAPTURED))
+                distant.picture(ViewOptions(order=order), Situation(State.CAPTURED))
                 if profile is not None:
                     profile.disable()
                 if number >= WARM:

@@ -9,7 +9,7 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["mem_parser"]):
-    from mem_parser.symbols.madecode import MadeCode
+    from mem_parser.symbols.jit_symbols import MadeCode
 
 from forging import change_lines, change_number, insert_text, mutator
 from harness import Finding, fuzz

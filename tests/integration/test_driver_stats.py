@@ -21,7 +21,7 @@ from mem_profiler.driver_stats import (
     TrackerError,
     get_mem_profiler_room,
     get_mem_report,
-    other,
+    other_process,
     set_enable_mem_profiler,
 )
 from mem_profiler.segment import discovery
@@ -357,7 +357,7 @@ def test_a_report_without_a_place_for_it_ends_no_record(
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "mkdtemp", full)
         with pytest.raises(MemError, match=r"no place for the report of pid \d+: no space left"):
-            other.report(target.pid)
+            other_process.report(target.pid)
     assert kept_in(get_mem_report(pid=target.pid)) == 1000
 
 

@@ -24,7 +24,7 @@ from live_views import plan, run, screen_text, until
 from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Distant, Far
 from mem_cli.live.following import Follower
-from mem_cli.live.wish import Wish
+from mem_cli.live.view_options import ViewOptions
 from mem_cli.watching import worker as worker_module
 from mem_cli.watching.worker import Question, Read, works
 from mem_parser.errors import TargetBusy
@@ -162,7 +162,7 @@ def test_what_a_reader_needs_not_is_refused_and_the_view_goes_on(
     with Views(target, lie) as one:
         target.tell("a 100 1000")
         assert one.distant.take_from(one.watched)
-        found = one.distant.picture(Wish(), None)  # type: ignore[arg-type]
+        found = one.distant.picture(ViewOptions(), None)  # type: ignore[arg-type]
         assert found is not None
         assert "allocate" in " ".join(found.rows.names)
     assert not is_captured(target.pid)

@@ -13,7 +13,7 @@ import pytest
 from javascript import JAVASCRIPT, OPTIONS
 from mem_parser.live.naming import Naming
 from mem_profiler.capture.session import Rates
-from mem_profiler.live import madenames
+from mem_profiler.live import jit_watch
 from mem_profiler.live.watched import Watched
 from sampler_run import WAIT_S, Target, environment
 from watching import OFTEN
@@ -44,7 +44,7 @@ def names(watched: Watched, naming: Naming) -> set[str]:
 def test_names_come_with_the_code_and_not_anew_for_each_moment(
     node: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(madenames, "EVERY_S", 0.05)
+    monkeypatch.setattr(jit_watch, "EVERY_S", 0.05)
     watched, naming = Watched(node.pid, Rates(1), OFTEN), Naming()
     assert node.ask("go") == "ok"
     give_up = time.monotonic() + WAIT_S
@@ -54,7 +54,7 @@ def test_names_come_with_the_code_and_not_anew_for_each_moment(
     assert node.ask("later") == "ok"
     while "laterOne" not in names(watched, naming):
         assert time.monotonic() < give_up
-    monkeypatch.setattr(madenames, "EVERY_S", 1000.0)
+    monkeypatch.setattr(jit_watch, "EVERY_S", 1000.0)
     first, second = watched.moment(), watched.moment()
     assert first is not None
     assert second is not None
@@ -79,5 +79,5 @@ def test_names_come_with_the_code_and_not_anew_for_each_moment(
 )
 def test_an_answer_that_makes_no_sense_names_nothing(told: object) -> None:
     addresses = np.array([0x9000, 0x9008], dtype=np.uint64)
-    assert madenames._checked(told, addresses) == {}
-    assert madenames._checked([[1, "serve"]], addresses)[0x9008].name == "serve"
+    assert jit_watch._checked(told, addresses) == {}
+    assert jit_watch._checked([[1, "serve"]], addresses)[0x9008].name == "serve"

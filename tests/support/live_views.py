@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 
 from mem_cli.live.app import LiveApp
 from mem_cli.live.following import Follower, Plan
-from mem_cli.live.looking import Looking
+from mem_cli.live.view_model import ViewModel
 from mem_parser.errors import MemError
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
@@ -147,9 +147,9 @@ class Scripted:
         return Result(path, 4711, "", "", "snapshot", "running", 1.0, 1, 0, 0, 1, [], 128, "host")
 
 
-def looking(filters: Filters = PLAIN) -> Looking:
+def view_model(filters: Filters = PLAIN) -> ViewModel:
     """What makes pictures, with the names that `profile` gave."""
-    return Looking(NamingChoice(), filters, GivenNames)  # type: ignore[arg-type]
+    return ViewModel(NamingChoice(), filters, GivenNames)  # type: ignore[arg-type]
 
 
 def plan(prefix: str = "./x", **more: Any) -> Plan:
@@ -174,7 +174,7 @@ def run(app: App[Any], body: Callable[[Pilot[Any]], Awaitable[None]],
 
 def live_app(source: Scripted, prefix: str = "./x", **more: Any) -> LiveApp:
     """The live view of a scripted process."""
-    follower = Follower(source, looking(), plan(prefix, **more.pop("plan", {})))
+    follower = Follower(source, view_model(), plan(prefix, **more.pop("plan", {})))
     return LiveApp(follower, **more)
 
 

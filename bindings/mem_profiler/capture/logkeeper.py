@@ -2,7 +2,7 @@
 
     python -m mem_profiler.capture.logkeeper PID WANTED
 
-Model: a process beside (`mem_profiler.capture.beside`). The `.heap` file of the capture is for
+Model: a process beside (`mem_profiler.capture.holder`). The `.heap` file of the capture is for
 `stop`, as without a log, or for `recover`. Told to end, it ends the log and leaves the capture: the
 rings keep the latest events then. Where the log ends early, because the file system is full or its
 drain was killed, the process stays, to say why.
@@ -14,8 +14,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from mem_profiler.capture import beside, gate
-from mem_profiler.capture.beside import Beside
+from mem_profiler.capture import gate, holder
+from mem_profiler.capture.holder import Beside
 from mem_profiler.events.collector import Limits, Log
 from mem_profiler.events.rings import geometry_of
 from mem_profiler.segment.file import Control, Segment
@@ -41,7 +41,7 @@ def start(pid: int, rates: Rates) -> int:
         rates.host_bytes, rates.device_bytes, rates.depth_limit, os.path.abspath(logging.where),
         logging.ring_bytes, logging.limits.file_bytes, logging.limits.files,
     ]  # fmt: skip
-    return int(beside.start(MODULE, pid, wanted)["number"])
+    return int(holder.start(MODULE, pid, wanted)["number"])
 
 
 def end(segment: Segment, pid: int) -> Log | None:
@@ -49,15 +49,15 @@ def end(segment: Segment, pid: int) -> Log | None:
 
     Raises MemError.
     """
-    keeper = beside.holder(segment, MODULE)
+    keeper = holder.holder(segment, MODULE)
     if keeper is None:
         return None
-    words: beside.Words | None = None
+    words: holder.Words | None = None
     with contextlib.suppress(OSError):  # another user's
-        words = beside.Words(keeper)
+        words = holder.Words(keeper)
     try:
         gate.stop(segment, pid, segment.control().number("capture_number"))
-        beside.wait_for_end(segment, pid, MODULE)
+        holder.wait_for_end(segment, pid, MODULE)
         return _log(words.read()) if words is not None else Log([], 0, {}, "")
     finally:
         if words is not None:
@@ -74,11 +74,11 @@ def state(segment: Segment, control: Control, now_ns: int) -> str | None:
         return None  # the rings keep the last events
     if segment.lock_holder() is None:
         return LOG_ENDED
-    keeper = beside.holder(segment, MODULE)
+    keeper = holder.holder(segment, MODULE)
     if keeper is None:
         return WITH_LOG
     try:
-        words = beside.Words(keeper)
+        words = holder.Words(keeper)
     except OSError:
         return WITH_LOG
     told = words.read()
@@ -121,7 +121,7 @@ class _LogKeeper(Beside):
 def _say(log: Log | None) -> None:
     if log is None:
         return
-    beside.say_at_end(
+    holder.say_at_end(
         {
             "paths": log.paths,
             "dropped": log.dropped_files,
@@ -147,4 +147,4 @@ def _begin(pid: int, wanted: Any) -> Beside:
 
 
 if __name__ == "__main__":
-    beside.serve(_begin)
+    holder.serve(_begin)

@@ -22,7 +22,7 @@ from typing import IO
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
-from mem_parser.outplace import PROFILE_SUFFIXES, new_file, open_folder
+from mem_parser.output_path import PROFILE_SUFFIXES, new_file, open_folder
 
 NAMES_TRIED = 100_000
 _NO_LINKS = (

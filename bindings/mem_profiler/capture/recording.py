@@ -141,7 +141,7 @@ class Recording:
         """
         from mem_profiler.capture import saving
         from mem_profiler.profile.build import Ending, build
-        from mem_profiler.profile.madecode import with_names
+        from mem_profiler.profile.jit_names import with_names
 
         log = self._end_log(prefix, pid, end) if with_events else None
         now = self.now_ns()

@@ -2,7 +2,7 @@
 
     python -m mem_profiler.driver_stats.keeper PID [MODE, RESERVE, FOLDER, FILES]
 
-Model: a process beside (`mem_profiler.capture.beside`). It begins the record; when that is over, or
+Model: a process beside (`mem_profiler.capture.holder`). It begins the record; when that is over, or
 it is told to end, nobody wants what the record has.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mem_profiler.capture import beside
-from mem_profiler.capture.beside import Beside
+from mem_profiler.capture import holder
+from mem_profiler.capture.holder import Beside
 from mem_profiler.capture.session import Session
 from mem_profiler.driver_stats import record
 from mem_profiler.driver_stats.record import Wanted
@@ -22,17 +22,17 @@ MODULE = "mem_profiler.driver_stats.keeper"
 
 def start(pid: int, wanted: Wanted) -> None:
     """Begin the record of a process, with a log. Raises MemError."""
-    beside.start(MODULE, pid, wanted.told)
+    holder.start(MODULE, pid, wanted.told)
 
 
 def keeps(segment: Segment) -> bool:
     """Whether the holder of a segment's lock is such a process."""
-    return beside.holder(segment, MODULE) is not None
+    return holder.holder(segment, MODULE) is not None
 
 
 def wait_for_end(segment: Segment, pid: int) -> None:
     """Wait until the log is whole. Raises TargetError where that takes too long."""
-    beside.wait_for_end(segment, pid, MODULE)
+    holder.wait_for_end(segment, pid, MODULE)
 
 
 class _Keeper(Beside):
@@ -54,4 +54,4 @@ def _begin(pid: int, wanted: Any) -> Beside:
 
 
 if __name__ == "__main__":
-    beside.serve(_begin)
+    holder.serve(_begin)

@@ -12,7 +12,7 @@ import time
 import warnings
 from typing import Any
 
-from mem_profiler.driver_stats import own
+from mem_profiler.driver_stats import this_process
 from mem_profiler.helper.client import Helper
 from mem_profiler.helper.errors import TrackerError
 
@@ -44,7 +44,7 @@ def start_mem_log_profiler(
     ):
         raise ValueError(f"workers is a number of processes, not {workers!r}")
     with _state:
-        helper = Helper(own.KIND)
+        helper = Helper(this_process.KIND)
         try:
             helper.ask("log_open", os.path.abspath(folder or "."))
             print("Processing, please wait a minute", flush=True)
@@ -94,7 +94,7 @@ def get_mem_report_with_time(time_ms: float) -> dict[str, Any]:
     if not is_time or not 0 <= time_ms < MS_MAX:
         raise ValueError(f"time_ms is a number of milliseconds, not {time_ms!r}")
     with _state:
-        return own.checked(_read().ask("log_at", time_ms))
+        return this_process.checked(_read().ask("log_at", time_ms))
 
 
 def _read() -> Helper:

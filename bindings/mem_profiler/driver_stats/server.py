@@ -23,7 +23,7 @@ from mem_parser.records.linelog import LineLog
 from mem_parser.records.linereport import LineReport
 from mem_parser.records.logfolder import newest_log
 from mem_profiler.capture.session import Session
-from mem_profiler.driver_stats import other, record, reporting
+from mem_profiler.driver_stats import other_process, record, reporting
 from mem_profiler.driver_stats.record import Wanted
 from mem_profiler.events.collector import Log
 from mem_profiler.inprocess.server import ENDING_S, Server
@@ -86,21 +86,21 @@ class StatsServer(Server):
 
     def enable_other(self, *told: Any) -> dict[str, Any]:
         """As `enable`, for another process."""
-        other.enable(self.pid, Wanted.of(list(told)))
+        other_process.enable(self.pid, Wanted.of(list(told)))
         return {"on": True}
 
     def close_other(self) -> dict[str, Any]:
         """As `close`, for another process."""
-        other.close(self.pid)
+        other_process.close(self.pid)
         return {"on": False}
 
     def report_other(self) -> dict[str, Any]:
         """As `report`, for another process."""
-        return _answered(other.report(self.pid))
+        return _answered(other_process.report(self.pid))
 
     def room_other(self) -> dict[str, Any]:
         """As `room`, for another process."""
-        return {"bytes": other.room_bytes(self.pid)}
+        return {"bytes": other_process.room_bytes(self.pid)}
 
     # -- logs ------------------------------------------------------------------------------------
 

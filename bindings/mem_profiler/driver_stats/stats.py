@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mem_profiler.driver_stats import own
+from mem_profiler.driver_stats import this_process
 from mem_profiler.driver_stats.record_type import MemRecordType, as_record_type
 from mem_profiler.helper.client import Helper
 
@@ -47,7 +47,7 @@ def set_enable_mem_profiler(
         raise ValueError(f"folder is for a LOG mode, not for {mode.name}")
     wanted = [int(mode), reserve_bytes, os.path.abspath(folder or "."), _log_number]
     if _is_own(pid):
-        return own.close() if mode is MemRecordType.CLOSED else own.enable(wanted)
+        return this_process.close() if mode is MemRecordType.CLOSED else this_process.enable(wanted)
     if mode is MemRecordType.CLOSED:
         return not _ask(pid, "close_other")["on"]
     return bool(_ask(pid, "enable_other", *wanted)["on"])
@@ -65,8 +65,8 @@ def get_mem_report(*, pid: int | None = None) -> dict[str, Any]:
         TrackerError: where there is no record, or it cannot be read.
     """
     if _is_own(pid):
-        return own.report()
-    return own.checked(_ask(pid, "report_other"))
+        return this_process.report()
+    return this_process.checked(_ask(pid, "report_other"))
 
 
 def get_mem_profiler_room(*, pid: int | None = None) -> int:
@@ -74,7 +74,7 @@ def get_mem_profiler_room(*, pid: int | None = None) -> int:
 
     Raises TrackerError where there is no record, ValueError for a process that is none.
     """
-    return own.room_bytes() if _is_own(pid) else int(_ask(pid, "room_other")["bytes"])
+    return this_process.room_bytes() if _is_own(pid) else int(_ask(pid, "room_other")["bytes"])
 
 
 def get_mem_profiler_log_number() -> int:
@@ -105,7 +105,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _ask(pid: int | None, *command: Any) -> Any:
-    helper = Helper(own.KIND, pid)
+    helper = Helper(this_process.KIND, pid)
     try:
         return helper.ask(*command)
     finally:

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
-from mem_parser.outplace import log_stem, open_folder
+from mem_parser.output_path import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
 from mem_sandbox import confine
 from mem_sandbox.child import Child, Wish

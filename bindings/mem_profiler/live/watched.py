@@ -20,7 +20,7 @@ from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import ALIVE_CHECK_S, Rates, Session
-from mem_profiler.live.madenames import ByChildren, MadeNames
+from mem_profiler.live.jit_watch import ByChildren, MadeNames
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.process.death import Watch
 from mem_profiler.profile.build import Ending, build

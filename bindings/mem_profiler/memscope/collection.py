@@ -27,7 +27,7 @@ from mem_profiler.memscope.uncollected import absent_in, left_out
 from mem_profiler.tracking.inside import Hooks
 
 if TYPE_CHECKING:
-    from mem_profiler.memscope.own import Own
+    from mem_profiler.memscope.this_process import Own
 
 _ONCE = ("form", "output", "watch")
 """These take effect once."""
@@ -90,7 +90,7 @@ class Collection:
                 if self.own is not None:
                     self.own.rescan()
                 return
-            from mem_profiler.memscope.own import Own
+            from mem_profiler.memscope.this_process import Own
 
             try:
                 folder = tree.events_folder(self.places)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from mem_parser.errors import InputFileError, MemError
 from mem_parser.memscope.form import Folders, folders_of_run
 from mem_parser.memscope.settings import Settings, of_dict
-from mem_parser.outplace import own_ids
+from mem_parser.output_path import own_ids
 from mem_parser.plainfile import open_plain
 from mem_profiler.memscope.tree import EVENTS_FOLDER, MODE
 

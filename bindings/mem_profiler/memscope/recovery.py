@@ -22,7 +22,7 @@ from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.form import folders_of_run, stamp_of
 from mem_parser.memscope.resumedlog import ResumedTail, in_order, number_of
 from mem_parser.memscope.siderows import SideFile, path_in
-from mem_parser.outplace import own_ids
+from mem_parser.output_path import own_ids
 from mem_profiler.capture import recover
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.memscope.follower import END_LIMIT_S, MEMORY_BYTES, enter

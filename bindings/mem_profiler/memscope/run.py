@@ -17,7 +17,7 @@ from mem_parser.errors import MemError, UsageProblem
 from mem_parser.memscope.form import Folders, stamp_of
 from mem_parser.memscope.launchrows import launches_wanted
 from mem_parser.memscope.settings import DEPTH, Settings
-from mem_parser.outplace import make_folder, open_folder
+from mem_parser.output_path import make_folder, open_folder
 from mem_profiler.capture import device_choice, gate, launch
 from mem_profiler.capture.launch import Image, Outcome
 from mem_profiler.capture.output import ExactFile, Where

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
-from mem_parser.outplace import open_own
+from mem_parser.output_path import open_own
 
 PREFIX = "side_rows_"
 SUFFIX = ".jsonl"

@@ -11,7 +11,7 @@ import io
 import os
 
 from mem_parser.memscope.form import PYTHON_TRACE
-from mem_parser.outplace import open_own
+from mem_parser.output_path import open_own
 
 BATCH_ROWS = 1024
 _MODE = 0o640

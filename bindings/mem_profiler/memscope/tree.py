@@ -11,7 +11,7 @@ from typing import Any
 
 from mem_parser.memscope.form import Folders, folders
 from mem_parser.memscope.settings import SETTINGS_FILE, Settings
-from mem_parser.outplace import make_own_folder, open_own
+from mem_parser.output_path import make_own_folder, open_own
 
 EVENTS_FOLDER = "events"
 MODE = 0o640

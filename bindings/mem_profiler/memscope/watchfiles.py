@@ -11,7 +11,7 @@ import csv
 import os
 
 from mem_parser.memscope.form import WATCH_SUMS, stamp_of, watch_block_file
-from mem_parser.outplace import make_own_folder, open_own
+from mem_parser.output_path import make_own_folder, open_own
 
 CHANGE_HEADER = (
     "Watched",

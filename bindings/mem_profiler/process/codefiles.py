@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from mem_parser.plainfile import open_plain
-from mem_parser.symbols.madecode import MOST_BYTES
+from mem_parser.symbols.jit_symbols import MOST_BYTES
 from mem_profiler.process import procfs
 from mem_sandbox import child
 

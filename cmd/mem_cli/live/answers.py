@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
-from mem_cli.live.picture import Branch, Page, Stacks
+from mem_cli.live.screen_state import Branch, Page, Stacks
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 from mem_parser.filters import Filters

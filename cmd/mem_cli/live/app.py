@@ -20,15 +20,15 @@ from textual.widgets import Input, Static
 
 from mem_cli.live import texts
 from mem_cli.live.answers import LEAKS
-from mem_cli.live.asking import Asking
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads
 from mem_cli.live.lines import Lines, Part
 from mem_cli.live.pages import Reading, StacksScreen, key_lines, room_for_text
-from mem_cli.live.picture import Page, Picture, Restarted, Said, Stacks
+from mem_cli.live.prompts import Asking
+from mem_cli.live.screen_state import Page, Restarted, Said, ScreenState, Stacks
 from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
-from mem_cli.live.wish import Wish
+from mem_cli.live.view_options import ViewOptions
 from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State
@@ -105,8 +105,8 @@ class LiveApp(App[int | None]):
         # The colours are known before the theme: NO_COLOR depends on it.
         super().__init__(driver_class=TerminalDriver, ansi_color=True)
         self.follower = follower
-        self.picture: Picture | None = None
-        self.wish = Wish()
+        self.picture: ScreenState | None = None
+        self.options = ViewOptions()
         self.paused = False
         self.successor: int | None = None
         self.written: list[str] = []
@@ -192,11 +192,11 @@ class LiveApp(App[int | None]):
         if not self._rows.is_attached:
             return  # the view is being taken down
         answer = message.answer
-        if isinstance(answer, Picture):
+        if isinstance(answer, ScreenState):
             self._chosen = self._row_name() or ""
             self.picture = answer
-            self.wish = dataclasses.replace(
-                self.wish, domain=answer.wish.domain, thread=answer.wish.thread
+            self.options = dataclasses.replace(
+                self.options, domain=answer.options.domain, thread=answer.options.thread
             )
             self._show()
             self._say_state(answer)
@@ -228,7 +228,7 @@ class LiveApp(App[int | None]):
         self._news.update(Text(one_line(text)))
         self._news.add_class("-shown")
 
-    def _say_state(self, picture: Picture) -> None:
+    def _say_state(self, picture: ScreenState) -> None:
         situation = picture.situation
         if situation.state is State.ENDED and not self._said_end:
             self._said_end = True
@@ -252,7 +252,7 @@ class LiveApp(App[int | None]):
         if picture is None:
             return []
         marked = picture.marked_s is not None
-        order = picture.wish.order
+        order = picture.options.order
         # The heads do not know whether there is a bar of scrolling.
         shown = texts.columns(min(width, self.size.width - 1), order, marked=marked)
         by_total = order is Order.TOTAL
@@ -273,8 +273,8 @@ class LiveApp(App[int | None]):
     # -- keys -----------------------------------------------------------------------------------
 
     def _want(self, **changes: object) -> None:
-        self.wish = dataclasses.replace(self.wish, **changes)  # type: ignore[arg-type]
-        self.follower.want(self.wish)
+        self.options = dataclasses.replace(self.options, **changes)  # type: ignore[arg-type]
+        self.follower.want(self.options)
 
     def action_order(self, order: str) -> None:
         """Sort by something else."""
@@ -292,7 +292,7 @@ class LiveApp(App[int | None]):
         if not places:
             self.say("this capture tells no threads apart")
             return
-        at = places.index(self.wish.thread) if self.wish.thread in places else None
+        at = places.index(self.options.thread) if self.options.thread in places else None
         first = 0 if step > 0 else len(places) - 1
         self._want(thread=places[first if at is None else (at + step) % len(places)])
 
@@ -306,11 +306,11 @@ class LiveApp(App[int | None]):
         if count == 1:
             self.say("the program has used the memory of no device")
             return
-        self._want(domain=(self.wish.domain + 1) % count, thread=None)
+        self._want(domain=(self.options.domain + 1) % count, thread=None)
 
     def action_module(self) -> None:
         """Show the module of the chosen function alone, or all again."""
-        if self.wish.module:
+        if self.options.module:
             self._want(module="")
             return
         number = self._rows.cursor
@@ -319,7 +319,7 @@ class LiveApp(App[int | None]):
 
     def action_filter(self) -> None:
         """Ask for a regular expression."""
-        self._asked.ask(self.wish.pattern)
+        self._asked.ask(self.options.pattern)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Show what matches."""

@@ -29,7 +29,7 @@ class Candidate:
 
 
 def candidates(asked_to_end: Callable[[], bool] = lambda: False) -> Iterator[Candidate]:
-    """Yield them. Looking at one that has no sampler takes a while: ``asked_to_end`` ends it."""
+    """Yield them. ViewModel at one that has no sampler takes a while: ``asked_to_end`` ends it."""
     own = os.getpid()
     seen = {own, os.getppid()}
     for row in listing.listing().rows:

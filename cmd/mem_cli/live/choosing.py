@@ -14,9 +14,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from mem_cli.live.asking import Asking
 from mem_cli.live.candidates import Candidate, candidates
 from mem_cli.live.lines import Lines, Part
+from mem_cli.live.prompts import Asking
 from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
 from mem_parser.errors import MemError

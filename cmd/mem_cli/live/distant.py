@@ -1,11 +1,11 @@
 """The two ends between the screen and the process without rights that reads for it.
 
 Model: a target's segment, names and programs are read by a worker (`mem_cli.watching.worker`), as
-for `serve`: its `Far` has the `Looking`, and answers in bytes. `Distant` stands for that `Looking`
+for `serve`: its `Far` has the `ViewModel`, and answers in bytes. `Distant` stands for that one
 on the thread of the view, and believes nothing that comes (`wire`). A reader that fails costs one
 line; the next refresh begins another one, which knows no mark.
 
-    want WISH           a picture, JSON
+    want OPTIONS           a picture, JSON
     mark, unmark        compare with now, or no more
     leaks WIDTH, stacks FUNCTION CALLERS, page PID      what was asked for once
 """
@@ -17,10 +17,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from mem_cli.live.looking import Looking
-from mem_cli.live.picture import Page, Picture, Situation, Stacks
+from mem_cli.live.screen_state import Page, ScreenState, Situation, Stacks
+from mem_cli.live.view_model import ViewModel
+from mem_cli.live.view_options import ViewOptions
 from mem_cli.live.wire import understood, written
-from mem_cli.live.wish import Wish
 from mem_cli.watching.worker import Question, Read, Worker, works
 from mem_parser.errors import TargetBusy
 from mem_parser.filters import Filters
@@ -47,39 +47,39 @@ class Far:
 
     def __init__(self, read: Read, choice: NamingChoice, filters: Filters) -> None:
         self._read = read
-        self._looking = Looking(choice, filters)
+        self._model = ViewModel(choice, filters)
 
     def take(self, about: Any, facts: Facts | None) -> None:
         """Hold what the process has now; ``about`` is its number. Raises MemError."""
         if facts is not None:
             found = self._read(facts)
             t_s = found[0].capture.duration_s or 0.0
-            self._looking.take(Moment(facts.number, t_s, facts.state, found, about))
+            self._model.take(Moment(facts.number, t_s, facts.state, found, about))
 
     def make(self, question: Question) -> bytes:
         """Answer a question. Raises MemError, ValueError, ArithmeticError."""
         kind, order, domain, thread, pattern, module, *more = question
-        wish = Wish(
+        options = ViewOptions(
             Order(str(order)), int(domain), None if int(thread) < 0 else int(thread), str(pattern),
             str(module),
         )  # fmt: skip
         if kind == "mark":
-            self._looking.put_mark()
+            self._model.put_mark()
         elif kind == "unmark":
-            self._looking.take_mark()
+            self._model.take_mark()
         elif kind == "leaks":
-            return written(self._looking.leaks(wish, int(more[0])))
+            return written(self._model.leaks(options, int(more[0])))
         elif kind == "stacks":
-            return written(self._looking.stacks(wish, str(more[0]), callers=bool(more[1])))
+            return written(self._model.stacks(options, str(more[0]), callers=bool(more[1])))
         elif kind == "page":
-            return (self._looking.page(wish, int(more[0])) or "").encode(errors="replace")
+            return (self._model.page(options, int(more[0])) or "").encode(errors="replace")
         else:
-            return written(self._looking.picture(wish, _NOW))
+            return written(self._model.picture(options, _NOW))
         return b""
 
 
 class Distant:
-    """The viewer's end: stands for a `Looking` of one process. Close it in the end."""
+    """The viewer's end: stands for a `ViewModel` of one process. Close it in the end."""
 
     def __init__(self, forkserver: Forkserver, meanwhile: Callable[[], None]) -> None:
         """``meanwhile`` is called while the reader works, and may raise."""
@@ -106,32 +106,32 @@ class Distant:
         self._worker.take(source.pid, facts, self._meanwhile)
         return True
 
-    def picture(self, wish: Wish, now_is: Situation) -> Picture | None:
-        """Return what is held as ``wish`` has it; None, as below: nothing is. Raises MemError."""
-        found = self._asked(Picture, "want", wish)
+    def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
+        """Return what is held as ``options`` has it; None: nothing is. Raises MemError."""
+        found = self._asked(ScreenState, "want", options)
         if found is None:
             return None
         left = {place.key for place in found.threads}
-        domain = found.wish.domain if 0 <= found.wish.domain < len(found.domains) else 0
-        thread = found.wish.thread if found.wish.thread in left else None
-        wish = dataclasses.replace(wish, domain=domain, thread=thread)
-        return dataclasses.replace(found, wish=wish, situation=now_is)
+        domain = found.options.domain if 0 <= found.options.domain < len(found.domains) else 0
+        thread = found.options.thread if found.options.thread in left else None
+        options = dataclasses.replace(options, domain=domain, thread=thread)
+        return dataclasses.replace(found, options=options, situation=now_is)
 
     def put_mark(self) -> None:
         """Compare with what is held from now on. Raises MemError."""
-        self._make("mark", Wish())
+        self._make("mark", ViewOptions())
 
     def take_mark(self) -> None:
         """Compare no more. Raises MemError."""
-        self._make("unmark", Wish())
+        self._make("unmark", ViewOptions())
 
-    def leaks(self, wish: Wish, width: int) -> Page | None:
+    def leaks(self, options: ViewOptions, width: int) -> Page | None:
         """Return verdicts on leaks, in lines of about ``width``. Raises MemError."""
-        return self._asked(Page, "leaks", wish, width)
+        return self._asked(Page, "leaks", options, width)
 
-    def stacks(self, wish: Wish, function: str, *, callers: bool) -> Stacks | None:
+    def stacks(self, options: ViewOptions, function: str, *, callers: bool) -> Stacks | None:
         """Return the stacks of a function. Raises MemError."""
-        found = self._asked(Stacks, "stacks", wish, function, callers)
+        found = self._asked(Stacks, "stacks", options, function, callers)
         if found is None:
             return None
         count = len(found.branches)
@@ -140,9 +140,9 @@ class Distant:
                 raise ValueError
         return dataclasses.replace(found, function=function, callers=callers)
 
-    def page(self, wish: Wish, pid: int) -> str | None:
+    def page(self, options: ViewOptions, pid: int) -> str | None:
         """Return a flame graph as a page, of which nothing is known. Raises MemError."""
-        return self._make("page", wish, pid).decode(errors="replace") or None
+        return self._make("page", options, pid).decode(errors="replace") or None
 
     def close(self) -> None:
         """End the reader. A second call does nothing."""
@@ -150,16 +150,18 @@ class Distant:
             self._worker.close()
         self._worker = None
 
-    def _asked(self, kind: type[T], question: str, wish: Wish, *more: str | int) -> T | None:
-        told = self._make(question, wish, *more)
+    def _asked(
+        self, kind: type[T], question: str, options: ViewOptions, *more: str | int
+    ) -> T | None:
+        told = self._make(question, options, *more)
         with self._refusing():
             return understood(kind, told) if told else None
 
-    def _make(self, question: str, wish: Wish, *more: str | int) -> bytes:
+    def _make(self, question: str, options: ViewOptions, *more: str | int) -> bytes:
         if self._worker is None:
             return b""
-        thread = -1 if wish.thread is None else wish.thread
-        words = (wish.order.value, wish.domain, thread, wish.pattern, wish.module)
+        thread = -1 if options.thread is None else options.thread
+        words = (options.order.value, options.domain, thread, options.pattern, options.module)
         return self._worker.make((question, *words, *more), self._meanwhile)
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from mem_cli.live.braille import Series
-from mem_cli.live.picture import Graph, Head, Place
+from mem_cli.live.screen_state import Graph, Head, Place
 from mem_parser.estimate import Estimate
 from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Reading, Unit

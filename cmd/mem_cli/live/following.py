@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mem_cli.live.answers import write_page
-from mem_cli.live.picture import Lost, Page, Picture, Restarted, Said, Situation, Stacks
-from mem_cli.live.wish import Wish
+from mem_cli.live.screen_state import Lost, Page, Restarted, Said, ScreenState, Situation, Stacks
+from mem_cli.live.view_options import ViewOptions
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State
 
-Answer = Picture | Said | Page | Stacks | Restarted | Lost
+Answer = ScreenState | Said | Page | Stacks | Restarted | Lost
 Deliver = Callable[[Answer], object]
 COST_SHARE = 0.5
 """Of one core: with very many sites refreshes become rarer."""
@@ -60,16 +60,16 @@ class Source(Protocol):
         """Write a file of what the capture has so far."""
 
 
-class Looks(Protocol):
-    """What makes pictures of a process: `looking.Looking`, or `distant.Distant`, which asks a
+class Model(Protocol):
+    """What makes pictures of a process: `view_model.ViewModel`, or `distant.Distant`, which asks a
     process without rights. All raise MemError.
     """
 
     def take_from(self, source: Any) -> bool:
         """Hold what a process has now; False: it has had no capture."""
 
-    def picture(self, wish: Wish, now_is: Situation) -> Picture | None:
-        """Return what is held as ``wish`` has it; None, as below: nothing is."""
+    def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
+        """Return what is held as ``options`` has it; None, as below: nothing is."""
 
     def put_mark(self) -> None:
         """Compare with what is held from now on."""
@@ -77,13 +77,13 @@ class Looks(Protocol):
     def take_mark(self) -> None:
         """Compare no more."""
 
-    def leaks(self, wish: Wish, width: int) -> Page | None:
+    def leaks(self, options: ViewOptions, width: int) -> Page | None:
         """Return verdicts on leaks, in lines of about ``width``."""
 
-    def stacks(self, wish: Wish, function: str, *, callers: bool) -> Stacks | None:
+    def stacks(self, options: ViewOptions, function: str, *, callers: bool) -> Stacks | None:
         """Return the stacks of a function."""
 
-    def page(self, wish: Wish, pid: int) -> str | None:
+    def page(self, options: ViewOptions, pid: int) -> str | None:
         """Return a flame graph as a page."""
 
 
@@ -107,13 +107,13 @@ class Plan:
 class Follower:
     """Follows one process for one screen. `failure`: the error that no line of news explains."""
 
-    def __init__(self, source: Source, looking: Looks, plan: Plan) -> None:
+    def __init__(self, source: Source, model: Model, plan: Plan) -> None:
         self.source = source
-        self.looking = looking
+        self.model = model
         self.plan = plan
         self.failure: BaseException | None = None
-        self.last: Picture | None = None
-        self._wish = Wish()
+        self.last: ScreenState | None = None
+        self._options = ViewOptions()
         self._paused = False
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ending = threading.Event()
@@ -137,9 +137,9 @@ class Follower:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def want(self, wish: Wish) -> None:
+    def want(self, options: ViewOptions) -> None:
         """Show something else."""
-        self._jobs.put(lambda: self._want(wish))
+        self._jobs.put(lambda: self._want(options))
 
     def pause(self, *, paused: bool) -> None:
         """Keep what is shown, or go on."""
@@ -225,7 +225,7 @@ class Follower:
     def _take(self) -> None:
         began = time.monotonic()
         try:
-            if self.looking.take_from(self.source):
+            if self.model.take_from(self.source):
                 self._show()
         finally:
             cost_s = time.monotonic() - began
@@ -241,14 +241,14 @@ class Follower:
     def _show(self) -> None:
         source = self.source
         situation = Situation(source.state, source.why, source.is_own)
-        picture = self.looking.picture(self._wish, situation)
+        picture = self.model.picture(self._options, situation)
         if picture is not None:
-            self._wish = picture.wish
+            self._options = picture.options
             self.last = picture
             self._deliver(picture)
 
-    def _want(self, wish: Wish) -> None:
-        self._wish = wish
+    def _want(self, options: ViewOptions) -> None:
+        self._options = options
         self._show()
 
     def _pause(self, *, paused: bool) -> None:
@@ -256,11 +256,11 @@ class Follower:
         self._next_look = 0.0
 
     def _put_mark(self) -> None:
-        self.looking.put_mark()
+        self.model.put_mark()
         self._show()
 
     def _take_mark(self) -> None:
-        self.looking.take_mark()
+        self.model.take_mark()
         self._show()
 
     def _capture(self) -> None:
@@ -276,17 +276,17 @@ class Follower:
         self._deliver(Said(f"wrote {paths}", written=True))
 
     def _write_page(self) -> None:
-        page = self.looking.page(self._wish, self.source.pid)
+        page = self.model.page(self._options, self.source.pid)
         if page is not None:
             path = write_page(page, self.plan.prefix, self.source.pid)
             self._deliver(Said(f"wrote {path}; open it in a browser", written=True))
 
     def _leaks(self, width: int) -> None:
-        page = self.looking.leaks(self._wish, width)
+        page = self.model.leaks(self._options, width)
         if page is not None:
             self._deliver(page)
 
     def _stacks(self, function: str, *, callers: bool) -> None:
-        stacks = self.looking.stacks(self._wish, function, callers=callers)
+        stacks = self.model.stacks(self._options, function, callers=callers)
         if stacks is not None:
             self._deliver(stacks)

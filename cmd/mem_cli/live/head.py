@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from mem_cli.live import braille, texts
-from mem_cli.live.picture import Picture
+from mem_cli.live.screen_state import ScreenState
 from mem_parser.live.totals import Order
 
 SPANS_S = (30.0, 60.0, 120.0, 300.0)
@@ -25,9 +25,9 @@ class _OfMoment(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._picture: Picture | None = None
+        self._picture: ScreenState | None = None
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: ScreenState) -> None:
         """Show another moment."""
         self._picture = picture
         self.refresh()
@@ -101,9 +101,9 @@ class Heads(_OfMoment):
         if self._picture is None:
             return ()
         marked = self._picture.marked_s is not None
-        return texts.columns(self.size.width - 1, self._picture.wish.order, marked=marked)
+        return texts.columns(self.size.width - 1, self._picture.options.order, marked=marked)
 
-    def show(self, picture: Picture, *, paused: bool = False) -> None:
+    def show(self, picture: ScreenState, *, paused: bool = False) -> None:
         """Show another moment; ``paused``: it stays."""
         self._paused = paused
         super().show(picture)
@@ -115,7 +115,7 @@ class Heads(_OfMoment):
         width = self.size.width
         heads = Text(" ").join(
             Text(text, style="bold underline" if chosen else "bold")
-            for text, chosen in texts.head_line(self.shown, self._picture.wish.order)
+            for text, chosen in texts.head_line(self.shown, self._picture.options.order)
         )
         line = texts.choice_line(self._picture, paused=self._paused, width=width)
         return Text("\n").join((Text(line, style="dim"), heads))

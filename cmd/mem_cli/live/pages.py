@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from mem_cli.live.lines import Lines, Part
-from mem_cli.live.picture import Branch, Stacks
+from mem_cli.live.screen_state import Branch, Stacks
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
 from mem_parser.units import format_bytes, format_margin, percent

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mem_cli.console import say
 from mem_cli.live import needs
 from mem_cli.live.choices import DEFAULTS, filters_of, naming_of
 from mem_cli.live.distant import readers
 from mem_cli.live.viewing import Choice, show
-from mem_cli.say import say
 from mem_parser.errors import MemError, NoSampler
 from mem_parser.escape import one_line
-from mem_parser.outplace import open_folder
+from mem_parser.output_path import open_folder
 from mem_parser.plainfile import open_plain
 from mem_parser.sizes import short_size
 from mem_profiler.capture import launch

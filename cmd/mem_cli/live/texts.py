@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mem_cli.live.picture import Graph, Head, Part, Picture
+from mem_cli.live.screen_state import Graph, Head, Part, ScreenState
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
@@ -170,7 +170,7 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def totals_line(picture: Picture, width: int) -> str:
+def totals_line(picture: ScreenState, width: int) -> str:
     """Return the second line: live heap, its highest, samples and losses."""
     head = picture.head
     facts = [
@@ -193,13 +193,13 @@ def too_small(columns: int, lines: int) -> str:
     return f"too small: {columns} x {lines}\nneeded: {need}\nq leaves"
 
 
-def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
+def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
     """Return the line above the table: which rows these are, and what is compared."""
-    wish = picture.wish
+    options = picture.options
     facts = [_threads(picture)]
     if len(picture.domains) > 1:
         names = {place.key: place.name for place in picture.domains}
-        facts.insert(0, f"memory of {one_line(names[wish.domain])}")
+        facts.insert(0, f"memory of {one_line(names[options.domain])}")
     if picture.part is None:
         facts.append(counted(len(picture.rows), "function"))
     else:
@@ -212,14 +212,14 @@ def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
     return _spread("  ".join(facts), right, width)
 
 
-def _part(picture: Picture, part: Part, *, wide: bool) -> str:
+def _part(picture: ScreenState, part: Part, *, wide: bool) -> str:
     """Return which functions are shown, and how much of the whole they have together."""
-    wish = picture.wish
+    options = picture.options
     text = f"{len(picture.rows)} of {counted(part.all_rows, 'function')}"
-    if wish.pattern:
-        text += f" /{one_line(wish.pattern)}/"
-    if wish.module:
-        text += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
+    if options.pattern:
+        text += f" /{one_line(options.pattern)}/"
+    if options.module:
+        text += f" in {one_line(options.module.rsplit('/', 1)[-1])}"
     shares = []
     for name, what in (("own", part.own), ("total", part.total)):
         share = percent(what.value, part.whole.value)
@@ -228,8 +228,8 @@ def _part(picture: Picture, part: Part, *, wide: bool) -> str:
     return f"{text}: {', '.join(shares)}"
 
 
-def _threads(picture: Picture) -> str:
-    chosen = picture.wish.thread
+def _threads(picture: ScreenState) -> str:
+    chosen = picture.options.thread
     for k, place in enumerate(picture.threads, 1):
         if place.key == chosen:
             return f"thread {k} of {len(picture.threads)}: {one_line(place.name)}"
@@ -265,7 +265,7 @@ def _spread(left: str, right: str, width: int) -> str:
     return left[:width]
 
 
-def summary(picture: Picture) -> str:
+def summary(picture: ScreenState) -> str:
     """Return what is said when the viewer leaves."""
     head = picture.head
     name = one_line(head.comm) or "?"

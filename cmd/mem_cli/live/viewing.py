@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mem_cli.console import say
 from mem_cli.live import needs, texts
 from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Distant, readers
@@ -20,7 +21,6 @@ from mem_cli.live.following import Follower, Plan
 from mem_cli.profiler.attaching import Attached
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.watchdog import Watchdog
-from mem_cli.say import say
 from mem_parser.errors import UsageProblem
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form

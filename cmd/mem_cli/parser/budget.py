@@ -10,9 +10,9 @@ import click
 
 from mem_cli.budget_report import check_outputs, output_options, present, write_baselines
 from mem_cli.commands import PATH
+from mem_cli.console import warn
 from mem_cli.output import changed_by
 from mem_cli.parser.rights import also_changes
-from mem_cli.say import warn
 
 
 def _other_outputs(values: Mapping[str, Any]) -> Iterator[str]:

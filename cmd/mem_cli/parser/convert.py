@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from mem_cli.commands import Output
+from mem_cli.console import warn
 from mem_cli.forms import form_of
 from mem_cli.logs import opened_log, refuse_cut_log
 from mem_cli.options import (
@@ -28,7 +29,6 @@ from mem_cli.options import (
 from mem_cli.output import check_output, write_parts
 from mem_cli.parser.dumps import convert_to_dumps
 from mem_cli.pipeline import Opened, Source, check_has, end_written, named, read, say_missing
-from mem_cli.say import warn
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 

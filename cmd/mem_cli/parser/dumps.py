@@ -12,8 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from mem_cli.console import say, waiting, warn
 from mem_cli.pipeline import check_is_log
-from mem_cli.say import say, waiting, warn
 from mem_parser.errors import DiskFull, MemError, UsageProblem
 
 _OWN = frozenset(("file", "output", "to", "call_stack", "color", "partial"))

@@ -110,7 +110,7 @@ def _summary(paths: Sequence[str], **options: Any) -> None:
 
 
 def _everyday(paths: Sequence[str], **options: Any) -> None:
-    from mem_cli.parser.everyday import run
+    from mem_cli.parser.default_command import run
 
     binary, profiles = binary_and_profiles(paths, options["binary"])
     run(options | {"binary": binary, "heap": (*options["heap"], *profiles)})

@@ -104,7 +104,7 @@ _SUMMARIES = {
 def cli(ctx: click.Context, /, **options: object) -> None:
     """Read a heap profile: a summary, a table (-t), a call graph (-s), or a command's report."""
     if ctx.invoked_subcommand is None:
-        from mem_cli.parser.everyday import run
+        from mem_cli.parser.default_command import run
 
         if cli.gives_up_rights:
             give_up(ctx)

@@ -127,7 +127,7 @@ def leaks(
 
 def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:
     """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
-    from mem_parser.places import same_capture
+    from mem_parser.frames import same_capture
 
     sources = read(files, options)
     if len(sources) > 1 and not same_capture([s.profile for s in sources]):

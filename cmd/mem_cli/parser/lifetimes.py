@@ -42,9 +42,9 @@ def lifetimes(
     mem_parser lifetimes app.4711.1-0.memlog --focus parse --from 10s
     """
     from mem_cli.terminal import show, write_csv, write_json
+    from mem_parser.memlog.gaps import unknown_lines
     from mem_parser.memlog.lifetimes import lifetimes as lives_of
     from mem_parser.memlog.profiles import domains_of
-    from mem_parser.memlog.unknown import unknown_lines
     from mem_parser.reports import lives as report
 
     with opened_log(files, options) as (run, part):

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.console import waiting
 from mem_cli.options import json_option, output_option
 from mem_cli.output import check_output, is_page
-from mem_cli.say import waiting
 from mem_parser.errors import InputFileError, UsageProblem
 
 

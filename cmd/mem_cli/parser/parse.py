@@ -8,8 +8,8 @@ import warnings
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.console import warn
 from mem_cli.output import write_parts
-from mem_cli.say import warn
 from mem_parser.errors import InputFileError, UsageProblem
 
 

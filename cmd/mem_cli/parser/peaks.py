@@ -45,11 +45,11 @@ def peaks(
     mem_parser peaks app.4711.1-*.memlog -n 3
     """
     from mem_cli.terminal import show, write_csv, write_json
+    from mem_parser.memlog.gaps import unknown_lines
     from mem_parser.memlog.moments import live_at
     from mem_parser.memlog.moments import peaks as find
     from mem_parser.memlog.profiles import domains_of, jobs_of
     from mem_parser.memlog.series import series
-    from mem_parser.memlog.unknown import unknown_lines
     from mem_parser.reports import peaks as report
 
     with opened_log(files, options) as (run, part):

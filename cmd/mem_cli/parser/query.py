@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.console import waiting
 from mem_cli.options import (
     csv_option,
     frame_options,
@@ -19,7 +20,6 @@ from mem_cli.options import (
 )
 from mem_cli.output import check_output
 from mem_cli.parser.rights import also_changes, temporary_folder
-from mem_cli.say import waiting
 from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:

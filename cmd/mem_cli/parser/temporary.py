@@ -65,9 +65,9 @@ def temporary(
     mem_parser temporary app.4711.1-0.memlog --within 100us --lines
     """  # fmt: skip
     from mem_cli.terminal import show, write_csv, write_json
+    from mem_parser.memlog.gaps import unknown_lines
     from mem_parser.memlog.lifetimes import lifetimes
     from mem_parser.memlog.profiles import domains_of
-    from mem_parser.memlog.unknown import unknown_lines
     from mem_parser.reports import temporary as report
     from mem_parser.reports.aggregate import GroupBy
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mem_cli.console import say, waiting
 from mem_cli.errors import hint_of, say_error
-from mem_cli.invoked import next_command, next_lines
-from mem_cli.say import say, waiting
+from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import MemError, NoSampler, one_line
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs

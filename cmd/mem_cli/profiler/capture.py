@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 
+from mem_cli.console import say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import attaching, capture_view
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_cli.say import say
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mem_cli.invoked import next_command, next_lines
-from mem_cli.say import plain_console
+from mem_cli.console import plain_console
+from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.sizes import short_size

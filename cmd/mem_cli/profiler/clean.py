@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mem_cli.say import say
+from mem_cli.console import say
 from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler.capture import recover

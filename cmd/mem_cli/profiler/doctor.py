@@ -8,10 +8,10 @@ import textwrap
 import click
 from rich.text import Text
 
+from mem_cli.console import plain_console, say, waiting
 from mem_cli.errors import asks_for_root
-from mem_cli.invoked import again_as_root, next_command, next_lines
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
-from mem_cli.say import plain_console, say, waiting
+from mem_cli.rerun_hint import again_as_root, next_command, next_lines
 from mem_parser.errors import TargetUnsupported, UsageProblem
 from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker

@@ -11,12 +11,12 @@ import click
 
 from mem_cli.colour import color_option
 from mem_cli.commands import PATH
-from mem_cli.invoked import next_command, next_lines
+from mem_cli.console import say, waiting, warn
 from mem_cli.options import json_option, output_option
 from mem_cli.output import check_output
 from mem_cli.profiler.options import Bytes
 from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
-from mem_cli.say import say, waiting, warn
+from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
 from mem_parser.sizes import short_size
@@ -72,7 +72,7 @@ def on(
 
     A process that runs without the sampler is attached to.
     """
-    from mem_profiler.driver_stats import other
+    from mem_profiler.driver_stats import other_process
     from mem_profiler.driver_stats.record import Wanted
 
     if reserve_bytes is not None and not fast:
@@ -83,8 +83,8 @@ def on(
     place = os.path.abspath(folder or ".")
     wanted = Wanted(_MODES[logs, fast], reserve_bytes, place, files or FILES)
     with waiting(f"beginning the record of pid {number}"):
-        attached = other.enable(number, wanted)
-        room = other.room_bytes(number)
+        attached = other_process.enable(number, wanted)
+        room = other_process.room_bytes(number)
     what = "reserved up front" if fast else "so far"
     say(f"pid {number}: {wanted.mode.name}, every block; tables of {short_size(room)} {what}")
     profiler = next_command("mem_profiler")
@@ -99,10 +99,10 @@ def on(
 @target_options
 def off(target: Target | None, pid: Target | None) -> None:
     """End the record of a process and drop what it has; its log stays."""
-    from mem_profiler.driver_stats import other
+    from mem_profiler.driver_stats import other_process
 
     number = pid_of(given(target, pid), sampled)
-    other.close(number)
+    other_process.close(number)
     say(f"pid {number}: CLOSED")
 
 
@@ -117,12 +117,12 @@ def report(target: Target | None, pid: Target | None, *, output: str | None, as_
     """
     from mem_cli.profiler.line_view import line_blocks
     from mem_cli.terminal import show, write_json
-    from mem_profiler.driver_stats import other
+    from mem_profiler.driver_stats import other_process
 
     check_output(output)
     number = pid_of(given(target, pid), sampled)
     with waiting(f"reading the record of pid {number}"):
-        found = other.report(number)
+        found = other_process.report(number)
     if as_json:
         write_json({"pid": number} | found.as_dict() | {"missing": found.missing}, output)
     else:

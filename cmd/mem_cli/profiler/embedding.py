@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from mem_cli.console import waiting, warn
 from mem_cli.output import write_parts
-from mem_cli.say import waiting, warn
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture.saving import Result

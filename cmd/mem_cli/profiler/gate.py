@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mem_cli.budget_report import FORMATS, check_outputs, present, write_baselines
+from mem_cli.console import say
 from mem_cli.errors import say_error
-from mem_cli.say import say
 from mem_parser.errors import MemError, UsageProblem
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.console import say, waiting
 from mem_cli.profiler.memscopecollect import Choice, collect, collection_options
 from mem_cli.profiler.started import ProgramCommand, command_line
-from mem_cli.say import say, waiting
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.settings import PATH_MAX_CHARS, Settings
 from mem_profiler import __version__
@@ -167,7 +167,7 @@ def _write_table(found: Comparison, output: str, rows: int | None) -> None:
     from mem_cli.output import check_output, write_parts
     from mem_parser.memscope.form import compare_file, stamp_of
     from mem_parser.memscope.writing import compare_lines
-    from mem_parser.outplace import make_folder
+    from mem_parser.output_path import make_folder
 
     path = compare_file(output, stamp_of())
     try:

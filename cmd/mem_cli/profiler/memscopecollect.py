@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.console import say, waiting, warn
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.recover import complete_dumps
 from mem_cli.profiler.run import run_to_end
-from mem_cli.say import say, waiting, warn
 from mem_parser.errors import DiskFull, MemError, UsageProblem
 from mem_parser.memscope.settings import LOG_LEVELS, Settings, changed
 
@@ -187,7 +187,7 @@ def _write_log(collected: list[Collected], choice: Choice, stamp: str) -> None:
     """Write the tool's own log, where it has a line."""
     from mem_parser.memscope.form import folders
     from mem_parser.memscope.report import log_lines
-    from mem_parser.outplace import make_own_folder
+    from mem_parser.output_path import make_own_folder
 
     found: list[str] = []
     for done in collected:

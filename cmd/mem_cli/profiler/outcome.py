@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mem_cli.console import say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import capture_view
-from mem_cli.say import say
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mem_cli.console import say
 from mem_cli.profiler import capture_view
-from mem_cli.say import say
 from mem_profiler.capture import listing
 
 

@@ -7,12 +7,12 @@ import os
 import click
 
 from mem_cli.commands import PATH
+from mem_cli.console import say, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, symbolize_option
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.target import PID_MAX
-from mem_cli.say import say, waiting
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_parser.memscope.settings import Settings

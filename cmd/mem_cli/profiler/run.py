@@ -15,6 +15,7 @@ import click
 
 from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.commands import PATH
+from mem_cli.console import say, waiting
 from mem_cli.errors import shell_code
 from mem_cli.forms import form_option
 from mem_cli.profiler import capture_view
@@ -32,7 +33,6 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.started import ProgramCommand, command_line
-from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output

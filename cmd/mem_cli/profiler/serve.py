@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mem_cli.commands import PATH
-from mem_cli.say import say, warn
+from mem_cli.console import say, warn
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import one_line, shell_word
 from mem_parser.plainfile import open_plain
@@ -72,8 +72,8 @@ def serve(
         raise UsageProblem("--listen and --socket exclude each other")
     from mem_cli.profiler.watchdog import Watchdog
     from mem_cli.serve.answers import Answers
-    from mem_cli.serve.rehearsal import rehearse
     from mem_cli.serve.server import Beside
+    from mem_cli.serve.warmup import rehearse
     from mem_cli.watching.worker import works
     from mem_sandbox.forkserver import Forkserver
 

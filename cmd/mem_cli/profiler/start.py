@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from mem_cli.commands import PATH
-from mem_cli.invoked import next_command, next_lines
+from mem_cli.console import say
 from mem_cli.profiler import attaching
 from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import depth_option, device_rate_option, rate_option
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
-from mem_cli.say import say
+from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import one_line
 from mem_profiler.capture import logkeeper, output, toggle

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.say import waiting
+from mem_cli.console import waiting
 from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join, shell_word
 

@@ -39,9 +39,9 @@ from mem_parser.budget.outputs.words import place
 from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.model import Count, Unit
-from mem_parser.outplace import make_folder
-from mem_parser.places import Frame
+from mem_parser.output_path import make_folder
 from mem_parser.units import format_bytes, format_estimate
 from mem_profiler.inprocess import Sidecar
 

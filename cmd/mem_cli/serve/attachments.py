@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mem_cli.console import say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.attaching import detached_line
 from mem_cli.profiler.watchdog import Watchdog
-from mem_cli.say import say
 from mem_parser.errors import MemError, TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Attachment, Stopped

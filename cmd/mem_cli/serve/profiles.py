@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from mem_cli.serve.past import Had, Snapshot
 from mem_parser.errors import TargetError
+from mem_parser.frames import same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.heapfile.form import Form
 from mem_parser.heapfile.writer import heap_parts
 from mem_parser.model import Count, Profile
-from mem_parser.places import same_capture
 from mem_parser.python.splice import spliced
 from mem_parser.symbols.symbolizer import AddressNames
 from mem_parser.writers.pprof import Earlier, write_pprof

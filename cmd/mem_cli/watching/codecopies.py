@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mem_parser.errors import MemError, one_line
-from mem_profiler.live.madenames import Names, names_in
+from mem_profiler.live.jit_watch import Names, names_in
 from mem_profiler.process.codefiles import FILES_MAX, CodeFiles, Kept, is_copy
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.profile.madecode import Addresses
+from mem_profiler.profile.jit_names import Addresses
 from mem_profiler.segment.file import Segment
 from mem_sandbox.messages import Broken, receive, receive_files, send, send_files
 

@@ -33,9 +33,9 @@ from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
-from mem_parser.symbols import elftables, elsewhere
+from mem_parser.symbols import elftables, remote_files
 from mem_parser.symbols.cache import CACHE_VARIABLE
-from mem_profiler.live.madenames import MadeNames
+from mem_profiler.live.jit_watch import MadeNames
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
@@ -101,7 +101,7 @@ def read_process(open_answers: OpenAnswers, given: tuple[str, int], fds: Sequenc
     limit_memory(MEMORY_BYTES)
     confine.enter(CPU_S)
     die_with_parent(parent)
-    elsewhere.ask_by(lambda question: _ask_namer(namer, question))
+    remote_files.ask_by(lambda question: _ask_namer(namer, question))
     segment = Segment(segment_fd, path, writable=False)
     segment.reserve_max_bytes = reserve_max_bytes
     stacks = KeptStacks(segment)
@@ -196,7 +196,7 @@ def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
         if message.head is not None:
             copying.answer(reader, message.head)
             continue
-        told = elsewhere.answer(json.loads(message.body))
+        told = remote_files.answer(json.loads(message.body))
         send(reader, None, json_ascii(told).encode())
 
 

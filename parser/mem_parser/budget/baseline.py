@@ -34,8 +34,8 @@ from mem_parser.budget.rules import Budget, Kind, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, one_line
 from mem_parser.estimate import Estimate, unseen_bytes
+from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.places import Frame
 from mem_parser.plainfile import read_plain
 from mem_parser.significance import normal_tail
 from mem_parser.units import format_bytes, significant

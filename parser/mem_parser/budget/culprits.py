@@ -17,10 +17,10 @@ from mem_parser.budget.growth import FunctionChange, changes
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.interning import distinct
 from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.places import Frame
 from mem_parser.units import format_estimate, per
 
 MOST = 5

@@ -28,8 +28,8 @@ from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.model import Count
-from mem_parser.places import Frame
 from mem_parser.significance import benjamini_hochberg, p_of_change
 
 _SIMILAR = 0.6

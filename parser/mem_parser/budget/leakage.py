@@ -12,6 +12,7 @@ import numpy as np
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
+from mem_parser.frames import find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
 from mem_parser.leaks.suppressions import Suppressions
@@ -19,7 +20,6 @@ from mem_parser.leaks.survivors import MIN_SAMPLES
 from mem_parser.leaks.verdicts import COMPARABLE, Finding, LeakReport, find_leaks
 from mem_parser.model import Count, Profile
 from mem_parser.names import FrameRule
-from mem_parser.places import find_places
 from mem_parser.significance import p_rate_above
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import format_bytes

@@ -12,11 +12,11 @@ import numpy as np
 from mem_parser.budget.rules import Kind, Match, Site
 from mem_parser.charge import charged_from
 from mem_parser.filters import Filters, stacks_with
+from mem_parser.frames import Places, find_places
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
 from mem_parser.names import FrameRule
-from mem_parser.places import Places, find_places
 from mem_parser.symbols.table import Symbols
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.model import Unit
-from mem_parser.places import Frame
 from mem_parser.units import counted, format_total, per
 
 NO_LEAKS = "no leaks found"

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mem_parser.errors import UsageProblem
+from mem_parser.frames import Frame
 from mem_parser.model import Module, Profile
-from mem_parser.places import Frame
 from mem_parser.plainfile import read_plain
-from mem_parser.symbols import elsewhere
+from mem_parser.symbols import remote_files
 from mem_parser.symbols.constant import ConstantText, returned_text
 from mem_parser.symbols.files import ModuleFinder
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
@@ -79,8 +79,8 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     finder = ModuleFinder(profile, binary)
     if finder.main is None:
         return OwnList()
-    if elsewhere.is_asked():
-        found = elsewhere.text_of(finder.as_found(finder.main), OWN_LIST)
+    if remote_files.is_asked():
+        found = remote_files.text_of(finder.as_found(finder.main), OWN_LIST)
     else:
         job = Job(
             lambda main: _returned(finder, main), _understood, finder.stored_bytes, helpers=True

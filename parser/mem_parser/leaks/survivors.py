@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
+from mem_parser.frames import Frame, Places
 from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
-from mem_parser.places import Frame, Places
 
 MIN_SAMPLES = 12
 """Survivors that a leak needs at least, and births that any judgement by age needs."""

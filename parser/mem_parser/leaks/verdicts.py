@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.frames import Frame, find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
 from mem_parser.leaks.headline import headline
@@ -38,7 +39,6 @@ from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.model import BoolArray, Capture, Count, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.places import Frame, find_places
 from mem_parser.significance import holm, p_rate_above, trend
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import format_bytes

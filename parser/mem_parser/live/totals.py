@@ -25,6 +25,7 @@ import numpy as np
 from mem_parser.diff import RATE
 from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.filters import Filters, of_threads
+from mem_parser.frames import same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.stacksums import (
@@ -36,7 +37,6 @@ from mem_parser.live.stacksums import (
     stack_columns,
 )
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
-from mem_parser.places import same_capture
 from mem_parser.significance import benjamini_hochberg, p_of_changes
 from mem_parser.symbols.table import Symbols
 

@@ -39,8 +39,8 @@ class Part(NamedTuple):
 
     def times_ns(self, run: Run) -> tuple[int, int]:
         """Return its first and last moment. Raises UsageProblem."""
+        from mem_parser.memlog.moment_syntax import parse_moment
         from mem_parser.memlog.moments import known_span
-        from mem_parser.memlog.when import parse_moment
 
         low, high = known = known_span(run)
         if self.from_text is not None:

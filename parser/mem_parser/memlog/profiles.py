@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem_parser.errors import UsageProblem
+from mem_parser.memlog.gaps import unknown_lines
 from mem_parser.memlog.lifetimes import lifetimes
 from mem_parser.memlog.livesites import Sites
 from mem_parser.memlog.moments import known_span, live_at
 from mem_parser.memlog.part import WHOLE, Part
 from mem_parser.memlog.run import Run, read_log
-from mem_parser.memlog.unknown import unknown_lines
 from mem_parser.memlog.window import window
 from mem_parser.model import Profile, SiteTable
 

@@ -11,7 +11,7 @@ import re
 import time
 from typing import NamedTuple
 
-from mem_parser.outplace import make_own_folder
+from mem_parser.output_path import make_own_folder
 
 COLUMNS = (
     "ID",

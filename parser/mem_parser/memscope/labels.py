@@ -12,7 +12,7 @@ from mem_parser.memscope import database
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.rewriting import rewritten
-from mem_parser.outplace import find_place, new_file
+from mem_parser.output_path import find_place, new_file
 
 
 def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:

@@ -12,7 +12,7 @@ from mem_parser.memscope.attributes import as_csv, as_json, parse
 from mem_parser.memscope.domains import CANN
 from mem_parser.memscope.modules import NAMES, UNKNOWN
 from mem_parser.memscope.rewriting import rewritten
-from mem_parser.outplace import find_place, new_file
+from mem_parser.output_path import find_place, new_file
 
 LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DOUBT", "DETAIL_2")
 USER = "USER"

@@ -26,7 +26,7 @@ from mem_parser.memlog.series import Series, series
 from mem_parser.model import IntArray, Profile, SiteTable
 from mem_parser.records.linereport import LineReport
 from mem_parser.records.lines import Place, by_line, places_of
-from mem_parser.records.own import own_stacks
+from mem_parser.records.own_frames import own_stacks
 
 INTERVAL_MS = 100
 _MS = 1_000_000

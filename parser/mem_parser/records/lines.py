@@ -18,7 +18,7 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.python.stacks import PythonStacks
-from mem_parser.records.own import own_stacks
+from mem_parser.records.own_frames import own_stacks
 from mem_parser.symbols.symbolizer import symbolize
 
 Place = tuple[str, int]

@@ -23,7 +23,7 @@ from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.sizeclasses import size_classes
 from mem_parser.memlog.timeline import stretch_of
 from mem_parser.model import Profile
-from mem_parser.outplace import log_stem
+from mem_parser.output_path import log_stem
 from mem_parser.records.kinds import AllocatorType
 from mem_parser.records.logfolder import SUFFIX, facts_of
 from mem_parser.records.making import Maker

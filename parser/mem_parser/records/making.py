@@ -9,7 +9,7 @@ import numpy as np
 
 from mem_parser.estimate import FloatArray
 from mem_parser.model import BoolArray, IntArray, Profile
-from mem_parser.records.own import own_stacks
+from mem_parser.records.own_frames import own_stacks
 from mem_parser.records.record import MERGED, AllocationRecord
 from mem_parser.records.stacks import Stacks
 

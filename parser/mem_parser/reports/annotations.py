@@ -15,7 +15,7 @@ import numpy as np
 
 from mem_parser import sarif
 from mem_parser.escape import sarif_text
-from mem_parser.places import Frame
+from mem_parser.frames import Frame
 from mem_parser.reports.grid import numbers
 from mem_parser.reports.header import WHICH
 from mem_parser.reports.listing import Line, add_up_lines

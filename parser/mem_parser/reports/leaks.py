@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
-from mem_parser.places import Frame
 from mem_parser.reports.grid import Judged, Tone
 from mem_parser.units import counted, format_bytes, format_estimate, per
 

@@ -12,9 +12,9 @@ from mem_parser.devices import HOST, Mark
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.memlog.filefacts import Hole
+from mem_parser.memlog.gaps import unknown_lines, unsure_spans
 from mem_parser.memlog.run import Run
 from mem_parser.memlog.series import Series
-from mem_parser.memlog.unknown import unknown_lines, unsure_spans
 from mem_parser.model import Reading, Unit
 from mem_parser.reports.chart import LABEL, area, axis, columns_of, edges, pointers
 from mem_parser.reports.grid import Block, Column, Grid, Record, number_keys, numbers

@@ -25,7 +25,7 @@ from mem_parser.model import (
     Profile,
     StackTable,
 )
-from mem_parser.symbols import answerform, elsewhere
+from mem_parser.symbols import answerform, remote_files
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
@@ -246,7 +246,7 @@ class _Symbolizer:
         self, asked: list[_Question], distinct: Distinct
     ) -> Iterator[tuple[_Question, Answer]]:
         """Yield each question with its answer, in order: from the cache, else from a child."""
-        if elsewhere.is_asked():
+        if remote_files.is_asked():
             yield from self._answers_from_elsewhere(asked, distinct)
             return
         known = [self._remembered(question, distinct) for question in asked]
@@ -267,9 +267,9 @@ class _Symbolizer:
     ) -> Iterator[tuple[_Question, Answer]]:
         """As `_answers`, for a process that opens no files."""
         modules = self.profile.modules
-        found = elsewhere.names(
+        found = remote_files.names(
             [
-                elsewhere.Asked(
+                remote_files.Asked(
                     self.finder.as_found(modules[q.index]),
                     distinct.address[q.which],
                     distinct.foreign_leaf[q.which],

@@ -16,7 +16,7 @@ from typing import Any
 
 from mem_parser import sudo
 from mem_parser.errors import UsageProblem
-from mem_parser.outplace import open_folder, others_can_write
+from mem_parser.output_path import open_folder, others_can_write
 from mem_parser.tables import arrow
 from mem_parser.tables.extras import pyarrow
 from mem_parser.tables.schema import TABLES, Kind, Table

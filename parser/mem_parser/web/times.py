@@ -18,13 +18,13 @@ import numpy as np
 from mem_parser.escape import one_line
 from mem_parser.estimate import FloatArray
 from mem_parser.memlog.edges import edges, nearest
+from mem_parser.memlog.gaps import unsure_spans
 from mem_parser.memlog.livesites import domain_of, stack_of
 from mem_parser.memlog.moments import peaks
 from mem_parser.memlog.profiles import jobs_of
 from mem_parser.memlog.run import Run
 from mem_parser.memlog.series import Series, series
 from mem_parser.memlog.steps import Step, steps
-from mem_parser.memlog.unknown import unsure_spans
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.tree import BORN, BYTES, COLUMNS, LIVE, Rows, Tree, merge
 from mem_parser.web.facts import without_paths

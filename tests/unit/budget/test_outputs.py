@@ -18,7 +18,7 @@ from budget_profiles import Made, Row
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
 from mem_parser.budget.outputs.words import source_frame
-from mem_parser.places import Frame
+from mem_parser.frames import Frame
 from mem_parser.web.report import render as render_page
 from sarif_checks import check_results
 

@@ -78,7 +78,9 @@ def test_letters_sort(key: str, first: str, order: Order) -> None:
         await shows(pilot, "net_read")
         await pilot.press("o" if key == "t" else "t")
         await pilot.press(key)
-        await wait(pilot, lambda: app.picture is not None and app.picture.wish.order is order, key)
+        await wait(
+            pilot, lambda: app.picture is not None and app.picture.options.order is order, key
+        )
         assert names(app)[0] == first
         assert "▼" in screen_text(app)
 
@@ -129,7 +131,7 @@ def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
         assert cell("parse")[1] == ""
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
-                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
         assert "MiB" not in cell("serve")[0]
         assert cell("serve")[1] == ""
         assert cell("net_read")[1] == "bold"
@@ -165,9 +167,9 @@ def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
         await pilot.press("o", "b", "slash", "i", "question_mark", "w")
         await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
         assert isinstance(app.screen, StacksScreen)
-        assert app.wish.order is Order.TOTAL
-        assert not app.wish.narrows
-        assert app.follower.looking.mark is None
+        assert app.options.order is Order.TOTAL
+        assert not app.options.narrows
+        assert app.follower.model.mark is None
         await pilot.press("escape", "space")
         await shows(pilot, "PAUSED")
 
@@ -263,7 +265,7 @@ def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
         await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
         await pilot.press("enter", "t", "slash", "escape")
         await shows(pilot, "all threads")
-        assert app.wish.order is Order.TOTAL
+        assert app.options.order is Order.TOTAL
         assert app.picture is not None
 
     run(app, body)
@@ -278,8 +280,8 @@ def test_keys_that_come_at_once_go_to_the_filter() -> None:
         await wait(pilot, lambda: app.query_one("#filter", Input).value == "lo/q", "the text")
         await pilot.press("escape")
         type_at_once(app, "/parse\n")
-        await wait(pilot, lambda: app.wish.pattern == "parse", "the pattern")
-        assert app.wish.order is Order.TOTAL
+        await wait(pilot, lambda: app.options.pattern == "parse", "the pattern")
+        assert app.options.order is Order.TOTAL
         assert len(app.screen_stack) == 1
 
     run(app, body, SMALL)
@@ -361,7 +363,7 @@ def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
         await wait(pilot, lambda: source.ticks >= ticks + 50, "readings go on")
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
-                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
         assert source.moments == before
         assert "late" not in screen_text(app)
         await pilot.press("space")
@@ -492,7 +494,7 @@ def test_the_mouse_sorts_chooses_and_opens() -> None:
         heads = next(k for k, line in enumerate(screen_lines(app)) if "function" in line[40:])
         await pilot.click(offset=Offset(6, heads))
         await wait(pilot, lambda: app.picture is not None
-                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
         await pilot.click("#rows", offset=Offset(5, 1))
         await wait(pilot, lambda: chosen(app) == "db_get", "the row is chosen")
         await pilot.click("#rows", offset=Offset(5, 1))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from live_views import Scripted, looking, plan, profile
+from live_views import Scripted, plan, profile, view_model
 from mem_cli.live import following
 from mem_cli.live.following import Follower
 
@@ -18,7 +18,7 @@ def test_a_refresh_that_takes_long_makes_the_next_one_later(
 ) -> None:
     clock = SimpleNamespace(now_s=100.0)
     monkeypatch.setattr(following.time, "monotonic", lambda: clock.now_s)
-    source, view = Scripted(profile()), looking()
+    source, view = Scripted(profile()), view_model()
     follower = Follower(source, view, plan())
     picture = view.picture
 

@@ -16,7 +16,7 @@ from mem_cli.live.app import HINTS
 from mem_cli.live.candidates import ATTACHABLE, Candidate
 from mem_cli.live.choosing import ChooserApp
 from mem_cli.live.lines import Lines
-from mem_cli.live.picture import Page
+from mem_cli.live.screen_state import Page
 
 MANY = 500
 

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from live_views import looking, profile
+from live_views import profile, view_model
 from mem_cli.live import texts
 from mem_cli.live.app import HINTS
-from mem_cli.live.picture import Picture, Situation
-from mem_cli.live.wish import Wish
+from mem_cli.live.screen_state import ScreenState, Situation
+from mem_cli.live.view_options import ViewOptions
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
@@ -20,11 +20,11 @@ from mem_profiler.live.watched import Moment, State
 FEW = Estimate(80_000.0, 400.0, 3, Unseen(1024.0))
 
 
-def picture(pid: int = 0, threads: int = 0) -> Picture:
+def picture(pid: int = 0, threads: int = 0) -> ScreenState:
     made = profile(threads=threads)
-    view = looking()
+    view = view_model()
     view.take(Moment(1, 1.0, State.CAPTURED, [made], pid))
-    found = view.picture(Wish(), Situation(State.CAPTURED))
+    found = view.picture(ViewOptions(), Situation(State.CAPTURED))
     assert found is not None
     return found
 
@@ -62,7 +62,7 @@ def test_the_first_line_keeps_its_clock_at_each_width() -> None:
 
 
 def test_one_thread_is_not_called_all() -> None:
-    def line(of: Picture) -> str:
+    def line(of: ScreenState) -> str:
         return texts.choice_line(of, paused=False, width=80)
 
     assert line(picture(threads=1)).startswith("1 thread  5 functions")

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_views import looking, profile
-from mem_cli.live.picture import Page, Picture, Situation
+from live_views import profile, view_model
+from mem_cli.live.screen_state import Page, ScreenState, Situation
+from mem_cli.live.view_options import ViewOptions
 from mem_cli.live.wire import LONGEST_TEXT, understood, written
-from mem_cli.live.wish import Wish
 from mem_profiler.live.watched import Moment, State
 
 
-def picture() -> Picture:
-    view = looking()
+def picture() -> ScreenState:
+    view = view_model()
     for t_s, blocks in ((1.0, 30), (2.0, 50)):
         made = profile({"net_read serve main": blocks, "parse\x1b[2J main": 5}, t_s, threads=2)
         view.take(Moment(1, t_s, State.CAPTURED, [made], 4711))
-        found = view.picture(Wish(pattern="."), Situation(State.CAPTURED))
+        found = view.picture(ViewOptions(pattern="."), Situation(State.CAPTURED))
         if t_s == 1.0:
             view.put_mark()
     assert found is not None
@@ -31,14 +31,14 @@ def picture() -> Picture:
 
 def test_a_picture_comes_as_it_was_made() -> None:
     made = picture()
-    found = understood(Picture, written(made))
+    found = understood(ScreenState, written(made))
     assert found is not None
     assert list(found.rows) == list(made.rows)
     assert found.rows[0].growth is not None
     assert found.rows[0].rate is not None
     assert (found.head, found.part, found.threads) == (made.head, made.part, made.threads)
-    assert (found.graphs, found.notes, found.wish) == (made.graphs, made.notes, made.wish)
-    assert understood(Picture, b"null") is None
+    assert (found.graphs, found.notes, found.options) == (made.graphs, made.notes, made.options)
+    assert understood(ScreenState, b"null") is None
 
 
 def test_texts_have_no_control_characters_and_an_end() -> None:
@@ -82,7 +82,7 @@ def test_a_value_of_another_kind_is_refused_or_harmless(other: Any) -> None:
     refused = 0
     for path in places(form):
         try:
-            found = understood(Picture, with_other(form, path, other))
+            found = understood(ScreenState, with_other(form, path, other))
         except ValueError:
             refused += 1
             continue
@@ -90,8 +90,8 @@ def test_a_value_of_another_kind_is_refused_or_harmless(other: Any) -> None:
         for row in found.rows:
             assert row.own.interval95
         again = json.loads(written(found))
-        for at in places({**again, "rows": None, "wish": None}):
-            value: Any = {**again, "rows": None, "wish": None}
+        for at in places({**again, "rows": None, "options": None}):
+            value: Any = {**again, "rows": None, "options": None}
             for key in at:
                 value = value[key]
             assert not isinstance(value, str) or value.isprintable()
@@ -114,12 +114,12 @@ def test_a_value_of_another_kind_is_refused_or_harmless(other: Any) -> None:
 )  # fmt: skip
 def test_rows_whose_columns_do_not_belong_together_are_refused(change: dict[str, Any]) -> None:
     form = json.loads(written(picture()))
-    assert understood(Picture, json.dumps(form).encode()) is not None
+    assert understood(ScreenState, json.dumps(form).encode()) is not None
     with pytest.raises(ValueError, match="makes no sense"):
-        understood(Picture, json.dumps({**form, "rows": form["rows"] | change}).encode())
+        understood(ScreenState, json.dumps({**form, "rows": form["rows"] | change}).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"[", b"[" * 100_000, b"7", b'"x"', b"[]", b"{}", b"\xff"])
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="makes no sense"):
-        understood(Picture, data)
+        understood(ScreenState, data)

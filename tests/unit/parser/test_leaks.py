@@ -15,6 +15,7 @@ import pytest
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
 from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
@@ -23,7 +24,6 @@ from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Capture, Count, Unit
 from mem_parser.names import FrameRule
-from mem_parser.places import Frame
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.significance import binomial_tail, holm, p_rate_above
 from mem_parser.units import format_bytes, format_total

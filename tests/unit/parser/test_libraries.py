@@ -16,6 +16,7 @@ from mem_parser.charge import charged_from
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
 from mem_parser.filters import Filters
+from mem_parser.frames import find_places
 from mem_parser.libraries import projectfile
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
@@ -23,7 +24,6 @@ from mem_parser.libraries.shape import LEAST_CALLERS
 from mem_parser.libraries.table import LIBRARIES
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.places import find_places
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Function, Location, Role, Symbols

@@ -14,7 +14,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.records.linereport import LineReport, aligned, report_of_file
 from mem_parser.records.lines import LineBytes, by_line, lines_in_use
-from mem_parser.records.own import own_stacks
+from mem_parser.records.own_frames import own_stacks
 from mem_parser.symbols.embedded import EmbeddedNames
 from python_records import G_TRACKED, STOP, F, G, columns, made
 

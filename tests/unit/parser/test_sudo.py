@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mem_cli import output as results
-from mem_parser import outplace, sudo
+from mem_parser import output_path, sudo
 from mem_parser.errors import UsageProblem
 from mem_profiler.capture import output as profiles
 
@@ -130,7 +130,7 @@ def test_a_link_in_the_users_folder_gives_nothing_of_root_away(
         results.write_result("new", str(home / "file"))
     with pytest.raises(UsageProblem, match="leads through a link"):
         capture(home / "folder" / "p")
-    outplace.make_folder(str(home / "folder"))
+    output_path.make_folder(str(home / "folder"))
     assert owner(victim) == owner(folder) == (0, 0)
     assert victim.read_text() == "root's"
 
@@ -154,14 +154,14 @@ def test_folders_that_were_made_are_the_users_and_those_that_were_there_stay(
 ) -> None:
     there = home / "there"
     there.mkdir()
-    outplace.make_folder(str(there / "a" / "b"))
+    output_path.make_folder(str(there / "a" / "b"))
     assert owner(there) == (0, 0)
     assert owner(there / "a") == owner(there / "a" / "b") == (0, 0)  # root's folder: not the user's
-    outplace.make_folder(str(home / "c" / "d/"))
+    output_path.make_folder(str(home / "c" / "d/"))
     assert owner(home / "c") == owner(home / "c" / "d") == (USER, USER)
-    outplace.make_folder(str(home / "c" / "d"))
+    output_path.make_folder(str(home / "c" / "d"))
     with pytest.raises(FileExistsError):
-        outplace.make_folder(capture(home / "p"))
+        output_path.make_folder(capture(home / "p"))
 
 
 def test_a_full_folder_is_not_given(called: None, home: Path) -> None:

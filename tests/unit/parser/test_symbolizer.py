@@ -20,7 +20,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.leaks import suppressions
 from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.readers import read_bytes
-from mem_parser.symbols import elsewhere, isolation, symbolizer
+from mem_parser.symbols import isolation, remote_files, symbolizer
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
@@ -268,11 +268,11 @@ def test_a_mapping_is_of_the_segment_whose_pages_it_fills(tmp_path: Path) -> Non
 @pytest.fixture
 def asked_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let another process read files, as a test says; this one may start no reader."""
-    monkeypatch.setattr(elsewhere, "_asker", None)  # put back in the end
+    monkeypatch.setattr(remote_files, "_asker", None)  # put back in the end
     refused = mock.Mock(side_effect=AssertionError("it reads files"))
     monkeypatch.setattr(symbolizer, "in_child", refused)
     monkeypatch.setattr(suppressions, "in_child", refused)
-    return elsewhere.ask_by
+    return remote_files.ask_by
 
 
 def of_four_modules(programs: Path) -> Profile:
@@ -298,7 +298,7 @@ def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
 
     def ask(question: Any) -> Any:
         asked.append(question)
-        return json.loads(json.dumps(elsewhere.answer(json.loads(json.dumps(question)))))
+        return json.loads(json.dumps(remote_files.answer(json.loads(json.dumps(question)))))
 
     asked_elsewhere(ask)
     there = symbolize(profile, cache=SymbolCache(None))
@@ -350,6 +350,6 @@ QUESTIONS = st.recursive(
 @given(QUESTIONS)
 def test_any_question_of_files_is_answered_or_refused(question: Any) -> None:
     try:
-        elsewhere.answer(question)
+        remote_files.answer(question)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         pass

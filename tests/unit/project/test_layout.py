@@ -32,11 +32,11 @@ SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.inherited_signals",
     "mem_parser.interning", "mem_parser.libraries.frameworks", "mem_parser.maps",
-    "mem_parser.memlog", "mem_parser.memscope",
-    "mem_parser.model", "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.labels",
+    "mem_parser.memlog", "mem_parser.memscope", "mem_parser.model",
+    "mem_parser.output_path", "mem_parser.plainfile", "mem_parser.python.labels",
     "mem_parser.python.stacks", "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
-    "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
+    "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.jit_symbols",
     "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.version",
 }  # fmt: skip
 # Folders that only run where an extra of pyproject.toml is installed: the command says so else.

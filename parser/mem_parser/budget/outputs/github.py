@@ -11,7 +11,7 @@ from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import own_frame
 from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.escape import github_command
-from mem_parser.places import relative
+from mem_parser.frames import relative
 
 _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 

@@ -12,7 +12,7 @@ from mem_parser.budget.outputs.words import gain, sentence, source_frame
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import sarif_text
-from mem_parser.places import Frame
+from mem_parser.frames import Frame
 
 _RULES = {
     Measure.PEAK: "The highest live total is above its limit",

@@ -19,7 +19,7 @@ from mem_parser.budget.outputs.words import gain, own_frame, place, samples_text
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import log_line, one_line
-from mem_parser.places import Frame
+from mem_parser.frames import Frame
 
 MARKS = {Verdict.FAIL: "FAIL", Verdict.PASS: "PASS", Verdict.INCONCLUSIVE: "?"}
 _INDENT = 6

@@ -11,8 +11,8 @@ from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame, relative
 from mem_parser.model import Unit
-from mem_parser.places import Frame, relative
 from mem_parser.units import format_bytes, format_estimate, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")

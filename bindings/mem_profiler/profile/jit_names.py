@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mem_parser.interning import distinct
 from mem_parser.model import Module, Profile
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
-from mem_parser.symbols.madecode import MadeCode
+from mem_parser.symbols.jit_symbols import MadeCode
 
 Addresses = npt.NDArray[np.uint64]
 READ_LIMIT_S = 30.0

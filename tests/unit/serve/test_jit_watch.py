@@ -135,7 +135,7 @@ def test_a_namer_that_lies_is_no_name_and_one_line(
 def test_what_is_read_late_is_left_out(
     ends: tuple[int, int], code_files: CodeFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mem_profiler.live.madenames.LIMIT_S", -1.0)
+    monkeypatch.setattr("mem_profiler.live.jit_watch.LIMIT_S", -1.0)
     fd = unsealed()
     codefiles.fcntl.fcntl(fd, codefiles.fcntl.F_ADD_SEALS, codefiles._SEALS)
     assert asked(ends, give(lambda: os.dup(fd))) == ([], "it takes too long")

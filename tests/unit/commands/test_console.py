@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from mem_cli import pipeline
-from mem_cli.say import waiting
+from mem_cli.console import waiting
 
 SOON_S = 0.01
 
@@ -44,7 +44,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     one = Terminal()
     before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-    monkeypatch.setattr("mem_cli.say.sys", SimpleNamespace(stderr=one.file))
+    monkeypatch.setattr("mem_cli.console.sys", SimpleNamespace(stderr=one.file))
     yield one
     signal.signal(signal.SIGALRM, before)
     signal.setitimer(signal.ITIMER_REAL, left)
@@ -98,7 +98,7 @@ def test_the_timer_ends_with_work_that_fails(terminal: Terminal) -> None:
 def test_without_a_terminal_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGALRM)
     with open(os.devnull, "w") as nowhere:
-        monkeypatch.setattr("mem_cli.say.sys", SimpleNamespace(stderr=nowhere))
+        monkeypatch.setattr("mem_cli.console.sys", SimpleNamespace(stderr=nowhere))
         with waiting("reading", SOON_S):
             assert signal.getsignal(signal.SIGALRM) is before
 
@@ -106,7 +106,7 @@ def test_without_a_terminal_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -
 def test_reading_a_file_is_such_work(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     from mem_parser import readers
 
-    monkeypatch.setattr("mem_cli.say.WAIT_S", SOON_S)
+    monkeypatch.setattr("mem_cli.console.WAIT_S", SOON_S)
     monkeypatch.setattr(readers, "read_profile", lambda _: signal.pause())
     pipeline.read(["a.heap"])
     assert "reading a.heap ... 0 s" in terminal.text()

@@ -14,7 +14,7 @@ HOST = 0
 
 
 @dataclass(frozen=True)
-class Wish:
+class ViewOptions:
     """One choice: the order of the rows, the memory, the thread, and which functions.
 
     ``domain`` is a position in the profiles of a moment; ``thread`` a row of its threads, None: all
@@ -34,11 +34,11 @@ class Wish:
         return bool(self.pattern or self.module)
 
 
-def matching(of: Totals, wish: Wish) -> BoolArray:
-    """Return which functions ``wish`` leaves; its pattern is one that compiles."""
-    search = re.compile(wish.pattern).search
+def matching(of: Totals, options: ViewOptions) -> BoolArray:
+    """Return which functions ``options`` leaves; its pattern is one that compiles."""
+    search = re.compile(options.pattern).search
     kept = [
-        (not wish.module or module == wish.module)
+        (not options.module or module == options.module)
         and bool(search(name) or search(file) or search(module))
         for name, module, file in zip(of.names, of.modules, of.files, strict=True)
     ]

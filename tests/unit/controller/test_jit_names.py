@@ -13,8 +13,8 @@ from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.symbolizer import symbolize
-from mem_profiler.profile import madecode
-from mem_profiler.profile.madecode import with_names
+from mem_profiler.profile import jit_names
+from mem_profiler.profile.jit_names import with_names
 
 INSIDE, OUTSIDE = 0x5500, 0x9000
 
@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
 def test_lists_without_end_cost_a_capture_their_names_and_no_more(
     perf_map: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(madecode, "READ_LIMIT_S", 0.0)
+    monkeypatch.setattr(jit_names, "READ_LIMIT_S", 0.0)
     named = with_names(lambda: [profile(), profile()], [perf_map, perf_map])
     for one in named:
         assert one.embedded is None

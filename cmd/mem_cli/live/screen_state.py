@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mem_cli.live.braille import Series
-from mem_cli.live.wish import Wish
+from mem_cli.live.view_options import ViewOptions
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Rows
 from mem_profiler.live.watched import State
@@ -48,7 +48,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Place:
-    """A thread, or a domain, that may be chosen; ``key`` is how a `Wish` names it."""
+    """A thread, or a domain, that may be chosen; ``key`` is how a `ViewOptions` names it."""
 
     key: int
     name: str
@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Part:
-    """What the functions that a wish leaves have together: ``own``, and ``total`` with what was
+    """What the functions that a options leaves have together: ``own``, and ``total`` with what was
     allocated below them, each stack once. ``all_rows`` and ``whole`` are of all functions.
     """
 
@@ -67,13 +67,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One moment, as a wish has it. ``marked_s``: seconds since the mark; None: there is none.
+class ScreenState:
+    """One moment, as a options has it. ``marked_s``: seconds since the mark; None: there is none.
 
-    ``number`` is that of the capture; ``part`` is there where the wish leaves functions out.
+    ``number`` is that of the capture; ``part`` is there where the options leaves functions out.
     """
 
-    wish: Wish
+    options: ViewOptions
     situation: Situation
     number: int
     head: Head

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.places import Frame, Spelled
+from mem_parser.frames import Frame, Spelled
 from stack_sums import NAMES, sums_of
 
 filled = st.lists(st.lists(st.integers(0, NAMES - 1), min_size=1, max_size=9), max_size=12)

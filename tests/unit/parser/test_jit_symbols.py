@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bounded
-from mem_parser.symbols import madecode
-from mem_parser.symbols.madecode import MadeCode, frame_of
+from mem_parser.symbols import jit_symbols
+from mem_parser.symbols.jit_symbols import MadeCode, frame_of
 
 MAGIC = 0x4A695444
 
@@ -60,7 +60,7 @@ def test_code_of_a_jitdump_keeps_its_name_when_it_is_moved() -> None:
 @pytest.mark.parametrize(
     "line",
     [b"1000 20", b"x 20 a", b"1000 y a", b"-1000 2000 a", b"1000 0 a", b"1000 -20 a", b"1000 20  ",
-     b"1000 ffffffffffffffffff a", b"1000 20 " + b"x" * madecode._LONGEST_LINE + b"1000 20 a"],
+     b"1000 ffffffffffffffffff a", b"1000 20 " + b"x" * jit_symbols._LONGEST_LINE + b"1000 20 a"],
 )  # fmt: skip
 def test_lines_that_make_no_sense_name_nothing_and_the_next_one_counts(line: bytes) -> None:
     found = names(line + b"\n1008 8 good\n", 0x1001, 0x1009)
@@ -78,9 +78,9 @@ def test_records_that_make_no_sense_name_nothing(data: bytes) -> None:
 
 
 def test_no_more_of_a_file_is_read_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(madecode, "MOST_BYTES", 20)
+    monkeypatch.setattr(jit_symbols, "MOST_BYTES", 20)
     assert names(b"1000 20 first\n" * 2 + b"2000 20 late\n", 0x1001, 0x2001) == {0x1001: "first"}
-    monkeypatch.setattr(madecode, "MOST_BYTES", 60)
+    monkeypatch.setattr(jit_symbols, "MOST_BYTES", 60)
     assert names(dump(load(0x1000, 16, b"f"), load(0x2000, 16, b"g")), 0x1001, 0x2001) == {
         0x1001: "f"
     }
@@ -89,7 +89,7 @@ def test_no_more_of_a_file_is_read_than_the_bound(monkeypatch: pytest.MonkeyPatc
 def test_entries_that_all_cover_all_addresses_end_at_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(madecode, "_MOST_ASSIGNED", 25)
+    monkeypatch.setattr(jit_symbols, "_MOST_ASSIGNED", 25)
     entries = b"".join(b"0 1000 name%d\n" % k for k in range(10))
     assert set(names(entries, *range(10)).values()) == {"name1"}
 
@@ -102,7 +102,7 @@ def test_names_that_later_ones_replace_cost_no_memory(tmp_path: Path) -> None:
     said = bounded.read_within(
         path,
         48 * bounded.MIB,
-        "import numpy as np\nfrom mem_parser.symbols.madecode import MadeCode\n"
+        "import numpy as np\nfrom mem_parser.symbols.jit_symbols import MadeCode\n"
         "made = MadeCode(np.arange(100, dtype=np.uint64) * 16)",
         "(made.read(open(path, 'rb')), len({one.name for one in made.frames().values()}))[1]",
     )
@@ -150,5 +150,5 @@ def test_any_bytes_give_printable_names_to_asked_addresses_only(data: bytes) -> 
     found = names(data, *asked)
     assert set(found) <= set(asked)
     assert all(
-        name.isprintable() and len(name) <= 8 * madecode._LONGEST_NAME for name in found.values()
+        name.isprintable() and len(name) <= 8 * jit_symbols._LONGEST_NAME for name in found.values()
     )

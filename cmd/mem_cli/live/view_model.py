@@ -1,6 +1,6 @@
 """Turn moments of a process into screen states: names, sums, rates, changes since a mark.
 
-Model: a `Looking` belongs to one thread. It holds the latest moment with its names, so that another
+Model: a `ViewModel` belongs to one thread. It holds the latest moment with its names, so another
 order or another thread costs no reading; and the sums of the last seconds, for rates.
 """
 
@@ -15,8 +15,8 @@ from typing import Protocol
 
 from mem_cli.live import facts
 from mem_cli.live.answers import flame_graph, leak_page, stack_lines
-from mem_cli.live.picture import Page, Part, Picture, Place, Situation, Stacks
-from mem_cli.live.wish import HOST, Wish, matching
+from mem_cli.live.screen_state import Page, Part, Place, ScreenState, Situation, Stacks
+from mem_cli.live.view_options import HOST, ViewOptions, matching
 from mem_parser.filters import Filters
 from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
@@ -53,7 +53,7 @@ class Source(Protocol):
         """What the latest capture has now."""
 
 
-class Looking:
+class ViewModel:
     """Makes pictures of moments."""
 
     def __init__(
@@ -84,22 +84,22 @@ class Looking:
         if self.held is not None:
             self.mark = Mark(self.held, self.held.moment.t_s)
 
-    def picture(self, wish: Wish, now_is: Situation) -> Picture | None:
-        """Return what is held as ``wish`` has it; None: nothing is. Raises MemError."""
+    def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
+        """Return what is held as ``options`` has it; None: nothing is. Raises MemError."""
         held = self.held
         if held is None:
             return None
         began = time.perf_counter()
-        wish = _within(wish, held.moment)
-        now = self._sums(held, wish.domain, wish.thread)
-        found = self._rows(held, now, wish)
-        kept = matching(now, wish) if wish.narrows else None
-        profile = held.moment.profiles[wish.domain]
-        return Picture(
-            wish=wish,
+        options = _within(options, held.moment)
+        now = self._sums(held, options.domain, options.thread)
+        found = self._rows(held, now, options)
+        kept = matching(now, options) if options.narrows else None
+        profile = held.moment.profiles[options.domain]
+        return ScreenState(
+            options=options,
             situation=now_is,
             number=held.moment.number,
-            head=facts.head(held.moment, wish.domain),
+            head=facts.head(held.moment, options.domain),
             graphs=facts.graphs(held.moment),
             rows=found if kept is None else found.where(kept),
             part=None if kept is None else Part(len(found), *now.together(kept), now.sum),
@@ -109,7 +109,7 @@ class Looking:
             ],
             marked_s=None if self.mark is None else held.moment.t_s - self.mark.at_s,
             allocated_per_s=self._allocated_per_s(),
-            notes=_notes(profile, held.symbols[wish.domain]),
+            notes=_notes(profile, held.symbols[options.domain]),
             cost_s=time.perf_counter() - began,
         )
 
@@ -124,33 +124,33 @@ class Looking:
         """Compare no more."""
         self.mark = None
 
-    def leaks(self, wish: Wish, width: int) -> Page | None:
+    def leaks(self, options: ViewOptions, width: int) -> Page | None:
         """Return verdicts on leaks, in lines of about ``width``; None, as below: nothing is held.
         Raises MemError.
         """
-        named = self.named(wish.domain)
+        named = self.named(options.domain)
         return None if named is None else leak_page(named, self.choice, self.filters, width)
 
-    def stacks(self, wish: Wish, function: str, *, callers: bool) -> Stacks | None:
+    def stacks(self, options: ViewOptions, function: str, *, callers: bool) -> Stacks | None:
         """Return the stacks of a function. Raises MemError."""
-        named = self.named(wish.domain)
+        named = self.named(options.domain)
         if named is None:
             return None
-        return stack_lines(named, self.filters_of(wish), function, callers=callers)
+        return stack_lines(named, self.filters_of(options), function, callers=callers)
 
-    def page(self, wish: Wish, pid: int) -> str | None:
+    def page(self, options: ViewOptions, pid: int) -> str | None:
         """Return a flame graph as a page. Raises MemError."""
-        named = self.named(wish.domain)
+        named = self.named(options.domain)
         if named is None:
             return None
-        return flame_graph(named, self.marked(wish.domain), self.filters, pid)
+        return flame_graph(named, self.marked(options.domain), self.filters, pid)
 
-    def filters_of(self, wish: Wish) -> Filters:
-        """Return the filters, with the thread that ``wish`` has."""
-        if wish.thread is None or self.held is None:
+    def filters_of(self, options: ViewOptions) -> Filters:
+        """Return the filters, with the thread that ``options`` has."""
+        if options.thread is None or self.held is None:
             return self.filters
-        every = self.held.moment.profiles[wish.domain].threads
-        chosen = tuple(str(one.tid) for one in every if one.row == wish.thread)
+        every = self.held.moment.profiles[options.domain].threads
+        chosen = tuple(str(one.tid) for one in every if one.row == options.thread)
         return dataclasses.replace(self.filters, threads=chosen)
 
     def named(self, domain: int) -> tuple[Profile, Symbols] | None:
@@ -179,14 +179,14 @@ class Looking:
             held.sums[key] = totals(profile, symbols, self.filters, thread=thread, kept=kept)
         return held.sums[key]
 
-    def _rows(self, held: Held, now: Totals, wish: Wish) -> Rows:
+    def _rows(self, held: Held, now: Totals, options: ViewOptions) -> Rows:
         before = None
-        if wish.thread is None:
-            before = self._before(now, (held.moment.number, wish.domain))
+        if options.thread is None:
+            before = self._before(now, (held.moment.number, options.domain))
         mark = None
-        if self.mark is not None and wish.domain < len(self.mark.held.moment.profiles):
-            mark = self._sums(self.mark.held, wish.domain, wish.thread)
-        return rows(now, before, mark, wish.order)
+        if self.mark is not None and options.domain < len(self.mark.held.moment.profiles):
+            mark = self._sums(self.mark.held, options.domain, options.thread)
+        return rows(now, before, mark, options.order)
 
     def _before(self, now: Totals, of: tuple[int, int]) -> Totals | None:
         """Return the sums of some seconds ago, and keep those of now."""
@@ -218,11 +218,11 @@ def _notes(profile: Profile, symbols: Symbols) -> list[str]:
     return [*profile.capture.notes, *problems]
 
 
-def _within(wish: Wish, moment: Moment) -> Wish:
-    """Return a wish that names only what the moment has."""
-    if wish.domain >= len(moment.profiles):
-        wish = dataclasses.replace(wish, domain=HOST, thread=None)
-    rows_of_threads = {thread.row for thread in moment.profiles[wish.domain].threads}
-    if wish.thread is not None and wish.thread not in rows_of_threads:
-        wish = dataclasses.replace(wish, thread=None)
-    return wish
+def _within(options: ViewOptions, moment: Moment) -> ViewOptions:
+    """Return a options that names only what the moment has."""
+    if options.domain >= len(moment.profiles):
+        options = dataclasses.replace(options, domain=HOST, thread=None)
+    rows_of_threads = {thread.row for thread in moment.profiles[options.domain].threads}
+    if options.thread is not None and options.thread not in rows_of_threads:
+        options = dataclasses.replace(options, thread=None)
+    return options

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_cli import invoked
+from mem_cli import rerun_hint
 from mem_cli.errors import hint_of
 from mem_parser.errors import NoSampler, PermissionDenied
 
@@ -66,16 +66,16 @@ def test_the_next_command_is_a_name_where_the_users_shell_finds_the_same(
 ) -> None:
     file = tmp_path / "x.heap"
     file.touch(mode=0o644)
-    assert invoked.next_command("mem_parser", reads=str(file)) == "mem_parser"
+    assert rerun_hint.next_command("mem_parser", reads=str(file)) == "mem_parser"
     as_sudo(monkeypatch)
     full = f"'{script.parent / 'mem_parser'}'"
-    assert invoked.next_command("mem_parser", reads=str(file)) == full
-    assert invoked.next_command("mem_profiler") == f"sudo '{script}'"
+    assert rerun_hint.next_command("mem_parser", reads=str(file)) == full
+    assert rerun_hint.next_command("mem_profiler") == f"sudo '{script}'"
     monkeypatch.setenv("PATH", str(script.parent))
-    assert invoked.next_command("mem_parser", reads=str(file)) == "mem_parser"
-    assert invoked.next_command("mem_profiler") == "sudo mem_profiler"
+    assert rerun_hint.next_command("mem_parser", reads=str(file)) == "mem_parser"
+    assert rerun_hint.next_command("mem_profiler") == "sudo mem_profiler"
     as_sudo(monkeypatch, "0")
-    assert invoked.next_command("mem_profiler") == "mem_profiler"
+    assert rerun_hint.next_command("mem_profiler") == "mem_profiler"
 
 
 def test_a_file_that_the_user_may_not_read_takes_sudo(
@@ -84,6 +84,6 @@ def test_a_file_that_the_user_may_not_read_takes_sudo(
     file = tmp_path / "x.heap"
     file.touch(mode=0o600)
     as_sudo(monkeypatch, str(os.stat(file).st_uid + 1))
-    assert invoked.next_command("mem_parser", reads=str(file)).startswith("sudo ")
+    assert rerun_hint.next_command("mem_parser", reads=str(file)).startswith("sudo ")
     as_sudo(monkeypatch, "1000")
-    assert invoked.next_command("mem_parser", reads=str(tmp_path / "none")).startswith("sudo ")
+    assert rerun_hint.next_command("mem_parser", reads=str(tmp_path / "none")).startswith("sudo ")

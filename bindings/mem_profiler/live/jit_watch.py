@@ -20,11 +20,11 @@ import numpy as np
 from mem_parser.errors import MemError
 from mem_parser.model import Profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
-from mem_parser.symbols.madecode import frame_of
+from mem_parser.symbols.jit_symbols import frame_of
 from mem_profiler.capture.recording import NAMELESS_NOTE
 from mem_profiler.process.codefiles import LIMIT_S, CodeFiles
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.profile.madecode import Addresses, embedded, names_of, outside
+from mem_profiler.profile.jit_names import Addresses, embedded, names_of, outside
 from mem_sandbox import child, confine
 
 EVERY_S = 5.0

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from live_views import SIZE, looking, profile
+from live_views import SIZE, profile, view_model
 from mem_cli.live import braille, facts
 from mem_cli.live.braille import Series
-from mem_cli.live.looking import RATES_OVER_S, Looking
-from mem_cli.live.picture import Picture, Situation
-from mem_cli.live.wish import Wish
+from mem_cli.live.screen_state import ScreenState, Situation
+from mem_cli.live.view_model import RATES_OVER_S, ViewModel
+from mem_cli.live.view_options import ViewOptions
 from mem_parser.model import Profile, Reading
 from mem_profiler.live.watched import Moment, State
 
@@ -30,19 +30,19 @@ def allocated(count: int, t_s: float, domain: str = "host") -> Profile:
     return profile({"load main": 10}, t_s + 1, freed=gone, domain=domain)
 
 
-def seen(view: Looking, *profiles: Profile) -> Picture:
+def seen(view: ViewModel, *profiles: Profile) -> ScreenState:
     view.take(moment(*profiles))
-    found = view.picture(Wish(), NOW)
+    found = view.picture(ViewOptions(), NOW)
     assert found is not None
     return found
 
 
-def rate(picture: Picture) -> float | None:
+def rate(picture: ScreenState) -> float | None:
     return picture.rows[0].rate_bytes_s
 
 
 def test_a_rate_is_that_of_the_last_seconds_and_not_of_the_whole_time() -> None:
-    view = looking()
+    view = view_model()
     assert rate(seen(view, allocated(10, 0.0))) is None
     for second in range(1, 6):
         found = seen(view, allocated(10 + MANY * second, float(second)))
@@ -57,13 +57,13 @@ def test_a_rate_is_that_of_the_last_seconds_and_not_of_the_whole_time() -> None:
 
 
 def test_another_memory_has_no_rate_from_this_one() -> None:
-    view = looking()
+    view = view_model()
     for second in range(3):
         host = allocated(10 + MANY * second, float(second))
         device = allocated(10 + 2 * second, float(second), "cuda-0")
         found = seen(view, host, device)
     assert rate(found) == pytest.approx(MANY * SIZE, rel=1e-3)
-    other = view.picture(Wish(domain=1), NOW)
+    other = view.picture(ViewOptions(domain=1), NOW)
     assert other is not None
     assert rate(other) is None
     assert other.allocated_per_s is None

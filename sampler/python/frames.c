@@ -133,35 +133,21 @@ static ALWAYS_INLINE const struct mp_py_row *follow_in(const struct mp_py_layout
     }
 }
 
-/* One loop for each layout of the table. */
-_Static_assert(MP_PY_LAYOUTS == 10, "each has its loop");
+#define AND_ONE(number) +1
+_Static_assert(MP_PY_LAYOUTS == 0 MP_PY_LAYOUT_NUMBERS(AND_ONE), "each has its loop");
+#undef AND_ONE
 
 static const struct mp_py_row *follow_chain(const struct mp_py_memo *memo, uint32_t at,
                                             uintptr_t *next) {
+#define LOOP(number)                                                                               \
+    case number:                                                                                   \
+        return follow_in(&mp_py_layouts[number], memo, at, next);
     switch (memo->whose->layout->number) {
-    case 0:
-        return follow_in(&mp_py_layouts[0], memo, at, next);
-    case 1:
-        return follow_in(&mp_py_layouts[1], memo, at, next);
-    case 2:
-        return follow_in(&mp_py_layouts[2], memo, at, next);
-    case 3:
-        return follow_in(&mp_py_layouts[3], memo, at, next);
-    case 4:
-        return follow_in(&mp_py_layouts[4], memo, at, next);
-    case 5:
-        return follow_in(&mp_py_layouts[5], memo, at, next);
-    case 6:
-        return follow_in(&mp_py_layouts[6], memo, at, next);
-    case 7:
-        return follow_in(&mp_py_layouts[7], memo, at, next);
-    case 8:
-        return follow_in(&mp_py_layouts[8], memo, at, next);
-    case 9:
-        return follow_in(&mp_py_layouts[9], memo, at, next);
+        MP_PY_LAYOUT_NUMBERS(LOOP)
     default:
         return follow_in(memo->whose->layout, memo, at, next);
     }
+#undef LOOP
 }
 
 /* Of the rows from `at` out to `outermost`, whose frames are alive: the first one that runs other code now, and

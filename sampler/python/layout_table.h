@@ -152,5 +152,7 @@ static const struct mp_py_layout mp_py_layouts[] = {
 };
 
 #define MP_PY_LAYOUTS (sizeof mp_py_layouts / sizeof *mp_py_layouts)
+/* The numbers of all layouts, for code that is compiled once for each. */
+#define MP_PY_LAYOUT_NUMBERS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9)
 
 #endif

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from mem_parser.readers.legacy import read_legacy
 from mem_parser.readers.packed import Packed
 from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 
-KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, Go, Java, pprof, collapsed stacks"
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _AT_A_TIME = 1 << 22
@@ -73,10 +72,8 @@ def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
         )
     if data[:2] == GZIP_MAGIC:
         return _read_packed(Packed(data, name), name, allowance)
-    if b"heap profile:" in _first_line(data[:_HEAD_BYTES]):
-        section = find_section(data)
-        if section is None:
-            return read_legacy(_lines(data, name), name, allowance)
+    section = find_section(data) if _is_legacy(data[:_HEAD_BYTES]) else None
+    if section is not None:
 
         def records() -> Profile:
             return read_legacy(_lines(data, name, section), name, allowance)
@@ -86,7 +83,7 @@ def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
 
 
 def _read_packed(packed: Packed, name: str, allowance: MemoryAllowance) -> Profile:
-    if b"heap profile:" not in _first_line(next(packed.parts(), b"")[:_HEAD_BYTES]):
+    if not _is_legacy(next(packed.parts(), b"")[:_HEAD_BYTES]):
         return _read_whole(packed.whole(allowance), name, allowance)
     tail, start = packed.after_records(allowance)
     section = find_section(tail)
@@ -106,17 +103,11 @@ def _read_packed(packed: Packed, name: str, allowance: MemoryAllowance) -> Profi
 
 
 def _read_whole(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
-    """Read a format that is no heap file."""
+    """Read a file of another tool."""
     head = data[:_HEAD_BYTES]
-    first = _first_line(head)
-    if first.startswith(b"heap_v2/"):
-        return read_jemalloc(_lines(data, name), name, allowance)
-    if first == JAVA_HEADER:
-        return read_java(_lines(data, name), name, allowance)
-    if looks_like_pprof(head):
-        return read_pprof(data, name, allowance)
-    if looks_like_collapsed(head):
-        return read_collapsed(_lines(data, name), name, allowance)
+    for one in _FORMATS:
+        if one.takes(head):
+            return one.read(data, name, allowance)
     if not head.strip():
         raise NotAProfile(f"{name}: the file is empty")
     raise NotAProfile(f"{name}: not a heap profile", hint=f"known formats: {KNOWN_FORMATS}")
@@ -184,3 +175,33 @@ def _lines(data: bytes, name: str, size: int | None = None) -> Iterator[bytes]:
         end = size if end < 0 else end + 1
         yield data[start:end]
         start = end
+
+
+def _is_legacy(head: bytes) -> bool:
+    return b"heap profile:" in _first_line(head)
+
+
+class _Format(NamedTuple):
+    """A format of other tools: what people call it, whether a file begins like it, its reader."""
+
+    name: str
+    takes: Callable[[bytes], bool]
+    read: Callable[[bytes, str, MemoryAllowance], Profile]
+
+
+def _by_line(
+    read: Callable[[Iterator[bytes], str, MemoryAllowance], Profile],
+) -> Callable[[bytes, str, MemoryAllowance], Profile]:
+    return lambda data, name, allowance: read(_lines(data, name), name, allowance)
+
+
+_FORMATS = (
+    _Format(
+        "jemalloc", lambda head: _first_line(head).startswith(b"heap_v2/"), _by_line(read_jemalloc)
+    ),
+    _Format("gperftools, Go", _is_legacy, _by_line(read_legacy)),
+    _Format("Java", lambda head: _first_line(head) == JAVA_HEADER, _by_line(read_java)),
+    _Format("pprof", looks_like_pprof, read_pprof),
+    _Format("collapsed stacks", looks_like_collapsed, _by_line(read_collapsed)),
+)
+KNOWN_FORMATS = ", ".join(["mem_profiler", *(one.name for one in _FORMATS)])

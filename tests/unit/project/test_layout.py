@@ -293,6 +293,29 @@ def test_a_driver_is_one_folder_and_two_lines() -> None:
     assert len(found) + len(list(own.iterdir())) <= 6
 
 
+@pytest.mark.parametrize(
+    ("names", "own", "row"),
+    [
+        (r"readers\.java|read_java", "parser/mem_parser/readers/java.py",
+         "parser/mem_parser/readers/__init__.py"),
+        (r"mem_cli\.parser\.peek\b|\"peek\":", "parser/mem_parser/reports/peek.py",
+         "cmd/mem_cli/parser/group.py"),
+    ],
+)  # fmt: skip
+def test_a_format_or_report_is_its_modules_and_one_row(names: str, own: str, row: str) -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if path.suffix == ".py"
+        and path.relative_to(ROOT).parts[0] in {"bindings", "parser", "cmd"}
+        and re.search(names, path.read_text(encoding="utf-8"))
+    }
+    command = own.replace("parser/mem_parser/reports", "cmd/mem_cli/parser")
+    assert row in found
+    # With its document, its test and the page of the manual.
+    assert len(found | {own, command}) + 3 <= 6, sorted(found)
+
+
 def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
     """Groups of modules that know each other, directly or through others."""
     graph: dict[str, set[str]] = {}

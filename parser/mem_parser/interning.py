@@ -34,6 +34,27 @@ def distinct(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     return ordered[is_first]
 
 
+def previous_equal(*columns: npt.NDArray[Any]) -> Ids:
+    """Return for each row the latest row before it with the same values in all columns; -1: none.
+
+    Birth and death of a block are two such rows, where the columns say where it is.
+    """
+    order = np.lexsort(columns) if len(columns) > 1 else np.argsort(columns[0], kind="stable")
+    ordered = [column[order] for column in columns]
+    is_same = np.logical_and.reduce([column[1:] == column[:-1] for column in ordered])
+    found = np.full(len(order), -1, dtype=np.int64)
+    found[order[1:]] = np.where(is_same, order[:-1], -1)
+    return found
+
+
+def next_equal(previous: Ids) -> Ids:
+    """Return for each row the next one with the same values, of what `previous_equal` found."""
+    found = np.full(len(previous), -1, dtype=np.int64)
+    has_previous = np.flatnonzero(previous >= 0)
+    found[previous[has_previous]] = has_previous
+    return found
+
+
 class Interner:
     """Numbers keys of 64 bits, all of one type: all signed or all unsigned."""
 

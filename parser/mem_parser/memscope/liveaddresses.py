@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import next_equal, previous_equal
+
 IntArray = npt.NDArray[np.int64]
 _RENEWED = 64
 """So many events may change a list of begins one by one; after more it is made anew."""
@@ -52,25 +54,16 @@ class LiveAddresses:
         is not negative.
         """
         is_one_place = bool((places == places[0]).all())
-        order = (
-            np.argsort(addresses, kind="stable")
-            if is_one_place
-            else np.lexsort((addresses, places))
-        )
-        place, address, number = places[order], addresses[order], numbers[order]
-        is_same = (address[1:] == address[:-1]) & (place[1:] == place[:-1])
-        ended = np.empty(len(order), dtype=np.int64)
-        ended[1:] = np.where(is_same, number[:-1], -1)
-        first = np.flatnonzero(np.append(True, ~is_same))
-        before = zip(place[first].tolist(), address[first].tolist(), strict=True)
-        ended[first] = [self.of_place[k].pop(at, -1) for k, at in before]
-        last = np.flatnonzero(np.append(~is_same, True) & (number >= 0))
-        after = (column[last].tolist() for column in (place, address, number))
+        before = previous_equal(addresses) if is_one_place else previous_equal(addresses, places)
+        ended = np.where(before >= 0, numbers[before], -1)
+        first = np.flatnonzero(before < 0)
+        there = zip(places[first].tolist(), addresses[first].tolist(), strict=True)
+        ended[first] = [self.of_place[k].pop(at, -1) for k, at in there]
+        last = np.flatnonzero((next_equal(before) < 0) & (numbers >= 0))
+        after = (column[last].tolist() for column in (places, addresses, numbers))
         for k, at, born in zip(*after, strict=True):
             self.of_place[k][at] = born
-        found = np.empty_like(ended)
-        found[order] = ended
-        return found
+        return ended
 
     def renew(self, places: IntArray, addresses: Sequence[int]) -> None:
         """Let the lists of begins have what changed at these addresses."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mem_parser.interning import next_equal, previous_equal
 from mem_parser.memscope.form import (
     ATB,
     FREE,
@@ -177,13 +178,9 @@ def lives(rows: Rows, here: BoolArray) -> tuple[IntArray, IntArray]:
     """
     index = np.flatnonzero(here & rows.is_event(MALLOC, FREE))
     index = index[np.argsort(rows.id[index], kind="stable")]
-    keys = [column[index] for column in (rows.address, rows.type, rows.device, rows.pid)]
-    order = np.lexsort((np.arange(len(index)), *keys))
-    follows = np.zeros(len(index), dtype=bool)
-    follows[:-1] = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
-    ended = np.full(len(index), -1, dtype=np.int64)
-    after = np.roll(rows.id[index][order], -1)
-    ended[order] = np.where(follows, after, -1)
+    places = (rows.address, rows.type, rows.device, rows.pid)
+    after = next_equal(previous_equal(*(column[index] for column in places)))
+    ended = np.where(after >= 0, rows.id[index][after], -1)
     is_birth = rows.event[index] == MALLOC
     return index[is_birth], ended[is_birth]
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import unsample
+from mem_parser.interning import next_equal, previous_equal
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.lifetimes import lifetimes
 from mem_parser.memlog.livesites import Ints
@@ -220,25 +221,17 @@ def without_refused_moves(events: Events) -> Events:
     back = np.flatnonzero(events.kind == Kind.BACK)
     if not len(back):
         return events
-    order = np.argsort(events.address, kind="stable")
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    at = place[back]
-    before = order[np.maximum(at - 1, 0)]
-    pair = (at > 0) & (events.address[before] == events.address[back])
+    before = previous_equal(events.address)[back]
+    pair = before >= 0
     pair &= (events.kind[before] == Kind.MOVED) | (events.kind[before] == Kind.DEATH)
-    keep = np.ones(len(order), dtype=np.bool_)
+    keep = np.ones(len(events), dtype=np.bool_)
     keep[back[pair]] = keep[before[pair]] = False
     return events.take(keep)
 
 
 def _last_of(column: npt.NDArray[Any]) -> Ints:
     """Return the index of the last entry of each value."""
-    order = np.argsort(column, kind="stable")
-    value = column[order]
-    is_last = np.ones(len(order), dtype=np.bool_)
-    is_last[:-1] = value[1:] != value[:-1]
-    return order[is_last]
+    return np.flatnonzero(next_equal(previous_equal(column)) < 0)
 
 
 def _in_realloc(events: Events) -> npt.NDArray[np.bool_]:

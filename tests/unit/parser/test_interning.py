@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem_parser import interning
-from mem_parser.interning import Growing, Interner, StackInterner, StackParts, distinct, positions
+from mem_parser.interning import (
+    Growing,
+    Interner,
+    StackInterner,
+    StackParts,
+    distinct,
+    next_equal,
+    positions,
+    previous_equal,
+)
 
 batches_of_keys = st.lists(st.lists(st.integers(-9, 9) | st.integers(-(1 << 63), (1 << 63) - 1)))
 stacks = st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=5), st.integers(0, 2)))
@@ -124,3 +133,18 @@ def test_positions_are_those_of_all_ranges() -> None:
 def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
     column = np.array(values, dtype=np.int64)
     assert distinct(column).tolist() == np.unique(column).tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2))))
+def test_equal_rows_follow_each_other(rows: list[tuple[int, int]]) -> None:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    previous = previous_equal(columns[:, 0], columns[:, 1])
+    latest: dict[tuple[int, int], int] = {}
+    expected = []
+    for k, row in enumerate(rows):
+        expected.append(latest.get(row, -1))
+        latest[row] = k
+    assert previous.tolist() == expected
+    assert [k for k, after in enumerate(next_equal(previous).tolist()) if after < 0] == sorted(
+        latest.values()
+    )

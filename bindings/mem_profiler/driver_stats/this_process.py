@@ -6,12 +6,15 @@ beside keeps the record (`mem_profiler.driver_stats.server`). It ends with this 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import re
 import threading
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mem_profiler.driver_stats.prefault import populate
 from mem_profiler.helper.client import Helper
 from mem_profiler.helper.errors import TrackerError
 from mem_profiler.tracking.inside import Hooks, has_segment
@@ -117,3 +120,28 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, from Linux 5.14
+_LINE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) rw-s ([0-9a-f]+) .*/mem_profiler\.[^/]*/(\d+)-\d+-\d+$",
+    re.MULTILINE,
+)
+
+
+def populate(ranges: Iterable[Sequence[int]]) -> None:
+    """Map the pages of parts (offset, bytes) of this process's segment; what an older kernel does
+    not do happens at the first access.
+    """
+    with open("/proc/self/maps", "rb") as file:
+        found = [line.groups() for line in _LINE.finditer(file.read())]
+    own = str(os.getpid()).encode()
+    mapped = [(int(a, 16), int(b, 16), int(at, 16)) for a, b, at, pid in found if pid == own]
+    with contextlib.suppress(AttributeError):
+        advise = ctypes.CDLL(None).madvise
+        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        for offset, size in ranges:
+            for start, end, at in mapped:
+                low, high = start + offset - at, start + offset - at + size
+                if start <= low and high <= end:
+                    advise(low, high - low, _POPULATE_WRITE)

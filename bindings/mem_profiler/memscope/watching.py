@@ -16,7 +16,6 @@ from typing import Any
 
 from mem_parser.memscope.settings import Watch
 from mem_profiler.memscope.checksum import crc64
-from mem_profiler.memscope.operatornames import is_operator
 from mem_profiler.memscope.operators import Call, Listener
 from mem_profiler.memscope.tensorfacts import HOST, device_of
 from mem_profiler.memscope.watchfiles import WatchFiles, block_name
@@ -237,3 +236,11 @@ class Watching(Listener):
         for line in self.summary():
             sys.stderr.write(f"mem_profiler: watch: {line}\n")
         self._changes.clear()
+
+
+def is_operator(wanted: str, name: str) -> bool:
+    """Whether an operator is the one that a user named: `aten.add.Tensor`, `aten::add`, `add`."""
+    spelled = wanted.replace("::", ".")
+    namespace, _, rest = name.partition(".")
+    base = rest.rpartition(".")[0] or rest
+    return spelled in {name, rest, f"{namespace}.{base}", base}

@@ -22,13 +22,11 @@ from mem_cli.live import texts
 from mem_cli.live.answers import LEAKS
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads
-from mem_cli.live.lines import Lines, Part
 from mem_cli.live.pages import Reading, StacksScreen, key_lines, room_for_text
-from mem_cli.live.prompts import Asking
 from mem_cli.live.screen_state import Page, Restarted, Said, ScreenState, Stacks
 from mem_cli.live.terminal import TerminalDriver
-from mem_cli.live.theme import THEME
 from mem_cli.live.view_options import ViewOptions
+from mem_cli.live.widgets import THEME, Asking, Lines, Part
 from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State

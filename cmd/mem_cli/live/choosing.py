@@ -15,10 +15,8 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from mem_cli.live.candidates import Candidate, candidates
-from mem_cli.live.lines import Lines, Part
-from mem_cli.live.prompts import Asking
 from mem_cli.live.terminal import TerminalDriver
-from mem_cli.live.theme import THEME
+from mem_cli.live.widgets import THEME, Asking, Lines, Part
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 

@@ -12,8 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
 
-from mem_cli.live.lines import Lines, Part
 from mem_cli.live.screen_state import Branch, Stacks
+from mem_cli.live.widgets import Lines, Part
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
 from mem_parser.units import format_bytes, format_margin, percent

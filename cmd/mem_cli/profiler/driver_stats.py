@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from mem_cli.profiler.target import Target, given, pid_of, sampled, target_optio
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
+from mem_parser.records.linereport import LineReport
+from mem_parser.reports.grid import Block, Column, Grid
 from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler.driver_stats.logs import MS_MAX
@@ -115,7 +117,7 @@ def report(target: Target | None, pid: Target | None, *, output: str | None, as_
 
     Lines whose blocks are all freed have 0 bytes.
     """
-    from mem_cli.profiler.line_view import line_blocks
+    from mem_cli.profiler.driver_stats import line_blocks
     from mem_cli.terminal import show, write_json
     from mem_profiler.driver_stats import other_process
 
@@ -181,7 +183,7 @@ def log(folder: str, workers: int | None, *, output: str | None, as_json: bool) 
 @json_option
 def sizes(folder: str, workers: int | None, *, output: str | None, as_json: bool) -> None:
     """Show the most bytes in use in each 100 ms, from the newest log in a folder."""
-    from mem_cli.profiler.line_view import size_blocks
+    from mem_cli.profiler.driver_stats import size_blocks
     from mem_cli.terminal import show, write_json
 
     check_output(output)
@@ -203,7 +205,7 @@ def at(
     time_ms: float, folder: str, workers: int | None, *, output: str | None, as_json: bool
 ) -> None:
     """Show what was in use when most was, in the 100 ms around a time, by line of source."""
-    from mem_cli.profiler.line_view import line_blocks
+    from mem_cli.profiler.driver_stats import line_blocks
     from mem_cli.terminal import show, write_json
 
     check_output(output)
@@ -220,3 +222,25 @@ def at(
 for one in (on, off, report, log, sizes, at):
     one.params.append(color_option())
     driver_stats.add_command(one)
+
+
+_COLUMNS = (Column("file", right=False, flexible=True), Column("line"), Column("size"))
+
+
+def line_blocks(report: LineReport) -> Iterator[Block]:
+    """Yield the total, and the table."""
+    total = report.total_bytes
+    yield f"{total} bytes ({short_size(total)}) in use, of {counted(len(report.lines), 'line')}"
+    if report.lines:
+        rows = [(one.file, str(one.line or "-"), str(one.size_bytes)) for one in report.lines]
+        yield Grid(_COLUMNS, list(rows))
+
+
+def size_blocks(sizes: Sequence[Sequence[int]]) -> Iterator[Block]:
+    """Yield the highest size, and the table of all."""
+    if not sizes:
+        yield "the log knows no moment"
+        return
+    time_ms, most = max(sizes, key=lambda row: row[1])
+    yield f"at most {most} bytes ({short_size(most)}) in use, in the 100 ms from {time_ms} ms on"
+    yield Grid((Column("ms"), Column("size")), [(str(ms), str(size)) for ms, size in sizes])

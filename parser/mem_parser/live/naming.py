@@ -19,7 +19,7 @@ from mem_parser.interning import Growing, distinct
 from mem_parser.libraries.mark import Marked, mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.addresses import KeptAddresses
-from mem_parser.live.recurring import last_of_name
+from mem_parser.live.stacksums import last_of_name
 from mem_parser.model import BoolArray, IntArray, Profile, StackTable
 from mem_parser.python.labelframes import with_labels
 from mem_parser.python.splice import Spliced, is_whole, spliced

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from mem_parser.memscope.inefficient import (
 )
 from mem_parser.memscope.labels import add_labels
 from mem_parser.memscope.reading import address_text, read_rows, stacks_of
-from mem_parser.memscope.rows import Rows
+from mem_parser.memscope.rows import FloatArray, Rows
 from mem_parser.sizes import short_size
 
 _MIB = 1 << 20
@@ -193,7 +194,7 @@ def _chart(peak: waste.DevicePeak) -> Iterable[str]:
     """Return bytes in use over time in lines: an area, and a dot where it would have been without
     the waste.
     """
-    from mem_parser.memscope.drawing import chart
+    from mem_parser.memscope.analyzers import chart
 
     used, better = waste.over_time(peak, _CHART_COLUMNS)
     seconds = (int(peak.time_ns[-1]) - int(peak.time_ns[0])) / 1e9
@@ -257,3 +258,26 @@ def _known(analyzer_type: str) -> tuple[type[BaseAnalyzer], type[AnalysisConfig]
             f" available types are {list(_ANALYZERS)}"
         )
     return _ANALYZERS[analyzer_type]
+
+
+def chart(values: FloatArray, dots: FloatArray, seconds: float, lines: int) -> Iterable[str]:
+    """Yield the lines of an area, of its second series as dots, and of the axis of time.
+
+    Characters that standard output cannot write are drawn with others. Raises ValueError before
+    Python 3.11, which the drawing needs.
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036 - no command: a program of any version
+        raise ValueError(f"a chart needs Python 3.11, and this is {sys.version.split()[0]}")
+    from mem_parser.reports.chart import area, axis
+
+    plain = not _draws_blocks()
+    yield from area(values, dots, height=lines, ascii_only=plain)
+    yield from axis(len(values), 0.0, seconds, ascii_only=plain)
+
+
+def _draws_blocks() -> bool:
+    try:
+        "█·│└─".encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

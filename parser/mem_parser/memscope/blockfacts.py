@@ -28,7 +28,6 @@ from mem_parser.memlog.launches import (
 )
 from mem_parser.memscope.domains import place_of
 from mem_parser.memscope.form import HAL, POOLS
-from mem_parser.memscope.modules import module_name
 
 if TYPE_CHECKING:
     from mem_parser.memscope.tracks import Track
@@ -232,3 +231,23 @@ def _numbered(values: IntArray) -> tuple[IntArray, IntArray]:
     place = np.zeros(int(there[-1]) + 1, dtype=np.int64)
     place[there] = np.arange(len(there))
     return there, place[values]
+
+
+_NAMES = (
+    "SLOG", "IDEDD", "IDEDH", "HCCL", "FMK", "HIAIENGINE", "DVPP", "RUNTIME", "CCE", "HDC", "DRV",
+    "MDCFUSION", "MDCLOCATION", "MDCPERCEPTION", "MDCFSM", "MDCCOMMON", "MDCMONITOR", "MDCBSWP",
+    "MDCDEFAULT", "MDCSC", "MDCPNC", "MLL", "DEVMM", "KERNEL", "LIBMEDIA", "CCECPU", "ASCENDDK",
+    "ROS", "HCCP", "ROCE", "TEFUSION", "PROFILING", "DP", "APP", "TS", "TSDUMP", "AICPU", "LP",
+    "TDT", "FE", "MD", "MB", "ME", "IMU", "IMP", "GE", "MDCFUSA", "CAMERA", "ASCENDCL", "TEEOS",
+    "ISP", "SIS", "HSM", "DSS", "PROCMGR", "BBOX", "AIVECTOR", "TBE", "FV", "MDCMAP", "TUNE",
+    "HSS", "FFTS", "OP", "UDF", "HICAID", "TSYNC", "AUDIO", "TPRT", "ASCENDCKERNEL", "ASYS",
+    "ATRACE", "RTC", "SYSMONITOR", "AML", "INVLID_MOUDLE_ID",
+)  # fmt: skip
+"""The last one is spelled so in the driver."""
+NAMES = frozenset(_NAMES)
+UNKNOWN = "UNKNOWN"
+
+
+def module_name(number: int) -> str:
+    """Return the name of a module; `UNKNOWN` for a number that has none."""
+    return _NAMES[number] if 0 <= number < len(_NAMES) else UNKNOWN

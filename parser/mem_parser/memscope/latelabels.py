@@ -9,8 +9,8 @@ from functools import partial
 
 from mem_parser.memscope import database
 from mem_parser.memscope.attributes import as_csv, as_json, parse
+from mem_parser.memscope.blockfacts import NAMES, UNKNOWN
 from mem_parser.memscope.domains import CANN
-from mem_parser.memscope.modules import NAMES, UNKNOWN
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.output_path import find_place, new_file
 

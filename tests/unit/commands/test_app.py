@@ -22,8 +22,8 @@ from live_views import (
     type_at_once,
 )
 from live_views import until as wait
-from mem_cli.live.lines import Lines
 from mem_cli.live.pages import StacksScreen
+from mem_cli.live.widgets import Lines
 from mem_parser.live.totals import Order
 from web_profiles import blocks_of
 

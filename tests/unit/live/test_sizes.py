@@ -15,8 +15,8 @@ from mem_cli.live import texts
 from mem_cli.live.app import HINTS
 from mem_cli.live.candidates import ATTACHABLE, Candidate
 from mem_cli.live.choosing import ChooserApp
-from mem_cli.live.lines import Lines
 from mem_cli.live.screen_state import Page
+from mem_cli.live.widgets import Lines
 
 MANY = 500
 

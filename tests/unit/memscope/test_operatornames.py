@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mem_parser.memscope.settings import Settings, Watch, changed
-from mem_profiler.memscope.operatornames import is_operator
+from mem_profiler.memscope.watching import is_operator
 
 
 @pytest.mark.parametrize(

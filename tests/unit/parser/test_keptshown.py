@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from mem_parser.filters import Filters
 from mem_parser.live.keptshown import KeptShown
-from mem_parser.live.recurring import last_of_name
-from mem_parser.live.stacksums import Names, ShownStacks, shown_stacks
+from mem_parser.live.stacksums import Names, ShownStacks, last_of_name, shown_stacks
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Function, KnownColumns, Location, Role, Symbols
 

@@ -17,7 +17,7 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.live import addresses
 from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
-from mem_parser.live.recurring import last_of_name
+from mem_parser.live.stacksums import last_of_name
 from mem_parser.live.totals import Order, rows, totals
 from mem_parser.model import (
     STACK_CUT,

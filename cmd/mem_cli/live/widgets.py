@@ -1,4 +1,4 @@
-"""Selectable lines: the base of tables, trees and lists.
+"""Widgets of the live view: selectable lines, a prompt, the theme.
 
 Model: nothing is kept by line. The owner says how many there are and draws those that are on the
 screen, so that ten thousand rows cost what two dozen do. A line is made of parts, plain texts with
@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widgets import Input
 
 Part = tuple[str, str]
 """A text, and the style of rich that it has; an empty one is the terminal's own."""
@@ -142,3 +143,31 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
             self.action_choose()
         else:
             self._to(number)
+
+
+class Asking(Input):
+    """It is there while it asks. The keys behind the one that opens it are its own, however fast
+    they come: that one is a binding with priority, and the focus moves at once.
+    """
+
+    # With the focus, too: a frame would leave no line for the text.
+    DEFAULT_CSS = "Asking, Asking:focus { height: 1; border: none; padding: 0; }"
+
+    def __init__(self, placeholder: str) -> None:
+        super().__init__(placeholder=placeholder, id="filter")
+        self.display = False
+
+    def ask(self, text: str) -> None:
+        """Ask, with a text that is there already."""
+        self.value = text
+        self.cursor_position = len(text)
+        self.display = True
+        self.screen.set_focus(self)
+
+    def end(self) -> None:
+        """Ask no more; the caller gives the focus to another widget."""
+        self.display = False
+
+
+THEME = "ansi-dark"
+"""The colours are the terminal's own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -64,8 +65,11 @@ def vendored(library: Library) -> str:
     code = [
         line for line in texts[library.file].splitlines() if not line.startswith(("/*!", "//#"))
     ]
+    script = re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f]", lambda raw: f"\\x{ord(raw[0]):02x}", "\n".join(code)
+    )
     terms = texts[library.license_file].strip()
-    return f"/* {spec}, licence {kind}\n\n{terms}\n*/\n" + "\n".join(code) + "\n"
+    return f"/* {spec}, licence {kind}\n\n{terms}\n*/\n{script}\n"
 
 
 if __name__ == "__main__":

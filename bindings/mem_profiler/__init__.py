@@ -9,8 +9,6 @@ cffi builds `_core` and `_inject` from the C headers.
 For programs that capture themselves: `Tracker`.
 """
 
-from __future__ import annotations
-
 import os.path
 import sys
 
@@ -43,21 +41,21 @@ OWN_FOLDERS = tuple(
 """This package's folder, as it was imported and without links: code below it is in no stack."""
 
 
-def library_path() -> Path:
+def library_path() -> "Path":
     """Path of the sampler for LD_PRELOAD; it is beside this package."""
     from pathlib import Path
 
     return Path(__file__).resolve().parent / LIBRARY_NAME
 
 
-def load_ipython_extension(shell: Any) -> None:
+def load_ipython_extension(shell: "Any") -> None:
     """`%load_ext mem_profiler` in Jupyter and IPython: registers `%%mem_profile`."""
     from mem_profiler import notebook
 
     notebook.load(shell)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """`Tracker` and its error, imported when they are asked for: no command needs them."""
     if name in {"Tracker", "TrackerError"}:
         from mem_profiler import tracking

@@ -92,8 +92,8 @@ def test_a_run_has_a_folder_that_nobody_else_can_enter_or_foresee(shared: Path) 
 def test_a_folder_of_a_run_that_another_user_took_first_is_not_used(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = iter(["0" * 16, "1" * 16])
-    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    names = iter([bytes(8), b"\x11" * 8])
+    monkeypatch.setattr("os.urandom", lambda _: next(names))
     taken = shared / ("mem_profiler.run-" + "0" * 16)
     assert as_nobody(lambda: taken.mkdir(mode=0o777)) == 0
     run = RunFolder()

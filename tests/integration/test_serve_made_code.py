@@ -43,7 +43,7 @@ def on_page(server: Server, pid: int, *, now: bool = False) -> bytes:
     answered = server.ask(f"/p/{pid}/live?after={time.time_ns() // 10**6 if now else 0}")
     assert answered.status == 200, answered.body
     _, _, packed = answered.json()["data"]["tree"].partition(":")
-    return zlib.decompress(base64.b64decode(packed), -15)
+    return zlib.decompress(base64.b64decode(packed))
 
 
 def functions(body: bytes) -> set[str]:

@@ -107,7 +107,7 @@ class Distant:
         return True
 
     def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
-        """Return what is held as ``options`` has it; None: nothing is. Raises MemError."""
+        """Return what is held, as ``options`` ask for it; None: nothing is. Raises MemError."""
         found = self._asked(ScreenState, "want", options)
         if found is None:
             return None

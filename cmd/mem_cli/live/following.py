@@ -69,7 +69,7 @@ class Model(Protocol):
         """Hold what a process has now; False: it has had no capture."""
 
     def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
-        """Return what is held as ``options`` has it; None, as below: nothing is."""
+        """Return what is held, as ``options`` ask for it; None, as below: nothing is."""
 
     def put_mark(self) -> None:
         """Compare with what is held from now on."""

@@ -36,7 +36,7 @@ def check() -> None:
 
 def agree_on_colour() -> None:
     """Tell textual what `--color` and `NO_COLOR` say: it reads nothing but that variable, in which
-    it takes an empty text for a options too.
+    it takes an empty text for a wish too.
     """
     if is_coloured():
         os.environ.pop("NO_COLOR", None)

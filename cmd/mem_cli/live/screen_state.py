@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Part:
-    """What the functions that a options leaves have together: ``own``, and ``total`` with what was
+    """What the functions that the options leave have together: ``own``, and ``total`` with what was
     allocated below them, each stack once. ``all_rows`` and ``whole`` are of all functions.
     """
 
@@ -68,9 +68,9 @@ class Part:
 
 @dataclass(frozen=True)
 class ScreenState:
-    """One moment, as a options has it. ``marked_s``: seconds since the mark; None: there is none.
+    """One moment, as the options ask for it. ``marked_s``: seconds since the mark; None: no mark.
 
-    ``number`` is that of the capture; ``part`` is there where the options leaves functions out.
+    ``number`` is that of the capture; ``part`` is there where the options leave functions out.
     """
 
     options: ViewOptions

@@ -85,7 +85,7 @@ class ViewModel:
             self.mark = Mark(self.held, self.held.moment.t_s)
 
     def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
-        """Return what is held as ``options`` has it; None: nothing is. Raises MemError."""
+        """Return what is held, as ``options`` ask for it; None: nothing is. Raises MemError."""
         held = self.held
         if held is None:
             return None
@@ -146,7 +146,7 @@ class ViewModel:
         return flame_graph(named, self.marked(options.domain), self.filters, pid)
 
     def filters_of(self, options: ViewOptions) -> Filters:
-        """Return the filters, with the thread that ``options`` has."""
+        """Return the filters, with the thread that ``options`` name."""
         if options.thread is None or self.held is None:
             return self.filters
         every = self.held.moment.profiles[options.domain].threads
@@ -219,7 +219,7 @@ def _notes(profile: Profile, symbols: Symbols) -> list[str]:
 
 
 def _within(options: ViewOptions, moment: Moment) -> ViewOptions:
-    """Return a options that names only what the moment has."""
+    """Return options that name only what the moment has."""
     if options.domain >= len(moment.profiles):
         options = dataclasses.replace(options, domain=HOST, thread=None)
     rows_of_threads = {thread.row for thread in moment.profiles[options.domain].threads}

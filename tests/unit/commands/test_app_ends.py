@@ -120,7 +120,7 @@ def test_an_error_of_the_process_is_a_line_and_the_view_goes_on() -> None:
         await shows(pilot, "it broke")
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
-                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
 
     run(app, body)
     assert app.follower.failure is None

@@ -1,4 +1,4 @@
-"""Number equal keys (64 bits) and stacks in arrays.
+"""Equal values in arrays: number keys (64 bits) and stacks, find distinct and following rows.
 
 Numbers are given in the order of first appearance, as a dictionary would give them, and cost some
 bytes for each distinct key instead of some hundred. Keys are found by bisection in a sorted array.

@@ -29,7 +29,7 @@ ROUNDS = 30
 
 
 def captured(pid: int, folder: Path, seconds: float = 0.5) -> HeapFile:
-    """One capture by the everyday form."""
+    """One capture by the default form."""
     done = run_command("-s", seconds, "-c", "1024", "-p", pid, "-o", folder / "p")
     assert done.returncode == 0, done.stderr
     assert "attached to" in done.stderr

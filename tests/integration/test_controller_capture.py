@@ -1,4 +1,4 @@
-"""The everyday form, start, stop and snapshot, on real processes with the real sampler."""
+"""The default form, start, stop and snapshot, on real processes with the real sampler."""
 
 from __future__ import annotations
 

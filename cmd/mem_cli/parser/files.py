@@ -1,6 +1,6 @@
 """`mem_parser [BINARY] FILE`: files without the name of a command.
 
-With `-t` or `-s` (or another option that only they have) it is the everyday form, else `summary`.
+With `-t` or `-s` (or another option that only they have) it is the default form, else `summary`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ELF = b"\x7fELF"
 _EVERYDAY = ("table", "svg", "by", "heap")
-"""Options that only the everyday form has."""
+"""Options that only the default form has."""
 
 
 class FileGroup(DirectGroup):

@@ -3,7 +3,7 @@
     mem_parser x.heap
     mem_parser -p BINARY -f x.heap -t|-s [-o FILE]
 
-The everyday form is the group's own; every other report is a command of its own.
+The default form is the group's own; every other report is a command of its own.
 """
 
 from __future__ import annotations

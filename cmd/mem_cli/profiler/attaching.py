@@ -1,6 +1,6 @@
 """The commands `attach` and `detach`, and attaching for the time of one capture.
 
-Model: `Attached` is what the everyday form uses: processes without a sampler get it before their
+Model: `Attached` is what the default form uses: processes without a sampler get it before their
 capture begins and lose it after their file is written, whatever happens in between. A user sees one
 line for each.
 """

@@ -38,6 +38,7 @@ test: system-test $(VENV)/.dev library lint ## build, check and run every test
 	$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal --durations=50 --durations-min=1 $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
+	$(PY) -m pytest -q -n $(TEST_JOBS) -m "hypothesis and not soak" --hypothesis-profile=long --timeout 3600
 	set -o pipefail; $(PY) -m pytest --no-header -m soak -v -rP --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt
 
 bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/bench/bench.py

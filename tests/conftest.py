@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would all programs that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# The same few examples at every run; `make soak` searches (--hypothesis-profile=long). Machines
+# differ in speed, and a folder for all examples of a test is meant.
+_UNCHECKED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+settings.register_profile("long", deadline=None, suppress_health_check=_UNCHECKED, max_examples=500)
+settings.register_profile("small", settings.get_profile("long"), max_examples=30, derandomize=True)
+settings.load_profile("small")
 
 # Tests start the commands some thousand times: only the first ones compile the packages.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

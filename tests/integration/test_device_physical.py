@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_run import Tally, device_counted
@@ -148,7 +148,6 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(steps=STEPS, always_new=st.booleans())
 def test_model_ledger_and_profile_agree(
     steps: list[tuple[str, int, int]], *, always_new: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_profiler.doctor import examine_program, first_blocker, libraries, loadercache
@@ -238,7 +238,6 @@ def test_the_library_for_the_best_processor_counts(tmp_path: Path) -> None:
 
 
 @given(st.dictionaries(st.integers(0, 400), st.integers(0, 255), max_size=12), st.integers(0, 500))
-@settings(max_examples=200, deadline=None)
 def test_a_damaged_cache_ends_in_an_answer(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[int, int], cut: int
 ) -> None:
@@ -252,7 +251,6 @@ def test_a_damaged_cache_ends_in_an_answer(
 
 
 @given(st.dictionaries(st.integers(0, 1000), st.integers(0, 255), max_size=12), st.integers(0, 9))
-@settings(max_examples=200, deadline=None)
 def test_a_damaged_file_ends_in_an_answer(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[int, int], cut: int
 ) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from budget_profiles import Made, Row
@@ -74,7 +74,6 @@ def test_where_every_block_is_sampled_the_bounds_are_the_value() -> None:
     assert (everything.lower(0.001), everything.upper(0.001)) == (5000, 5000)
 
 
-@settings(deadline=None)
 @given(st.floats(1e-5, 1 - 1e-5), st.floats(1e-3, 1e9), st.floats(-5, 5))
 @example(0.5, 151.0, 3.0)  # the shape comes back as slightly more than 1000
 def test_a_quantile_is_where_the_distribution_reaches_it(

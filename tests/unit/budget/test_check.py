@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import simulated
@@ -325,7 +325,6 @@ hostile = st.text(min_size=1, max_size=12) | st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=5))
 def test_any_names_can_be_read_back(names: list[tuple[str, str, str]]) -> None:
     rows = [Row((f, c, "main"), 50, SMALL, file=path) for f, c, path in names]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.budget import BudgetFile, Measure, load
@@ -197,7 +197,6 @@ def lines_of(value: dict[str, Any], path: tuple[str | int, ...]) -> list[tuple[s
     return out
 
 
-@settings(max_examples=60, deadline=None)
 @given(tables)
 def test_every_key_is_found_on_its_line(value: dict[str, Any]) -> None:
     lines = lines_of(value, ())
@@ -208,7 +207,6 @@ def test_every_key_is_found_on_its_line(value: dict[str, Any]) -> None:
         assert find(text, path) == Position(2 + 2 * number, 1 + indent), (text, path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.one_of(st.binary(max_size=80), tables.map(spell).map(str.encode)))
 def test_any_bytes_are_a_budget_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

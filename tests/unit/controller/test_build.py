@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller_tools import HeapFile
@@ -189,9 +189,6 @@ def test_a_segment_cut_off_under_the_controller_is_an_error_and_no_signal(
         assert segment.read(0, 100).tolist() == [0] * 100
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     places=st.lists(st.integers(0, 1 << 62), min_size=1, max_size=40),
     values=st.lists(st.binary(min_size=8, max_size=8), min_size=40, max_size=40),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_segment import FakeSegment, site_key
@@ -33,9 +33,6 @@ counts = st.tuples(st.integers(1, 100), st.integers(0, 10_000))
 rows = st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 7), counts, counts)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(st.lists(rows, max_size=30))
 def test_rows_of_one_site_add_up_and_never_free_more_than_they_took(
     tmp_path: Path, rows: list[tuple[int, int, int, tuple[int, int], tuple[int, int]]]

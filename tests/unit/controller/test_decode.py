@@ -9,7 +9,7 @@ from pathlib import Path
 
 import capstone
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.symbols.elf import ElfImage
@@ -96,7 +96,6 @@ def real_functions() -> list[tuple[int, bytes]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
 @given(index=st.integers(0, 1 << 20), away=st.integers(-(1 << 30), 1 << 30))
 def test_what_is_moved_means_the_same(index: int, away: int) -> None:
     address, body = real_functions()[index % len(real_functions())]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import elf, segment
@@ -127,7 +127,6 @@ def test_what_is_no_program_of_a_known_form_is_none(tmp_path: Path, at: int) -> 
     assert head_of(tmp_path / "bad") is None
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1023), st.integers(0, 255)), min_size=1, max_size=12))
 def test_any_damage_gives_a_bounded_head_or_none(changes: list[tuple[int, int]]) -> None:
     data = bytearray(Path("/bin/sh").read_bytes()[: 1 << 16])

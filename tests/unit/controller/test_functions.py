@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_profiler.attach import address_space, functions
@@ -73,7 +73,6 @@ class OfBytes(Image):
         return [Symbol(name, self.start, self.end - self.start)]
 
 
-@settings(max_examples=200, deadline=None)
 @given(code=st.binary(min_size=1, max_size=4096))
 def test_any_bytes_lead_nowhere_without_unwind_tables(code: bytes) -> None:
     page = mmap.mmap(-1, mmap.PAGESIZE)

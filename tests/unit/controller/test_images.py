@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forked import forked
@@ -96,7 +96,6 @@ WORDS = st.one_of(
 
 
 @given(st.dictionaries(st.integers(0, 600), WORDS, max_size=6), st.sampled_from([0, 1]))
-@settings(max_examples=150, deadline=None)
 def test_forged_headers_and_tables_end_in_an_answer(changes: dict[int, int], which: int) -> None:
     """Words of the ELF header, program headers and dynamic section of libc."""
     mappings = procfs.maps(os.getpid())

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_profiler.profile import keptstacks, tables
@@ -95,7 +95,6 @@ def pair(arena: Arena, native: int, python: int, label: int) -> int:
     return arena.add(layout.STACK_PAIR, content, python)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_stacks_read_as_they_come_are_those_that_are_read_at_once(data: st.DataObject) -> None:
     arena = Arena()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mem_profiler
@@ -77,7 +77,6 @@ def test_a_stack_that_names_no_frame_has_no_python_part() -> None:
     assert stacks.flags[3] >> 8 == layout.STACK_UNREADABLE
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 2**64 - 1)), max_size=30))
 def test_forged_words_never_lead_out_of_the_arena(changes: list[tuple[int, int]]) -> None:
     made, ids = honest()

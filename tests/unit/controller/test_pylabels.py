@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_profiler.segment import arena, layout
@@ -68,7 +68,6 @@ def test_a_label_that_makes_no_sense_is_left_out() -> None:
     assert found[5:] == ["task in none", "task x" + "\\x00" * 7]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 2**64 - 1)), max_size=30))
 def test_forged_words_never_lead_out_of_the_arena(changes: list[tuple[int, int]]) -> None:
     made, ids = honest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import EXECUTABLE, STRINGS, SYMBOLS, Part, elf, segment, symbol
@@ -38,7 +38,6 @@ def with_symbols(spelled: list[str], *, tails: bool, text_end: bytes = b"") -> b
 
 
 @given(NAMES, st.booleans())
-@settings(max_examples=200, deadline=None)
 def test_the_functions_are_those_whose_whole_names_match(
     tmp_path_factory: pytest.TempPathFactory, spelled: list[str], tails: bool
 ) -> None:
@@ -56,7 +55,6 @@ def test_the_functions_are_those_whose_whole_names_match(
 
 
 @given(st.binary(max_size=400), st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
 def test_symbols_that_make_no_sense_are_absent(
     tmp_path_factory: pytest.TempPathFactory, rows: bytes, text: bytes
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, Row, log_of, programs
@@ -13,11 +13,9 @@ from mem_parser.memlog import edges as module
 from mem_parser.memlog.edges import MOST_EDGES, edges, nearest
 from memlogs import UNIT
 
-slow = settings(deadline=None, max_examples=40)
 times = st.lists(st.integers(0, 100 * UNIT), max_size=4)
 
 
-@slow
 @given(programs(), times, times, st.sampled_from([6, 9, 400]), st.sampled_from([0, 1]))
 def test_no_moment_of_a_window_is_higher_than_its_highest_edge(
     rows: list[Row], cuts: list[int], named: list[int], most: int, domain: int

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import DOMAINS, Ledger, Row, programs, write_files
@@ -26,7 +26,6 @@ from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.timeline import stretch_of
 from memlogs import UNIT
 
-slow = settings(deadline=None, max_examples=40)
 cuts = st.lists(st.integers(0, 60 * UNIT), max_size=3)
 
 
@@ -134,7 +133,6 @@ def bucket_of_one(lived: int) -> int:
     return int(bucket_of(np.array([lived]))[0])
 
 
-@slow
 @given(programs(), cuts, st.sampled_from([1, 3, 1 << 20]))
 def test_lives_are_those_of_the_ledger(rows: list[Row], at: list[int], batch: int) -> None:
     rows = without_late_backs(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError, NotAProfile, UnsupportedVersion
@@ -22,8 +22,6 @@ from mem_parser.memlog.writer import MemlogWriter
 from mem_parser.model import Reading
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from memlogs import any_events, events_of, facts, facts_profile, rows_of, stack_table, writing
-
-one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def keyframe(time_ns: int, rows: list[tuple[int, int, int, int, int]]) -> Keyframe:
@@ -105,7 +103,6 @@ def test_a_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
         assert not log.is_cut
 
 
-@settings(one_folder, max_examples=40)
 @given(st.lists(any_events(), max_size=3), st.booleans())
 def test_any_events_read_back_in_order(
     tmp_path: Path, batches: list[Events], flushed: bool
@@ -326,7 +323,6 @@ def test_gaps_of_numbers_cost_no_more_than_the_file_may(tmp_path: Path) -> None:
         open_memlog(path)
 
 
-@settings(one_folder, max_examples=60)
 @given(st.binary(max_size=200), st.integers(0, 2000))
 def test_any_bytes_in_between_end_in_a_result_or_one_error(
     tmp_path: Path, junk: bytes, at: int

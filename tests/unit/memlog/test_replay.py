@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import DOMAINS, Ledger, Row, Site, log_of, programs, size_class, write_files
@@ -33,7 +33,6 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import name_addresses
 from memlogs import UNIT, events_of, writing
 
-slow = settings(deadline=None, max_examples=30)
 times = st.lists(st.integers(0, 100 * UNIT), max_size=4)
 
 
@@ -48,7 +47,6 @@ def found_sites(run: Run, sites: Sites) -> dict[Site, tuple[int, int]]:
     return result
 
 
-@slow
 @given(programs(), times, times, st.booleans(), st.lists(st.integers(0, 100 * UNIT), min_size=1))
 def test_what_is_live_at_any_moment_is_what_the_ledger_says(
     rows: list[Row], cuts: list[int], keyframes: list[int], shuffled: bool, asked: list[int]
@@ -82,7 +80,6 @@ def check_series(ledger: Ledger, found: list[Series], interval: int) -> None:
                 assert count.sum() == len(mine)
 
 
-@slow
 @given(
     programs(), times, times, st.booleans(), st.sampled_from([UNIT // 2, UNIT, 7 * UNIT, 99 * UNIT])
 )
@@ -97,7 +94,6 @@ def test_the_maximum_of_every_interval_is_exact(
         check_series(ledger, found, interval)
 
 
-@slow
 @given(programs(), times, st.integers(1, 9))
 def test_parts_that_are_scanned_alone_give_the_same_series(
     rows: list[Row], cuts: list[int], size: int
@@ -125,7 +121,6 @@ def test_worker_processes_give_the_same_series() -> None:
         assert getattr(alone[0], name).tolist() == getattr(together[0], name).tolist()
 
 
-@slow
 @given(programs(), times, st.integers(0, 60 * UNIT), st.integers(0, 60 * UNIT))
 def test_a_window_is_a_profile_of_its_births_and_its_last_and_highest_moment(
     rows: list[Row], cuts: list[int], one: int, other: int
@@ -157,7 +152,6 @@ def test_a_window_is_a_profile_of_its_births_and_its_last_and_highest_moment(
             assert (0 if failed is None else failed.sum()) == count
 
 
-@slow
 @given(programs(), st.integers(1, 60 * UNIT))
 def test_blocks_still_live_are_in_the_bucket_of_their_birth(rows: list[Row], to_ns: int) -> None:
     ledger = Ledger(rows)
@@ -172,7 +166,6 @@ def test_blocks_still_live_are_in_the_bucket_of_their_birth(rows: list[Row], to_
                 assert profile.sites.live_births.sum(axis=1).tolist() == in_use.tolist()
 
 
-@slow
 @given(programs(), st.sampled_from([16.0, 512.0]))
 def test_estimates_weigh_before_they_add(rows: list[Row], rate: float) -> None:
     ledger = Ledger(rows)
@@ -193,7 +186,6 @@ def test_estimates_weigh_before_they_add(rows: list[Row], rate: float) -> None:
     assert peak.std_error == pytest.approx(np.sqrt(variance), rel=1e-6, abs=1e-6)
 
 
-@slow
 @given(programs(), st.integers(0, 30 * UNIT), st.integers(0, 30 * UNIT), times)
 def test_behind_a_hole_the_next_keyframe_makes_it_right_again(
     rows: list[Row], low: int, length: int, keyframes: list[int]

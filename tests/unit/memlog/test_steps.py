@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import DOMAINS, Ledger, Row, log_of, programs
@@ -19,7 +19,6 @@ from mem_parser.memlog.window import window
 from mem_parser.model import Count, Unit
 from memlogs import UNIT
 
-slow = settings(deadline=None, max_examples=40)
 times = st.lists(st.integers(0, 100 * UNIT), max_size=4)
 
 
@@ -57,7 +56,6 @@ def check(run: Run, moments: list[int]) -> None:
             np.testing.assert_allclose(born[high] - born[low], allocated, rtol=1e-4, atol=1e-6)
 
 
-@slow
 @given(
     programs(), times, times, st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=6),
     st.sampled_from([1.0, 512.0]),
@@ -69,7 +67,6 @@ def test_the_sums_of_steps_are_what_windows_say(
         check(run, sorted({min(t, run.end_ns) for t in moments}))
 
 
-@slow
 @given(programs(), st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=6))
 def test_so_they_are_over_a_missing_file(rows: list[Row], moments: list[int]) -> None:
     with log_of(Ledger(rows), [10 * UNIT, 20 * UNIT], [], left_out=(2,)) as run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.align import align
@@ -24,7 +24,6 @@ def longest(left: list[int], right: list[int]) -> int:
 few = st.lists(st.integers(0, 3), max_size=40)
 
 
-@settings(deadline=None)
 @given(few, few, st.sampled_from([1, 4, 16, 1 << 20]))
 def test_as_many_have_a_partner_as_can_have_one(
     left: list[int], right: list[int], kept: int
@@ -35,7 +34,6 @@ def test_as_many_have_a_partner_as_can_have_one(
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 200), max_size=60), st.lists(st.integers(0, 200), max_size=60))
 def test_sequences_with_little_in_common_too(left: list[int], right: list[int]) -> None:
     assert len(align(left, right, 8)) == longest(left, right)

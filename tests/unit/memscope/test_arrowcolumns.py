@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope import arrowcolumns, csvfile, databaseblocks
@@ -145,7 +145,6 @@ def as_line(row: tuple[str, ...], style: int) -> str:
     return ",".join(fields)
 
 
-@settings(max_examples=250, deadline=None)
 @given(
     rows_of(quotes=False), st.integers(0, 1), st.sampled_from(["\n", "\n", "\n", "\r\n"]),
     st.booleans(),
@@ -163,7 +162,6 @@ def test_csv_files_are_read_as_the_library_reads_them(
     are_the_same(str(path))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from('01,"\n\n,,PN/A{}:x'), max_size=120), st.integers(0, 8))
 def test_files_with_quotes_anywhere_are_read_as_the_library_reads_them(
     tmp_path_factory: pytest.TempPathFactory, text: str, place: int
@@ -176,7 +174,6 @@ def test_files_with_quotes_anywhere_are_read_as_the_library_reads_them(
 NAMES = ",".join(f'"{name}"' for name in COLUMNS)
 
 
-@settings(max_examples=200, deadline=None)
 @given(rows_of(quotes=True), st.sampled_from([None, None, None, 3, 8, 9]))
 def test_databases_are_read_as_their_values_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], missing: int | None
@@ -260,7 +257,6 @@ def test_a_long_row_and_a_row_of_another_layout_are_no_obstacle(tmp_path: Path) 
     assert 'say "hi"' in rows.words.names
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows_of(quotes=False), st.integers(0, 1), st.sets(st.integers(1, 12)), st.data())
 def test_rewritten_files_have_the_new_texts_and_all_other_bytes(
     tmp_path_factory: pytest.TempPathFactory,

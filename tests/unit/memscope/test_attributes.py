@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.attributes import (
@@ -46,14 +46,12 @@ def test_a_comma_begins_a_key_only_where_a_word_and_a_colon_follow(
     assert parse(text) == found
 
 
-@settings(deadline=None)
 @given(st.dictionaries(words, values, max_size=5))
 def test_json_reads_back_as_it_was(held: dict[str, str]) -> None:
     assert json.loads(as_json(held)) == held
     assert parse(as_json(held)) == held
 
 
-@settings(deadline=None)
 @given(st.dictionaries(words, values, max_size=5))
 def test_what_is_written_for_csv_has_the_same_keys_whatever_the_values_hold(
     held: dict[str, str],
@@ -64,14 +62,12 @@ def test_what_is_written_for_csv_has_the_same_keys_whatever_the_values_hold(
         assert read == {key: safe(value) for key, value in held.items()}
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_read_without_an_error(text: str) -> None:
     assert isinstance(parse(text), dict)
     assert isinstance(parse("{" + text + "}"), dict)
 
 
-@settings(deadline=None)
 @given(
     st.lists(words, unique=True, max_size=4),
     st.lists(st.integers(0, 9) | values, min_size=4, max_size=4),

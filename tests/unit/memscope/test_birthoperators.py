@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.birthoperators import operators_at
@@ -18,7 +18,6 @@ moves = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(moves)
 def test_it_is_the_innermost_open_operator_of_the_thread(
     tmp_path: Path, told: list[tuple[str, int, int]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memlog.events import Kind
@@ -178,7 +178,6 @@ NUMBERS = st.sampled_from([0, 1, 2, 63, 512, 1 << 31, (1 << 32) - 1])
 LARGE = st.sampled_from([0, 1, 512, 1 << 62, (1 << 64) - 1])
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     told=st.lists(
         st.tuples(
@@ -201,7 +200,6 @@ def test_forged_facts_change_no_row_s_block(
     ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     story=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 9)), min_size=1),
     batch=st.sampled_from([1, 2, 1 << 15]),

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memlog.events import Kind
@@ -194,7 +194,6 @@ def modelled(story: list[tuple[str, int, tuple[Kind, int, int, int]]]) -> Model:
     return model
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     story=stories(), form=st.sampled_from(["csv", "db"]), batch=st.sampled_from([1, 3, 1 << 15]),
     in_order=st.sampled_from([1, 4, 1 << 10]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.devices import Mark
@@ -221,7 +221,6 @@ story = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(story, st.lists(st.integers(0, 45), max_size=4), st.integers(1, 9))
 def test_a_log_in_any_pieces_gives_the_same_dump(
     tmp_path_factory: pytest.TempPathFactory,

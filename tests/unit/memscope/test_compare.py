@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_cli.errors import run_command
@@ -166,7 +166,6 @@ def test_runs_of_two_frameworks_are_refused(tmp_path: Path) -> None:
 operators = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-3, 3)), max_size=12)
 
 
-@settings(deadline=None)
 @given(operators, operators)
 def test_every_operator_is_there_once_and_the_differences_add_up(
     tmp_path_factory: pytest.TempPathFactory,
@@ -216,9 +215,6 @@ moves = st.lists(
 ).map(lambda found: [*found, ("step", 0), ("step", 0)])
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None
-)
 @given(moves, st.data())
 def test_of_a_step_is_what_happened_in_it(
     tmp_path: Path, told: list[tuple[str, int]], data: st.DataObject

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inefficient_blocks import by_definition
@@ -172,7 +172,6 @@ def told(events: list[tuple[str, int, str]]) -> Story:
     return story
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(step, max_size=30))
 def test_labels_are_those_of_the_algorithm_event_by_event(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int, str]]
@@ -229,7 +228,6 @@ def mixed_rows(events: list[Mixed], *, early_form: bool) -> Story:
     return story
 
 
-@settings(max_examples=200, deadline=None)
 @given(mixed_events, st.booleans(), st.sampled_from(["csv", "db"]), st.randoms())
 def test_processes_families_and_devices_in_one_file_have_their_own_labels(
     tmp_path_factory: pytest.TempPathFactory,
@@ -296,7 +294,6 @@ def test_the_ranking_is_by_bytes_and_time_and_the_peak_without_them_is_lower(
     assert curves(rows) == (1600, 1000)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(step, max_size=30))
 def test_the_peak_without_waste_is_never_higher(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int, str]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.analyzers import LeaksAnalyzer, analyze, check_leaks
@@ -242,7 +242,6 @@ def by_definition(told: list[Told], device: str, start: int, *, pools: bool) -> 
     ]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     told_events,
     st.tuples(st.integers(0, 2), st.booleans()),

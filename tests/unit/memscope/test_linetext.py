@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope import linetext
@@ -20,7 +20,6 @@ numbers = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(numbers)
 def test_lines_are_what_a_format_gives(values: list[int]) -> None:
     column = np.array(values, dtype=np.uint64)

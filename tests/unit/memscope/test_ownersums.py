@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope import ownersums
@@ -58,9 +58,6 @@ def row_of(pool: PoolOwners, held: ownersums.Held, k: int) -> dict[str, tuple[in
     return {owner.name: (size, blocks) for owner, size, blocks in rows if size or blocks}
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
 @given(actions)
 def test_owners_are_what_a_sum_over_all_blocks_gives(
     tmp_path: Path, moves: list[tuple[str, int, int]]

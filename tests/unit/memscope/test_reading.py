@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import MemError
@@ -192,7 +192,6 @@ row = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(row, max_size=12))
 def test_both_forms_give_back_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
@@ -217,7 +216,6 @@ def test_both_forms_give_back_what_was_written(
 
 
 @pytest.mark.filterwarnings("ignore:.*was cut:RuntimeWarning")
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_rows_or_one_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, headed: bool

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.decompose import decomposed
@@ -209,7 +209,6 @@ def as_rows(told: list[Told], *, calls: bool) -> Story:
     return story
 
 
-@settings(max_examples=200, deadline=None)
 @given(told_events, st.booleans(), st.randoms())
 def test_candidates_are_those_of_the_definition(
     tmp_path_factory: pytest.TempPathFactory, told: list[Told], calls: bool, random: Any

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import COMPRESSED, EXECUTABLE, Part, elf, segment
@@ -73,7 +73,6 @@ DEBUG = (".debug_info", ".debug_abbrev", ".debug_line", ".debug_aranges", ".debu
          ".debug_str", ".debug_line_str")  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_debug_information_gives_frames_or_says_what_is_lost(
     data: st.DataObject, program: Path

@@ -7,7 +7,7 @@ import signal
 
 import pycxxfilt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.readers import read_bytes
@@ -51,7 +51,6 @@ def test_names_cannot_move_the_cursor() -> None:
     assert full_name("evil\x1b[2Jname\r\n") == r"evil\x1b[2Jname\r\n"
 
 
-@settings(max_examples=300)
 @given(st.text(max_size=60).map(lambda t: "_Z" + t) | st.text(max_size=60))
 def test_any_text_has_a_name(text: str) -> None:
     assert isinstance(short_name(text), str)

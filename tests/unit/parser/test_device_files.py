@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from elf_files import nameless
 from heapfiles import HeapFile, Record, column
@@ -154,7 +154,6 @@ def test_merging_adds_up_what_devices_say() -> None:
 DATA = device_file().data
 
 
-@settings(max_examples=150, deadline=None)
 @given(data=damaged(DATA))
 def test_a_damaged_device_file_gives_one_error_or_a_profile(data: bytes) -> None:
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record
@@ -288,7 +288,6 @@ def by_dictionary(
 
 
 @pytest.mark.parametrize("level", Level)
-@settings(deadline=None)
 @given(base=spelled, new=spelled)
 def test_rows_are_the_sums_that_dictionaries_make(
     level: Level, base: tuple[tuple[str, int], ...], new: tuple[tuple[str, int], ...]
@@ -333,7 +332,6 @@ profiles_of_stacks = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(profiles_of_stacks, profiles_of_stacks)
 def test_stacks_of_two_snapshots_are_matched_by_addresses_and_generation(
     old: list[tuple[list[int], int]], new: list[tuple[list[int], int]]

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError, NotAProfile
@@ -220,7 +220,6 @@ def shuffled(data: bytes, draw: st.DataObject, inner: frozenset[int]) -> bytes:
     return b"".join(queues[number].pop(0) for number in numbers)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_fields_of_a_protobuf_profile_may_be_in_any_order(draw: st.DataObject) -> None:
     data = shuffled(go_proto().SerializeToString(), draw, frozenset({1, 2, 3, 4, 5, 11}))

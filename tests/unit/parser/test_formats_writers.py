@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
@@ -369,7 +369,6 @@ def test_rows_hold_estimates_and_errors(program: Path) -> None:
 # Any bytes
 
 
-@settings(max_examples=150, deadline=None)
 @given(strategies.heap_files)
 def test_any_heap_file_survives_every_format(file: HeapFile) -> None:
     profile = read_bytes(file.data, "x")
@@ -395,7 +394,6 @@ EMBEDDED = write_heap(read_bytes(write_pprof(
 COLLAPSED = b"main;a b;c 10\nmain;[x] 5\nmain 1\n"
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from([GOOD, EMBEDDED, COLLAPSED]).flatmap(strategies.damaged))
 def test_a_damaged_file_gives_a_result_or_a_clean_error(data: bytes) -> None:
     try:
@@ -406,7 +404,6 @@ def test_a_damaged_file_gives_a_result_or_a_clean_error(data: bytes) -> None:
     profile.total(Count.INUSE, Unit.SPACE)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_message_behind_a_sample_type_is_read_or_refused(data: bytes) -> None:
     try:

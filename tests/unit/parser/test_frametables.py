@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from heapfiles import HOOK, HeapFile, Record
 from mem_parser.model import Profile
@@ -20,7 +20,6 @@ def source(file: HeapFile) -> ProfileSource:
     return ProfileSource("x.heap", profile, names)
 
 
-@settings(deadline=None, max_examples=30)
 @given(heap_files)
 def test_frames_are_the_frames_of_the_profile_with_their_addresses(file: HeapFile) -> None:
     tabled = source(file)

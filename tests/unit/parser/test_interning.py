@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser import interning
@@ -26,7 +26,6 @@ batches_of_keys = st.lists(st.lists(st.integers(-9, 9) | st.integers(-(1 << 63),
 stacks = st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=5), st.integers(0, 2)))
 
 
-@settings(deadline=None)
 @given(batches_of_keys)
 def test_keys_are_numbered_as_a_dictionary_numbers_them(batches: list[list[int]]) -> None:
     interner, index = Interner(), dict[int, int]()
@@ -73,7 +72,6 @@ class Colliding(interning._Factors):
 
 
 @pytest.mark.parametrize("colliding", [False, True])
-@settings(deadline=None)
 @given(
     batches=st.lists(stacks), more=stacks, gap=st.integers(0, 2), size=st.sampled_from([1, 4, 999])
 )
@@ -115,7 +113,6 @@ def test_the_order_of_frames_and_where_stacks_end_make_them_different() -> None:
     assert StackInterner(np.int32).intern(parts(batch))[0].tolist() == list(range(7))
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 99))))
 def test_growing_arrays_hold_what_was_put_behind(batches: list[list[int]]) -> None:
     growing: Growing[np.int64] = Growing(np.int64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError
@@ -28,7 +28,6 @@ def labelled(labels: Labels, number: int) -> Profile:
     return profile
 
 
-@settings(max_examples=60, deadline=None)
 @given(label_tables(8), st.data())
 def test_labels_that_were_written_come_back(
     tmp_path_factory: pytest.TempPathFactory, labels: Labels, data: st.DataObject

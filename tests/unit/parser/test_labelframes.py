@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_cli.parser.group import cli
@@ -52,7 +52,6 @@ def test_labels_are_the_outermost_frames() -> None:
     assert shown_labels(profile, symbols) is IO_FETCH
 
 
-@settings(max_examples=50, deadline=None)
 @given(label_tables(6), st.data())
 def test_what_was_added_comes_off_again(labels: Labels, data: st.DataObject) -> None:
     numbers = data.draw(st.lists(st.integers(0, len(labels)), min_size=1, max_size=6))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.charge import charged_from
@@ -226,7 +226,6 @@ def charged(stack: list[int], names: tuple[str, ...] = NAMES) -> int:
     return begin
 
 
-@settings(deadline=None)
 @given(filled)
 def test_blocks_count_for_the_first_frame_that_is_the_programs(stacks: list[list[int]]) -> None:
     if not stacks:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError, MemError, UsageProblem
@@ -191,7 +191,6 @@ def histories(draw: st.DrawFn) -> list[dict[str, int]]:
     return rows
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_sizes_and_lines_are_those_of_the_events(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, int]]
@@ -211,7 +210,6 @@ def test_sizes_and_lines_are_those_of_the_events(
                 assert held == expected
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories(), st.integers(0, 29), st.integers(1, 10))
 def test_behind_a_hole_sizes_are_those_of_the_reports(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, int]], first: int, lost: int

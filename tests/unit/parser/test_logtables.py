@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import DOMAINS, Ledger, Row, programs, write_files
@@ -26,7 +26,6 @@ from memlogs import any_events, facts_profile, rows_of, stacks_of, writing
 from tabled import log_tables, rows
 from timelog import CHURN, ROWS, S, no_keyframe, write_log
 
-slow = settings(deadline=None, max_examples=30)
 rates = st.sampled_from([(1.0, 1.0), (64.0, 1.0), (1000.0, 300.0)])
 
 
@@ -42,7 +41,6 @@ def as_event(row: dict[str, Any]) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-@slow
 @given(any_events(stacks=8))
 def test_the_table_of_events_has_what_the_reader_has(events: Events) -> None:
     is_mark = events.kind == Kind.MARK
@@ -70,7 +68,6 @@ def test_the_table_of_events_has_what_the_reader_has(events: Events) -> None:
     assert all(r["born_ns"] is None and r["stack"] is None for r in found if r["kind"] == "mark")
 
 
-@slow
 @given(programs(), rates, st.booleans())
 def test_sums_of_events_are_those_of_the_timeline(
     program: list[Row], rate: tuple[float, float], shuffled: bool
@@ -100,7 +97,6 @@ def test_sums_of_events_are_those_of_the_timeline(
         assert highest == (one.max_bytes[k], one.max_std_error[k])
 
 
-@slow
 @given(programs(), rates)
 def test_each_block_stands_for_what_the_estimator_says(
     program: list[Row], rate: tuple[float, float]
@@ -119,7 +115,6 @@ def test_each_block_stands_for_what_the_estimator_says(
         assert row["bytes_variance"] == pytest.approx(one.bytes_variance[0], abs=1)
 
 
-@slow
 @given(programs(), rates)
 def test_blocks_are_the_lives_that_lifetimes_counts(
     program: list[Row], rate: tuple[float, float]

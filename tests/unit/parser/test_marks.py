@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.devices import Mark
@@ -20,7 +20,6 @@ random_marks = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(marks=st.lists(random_marks, max_size=30))
 def test_groups_of_marks_account_for_every_mark(marks: list[Mark]) -> None:
     groups = group_marks(marks)

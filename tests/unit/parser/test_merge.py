@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
@@ -173,7 +173,6 @@ def test_embedded_names_follow_their_addresses() -> None:
     assert [f.full_name for f in found.functions if f.known] == ["beta(int)"]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(strategies.heap_files, min_size=1, max_size=3))
 def test_any_files_add_up(files: list[HeapFile]) -> None:
     profiles = [read_bytes(f.data, "x") for f in files]
@@ -238,7 +237,6 @@ def profiles(draw: st.DrawFn) -> Profile:
     return profile
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(profiles(), min_size=2, max_size=4))
 def test_columns_give_the_very_file_that_dictionaries_give(files: list[Profile]) -> None:
     def written() -> bytes:

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.filters import Filters
@@ -217,7 +217,6 @@ def step(growing: Growing, what: str, how: Any, data: st.DataObject) -> None:
         growing.series = object()
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(CHOICES), STEPS, st.data())
 def test_kept_names_are_those_that_the_profile_has_by_itself(
     choice: NamingChoice, steps: list[tuple[str, Any]], data: st.DataObject
@@ -314,7 +313,6 @@ def test_a_look_up_that_fails_leaves_nothing_half_known() -> None:
     same(naming, growing)
 
 
-@settings(max_examples=20, deadline=None)
 @given(STEPS, st.sampled_from(list(FrameRule)), st.data())
 def test_rows_of_kept_names_are_those_of_profiles_that_stand_alone(
     steps: list[tuple[str, Any]], rule: FrameRule, data: st.DataObject
@@ -343,7 +341,6 @@ def test_rows_of_kept_names_are_those_of_profiles_that_stand_alone(
         before = now
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(-1, 4), max_size=6), max_size=8))
 def test_an_entry_is_the_last_of_its_name_if_the_rest_of_the_stack_lacks_it(
     stacks: list[list[int]],

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record, column, map_line
@@ -109,7 +109,6 @@ def test_gperftools_text_and_our_first_part_alone_are_unpacked_too() -> None:
     assert told(read(gzip.compress(plain))) == told(read(plain))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_packed_data_gives_a_profile_or_a_clean_error(data: st.DataObject) -> None:
     small = gzip.compress(HeapFile([Record((0x1000, 0x2000), 1, 100)], maps=MAPS).data)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import InputFileError
@@ -59,7 +59,6 @@ def write(path: Path, python: PythonStacks, number: int) -> str:
     return str(path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(trees(), st.data())
 def test_a_tree_that_was_written_comes_back(
     tmp_path_factory: pytest.TempPathFactory, python: PythonStacks, data: st.DataObject

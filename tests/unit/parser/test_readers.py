@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record, column, map_line
@@ -97,7 +97,6 @@ def test_a_newer_version_is_refused_by_name() -> None:
         read(SAMPLE.data.replace(b"%mem_profiler 1", b"%mem_profiler 3"))
 
 
-@settings(max_examples=60)
 @given(heap_files)
 def test_both_parts_of_a_file_agree(file: HeapFile) -> None:
     whole, first = read(file.data), read(file.first_part())
@@ -242,7 +241,6 @@ def test_a_packed_profile_is_unpacked(tmp_path: Path) -> None:
     assert len(read_profile(path).sites) == 3
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(anything)
 def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
     try:
@@ -252,7 +250,6 @@ def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
     assert np.isfinite(profile.total(Count.INUSE, Unit.SPACE).value)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_damaged_file_gives_a_profile_or_a_clean_error(data: st.DataObject) -> None:
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.errors import MemError
@@ -135,7 +135,6 @@ def calls(draw: st.DrawFn) -> Calls:
     return Calls(edges, entry)
 
 
-@settings(deadline=None)
 @given(calls(), st.floats(0, 1e7))
 def test_edges_are_bounded_and_lead_to_all_that_stacks_reach(given: Calls, total: float) -> None:
     chosen = choose_edges(given, total)

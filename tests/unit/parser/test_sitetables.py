@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from heapfiles import HeapFile
 from mem_parser.heapfile.writer import write_heap
@@ -23,7 +23,6 @@ def source(profile: Profile) -> ProfileSource:
     return ProfileSource("x.heap", profile, names)
 
 
-@settings(deadline=None, max_examples=30)
 @given(heap_files)
 def test_sums_of_sites_are_the_totals_of_the_profile(file: HeapFile) -> None:
     profile = read_bytes(file.data, "x.heap")

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.model import STACK_CUT, Module, Profile
@@ -404,7 +404,6 @@ def any_profile(draw: st.DrawFn) -> Profile:
     return profile
 
 
-@settings(max_examples=400, deadline=None)
 @given(any_profile(), st.sampled_from(PythonView), st.integers(1, 40))
 def test_columns_splice_as_the_definition_does(
     profile: Profile, view: PythonView, at_a_time: int

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import elf, segment
@@ -192,7 +192,6 @@ def test_a_binary_of_another_program_is_refused(programs: Path) -> None:
             name_stack(module, BIAS + 0x1100, binary=other)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_elf_file_is_refused_or_read(data: st.DataObject) -> None:
     good = bytearray(Path("/bin/true").read_bytes())
@@ -346,7 +345,6 @@ QUESTIONS = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
 @given(QUESTIONS)
 def test_any_question_of_files_is_answered_or_refused(question: Any) -> None:
     try:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.diff import Change, diff_profiles
@@ -84,7 +84,6 @@ def by_name(found: list[Row]) -> dict[str, Row]:
     return {row.name: row for row in found}
 
 
-@settings(max_examples=60, deadline=None)
 @given(stacks_strategy, st.sampled_from([FrameRule.NONE, FrameRule.OWN, FrameRule.PROGRAM]))
 def test_rows_are_those_of_the_table_of_the_same_profile(
     counts: list[Counts], rule: FrameRule
@@ -101,7 +100,6 @@ def test_rows_are_those_of_the_table_of_the_same_profile(
             assert mine.unseen == theirs.unseen
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     stacks_strategy,
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=12),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from c_build import compile_program
@@ -54,7 +54,6 @@ def test_an_address_of_no_function_stays_as_it_is(program: Path) -> None:
     assert {table.function(int(at)) for at in outside} == {None}
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_damaged_table_gives_starts_that_are_not_behind_the_address(data: st.DataObject) -> None:
     good = compile_program(TARGETS / "leaky.c", ("-O1", "-g")).read_bytes()

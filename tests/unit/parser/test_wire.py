@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import strategies
@@ -86,7 +86,6 @@ def by_runtime(raw: list[bytes]) -> list[Any]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.lists(messages, max_size=6))
 @example([b"\x12\x0a" + b"\xff" * 9 + b"\x7f"])
 @example([b"\x0a\x02\x80\x80"])
@@ -107,7 +106,6 @@ def test_a_message_of_too_many_fields_is_refused() -> None:
     assert in_columns([b"\x08\x01" * 5000])[0][0] == [1] * 5000
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(numbers, st.integers(1, 3)), max_size=30), st.integers(1, 20))
 def test_numbers_are_the_same_however_they_are_cut(
     given_numbers: list[tuple[int, int]], chunk: int

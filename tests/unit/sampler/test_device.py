@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from c_build import ROOT, compile_program, core_sources, run_program
@@ -222,9 +222,6 @@ def _one(script: Script, model: Model, name: str, *args: Any) -> None:
         assert script.ask(name, *args) == [getattr(model, name)(*args)], (name, args)
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(operations=OPERATIONS)
 def test_random_operations_agree_with_a_model(
     script: Script, segment_path: Path, operations: list[tuple[Any, ...]]
@@ -301,9 +298,6 @@ def test_each_domain_is_known_as_it_was_before_the_program_ended(
     assert before.sites.live_births.sum() == 10
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(data=st.data())
 def test_a_forged_segment_is_read_without_harm(
     script: Script, segment_path: Path, data: st.DataObject

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
@@ -197,7 +197,6 @@ def test_every_answer_forbids_frames_guesses_caches_and_other_origins() -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=60), st.text(max_size=60), st.text(max_size=60),
     st.sampled_from(["GET", "POST", "HEAD"]),

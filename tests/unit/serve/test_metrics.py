@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -90,7 +90,6 @@ def test_a_process_without_a_capture_has_no_numbers() -> None:
     assert numbers(dataclasses.replace(snapshot(), had=None), 10) is None
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300), st.text(min_size=1, max_size=300))
 def test_names_of_the_target_stay_labels(comm: str, name: str) -> None:
     shot = snapshot(comm)

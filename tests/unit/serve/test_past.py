@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_cli.serve.past import MOST_MARKS, WINDOWS_S, Had, Past, Snapshot
@@ -34,7 +34,6 @@ def test_another_capture_forgets_all() -> None:
     assert past.windows(105.0) == {}
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.05, 40.0), min_size=1, max_size=300))
 def test_a_window_begins_as_long_ago_as_it_says(pauses_s: list[float]) -> None:
     past, now_s, times = Past(), 0.0, list[float]()

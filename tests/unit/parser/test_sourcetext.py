@@ -7,20 +7,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from heapfiles import HeapFile, Record
-from mem_cli.parser.group import cli
 from mem_parser.model import Profile
 from mem_parser.reports.listing import CONTEXT
 from mem_parser.reports.sourcefiles import Sources
-from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.web import flamegraph, report, sourcetext
 from mem_parser.web.sourcetext import source_block
@@ -28,7 +23,6 @@ from web_profiles import Site, blocks_of, make_profile
 
 SECRET = "the text of the secret"
 TRUSTED = Sources(trusted=True)
-HERE = {"host": os.uname().nodename, "uid": os.geteuid()}
 
 
 def placed(*places: tuple[Path, int, int]) -> tuple[Profile, Symbols]:
@@ -140,76 +134,3 @@ def test_a_page_takes_sources_only_if_it_is_told_where(
     assert "alert(1)" not in page
     [text] = lines_of(blocks_of(page)["source"], file).values()
     assert text == "</script><script>alert(1)</script>\\u202e<!--"
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program whose debug information says that `grab` is in line 2 of the file `secret.c`."""
-    folder = tmp_path_factory.mktemp("program")
-    (folder / "secret.c").write_text(f"first\n{SECRET}\nthird\n")
-    (folder / "x.c").write_text(
-        f'#line 2 "{folder}/secret.c"\nint grab(int x) {{ return x * 3; }}\n'
-        "int main(void) { return grab(1); }\n"
-    )
-    subprocess.run(
-        ["gcc", "-g", "-O0", "-no-pie", "-Wl,--build-id", "-o", folder / "x", folder / "x.c"],
-        check=True, timeout=60,
-    )  # fmt: skip
-    return folder / "x"
-
-
-Page = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(params=["report", "flamegraph"])
-def page(
-    request: pytest.FixtureRequest, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Page:
-    """The blocks of a page of a profile of the program with such a header."""
-    monkeypatch.setenv("MEM_PROFILER_CACHE", "")
-    names = subprocess.run(
-        ["nm", program], capture_output=True, text=True, check=True, timeout=60
-    ).stdout.split()
-    address = int(names[names.index("grab") - 2], 16)
-    module = {"path": str(program), "build_id": ElfImage.open(program).build_id,
-              "start": 0x400000, "end": 0x500000, "bias": 0,
-              "exec": [[0x401000, 0x402000, 0x1000]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
-
-    def run(header: dict[str, Any], *options: str, mode: int = 0o600) -> dict[str, Any]:
-        heap = tmp_path / "x.heap"
-        header = {"exe": str(program), **header}
-        made = HeapFile([Record((address,), 9, 9999)], modules=[module], header=header)
-        heap.write_bytes(made.data)
-        heap.chmod(mode)
-        target = tmp_path / "x.html"
-        arguments = [request.param, str(heap), "-o", str(target), *options]
-        done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return blocks_of(target.read_text(encoding="utf-8"))
-
-    return run
-
-
-def test_our_own_profile_brings_its_sources(page: Page, program: Path) -> None:
-    assert SECRET in json.dumps(page(HERE)["source"])
-    assert "source" not in page(HERE, "--no-source")
-    assert "source" not in page(HERE, "--confidential")
-    assert "source" not in page(HERE, "--confidential", "--trust-sources")
-
-
-def test_a_profile_from_elsewhere_brings_none_but_on_the_users_word(
-    page: Page, program: Path
-) -> None:
-    for header, mode in (
-        ({}, 0o600), ({**HERE, "host": "another"}, 0o600),
-        ({**HERE, "uid": os.geteuid() + 1}, 0o600), (HERE, 0o666),
-    ):  # fmt: skip
-        block = page(header, mode=mode)["source"]
-        assert block["files"] == {}
-        assert block["refused"][str(program.parent / "secret.c")].endswith(
-            "; --trust-sources shows it"
-        )
-    assert SECRET in json.dumps(page({}, "--trust-sources")["source"])
-    assert SECRET in json.dumps(page({}, "--source-dir", str(program.parent))["source"])
-    assert SECRET not in json.dumps(page({}, "--source-dir", "/usr/share")["source"])

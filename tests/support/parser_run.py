@@ -1,11 +1,12 @@
 """`mem_parser` as most tests run it: in a fork of this process, which has imported it already.
 
 A fork has streams, rights and an exit code of its own, as a program that is started has. What only
-a new interpreter shows is tested with one: imports, terminals, signals, pipes that break.
+a new interpreter shows is tested with one: imports, signals, pipes that break.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -13,58 +14,95 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mem_cli.parser import group
 
 TIMEOUT_S = 60.0
 
 
-def parse(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def parse(
+    *arguments: object, cwd: str | Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `mem_parser` to its end, without a cache of symbols, with more variables."""
     words = list(map(str, arguments))
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            _become(words, environment, (out.fileno(), err.fileno()))
-        code = os.waitstatus_to_exitcode(_waited(pid))
-        texts = [os.pread(fd, os.fstat(fd).st_size, 0) for fd in (out.fileno(), err.fileno())]
+    files = tempfile.TemporaryFile
+    with open(os.devnull, "rb") as nothing, files() as out, files() as err:
+        streams = (nothing.fileno(), out.fileno(), err.fileno())
+        code = ended(fork(group.main, words, streams, cwd=cwd, environment=environment))
+        texts = [os.pread(fd, os.fstat(fd).st_size, 0) for fd in streams[1:]]
     return subprocess.CompletedProcess(words, code, *(text.decode() for text in texts))
 
 
-def _waited(pid: int) -> int:
-    """The wait status of a child, which is killed if it takes too long."""
-    ended = os.pidfd_open(pid)
+def told(*arguments: object, cwd: str | Path | None = None, **environment: str) -> str:
+    """What `mem_parser` prints that succeeds."""
+    done = parse(*arguments, cwd=cwd, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def report(*arguments: object, cwd: str | Path | None = None, **environment: str) -> dict[str, Any]:
+    """The report of a command in JSON."""
+    found: dict[str, Any] = json.loads(told(*arguments, "--json", cwd=cwd, **environment))
+    return found
+
+
+def fork(
+    main: Callable[[], object],
+    words: list[str],
+    streams: tuple[int, int, int],
+    *,
+    cwd: str | Path | None,
+    environment: dict[str, str],
+) -> int:
+    """Start a command in a fork, and return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        _become(main, words, streams, cwd, environment)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """The exit code of a child, which is killed if it takes too long."""
+    handle = os.pidfd_open(pid)
     try:
-        late = not select.select([ended], [], [], TIMEOUT_S)[0]
+        late = not select.select([handle], [], [], TIMEOUT_S)[0]
         if late:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     finally:
-        os.close(ended)
-    assert not late, f"mem_parser took more than {TIMEOUT_S:.0f} s"
-    return status
+        os.close(handle)
+    assert not late, f"the command took more than {TIMEOUT_S:.0f} s"
+    return os.waitstatus_to_exitcode(status)
 
 
-def _become(words: list[str], environment: dict[str, str], streams: tuple[int, int]) -> NoReturn:
+def _become(
+    main: Callable[[], object],
+    words: list[str],
+    streams: tuple[int, int, int],
+    cwd: str | Path | None,
+    environment: dict[str, str],
+) -> NoReturn:
     code: object = 1
     try:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, fd in enumerate(streams, start=1):
+        for number, fd in enumerate(streams):
             os.dup2(fd, number)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(  # noqa: SIM115
             2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
         )
-        sys.argv = [str(Path(group.__file__)), *words]
+        sys.argv = [str(sys.modules[main.__module__].__file__), *words]
         os.environ.update({"MEM_PROFILER_CACHE": ""} | environment)
+        if cwd is not None:
+            os.chdir(cwd)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         warnings.resetwarnings()  # the test's are errors
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
-        group.main()
+        main()
     except SystemExit as end:
         code = end.code
     finally:

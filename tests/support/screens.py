@@ -1,4 +1,4 @@
-"""What programs show on a terminal of a given size."""
+"""What commands show on a terminal of a given size."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from pathlib import Path
 
+from mem_cli.parser import group as parser
+from mem_cli.profiler import group as profiler
+from parser_run import ended, fork
+
 ROOT = Path(__file__).resolve().parents[2]
 PARSER = ("-m", "mem_cli.parser.group")
-PROFILER = ("-m", "mem_cli.profiler.group")
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),
     "MEM_PROFILER_CACHE": "",
 }
+_MAINS = {"mem_parser": parser.main, "mem_profiler": profiler.main}
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def screen(
-    *arguments: str | Path, columns: int = 80, rows: int = 24, code: int = 0, **environment: str
+    *arguments: object,
+    program: str = "mem_parser",
+    columns: int = 80,
+    rows: int = 24,
+    code: int = 0,
+    cwd: str | Path | None = None,
+    **environment: str,
 ) -> str:
-    """What python, run with ``arguments``, writes to a terminal of that size."""
+    """What a command that ends with ``code`` writes to a terminal of that size."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    given = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES", "NO_COLOR"}}
-    child = subprocess.Popen(
-        [sys.executable, *map(str, arguments)], stdin=side, stdout=side, stderr=side,
-        env=given | ENVIRONMENT | {"TERM": "xterm-256color"} | environment,
-    )  # fmt: skip
+    own = {"COLUMNS": "", "LINES": "", "NO_COLOR": "", "TERM": "xterm-256color"} | environment
+    words = list(map(str, arguments))
+    pid = fork(_MAINS[program], words, (side, side, side), cwd=cwd, environment=own)
     os.close(side)
     written = b""
     try:
@@ -42,8 +48,8 @@ def screen(
         pass
     finally:
         os.close(main)
-        ended = child.wait(timeout=60)
-    assert ended == code, written
+        found = ended(pid)
+    assert found == code, written
     return written.decode().replace("\r\n", "\n")
 
 

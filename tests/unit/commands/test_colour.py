@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,8 @@ from mem_cli.terminal import show
 from mem_parser.escape import log_line
 from mem_parser.reports.grid import Judged, Tone
 from mem_parser.symbols.elf import ElfImage
-from screens import ENVIRONMENT, PARSER, PROFILER, plain, screen
+from parser_run import parse, told
+from screens import plain, screen
 
 PROGRAM = "/bin/true"
 RED, GREEN = "\x1b[31m", "\x1b[32m"
@@ -40,24 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 BUDGET = ("budget", "c.toml", "x.heap")
 
 
-def on_screen(folder: Path, *words: str, code: int = 0, **environment: str) -> str:
-    names = [str(folder / w) if (folder / w).exists() else w for w in words]
-    return screen(*PARSER, *names, code=code, **environment)
-
-
-def in_pipe(folder: Path, *words: str, **environment: str) -> str:
-    return subprocess.run(
-        [sys.executable, *PARSER, *words], cwd=folder, capture_output=True, text=True, timeout=60,
-        env=os.environ | ENVIRONMENT | {"TERM": "xterm-256color"} | environment,
-    ).stdout  # fmt: skip
-
-
 def test_verdicts_have_colours_on_a_terminal(folder: Path) -> None:
-    text = on_screen(folder, *BUDGET, code=6)
+    text = screen(*BUDGET, cwd=folder, code=6)
     assert "\x1b[1;31mFAIL" in text
     assert "\x1b[1;32mPASS" in text
-    assert GREEN + "no leaks found" in on_screen(folder, "leaks", "x.heap")
-    doctor = screen(*PROFILER, "doctor", "--", "/bin/true")
+    assert GREEN + "no leaks found" in screen("leaks", "x.heap", cwd=folder)
+    doctor = screen("doctor", "--", "/bin/true", program="mem_profiler")
     assert GREEN + "ok" in doctor
 
 
@@ -74,25 +60,26 @@ def test_who_wants_none_gets_none(
     folder: Path, words: list[str], variables: dict[str, str]
 ) -> None:
     for command, code in ((BUDGET, 6), (("leaks", "x.heap"), 0), (("top", "x.heap"), 0)):
-        text = on_screen(folder, *command, *words, code=code, **variables)
+        text = screen(*command, *words, cwd=folder, code=code, **variables)
         assert "\x1b" not in text, command
 
 
 def test_a_pipe_has_none_unless_asked_and_a_file_never(folder: Path, tmp_path: Path) -> None:
     for command in (BUDGET, ("leaks", "x.heap")):
-        bare = in_pipe(folder, *command)
+        bare = parse(*command, cwd=folder).stdout
         assert "\x1b" not in bare
-        asked = in_pipe(folder, *command, "--color", "always", NO_COLOR="1")
+        asked = parse(*command, "--color", "always", cwd=folder).stdout
         assert "\x1b[" in asked
         assert plain(asked) == bare
-    in_pipe(folder, "leaks", "x.heap", "-o", str(tmp_path / "x"), "--color", "always")
+    told("leaks", "x.heap", "-o", tmp_path / "x", "--color", "always", cwd=folder)
     assert "\x1b" not in (tmp_path / "x").read_text()
-    assert "\x1b" not in in_pipe(folder, "leaks", "x.heap", "--json", "--color", "always")
+    assert "\x1b" not in told("leaks", "x.heap", "--json", "--color", "always", cwd=folder)
 
 
 def test_the_choice_may_stand_before_the_command_and_the_later_one_counts(folder: Path) -> None:
-    assert GREEN in in_pipe(folder, "--color", "always", "leaks", "x.heap")
-    assert "\x1b" not in in_pipe(folder, "--color", "always", "leaks", "x.heap", "--color", "never")
+    assert GREEN in told("--color", "always", "leaks", "x.heap", cwd=folder)
+    words = ("--color", "always", "leaks", "x.heap", "--color", "never")
+    assert "\x1b" not in told(*words, cwd=folder)
 
 
 def test_only_the_verdict_is_coloured_and_no_line_becomes_a_command(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -12,12 +9,14 @@ import pytest
 
 from elf_files import nameless
 from heapfiles import HeapFile, Record
+from mem_cli.errors import run_command
 from mem_cli.parser import group as parser_group
 from mem_cli.parser.files import binary_and_profiles
 from mem_cli.profiler import group as profiler_group
 from mem_parser.errors import UsageProblem
 from mem_parser.symbols.elf import ElfImage
-from screens import ENVIRONMENT, PARSER, PROFILER, screen
+from parser_run import parse
+from screens import screen
 
 PROGRAM = "/bin/true"
 GROUPS = {"mem_parser": parser_group.cli, "mem_profiler": profiler_group.cli}
@@ -38,17 +37,6 @@ def heap(tmp_path: Path) -> Path:
     path = tmp_path / "x.heap"
     path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
     return path
-
-
-def run(program: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
-    )  # fmt: skip
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run(PARSER, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +103,7 @@ def test_what_is_no_file_and_no_command_is_one_line_and_a_code(
 
 def test_a_command_goes_before_a_file_of_its_name(heap: Path, tmp_path: Path) -> None:
     (tmp_path / "top").write_bytes(heap.read_bytes())
-    done = subprocess.run(
-        [sys.executable, *PARSER, "top", "x.heap"], cwd=tmp_path,
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
-    )  # fmt: skip
-    assert done.stdout == parse("top", heap).stdout
+    assert parse("top", "x.heap", cwd=tmp_path).stdout == parse("top", heap).stdout
 
 
 def test_the_program_is_told_from_profiles_by_what_is_in_the_files(heap: Path) -> None:
@@ -138,12 +122,15 @@ def needs_arguments(command: click.Command) -> bool:
 @pytest.mark.parametrize(
     ("program", "name"), [(p, n) for p, n, command in COMMANDS if needs_arguments(command)]
 )
-def test_without_what_it_needs_a_command_shows_its_help(program: str, name: str) -> None:
-    main = PARSER if program == "mem_parser" else PROFILER
-    bare = run(main, *filter(None, [name]))
-    assert (bare.returncode, bare.stdout) == (2, "")
-    assert bare.stderr == run(main, *filter(None, [name]), "--help").stdout
-    assert bare.stderr.startswith(f"Usage: {program} {name}".rstrip())
+def test_without_what_it_needs_a_command_shows_its_help(
+    program: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [name] if name else []
+    assert run_command(GROUPS[program], program, words) == 2
+    bare = capsys.readouterr()
+    assert run_command(GROUPS[program], program, [*words, "--help"]) == 0
+    assert (bare.out, bare.err) == ("", capsys.readouterr().out)
+    assert bare.err.startswith(f"Usage: {program} {name}".rstrip())
 
 
 def test_only_commands_that_work_without_arguments_do_not() -> None:
@@ -151,11 +138,9 @@ def test_only_commands_that_work_without_arguments_do_not() -> None:
     assert without == {"ps", "clean", "live", "recover", "serve"}
 
 
-@pytest.mark.parametrize("program", [PARSER, PROFILER])
-def test_a_screen_of_30_lines_ends_with_the_commands_and_examples(
-    program: tuple[str, ...],
-) -> None:
-    text = screen(*program, code=2)
+@pytest.mark.parametrize("program", GROUPS)
+def test_a_screen_of_30_lines_ends_with_the_commands_and_examples(program: str) -> None:
+    text = screen(program=program, code=2)
     last = text.splitlines()[-29:]
     assert any(line == "Commands:" for line in last)
     assert sum(line.startswith("  mem_p") for line in last) == 3

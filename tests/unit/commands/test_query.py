@@ -20,7 +20,7 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.profiles import read_part
 from mem_parser.tables import extras
 from mem_parser.tables.schema import TABLES
-from screens import PARSER, lines_used, plain, screen
+from screens import lines_used, plain, screen
 from timelog import ROWS, S, keyframe, write_log
 
 Run = Callable[..., tuple[int, str, str]]
@@ -69,7 +69,7 @@ def test_a_terminal_has_80_columns_and_long_texts_are_cut(log: Path) -> None:
     query = (
         "SELECT repeat('long ', 40) AS a, repeat('text ', 30) AS b, 12345678 AS n FROM range(50)"
     )
-    shown = screen(*PARSER, "query", query, log, rows=60).rpartition("\x1b[K")[2]
+    shown = screen("query", query, log, rows=60).rpartition("\x1b[K")[2]
     assert lines_used(shown) == 42
     assert all(len(line) <= 80 for line in plain(shown).splitlines())
     assert "…" in shown

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,35 +13,29 @@ from hypothesis import strategies as st
 from heapfiles import HeapFile, Record
 from mem_cli.profiler.capture_view import result_lines
 from mem_parser.escape import shell_join, shell_lines
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler.capture.saving import Result
-from screens import ENVIRONMENT, PARSER, lines_used, plain, screen
+from parser_run import parse
+from python_profiles import Stack, profile_of
+from screens import lines_used, plain, screen
 
 PROGRAM = "/bin/bash"
 
 
 def wide_file(path: Path, scale: int = 1) -> Path:
-    """A profile of bash in which some 100 functions hold memory."""
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x200000, "bias": 0x10000, "exec": [[0x10000, 0x200000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
-    records = [
-        Record((0x10000 + 0x40000 + 0x800 * k,), 1, scale * (200 - k) << 12) for k in range(100)
+    """A profile in which 100 functions hold memory."""
+    stacks = [
+        Stack(f"sampler!malloc ext!function_{k}", blocks=1, size=scale * (200 - k) << 12)
+        for k in range(100)
     ]
-    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    path.write_bytes(write_heap(profile_of(stacks)))
     return path
 
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wide_file(tmp_path_factory.mktemp("wide") / "x.heap")
-
-
-def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *PARSER, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
-    )  # fmt: skip
 
 
 def rows_of(text: str) -> int:
@@ -63,40 +55,52 @@ def test_a_table_stays_on_the_screen_and_says_what_shows_more(
     if "OLD" in words:
         wide_file(tmp_path / "old.heap", 3)
     given = [places.get(word, word) for word in words]
-    text = plain(screen(*PARSER, *given))
+    text = plain(screen(*given))
     assert lines_used(text) == 23
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[-1].endswith("-n 0 shows all")
     assert rows_of(text) >= 12
 
-    low = plain(screen(*PARSER, *given, rows=10))
+    low = plain(screen(*given, rows=10))
     assert 5 <= rows_of(low) <= 6
-    high = plain(screen(*PARSER, *given, rows=60))
+    high = plain(screen(*given, rows=60))
     assert rows_of(high) >= max(rows_of(text), 20)
 
 
 def test_who_asks_for_rows_gets_them_and_a_pipe_is_not_a_screen(wide: Path) -> None:
     whole = parse(wide, "-t")
     assert rows_of(whole.stdout) > 50
-    asked = plain(screen(*PARSER, wide, "-t", "-n", "40"))
+    asked = plain(screen(wide, "-t", "-n", "40"))
     assert rows_of(asked) == 40
-    every = plain(screen(*PARSER, wide, "-t", "-n", "0"))
+    every = plain(screen(wide, "-t", "-n", "0"))
     assert rows_of(every) == rows_of(parse(wide, "-t", "-n", "0").stdout)
 
 
 def test_rows_of_a_file_are_not_those_of_the_screen(wide: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.txt"
-    text = screen(*PARSER, wide, "-t", "-o", out)
+    text = screen(wide, "-t", "-o", out)
     assert text.startswith(f"wrote {out}, ")
     assert out.read_text() == parse(wide, "-t").stdout
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile of bash with two functions."""
+    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
+              "end": 0x200000, "bias": 0x10000, "exec": [[0x10000, 0x200000, 0]],
+              "first_generation": 0, "last_generation": None}  # fmt: skip
+    records = [Record((0x50000 + 0x800 * k,), 1, 4096) for k in range(2)]
+    path = tmp_path_factory.mktemp("narrow") / "x.heap"
+    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    return path
 
 
 @pytest.mark.parametrize(
     "words", [["HEAP", "-s"], ["graph", "HEAP"], ["-p", PROGRAM, "-f", "HEAP", "-s"]]
 )
-def test_a_picture_is_not_drawn_on_a_terminal(wide: Path, words: list[str]) -> None:
-    given = [wide if word == "HEAP" else word for word in words]
-    lines = screen(*PARSER, *given, code=2).splitlines()
+def test_a_picture_is_not_drawn_on_a_terminal(narrow: Path, words: list[str]) -> None:
+    given = [narrow if word == "HEAP" else word for word in words]
+    lines = screen(*given, code=2).splitlines()
     name = "bash.svg" if "-p" in words else "x.svg"
     assert lines[0].startswith("error: the call graph is a picture")
     assert lines[1].startswith("hint:  ")
@@ -106,8 +110,10 @@ def test_a_picture_is_not_drawn_on_a_terminal(wide: Path, words: list[str]) -> N
 
 
 @pytest.mark.parametrize("words", [["HEAP", "-s"], ["graph", "HEAP"]])
-def test_the_name_of_the_file_says_the_format(wide: Path, tmp_path: Path, words: list[str]) -> None:
-    given = [wide if word == "HEAP" else word for word in words]
+def test_the_name_of_the_file_says_the_format(
+    narrow: Path, tmp_path: Path, words: list[str]
+) -> None:
+    given = [narrow if word == "HEAP" else word for word in words]
     done = parse(*given, "-o", tmp_path / "x.png")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith(f"wrote {tmp_path / 'x.png'}, ")
@@ -119,13 +125,12 @@ def test_the_name_of_the_file_says_the_format(wide: Path, tmp_path: Path, words:
 
 
 def test_a_layout_program_without_png_is_refused_with_what_works(
-    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    narrow: Path, tmp_path: Path
 ) -> None:
     program = tmp_path / "dot"
     program.write_text("#!/bin/sh\necho 'Format: \"png\" not recognized' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setenv("MEM_PROFILER_DOT", str(program))
-    done = parse(wide, "-s", "-o", tmp_path / "x.png")
+    done = parse(narrow, "-s", "-o", tmp_path / "x.png", MEM_PROFILER_DOT=str(program))
     assert done.returncode == 1
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: cannot draw PNG: ")
@@ -138,9 +143,9 @@ def test_a_layout_program_without_png_is_refused_with_what_works(
     ["top HEAP -o OUT", "HEAP -s -o OUT", "convert HEAP --to csv -o OUT", "symbolize HEAP -o OUT",
      "merge HEAP HEAP -o OUT", "report HEAP -o OUT", "leaks HEAP -o OUT", "top HEAP --json -o OUT"],
 )  # fmt: skip
-def test_every_file_that_is_written_is_named_once(wide: Path, tmp_path: Path, words: str) -> None:
+def test_every_file_that_is_written_is_named_once(narrow: Path, tmp_path: Path, words: str) -> None:
     out = tmp_path / "out"
-    places = {"HEAP": wide, "OUT": out}
+    places = {"HEAP": narrow, "OUT": out}
     done = parse(*(places.get(word, word) for word in words.split()))
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.count(f"wrote {out}, ") == 1

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+from pyarrow import csv as arrow_csv
 
+from mem_parser.memscope import csvfile
 from mem_parser.memscope.attributetexts import KEYS, attributes_of
 from mem_parser.memscope.form import COLUMNS, NOTHING, REQUIRED
 from mem_parser.memscope.rowcolumns import OR_NOTHING, Known, Part, RowColumns, RowPlaces
@@ -47,7 +48,7 @@ def batches(file: BinaryIO) -> Iterator[Any]:
         held += data
         if len(data) < BLOCK_BYTES:
             break
-        end = _end_of_rows(held)
+        end = csvfile.end_of_rows(held)
         if end:
             yield _batch(held[:end])
             held = held[end:]
@@ -57,25 +58,14 @@ def batches(file: BinaryIO) -> Iterator[Any]:
         yield _batch(held if held.endswith(b"\n") else held + b"\n")
 
 
-def _end_of_rows(data: bytes) -> int:
-    """Return where the last line ends that has an even number of quotes before its end."""
-    end = data.rfind(b"\n") + 1
-    quotes = data.count(b'"', 0, end)
-    while quotes % 2:
-        before = data.rfind(b"\n", 0, end - 1) + 1
-        quotes -= data.count(b'"', before, end)
-        end = before
-    return end
-
-
 def _batch(data: bytes) -> Any:
     """Return whole rows. Raises `pyarrow.ArrowException` also where a row goes on behind them."""
     data += _LAST_ROW
-    table = csv.read_csv(
+    table = arrow_csv.read_csv(
         pa.BufferReader(data),
-        csv.ReadOptions(use_threads=False, block_size=len(data), column_names=list(COLUMNS)),
-        csv.ParseOptions(newlines_in_values=True),
-        csv.ConvertOptions(
+        arrow_csv.ReadOptions(use_threads=False, block_size=len(data), column_names=list(COLUMNS)),
+        arrow_csv.ParseOptions(newlines_in_values=True),
+        arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(_NAMES, pa.binary()),
             include_columns=list(_NAMES),
             null_values=[],

@@ -109,7 +109,7 @@ def chunks(path: str, chunk_rows: int = CHUNK_ROWS, done: int = 0) -> Iterator[C
                 yield Chunk([empty if p is None else held[p] for p in places], numbers)
 
 
-def _reader(file: TextIO) -> Any:
+def reader_of(file: TextIO) -> Any:
     """Return a reader of rows whose lines have a bounded length."""
     return csv.reader(iter(partial(file.readline, LINE_MAX_CHARS), ""))
 
@@ -159,7 +159,7 @@ def understood(reader: Any, path: str) -> Iterator[None]:
 def line_of(path: str, place: int) -> int:
     """Return the last line of a row, by its number."""
     with opened(path) as file, long_fields():
-        reader = _reader(file)
+        reader = reader_of(file)
         rows = (reader.line_num for row in reader if row)
         return next(islice(rows, place, None), 0)
 
@@ -210,7 +210,7 @@ def header(names: list[str], path: str) -> list[int | None]:
 def _refuse_width(path: str, width: int, *, exactly: bool) -> None:
     """Raise the error of the first row that has not so many fields."""
     with opened(path) as file, long_fields():
-        reader = _reader(file)
+        reader = reader_of(file)
         for row in reader:
             if len(row) < width if not exactly else len(row) != width:
                 if not row:
@@ -220,6 +220,19 @@ def _refuse_width(path: str, width: int, *, exactly: bool) -> None:
                     hint="the file was cut there, or a quote is missing",
                 )
     raise DumpError(f"{path}: changed while it was read")
+
+
+def end_of_rows(data: bytes, end: int | None = None) -> int:
+    """Return where the last row ends in rows of ours up to ``end``: behind the last line break with
+    an even number of quotes before it.
+    """
+    end = data.rfind(b"\n", 0, end) + 1
+    quotes = data.count(b'"', 0, end)
+    while quotes % 2:
+        before = data.rfind(b"\n", 0, end - 1) + 1
+        quotes -= data.count(b'"', before, end)
+        end = before
+    return end
 
 
 def row_text(fields: Sequence[str], always: int = -1) -> str:

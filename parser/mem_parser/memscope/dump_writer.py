@@ -20,7 +20,7 @@ from mem_parser.memscope.blockfacts import BlockFacts
 from mem_parser.memscope.blockrows import Blocks
 from mem_parser.memscope.decompose import owners_in
 from mem_parser.memscope.form import NOTHING
-from mem_parser.memscope.latelabels import LateLabels
+from mem_parser.memscope.labels import LateLabels
 from mem_parser.memscope.launchrows import is_wanted
 from mem_parser.memscope.oom import OomRows
 from mem_parser.memscope.settings import Settings, of_dict

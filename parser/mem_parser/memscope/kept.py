@@ -14,6 +14,8 @@ import sys
 import time
 from typing import NamedTuple
 
+from mem_parser.memscope.csvfile import end_of_rows
+
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _TIME = 4
 """The column with the time."""
@@ -43,19 +45,14 @@ def is_full(error: BaseException) -> bool:
 
 
 def write_whole(fd: int, data: bytes) -> None:
-    """Write rows; where that fails, the file ends with the last whole one of them. Raises OSError.
-
-    A row may hold line breaks, within quotes: a line break behind an even number of them ends it.
-    """
+    """Write rows; where that fails, the file ends with the last whole one of them. Raises OSError."""
     view, done = memoryview(data), 0
     try:
         while done < len(data):
             done += os.write(fd, view[done:])
     except OSError:
         begin = os.lseek(fd, 0, os.SEEK_CUR) - done
-        end = data.rfind(b"\n", 0, done) + 1
-        while end and data.count(b'"', 0, end) % 2:
-            end = data.rfind(b"\n", 0, end - 1) + 1
+        end = end_of_rows(data, done)
         os.ftruncate(fd, begin + end)
         raise
 

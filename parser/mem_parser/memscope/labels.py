@@ -1,76 +1,77 @@
-"""Add labels of inefficient memory to a dump, in place: to all its blocks, or to none."""
+"""Labels of blocks, put into the rows of a dump that is there.
+
+Of inefficient memory: words under a key of their own. Of owners: what is known only after a block's
+row was written, `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DOUBT@DETAIL_2@USER...`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from mem_parser.memscope import database
-from mem_parser.memscope.attributes import with_labels
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.rewriting import rewritten
-from mem_parser.output_path import find_place, new_file
+from mem_parser.memscope.attributes import as_csv, as_json, parse, with_labels
+from mem_parser.memscope.blockfacts import NAMES, UNKNOWN
+from mem_parser.memscope.domains import CANN
+from mem_parser.memscope.rewriting import change_attributes
+
+LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DOUBT", "DETAIL_2")
+USER = "USER"
+USERS_MAX = 3
+MODULES = NAMES | {UNKNOWN}
+_Levels = dict[str, list[str]]
 
 
 def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
     """Add labels to rows, given by their places; returns how many rows changed.
 
-    Labels that a row has already stay, and are there once. A file without a change is not written.
-    A database changes in one transaction. A CSV file is written beside its place and renamed: it
-    keeps its permissions and, where we may give it away, its owner. Raises `DumpError`, OSError.
+    Labels that a row has already stay, and are there once. Raises `DumpError`, OSError.
     """
-    if not labels:
-        return 0
-    if database.is_database(path):
-        return database.update_attributes(
-            path, labels, lambda rowid, old: with_labels(old, labels[rowid])
-        )
-    counts: list[int] = []
-
-    def change(place: int) -> Callable[[str], str]:
-        def changed(old: str) -> str:
-            new = with_labels(old, labels[place])
-            if new != old:
-                counts.append(place)
-            return new
-
-        return changed
-
-    with _replacement(path) as file:
-        file.writelines(rewritten(path, {place: change(place) for place in labels}))
-        if not counts:
-            raise _UnchangedError
-    return len(counts)
+    return change_attributes(path, labels, lambda place, old: with_labels(old, labels[place]))
 
 
-class _UnchangedError(Exception):
-    """Ends the making of a file that would be the same."""
+class LateLabels:
+    """Parts of owners by the row of a block."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[int, _Levels]] = {}
+
+    def add(self, device: str, row: int, framework: str, level: str, label: str) -> None:
+        """Give a block a label of a level; a later one of the same level takes its place, labels of
+        the user come behind each other, at most `USERS_MAX` of them.
+        """
+        if not label or (level not in LEVELS and level != USER):
+            return
+        levels = self._rows.setdefault(device, {}).setdefault(row, {"FRAMEWORK": [framework]})
+        labels = levels.setdefault(level, [])
+        if level != USER:
+            labels[:] = [label]
+        elif label not in labels and len(labels) < USERS_MAX:
+            labels.append(label)
+
+    def write(self, paths: Mapping[str, str]) -> None:
+        """Put the labels into the files, by device: each file changes as a whole. Raises
+        `DumpError`, OSError.
+        """
+        by_file: dict[str, dict[int, _Levels]] = {}
+        for device, rows in self._rows.items():
+            if device in paths:
+                by_file.setdefault(paths[device], {}).update(rows)
+        for path, levels in by_file.items():
+            change_attributes(path, levels, partial(_owned, levels))
 
 
-@contextlib.contextmanager
-def _replacement(path: str) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes the place of the one there at the end of the context.
-
-    An error leaves that one as it is; `_UnchangedError` does so silently.
-    """
-    with find_place(path) as place:
-        if place.status is None or not stat.S_ISREG(place.status.st_mode):
-            raise DumpError(f"{path}: is no file any more; nothing was written")
-        handle, temporary = new_file(place.folder, place.name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                with contextlib.suppress(OSError):
-                    os.fchown(handle, place.status.st_uid, place.status.st_gid)
-                os.fchmod(handle, stat.S_IMODE(place.status.st_mode) & 0o777)
-                os.fsync(handle)
-            os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=place.folder)
-            if not isinstance(error, _UnchangedError):
-                raise
+def _owned(by_row: Mapping[int, _Levels], row: int, text: str) -> str:
+    """Return the Attr of a row with the parts of its owner."""
+    levels, values = by_row[row], parse(text)
+    had = values.get("owner", "").split("@")[1:]
+    component = had[:1] if levels["FRAMEWORK"] == [CANN] and set(had[:1]) <= MODULES else []
+    del had[: len(component)]
+    users = [*had, *(u for u in levels.get(USER, []) if u not in had)][:USERS_MAX]
+    parts = [
+        *levels["FRAMEWORK"],
+        *component,
+        *(p for name in LEVELS for p in levels.get(name, [])),
+        *users,
+    ]
+    owned = {**values, "owner": "@".join(parts)}
+    return as_json(owned) if text.startswith('{"') else as_csv(owned)

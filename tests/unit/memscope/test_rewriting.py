@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mem_parser.memscope import rewriting
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.labels import add_labels
-from mem_parser.memscope.rewriting import rewritten
+from mem_parser.memscope.rewriting import rewritten, row_ends
 from memscope_dumps import HEADER, Story, line, text_file
 
 LABEL = "late_deallocation"
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 1024])
+@pytest.mark.parametrize("chunk_bytes", [1, 100, 1 << 20])
 def test_rows_beside_each_other_and_far_from_each_other_get_their_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(rewriting, "_AT_ONCE", at_once)
+    monkeypatch.setattr(rewriting, "CHUNK_BYTES", chunk_bytes)
     story = Story()
     for number in range(1, 41):
         story.malloc(4096 * number, 64, "PTA", number, python_stack='a "b"\nc')
@@ -49,7 +53,7 @@ def test_a_label_changes_no_other_field_and_no_line_end(tmp_path: Path) -> None:
 def test_a_row_whose_text_stays_keeps_its_spelling(tmp_path: Path) -> None:
     attribute = "{allocation_id:1}"
     path = text_file(tmp_path / "x.csv", line(attr=attribute), line(id="2"))
-    same = b"".join(rewritten(path, {1: lambda old: old, 2: lambda old: old}))
+    same = b"".join(rewritten(path, {1, 2}, lambda _, old: old))
     assert same == Path(path).read_bytes()
 
 
@@ -72,3 +76,17 @@ def test_a_label_of_a_row_that_is_gone_is_an_error_of_both_forms(tmp_path: Path)
         with pytest.raises(DumpError, match="changed while it was read"):
             add_labels(path, {2: [LABEL]})
         assert Path(path).read_bytes() == before
+
+
+@given(st.text(st.sampled_from('01,"""\n\n\r,'), max_size=60), st.integers(1, 60))
+def test_rows_end_where_the_library_ends_them(text: str, seen: int) -> None:
+    data = text.encode()
+    ends = row_ends(data, is_all=True).tolist()
+    parts = [data[low:high].decode() for low, high in zip([0, *ends], ends, strict=False)]
+    assert "".join(parts) == text
+    rows = [row for part in parts for row in csv.reader(io.StringIO(part, newline=""))]
+    assert rows == list(csv.reader(io.StringIO(text, newline="")))
+    assert len(parts) == len(rows)
+    # Bytes that are still to come change no end that is known.
+    known = row_ends(data[:seen], is_all=False).tolist()
+    assert known == ends[: len(known)]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "parser"), str(ROOT / "tests" / "bench")]
+sys.path[:0] = [str(ROOT / part) for part in ("parser", "tests/bench", "tests/support")]
 
 from memlog_speed import simulated as simulated_events  # noqa: E402
 from memlog_speed import write_log  # noqa: E402
@@ -35,7 +35,8 @@ from mem_parser.memscope.compare import compare_runs  # noqa: E402
 from mem_parser.memscope.conversion import convert  # noqa: E402
 from mem_parser.memscope.reading import read_rows  # noqa: E402
 from mem_parser.memscope.settings import Settings  # noqa: E402
-from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row  # noqa: E402
+from mem_parser.memscope.writing import CsvSink, DatabaseSink, Sink  # noqa: E402
+from memscope_dumps import Row, put  # noqa: E402
 
 AT_ONCE = 1 << 14
 ANALYSIS_MAX_S = 5.0
@@ -47,7 +48,7 @@ OPERATORS = 97
 _POOL = ("allocation_id", "addr", "size", "used", "total")
 _OWNED = (*_POOL, "owner")
 _ACCESS = ("allocation_id", "addr", "size", "type", "dtype", "shape")
-WRITERS: dict[str, Any] = {".csv": CsvWriter, ".db": DatabaseWriter}
+WRITERS: dict[str, type[Sink]] = {".csv": CsvSink, ".db": DatabaseSink}
 _NONE: tuple[tuple[str, ...], tuple[object, ...]] = ((), ())
 _STACKS = ("train.py(12): step\nmodel.py(34): forward", "libtorch.so(+0x10) [0x7f0010]\nlibc.so.6")
 
@@ -90,18 +91,12 @@ def measured(what: Callable[[], Any]) -> float:
     return time.process_time() - begin
 
 
-def written(writer_of: Any, path: str, rows: list[Row]) -> None:
-    """Write rows as a collection does: some thousands at once."""
-    with writer_of(path) as writer:
-        for k in range(0, len(rows), AT_ONCE):
-            writer.write(rows[k : k + AT_ONCE])
-
-
-def rates_of_writing(count: int, paths: dict[str, str]) -> tuple[int, list[float]]:
-    """Return how many rows were written to each file, and how many in a second."""
-    rows = list(simulated(count))
-    seconds = [measured(partial(written, WRITERS[e], paths[e], rows)) for e in WRITERS]
-    return len(rows), [len(rows) / second for second in seconds]
+def written(rows: list[Row], paths: dict[str, str]) -> None:
+    """Write rows in both forms."""
+    for ending, path in paths.items():
+        with contextlib.closing(WRITERS[ending](path)) as file:
+            for k in range(0, len(rows), AT_ONCE):
+                put(file, rows[k : k + AT_ONCE])
 
 
 def quiet(call: Callable[..., None], *arguments: Any, **options: Any) -> None:
@@ -127,10 +122,12 @@ class Bar(NamedTuple):
 def table(count: int, folder: Path, bars: list[Bar]) -> Iterator[str]:
     """Yield the lines of the table; ``bars`` gets what is asked of them."""
     paths = {ending: str(folder / f"memscope_dump_1{ending}") for ending in WRITERS}
-    number, rates = rates_of_writing(count, paths)
+    rows = list(simulated(count))
+    number = len(rows)
+    written(rows, paths)
+    del rows
     yield f"{number} rows | CSV | SQLite"
     yield "---|---|---"
-    yield "write, million rows/s | " + " | ".join(f"{rate / 1e6:.2f}" for rate in rates)
     yield "size, MiB | " + " | ".join(str(os.path.getsize(p) >> 20) for p in paths.values())
 
     def line(title: str, what: Callable[[str], Any]) -> str:

@@ -14,7 +14,7 @@ def test_the_table_has_a_line_for_each_piece_of_work(tmp_path: Path) -> None:
     bars: list[memscope_speed.Bar] = []
     lines = list(memscope_speed.table(500, tmp_path, bars))
     assert [line.split(" | ")[0].split(",")[0] for line in lines[2:]] == [
-        "write", "size", "read", "check_leaks", "check_inefficient", "check_inefficient",
+        "size", "read", "check_leaks", "check_inefficient", "check_inefficient",
         "compare with itself", "most memory of all this",
     ]  # fmt: skip
     assert (tmp_path / "memscope_dump_1_copy.csv").is_file()

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import Rows
-from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row
+from mem_parser.memscope.writing import CsvSink, DatabaseSink, Sink
 
 HEADER = ",".join(COLUMNS)
 POOL_KEYS = ("allocation_id", "addr", "size", "used", "total")
 ACCESS_KEYS = ("allocation_id", "addr", "size", "type", "dtype", "shape")
+
+
+class Row(NamedTuple):
+    """One event, in the order of `form.COLUMNS`."""
+
+    id: int
+    event: str
+    type: str
+    name: str
+    time_ns: int
+    pid: int
+    tid: int | str
+    device: str
+    address: int | None
+    attributes: tuple[Sequence[str], Sequence[object]]
+    """Keys and values."""
+    python_stack: str = ""
+    c_stack: str = ""
+
+
+def put(file: Sink, rows: Iterable[Row]) -> None:
+    """Write rows into a file, in their order."""
+    for row in rows:
+        file.add(row.id, (*row[:9], *row[10:]), dict(zip(*row.attributes, strict=True)))
+    file.flush()
 
 
 class Story:
@@ -84,18 +109,16 @@ class Story:
 
     def csv(self, folder: Path, name: str = "memscope_dump_1.csv") -> str:
         """Write them as CSV."""
-        path = folder / name
-        path.unlink(missing_ok=True)
-        with CsvWriter(str(path)) as writer:
-            writer.write(self.rows)
-        return str(path)
+        return self._written(folder / name, CsvSink)
 
     def db(self, folder: Path, name: str = "memscope_dump_1.db") -> str:
         """Write them as a database."""
-        path = folder / name
+        return self._written(folder / name, DatabaseSink)
+
+    def _written(self, path: Path, form: type[Sink]) -> str:
         path.unlink(missing_ok=True)
-        with DatabaseWriter(str(path)) as writer:
-            writer.write(self.rows)
+        with contextlib.closing(form(str(path))) as file:
+            put(file, self.rows)
         return str(path)
 
     def read(self, folder: Path) -> Rows:

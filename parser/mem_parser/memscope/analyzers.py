@@ -22,8 +22,8 @@ from mem_parser.memscope.inefficient import (
     find_inefficient,
     labels_by_row,
 )
-from mem_parser.memscope.labels import add_labels
 from mem_parser.memscope.reading import address_text, read_rows, stacks_of
+from mem_parser.memscope.rewriting import add_labels
 from mem_parser.memscope.rows import FloatArray, Rows
 from mem_parser.sizes import short_size
 

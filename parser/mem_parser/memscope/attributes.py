@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LABELS_KEY = "inefficient_type"
 LABELS_KEYS = (LABELS_KEY, "inefficient")
 """The manual has the second one."""
 _NEXT = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)")
-_KEPT_TEXTS = 1 << 14
 _BRACKETS = {"[": 1, "(": 1, "]": -1, ")": -1}
 _PLAIN = re.compile(
     r'\{\w+:[^{}"]*\}|\{"\w+":"[^"\\\x00-\x1f]*"(?:,"\w+":"[^"\\\x00-\x1f]*")*\}', re.ASCII
@@ -24,10 +23,6 @@ _PLAIN = re.compile(
 """Texts in either form as this program writes them, which more keys can be put behind."""
 _LABELS_WORD = "inefficient"
 _UNSAFE = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)|[\r\n\0]")
-TEXT_KEYS = frozenset(
-    ("owner", "path", "dtype", "shape", "format", "func", "name", "kernel", "client", "pool")
-)
-"""Values that are texts of others; all other values are numbers or words of ours."""
 
 
 def parse(text: str) -> dict[str, str]:
@@ -109,49 +104,6 @@ def safe(value: object) -> str:
     if _depth(text) > 0:
         text = text.replace("[", "(").replace("(", "<")
     return text
-
-
-class _Written(dict[str, str]):
-    """Texts of others and how they are written; owners come again and again."""
-
-    def __init__(self, how: Callable[[object], str]) -> None:
-        super().__init__()
-        self._how = how
-
-    def __missing__(self, text: str) -> str:
-        if len(self) > _KEPT_TEXTS:
-            self.clear()
-        written = self[text] = self._how(text)
-        return written
-
-
-class Template:
-    """The texts of many Attrs with the same keys, from rows of values."""
-
-    def __init__(self, keys: Sequence[str], *, for_database: bool) -> None:
-        shown = [key.replace("%", "%%") for key in keys]
-        texts = [key in TEXT_KEYS for key in keys]
-        if for_database:
-            forms = ["%s" if text else '"%s"' for text in texts]
-            parts = [f"{json.dumps(key)}:{forms[k]}" for k, key in enumerate(shown)]
-        else:
-            parts = [f"{key}:%s" for key in shown]
-        self._form = "{" + ",".join(parts) + "}"
-        self._texts = [k for k, text in enumerate(texts) if text]
-        self._written = _Written(_json_word if for_database else safe)
-
-    def text(self, values: Sequence[object]) -> str:
-        """Return the Attr of these values, which are in the order of the keys."""
-        if not self._texts:
-            return self._form % tuple(values)
-        row = list(values)
-        for k in self._texts:
-            row[k] = self._written[str(row[k])]
-        return self._form % tuple(row)
-
-
-def _json_word(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def labels_of(values: Mapping[str, str]) -> list[str]:

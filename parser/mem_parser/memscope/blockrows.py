@@ -30,24 +30,28 @@ from mem_parser.memscope.blockfacts import (
 from mem_parser.memscope.blockplaces import BlockPlaces
 from mem_parser.memscope.blocktable import BlockTable
 from mem_parser.memscope.domains import FIRST_DEVICE
-from mem_parser.memscope.dumps import BlockRows
 from mem_parser.memscope.liveaddresses import LiveAddresses
-from mem_parser.memscope.rowwriter import (
+from mem_parser.memscope.tracks import (
     FREE,
     MALLOC,
     SHADOW_FREE,
     SHADOW_MALLOC,
+    Batch,
+    Found,
+    Refusal,
     RowWriter,
+    Track,
     TrackRows,
     no_rows,
 )
-from mem_parser.memscope.tracks import Batch, Found, Refusal, Track
+from mem_parser.memscope.writing import BlockRows
 
 if TYPE_CHECKING:
-    from mem_parser.memscope.dumps import Dumps, Values
+    from mem_parser.memscope.dumps import Dumps
     from mem_parser.memscope.logtail import LogFile
     from mem_parser.memscope.settings import Settings
     from mem_parser.memscope.stacktexts import StackTexts
+    from mem_parser.memscope.writing import Values
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

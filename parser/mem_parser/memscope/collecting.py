@@ -26,12 +26,12 @@ from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dump_writer import Scribe
 from mem_parser.memscope.dumps import Dumps
-from mem_parser.memscope.kept import is_full
 from mem_parser.memscope.launchrows import rows_of
 from mem_parser.memscope.logtail import LogFile, LogTail, Missing, Piece
 from mem_parser.memscope.settings import Settings
 from mem_parser.memscope.siderows import SideFile, SideRow
 from mem_parser.memscope.tracks import Batch
+from mem_parser.memscope.writing import is_full
 from mem_parser.model import Profile
 
 IntArray = npt.NDArray[np.int64]

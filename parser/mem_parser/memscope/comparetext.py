@@ -7,7 +7,8 @@ from typing import Any
 
 from mem_parser.errors import one_line
 from mem_parser.memscope.compare import Comparison, DeviceComparison, Pair
-from mem_parser.memscope.form import NOTHING
+from mem_parser.memscope.csvfile import row_text
+from mem_parser.memscope.form import COMPARE_LINES, NOTHING
 from mem_parser.sizes import short_size
 
 _NAME_CHARS = 60
@@ -131,3 +132,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> Ite
         yield "  ".join(cells).rstrip()
     if len(every) > len(shown):
         yield f"{len(every) - len(shown)} more"
+
+
+def compare_lines(rows: Iterable[Sequence[object]]) -> Iterable[str]:
+    """Yield the lines of a `memory_compare_*.csv`: event, name, device, base, compare, difference.
+
+    The first header line ends behind its last word, as the tool writes it.
+    """
+    for header in COMPARE_LINES:
+        yield ",".join(header) + "\n"
+    for row in rows:
+        yield row_text([str(field) for field in row]) + "\n"

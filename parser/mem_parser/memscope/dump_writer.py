@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mem_parser.errors import UsageProblem
+from mem_parser.memscope.attributes import as_csv, as_json, parse
 from mem_parser.memscope.blockclasses import SideFacts
-from mem_parser.memscope.blockfacts import BlockFacts
+from mem_parser.memscope.blockfacts import NAMES, UNKNOWN, BlockFacts
 from mem_parser.memscope.blockrows import Blocks
 from mem_parser.memscope.decompose import owners_in
+from mem_parser.memscope.domains import CANN
 from mem_parser.memscope.form import NOTHING
-from mem_parser.memscope.labels import LateLabels
 from mem_parser.memscope.launchrows import is_wanted
 from mem_parser.memscope.oom import OomRows
+from mem_parser.memscope.rewriting import change_attributes
 from mem_parser.memscope.settings import Settings, of_dict
 from mem_parser.memscope.siderows import CONFIG, LOST, OWNER, PHASE, REGION, SideRow
 from mem_parser.memscope.stacktexts import StackTexts
@@ -33,6 +36,11 @@ from mem_parser.memscope.tracks import Batch
 if TYPE_CHECKING:
     from mem_parser.memscope.dumps import Dumps
 
+LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DOUBT", "DETAIL_2")
+USER = "USER"
+USERS_MAX = 3
+MODULES = NAMES | {UNKNOWN}
+_Levels = dict[str, list[str]]
 LABELS_MAX = 3
 """So many labels of the user an owner has; more are left out."""
 _NUMBER_CHARS = 18
@@ -283,3 +291,53 @@ def _words(attributes: Mapping[str, Any]) -> dict[str, Any]:
             plain = isinstance(value, str | int | float) and not isinstance(value, bool)
             shown[word] = value if plain else json.dumps(value)
     return shown
+
+
+class LateLabels:
+    """Parts of owners that are known only after their block's row was written, by that row:
+    `FRAMEWORK@COMPONENT@PROCESS@DETAIL_1@DOUBT@DETAIL_2@USER...`.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[int, _Levels]] = {}
+
+    def add(self, device: str, row: int, framework: str, level: str, label: str) -> None:
+        """Give a block a label of a level; a later one of the same level takes its place, labels of
+        the user come behind each other, at most `USERS_MAX` of them.
+        """
+        if not label or (level not in LEVELS and level != USER):
+            return
+        levels = self._rows.setdefault(device, {}).setdefault(row, {"FRAMEWORK": [framework]})
+        labels = levels.setdefault(level, [])
+        if level != USER:
+            labels[:] = [label]
+        elif label not in labels and len(labels) < USERS_MAX:
+            labels.append(label)
+
+    def write(self, paths: Mapping[str, str]) -> None:
+        """Put the labels into the files, by device: each file changes as a whole. Raises
+        `DumpError`, OSError.
+        """
+        by_file: dict[str, dict[int, _Levels]] = {}
+        for device, rows in self._rows.items():
+            if device in paths:
+                by_file.setdefault(paths[device], {}).update(rows)
+        for path, levels in by_file.items():
+            change_attributes(path, levels, partial(_owned, levels))
+
+
+def _owned(by_row: Mapping[int, _Levels], row: int, text: str) -> str:
+    """Return the Attr of a row with the parts of its owner."""
+    levels, values = by_row[row], parse(text)
+    had = values.get("owner", "").split("@")[1:]
+    component = had[:1] if levels["FRAMEWORK"] == [CANN] and set(had[:1]) <= MODULES else []
+    del had[: len(component)]
+    users = [*had, *(u for u in levels.get(USER, []) if u not in had)][:USERS_MAX]
+    parts = [
+        *levels["FRAMEWORK"],
+        *component,
+        *(p for name in LEVELS for p in levels.get(name, [])),
+        *users,
+    ]
+    owned = {**values, "owner": "@".join(parts)}
+    return as_json(owned) if text.startswith('{"') else as_csv(owned)

@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.memscope import csvfile, database
+from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.rows import IntArray
@@ -58,6 +59,14 @@ def change_attributes(path: str, places: Collection[int], changed: Change) -> in
         if not count:
             raise _UnchangedError
     return count
+
+
+def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
+    """Add labels to rows, given by their places; returns how many rows changed.
+
+    Labels that a row has already stay, and are there once. Raises `DumpError`, OSError.
+    """
+    return change_attributes(path, labels, lambda place, old: with_labels(old, labels[place]))
 
 
 class _UnchangedError(Exception):
@@ -116,7 +125,8 @@ def rewritten(path: str, places: Collection[int], changed: Change) -> Iterator[b
             # Empty lines are no rows; the header is row 0.
             rows = np.flatnonzero((first != _LF) & (first != _CR))
             here = rows[wanted[: np.searchsorted(wanted, done + len(rows))] - done]
-            told, parts = 0, []
+            told = 0
+            parts: list[bytes] = []
             numbers, wanted = wanted[: len(here)], wanted[len(here) :]
             spans = (numbers.tolist(), starts[here].tolist(), ends[here].tolist())
             for number, begin, end in zip(*spans):  # noqa: B905 - Python 3.9

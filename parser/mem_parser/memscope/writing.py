@@ -1,95 +1,223 @@
-"""Write dumps and the files beside them, while rows come.
+"""Write dumps while rows come: rows of blocks in columns, others one by one.
 
-Rows are taken many at a time: a call formats them all and writes once. A file that was begun holds
-whole rows at any moment (CSV), or what was committed (a database).
+Rows wait until those of blocks come, so that a call formats many and writes once. A file that was
+begun holds whole rows at any moment (CSV), or what was committed (a database). Where the disk is
+full, a CSV file is cut back to its last whole row.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import errno
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+import numpy.typing as npt
 
 from mem_parser.errors import DiskFull, MemError
-from mem_parser.memscope.attributes import Template
-from mem_parser.memscope.csvfile import plain_or_quoted, quoted, row_text
+from mem_parser.memscope.attributes import as_csv, as_json, safe
+from mem_parser.memscope.csvfile import end_of_rows, plain_or_quoted, quoted
 from mem_parser.memscope.database import BUSY_S
-from mem_parser.memscope.form import (
-    COLUMNS,
-    COMPARE_LINES,
-    NOTHING,
-    SQL_TYPES,
-    TABLE,
-)
-from mem_parser.memscope.kept import Kept, is_full, kept_in_csv, write_whole
-
-if TYPE_CHECKING:
-    from typing import Self
+from mem_parser.memscope.form import COLUMNS, NOTHING, SQL_TYPES, TABLE
+from mem_parser.memscope.linetext import Choice, Constant, Decimal, Hexadecimal, Piece, joined
 
 FILE_MODE = 0o640
-_MEMORY_WORDS = 1 << 16
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_TIME = 4
+"""The column with the time."""
+_SHORT_BYTES = 64
 _ROWS_OF_STATEMENT = 64
+IntArray = npt.NDArray[np.int64]
+Values = tuple[Any, ...]
+"""The columns of a row without Attr."""
+Tail = Any
+"""Both stacks of a row, as a file has them."""
 Column = Union[list[Any], str, int]  # noqa: UP007 - Python 3.9 evaluates it
 """Values of a column, or the one that all rows have."""
-_ROW = '%d,%s,%s,%s,%d,%s,%s,%s,%s,"%s",%s,%s\n'
 
 
-class Row(NamedTuple):
-    """One event, in the order of `form.COLUMNS`."""
+class Form(NamedTuple):
+    """What rows of blocks of one kind have in common; ``keys`` are those of Attr behind the size,
+    with at most one place for a number: `used:%d`.
+    """
 
-    id: int
     event: str
-    type: str
-    name: str
-    time_ns: int
-    pid: int
-    tid: int | str
+    kind: str
     device: str
-    address: int | None
-    """None: written as `N/A`."""
-    attributes: tuple[Sequence[str], Sequence[object]]
-    """Keys and values. Rows of one kind should share the tuple of keys: it is looked up."""
-    python_stack: str = ""
-    c_stack: str = ""
+    pid: int
+    keys: str
 
 
-class _Quoted(dict[str, str]):
-    """Fields and how they are written; names and stacks come again and again."""
+@dataclass
+class BlockRows:
+    """Rows of blocks, in the order of their IDs: columns of one length.
 
-    def __missing__(self, field: str) -> str:
-        if len(self) > _MEMORY_WORDS:
-            self.clear()
-        text = self[field] = plain_or_quoted(field)
-        return text
+    ``form`` is a number that `Sink.form` gave, ``tail`` a place in the list of tails.
+    """
+
+    id: IntArray
+    form: IntArray
+    time_ns: IntArray
+    tid: IntArray
+    address: npt.NDArray[np.uint64]
+    allocation: IntArray
+    size: npt.NDArray[np.uint64]
+    used: npt.NDArray[np.uint64]
+    tail: IntArray
+    suffix: IntArray
+    """Place in ``suffixes``."""
+    suffixes: Sequence[str] = ("",)
+    """Further keys and values of Attr, as CSV has them."""
+    owners: dict[int, str] = field(default_factory=dict)
+    """By place in the columns."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, index: IntArray) -> BlockRows:
+        """Return some rows, by their places in ascending order."""
+        owners = {}
+        if self.owners:
+            places = {place: k for k, place in enumerate(index.tolist())}
+            owners = {places[k]: name for k, name in self.owners.items() if k in places}
+        columns = {f.name: getattr(self, f.name)[index] for f in fields(self)[:-2]}
+        return BlockRows(**columns, suffixes=self.suffixes, owners=owners)
+
+    @property
+    def has_suffixes(self) -> bool:
+        """Whether any row has further keys."""
+        return len(self.suffixes) > 1
 
 
-class _Attributes:
-    """The texts of Attr, by their keys."""
-
-    def __init__(self, *, for_database: bool) -> None:
-        self._for_database = for_database
-        self._templates: dict[Sequence[str], Template] = {}
-
-    def text(self, attributes: tuple[Sequence[str], Sequence[object]]) -> str:
-        keys, values = attributes
-        try:
-            template = self._templates[keys]
-        except KeyError:
-            template = Template(keys, for_database=self._for_database)
-            self._templates[keys] = template
-        return template.text(values)
+def no_blocks() -> BlockRows:
+    """Return no rows."""
+    none = np.zeros(0, dtype=np.int64)
+    unsigned = none.astype(np.uint64)
+    return BlockRows(none, none, none, none, unsigned, none, unsigned, unsigned, none, none)
 
 
-class _NewFile:
-    """A file that nobody had before: made by us, for rows. It never ends within one of them."""
+class Kept(NamedTuple):
+    """So many rows, and the time of the last one, of CLOCK_MONOTONIC."""
+
+    rows: int
+    last_ns: int
+
+    def text(self, path: str, real_offset_ns: int) -> str:
+        """Return what there is, for a line."""
+        if not self.rows:
+            return f"{path} has no row"
+        seconds = (self.last_ns + real_offset_ns) // 1_000_000_000
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+        return f"{path} has {self.rows} rows, to {until}"
+
+
+class Sink(ABC):
+    """A file that nobody had before: its forms of rows, and its rows of other kinds that wait."""
 
     def __init__(self, path: str) -> None:
+        """Make it. Raises `MemError`."""
         self.path = path
+        self.count = 0
+        """How many rows it has, with those that wait."""
+        self.forms: list[Form] = []
+        self._ids: list[int] = []
+        self._rows: list[Any] = []
         self._handle = _made(path)
+
+    @staticmethod
+    @abstractmethod
+    def tail(python: str, c: str) -> Tail:
+        """Return both stacks as the file has them."""
+
+    @abstractmethod
+    def add(self, number: int, row: Values, attributes: Mapping[str, object]) -> None:
+        """Take a row of any kind, whose ID is higher than those before; ``row`` begins with it."""
+
+    @abstractmethod
+    def write_blocks(self, blocks: BlockRows, tails: Sequence[Tail]) -> IntArray:
+        """Write rows of blocks, and those that wait, in the order of their IDs. Returns the number
+        in the file of each row of a block, from 1 on. Raises OSError, sqlite3.Error.
+        """
+
+    @abstractmethod
+    def kept(self) -> Kept:
+        """Return what the file has after a failure. Raises OSError, sqlite3.Error."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what waits, and close; a second call does nothing."""
+
+    def flush(self) -> None:
+        """Write the rows that wait."""
+        if self._rows:
+            self.write_blocks(no_blocks(), ())
+
+    def form(self, form: Form) -> int:
+        """Return the number of a form."""
+        self.forms.append(form)
+        return len(self.forms) - 1
+
+    def _wait(self, number: int, row: Any) -> None:
+        self.count += 1
+        self._ids.append(number)
+        self._rows.append(row)
+
+    def _places(self, ids: IntArray) -> tuple[IntArray, list[int]]:
+        """Return the number in the file of each row of a block, and before which of these the rows
+        that wait come.
+        """
+        before = self.count - len(self._ids)
+        self.count += len(ids)
+        waiting = np.array(self._ids, dtype=np.int64)
+        numbers = before + 1 + np.arange(len(ids)) + np.searchsorted(waiting, ids)
+        return numbers, np.searchsorted(ids, waiting).tolist()
+
+    def _merged(self, rows: Sequence[Any], places: Sequence[int], width: int = 1) -> Iterable[Any]:
+        """Yield rows, of ``width`` parts each, with those that wait between them."""
+        waiting, self._rows = self._rows, []
+        self._ids = []
+        parts: list[Iterable[Any]] = []
+        low = 0
+        for place, row in zip(places, waiting, strict=True):
+            if place > low:
+                parts.append(rows[low * width : place * width])
+                low = place
+            parts.append((row,))
+        parts.append(rows[low * width :])
+        return chain.from_iterable(parts)
+
+
+def _made(path: str) -> int:
+    """Make a file that does not exist. Raises `MemError`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        kind = DiskFull if is_full(error) else MemError
+        raise kind(f"cannot write {path}: {reason.lower()}") from error
+
+
+class CsvSink(Sink):
+    """A CSV file. Raises `MemError`, OSError."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        try:
+            self._put(encoded(",".join(COLUMNS) + "\n"))
+        except OSError:
+            os.unlink(path)
+            raise
 
     def _put(self, rows: bytes) -> None:
         """Write rows; after a failure, none. Raises OSError."""
@@ -104,97 +232,82 @@ class _NewFile:
         if handle >= 0:
             os.close(handle)
 
-    def close(self) -> None:
-        """Close it; a second call does nothing."""
-        self._shut()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.close()
-
-
-def _made(path: str) -> int:
-    """Make a file that does not exist. Raises `MemError`."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, FILE_MODE)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        kind = DiskFull if is_full(error) else MemError
-        raise kind(f"cannot write {path}: {reason.lower()}") from error
-
-
-class CsvWriter(_NewFile):
-    """Writes a `memscope_dump_*.csv`. The name must be free. Raises `MemError`, OSError."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        try:
-            self._put(encoded(",".join(COLUMNS) + "\n"))
-        except OSError:
-            os.unlink(path)
-            raise
-        self._quoted = _Quoted()
-        self._attributes = _Attributes(for_database=False)
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Write rows."""
-        words, attributes = self._quoted, self._attributes.text
-        lines = [
-            _ROW
-            % (
-                number,
-                event,
-                kind,
-                words[name] if event != "MSTX" else quoted(name),
-                time_ns,
-                pid,
-                tid,
-                device,
-                NOTHING if address is None else f"0x{address:016x}",
-                attributes(held).replace('"', '""'),
-                words[python],
-                words[c],
-            )
-            for (
-                number,
-                event,
-                kind,
-                name,
-                time_ns,
-                pid,
-                tid,
-                device,
-                address,
-                held,
-                python,
-                c,
-            ) in rows
-        ]
-        self._put(encoded("".join(lines)))
-
     def kept(self) -> Kept:
         """Return what the file has. Raises OSError."""
         return kept_in_csv(self.path)
 
+    @staticmethod
+    def tail(python: str, c: str) -> bytes:
+        """Return what is behind the keys of Attr."""
+        return encoded(f'}}",{plain_or_quoted(python)},{plain_or_quoted(c)}\n')
 
-def encoded(text: str) -> bytes:
-    """Return a text as the files have it: bytes that were no UTF-8 are as they were."""
-    return text.encode("utf-8", "surrogateescape")
+    def add(self, number: int, row: Values, attributes: Mapping[str, object]) -> None:
+        """Take a row of any kind."""
+        _, event, kind, name, time_ns, pid, tid, device, address, python, c = row
+        shown = quoted(name) if event == "MSTX" else plain_or_quoted(name)
+        ptr = NOTHING if address is None else f"0x{address:016x}"
+        line = (
+            f"{number},{event},{plain_or_quoted(kind)},{shown},{time_ns},{pid},{tid},{device},{ptr},"
+            f"{quoted(as_csv(attributes))},{plain_or_quoted(python)},{plain_or_quoted(c)}\n"
+        )
+        self._wait(number, encoded(line))
+
+    def write_blocks(self, blocks: BlockRows, tails: Sequence[bytes]) -> IntArray:
+        """Write rows of blocks, and those that wait."""
+        numbers, places = self._places(blocks.id)
+        if not len(blocks):
+            self._put(b"".join(self._merged([], places)))
+            return numbers
+        pieces = self._pieces(blocks)
+        only = tails[int(blocks.tail[0])]
+        if not places and not blocks.owners and _is_short(only) and _is_constant(blocks.tail):
+            self._put(joined(pieces, len(blocks), only))
+            return numbers
+        lines = joined(pieces, len(blocks), b"\n").split(b"\n")
+        parts: list[bytes] = [b""] * (2 * len(blocks))
+        parts[::2] = lines[:-1]
+        parts[1::2] = [tails[k] for k in blocks.tail.tolist()]
+        for k, owner in blocks.owners.items():
+            parts[2 * k] += encoded(quoted(f",owner:{safe(owner)}")[1:-1])
+        self._put(b"".join(self._merged(parts, places, 2)))
+        return numbers
+
+    def _pieces(self, blocks: BlockRows) -> list[Piece]:
+        forms, form = self.forms, blocks.form
+        halves = [_halves(one.keys) for one in forms]
+        numbered = np.array(["%d" in one.keys for one in forms])
+        return [
+            Decimal(blocks.id),
+            Choice([f",{one.event},{one.kind},{NOTHING}," for one in forms], form),
+            Decimal(blocks.time_ns),
+            Choice([f",{one.pid}," for one in forms], form),
+            Decimal(blocks.tid),
+            Choice([f",{one.device},0x" for one in forms], form),
+            Hexadecimal(blocks.address, full=True),
+            Constant(',"{allocation_id:'),
+            Decimal(blocks.allocation),
+            Constant(",addr:0x"),
+            Hexadecimal(blocks.address, full=False),
+            Constant(",size:"),
+            Decimal(blocks.size),
+            Choice([f",{before}" for before, _ in halves], form),
+            Decimal(blocks.used, numbered[form]),
+            *_suffix_pieces(blocks, lambda keys: keys),
+        ]
+
+    def close(self) -> None:
+        """Write them, and close; a second call does nothing."""
+        if self._handle >= 0:
+            self.flush()
+        self._shut()
 
 
-class DatabaseWriter:
-    """Writes a `memscope_dump_*.db`. The name must be free. Raises `MemError`, sqlite3.Error.
-
-    Each call of `write` is one transaction.
-    """
+class DatabaseSink(Sink):
+    """A database. Raises `MemError`, sqlite3.Error."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        os.close(_made(path))
-        self._attributes = _Attributes(for_database=True)
+        super().__init__(path)
+        os.close(self._handle)
         self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             self._begin()
@@ -218,23 +331,6 @@ class DatabaseWriter:
         query = f'SELECT count(*), max("Timestamp(ns)") FROM "{TABLE}"'  # noqa: S608
         rows, last_ns = self._connection.execute(query).fetchone()
         return Kept(rows, last_ns or 0)
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Write rows."""
-        attributes = self._attributes.text
-        self._many(
-            self._insert,
-            [
-                (
-                    *row[:8],
-                    NOTHING if row[8] is None else f"0x{row[8]:016x}",
-                    attributes(row[9]),
-                    row[10],
-                    row[11],
-                )
-                for row in rows
-            ],
-        )
 
     def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows, in one transaction."""
@@ -268,15 +364,108 @@ class DatabaseWriter:
                 run("ROLLBACK")
             raise
 
+    @staticmethod
+    def tail(python: str, c: str) -> tuple[str, str]:
+        """Return both stacks."""
+        return python, c
+
+    def add(self, number: int, row: Values, attributes: Mapping[str, object]) -> None:
+        """Take a row of any kind."""
+        address = NOTHING if row[8] is None else f"0x{row[8]:016x}"
+        self._wait(number, (*row[:8], address, as_json(attributes), *row[9:]))
+
+    def write_blocks(self, blocks: BlockRows, tails: Sequence[tuple[str, str]]) -> IntArray:
+        """Write rows of blocks, and those that wait, in one transaction."""
+        numbers, places = self._places(blocks.id)
+        if len(blocks) and not places:
+            self._columns(self._columns_of(blocks, tails), len(blocks))
+            return numbers
+        rows: list[Values] = []
+        if len(blocks):
+            every = (
+                c if isinstance(c, list) else repeat(c) for c in self._columns_of(blocks, tails)
+            )
+            rows = list(zip(*every))  # noqa: B905 - constants have no end
+        self._many(self._insert, self._merged(rows, places))
+        return numbers
+
+    def _columns_of(self, blocks: BlockRows, tails: Sequence[tuple[str, str]]) -> list[Column]:
+        texts = joined(self._pieces(blocks), len(blocks), b"").decode("ascii").split("\n")
+        attributes = texts[1::2]
+        for k, owner in blocks.owners.items():
+            attributes[k] = f"{attributes[k][:-1]},{as_json({'owner': owner})[1:]}"
+        python, c = (_chosen([tail[k] for tail in tails], blocks.tail) for k in (0, 1))
+        event, kind, device, pid = (
+            _chosen([form[k] for form in self.forms], blocks.form) for k in range(4)
+        )
+        return [
+            blocks.id.tolist(), event, kind, NOTHING, blocks.time_ns.tolist(), pid,
+            blocks.tid.tolist(), device, texts[:-1:2], attributes, python, c,
+        ]  # fmt: skip
+
+    def _pieces(self, blocks: BlockRows) -> list[Piece]:
+        """Two lines for each row: its address, and its Attr."""
+        forms, form = self.forms, blocks.form
+        halves = [_halves(_json_pairs(one.keys)) for one in forms]
+        numbered = np.array(["%d" in one.keys for one in forms])
+        return [
+            Constant("0x"),
+            Hexadecimal(blocks.address, full=True),
+            Constant('\n{"allocation_id":"'),
+            Decimal(blocks.allocation),
+            Constant('","addr":"0x'),
+            Hexadecimal(blocks.address, full=False),
+            Constant('","size":"'),
+            Decimal(blocks.size),
+            Choice([f'",{before}' for before, _ in halves], form),
+            Decimal(blocks.used, numbered[form]),
+            Choice([behind for _, behind in halves], form),
+            *_suffix_pieces(blocks, _json_pairs),
+            Constant("}\n"),
+        ]
+
     def close(self) -> None:
-        """Bring the log of SQLite into the file, and close; a second call does nothing."""
+        """Write them, and close; a second call does nothing."""
+        self.flush()
         self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *unused: object) -> None:
-        self.close()
+def _halves(keys: str) -> tuple[str, str]:
+    """Return the keys before and behind the number, if they have one."""
+    before, _, behind = keys.partition("%d")
+    return before, behind
+
+
+def _is_short(tail: bytes) -> bool:
+    """Whether a tail can be a piece of lines."""
+    return len(tail) <= _SHORT_BYTES and b"\0" not in tail
+
+
+def _is_constant(column: IntArray) -> bool:
+    return bool((column == column[0]).all())
+
+
+def _chosen(values: Sequence[Any], numbers: IntArray) -> Column:
+    """Return a column of values, by their numbers: one value where all are the same short one."""
+    present = [values[k] for k in np.flatnonzero(np.bincount(numbers)).tolist()]
+    first: str | int = present[0]
+    short = isinstance(first, int) or (len(first) <= _SHORT_BYTES and "\0" not in first)
+    if short and present.count(first) == len(present):
+        return first
+    return [values[k] for k in numbers.tolist()]
+
+
+def _suffix_pieces(blocks: BlockRows, spell: Callable[[str], str]) -> list[Piece]:
+    """Return the piece of the further keys, in the form of a file, where there are any."""
+    if not blocks.has_suffixes:
+        return []
+    texts = [f",{spell(keys)}" if keys else "" for keys in blocks.suffixes]
+    return [Choice(texts, blocks.suffix)]
+
+
+def _json_pairs(keys: str) -> str:
+    pairs = (part.partition(":") for part in keys.split(","))
+    return ",".join(f'"{key}":"{value}"' for key, _, value in pairs)
 
 
 def _literal(value: str | int) -> str:
@@ -288,12 +477,39 @@ def _pairs() -> Iterable[tuple[str, str]]:
     return ((name, SQL_TYPES[k]) for k, name in enumerate(COLUMNS))
 
 
-def compare_lines(rows: Iterable[Sequence[object]]) -> Iterable[str]:
-    """Yield the lines of a `memory_compare_*.csv`: event, name, device, base, compare, difference.
+def encoded(text: str) -> bytes:
+    """Return a text as the files have it: bytes that were no UTF-8 are as they were."""
+    return text.encode("utf-8", "surrogateescape")
 
-    The first header line ends behind its last word, as the tool writes it.
-    """
-    for header in COMPARE_LINES:
-        yield ",".join(header) + "\n"
-    for row in rows:
-        yield row_text([str(field) for field in row]) + "\n"
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or that a file may not grow any more."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    # A write-ahead log that cannot grow is an error of the file for SQLite in some versions.
+    return isinstance(error, sqlite3.Error) and "disk is full" in str(error)
+
+
+def write_whole(fd: int, data: bytes) -> None:
+    """Write rows; where that fails, the file ends with the last whole one. Raises OSError."""
+    view, done = memoryview(data), 0
+    try:
+        while done < len(data):
+            done += os.write(fd, view[done:])
+    except OSError:
+        begin = os.lseek(fd, 0, os.SEEK_CUR) - done
+        end = end_of_rows(data, done)
+        os.ftruncate(fd, begin + end)
+        raise
+
+
+def kept_in_csv(path: str) -> Kept:
+    """Count the rows of a file of ours. Raises OSError."""
+    csv.field_size_limit(sys.maxsize)
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        next(reader, None)
+        rows, last = 0, ["0"] * (_TIME + 1)
+        for last in reader:  # noqa: B007 - the last one is used
+            rows += 1
+    return Kept(rows, int(last[_TIME]))

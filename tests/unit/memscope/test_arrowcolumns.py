@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -19,14 +19,8 @@ from mem_parser.memscope.rewriting import rewritten
 from mem_parser.memscope.rows import Rows
 from memscope_dumps import HEADER, Story, line, text_file
 
-
-@pytest.fixture(params=[300, 900, 1 << 20], autouse=True, scope="module")
-def block_bytes(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Blocks that hold a part of a row, some rows, and whole files."""
-    before = arrowcolumns.BLOCK_BYTES
-    arrowcolumns.BLOCK_BYTES = request.param
-    yield request.param
-    arrowcolumns.BLOCK_BYTES = before
+BLOCKS_BYTES = [300, 900, 1 << 20]
+"""Blocks that hold a part of a row, some rows, and whole files."""
 
 
 def outcome(read: object, path: str) -> tuple[Rows | None, str]:
@@ -37,12 +31,14 @@ def outcome(read: object, path: str) -> tuple[Rows | None, str]:
         return None, str(error)
 
 
-def are_the_same(path: str) -> Rows | None:
+def are_the_same(path: str, block_bytes: int = 1 << 20) -> Rows | None:
     """Check that both ways to read a dump say the same; return its rows."""
-    (left, error), (right, other) = outcome(read_rows, path), outcome(read_texts, path)
+    with mock.patch.object(arrowcolumns, "BLOCK_BYTES", block_bytes):
+        left, error = outcome(read_rows, path)
+    right, other = outcome(read_texts, path)
     # Of several errors, that of an earlier block comes first.
     assert bool(error) == bool(other)
-    if os.stat(path).st_size < arrowcolumns.BLOCK_BYTES:
+    if os.stat(path).st_size < block_bytes:
         assert error == other
     if left is None or right is None:
         return None
@@ -147,28 +143,32 @@ def as_line(row: tuple[str, ...], style: int) -> str:
 
 @given(
     rows_of(quotes=False), st.integers(0, 1), st.sampled_from(["\n", "\n", "\n", "\r\n"]),
-    st.booleans(),
+    st.tuples(st.booleans(), st.sampled_from(BLOCKS_BYTES)),
 )  # fmt: skip
 def test_csv_files_are_read_as_the_library_reads_them(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, ...]],
     style: int,
     ending: str,
-    ended: bool,
+    ended_blocks: tuple[bool, int],
 ) -> None:
+    ended, block_bytes = ended_blocks
     path = tmp_path_factory.mktemp("x") / "x.csv"
     text = ending.join([HEADER, *(as_line(row, style) for row in rows)]) + ending * ended
     path.write_bytes(text.encode())
-    are_the_same(str(path))
+    are_the_same(str(path), block_bytes)
 
 
-@given(st.text(st.sampled_from('01,"\n\n,,PN/A{}:x'), max_size=120), st.integers(0, 8))
+@given(
+    st.text(st.sampled_from('01,"\n\n,,PN/A{}:x'), max_size=120), st.integers(0, 8),
+    st.sampled_from(BLOCKS_BYTES),
+)  # fmt: skip
 def test_files_with_quotes_anywhere_are_read_as_the_library_reads_them(
-    tmp_path_factory: pytest.TempPathFactory, text: str, place: int
+    tmp_path_factory: pytest.TempPathFactory, text: str, place: int, block_bytes: int
 ) -> None:
     lines = [line(id=str(k)) for k in range(8)]
     path = text_file(tmp_path_factory.mktemp("x") / "x.csv", *lines[:place], text, *lines[place:])
-    are_the_same(path)
+    are_the_same(path, block_bytes)
 
 
 NAMES = ",".join(f'"{name}"' for name in COLUMNS)
@@ -194,7 +194,11 @@ def test_databases_are_read_as_their_values_one_by_one(
     are_the_same(path)
 
 
-def test_a_usual_dump_is_read_by_blocks_alone(tmp_path: Path, block_bytes: int) -> None:
+@pytest.mark.parametrize("block_bytes", BLOCKS_BYTES)
+def test_a_usual_dump_is_read_by_blocks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(arrowcolumns, "BLOCK_BYTES", block_bytes)
     story = Story()
     for number in range(200):
         story.malloc(0x1000 * number, 512, "PTA", number, owner="PTA@ops", python_stack='a\n"b"')
@@ -206,7 +210,7 @@ def test_a_usual_dump_is_read_by_blocks_alone(tmp_path: Path, block_bytes: int) 
         parts = list(arrowcolumns.batches(file))
     assert sum(map(len, parts)) == 600
     assert (len(parts) > 1) == (block_bytes < 1 << 20)
-    rows = are_the_same(path)
+    rows = are_the_same(path, block_bytes)
     assert rows is not None
     assert len(rows) == 600
 
@@ -251,7 +255,7 @@ def test_a_long_row_and_a_row_of_another_layout_are_no_obstacle(tmp_path: Path) 
     lines = [line(id=str(k)) for k in range(50)]
     lines[20] = line(id="20", c=f'"{stack}"')
     lines[30] = line(id="30", name='"say ""hi"""')
-    rows = are_the_same(text_file(tmp_path / "x.csv", *lines))
+    rows = are_the_same(text_file(tmp_path / "x.csv", *lines), 900)
     assert rows is not None
     assert rows.id.tolist() == list(range(50))
     assert 'say "hi"' in rows.words.names

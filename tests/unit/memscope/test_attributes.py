@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.attributes import (
-    Template,
     as_csv,
     as_json,
     labels_of,
@@ -66,19 +65,6 @@ def test_what_is_written_for_csv_has_the_same_keys_whatever_the_values_hold(
 def test_any_text_is_read_without_an_error(text: str) -> None:
     assert isinstance(parse(text), dict)
     assert isinstance(parse("{" + text + "}"), dict)
-
-
-@given(
-    st.lists(words, unique=True, max_size=4),
-    st.lists(st.integers(0, 9) | values, min_size=4, max_size=4),
-)
-def test_a_template_writes_what_one_dictionary_writes(keys: list[str], row: list[object]) -> None:
-    keys = ["owner", *(key for key in keys if key != "owner")]
-    held = dict(zip(keys, [str(row[0]), *range(len(keys))], strict=False))
-    assert Template(keys, for_database=False).text(list(held.values())) == as_csv(held)
-    assert json.loads(Template(keys, for_database=True).text(list(held.values()))) == json.loads(
-        as_json(held)
-    )
 
 
 @pytest.mark.parametrize("text", ["{size:8}", '{"size":"8"}', "{}", ""])

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from mem_cli.errors import run_command
 from mem_cli.profiler.memscope import memscope
 from mem_parser.memscope.compare import Pair, compare_runs
-from mem_parser.memscope.comparetext import lines
+from mem_parser.memscope.comparetext import compare_lines, lines
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COMPARE_LINES, compare_file, folders
-from mem_parser.memscope.writing import compare_lines
 from memscope_dumps import Story, line, text_file
 from web_profiles import blocks_of
 

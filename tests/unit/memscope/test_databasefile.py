@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ import pytest
 from mem_parser.memscope import database, databasefile
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
-from mem_parser.memscope.writing import DatabaseWriter
-from memscope_dumps import Story
+from mem_parser.memscope.writing import DatabaseSink
+from memscope_dumps import Story, put
 
 NOBODY = 65534
 
@@ -61,9 +62,9 @@ def test_empty_files_of_an_earlier_reader_go(tmp_path: Path) -> None:
 def test_rows_that_a_program_is_writing_are_read(tmp_path: Path) -> None:
     path = str(tmp_path / "x.db")
     told = story(40).rows
-    with DatabaseWriter(path) as writer:
+    with closing(DatabaseSink(path)) as writer:
         for count in range(1, 41):
-            writer.write(told[count - 1 : count])
+            put(writer, told[count - 1 : count])
             assert len(read_rows(path)) == count
     assert len(read_rows(path)) == 40
     assert beside(path) == ["x.db"]
@@ -86,8 +87,8 @@ def test_a_program_that_begins_to_write_meanwhile_is_no_obstacle(tmp_path: Path)
 
 def test_rows_of_a_program_that_was_killed_are_read_and_stay_where_they_are(tmp_path: Path) -> None:
     path = str(tmp_path / "x.db")
-    with DatabaseWriter(path) as writer:
-        writer.write(story().rows)
+    with closing(DatabaseSink(path)) as writer:
+        put(writer, story().rows)
         killed = tmp_path / "killed"
         killed.mkdir()
         for name in ("x.db", "x.db-wal", "x.db-shm"):
@@ -183,8 +184,8 @@ def test_a_file_that_changes_while_it_is_read_where_we_may_not_write_is_an_error
 def test_rows_beside_a_file_where_we_may_not_write_are_read() -> None:
     with folder_of_another() as folder:
         path = str(folder / "x.db")
-        with DatabaseWriter(path) as writer:
-            writer.write(story().rows)
+        with closing(DatabaseSink(path)) as writer:
+            put(writer, story().rows)
             for name in beside(path):
                 (folder / name).chmod(0o644)
             assert len(read_rows(path)) == 5

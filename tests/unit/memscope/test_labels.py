@@ -20,8 +20,8 @@ from mem_parser.memscope.analyzers import (
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig
 from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.labels import add_labels
 from mem_parser.memscope.reading import chunks_of
+from mem_parser.memscope.rewriting import add_labels
 from memscope_dumps import HEADER, Story, line, printed, text_file
 
 A, B = 0x1000, 0x2000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, EVENTS, FREE, MALLOC
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
 from mem_parser.memscope.rows import Rows
-from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row
-from memscope_dumps import HEADER, Story, line, text_file
+from mem_parser.memscope.writing import CsvSink, DatabaseSink
+from memscope_dumps import HEADER, Row, Story, line, put, text_file
 
 MANUAL = """\
 ID,Event,Event Type,Name,Timestamp(ns),Process Id,Thread Id,Device Id,Ptr,Attr,Call Stack(Python),Call Stack(C)
@@ -197,9 +198,9 @@ def test_both_forms_give_back_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
 ) -> None:
     folder = tmp_path_factory.mktemp("x")
-    for writer_of, name in ((CsvWriter, "x.csv"), (DatabaseWriter, "x.db")):
-        with writer_of(str(folder / name)) as writer:  # type: ignore[attr-defined]
-            writer.write(rows)
+    for form, name in ((CsvSink, "x.csv"), (DatabaseSink, "x.db")):
+        with closing(form(str(folder / name))) as file:
+            put(file, rows)
     csv_rows, db_rows = read_rows(folder / "x.csv"), read_rows(folder / "x.db")
     assert same(csv_rows, db_rows)
     assert csv_rows.id.tolist() == [one.id for one in rows]

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from mem_parser.memscope import rewriting
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.labels import add_labels
-from mem_parser.memscope.rewriting import rewritten, row_ends
+from mem_parser.memscope.rewriting import add_labels, rewritten, row_ends
 from memscope_dumps import HEADER, Story, line, text_file
 
 LABEL = "late_deallocation"

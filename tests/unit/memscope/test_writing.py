@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -20,10 +21,10 @@ from mem_parser.memscope.form import (
     watch_block_file,
 )
 from mem_parser.memscope.writing import (
-    CsvWriter,
-    DatabaseWriter,
+    CsvSink,
+    DatabaseSink,
 )
-from memscope_dumps import HEADER, Story
+from memscope_dumps import HEADER, Story, put
 
 
 def story() -> Story:
@@ -79,7 +80,7 @@ def test_a_database_has_the_tools_table_and_json(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     os.symlink(tmp_path / "elsewhere", path)
-    for writer in (CsvWriter, DatabaseWriter):
+    for writer in (CsvSink, DatabaseSink):
         with pytest.raises(MemError, match="file exists"):
             writer(str(path))
         with pytest.raises(MemError, match="no such file"):
@@ -90,11 +91,11 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
 def test_a_transaction_that_fails_leaves_the_rows_before(tmp_path: Path) -> None:
     path = str(tmp_path / "x.db")
     rows = story().rows
-    with DatabaseWriter(path) as writer:
-        writer.write(rows)
+    with contextlib.closing(DatabaseSink(path)) as file:
+        put(file, rows)
         with pytest.raises(OverflowError):
-            writer.write([rows[0], rows[0]._replace(id=1 << 80)])
-        writer.write(rows[:1])
+            put(file, [rows[0], rows[0]._replace(tid=1 << 80)])
+        put(file, rows[:1])
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM memscope_dump").fetchone() == (4,)
     connection.close()

@@ -51,7 +51,7 @@ DATABASE = {
         "len(stacks_of(path, range(1, 20_001)))",
     ),
     "labels": Reader(
-        "from mem_parser.memscope.labels import add_labels",
+        "from mem_parser.memscope.rewriting import add_labels",
         "add_labels(path, {k: ['x'] for k in range(1, 20_001)})",
     ),
 }

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from c_build import ROOT, compile_program
-from controller_tools import command, command_environment, run_command
+from controller_tools import run_command
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
+from parser_run import parse
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(150)
@@ -44,9 +43,7 @@ def gated(folder: Path, rules: str, *arguments: object, options: Sequence[object
     budget = folder / "check.toml"
     budget.write_text(f"[budget]\n{rules}\n")
     words = ("run", "--budget", budget, "-o", folder / "p", *options, "--", *arguments)
-    done = subprocess.run(
-        command(*words), env=command_environment(), capture_output=True, text=True, timeout=120
-    )
+    done = run_command(*words)
     return Gated(done.returncode, done.stderr, done.stdout)
 
 
@@ -238,9 +235,6 @@ def test_captures_of_children_are_each_held_against_their_own_target(
 def test_the_parser_alone_says_the_same_of_the_file(tmp_path: Path, program: Path) -> None:
     done = gated(tmp_path, 'peak = "2 MiB"', program, "hold", HELD, HOLD_MS)
     [heap] = tmp_path.glob("p.*.heap")
-    alone = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "budget", tmp_path / "check.toml", heap],
-        env=command_environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    alone = parse("budget", tmp_path / "check.toml", heap)
     assert alone.returncode == done.code == 6
     assert "FAIL  peak" in alone.stdout

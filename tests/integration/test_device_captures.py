@@ -65,12 +65,9 @@ def test_a_run_leaves_a_file_for_each_domain(
 ) -> None:
     ledger = segment_dir / "ledger"
     monkeypatch.setenv("STUB_LEDGER", str(ledger))
-    script = segment_dir / "script"
-    script.write_text("\n".join([*LINES, f"align32 7 {1 << 36}", ""]))
-    with script.open() as lines:
-        done = run_command(
-            "run", "-c", "1", "-o", segment_dir / "p", "--", program, "link", stdin=lines
-        )
+    script = "\n".join([*LINES, f"align32 7 {1 << 36}", ""])
+    words = ("run", "-c", "1", "-o", segment_dir / "p", "--", program, "link")
+    done = run_command(*words, input=script)
     assert done.returncode == 0, done.stderr
     [pid] = {path.name.split(".")[1] for path in segment_dir.glob("p.*.heap")}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command_environment, run_command
+from c_build import ROOT, compile_program
+from controller_tools import LIBRARY, TIMEOUT_S, run_command
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.leaks.narrowed import narrow
@@ -21,21 +19,15 @@ from mem_parser.readers import read_profile
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler.capture import session
+from parser_run import parse, report
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
 PLANTED = {"leak_steady", "leak_some", "leak_callers"}
 
 
 @pytest.fixture(scope="module")
-def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("leaky") / "leaky"
-    source = ROOT / "tests" / "targets" / "leaky.c"
-    subprocess.run(
-        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
-        check=True,
-        timeout=60,
-    )
-    return program
+def leaky() -> Path:
+    return compile_program(ROOT / "tests" / "targets" / "leaky.c", ("-O1", "-g"))
 
 
 def start(program: Path, seconds: float, scale: int) -> subprocess.Popen[str]:
@@ -78,20 +70,10 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
     return Path(result.path)
 
 
-def parser(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, words)],
-        env=command_environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-
-
 def leaking(*words: object) -> set[str]:
-    done = parser("leaks", "--json", *words)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return {
         next(f["function"] for f in r["stack"] if f["function"] != "main")
-        for r in rows
+        for r in report("leaks", *words)["rows"]
         if r["verdict"] == "leak"
     }
 
@@ -106,22 +88,22 @@ def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -
     assert text.count('"section ended"') == 1
     going_on.write_text(text.replace('"section ended"', '"stopped"'))
     assert leaking(going_on) == set()  # of a program that goes on, 4 s say nothing
-    shown = parser("leaks", going_on).stdout
+    shown = parse("leaks", going_on).stdout
     rows = re.findall(r"^inconclusive +(.+)\n +grows; [\d.]+ s are too short", shown, re.MULTILINE)
     assert {re.split("[ .]", row.split("→")[-1].strip())[0] for row in rows} == PLANTED
     assert "too short to tell why: watch 60 s" in shown
     assert "/h" not in shown
-    failing = parser("leaks", "--fail-on", "leak", file)
+    failing = parse("leaks", "--fail-on", "leak", file)
     assert failing.returncode == 6
     assert "LEAK" in failing.stdout
     assert failing.stdout.rstrip().endswith("exit code 6 (--fail-on leak)")
     assert all(len(line) <= 80 for line in failing.stdout.splitlines())
     listed = tmp_path / "known"
     listed.write_text("leak:^leak_\n")
-    quiet = parser("leaks", "--fail-on", "leak", "--suppressions", listed, file)
+    quiet = parse("leaks", "--fail-on", "leak", "--suppressions", listed, file)
     assert quiet.returncode == 0
     assert "suppressed" in quiet.stdout
-    account = json.loads(parser("rss", "--json", file).stdout)
+    account = report("rss", file)
     parts = [r["bytes"] for r in account["rows"]]
     assert sum(parts) == pytest.approx(account["rss_bytes"])
 
@@ -146,8 +128,7 @@ def test_snapshots_of_one_capture_find_the_same(leaky: Path, tmp_path: Path) -> 
         end(child)
     assert len(files) == 3
     assert leaking(files[2], files[0]) <= PLANTED
-    done = parser("diff", "--json", files[0], files[2])
-    block = json.loads(done.stdout)
+    block = report("diff", files[0], files[2])
     assert block["paired"]
     grown = {r["function"] for r in block["rows"] if r["verdict"] in ("grown", "new")}
     assert grown >= PLANTED
@@ -161,14 +142,8 @@ def test_a_minute_at_64_kib_finds_every_planted_leak(leaky: Path, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def tidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("tidy") / "tidy"
-    source = ROOT / "tests" / "targets" / "tidy.c"
-    subprocess.run(
-        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
-        check=True, timeout=60,
-    )  # fmt: skip
-    return program
+def tidy() -> Path:
+    return compile_program(ROOT / "tests" / "targets" / "tidy.c", ("-O1", "-g"))
 
 
 def run_tidy(program: Path, folder: Path, *words: str) -> Path:
@@ -183,12 +158,12 @@ def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(tidy: Path, tmp_
     file = run_tidy(tidy, tmp_path)
     assert leaking(file) == {"pile_up"}
     assert leaking("--at-end", file) == set()
-    shown = parser("leaks", file).stdout
+    shown = parse("leaks", file).stdout
     assert shown.startswith("1 leak, ")
     assert "--at-end" in shown
     assert leaking("--focus", "pile_up", file) == {"pile_up"}
     copy = tmp_path / "copy.heap"
-    assert parser("convert", file, "-o", copy).returncode == 0
+    assert parse("convert", file, "-o", copy).returncode == 0
     assert leaking(copy) == {"pile_up"}
 
 
@@ -196,11 +171,11 @@ def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(tidy: Path, tmp_
 def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(tidy: Path, tmp_path: Path) -> None:
     budget = tmp_path / "budget.toml"
     budget.write_text('[budget]\nleaks = "0"\n')
-    done = parser("budget", budget, run_tidy(tidy, tmp_path))
+    done = parse("budget", budget, run_tidy(tidy, tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     left = tmp_path / "left"
     left.mkdir()
-    done = parser("budget", budget, run_tidy(tidy, left, "at once"))
+    done = parse("budget", budget, run_tidy(tidy, left, "at once"))
     assert done.returncode == 6, done.stdout + done.stderr
     assert "pile_up" in done.stdout
 

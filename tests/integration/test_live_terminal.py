@@ -356,7 +356,7 @@ def test_a_terminal_that_cannot_be_drawn_on_is_refused(
 
 
 def test_a_pipe_is_no_terminal() -> None:
-    done = run_command("live", os.getpid(), stdin=subprocess.DEVNULL)
+    done = run_command("live", os.getpid())
     assert (done.returncode, done.stdout) == (2, "")
     error, hint = done.stderr.splitlines()
     assert "the live view needs a terminal" in error

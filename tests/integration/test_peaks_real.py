@@ -18,6 +18,7 @@ from mem_parser.readers import read_profile
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_profiler import inprocess
+from parser_run import parse, told
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -156,15 +157,8 @@ def test_the_peak_of_a_python_program_is_memrays_high_water_mark(tmp_path: Path)
     assert abs(total.value - theirs) < 4 * total.std_error
 
 
-def run_parser(*arguments: object) -> list[str]:
-    words = [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def first_line(*arguments: object) -> str:
-    return run_parser(*arguments)[0]
+    return told(*arguments).splitlines()[0]
 
 
 def test_after_a_normal_exit_every_report_shows_the_peak_and_names_inuse(
@@ -178,18 +172,18 @@ def test_after_a_normal_exit_every_report_shows_the_peak_and_names_inuse(
         assert first_line(*words).startswith("Total: 13.3"), words
         assert " at the peak " in first_line(*words), words
         assert " in use " in first_line(*words, "--inuse"), words
-    assert "--inuse" in run_parser(*table)[1]
+    assert "--inuse" in told(*table).splitlines()[1]
 
     folded = tmp_path / "p.folded"
-    run_parser("convert", path, "-o", folded)
+    told("convert", path, "-o", folded)
     sums = sum(int(line.rsplit(" ", 1)[1]) for line in folded.read_text().splitlines())
     assert sums == pytest.approx(TOTAL_BYTES, rel=0.01)
-    run_parser("convert", path, "-o", tmp_path / "p.speedscope.json")
+    told("convert", path, "-o", tmp_path / "p.speedscope.json")
     document = json.loads((tmp_path / "p.speedscope.json").read_text())
     shown = document["profiles"][document["activeProfileIndex"]]
     assert (shown["name"], shown["endValue"]) == ("at the peak, bytes", sums)
     page = tmp_path / "p.flamegraph.html"
-    run_parser("flamegraph", path, "-o", page)
+    told("flamegraph", path, "-o", page)
     assert "at the peak" in page.read_text()
 
 
@@ -208,12 +202,8 @@ def test_compared_with_a_file_without_a_peak_both_show_what_is_in_use(
     [path] = tmp_path.glob("*.heap")
     older = tmp_path / "older.folded"
     older.write_text("main;table 5000\n")
-    assert run_parser("diff", older, path)[0].startswith("Change: -")
+    assert first_line("diff", older, path).startswith("Change: -")
     for words in (("graph",), ("flamegraph",), ("report",)):
-        run_parser(*words, path, "--base", older, "-o", tmp_path / f"{words[0]}.out")
-    asked = ("diff", "--peak", older, path)
-    refused = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, asked)],
-        capture_output=True, text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
+        told(*words, path, "--base", older, "-o", tmp_path / f"{words[0]}.out")
+    refused = parse("diff", "--peak", older, path)
     assert (refused.returncode, "holds no peak" in refused.stderr) == (3, True), refused.stderr

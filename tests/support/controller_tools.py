@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from parser_run import run_forked
+
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TIMEOUT_S = 30.0
@@ -104,21 +106,25 @@ def command(*arguments: object) -> list[str]:
 
 def command_environment() -> dict[str, str]:
     """An environment in which a child finds the packages of this tree."""
+    return {**os.environ, **_packages()}
+
+
+def _packages() -> dict[str, str]:
     folders = [str(ROOT / name) for name in ("parser", "bindings", "cmd")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    return {"PYTHONPATH": os.pathsep.join(folders)}
 
 
 def run_command(
-    *arguments: object, variables: dict[str, str] | None = None, **options: Any
+    *arguments: object,
+    variables: dict[str, str] | None = None,
+    cwd: str | Path | None = None,
+    input: str = "",  # noqa: A002 - the name that subprocess.run has for it
 ) -> subprocess.CompletedProcess[str]:
-    """Run mem_profiler to its end, with more variables in its environment."""
-    return subprocess.run(
-        command(*arguments),
-        env=command_environment() | (variables or {}),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        **options,
+    """Run mem_profiler to its end in a fork, with more variables in its environment."""
+    from mem_cli.profiler import group
+
+    return run_forked(
+        group.main, *arguments, cwd=cwd, given=input, environment=_packages() | (variables or {})
     )
 
 

@@ -1,4 +1,4 @@
-"""`mem_parser` as most tests run it: in a fork of this process, which has imported it already.
+"""Commands as most tests run them: in a fork of this process, which has imported them already.
 
 A fork has streams, rights and an exit code of its own, as a program that is started has. What only
 a new interpreter shows is tested with one: imports, signals, pipes that break.
@@ -27,11 +27,24 @@ def parse(
     *arguments: object, cwd: str | Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `mem_parser` to its end, without a cache of symbols, with more variables."""
+    return run_forked(group.main, *arguments, cwd=cwd, environment=environment)
+
+
+def run_forked(
+    main: Callable[[], object],
+    *arguments: object,
+    cwd: str | Path | None = None,
+    given: str = "",
+    environment: dict[str, str],
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a fork, with this text as its input."""
     words = list(map(str, arguments))
     files = tempfile.TemporaryFile
-    with open(os.devnull, "rb") as nothing, files() as out, files() as err:
-        streams = (nothing.fileno(), out.fileno(), err.fileno())
-        code = ended(fork(group.main, words, streams, cwd=cwd, environment=environment))
+    with files() as text, files() as out, files() as err:
+        text.write(given.encode())
+        text.seek(0)
+        streams = (text.fileno(), out.fileno(), err.fileno())
+        code = ended(fork(main, words, streams, cwd=cwd, environment=environment))
         texts = [os.pread(fd, os.fstat(fd).st_size, 0) for fd in streams[1:]]
     return subprocess.CompletedProcess(words, code, *(text.decode() for text in texts))
 
@@ -95,7 +108,8 @@ def _become(
             2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
         )
         sys.argv = [str(sys.modules[main.__module__].__file__), *words]
-        os.environ.update({"MEM_PROFILER_CACHE": ""} | environment)
+        os.environ.update(environment)
+        os.environ.setdefault("MEM_PROFILER_CACHE", "")
         if cwd is not None:
             os.chdir(cwd)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ import pytest
 
 from c_build import WARNINGS, compile_program
 from mem_parser.tables.schema import TABLES
+from parser_run import parse
 from sampler_run import SAMPLER
 from screens import ENVIRONMENT
 
@@ -26,6 +29,8 @@ NVTX_HEADERS = Path(next(iter(nvidia.nvtx.__path__))) / "include"
 QUERIES = dict(re.findall(r"^### ([^\n]+)\n+```sql\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE))
 LIMIT_S = 120
 KIB, MIB = 1 << 10, 1 << 20
+NAMES = tempfile.TemporaryDirectory(prefix="names-")
+"""Kept between the commands: all are about one program."""
 Rows = list[dict[str, Any]]
 
 
@@ -36,24 +41,18 @@ class Capture(NamedTuple):
     heap: Path
 
 
-def call(module: str, *arguments: str | Path, cwd: Path, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S,
-        env=os.environ | ENVIRONMENT | variables,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def captured(folder: Path, name: str, rounds: int, rate: int) -> Capture:
     built = compile_program(
         ROOT / "tests" / "targets" / "asked.c",
         ("-O1", "-g", *WARNINGS, "-isystem", str(NVTX_HEADERS)),
         libs=("-ldl", "-lpthread"),
     )
-    words = ("run", "--events", "-c", str(rate), "-o", name, built, str(rounds))
-    call("mem_profiler", *words, cwd=folder, NVTX_INJECTION64_PATH=str(SAMPLER))
+    subprocess.run(
+        [sys.executable, "-m", "mem_profiler", "run", "--events", "-c", str(rate), "-o", name,
+         built, str(rounds)],
+        cwd=folder, check=True, capture_output=True, timeout=LIMIT_S,
+        env=os.environ | ENVIRONMENT | {"NVTX_INJECTION64_PATH": str(SAMPLER)},
+    )  # fmt: skip
     [log], [heap] = folder.glob(f"{name}.*.memlog"), folder.glob(f"{name}.*.heap")
     return Capture(log, heap)
 
@@ -70,8 +69,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Capture:
     return captured(tmp_path_factory.mktemp("two"), "two", 9000, 512)
 
 
+@functools.cache
 def report(*words: str | Path) -> Any:
-    return json.loads(call("mem_cli.parser.group", *words, "--json", cwd=ROOT))
+    done = parse(*words, "--json", MEM_PROFILER_CACHE=NAMES.name)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def asked(title: str, *files: Path) -> Rows:
@@ -89,11 +91,8 @@ def test_every_query_of_the_document_is_tested() -> None:
     assert [title for title in QUERIES if f'"{title}"' not in text] == []
 
 
-@pytest.mark.parametrize("which", ["one", "two"])
-def test_the_holders_at_the_peak_are_those_of_peaks(
-    which: str, request: pytest.FixtureRequest
-) -> None:
-    log = request.getfixturevalue(which).log
+def test_the_holders_at_the_peak_are_those_of_peaks(two: Capture) -> None:
+    log = two.log
     found = asked("Who held most at the peak?", log)
     peak = report("peaks", log, "-n", "1", "--functions", "100")["rows"][0]
     assert by_function(found, "bytes") == pytest.approx(by_function(peak["functions"], "flat"))
@@ -126,20 +125,16 @@ def test_what_another_thread_freed_is_what_it_was_sent(one: Capture) -> None:
     assert not {"row", "scratch", "spike"} & {row["function"] for row in found}
 
 
-@pytest.mark.parametrize("which", ["one", "two"])
-def test_growth_between_marks_is_that_of_diff(which: str, request: pytest.FixtureRequest) -> None:
-    log = request.getfixturevalue(which).log
+def test_growth_between_marks_is_that_of_diff(two: Capture) -> None:
+    log = two.log
     found = by_function(asked("What grew between two marks?", log), "growth")
     changes = report("diff", "--at", "warm", "loaded", log, "-n", "0")["rows"]
     assert found == pytest.approx(by_function(changes, "delta"))
     assert max(found, key=lambda name: found[name]) == "row"
 
 
-@pytest.mark.parametrize("which", ["one", "two"])
-def test_rates_add_up_to_those_of_timeline_and_top(
-    which: str, request: pytest.FixtureRequest
-) -> None:
-    log = request.getfixturevalue(which).log
+def test_rates_add_up_to_those_of_timeline_and_top(two: Capture) -> None:
+    log = two.log
     found = asked("How much does each function allocate in each second?", log)
     seconds = {row["from_s"]: row for row in report("timeline", log, "--interval", "1s")["rows"]}
     for second in {row["second"] for row in found}:
@@ -149,8 +144,8 @@ def test_rates_add_up_to_those_of_timeline_and_top(
     assert math.fsum(row["bytes"] for row in found) == pytest.approx(total, rel=1e-3)
 
 
-def test_modules_hold_what_is_in_use(one: Capture, two: Capture) -> None:
-    for file in (one.log, one.heap, two.log, two.heap):
+def test_modules_hold_what_is_in_use(two: Capture) -> None:
+    for file in (two.log, two.heap):
         found = asked("Which modules hold memory?", file)
         total = report("top", file, "--inuse")
         assert sum(row["bytes"] for row in found) == pytest.approx(total["total"])
@@ -167,14 +162,13 @@ def test_spans_have_all_small_live_blocks(one: Capture) -> None:
     assert full >= 100 * 10_000 // (64 * KIB) - 4
 
 
-def test_ages_of_survivors_add_up_to_what_is_in_use(one: Capture, two: Capture) -> None:
-    for capture in (one, two):
-        found = asked("How old is what is still live?", capture.log)
-        total = report("top", capture.log, "--inuse")
-        assert sum(row["bytes"] for row in found) == pytest.approx(total["total"], rel=1e-3)
-        assert sum(row["samples"] for row in found) == total["samples"]
-        longest = report("timeline", capture.log)["to_s"]
-        assert all(10 ** row["power_of_ten_s"] <= longest for row in found)
+def test_ages_of_survivors_add_up_to_what_is_in_use(two: Capture) -> None:
+    found = asked("How old is what is still live?", two.log)
+    total = report("top", two.log, "--inuse")
+    assert sum(row["bytes"] for row in found) == pytest.approx(total["total"], rel=1e-3)
+    assert sum(row["samples"] for row in found) == total["samples"]
+    longest = report("timeline", two.log)["to_s"]
+    assert all(10 ** row["power_of_ten_s"] <= longest for row in found)
 
 
 @pytest.mark.parametrize("kind", ["log", "heap"])
@@ -195,11 +189,8 @@ def test_two_files_are_compared_as_top_shows_each(kind: str, one: Capture, two: 
     assert all(row["change"] == pytest.approx(row["after"] - row["before"]) for row in found)
 
 
-@pytest.mark.parametrize("which", ["one", "two"])
-def test_the_running_total_is_that_of_the_timeline(
-    which: str, request: pytest.FixtureRequest
-) -> None:
-    log = request.getfixturevalue(which).log
+def test_the_running_total_is_that_of_the_timeline(two: Capture) -> None:
+    log = two.log
     found = asked("How high was each 10 ms?", log)
     timeline = report("timeline", log, "--interval", "10ms")["rows"]
     rows = {round(row["from_s"] * 1000): row for row in timeline}
@@ -217,7 +208,7 @@ def test_the_running_total_is_that_of_the_timeline(
 
 def test_parquet_has_the_answers_that_query_gives(one: Capture, tmp_path: Path) -> None:
     out = tmp_path / "one.parquet"
-    call("mem_cli.parser.group", "convert", one.log, "-o", out, cwd=tmp_path)
+    assert parse("convert", one.log, "-o", out).returncode == 0
     connection = duckdb.connect()
     for table in TABLES:
         place = out / f"{table.name}.parquet"
@@ -235,7 +226,7 @@ def test_parquet_has_the_answers_that_query_gives(one: Capture, tmp_path: Path) 
 
 def test_a_trace_has_the_marks_and_the_peak_of_the_program(one: Capture, tmp_path: Path) -> None:
     out = tmp_path / "one.perfetto.json"
-    call("mem_cli.parser.group", "convert", one.log, "-o", out, cwd=tmp_path)
+    assert parse("convert", one.log, "-o", out).returncode == 0
     events = json.loads(out.read_text())["traceEvents"]
     marks = {e["name"]: e["ts"] for e in events if e.get("cat") == "mark"}
     first = next(e for e in events if e["name"] == "peak 1: spike")

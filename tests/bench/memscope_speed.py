@@ -31,8 +31,8 @@ from memlog_speed import write_log  # noqa: E402
 
 from mem_parser.memscope.align import align  # noqa: E402
 from mem_parser.memscope.analyzers import check_inefficient, check_leaks  # noqa: E402
+from mem_parser.memscope.collecting import convert  # noqa: E402
 from mem_parser.memscope.compare import compare_runs  # noqa: E402
-from mem_parser.memscope.conversion import convert  # noqa: E402
 from mem_parser.memscope.reading import read_rows  # noqa: E402
 from mem_parser.memscope.settings import Settings  # noqa: E402
 from mem_parser.memscope.writing import CsvSink, DatabaseSink, Sink  # noqa: E402

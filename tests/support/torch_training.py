@@ -14,9 +14,8 @@ from controller_tools import command_environment
 from host_tensors import TensorStacks
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.run import Run, read_log
-from mem_parser.memscope.blockclasses import SideFacts
-from mem_parser.memscope.classsums import BlockTable, ClassSums, sums_of
-from mem_parser.memscope.liveblocks import NEVER, LiveBlocks
+from mem_parser.memscope.blockclasses import NEVER, LiveBlocks, SideFacts
+from mem_parser.memscope.decompose import BlockTable, ClassSums, sums_of
 from mem_parser.memscope.siderows import SideFile, SideRow
 
 HEAD = """\

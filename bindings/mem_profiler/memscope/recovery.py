@@ -20,7 +20,7 @@ from mem_parser.errors import InputFileError, MemError
 from mem_parser.memscope.collecting import Collecting
 from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.form import folders_of_run, stamp_of
-from mem_parser.memscope.resumedlog import ResumedTail, in_order, number_of
+from mem_parser.memscope.logtail import ResumedTail, in_order, number_of
 from mem_parser.memscope.siderows import SideFile, path_in
 from mem_parser.output_path import own_ids
 from mem_profiler.capture import recover

@@ -23,7 +23,7 @@ def convert_to_dumps(files: Sequence[str], output: str, options: Mapping[str, An
     """Write the dumps of a log to OUT: one file by its end, or a tree in a folder. Raises
     `MemError`.
     """
-    from mem_parser.memscope.conversion import convert
+    from mem_parser.memscope.collecting import convert
     from mem_parser.memscope.settings import Settings, changed
 
     _refuse_others()

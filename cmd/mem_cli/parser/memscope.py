@@ -57,7 +57,7 @@ def memscope(files: tuple[str, ...], *, rows: int | None, trace: bool, **options
 
 def _write_trace(dumps: list[str], traces: list[str], output: str | None) -> None:
     from mem_cli.output import write_parts
-    from mem_parser.memscope.errors import DumpError
+    from mem_parser.memscope.form import DumpError
     from mem_parser.memscope.tracejson import trace_lines
 
     def parts() -> Iterator[bytes]:
@@ -85,7 +85,7 @@ def _write_page(dumps: list[str], rows: int, output: str) -> None:
 
 def _show(dumps: list[str], rows: int, options: dict[str, Any]) -> None:
     from mem_cli.terminal import show, write_json
-    from mem_parser.memscope import decomposetext
+    from mem_parser.memscope import decompose as decomposetext
     from mem_parser.memscope.decompose import decomposed
     from mem_parser.memscope.reading import read_rows
 

@@ -165,8 +165,8 @@ def _steps(steps: tuple[int, ...]) -> tuple[str, str] | None:
 
 def _write_table(found: Comparison, output: str, rows: int | None) -> None:
     from mem_cli.output import check_output, write_parts
-    from mem_parser.memscope.form import compare_file, stamp_of
     from mem_parser.memscope.comparetext import compare_lines
+    from mem_parser.memscope.form import compare_file, stamp_of
     from mem_parser.output_path import make_folder
 
     path = compare_file(output, stamp_of())

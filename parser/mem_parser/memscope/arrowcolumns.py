@@ -1,6 +1,8 @@
 """Columns of rows of a dump by Arrow: what usual rows say is taken from all of them at once.
 
-A value in another spelling is read as `RowColumns` reads it, with the same result or error.
+A value in another spelling is read as `RowColumns` reads it, with the same result or error. Of a
+database, SQLite joins the columns of some thousand rows: short rows of numbers and texts alone,
+each of the type that its column has. A block with anything else comes as values.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from mem_parser.memscope import csvfile
-from mem_parser.memscope.attributetexts import KEYS, attributes_of
-from mem_parser.memscope.form import COLUMNS, NOTHING, REQUIRED
+from mem_parser.memscope.attributes import KEYS, attributes_of
+from mem_parser.memscope.database import FIRST_ROWID, LAST_ROWID, Table, connected, values
+from mem_parser.memscope.form import COLUMNS, NOTHING, REQUIRED, SQL_TYPES
 from mem_parser.memscope.rowcolumns import OR_NOTHING, Known, Part, RowColumns, RowPlaces
 from mem_parser.memscope.rows import UNKNOWN, BoolArray, IntArray
 
@@ -296,3 +299,85 @@ def _text(data: bytes) -> str:
 
 def _texts(column: _Bytes) -> list[str]:
     return list(map(_text, column.to_pylist()))
+
+
+BLOCK_ROWS = 16384
+FIRST_ROWS = 256
+"""So few after a block of values: SQLite looks through every byte of them in vain."""
+BLOCK_MAX_BYTES = 8 << 20
+FIELD_MAX_BYTES = 1024
+"""Far more than usual fields have. SQL cuts a longer one, so that no block takes much memory."""
+_BETWEEN = "\x1f"
+"""What is between two fields of a row."""
+_TYPES = [kind.lower() for kind in SQL_TYPES[:REQUIRED]]
+
+
+def blocks(path: str) -> Iterator[Any]:
+    """Yield all rows of a database in the order of their rowids: as a batch of Arrow's, whose last
+    column has the rowids, or as a `Chunk` of values. Raises `DumpError`.
+    """
+    with connected(path) as connection:
+        table = Table(connection, path)
+        names = table.columns[:REQUIRED]
+        joining = _joining(table.name, names)
+        decoded = connection.text_factory
+        first, most = FIRST_ROWID, FIRST_ROWS
+        while True:
+            connection.text_factory = bytes
+            lines, high, count, usual = connection.execute(joining, (first, most)).fetchone()
+            if not count:
+                return
+            batch = _joined_batch(lines, count) if usual == count else None
+            if batch is not None:
+                table.take(count, len(lines))
+                most = min(4 * most, BLOCK_ROWS)
+                yield batch
+            else:
+                connection.text_factory = decoded
+                yield from values(table, names, first, high)
+                most = FIRST_ROWS
+            if high == LAST_ROWID:
+                return
+            first = high + 1
+
+
+def _joining(table: str, names: Sequence[str]) -> str:
+    """Return the statement that joins these columns of the next rows, and the rowid."""
+    typed = list(zip(names, _TYPES))  # noqa: B905 - Python 3.9
+    usual = [f"typeof({name}) = '{kind}'" for name, kind in typed]
+    # What `printf` writes of a text ends at a NUL.
+    usual += [f"instr({name}, char(0)) = 0" for name, kind in typed if kind == "text"]
+    forms = ["%d" if kind == "integer" else f"%.{FIELD_MAX_BYTES + 1}s" for kind in _TYPES]
+    text = f"printf('{_BETWEEN.join([*forms, '%d'])}', {', '.join(names)}, rowid)"
+    return (
+        f"SELECT group_concat(shown, char(10)), max(place), count(*), "  # noqa: S608
+        f"count(shown) FROM (SELECT CASE WHEN {' AND '.join(usual)} THEN {text} END AS shown, "
+        f'rowid AS place FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT ?)'
+    )
+
+
+def _joined_batch(lines: bytes, count: int) -> Any:
+    """Return so many rows; None where a text has what is between fields or rows, or is long."""
+    if (
+        len(lines) > BLOCK_MAX_BYTES
+        or lines.count(b"\n") != count - 1
+        or lines.count(_BETWEEN.encode()) != count * REQUIRED
+        or b"\r" in lines
+    ):
+        return None
+    names = [*COLUMNS[:REQUIRED], "place"]
+    kinds = {**dict.fromkeys(names, pa.binary()), "place": pa.int64()}
+    try:
+        found = arrow_csv.read_csv(
+            pa.BufferReader(lines),
+            arrow_csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=names),
+            arrow_csv.ParseOptions(delimiter=_BETWEEN, quote_char=False),
+            arrow_csv.ConvertOptions(column_types=kinds, null_values=[], check_utf8=False),
+        )
+    except pa.ArrowException:
+        return None  # no thread may start
+    batch = found.to_batches()[0]
+    longest = max(pc.max(pc.binary_length(column)).as_py() for column in batch.columns[:-1])
+    rowids = batch.column(REQUIRED).to_numpy()
+    is_odd = longest > FIELD_MAX_BYTES or len(batch) != count or (np.diff(rowids) <= 0).any()
+    return None if is_odd else batch

@@ -1,4 +1,4 @@
-r"""The column Attr: `{allocation_id:1,addr:0x7f,size:512}` in CSV, JSON with strings in a database.
+"""The column Attr: `{allocation_id:1,addr:0x7f,size:512}` in CSV, JSON with strings in a database.
 
 In CSV nothing is quoted, and a value may hold commas (`shape:[2, 3]`, two labels). So a comma
 begins a new key only where a word and a colon follow it, outside of brackets. Where a key comes
@@ -10,7 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mem_parser.memscope.form import PTA
+from mem_parser.memscope.rows import BoolArray
 
 LABELS_KEY = "inefficient_type"
 LABELS_KEYS = (LABELS_KEY, "inefficient")
@@ -133,3 +138,63 @@ def with_labels(text: str, labels: Sequence[str]) -> str:
         return "{" + ",".join(part for part in (body, f"{LABELS_KEY}:{joined}") if part) + "}"
     values[key] = joined
     return "{" + ",".join(f"{name}:{value}" for name, value in values.items()) + "}"
+
+
+# The layouts of allocations, frees and accesses in both forms: numbers at known places. It matches
+# at the begin of each line, with empty groups where a line has another layout.
+_USUAL = re.compile(
+    r'^(?:\{"?allocation_id"?:"?(\d+)"?,"?addr"?:[^,\n]*,"?size"?:"?(\d+)"?(?=[,}])'
+    r'(?:,"?pinned"?:"?true"?)?(?:,"?used"?:"?(\d+)"?(?=[,}]))?'
+    r'(?:,"?total"?:"?(\d+)"?(?=[,}]))?(,"?type"?:"?PTA)?)?',
+    re.ASCII | re.MULTILINE,
+)
+_OWNER = re.compile(r',"?owner"?:"?([^,"{}\\]*)"?(?:\}|,\s*"?[A-Za-z_][\w ]*"?:)')
+KEYS = ("allocation_id", "size", "used", "total")
+_EMPTY_CHARS = 2
+
+
+class Attributes(NamedTuple):
+    """What the Attrs of some rows say."""
+
+    numbers: list[list[str]]
+    """For each of `KEYS` the texts of all rows; empty where a row has none."""
+    owners: dict[int, str]
+    """By the place in these rows, in their order."""
+    access_pta: BoolArray
+    shadow: BoolArray
+
+
+def attributes_of(texts: Sequence[str]) -> Attributes:
+    """Return what some texts in either form say."""
+    count = len(texts)
+    whole = "\n".join(texts)
+    found = _USUAL.findall(whole)
+    if len(found) != count:
+        texts = [text.replace("\n", " ") for text in texts]
+        found = _USUAL.findall("\n".join(texts))
+    shadow = np.zeros(count, dtype=bool)
+    columns = [list(column) for column in zip(*found)]  # noqa: B905 - Python 3.9
+    access_pta = np.array(list(map(bool, columns[-1])), dtype=bool)
+    for k in [k for k, first in enumerate(columns[0]) if not first]:
+        if len(texts[k]) > _EMPTY_CHARS:
+            held = parse(texts[k])
+            for number, key in enumerate(KEYS):
+                columns[number][k] = held.get(key, "")
+            shadow[k] = held.get("shadow", "").lower() == "true"
+            access_pta[k] = held.get("type", "").upper().startswith(PTA)
+    owners: dict[int, str] = {}
+    if "owner" in whole:
+        for k, text in enumerate(texts):
+            word = _owner(text) if "owner" in text else None
+            if word is not None:
+                owners[k] = word
+    if "shadow" in whole:
+        for k, text in enumerate(texts):
+            if "shadow" in text:
+                shadow[k] = parse(text).get("shadow", "").lower() == "true"
+    return Attributes(columns[:-1], owners, access_pta, shadow)
+
+
+def _owner(text: str) -> str | None:
+    found = _OWNER.search(text)
+    return parse(text).get("owner") if found is None else found[1]

@@ -26,8 +26,8 @@ from mem_parser.memlog.launches import (
     Launches,
     LaunchKind,
 )
-from mem_parser.memscope.domains import place_of
 from mem_parser.memscope.form import HAL, POOLS
+from mem_parser.memscope.tracks import place_of
 
 if TYPE_CHECKING:
     from mem_parser.memscope.tracks import Track

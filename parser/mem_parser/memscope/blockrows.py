@@ -27,16 +27,15 @@ from mem_parser.memscope.blockfacts import (
     module_of,
     traits_text,
 )
-from mem_parser.memscope.blockplaces import BlockPlaces
-from mem_parser.memscope.blocktable import BlockTable
-from mem_parser.memscope.domains import FIRST_DEVICE
-from mem_parser.memscope.liveaddresses import LiveAddresses
+from mem_parser.memscope.liveaddresses import BlockTable, LiveAddresses
 from mem_parser.memscope.tracks import (
+    FIRST_DEVICE,
     FREE,
     MALLOC,
     SHADOW_FREE,
     SHADOW_MALLOC,
     Batch,
+    BlockPlaces,
     Found,
     Refusal,
     RowWriter,

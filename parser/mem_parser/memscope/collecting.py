@@ -1,38 +1,47 @@
-"""Turn a process's log and its own statements into dumps.
+"""Turn a process's log and its own statements into dumps, while the log grows or later.
 
 Model: events of the log, launches and marks in it and side rows become one order by time. An event
 waits until nothing earlier can come: the log is `SLACK_NS` ahead, and the facts that tell its
 thread, or the text of its mark, were read. So the same dump comes of a log that grows and of one
 that is there. What comes later still (a thread was stopped between reading the clock and writing)
 stands where it came.
+
+Beside a log of a collection are the rows that its process told of itself, and its settings. A log
+without settings has all its memory in its dump.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import itertools
+import json
+import os
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import Mark
-from mem_parser.errors import DiskFull
+from mem_parser.errors import DiskFull, InputFileError, UsageProblem
 from mem_parser.escape import one_line
 from mem_parser.memlog.events import Events, Kind
+from mem_parser.memlog.filefacts import FileFacts
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dump_writer import Scribe
 from mem_parser.memscope.dumps import Dumps
+from mem_parser.memscope.form import HOST, folders, stamp_of
 from mem_parser.memscope.launchrows import rows_of
 from mem_parser.memscope.logtail import LogFile, LogTail, Missing, Piece
-from mem_parser.memscope.settings import Settings
-from mem_parser.memscope.siderows import SideFile, SideRow
+from mem_parser.memscope.settings import ALL_DEVICES, SETTINGS_FILE, Settings, of_dict
+from mem_parser.memscope.siderows import SideFile, SideRow, path_in
 from mem_parser.memscope.tracks import Batch
 from mem_parser.memscope.writing import is_full
 from mem_parser.model import Profile
+from mem_parser.plainfile import read_plain
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -375,3 +384,85 @@ def _undone(events: Events) -> BoolArray:
     undone[order[:-1][pair]] = True
     undone[order[1:][pair]] = True
     return undone
+
+
+_SETTINGS_MAX_BYTES = 1 << 20
+ALL = Settings(devices=(ALL_DEVICES, HOST), analysis=frozenset())
+
+
+class Converted(NamedTuple):
+    """The dumps that were written, by device, and what is missing in them."""
+
+    paths: dict[str, str]
+    warnings: list[str]
+
+
+def settings_beside(path: str) -> Settings:
+    """Return the settings of the collection whose log a file is. Raises UsageProblem."""
+    name = _settings_path(path)
+    try:
+        told = json.loads(read_plain(name, _SETTINGS_MAX_BYTES))
+    except FileNotFoundError:
+        return ALL
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageProblem(f"{name}: cannot be read: {error}") from None
+    if not isinstance(told, dict):
+        raise UsageProblem(f"{name}: the settings of a collection are a JSON object")
+    return of_dict(told)
+
+
+def convert(
+    paths: Sequence[str],
+    *,
+    folder: str = "",
+    file: str = "",
+    form: str = "",
+    stacks: Settings | None = None,
+) -> Converted:
+    """Write the dumps of a log: a tree below ``folder``, or one ``file``.
+
+    ``form`` is `csv` or `db`; empty: that of the settings. ``stacks`` has depths of
+    stacks; those of the settings hold where they are 0. Raises MemError, OSError, sqlite3.Error.
+    """
+    facts = [(_facts_of(path), path) for path in paths]
+    if len({one.run for one, _ in facts}) != 1:
+        raise InputFileError(f"{paths[0]} and {paths[-1]}: files of several logs")
+    facts.sort(key=lambda pair: pair[0].number)
+    in_order = [path for _, path in facts]
+    settings = settings_beside(in_order[0])
+    settings = _with_depths(settings, stacks or settings)
+    pid = facts[0][0].pid
+    side = SideFile(path_in(os.path.dirname(in_order[0]) or ".", pid))
+    places = folders(folder, pid, stamp_of()) if folder else None
+    dumps = Dumps(form or settings.form, places, path=file)
+    collecting = Collecting(settings, LogTail(paths=in_order), side, dumps, pid)
+    if os.path.isfile(_settings_path(in_order[0])):
+        collecting.scribe.run_folder = os.path.dirname(
+            os.path.dirname(os.path.abspath(in_order[0]))
+        )
+    try:
+        collecting.finish()
+    finally:
+        collecting.close()
+    return Converted(dumps.paths, collecting.warnings)
+
+
+def _settings_path(path: str) -> str:
+    return os.path.join(os.path.dirname(path), SETTINGS_FILE)
+
+
+def _with_depths(settings: Settings, given: Settings) -> Settings:
+    python = given if given.python_depth else settings
+    return dataclasses.replace(
+        settings,
+        python_depth=python.python_depth,
+        python_all=python.python_all,
+        c_depth=given.c_depth or settings.c_depth,
+    )
+
+
+def _facts_of(path: str) -> FileFacts:
+    from mem_parser.memlog.reader import open_memlog
+
+    with open_memlog(path) as log:
+        return log.file_facts

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mem_parser.memscope.align import align
-from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import (
     ATB,
     FREE,
@@ -29,6 +28,7 @@ from mem_parser.memscope.form import (
     NOTHING,
     OP_ENDS,
     PTA,
+    DumpError,
 )
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import BoolArray, IntArray, Rows, device_order

@@ -16,8 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS, header_places, is_header
+from mem_parser.memscope.form import COLUMNS, DumpError, header_places, is_header
 from mem_parser.plainfile import NotPlainError, open_plain
 
 CHUNK_ROWS = 1024

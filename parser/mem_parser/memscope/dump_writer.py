@@ -21,7 +21,6 @@ from mem_parser.memscope.blockclasses import SideFacts
 from mem_parser.memscope.blockfacts import NAMES, UNKNOWN, BlockFacts
 from mem_parser.memscope.blockrows import Blocks
 from mem_parser.memscope.decompose import owners_in
-from mem_parser.memscope.domains import CANN
 from mem_parser.memscope.form import NOTHING
 from mem_parser.memscope.launchrows import is_wanted
 from mem_parser.memscope.oom import OomRows
@@ -30,8 +29,8 @@ from mem_parser.memscope.settings import Settings, of_dict
 from mem_parser.memscope.siderows import CONFIG, LOST, OWNER, PHASE, REGION, SideRow
 from mem_parser.memscope.stacktexts import StackTexts
 from mem_parser.memscope.steps import STEP_MESSAGE
-from mem_parser.memscope.tracetable import add_traces
-from mem_parser.memscope.tracks import Batch
+from mem_parser.memscope.tracejson import add_traces
+from mem_parser.memscope.tracks import CANN, Batch
 
 if TYPE_CHECKING:
     from mem_parser.memscope.dumps import Dumps

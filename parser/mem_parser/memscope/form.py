@@ -1,4 +1,5 @@
-"""The form of the files: columns, words in them, names of files and folders.
+"""The form of the files: columns, words in them, names of files and folders, and what is no such
+file.
 
 Words come in several spellings: those of the manual, those of the files, those of early releases.
 `canonical_event`, `canonical_type` and `canonical_device` make one of them.
@@ -11,6 +12,7 @@ import re
 import time
 from typing import NamedTuple
 
+from mem_parser.errors import InputFileError
 from mem_parser.output_path import make_own_folder
 
 COLUMNS = (
@@ -212,3 +214,7 @@ def watch_block_file(
     when = "after" if after else "before"
     name = f"{device}_{thread}_{operator}_{count}-{watched}_{output}_{when}.bin"
     return name.replace("/", ".")
+
+
+class DumpError(InputFileError, ValueError):
+    """A file that is no dump, or a broken one; the text names the file and the row."""

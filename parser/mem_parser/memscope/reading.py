@@ -23,8 +23,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
     """
     name = os.fspath(path)
     try:
-        from mem_parser.memscope.arrowcolumns import ArrowColumns
-        from mem_parser.memscope.databaseblocks import blocks
+        from mem_parser.memscope.arrowcolumns import ArrowColumns, blocks
     except ImportError:
         _advise(name)
         return read_texts(name)

@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from mem_parser.memscope import csvfile, database
 from mem_parser.memscope.attributes import with_labels
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS
+from mem_parser.memscope.form import COLUMNS, DumpError
 from mem_parser.memscope.rows import IntArray
 from mem_parser.output_path import find_place, new_file
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.memscope import csvfile
-from mem_parser.memscope.attributetexts import KEYS, attributes_of
-from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope.attributes import KEYS, attributes_of
 from mem_parser.memscope.form import (
     COLUMNS,
     FREE,
     HOST,
     NOTHING,
+    DumpError,
     canonical_device,
     canonical_event,
     canonical_type,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope import arrowcolumns, csvfile, databaseblocks
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS
+from mem_parser.memscope import arrowcolumns, csvfile
+from mem_parser.memscope import arrowcolumns as databaseblocks
+from mem_parser.memscope.form import COLUMNS, DumpError
 from mem_parser.memscope.reading import read_rows, read_texts
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.memscope.rows import Rows

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope.birthoperators import operators_at
 from mem_parser.memscope.form import MALLOC
+from mem_parser.memscope.ownersums import operators_at
 from memscope_dumps import Story
 
 moves = st.lists(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mem_parser.memscope.blockclasses import SideFacts, class_of_owner
-from mem_parser.memscope.liveblocks import NEVER, LiveBlocks
+from mem_parser.memscope.blockclasses import NEVER, LiveBlocks, SideFacts, class_of_owner
 from mem_parser.memscope.siderows import SideRow
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope.classsums import BlockTable, sums_of
+from mem_parser.memscope.decompose import BlockTable, sums_of
 
 NAMES = ("a", "b", "c")
 blocks = st.lists(

@@ -15,8 +15,7 @@ from mem_cli.errors import run_command
 from mem_cli.profiler.memscope import memscope
 from mem_parser.memscope.compare import Pair, compare_runs
 from mem_parser.memscope.comparetext import compare_lines, lines
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COMPARE_LINES, compare_file, folders
+from mem_parser.memscope.form import COMPARE_LINES, DumpError, compare_file, folders
 from memscope_dumps import Story, line, text_file
 from web_profiles import blocks_of
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mem_parser.memscope import database
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS
+from mem_parser.memscope.form import COLUMNS, DumpError
 from mem_parser.memscope.reading import read_rows, read_texts
 from memscope_dumps import Story
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mem_parser.memscope import database, databasefile
-from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope import database
+from mem_parser.memscope import database as databasefile
+from mem_parser.memscope.form import DumpError
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
 from mem_parser.memscope.writing import DatabaseSink
 from memscope_dumps import Story, put

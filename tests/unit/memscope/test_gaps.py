@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mem_parser.memscope.gaps import find_gaps, table
+from mem_parser.memscope.report import find_gaps, table
 from memscope_dumps import POOL_KEYS, Story
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inefficient_blocks import by_definition
-from mem_parser.memscope import waste
+from mem_parser.memscope import inefficient as waste
 from mem_parser.memscope.inefficient import (
     EARLY,
     IDLE,

@@ -11,15 +11,17 @@ import pytest
 
 from mem_parser.memscope import csvfile
 from mem_parser.memscope.analyzers import (
+    AnalysisConfig,
     InefficientAnalyzer,
+    InefficientConfig,
+    LeaksConfig,
     analyze,
     check_inefficient,
     get_analyzer_config,
     list_analyzers,
 )
 from mem_parser.memscope.attributes import with_labels
-from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig
-from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope.form import DumpError
 from mem_parser.memscope.reading import chunks_of
 from mem_parser.memscope.rewriting import add_labels
 from memscope_dumps import HEADER, Story, line, printed, text_file

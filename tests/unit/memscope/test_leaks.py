@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope.analyzers import LeaksAnalyzer, analyze, check_leaks
-from mem_parser.memscope.configs import LeaksConfig
-from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope.analyzers import LeaksAnalyzer, LeaksConfig, analyze, check_leaks
+from mem_parser.memscope.form import DumpError
 from mem_parser.memscope.leaks import find_leaks
 from mem_parser.memscope.reading import read_rows
 from memscope_dumps import Story, line, printed, text_file

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope.liveblocks import NEVER, NOWHERE, LiveBlocks
+from mem_parser.memscope.blockclasses import NEVER, NOWHERE, LiveBlocks
 
 CELL = 16
 

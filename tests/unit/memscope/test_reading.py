@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from mem_parser.errors import MemError
 from mem_parser.memscope import arrowcolumns, csvfile, reading
-from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS, EVENTS, FREE, MALLOC
+from mem_parser.memscope.form import COLUMNS, EVENTS, FREE, MALLOC, DumpError
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
 from mem_parser.memscope.rows import Rows
 from mem_parser.memscope.writing import CsvSink, DatabaseSink

@@ -8,7 +8,7 @@ import pytest
 
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.launches import Launches, LaunchKind
-from mem_parser.memscope.resumedlog import ResumedTail, in_order
+from mem_parser.memscope.logtail import ResumedTail, in_order
 from memscope_logs import START_NS, Event, Log
 
 SECOND = 10**9

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mem_parser.memscope import rewriting
 from mem_parser.memscope.attributes import with_labels
-from mem_parser.memscope.errors import DumpError
+from mem_parser.memscope.form import DumpError
 from mem_parser.memscope.rewriting import add_labels, rewritten, row_ends
 from memscope_dumps import HEADER, Story, line, text_file
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mem_parser.memscope.decompose import decomposed
 from mem_parser.memscope.form import KERNEL_LAUNCH, canonical_event
-from mem_parser.memscope.gaps import find_gaps
+from mem_parser.memscope.report import find_gaps
 from mem_parser.memscope.steps import ended, find_step_leaks, lines, steps_of
 from memscope_dumps import POOL_KEYS, Story
 

@@ -39,7 +39,7 @@ class Reader(NamedTuple):
     reads: str
 
 
-ARROW = "from mem_parser.memscope import arrowcolumns, databaseblocks; "
+ARROW = "from mem_parser.memscope import arrowcolumns, arrowcolumns as databaseblocks; "
 """Loaded before the limit is set: the library's own size is not what a file asks for."""
 DATABASE = {
     "rows": Reader(

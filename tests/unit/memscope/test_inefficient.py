@@ -15,7 +15,6 @@ from mem_parser.memscope.inefficient import (
     EARLY,
     IDLE,
     LATE,
-    TYPES,
     find_inefficient,
     labels_by_row,
 )
@@ -33,124 +32,44 @@ def labels(story: Story, folder: Path, **options: object) -> dict[int, list[str]
     return {int(rows.id[row]): held for row, held in labels_by_row(found).items()}
 
 
-def within(story: Story, *calls: tuple[str, int]) -> None:
-    """One operator with these events of PyTorch's pool; a block's number is its address."""
-    story.start()
-    for what, address in calls:
-        if what == "access":
-            story.access(address, 64, address)
+STORIES = {
+    "( m2 ) ( m1 ) ( f2 ) ( a1 )": {"m1": ["early_allocation"]},
+    "( m2 ) ( m1 f2 ) ( a1 )": {},
+    "( m1 a1 ) ( m2 ) ( f1 )": {"m1": ["late_deallocation"]},
+    "( m1 a1 ) ( m2 f1 )": {},
+    "( m1 a1 ) ( ) ( ) ( a1 )": {},
+    "( m1 a1 ) ( ) ( ) ( ) ( a1 )": {"m1": ["temporary_idleness"]},
+    "m2 m1 f2 a1 m3 f1": {"m1": ["early_allocation", "late_deallocation"]},
+}
+"""Operators in brackets, and what PyTorch's pool does: allocate, access or free a block."""
+
+
+def pool_story(text: str) -> Story:
+    story = Story()
+    for word in text.split():
+        if word in "()":
+            (story.start if word == "(" else story.end)()
+        elif word[0] == "a":
+            story.access(int(word[1:]), 64, int(word[1:]))
         else:
-            getattr(story, what)(address, 64, "PTA", address)
-    story.end()
+            (story.malloc if word[0] == "m" else story.free)(
+                int(word[1:]), 64, "PTA", int(word[1:])
+            )
+    return story
 
 
-def test_a_block_is_early_where_others_are_freed_before_its_first_access(tmp_path: Path) -> None:
-    story = Story()
-    within(story, ("malloc", B))
-    within(story, ("malloc", A))
-    within(story, ("free", B))
-    within(story, ("access", A))
-    assert labels(story, tmp_path) == {5: [EARLY]}
-
-
-def test_a_free_in_the_operator_of_the_allocation_makes_nothing_early(tmp_path: Path) -> None:
-    story = Story()
-    within(story, ("malloc", B))
-    within(story, ("malloc", A), ("free", B))
-    within(story, ("access", A))
-    assert labels(story, tmp_path) == {}
-
-
-def test_a_block_is_late_where_others_are_allocated_behind_its_last_access(tmp_path: Path) -> None:
-    story = Story()
-    within(story, ("malloc", A), ("access", A))
-    within(story, ("malloc", B))
-    within(story, ("free", A))
-    assert labels(story, tmp_path) == {2: [LATE]}
-
-
-def test_an_allocation_in_the_operator_of_the_free_makes_nothing_late(tmp_path: Path) -> None:
-    story = Story()
-    within(story, ("malloc", A), ("access", A))
-    within(story, ("malloc", B), ("free", A))
-    assert labels(story, tmp_path) == {}
-
-
-@pytest.mark.parametrize(("between", "expected"), [(9, {}), (10, {2: [IDLE]})])
-def test_a_block_is_idle_beyond_the_threshold(
-    tmp_path: Path, between: int, expected: dict[int, list[str]]
-) -> None:
-    story = Story()
-    within(story, ("malloc", A), ("access", A))
-    story.idle(between)
-    within(story, ("access", A))
-    assert labels(story, tmp_path, idle_threshold=10) == expected
-
-
-def test_events_outside_of_operators_count_as_one_each(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(B, 64, "PTA", B)
-    story.malloc(A, 64, "PTA", A)
-    story.free(B, 64, "PTA", B)
-    story.access(A, 64, A)
-    story.malloc(C, 64, "PTA", C)
-    story.free(A, 64, "PTA", A)
-    assert labels(story, tmp_path) == {2: [EARLY, LATE]}
+@pytest.mark.parametrize("text", STORIES)
+def test_labels_are_those_of_the_manual(tmp_path: Path, text: str) -> None:
+    """The first operator to free or allocate is another one; events outside count as one each."""
+    found = labels(pool_story(text), tmp_path, idle_threshold=3)
+    assert {text.split()[number - 1]: kinds for number, kinds in found.items()} == STORIES[text]
 
 
 def test_small_blocks_and_labels_not_asked_for_are_left_out(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(B, 64, "PTA", B)
-    story.malloc(A, 64, "PTA", A)
-    story.free(B, 64, "PTA", B)
-    story.access(A, 64, A)
+    story = pool_story("m2 m1 f2 a1")
     assert labels(story, tmp_path, mem_size=65) == {}
     assert labels(story, tmp_path, mem_size=64) == {2: [EARLY]}
     assert labels(story, tmp_path, types=(LATE, IDLE)) == {}
-
-
-def test_a_workspace_is_pytorchs_and_atb_counts_for_itself(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(B, 64, "PTA_WORKSPACE", B)
-    story.malloc(A, 64, "PTA", A)
-    story.malloc(C, 64, "ATB", C)
-    story.free(B, 64, "PTA_WORKSPACE", B)
-    story.access(A, 64, A)
-    story.access(C, 64, C, "ATB")
-    assert labels(story, tmp_path) == {2: [EARLY]}
-
-
-def test_a_block_from_before_the_collection_has_no_label(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(A, 64, "PTA", A, shadow="true")
-    story.malloc(C, 64, "PTA", C)
-    for address in (A, C):
-        story.access(address, 64, address)
-    story.malloc(B, 64, "PTA", B)
-    for address in (A, C):
-        story.free(address, 64, "PTA", address)
-    assert labels(story, tmp_path) == {2: [LATE]}
-
-
-def test_two_processes_count_apart(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(A, 64, "PTA", 1)
-    story.add(
-        "MALLOC",
-        "PTA",
-        address=B,
-        pid=5,
-        attributes=(("allocation_id", "addr", "size"), (1, "0x2", 64)),
-    )
-    story.add(
-        "FREE",
-        "PTA",
-        address=B,
-        pid=5,
-        attributes=(("allocation_id", "addr", "size"), (1, "0x2", 64)),
-    )
-    story.access(A, 64, 1)
-    assert labels(story, tmp_path) == {}
 
 
 step = st.tuples(
@@ -307,7 +226,3 @@ def test_the_peak_without_waste_is_never_higher(
     used, better = waste.over_time(peak, 7)
     assert used.max() == peak.peak_bytes
     assert (better <= used).all()
-
-
-def test_all_labels_are_known_by_their_names() -> None:
-    assert TYPES == ("early_allocation", "late_deallocation", "temporary_idleness")

@@ -92,20 +92,6 @@ def test_the_host_is_called_as_the_file_calls_it(tmp_path: Path, word: str) -> N
     assert printed(check_leaks, str(path), "test", 0) == expected
 
 
-def test_a_database_has_the_same_leaks(tmp_path: Path) -> None:
-    story = leaking()
-    assert printed(check_leaks, story.db(tmp_path), "test", 0) == printed(
-        check_leaks, story.csv(tmp_path), "test", 0
-    )
-
-
-def test_rows_in_the_order_of_frees_are_sorted_by_their_ids(tmp_path: Path) -> None:
-    story = leaking()
-    expected = printed(check_leaks, story.csv(tmp_path), "test", 0)
-    story.rows.reverse()
-    assert printed(check_leaks, story.csv(tmp_path), "test", 0) == expected
-
-
 def test_no_leak_says_so(tmp_path: Path) -> None:
     story = Story()
     for _ in range(3):
@@ -267,16 +253,3 @@ def test_leaks_are_those_of_the_definition(
         device: by_definition(told, device, start_index, pools=pools) for device in found
     }
     assert set(found) == {row.device for row in story.rows} - {"N/A"}
-
-
-def test_a_free_of_a_pool_frees_no_block_of_the_driver_at_its_address(tmp_path: Path) -> None:
-    story = Story()
-    story.mark()
-    story.malloc(0x1000, 4 * MIB)
-    story.malloc(0x1000, MIB, "PTA", 2)
-    story.mark()
-    story.free(0x1000, MIB, "PTA", 2)
-    story.mark()
-    said = printed(check_leaks, story.csv(tmp_path), "test", 0, pools=True)
-    assert "Direct Hal memory leak of 4.0 Mb(s) at 0x0000000000001000 in Index 2." in said
-    assert said[-1] == "====== SUMMARY: 4.0 Mb(s) leaked in 1 allocation(s) ======"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mem_parser.memscope import rewriting
 from mem_parser.memscope.attributes import with_labels
-from mem_parser.memscope.form import DumpError
 from mem_parser.memscope.rewriting import add_labels, rewritten, row_ends
 from memscope_dumps import HEADER, Story, line, text_file
 
@@ -65,16 +64,6 @@ def test_a_label_is_there_once_under_the_key_that_is_there(key: str, form: str) 
     assert with_labels(text, ["early_allocation"]) == text
     more = with_labels(text, [LABEL, LABEL, "early_allocation"])
     assert more == text.replace("early_allocation", f"early_allocation,{LABEL}")
-
-
-def test_a_label_of_a_row_that_is_gone_is_an_error_of_both_forms(tmp_path: Path) -> None:
-    story = Story()
-    story.malloc(4096, 64)
-    for path in (story.csv(tmp_path), story.db(tmp_path)):
-        before = Path(path).read_bytes()
-        with pytest.raises(DumpError, match="changed while it was read"):
-            add_labels(path, {2: [LABEL]})
-        assert Path(path).read_bytes() == before
 
 
 @given(st.text(st.sampled_from('01,"""\n\n\r,'), max_size=60), st.integers(1, 60))

@@ -65,21 +65,6 @@ def test_the_lines_are_those_of_the_tool(tmp_path: Path) -> None:
     ]
 
 
-def test_a_call_of_step_ends_the_step_that_its_row_names(tmp_path: Path) -> None:
-    story = Story()
-    for step in range(1, 5):
-        # Train, then step().
-        story.malloc(0x1000 * step, MIB, "PTA", step)
-        story.add("SYSTEM", "STEP", str(step))
-    story.malloc(0x9000, MIB, "PTA", 9)
-    rows = story.read(tmp_path)
-    (found,) = find_step_leaks(rows)
-    assert found.steps == 4
-    assert [(int(rows.allocation[one.row]), one.step, one.seen_steps) for one in found.leaks] == [
-        (2, 2, 2), (3, 3, 1),
-    ]  # fmt: skip
-
-
 def test_all_analyses_have_the_same_steps(tmp_path: Path) -> None:
     """A block of 1 MiB more is there at the end of each step."""
     story = Story()
@@ -96,25 +81,6 @@ def test_all_analyses_have_the_same_steps(tmp_path: Path) -> None:
     [leaks] = find_step_leaks(rows)
     births = {one.step: int(rows.size[one.row]) // MIB for one in leaks.candidates}
     assert births == {2: 1, 3: 1}
-
-
-def test_a_block_from_before_a_window_ends_the_one_at_its_address(tmp_path: Path) -> None:
-    story = Story()
-    story.add("SYSTEM", "STEP", "1")
-    story.malloc(0x1000, MIB, "PTA", 1)
-    story.malloc(0x2000, MIB, "PTA", 2)
-    story.add("SYSTEM", "STEP", "2")
-    story.add("SYSTEM", "STEP", "3")
-    story.malloc(0x1000, MIB, "PTA", 3, shadow="true")
-    for number, address in ((3, 0x1000), (2, 0x2000)):
-        values = (number, hex(address), MIB, "true")
-        keys = ("allocation_id", "addr", "size", "shadow")
-        story.add("FREE", "PTA", address=address, attributes=(keys, values))
-    rows = story.read(tmp_path)
-    (found,) = find_step_leaks(rows)
-    assert [(int(rows.allocation[one.row]), one.freed) for one in found.candidates] == [
-        (1, False), (2, False),
-    ]  # fmt: skip
 
 
 class Told(NamedTuple):

@@ -39,10 +39,10 @@ def main() -> None:
     import torch
 
     from mem_profiler.memscope import tracer
-    from mem_profiler.memscope.checksum import crc64
     from mem_profiler.memscope.operators import Listener, Operators
     from mem_profiler.memscope.oprows import BlockRows, OperatorRows
     from mem_profiler.memscope.siderows import SideRows, row_now
+    from mem_profiler.memscope.watching import crc64
 
     tensor: Any = torch.ones(1000)
 

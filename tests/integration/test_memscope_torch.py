@@ -17,12 +17,11 @@ import pytest
 from mem_parser.memscope.settings import Settings, changed
 from mem_parser.memscope.siderows import SideFile, SideRow
 from mem_profiler.memscope import operators, watcher
-from mem_profiler.memscope.checksum import crc64
 from mem_profiler.memscope.operators import Call, Listener, Operators, check_version
 from mem_profiler.memscope.oprows import OperatorRows
 from mem_profiler.memscope.siderows import SideRows
 from mem_profiler.memscope.watchfiles import WatchFiles
-from mem_profiler.memscope.watching import Watching
+from mem_profiler.memscope.watching import Watching, crc64
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: pip install .[torch]")
 pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("ignore")]

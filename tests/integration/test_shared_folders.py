@@ -23,9 +23,9 @@ from mem_parser.memscope.form import Folders
 from mem_parser.memscope.settings import Settings
 from mem_profiler.inprocess import server
 from mem_profiler.memscope import recovery, tree
+from mem_profiler.memscope.calls import TraceFile
 from mem_profiler.memscope.run import remove_events
 from mem_profiler.memscope.siderows import SideRows, row_now
-from mem_profiler.memscope.tracefiles import TraceFile
 from mem_profiler.memscope.watchfiles import WatchFiles
 
 OTHER = 65534

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from mem_profiler.memscope import describe, frameworks, tracer, watcher
 from mem_profiler.memscope.collection import config, start, step, stop
-from mem_profiler.memscope.recordfunction import RecordFunction
 from mem_profiler.memscope.snapshots import TakeSnapshot, take_snapshot
+from mem_profiler.memscope.tracer import RecordFunction
 
 if TYPE_CHECKING:
     from mem_profiler.memscope.analyzer import (

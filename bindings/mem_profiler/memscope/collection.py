@@ -29,6 +29,7 @@ from mem_profiler.tracking.inside import Hooks
 if TYPE_CHECKING:
     from mem_profiler.memscope.this_process import Own
 
+
 _ONCE = ("form", "output", "watch")
 """These take effect once."""
 
@@ -254,3 +255,13 @@ def _after_fork_in_child() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
+
+
+def run_folder() -> str:
+    """Return the folder of this process, also where nothing is collected."""
+    return current().places.run
+
+
+def dump_folder(device: str = "cpu") -> str:
+    """Return the folder for dumps of a device, which exists then. Raises OSError."""
+    return current().places.make_dump_folder(device)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Optional
 
-from mem_profiler.memscope import collection, place, tracer, watcher
+from mem_profiler.memscope import collection, tracer, watcher
 from mem_profiler.memscope.collection import Collection
 from mem_profiler.memscope.operators import Listener
 from mem_profiler.memscope.pytorch import TorchCollection, Wanted
@@ -29,7 +29,7 @@ class Window:
         listeners: list[Listener] = []
         events = settings.all_events
         if settings.watch is not None or watcher.is_used():
-            self._watching = Watching(WatchFiles(place.run_folder()), settings.watch)
+            self._watching = Watching(WatchFiles(collection.run_folder()), settings.watch)
             watcher.use(self._watching)
             listeners.append(self._watching)
         wanted = Wanted(

@@ -1,21 +1,164 @@
-"""See every operator that PyTorch runs, by a `TorchDispatchMode`.
+"""See every operator that PyTorch runs, by a `TorchDispatchMode`, and what it reads and writes.
 
-A mode belongs to a thread. PyTorch gives it to the threads in which backward runs; `threads` gives
-it to threads that begin later. Threads that were there before are not seen.
+A mode belongs to a thread. PyTorch gives it to the threads in which backward runs;
+`enter_in_new_threads` gives it to threads that begin later. Threads that were there before are not
+seen.
 
 While an operator's own code calls further operators, the mode is off: one call is one operator, and
-what listeners do with tensors is never seen.
+what listeners do with tensors is never seen. Roles of its tensors are those of its schema:
+
+    add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)
+
+`self` is written, `other` is read. What a result only shows (`view(Tensor(a) self)`) is neither.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
-from mem_profiler.memscope import operatorroles, threads
+_managers: list[AbstractContextManager[Any]] = []
+_start: Any = None
+_lock = threading.Lock()
+
+
+def enter_in_new_threads(manager: AbstractContextManager[Any]) -> None:
+    """Run every thread that starts from now on within ``manager``, which threads share."""
+    global _start  # noqa: PLW0603 - one in a process
+    with _lock:
+        _managers.append(manager)
+        if _start is None:
+            _start = threading.Thread.start
+            threading.Thread.start = _started  # type: ignore[method-assign, assignment]
+
+
+def leave_new_threads(manager: AbstractContextManager[Any]) -> None:
+    """Let threads that start from now on be without ``manager``."""
+    global _start  # noqa: PLW0603 - same
+    with _lock:
+        if manager in _managers:
+            _managers.remove(manager)
+        # Somebody may have replaced it on top of us: then ours stays, and does nothing.
+        if not _managers and threading.Thread.start is _started:
+            threading.Thread.start = _start  # type: ignore[method-assign]
+            _start = None
+
+
+def _started(thread: threading.Thread) -> None:
+    managers = list(_managers)
+    start = _start or threading.Thread.start
+    if not managers:
+        start(thread)
+        return
+    run = thread.run
+
+    def within() -> None:
+        del thread.run
+        with ExitStack() as stack:
+            for manager in managers:
+                stack.enter_context(manager)
+            run()
+
+    thread.run = within  # type: ignore[method-assign]
+    try:
+        start(thread)
+    except BaseException:
+        # It did not begin, and may be started again.
+        thread.__dict__.pop("run", None)
+        raise
+
+
+READ, WRITE, UNKNOWN = "READ", "WRITE", "UNKNOWN"
+
+
+class Roles(NamedTuple):
+    """Access types of arguments by place and by name, and of results.
+
+    A result that is an argument, or shows one, is None: the argument's access is the one.
+    """
+
+    places: tuple[str, ...]
+    names: dict[str, str]
+    results: tuple[str | None, ...]
+    has_schema: bool
+
+
+_known: dict[Any, Roles] = {}
+_NO_SCHEMA = Roles((), {}, (), has_schema=False)
+
+
+def roles_of(operator: Any) -> Roles:
+    """Return the roles of an operator: an `OpOverload`, or anything without a schema."""
+    try:
+        return _known[operator]
+    except KeyError:
+        pass
+    schema = getattr(operator, "_schema", None)
+    if schema is None:
+        return _NO_SCHEMA
+    roles = _known[operator] = _of_schema(schema)
+    return roles
+
+
+def _of_schema(schema: Any) -> Roles:
+    taken = [(a.name, _access(a.alias_info), a.kwarg_only) for a in schema.arguments]
+    return Roles(
+        tuple(access for _, access, only_by_name in taken if not only_by_name),
+        {name: access for name, access, _ in taken},
+        tuple(WRITE if r.alias_info is None else None for r in schema.returns),
+        has_schema=True,
+    )
+
+
+def _access(alias: Any) -> str:
+    if alias is None:
+        return READ
+    return WRITE if alias.is_write else UNKNOWN
+
+
+def arguments(
+    roles: Roles, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: type
+) -> Iterator[tuple[str, Any]]:
+    """Yield the access type of each tensor among the arguments, and the tensor."""
+    for place, value in enumerate(args):
+        if isinstance(value, (tensor, list, tuple)):
+            access = roles.places[place] if place < len(roles.places) else UNKNOWN
+            for found in _tensors(value, tensor):
+                yield access, found
+    for name, value in kwargs.items():
+        if isinstance(value, (tensor, list, tuple)):
+            access = roles.names.get(name, UNKNOWN)
+            for found in _tensors(value, tensor):
+                yield access, found
+
+
+def results(roles: Roles, result: Any, tensor: type) -> Iterator[tuple[str, Any]]:
+    """Yield the access type of each tensor that an operator made, and the tensor."""
+    if isinstance(result, tensor):
+        access = roles.results[0] if roles.results else UNKNOWN
+        if access is not None:
+            yield access, result
+    elif isinstance(result, (list, tuple)):
+        several = len(roles.results) > 1
+        for place, value in enumerate(result):
+            at = place if several else 0
+            access = roles.results[at] if at < len(roles.results) else UNKNOWN
+            if access is not None:
+                for found in _tensors(value, tensor):
+                    yield access, found
+
+
+def _tensors(value: Any, tensor: type) -> Iterator[Any]:
+    if isinstance(value, tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part, tensor)
+
 
 _DISPATCH = "torch.utils._python_dispatch"
 LEAST = (2, 3, 1)
@@ -75,14 +218,14 @@ class Operators:
         self._mode = _mode_type()(self)
         self.active = True
         self._mode.__enter__()
-        threads.enter_in_new_threads(self._mode)
+        enter_in_new_threads(self._mode)
 
     def stop(self) -> None:
         """End. A mode that others were put on top of stays, and does nothing any more."""
         if not self.active:
             return
         self.active = False
-        threads.leave(self._mode)
+        leave_new_threads(self._mode)
         dispatch: Any = import_module(_DISPATCH)
         if dispatch._get_current_dispatch_mode() is self._mode:  # noqa: SLF001 - no other name
             self._mode.__exit__(None, None, None)
@@ -114,8 +257,8 @@ class Operators:
         self._inner.busy = True
         try:
             tensor = sys.modules["torch"].Tensor
-            roles = operatorroles.roles_of(operator)
-            found = list(operatorroles.arguments(roles, args, kwargs, tensor))
+            roles = roles_of(operator)
+            found = list(arguments(roles, args, kwargs, tensor))
             call = Call(name_of(operator), found)
             for listener in self.listeners:
                 listener.before(call)
@@ -131,8 +274,8 @@ class Operators:
         try:
             if operator is not None:
                 tensor = sys.modules["torch"].Tensor
-                roles = operatorroles.roles_of(operator)
-                call.results.extend(operatorroles.results(roles, result, tensor))
+                roles = roles_of(operator)
+                call.results.extend(results(roles, result, tensor))
             for listener in self.listeners:
                 listener.after(call)
         except Exception as error:

@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from mem_profiler.memscope.operators import Call, Listener
-from mem_profiler.memscope.pythonstack import python_stack
-from mem_profiler.memscope.siderows import SideRows, line_of, row_now
+from mem_profiler.memscope.siderows import SideRows, line_of, python_stack, row_now
 from mem_profiler.memscope.tensorfacts import device_of, short_dtype, storage_of
 
 POOL = "PTA"

@@ -7,21 +7,24 @@ One file per process, one JSON array a line:
 Times are CLOCK_MONOTONIC, as in the log. `device` is "cpu", a number as text, or null; `address`
 and the stack may be null. Words are those of the dump's columns; three events are for the
 conversion alone: OWNER (who owns the block at an address), PHASE (what a thread begins) and LOST.
-
 A line is written at once, with one system call for all lines of a moment: what was written is in
-the file also when the process is killed.
+the file also when the process is killed. A stack is `file(line): function`, innermost first.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any, NamedTuple, Optional
 
+from mem_parser.libraries.frameworks import FrameKind, folded, kind_of
 from mem_parser.output_path import open_own
+from mem_profiler import OWN_FOLDERS
 
 PREFIX = "side_rows_"
 SUFFIX = ".jsonl"
@@ -135,3 +138,31 @@ class SideRows:
         handle, self._handle = self._handle, -1
         if handle >= 0 and self._pid == os.getpid():
             os.close(handle)
+
+
+_PROGRAM = FrameKind.PROGRAM
+_MOST_FRAMES = 512
+"""As many innermost frames are looked at, as the sampler reads."""
+
+
+def python_stack(depth: int, *, every: bool = False) -> str | None:
+    """Return at most ``depth`` frames, none of ours; None for a depth of 0. ``every``: the inner
+    frames of a framework too.
+    """
+    if depth <= 0:
+        return None
+    found = folded(_frames(sys._getframe(1), every=every), depth)  # noqa: SLF001 - documented
+    lines = [
+        f"{frame.f_code.co_filename}({frame.f_lineno}): {frame.f_code.co_name}" for frame in found
+    ]
+    return "\n".join(lines) or "NA"
+
+
+def _frames(frame: FrameType | None, *, every: bool) -> Iterator[tuple[FrameType, FrameKind]]:
+    for _ in range(_MOST_FRAMES):
+        if frame is None:
+            return
+        code = frame.f_code
+        if not code.co_filename.startswith(OWN_FOLDERS):
+            yield frame, _PROGRAM if every else kind_of(code.co_filename, code.co_name)
+        frame = frame.f_back

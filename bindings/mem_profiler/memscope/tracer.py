@@ -6,17 +6,22 @@
     train()
     tracer.stop()
 
-Times are CLOCK_MONOTONIC, as those of all other rows.
+Times are CLOCK_MONOTONIC, as those of all other rows. `RecordFunction` makes one row of a part of a
+program.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
 
 from mem_parser.memscope.form import stamp_of
-from mem_profiler.memscope import place
+from mem_profiler.memscope import collection
 from mem_profiler.memscope.calls import Calls
 
 _lock = threading.Lock()
@@ -33,7 +38,7 @@ def start(folder: str | None = None) -> None:
     global _calls  # noqa: PLW0603 - one in a process
     with _lock:
         if _calls is None:
-            calls = Calls(folder or place.dump_folder(), stamp_of())
+            calls = Calls(folder or collection.dump_folder(), stamp_of())
             calls.start()
             _calls = calls
 
@@ -65,3 +70,51 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class RecordFunction:
+    """A row of the trace with the name that it is given, while a trace runs.
+
+    with RecordFunction("forward"):
+        model(x)
+
+    @RecordFunction("step")
+    def step(): ...
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"name is a text that is not empty, not {name!r}")
+        self._name = sys.intern(name)
+        self._calls: list[Calls | None] = []
+
+    def __enter__(self) -> RecordFunction:  # noqa: PYI034 - Python 3.9
+        calls = running()
+        self._calls.append(calls)
+        if calls is not None:
+            calls.entered(self._name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        calls = self._calls.pop()
+        # The trace may have ended, which ended the row.
+        if calls is not None and calls is running():
+            calls.left(self._name)
+
+    def __call__(self, function: _Function) -> _Function:
+        """Make each call of a function such a row."""
+
+        @functools.wraps(function)
+        def recorded(*arguments: Any, **options: Any) -> Any:
+            with RecordFunction(self._name):
+                return function(*arguments, **options)
+
+        return recorded  # type: ignore[return-value]

@@ -16,7 +16,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'bindings'}{os.pathsep}{ROOT
 PROGRAM = """\
 import sys, threading, time
 from mem_profiler.memscope import tracer
-from mem_profiler.memscope.recordfunction import RecordFunction
+from mem_profiler.memscope.tracer import RecordFunction
 
 def leaf():
     return 1

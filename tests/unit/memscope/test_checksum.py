@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_profiler.memscope import checksum
-from mem_profiler.memscope.checksum import by_table, crc64
+from mem_profiler.memscope import watching as checksum
+from mem_profiler.memscope.watching import by_table, crc64
 
 
 def by_division(data: bytes) -> int:

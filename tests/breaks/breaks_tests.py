@@ -30,8 +30,10 @@ OF_FOLDERS = {
     "sampler/process": ["unit/sampler/test_startup.py", "integration/test_sampler_fork.py"],
     "sampler/pymem": ["integration/test_pymem.py"],
     "sampler/device": ["unit/sampler/test_device.py"],
-    "sampler/drivers/ascend": ["integration/test_device_hal.py"],
-    "sampler/companion": ["integration/test_device_vulkan.py"],
+    "sampler/drivers/opencl": ["integration/test_layered_devices.py"],
+    "sampler/drivers/vulkan": ["integration/test_layered_devices.py"],
+    "sampler/drivers": ["integration/test_device_drivers.py"],
+    "sampler/companion": ["integration/test_layered_devices.py"],
     "bindings/mem_profiler/attach": ["integration/test_attach.py"],
 }
 """Tests of sources that have no name in common with them."""

@@ -8,7 +8,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>
     exit 77
 }
 make -s setup library
-.venv/bin/python -m pytest -q -rs tests/device/test_cuda_real.py tests/integration/test_device_cuda.py
+.venv/bin/python -m pytest -q -rs tests/device/test_cuda_real.py tests/integration/test_device_drivers.py -k cuda
 
 python=
 for candidate in "${PYTHON:-python3}" .venv/bin/python; do

@@ -3,19 +3,18 @@
  * driver. It gives the driver what it lacks, and lets it fail on demand:
  *
  *   pointers of cl_intel_unified_shared_memory, made of malloc
- *   STUB_FAIL=clCreateBuffer:3   the third call fails and never reaches the driver; several: commas
+ *   STUB_FAIL                    calls that fail never reach the driver (ledger.h)
  *   STUB_RELEASE_AT_EXIT=1       frees what is left when the process ends, as some drivers do
  *   STUB_NO_CALLBACKS=1          takes no destructor callbacks, as a driver that is out of memory
  */
+#include "ledger.h"
+
 #define CL_TARGET_OPENCL_VERSION 300
 #include <CL/cl.h>
 #include <CL/cl_ext.h>
 #include <CL/cl_layer.h>
 
 #include <malloc.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define POINTERS 64
 #define LARGEST ((size_t)1 << 30)
@@ -24,18 +23,6 @@ static struct _cl_icd_dispatch table;
 static const struct _cl_icd_dispatch *below;
 static void *pointers[POINTERS];
 static cl_mem left[POINTERS];
-
-/* Is this call one that STUB_FAIL names? Counts it. */
-static bool fails(const char *function, unsigned *calls) {
-    const char *at = getenv("STUB_FAIL");
-    unsigned number = ++*calls;
-    size_t length = strlen(function);
-    for (; at != NULL && *at != '\0'; at += strcspn(at, ","), at += *at == ',')
-        if (strncmp(at, function, length) == 0 && at[length] == ':' &&
-            strtoul(at + length + 1, NULL, 10) == number)
-            return true;
-    return false;
-}
 
 static void release_left(void) {
     for (unsigned i = 0; i < POINTERS; i++)
@@ -54,8 +41,7 @@ static cl_mem remember(cl_mem memory) {
 
 static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, size_t size,
                                         void *host, cl_int *error) {
-    static unsigned calls;
-    if (!fails("clCreateBuffer", &calls))
+    if (!STUB_FAILS("clCreateBuffer"))
         return remember(below->clCreateBuffer(context, flags, size, host, error));
     if (error != NULL)
         *error = CL_MEM_OBJECT_ALLOCATION_FAILURE;
@@ -63,8 +49,7 @@ static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, 
 }
 
 static cl_int CL_API_CALL release_memory(cl_mem memory) {
-    static unsigned calls;
-    if (fails("clReleaseMemObject", &calls))
+    if (STUB_FAILS("clReleaseMemObject"))
         return CL_OUT_OF_RESOURCES;
     for (unsigned i = 0; i < POINTERS; i++)
         if (left[i] == memory)

@@ -2,14 +2,17 @@
 
 Model: a stub (tests/stubs/) has the true interface of a driver and writes one line for each block
 that it really gave or took back. A `Ledger` adds them up by domain; `agrees` holds it against what
-the sampler counted. `App` is a program on top of a stub, which obeys the lines it is told.
+the sampler counted. `App` is a program on top of a stub, which obeys the lines it is told; the
+`DRIVERS` say how to start one in each way that a program may come to its driver.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -28,8 +31,6 @@ FLAGS = (
     "-fno-optimize-sibling-calls",
     *WARNINGS,
 )
-
-
 CXX_FLAGS = ("-std=gnu++11", *FLAGS[1:])
 
 
@@ -79,10 +80,14 @@ def given(counted: DeviceCounted) -> dict[str, Tally]:
     return {domain: tally for domain, tally in plain.items() if tally.blocks}
 
 
-def agrees(ledger: Ledger, counted: DeviceCounted) -> None:
+def agrees(ledger: Ledger, counted: DeviceCounted, *, refusals: bool = False) -> None:
     """Ledger and profile hold the same, byte for byte, and nothing was lost."""
     assert counted.lost == {}
     assert given(counted) == ledger.given()
+    if refusals:
+        found = {d: (t.failed_blocks, t.failed_bytes) for d, t in counted.by_domain().items()}
+        true = {d: (t.failed_blocks, t.failed_bytes) for d, t in ledger.tallies.items()}
+        assert found == {d: true.get(d, (0, 0)) for d in found.keys() | true.keys()}
 
 
 def library(
@@ -175,6 +180,148 @@ class Ascend:
     def libraries(self) -> tuple[Path, Path, Path]:
         """In an order in which each one finds those below it loaded."""
         return self.driver, self.runtime, self.acl
+
+
+Variables = dict[str, str]
+Command = tuple[tuple[str | Path, ...], Variables]
+"""Arguments of a program, and the environment that it needs."""
+
+
+def _command(
+    app: Path,
+    flags: tuple[str, ...],
+    libs: tuple[str, ...],
+    opened: tuple[Path | str, ...],
+    way: str,
+) -> tuple[str | Path, ...]:
+    """The program of stubs/app.h: linked with `libs`, or to open libraries itself."""
+    linked = way == "link"
+    built = compile_program(
+        app, (*FLAGS, *(("-DLINKED",) if linked else ()), *flags), name=f"{app.parent.name}-{way}",
+        libs=(*(libs if linked else ()), "-ldl", "-lpthread"), depends=tuple(STUBS.rglob("*.h")),
+    )  # fmt: skip
+    if linked or way == "lookup":
+        return built, way
+    return (built, way, *opened) if way == "default" else (built, "open", way, *opened)
+
+
+_HAL = {"plain": (), "inner": ("-DWITH_INNER",), "old": ("-DOLD_DRIVER",)}
+
+
+def _hal(way: str, variant: str) -> Command:
+    ascend = Ascend.build(variant or "plain", *_HAL[variant or "plain"])
+    program = ascend.program(linked=way == "link")
+    libraries = ascend.libraries()
+    words = (way, *libraries) if way == "default" else ("open", way, *libraries)
+    return (program, *(("link",) if way == "link" else words)), {}
+
+
+_CUDA = {"new": (), "old": ("-DOLD_DRIVER",), "secretive": ("-DSECRETIVE",)}
+
+
+def cuda_toolkit() -> Path | None:
+    """NVIDIA's runtime for programs, headers and libraries; None: its package is absent."""
+    spec = importlib.util.find_spec("nvidia.cuda_runtime") if _installed("nvidia") else None
+    return Path(next(iter(spec.submodule_search_locations or ()))) if spec else None
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def cuda_includes() -> tuple[str, ...]:
+    """Flags by which a C compiler finds the headers."""
+    return f"-I{STUBS / 'cuda'}", f"-I{cuda_toolkit()}/include"
+
+
+def cuda_libraries(variant: str) -> Path:
+    """A folder with a stub driver, today's (`new`) or another, and a stub runtime."""
+    folder = BUILD / f"cuda-{variant}"
+    source, includes = STUBS / "cuda", cuda_includes()
+    library(folder, "libcuda.so.1", source / "driver.c", *includes, *_CUDA[variant])
+    library(folder, "libcudart.so.12", source / "runtime.c", *includes)
+    return folder
+
+
+def _cuda(way: str, variant: str) -> Command:
+    folder = cuda_libraries(variant or "new")
+    app, includes = STUBS / "cuda" / "app.c", cuda_includes()
+    variables = {"LD_LIBRARY_PATH": str(folder)}
+    if way.endswith("runtime"):
+        static = way == "static runtime"
+        sources = [app, *([app.with_name("runtime.c")] if static else [])]
+        flags = (*FLAGS, *includes, "-DRUNTIME", *(("-DSTATIC_RUNTIME",) if static else ()))
+        libs = () if static else (str(folder / "libcudart.so.12"),)
+        built = compile_program(
+            sources, flags, name=f"cuda-{way.replace(' ', '-')}", libs=libs,
+            depends=tuple(STUBS.rglob("*.h")),
+        )  # fmt: skip
+        return (built,), variables
+    built_way = "lookup" if way == "per thread" else way
+    argv = _command(app, includes, (str(folder / "libcuda.so.1"),), ("libcuda.so.1",), built_way)
+    flag = {"lookup": ("0",), "per thread": ("2",)}
+    return (*argv, *flag.get(way, ())), variables
+
+
+def _hip(way: str, variant: str) -> Command:
+    folder, source = BUILD / f"hip{variant}", STUBS / "hip"
+    library(folder, "libhsa-runtime64.so.1", source / "hsa.c")
+    versions = f"-Wl,--version-script={source / 'hip.map'}"
+    below = ("-l:libhsa-runtime64.so.1",)
+    library(folder, "libamdhip64.so.6", source / "hip.c", versions, libs=below)
+    names = ("libhsa-runtime64.so.1", "libamdhip64.so.6")
+    libs = (f"-L{folder}", *(f"-l:{name}" for name in names))
+    return _command(source / "app.c", (), libs, names, way), {"LD_LIBRARY_PATH": str(folder)}
+
+
+def _ze(way: str, variant: str) -> Command:
+    source = STUBS / "ze"
+    driver = library(BUILD / f"ze{variant}", "libze_stub.so.1", source / "driver.c",
+                     "-fvisibility=hidden")  # fmt: skip
+    argv = _command(source / "app.c", (), ("-lze_loader",), ("libze_loader.so.1",), way)
+    return argv, {"ZE_ENABLE_ALT_DRIVERS": str(driver)}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A stub driver. `device` is the backend's name; `command` takes a way and a variant of it."""
+
+    device: str
+    ways: tuple[str, ...]
+    command: Callable[[str, str], Command]
+    needs: Path | None = None
+    hides_refusals: bool = False
+    """The layers above try again where the driver refuses: its ledger has more refusals."""
+
+    @property
+    def present(self) -> bool:
+        """Whether the headers are installed that its stub is built against."""
+        return self.needs is None or self.needs.exists()
+
+    def start(
+        self,
+        folder: Path,
+        way: str = "",
+        variant: str = "",
+        variables: Variables | None = None,
+        **settings: str,
+    ) -> App:
+        """Start its program with the sampler in it, captured from the start."""
+        argv, needed = self.command(way or self.ways[0], variant)
+        settings = {"device": self.device} | settings
+        return App(argv, folder, variables=needed | (variables or {}), **settings)  # fmt: skip
+
+
+DRIVERS = {
+    driver.device: driver
+    for driver in (
+        Driver("hal", ("link", "local", "global", "default"), _hal, hides_refusals=True),
+        Driver("cuda", ("link", "local", "lookup", "per thread"), _cuda,
+               (cuda_toolkit() or Path("/absent")) / "include/cuda.h"),
+        Driver("hip", ("link", "local"), _hip, Path("/usr/include/hip/hip_runtime_api.h")),
+        Driver("ze", ("link", "local"), _ze, Path("/usr/include/level_zero/ze_api.h")),
+    )
+}  # fmt: skip
 
 
 class App(Target):

@@ -76,4 +76,46 @@ static inline void ledger_tell(void) {
     step("end");
 }
 
+/* --- threads: in each round one hands its block to the next one through a slot ---------------- */
+
+#define LEDGER_THREADS 4
+#define LEDGER_ROUNDS 200
+
+struct ledger_use {
+    uint64_t (*make)(uint64_t bytes); /* 0: never */
+    void (*release)(uint64_t memory, uint64_t bytes);
+};
+
+static struct {
+    uint64_t memory, bytes;
+} ledger_slots[LEDGER_THREADS];
+static const struct ledger_use *ledger_used;
+
+static inline void *ledger_worker(void *arg) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    unsigned self = (unsigned)(uintptr_t)arg;
+    for (unsigned i = 0; i < LEDGER_ROUNDS; i++) {
+        uint64_t bytes = 256 + (i * 37 + self * 101) % 5000, mine = ledger_used->make(bytes);
+        pthread_mutex_lock(&lock);
+        uint64_t theirs = ledger_slots[(self + i) % LEDGER_THREADS].memory;
+        uint64_t their_bytes = ledger_slots[(self + i) % LEDGER_THREADS].bytes;
+        ledger_slots[(self + i) % LEDGER_THREADS].memory = mine;
+        ledger_slots[(self + i) % LEDGER_THREADS].bytes = bytes;
+        pthread_mutex_unlock(&lock);
+        if (theirs != 0)
+            ledger_used->release(theirs, their_bytes);
+    }
+    return NULL;
+}
+
+static inline void ledger_share(const struct ledger_use *use) {
+    pthread_t ids[LEDGER_THREADS];
+    ledger_used = use;
+    for (uintptr_t i = 0; i < LEDGER_THREADS; i++)
+        EXPECT(pthread_create(&ids[i], NULL, ledger_worker, (void *)i) == 0);
+    for (int i = 0; i < LEDGER_THREADS; i++)
+        EXPECT(pthread_join(ids[i], NULL) == 0);
+    ledger_tell();
+}
+
 #endif

@@ -25,8 +25,6 @@
 #define PINNED "opencl-pinned"
 #define MANAGED "opencl-0-managed"
 #define HUGE_BYTES ((size_t)1 << 42)
-#define THREADS 4
-#define ROUNDS 200
 
 static cl_platform_id platform;
 static cl_device_id device;
@@ -331,29 +329,14 @@ static void usm(void) {
     ledger_tell();
 }
 
-/* --- threads: each round hands its block to the next thread through a slot ------------------- */
+/* --- threads, and the end of the process ----------------------------------------------------- */
 
-static struct {
-    cl_mem memory;
-    size_t bytes;
-} slots[THREADS];
-static pthread_mutex_t slot_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t make_shared(uint64_t bytes) {
+    return (uintptr_t)buffer(bytes);
+}
 
-static void *worker(void *arg) {
-    unsigned self = (unsigned)(uintptr_t)arg;
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        size_t bytes = 256 + (i * 37 + self * 101) % 5000, their_bytes;
-        cl_mem mine = buffer(bytes), theirs;
-        pthread_mutex_lock(&slot_lock);
-        theirs = slots[(self + i) % THREADS].memory;
-        their_bytes = slots[(self + i) % THREADS].bytes;
-        slots[(self + i) % THREADS].memory = mine;
-        slots[(self + i) % THREADS].bytes = bytes;
-        pthread_mutex_unlock(&slot_lock);
-        if (theirs != NULL)
-            release("buffer", DEVICE, theirs, their_bytes);
-    }
-    return NULL;
+static void release_shared(uint64_t memory, uint64_t bytes) {
+    release("buffer", DEVICE, (cl_mem)memory, bytes);
 }
 
 static cl_mem late;
@@ -371,11 +354,13 @@ static void at_exit(void) {
 }
 
 static void threads(void) {
-    pthread_t ids[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        EXPECT(pthread_create(&ids[i], NULL, worker, (void *)i) == 0);
-    for (int i = 0; i < THREADS; i++)
-        EXPECT(pthread_join(ids[i], NULL) == 0);
+    static const struct ledger_use use = {make_shared, release_shared};
+    ledger_share(&use);
+}
+
+static void leave(void) {
+    buffer(1 << 20);
+    svm(1 << 16);
     ledger_tell();
 }
 
@@ -387,24 +372,16 @@ int main(int argc, char **argv) {
     CHECK(error);
     queue = clCreateCommandQueueWithProperties(context, device, NULL, &error);
     CHECK(error);
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {{"pending", pending}, {"references", references}, {"failures", failures},
+                 {"usm", usm},         {"atexit", at_exit},        {"threads", threads},
+                 {"leave", leave}};
     if (strcmp(what, "kinds") == 0)
         kinds(argc > 2 ? argv[2] : NULL);
-    else if (strcmp(what, "pending") == 0)
-        pending();
-    else if (strcmp(what, "references") == 0)
-        references();
-    else if (strcmp(what, "failures") == 0)
-        failures();
-    else if (strcmp(what, "usm") == 0)
-        usm();
-    else if (strcmp(what, "atexit") == 0)
-        at_exit();
-    else if (strcmp(what, "threads") == 0)
-        threads();
-    else {
-        buffer(1 << 20);
-        svm(1 << 16);
-        ledger_tell();
-    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (strcmp(what, parts[i].name) == 0)
+            parts[i].run();
     return 0;
 }

@@ -1,34 +1,22 @@
 /*
- * driver.c - a stub of CUDA's driver, libcuda.so.1: gives addresses, keeps the ledger.
+ * driver.c - a stub of CUDA's driver, libcuda.so.1 (../memory.h).
  *
  *   -DOLD_DRIVER  of before CUDA 11.2: no pools, no stream-ordered calls, no cuGetProcAddress_v2
  *   -DSECRETIVE   exports cuGetProcAddress and what stands before it only: the rest has static addresses
  *
- * Two devices of 64 MiB. Pitches are multiples of 512 bytes, physical memory of 2 MiB. A freed address is the
- * next one given.
+ * Pitches are multiples of 512 bytes, physical memory of 2 MiB.
  */
 #define __CUDA_API_VERSION_INTERNAL
-#include "../ledger.h"
+#include "../memory.h"
 #include <cuda.h>
 
-#include <pthread.h>
-
-#define DEVICES 2
-#define DEVICE_BYTES (64ULL << 20)
-#define ROWS 4096
 #define GRANULARITY (2ULL << 20)
 #define VERSION 12090
 
-#ifdef SECRETIVE
-#define ENTRY __attribute__((visibility("hidden"))) CUresult
-#else
-#define ENTRY CUresult
-#endif
-#define PUBLIC __attribute__((visibility("default"))) CUresult
+enum kind { POINTER = 1, ARRAY, REGISTERED };
 
 struct CUctx_st {
     int device;
-    bool primary;
     unsigned users; /* of a primary context */
 };
 
@@ -36,152 +24,82 @@ struct CUstream_st {
     bool capturing;
 };
 
-enum kind { UNUSED, POINTER, ARRAY, REGISTERED };
-
-struct row {
-    enum kind kind;
-    unsigned long long key, bytes;
-    CUcontext context; /* NULL: outlives contexts */
-    char domain[24];
-    int device; /* -1: host */
-};
-
-struct physical {
-    unsigned long long id, bytes;
-    unsigned references; /* of handles and of mappings; 0: free row */
-    char domain[24];
-    int device;
-    bool foreign; /* of another process */
-};
-
-struct handle {
-    unsigned long long value; /* 0: free row */
-    struct physical *physical;
-    unsigned references;
-};
-
-struct mapping {
-    CUdeviceptr start;
-    unsigned long long bytes;
-    struct physical *physical;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct row rows[ROWS];
-static struct physical physicals[ROWS];
-static struct handle handles[ROWS];
-static struct mapping mappings[ROWS];
-static unsigned long long used[DEVICES], last_id;
-static struct CUctx_st primary[DEVICES];
+static struct CUctx_st primary[STUB_DEVICES];
 static __thread CUcontext current;
 
-static unsigned long long spare[ROWS];
-static unsigned spares;
-static unsigned long long next_address = 0x7f0000000000ULL;
+/* --- functions by name ---------------------------------------------------------------------- */
 
-static unsigned long long take_address(void) {
-    return spares != 0 ? spare[--spares] : (next_address += 0x10000000ULL);
+struct entry {
+    const char *name;
+    int since;
+    bool per_thread;
+    void *function;
+};
+
+#define PUBLIC __attribute__((visibility("default"))) CUresult
+#ifdef SECRETIVE
+#define EXPORTED __attribute__((visibility("hidden"))) CUresult
+#else
+#define EXPORTED CUresult
+#endif
+
+/* A function that cuGetProcAddress finds by `base` from a version on; `suffix` as in the exported name. */
+#define LISTED(linkage, base, suffix, version, stream)                                             \
+    static const struct entry entry_##base##suffix                                                 \
+        __attribute__((section("stub_entries"), used, aligned(8))) = {#base, version, stream,      \
+                                                                      (void *)base##suffix};       \
+    linkage base##suffix
+#define ENTRY(base, suffix, version) LISTED(EXPORTED, base, suffix, version, false)
+#define PER_THREAD(base, version) LISTED(EXPORTED, base, _ptsz, version, true)
+
+extern const struct entry __start_stub_entries[], __stop_stub_entries[];
+
+/* The newest that the caller's version knows, and that of the thread's own stream where it asks for it. */
+static CUresult find(const char *symbol, void **function, int version, cuuint64_t flags) {
+    bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+    const struct entry *best = NULL;
+    for (const struct entry *e = __start_stub_entries; e < __stop_stub_entries; e++)
+        if (strcmp(e->name, symbol) == 0 && e->since <= version && e->per_thread <= per_thread &&
+            (best == NULL || e->since > best->since || e->per_thread > best->per_thread))
+            best = e;
+    *function = best != NULL ? best->function : NULL;
+    return best != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-static void give_address(unsigned long long address) {
-    if (spares < ROWS)
-        spare[spares++] = address;
+LISTED(PUBLIC, cuGetProcAddress, , 11030, false)
+(const char *symbol, void **function, int version, cuuint64_t flags) {
+    return find(symbol, function, version, flags);
 }
 
-static void name_domain(char *domain, int device, const char *suffix) {
-    if (device < 0)
-        snprintf(domain, 24, "cuda-pinned");
-    else
-        snprintf(domain, 24, "cuda-%d%s", device, suffix);
-}
-
-static CUresult refuse(const char *domain, const char *function, unsigned long long bytes) {
-    stub_note_fail(domain, function, bytes);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-/* With the lock held. `taken`: what the device gives up. */
-static CUresult give(enum kind kind, const char *function, bool fails, int device,
-                     const char *suffix, CUcontext context, unsigned long long bytes,
-                     unsigned long long taken, unsigned long long *key) {
-    char domain[24];
-    name_domain(domain, device, suffix);
-    if (fails || (device >= 0 && used[device] + taken > DEVICE_BYTES))
-        return refuse(domain, function, bytes);
-    struct row *row = rows;
-    while (row->kind != UNUSED)
-        if (++row == rows + ROWS)
-            return refuse(domain, function, bytes);
-    *row = (struct row){.kind = kind, .bytes = bytes, .context = context, .device = device};
-    row->key = kind == REGISTERED ? *key : take_address();
-    strcpy(row->domain, domain);
-    if (device >= 0)
-        used[device] += bytes;
-    stub_note("alloc", domain, row->key, bytes);
-    *key = row->key;
+#ifndef OLD_DRIVER
+LISTED(PUBLIC, cuGetProcAddress, _v2, 12000, false)
+(const char *symbol, void **function, int version, cuuint64_t flags,
+ CUdriverProcAddressQueryResult *status) {
+    CUresult rc = find(symbol, function, version, flags);
+    if (status != NULL)
+        *status =
+            rc == CUDA_SUCCESS ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
     return CUDA_SUCCESS;
 }
-
-static void drop(struct row *row) {
-    stub_note("free", row->domain, row->key, row->bytes);
-    if (row->device >= 0)
-        used[row->device] -= row->bytes;
-    if (row->kind != REGISTERED)
-        give_address(row->key);
-    row->kind = UNUSED;
-}
-
-static CUresult take(enum kind kind, unsigned long long key) {
-    for (struct row *row = rows; row < rows + ROWS; row++)
-        if (row->kind == kind && row->key == key) {
-            drop(row);
-            return CUDA_SUCCESS;
-        }
-    return CUDA_ERROR_INVALID_VALUE;
-}
-
-static CUresult alloc(enum kind kind, const char *function, bool fails, bool host,
-                      const char *suffix, unsigned long long bytes, unsigned long long taken,
-                      unsigned long long *key) {
-    if (current == NULL)
-        return CUDA_ERROR_INVALID_CONTEXT;
-    pthread_mutex_lock(&lock);
-    CUresult rc = give(kind, function, fails, host ? -1 : current->device, suffix, current, bytes,
-                       taken, key);
-    pthread_mutex_unlock(&lock);
-    return rc;
-}
-
-static CUresult release(enum kind kind, unsigned long long key, bool fails) {
-    if (key == 0 && kind == POINTER)
-        return CUDA_SUCCESS;
-    pthread_mutex_lock(&lock);
-    CUresult rc = fails ? CUDA_ERROR_LAUNCH_FAILED : take(kind, key);
-    pthread_mutex_unlock(&lock);
-    return rc;
-}
-
-#define ALLOC(function, kind, host, suffix, bytes, taken, key)                                     \
-    alloc(kind, #function, STUB_FAILS(#function), host, suffix, bytes, taken, key)
-#define RELEASE(function, kind, key) release(kind, key, STUB_FAILS(#function))
+#endif
 
 /* --- contexts ------------------------------------------------------------------------------- */
 
-PUBLIC cuInit(unsigned int flags) {
+LISTED(PUBLIC, cuInit, , 2000, false)(unsigned int flags) {
     return flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-PUBLIC cuDriverGetVersion(int *version) {
+LISTED(PUBLIC, cuDriverGetVersion, , 2020, false)(int *version) {
     *version = VERSION;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuDeviceGet(CUdevice *device, int ordinal) {
+ENTRY(cuDeviceGet, , 2000)(CUdevice *device, int ordinal) {
     *device = ordinal;
-    return ordinal >= 0 && ordinal < DEVICES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+    return ordinal >= 0 && ordinal < STUB_DEVICES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
 
-ENTRY cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device) {
+ENTRY(cuCtxCreate, _v2, 3020)(CUcontext *context, unsigned int flags, CUdevice device) {
     (void)flags;
     *context = calloc(1, sizeof **context);
     (*context)->device = device;
@@ -190,16 +108,12 @@ ENTRY cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device) {
 }
 
 static void end_context(CUcontext context) {
-    pthread_mutex_lock(&lock);
-    for (struct row *row = rows; row < rows + ROWS; row++)
-        if (row->kind != UNUSED && row->context == context)
-            drop(row);
-    pthread_mutex_unlock(&lock);
+    stub_end((uintptr_t)context);
     if (current == context)
         current = NULL;
 }
 
-ENTRY cuCtxDestroy_v2(CUcontext context) {
+ENTRY(cuCtxDestroy, _v2, 4000)(CUcontext context) {
     if (STUB_FAILS("cuCtxDestroy_v2"))
         return CUDA_ERROR_INVALID_CONTEXT;
     end_context(context);
@@ -207,44 +121,43 @@ ENTRY cuCtxDestroy_v2(CUcontext context) {
     return CUDA_SUCCESS;
 }
 
-ENTRY cuCtxSetCurrent(CUcontext context) {
+ENTRY(cuCtxSetCurrent, , 4000)(CUcontext context) {
     current = context;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuCtxGetCurrent(CUcontext *context) {
+ENTRY(cuCtxGetCurrent, , 4000)(CUcontext *context) {
     *context = current;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuCtxGetDevice(CUdevice *device) {
+ENTRY(cuCtxGetDevice, , 2000)(CUdevice *device) {
     if (current == NULL)
         return CUDA_ERROR_INVALID_CONTEXT;
     *device = current->device;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
+ENTRY(cuDevicePrimaryCtxRetain, , 7000)(CUcontext *context, CUdevice device) {
     primary[device].device = device;
-    primary[device].primary = true;
     primary[device].users++;
     *context = &primary[device];
     return CUDA_SUCCESS;
 }
 
-ENTRY cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active) {
+ENTRY(cuDevicePrimaryCtxGetState, , 7000)(CUdevice device, unsigned int *flags, int *active) {
     *flags = 0;
     *active = primary[device].users != 0;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuDevicePrimaryCtxReset_v2(CUdevice device) {
+ENTRY(cuDevicePrimaryCtxReset, _v2, 11000)(CUdevice device) {
     end_context(&primary[device]);
     primary[device].users = 0;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+ENTRY(cuDevicePrimaryCtxRelease, _v2, 11000)(CUdevice device) {
     if (primary[device].users == 0)
         return CUDA_ERROR_INVALID_CONTEXT;
     if (--primary[device].users == 0)
@@ -252,152 +165,228 @@ ENTRY cuDevicePrimaryCtxRelease_v2(CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+ENTRY(cuMemGetInfo, _v2, 3020)(size_t *free_bytes, size_t *total) {
+    if (current == NULL)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *total = STUB_DEVICE_BYTES;
+    *free_bytes = STUB_DEVICE_BYTES - stub_used[current->device];
+    return CUDA_SUCCESS;
+}
+
 /* --- blocks --------------------------------------------------------------------------------- */
 
-ENTRY cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
-    return ALLOC(cuMemAlloc_v2, POINTER, false, "", bytes, bytes, pointer);
+struct want {
+    enum kind kind;
+    bool host, outlives_context;
+    const char *suffix;
+    uint64_t bytes, taken; /* taken 0: as asked */
+    uint64_t address;
+};
+
+static CUresult give(const char *function, bool fails, void *out, struct want want) {
+    struct stub_block block = {.kind = (int)want.kind, .bytes = want.bytes, .key = want.address};
+    if (current == NULL)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    block.container = want.outlives_context ? 0 : (uintptr_t)current;
+    stub_place(&block, "cuda", want.host ? -1 : current->device, want.suffix ? want.suffix : "");
+    return stub_give(&block, function, fails, want.taken != 0 ? want.taken : want.bytes, out)
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-ENTRY cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
-                         unsigned int element) {
+static CUresult take(enum kind kind, uint64_t key, bool fails) {
+    return stub_take((int)kind, key, fails) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+#define GIVE(function, out, ...)                                                                   \
+    give(#function, STUB_FAILS(#function), out, (struct want){__VA_ARGS__})
+#define TAKE(function, kind, key) take(kind, (uintptr_t)(key), STUB_FAILS(#function))
+
+ENTRY(cuMemAlloc, _v2, 3020)(CUdeviceptr *pointer, size_t bytes) {
+    return GIVE(cuMemAlloc_v2, pointer, POINTER, .bytes = bytes);
+}
+
+ENTRY(cuMemAllocPitch, _v2, 3020)
+(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element) {
     (void)element;
     *pitch = (width + 511) / 512 * 512;
-    return ALLOC(cuMemAllocPitch_v2, POINTER, false, "", width * height, *pitch * height, pointer);
+    return GIVE(cuMemAllocPitch_v2, pointer, POINTER, .bytes = width * height,
+                .taken = *pitch * height);
 }
 
-ENTRY cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
+ENTRY(cuMemAllocManaged, , 6000)(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
     (void)flags;
-    return ALLOC(cuMemAllocManaged, POINTER, false, "-managed", bytes, bytes, pointer);
+    return GIVE(cuMemAllocManaged, pointer, POINTER, .bytes = bytes, .suffix = "-managed");
 }
 
-ENTRY cuMemFree_v2(CUdeviceptr pointer) {
-    return RELEASE(cuMemFree_v2, POINTER, pointer);
+ENTRY(cuMemFree, _v2, 3020)(CUdeviceptr pointer) {
+    return pointer == 0 ? CUDA_SUCCESS : TAKE(cuMemFree_v2, POINTER, pointer);
 }
 
-ENTRY cuMemAllocHost_v2(void **pointer, size_t bytes) {
-    return ALLOC(cuMemAllocHost_v2, POINTER, true, "", bytes, bytes, (unsigned long long *)pointer);
+ENTRY(cuMemAllocHost, _v2, 3020)(void **pointer, size_t bytes) {
+    return GIVE(cuMemAllocHost_v2, pointer, POINTER, .bytes = bytes, .host = true);
 }
 
-ENTRY cuMemHostAlloc(void **pointer, size_t bytes, unsigned int flags) {
+ENTRY(cuMemHostAlloc, , 2020)(void **pointer, size_t bytes, unsigned int flags) {
     (void)flags;
-    return ALLOC(cuMemHostAlloc, POINTER, true, "", bytes, bytes, (unsigned long long *)pointer);
+    return GIVE(cuMemHostAlloc, pointer, POINTER, .bytes = bytes, .host = true);
 }
 
-ENTRY cuMemFreeHost(void *pointer) {
-    return RELEASE(cuMemFreeHost, POINTER, (unsigned long long)pointer);
+ENTRY(cuMemFreeHost, , 2000)(void *pointer) {
+    return TAKE(cuMemFreeHost, POINTER, pointer);
 }
 
-ENTRY cuMemHostRegister_v2(void *pointer, size_t bytes, unsigned int flags) {
+ENTRY(cuMemHostRegister, _v2, 6050)(void *pointer, size_t bytes, unsigned int flags) {
     (void)flags;
-    unsigned long long key = (unsigned long long)pointer;
-    return ALLOC(cuMemHostRegister_v2, REGISTERED, true, "", bytes, bytes, &key);
+    return GIVE(cuMemHostRegister_v2, NULL, REGISTERED, .bytes = bytes, .host = true,
+                .address = (uintptr_t)pointer);
 }
 
-ENTRY cuMemHostUnregister(void *pointer) {
-    return RELEASE(cuMemHostUnregister, REGISTERED, (unsigned long long)pointer);
+ENTRY(cuMemHostUnregister, , 4000)(void *pointer) {
+    return TAKE(cuMemHostUnregister, REGISTERED, pointer);
 }
 
-static unsigned long long array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d) {
+static uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d) {
     unsigned bits = d->Format == CU_AD_FORMAT_FLOAT ? 32 : 8;
     return d->Width * (d->Height ? d->Height : 1) * (d->Depth ? d->Depth : 1) * d->NumChannels *
            bits / 8;
 }
 
-ENTRY cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *d) {
+ENTRY(cuArrayCreate, _v2, 3020)(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *d) {
     CUDA_ARRAY3D_DESCRIPTOR whole = {d->Width, d->Height, 0, d->Format, d->NumChannels, 0};
-    unsigned long long bytes = array_bytes(&whole);
-    return ALLOC(cuArrayCreate_v2, ARRAY, false, "", bytes, bytes, (unsigned long long *)array);
+    return GIVE(cuArrayCreate_v2, array, ARRAY, .bytes = array_bytes(&whole));
 }
 
-ENTRY cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *d) {
-    static unsigned long long none;
-    if (d->Flags & CUDA_ARRAY3D_SPARSE) {
-        *array = (CUarray)++none;
-        return CUDA_SUCCESS;
-    }
-    unsigned long long bytes = array_bytes(d);
-    return ALLOC(cuArray3DCreate_v2, ARRAY, false, "", bytes, bytes, (unsigned long long *)array);
-}
-
-ENTRY cuArrayDestroy(CUarray array) {
-    return (unsigned long long)array < 4096
-               ? CUDA_SUCCESS
-               : RELEASE(cuArrayDestroy, ARRAY, (unsigned long long)array);
-}
-
-ENTRY cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
-    if (current == NULL)
-        return CUDA_ERROR_INVALID_CONTEXT;
-    *total = DEVICE_BYTES;
-    *free_bytes = DEVICE_BYTES - used[current->device];
+/* A sparse one has no memory yet. */
+ENTRY(cuArray3DCreate, _v2, 3020)(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *d) {
+    if ((d->Flags & CUDA_ARRAY3D_SPARSE) == 0)
+        return GIVE(cuArray3DCreate_v2, array, ARRAY, .bytes = array_bytes(d));
+    *array = (CUarray)1;
     return CUDA_SUCCESS;
+}
+
+ENTRY(cuArrayDestroy, , 2000)(CUarray array) {
+    return array == (CUarray)1 ? CUDA_SUCCESS : TAKE(cuArrayDestroy, ARRAY, array);
 }
 
 /* --- streams -------------------------------------------------------------------------------- */
 
-ENTRY cuStreamCreate(CUstream *stream, unsigned int flags) {
+/* Of the thread's own stream, which is 2, or 0 in functions of that variant. */
+static __thread struct CUstream_st own_stream;
+
+static CUstream stream_of(CUstream stream, bool per_thread) {
+    static struct CUstream_st legacy;
+    bool own = stream == CU_STREAM_PER_THREAD || (stream == NULL && per_thread);
+    return own ? &own_stream : stream == NULL || stream == CU_STREAM_LEGACY ? &legacy : stream;
+}
+
+ENTRY(cuStreamCreate, , 2000)(CUstream *stream, unsigned int flags) {
     (void)flags;
     *stream = calloc(1, sizeof **stream);
     return CUDA_SUCCESS;
 }
 
-ENTRY cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+ENTRY(cuStreamBeginCapture, _v2, 10010)(CUstream stream, CUstreamCaptureMode mode) {
     (void)mode;
-    stream->capturing = true;
+    stream_of(stream, false)->capturing = true;
     return CUDA_SUCCESS;
 }
 
-ENTRY cuStreamEndCapture(CUstream stream, CUgraph *graph) {
-    stream->capturing = false;
+ENTRY(cuStreamEndCapture, , 10000)(CUstream stream, CUgraph *graph) {
+    stream_of(stream, false)->capturing = false;
     *graph = NULL;
     return CUDA_SUCCESS;
 }
 
-static bool captures(CUstream stream) {
-    return (unsigned long long)stream > 2 && stream->capturing;
-}
-
-ENTRY cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
-    *status = captures(stream) ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+ENTRY(cuStreamIsCapturing, , 10000)(CUstream stream, CUstreamCaptureStatus *status) {
+    *status = stream_of(stream, false)->capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                                  : CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 
 #ifndef OLD_DRIVER
-static CUresult async(CUdeviceptr *pointer, size_t bytes, CUstream stream, const char *function,
-                      bool fails) {
-    if (captures(stream)) {
-        *pointer = 0x10; /* a node of the graph */
-        return CUDA_SUCCESS;
-    }
-    if (current == NULL)
-        return CUDA_ERROR_INVALID_CONTEXT;
-    pthread_mutex_lock(&lock);
-    CUresult rc = give(POINTER, function, fails, current->device, "", NULL, bytes, bytes, pointer);
-    pthread_mutex_unlock(&lock);
-    return rc;
+static CUresult give_async(const char *function, bool fails, CUdeviceptr *out, uint64_t bytes,
+                           CUstream stream) {
+    if (!stream->capturing)
+        return give(function, fails, out,
+                    (struct want){POINTER, .bytes = bytes, .outlives_context = true});
+    *out = 0x10; /* a node of the graph */
+    return CUDA_SUCCESS;
 }
 
-static CUresult free_async(CUdeviceptr pointer, CUstream stream, bool fails) {
-    return captures(stream) ? CUDA_SUCCESS : release(POINTER, pointer, fails);
-}
-
-#define STREAM_FUNCTIONS(suffix)                                                                   \
-    ENTRY cuMemAllocAsync##suffix(CUdeviceptr *pointer, size_t bytes, CUstream stream) {           \
-        return async(pointer, bytes, stream, "cuMemAllocAsync" #suffix,                            \
-                     STUB_FAILS("cuMemAllocAsync" #suffix));                                       \
+#define STREAM_FUNCTIONS(LIST, suffix, per_thread)                                                 \
+    LIST(cuMemAllocAsync, 11020)(CUdeviceptr * pointer, size_t bytes, CUstream stream) {           \
+        return give_async("cuMemAllocAsync" #suffix, STUB_FAILS("cuMemAllocAsync" #suffix),        \
+                          pointer, bytes, stream_of(stream, per_thread));                          \
     }                                                                                              \
-    ENTRY cuMemAllocFromPoolAsync##suffix(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,   \
-                                          CUstream stream) {                                       \
+    LIST(cuMemAllocFromPoolAsync, 11020)(CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool,   \
+                                         CUstream stream) {                                        \
         (void)pool;                                                                                \
-        return async(pointer, bytes, stream, "cuMemAllocFromPoolAsync" #suffix, false);            \
+        return give_async("cuMemAllocFromPoolAsync" #suffix, false, pointer, bytes,                \
+                          stream_of(stream, per_thread));                                          \
     }                                                                                              \
-    ENTRY cuMemFreeAsync##suffix(CUdeviceptr pointer, CUstream stream) {                           \
-        return free_async(pointer, stream, STUB_FAILS("cuMemFreeAsync" #suffix));                  \
+    LIST(cuMemFreeAsync, 11020)(CUdeviceptr pointer, CUstream stream) {                            \
+        return stream_of(stream, per_thread)->capturing                                            \
+                   ? CUDA_SUCCESS                                                                  \
+                   : take(POINTER, pointer, STUB_FAILS("cuMemFreeAsync" #suffix));                 \
     }
-STREAM_FUNCTIONS()
-STREAM_FUNCTIONS(_ptsz)
+#define PLAIN(base, version) ENTRY(base, , version)
+STREAM_FUNCTIONS(PLAIN, , false)
+STREAM_FUNCTIONS(PER_THREAD, _ptsz, true)
 #endif
 
-#include "driver_physical.h"
+/* --- physical memory ------------------------------------------------------------------------ */
 
-#include "driver_lookup.h"
+#define DONE(call) ((call) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE)
+
+ENTRY(cuMemCreate, , 10020)
+(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
+ unsigned long long flags) {
+    struct stub_block block = {.kind = STUB_PHYSICAL, .bytes = size};
+    bool on_device = prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+    (void)flags;
+    if (size % GRANULARITY != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    stub_place(&block, "cuda", on_device ? prop->location.id : -1, "");
+    return stub_create(&block, "cuMemCreate", STUB_FAILS("cuMemCreate"), handle)
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+ENTRY(cuMemRelease, , 10020)(CUmemGenericAllocationHandle handle) {
+    return DONE(stub_release(handle, STUB_FAILS("cuMemRelease")));
+}
+
+ENTRY(cuMemRetainAllocationHandle, , 11000)(CUmemGenericAllocationHandle *handle, void *address) {
+    return DONE(stub_retain((uintptr_t)address, handle));
+}
+
+ENTRY(cuMemImportFromShareableHandle, , 10020)
+(CUmemGenericAllocationHandle *handle, void *os, CUmemAllocationHandleType type) {
+    (void)os, (void)type;
+    return DONE(stub_import(handle));
+}
+
+ENTRY(cuMemAddressReserve, , 10020)
+(CUdeviceptr *pointer, size_t size, size_t alignment, CUdeviceptr wanted,
+ unsigned long long flags) {
+    (void)size, (void)alignment, (void)wanted, (void)flags;
+    *pointer = stub_reserve();
+    return CUDA_SUCCESS;
+}
+
+ENTRY(cuMemAddressFree, , 10020)(CUdeviceptr pointer, size_t size) {
+    (void)pointer, (void)size;
+    return CUDA_SUCCESS;
+}
+
+ENTRY(cuMemMap, , 10020)
+(CUdeviceptr pointer, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
+ unsigned long long flags) {
+    (void)offset, (void)flags;
+    return DONE(stub_map(pointer, size, handle));
+}
+
+ENTRY(cuMemUnmap, , 10020)(CUdeviceptr pointer, size_t size) {
+    return DONE(stub_unmap(pointer, size, STUB_FAILS("cuMemUnmap")));
+}

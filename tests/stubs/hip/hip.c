@@ -2,41 +2,21 @@
  * hip.c - a stub of HIP, libamdhip64.so.6, with its symbol versions, over the stub of HSA.
  *
  * As the real one it keeps a cache: small blocks of a device are cut from chunks of 1 MiB that are never given
- * back, and so is what is stream-ordered.
+ * back, and so is what is stream-ordered. Its own table of memory (../memory.h) holds what HSA does not see.
  */
-#include "../ledger.h"
+#include "../memory.h"
 #include "hip_stub.h"
 
 #define CHUNK (1u << 20)
+
+enum kind { REGISTERED = 1, POOLED };
 
 static const hsa_amd_memory_pool_t host_pool = {0x10}, device_pools[] = {{0x20}, {0x30}};
 static __thread int device;
 static struct {
     char *at;
     size_t left;
-} chunks[2];
-
-/* Sizes of what no other table of the stubs knows. */
-static struct {
-    void *address;
-    size_t bytes;
-} sizes[1024];
-
-static void remember(void *address, size_t bytes) {
-    unsigned i = 0;
-    while (sizes[i].address != NULL)
-        i++;
-    sizes[i].address = address;
-    sizes[i].bytes = bytes;
-}
-
-static size_t forget(void *address) {
-    unsigned i = 0;
-    while (sizes[i].address != address)
-        i++;
-    sizes[i].address = NULL;
-    return sizes[i].bytes;
-}
+} chunks[STUB_DEVICES];
 
 static hipError_t error_of(hsa_status_t rc) {
     return rc == HSA_STATUS_SUCCESS                  ? hipSuccess
@@ -58,6 +38,14 @@ static hipError_t cut(void **ptr, size_t size) {
     chunks[device].at += size;
     chunks[device].left -= size;
     return hipSuccess;
+}
+
+static hipError_t note(enum kind kind, const char *domain, const char *function, void *ptr,
+                       size_t size) {
+    struct stub_block block = {
+        .kind = (int)kind, .device = -1, .key = (uintptr_t)ptr, .bytes = size};
+    strcpy(block.domain, domain);
+    return stub_give(&block, function, false, size, NULL) ? hipSuccess : hipErrorOutOfMemory;
 }
 
 hipError_t hipSetDevice(int id) {
@@ -98,30 +86,21 @@ hipError_t hipHostFree(void *ptr) {
 
 hipError_t hipHostRegister(void *ptr, size_t size, unsigned int flags) {
     (void)flags;
-    remember(ptr, size);
-    stub_note("alloc", "hip-pinned", (unsigned long long)ptr, size);
-    return hipSuccess;
+    return note(REGISTERED, "hip-pinned", "hipHostRegister", ptr, size);
 }
 
 hipError_t hipHostUnregister(void *ptr) {
-    stub_note("free", "hip-pinned", (unsigned long long)ptr, forget(ptr));
-    return hipSuccess;
+    return stub_take(REGISTERED, (uintptr_t)ptr, false) ? hipSuccess : hipErrorInvalidValue;
 }
 
 hipError_t hipMallocAsync(void **ptr, size_t size, hipStream_t stream) {
     (void)stream;
     hipError_t rc = cut(ptr, size);
-    if (rc == hipSuccess) {
-        remember(*ptr, size);
-        stub_note("alloc", "pool-hip", (unsigned long long)*ptr, size);
-    }
-    return rc;
+    return rc == hipSuccess ? note(POOLED, "pool-hip", "hipMallocAsync", *ptr, size) : rc;
 }
 
 hipError_t hipFreeAsync(void *ptr, hipStream_t stream) {
     (void)stream;
-    if (STUB_FAILS("hipFreeAsync"))
-        return hipErrorInvalidValue;
-    stub_note("free", "pool-hip", (unsigned long long)ptr, forget(ptr));
-    return hipSuccess;
+    return stub_take(POOLED, (uintptr_t)ptr, STUB_FAILS("hipFreeAsync")) ? hipSuccess
+                                                                         : hipErrorInvalidValue;
 }

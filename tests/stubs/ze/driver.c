@@ -1,109 +1,47 @@
 /*
- * driver.c - a Level Zero driver of two devices, one of them in two parts, for
- * ZE_ENABLE_ALT_DRIVERS. Memory is that of the process; each block that is really given or taken
- * back is a line of the ledger (../ledger.h).
+ * driver.c - a stub of a Level Zero driver (../memory.h) of two devices, one of them in two parts, for
+ * ZE_ENABLE_ALT_DRIVERS.
  */
-#include "../ledger.h"
+#include "../memory.h"
 
 #include <level_zero/ze_api.h>
 #include <level_zero/ze_ddi.h>
 #include <level_zero/zes_ddi.h>
 #include <level_zero/zet_ddi.h>
 
-#include <pthread.h>
-#include <sys/mman.h>
-
 #define EXPORT __attribute__((visibility("default")))
-#define BLOCKS 512
-#define DEVICE_BYTES (1ull << 30)
-#define FAILS(function)                                                                            \
-    ({                                                                                             \
-        static unsigned calls;                                                                     \
-        stub_shall_fail(function, __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED));                \
-    })
+#define DONE(call) ((call) ? ZE_RESULT_SUCCESS : ZE_RESULT_ERROR_INVALID_ARGUMENT)
 
-enum kind { POINTER = 1, IMAGE, PHYSICAL };
+enum kind { POINTER = 1, IMAGE };
 
-static struct block {
-    enum kind kind;
-    void *handle;
-    void *context;
-    const char *domain;
-    size_t bytes;
-    unsigned references; /* PHYSICAL: its handle and its mappings */
-} blocks[BLOCKS];
-
-static struct {
-    const void *address;
-    struct block *block;
-} mappings[BLOCKS];
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char the_driver, devices[2], parts[2], contexts[16];
+static char the_driver, devices[STUB_DEVICES], parts[2], contexts[16];
 static unsigned contexts_made;
 
-static const char *domain_of(const void *device, bool shared) {
-    bool first = device != &devices[1];
-    if (shared)
-        return device == NULL ? "ze-managed" : first ? "ze-0-managed" : "ze-1-managed";
-    return first ? "ze-0" : "ze-1";
-}
-
-static ze_result_t give(enum kind kind, void *context, const char *domain, const char *function,
-                        size_t bytes, bool fail, void **out) {
-    if (fail || bytes > DEVICE_BYTES) {
-        stub_note_fail(domain, function, bytes);
-        return ZE_RESULT_ERROR_OUT_OF_DEVICE_MEMORY;
-    }
-    pthread_mutex_lock(&lock);
-    for (struct block *b = blocks; b < blocks + BLOCKS; b++) {
-        if (b->kind != 0)
-            continue;
-        *b = (struct block){kind, malloc(bytes + 1), context, domain, bytes, 1};
-        *out = b->handle;
-        stub_note("alloc", domain, (uintptr_t)b, bytes);
-        break;
-    }
-    pthread_mutex_unlock(&lock);
-    return ZE_RESULT_SUCCESS;
-}
-
-static void drop(struct block *b) {
-    if (--b->references != 0)
-        return;
-    stub_note("free", b->domain, (uintptr_t)b, b->bytes);
-    free(b->handle);
-    b->kind = 0;
-}
-
-static struct block *find(enum kind kind, const void *handle) {
-    for (struct block *b = blocks; b < blocks + BLOCKS; b++)
-        if (b->kind == kind && b->handle == handle)
-            return b;
-    return NULL;
-}
-
-static ze_result_t take(enum kind kind, const void *handle, bool fail) {
-    pthread_mutex_lock(&lock);
-    struct block *b = fail ? NULL : find(kind, handle);
-    if (b != NULL)
-        drop(b);
-    pthread_mutex_unlock(&lock);
-    return b != NULL ? ZE_RESULT_SUCCESS : ZE_RESULT_ERROR_INVALID_ARGUMENT;
-}
-
 /* --- memory --------------------------------------------------------------------------------- */
+
+static struct stub_block block_of(int kind, void *context, const void *device, const char *suffix,
+                                  size_t bytes) {
+    struct stub_block block = {.kind = kind, .container = (uintptr_t)context, .bytes = bytes};
+    stub_place(&block, "ze", device == &devices[1], suffix);
+    return block;
+}
+
+static ze_result_t give(struct stub_block block, const char *function, bool fails, void *out) {
+    bool done = block.kind == STUB_PHYSICAL ? stub_create(&block, function, fails, out)
+                                            : stub_give(&block, function, fails, block.bytes, out);
+    return done ? ZE_RESULT_SUCCESS : ZE_RESULT_ERROR_OUT_OF_DEVICE_MEMORY;
+}
+
+#define GIVE(function, block, out) give(block, #function, STUB_FAILS(#function), out)
 
 static ze_result_t ZE_APICALL alloc_device(ze_context_handle_t context,
                                            const ze_device_mem_alloc_desc_t *desc, size_t size,
                                            size_t alignment, ze_device_handle_t device, void **p) {
     (void)alignment;
-    if (desc->pNext != NULL) { /* an import: memory that is there already */
-        *p = &devices[0];
-        return ZE_RESULT_SUCCESS;
-    }
-    return give(POINTER, context, domain_of(device, false), "zeMemAllocDevice", size,
-                FAILS("zeMemAllocDevice"), p);
+    if (desc->pNext == NULL)
+        return GIVE(zeMemAllocDevice, block_of(POINTER, context, device, "", size), p);
+    *p = &devices[0]; /* an import: memory that is there already */
+    return ZE_RESULT_SUCCESS;
 }
 
 static ze_result_t ZE_APICALL alloc_shared(ze_context_handle_t context,
@@ -111,85 +49,68 @@ static ze_result_t ZE_APICALL alloc_shared(ze_context_handle_t context,
                                            const ze_host_mem_alloc_desc_t *host, size_t size,
                                            size_t alignment, ze_device_handle_t device, void **p) {
     (void)desc, (void)host, (void)alignment;
-    return give(POINTER, context, domain_of(device, true), "zeMemAllocShared", size,
-                FAILS("zeMemAllocShared"), p);
+    struct stub_block block = block_of(POINTER, context, device, "-managed", size);
+    if (device == NULL)
+        strcpy(block.domain, "ze-managed");
+    return GIVE(zeMemAllocShared, block, p);
 }
 
 static ze_result_t ZE_APICALL alloc_host(ze_context_handle_t context,
                                          const ze_host_mem_alloc_desc_t *host, size_t size,
                                          size_t alignment, void **p) {
     (void)host, (void)alignment;
-    return give(POINTER, context, "ze-pinned", "zeMemAllocHost", size, FAILS("zeMemAllocHost"), p);
+    struct stub_block block = block_of(POINTER, context, NULL, "", size);
+    stub_place(&block, "ze", -1, "");
+    return GIVE(zeMemAllocHost, block, p);
 }
 
 static ze_result_t ZE_APICALL mem_free(ze_context_handle_t context, void *p) {
     (void)context;
-    return take(POINTER, p, FAILS("zeMemFree"));
+    return DONE(stub_take(POINTER, (uintptr_t)p, STUB_FAILS("zeMemFree")));
 }
 
 static ze_result_t ZE_APICALL mem_free_ext(ze_context_handle_t context,
                                            const ze_memory_free_ext_desc_t *desc, void *p) {
     (void)context, (void)desc;
-    return take(POINTER, p, FAILS("zeMemFreeExt"));
+    return DONE(stub_take(POINTER, (uintptr_t)p, STUB_FAILS("zeMemFreeExt")));
 }
 
 static ze_result_t ZE_APICALL physical_create(ze_context_handle_t context,
                                               ze_device_handle_t device,
                                               ze_physical_mem_desc_t *desc,
                                               ze_physical_mem_handle_t *out) {
-    return give(PHYSICAL, context, domain_of(device, false), "zePhysicalMemCreate", desc->size,
-                FAILS("zePhysicalMemCreate"), (void **)out);
+    return GIVE(zePhysicalMemCreate, block_of(STUB_PHYSICAL, context, device, "", desc->size), out);
 }
 
 static ze_result_t ZE_APICALL physical_destroy(ze_context_handle_t context,
                                                ze_physical_mem_handle_t handle) {
     (void)context;
-    return take(PHYSICAL, handle, FAILS("zePhysicalMemDestroy"));
+    return DONE(stub_release((uintptr_t)handle, STUB_FAILS("zePhysicalMemDestroy")));
 }
 
 static ze_result_t ZE_APICALL reserve(ze_context_handle_t context, const void *start, size_t size,
                                       void **out) {
-    (void)context, (void)start;
-    *out = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return *out == MAP_FAILED ? ZE_RESULT_ERROR_OUT_OF_HOST_MEMORY : ZE_RESULT_SUCCESS;
+    (void)context, (void)start, (void)size;
+    *out = (void *)stub_reserve();
+    return ZE_RESULT_SUCCESS;
 }
 
 static ze_result_t ZE_APICALL reserve_free(ze_context_handle_t context, const void *start,
                                            size_t size) {
-    (void)context;
-    return munmap((void *)start, size) == 0 ? ZE_RESULT_SUCCESS : ZE_RESULT_ERROR_INVALID_ARGUMENT;
+    (void)context, (void)start, (void)size;
+    return ZE_RESULT_SUCCESS;
 }
 
 static ze_result_t ZE_APICALL map(ze_context_handle_t context, const void *at, size_t size,
                                   ze_physical_mem_handle_t handle, size_t offset,
                                   ze_memory_access_attribute_t access) {
-    (void)context, (void)size, (void)offset, (void)access;
-    ze_result_t rc = ZE_RESULT_ERROR_INVALID_ARGUMENT;
-    pthread_mutex_lock(&lock);
-    struct block *b = find(PHYSICAL, handle);
-    for (unsigned i = 0; b != NULL && i < BLOCKS && rc != ZE_RESULT_SUCCESS; i++)
-        if (mappings[i].block == NULL) {
-            mappings[i].address = at;
-            mappings[i].block = b;
-            b->references++;
-            rc = ZE_RESULT_SUCCESS;
-        }
-    pthread_mutex_unlock(&lock);
-    return rc;
+    (void)context, (void)offset, (void)access;
+    return DONE(stub_map((uintptr_t)at, size, (uintptr_t)handle));
 }
 
 static ze_result_t ZE_APICALL unmap(ze_context_handle_t context, const void *at, size_t size) {
-    (void)context, (void)size;
-    ze_result_t rc = ZE_RESULT_ERROR_INVALID_ARGUMENT;
-    pthread_mutex_lock(&lock);
-    for (unsigned i = 0; i < BLOCKS && rc != ZE_RESULT_SUCCESS; i++)
-        if (mappings[i].block != NULL && mappings[i].address == at) {
-            drop(mappings[i].block);
-            mappings[i].block = NULL;
-            rc = ZE_RESULT_SUCCESS;
-        }
-    pthread_mutex_unlock(&lock);
-    return rc;
+    (void)context;
+    return DONE(stub_unmap((uintptr_t)at, size, STUB_FAILS("zeVirtualMemUnmap")));
 }
 
 /* The true bytes of the shapes and layouts that the program asks for. */
@@ -202,12 +123,11 @@ static ze_result_t ZE_APICALL image_create(ze_context_handle_t context, ze_devic
         bytes = desc->width * desc->height * desc->depth * 2;
     else if (desc->type != ZE_IMAGE_TYPE_BUFFER)
         return ZE_RESULT_ERROR_UNSUPPORTED_IMAGE_FORMAT;
-    return give(IMAGE, context, domain_of(device, false), "zeImageCreate", bytes,
-                FAILS("zeImageCreate"), (void **)out);
+    return GIVE(zeImageCreate, block_of(IMAGE, context, device, "", bytes), out);
 }
 
 static ze_result_t ZE_APICALL image_destroy(ze_image_handle_t image) {
-    return take(IMAGE, image, FAILS("zeImageDestroy"));
+    return DONE(stub_take(IMAGE, (uintptr_t)image, STUB_FAILS("zeImageDestroy")));
 }
 
 /* --- drivers, devices, contexts -------------------------------------------------------------- */
@@ -251,18 +171,8 @@ static ze_result_t ZE_APICALL context_create(ze_driver_handle_t driver,
     return ZE_RESULT_SUCCESS;
 }
 
-/* All that is left goes with it. */
 static ze_result_t ZE_APICALL context_destroy(ze_context_handle_t context) {
-    pthread_mutex_lock(&lock);
-    for (unsigned i = 0; i < BLOCKS; i++)
-        if (mappings[i].block != NULL && mappings[i].block->context == context) {
-            drop(mappings[i].block);
-            mappings[i].block = NULL;
-        }
-    for (struct block *b = blocks; b < blocks + BLOCKS; b++)
-        if (b->kind != 0 && b->context == context)
-            drop(b);
-    pthread_mutex_unlock(&lock);
+    stub_end((uintptr_t)context);
     return ZE_RESULT_SUCCESS;
 }
 

@@ -91,4 +91,4 @@ def test_the_tests_of_a_module_come_first() -> None:
     assert choice.tests_of("parser/mem_parser/units.py")[0] == "tests/unit/parser/test_units.py"
     assert "tests/golden" in choice.tests_of("cmd/mem_cli/parser/top.py")
     cuda = choice.tests_of("sampler/drivers/cuda/cuda.c")
-    assert cuda[0] == "tests/integration/test_device_cuda.py"
+    assert cuda[0] == "tests/integration/test_device_drivers.py"

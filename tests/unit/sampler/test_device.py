@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c_build import ROOT, compile_program, core_sources, run_program
+from c_build import core_program, run_program
 from mem_parser.errors import MemError
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.readers import read_bytes
@@ -30,14 +30,8 @@ SANITIZERS = {
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
 
 
-def _program(name: str, variant: str) -> str:
-    program = compile_program(
-        [ROOT / "tests" / "c" / f"{name}.c", *core_sources()],
-        (*FLAGS, *SANITIZERS[variant]),
-        name=f"{name}-{variant}",
-        libs=("-lpthread", "-ldl", "-lm"),
-    )
-    return str(program)
+def _program(name: str, variant: str) -> Path:
+    return core_program(name, (*FLAGS, *SANITIZERS[variant]))
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid,
                           const struct mp_inject_module *modules, uint64_t count) {
     *u = (struct mp_remote_unwind){
         .pid = pid, .modules = modules, .count = count, .room = ROOM_BYTES, .wanted = count};
-    u->images = calloc(count + 1, sizeof *u->images);
-    return u->images != NULL ? 0 : -ENOMEM;
+    u->images = calloc(count, sizeof *u->images);
+    return u->images != NULL || count == 0 ? 0 : -ENOMEM;
 }
 
 static void drop_image(struct mp_remote_image *image) {
@@ -47,9 +47,15 @@ static void drop_image(struct mp_remote_image *image) {
     *image = (struct mp_remote_image){0};
 }
 
-void mp_remote_unwind_close(struct mp_remote_unwind *u) {
-    for (uint64_t i = 0; u->images != NULL && i < u->count; i++)
+static void drop_images(struct mp_remote_unwind *u) {
+    for (uint64_t i = 0; i < u->count; i++)
         drop_image(&u->images[i]);
+}
+
+void mp_remote_unwind_close(struct mp_remote_unwind *u) {
+    if (u->images == NULL)
+        return;
+    drop_images(u);
     free(u->images);
     u->images = NULL;
 }
@@ -176,8 +182,7 @@ static void prepare_wanted(struct mp_remote_unwind *u) {
     prepare_image(u, wanted);
     if (u->images[wanted].tried)
         return;
-    for (uint64_t i = 0; i < u->count; i++)
-        drop_image(&u->images[i]);
+    drop_images(u);
     u->room = ROOM_BYTES;
     prepare_image(u, wanted);
     u->images[wanted].tried = true;

@@ -40,7 +40,7 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *unused) {
         m.end = end > m.end ? end : m.end;
     }
     m.header = m.start;
-    if (module_count < MODULES)
+    if (module_count < MODULES - 1)
         modules[module_count++] = m;
     return 0;
 }
@@ -71,6 +71,10 @@ int main(void) {
     CHECK(getcontext(&context) == 0);
     struct mp_regs regs = of_context(&context);
 
+    /* A list is read to its end and no further: it would be this module that holds the code. */
+    modules[module_count] = (struct mp_inject_module){.start = mp_regs_pc(&regs) & ~4095ULL,
+                                                      .end = mp_regs_pc(&regs) + 4096};
+
     CASE("a module without a copy ends an unwinding and is wanted");
     largest_read = 0;
     CHECK(mp_remote_unwind(&u, &regs, frames, MP_INJECT_FRAMES, &complete, &unprepared) == 1);
@@ -82,6 +86,15 @@ int main(void) {
     largest_read = 0;
     CHECK(mp_remote_unwind(&u, &regs, frames, MP_INJECT_FRAMES, &complete, &unprepared) > 1);
     CHECK(!unprepared && largest_read <= WORD_READ_MAX);
+
+    CASE("where there is no room, all copies make way for the one that is wanted");
+    mp_remote_unwind_close(&u);
+    CHECK(mp_remote_unwind_open(&u, getpid(), modules, module_count) == 0);
+    CHECK(mp_remote_unwind(&u, &regs, frames, MP_INJECT_FRAMES, &complete, &unprepared) == 1);
+    u.room = 0;
+    mp_remote_unwind_prepare(&u);
+    CHECK(mp_remote_unwind(&u, &regs, frames, MP_INJECT_FRAMES, &complete, &unprepared) > 1);
+    CHECK(!unprepared);
     mp_remote_unwind_close(&u);
     return check_end();
 }

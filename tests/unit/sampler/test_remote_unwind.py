@@ -14,7 +14,15 @@ PARTS = (
 def test_an_unwinding_copies_no_tables() -> None:
     program = compile_program(
         [ROOT / "tests" / "c" / "test_remote_unwind.c", *(SAMPLER / part for part in PARTS)],
-        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-Wl,--wrap=mp_remote_read"),
+        (
+            "-std=gnu11",
+            "-D_GNU_SOURCE",
+            "-O1",
+            "-g",
+            *WARNINGS,
+            "-fsanitize=address",
+            "-Wl,--wrap=mp_remote_read",
+        ),
         name="remote-unwind",
     )
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pythons import (
-    VERSIONS,
     any_interpreter,
     blocks_library,
     interpreter,
+    of_versions,
     system_interpreter,
 )
 from sampler_run import (
@@ -88,7 +88,7 @@ def counted_run(
     return only_counted(folder)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions(ends=True))
 def test_every_block_of_each_allocator_is_counted_once(version: str, segment_dir: Path) -> None:
     counted = counted_run(interpreter(version), ALL_BLOCKS, segment_dir)
     check_all_blocks(counted)
@@ -103,7 +103,7 @@ def test_an_interpreter_inside_the_program_is_found_as_well(segment_dir: Path) -
     check_all_blocks(counted_run(system_interpreter(), ALL_BLOCKS, segment_dir))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions())
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -126,7 +126,7 @@ def test_mimalloc_stays_behind_the_hooks(segment_dir: Path) -> None:
     check_all_blocks(counted_run(python, ALL_BLOCKS, segment_dir, PYTHONMALLOC="mimalloc"))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions())
 def test_a_whole_program_has_the_blocks_that_it_has_without_pymalloc(
     version: str, segment_dir: Path, tmp_path: Path
 ) -> None:
@@ -220,7 +220,7 @@ def test_a_fork_child_that_is_not_followed_only_forwards(segment_dir: Path) -> N
     assert counted.under("object_malloc_blocks") == Counts(15, 1500, 0, 0)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions())
 def test_estimates_of_small_and_passed_on_blocks_have_no_bias(
     version: str, segment_dir: Path
 ) -> None:
@@ -298,7 +298,7 @@ def build_embedding(python: Path, folder: Path) -> Path:
     return program
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions())
 def test_an_interpreter_that_begins_again_has_the_hooks_again(
     version: str, segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from controller_tools import HeapFile, run_command
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
-from pythons import VERSIONS, any_interpreter, blocks_library, interpreter, system_interpreter
+from pythons import any_interpreter, blocks_library, interpreter, of_versions, system_interpreter
 from sampler_run import Controller, Counts
 
 pytestmark = pytest.mark.usefixtures("sampler")
@@ -57,7 +57,7 @@ def run_code_until_hooked(target: Unprepared, controller: Controller) -> None:
         target.ask("sum(range(1000))")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions(ends=True))
 def test_a_running_interpreter_gets_the_hooks_and_loses_them(
     version: str, segment_dir: Path
 ) -> None:
@@ -207,7 +207,7 @@ print('rounds', len(rounds))
 """
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", of_versions())
 def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
     version: str, segment_dir: Path
 ) -> None:

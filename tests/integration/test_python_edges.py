@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,14 +15,14 @@ from controller_tools import run_command
 from mem_parser.readers import read_profile
 from python_embedding import build
 from python_stacks_seen import BLOCK_BYTES, RATE_BYTES, stacks_of
-from pythons import interpreter
+from pythons import interpreter, of_versions
 
 GRAB = f"def grab():\n    return bytes({BLOCK_BYTES} - bytes.__basicsize__)\n"
 """Its block has BLOCK_BYTES."""
 Names = Counter[tuple[str, ...]]
 
 
-def run(folder: Path, *program: object, options: tuple[str, ...] = ()) -> list[tuple[Names, int]]:
+def run(folder: Path, *program: object, options: Sequence[str] = ()) -> list[tuple[Names, int]]:
     """Run a program to its good end: of each capture, its stacks as names with how many blocks, and
     how many samples have no Python part, or one that was cut."""
     done = run_command("run", *options, "-c", RATE_BYTES, "-o", folder / "x", "--", *program)
@@ -42,101 +45,102 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
-def test_a_followed_fork_child_has_frames_of_its_own(version: str, tmp_path: Path) -> None:
-    text = (
-        f"import os\n{GRAB}"
-        "def parent():\n    grab()\ndef child():\n    grab()\n"
-        "for _ in range(10): parent()\n"
+def calling(name: str, times: int) -> str:
+    """A program whose function of that name allocates so many blocks."""
+    return f"{GRAB}def {name}():\n    grab()\nfor _ in range({times}): {name}()\n"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A program, and how many blocks each function allocates, by capture."""
+
+    versions: Sequence[str]
+    text: str
+    expected: Sequence[dict[str, int]]
+    options: Sequence[str] = ()
+
+
+MANY = (
+    "try: import _interpreters as many\nexcept ImportError: import _xxsubinterpreters as many\n"
+    f"import threading\n{GRAB}def outer():\n    grab()\n"
+)
+WITH_SUBINTERPRETERS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
+SCENARIOS = {
+    "a followed fork child": Scenario(
+        ("3.9", "3.11", "3.13", "3.15"),
+        f"import os\n{calling('parent', 10)}"
+        "def child():\n    grab()\n"
         "pid = os.fork()\n"
         "for _ in range(30): parent() if pid else child()\n"
-        "if pid: assert os.waitpid(pid, 0)[1] == 0\n"
-    )
-    program = interpreter(version), script(tmp_path, text)
-    found = [names for names, _ in run(tmp_path, *program, options=("--children",))]
-    parent, child = ("grab", "parent", "<module>"), ("grab", "child", "<module>")
-    assert len(found) == 2
-    assert Counter({parent: 40}) in found
-    assert Counter({child: 30}) in found
+        "if pid: assert os.waitpid(pid, 0)[1] == 0\n",
+        [{"parent": 40}, {"child": 30}],
+        ("--children",),
+    ),
+    "another program after exec": Scenario(
+        ("3.10", "3.11", "3.12"),
+        "import os, sys\n"
+        f"os.execv(sys.executable, [sys.executable, '-c', {calling('after', 10)!r}])\n",
+        [{"after": 10}],
+    ),
+    "subinterpreters": Scenario(
+        WITH_SUBINTERPRETERS,
+        f"{MANY}for n in range(12):\n"
+        "    one = many.create()\n"
+        f"    many.run_string(one, {calling('NAME', 5)!r}.replace('NAME', 'f%02d' % n))\n"
+        "    outer()\n"
+        "    many.destroy(one)\n",
+        [{"outer": 12} | {f"f{n:02}": 5 for n in range(12)}],
+    ),
+    "threads in subinterpreters": Scenario(
+        WITH_SUBINTERPRETERS,
+        f"{MANY}began = threading.Barrier(3)\n"
+        "def run(name):\n"
+        "    one = many.create()\n"
+        "    began.wait()\n"
+        f"    many.run_string(one, {calling('NAME', 200)!r}.replace('NAME', name))\n"
+        "    many.destroy(one)\n"
+        "threads = [threading.Thread(target=run, args=(n,)) for n in ('left', 'right')]\n"
+        "for one in threads: one.start()\n"
+        "began.wait()\n"
+        "for _ in range(200): outer()\n"
+        "for one in threads: one.join()\n",
+        [{"left": 200, "right": 200, "outer": 200}],
+    ),
+}
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12"])
-def test_a_process_that_execs_has_the_frames_of_its_last_program(
-    version: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        pytest.param(name, *one.values, marks=one.marks)
+        for name, scenario in SCENARIOS.items()
+        for one in of_versions(scenario.versions)
+    ],
+)
+def test_each_interpreter_has_the_frames_that_it_runs(
+    name: str, version: str, tmp_path: Path
 ) -> None:
-    after = f"{GRAB}def after():\n    grab()\nfor _ in range(10): after()\n"
-    text = f"import os, sys\nos.execv(sys.executable, [sys.executable, '-c', {after!r}])\n"
-    found = run(tmp_path, interpreter(version), script(tmp_path, text))
-    assert sum((names for names, _ in found), Counter()) == {("grab", "after", "<module>"): 10}
+    scenario = SCENARIOS[name]
+    program = interpreter(version), script(tmp_path, scenario.text)
+    found: list[Any] = [names for names, _ in run(tmp_path, *program, options=scenario.options)]
+    expected = [
+        {("grab", function, "<module>"): blocks for function, blocks in one.items()}
+        for one in scenario.expected
+    ]
+    assert sorted(filter(None, found), key=str) == sorted(map(Counter, expected), key=str)
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", of_versions(["3.10", "3.11", "3.12", "3.13"]))
 def test_interpreters_one_after_another_in_a_program_have_each_their_names(
     version: str, tmp_path: Path
 ) -> None:
     program = build(str(interpreter(version)), tmp_path, "own types")
-    texts = [
-        f"{GRAB}def {name}():\n    grab()\nfor _ in range(20): {name}()\n"
-        for name in ("one", "uno", "une", "ein")
-    ]
-    [(found, _)] = run(tmp_path, program, "-c", *texts)
     names = ("one", "uno", "une", "ein")
+    [(found, _)] = run(tmp_path, program, "-c", *(calling(name, 20) for name in names))
     assert found == {("grab", name, "<module>"): 20 for name in names}
 
 
-SUBINTERPRETERS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
-
-
-def interpreters_module(version: str) -> str:
-    return "_interpreters" if int(version.split(".")[1]) >= 13 else "_xxsubinterpreters"
-
-
-@pytest.mark.parametrize("version", SUBINTERPRETERS)
-def test_subinterpreters_have_frames_of_their_own(version: str, tmp_path: Path) -> None:
-    text = (
-        f"import {interpreters_module(version)} as many\n{GRAB}"
-        "def outer():\n    grab()\n"
-        f"for n in range(12):\n"
-        f"    name = 'f%02d' % n\n"
-        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
-        "    code += f'for _ in range(5): {name}()\\n'\n"
-        "    one = many.create()\n"
-        "    many.run_string(one, code)\n"
-        "    outer()\n"
-        "    many.destroy(one)\n"
-    )
-    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
-    expected = {("grab", f"f{n:02}", "<module>"): 5 for n in range(12)}
-    assert found == {**expected, ("grab", "outer", "<module>"): 12}
-
-
-@pytest.mark.parametrize("version", SUBINTERPRETERS)
-def test_threads_in_subinterpreters_have_the_frames_that_they_run(
-    version: str, tmp_path: Path
-) -> None:
-    text = (
-        f"import {interpreters_module(version)} as many, threading\n{GRAB}"
-        "began = threading.Barrier(3)\n"
-        "def run(name):\n"
-        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
-        "    code += f'for _ in range(200): {name}()\\n'\n"
-        "    one = many.create()\n"
-        "    began.wait()\n"
-        "    many.run_string(one, code)\n"
-        "    many.destroy(one)\n"
-        "threads = [threading.Thread(target=run, args=(n,)) for n in ('left', 'right')]\n"
-        "for one in threads: one.start()\n"
-        "def outer():\n    grab()\n"
-        "began.wait()\n"
-        "for _ in range(200): outer()\n"
-        "for one in threads: one.join()\n"
-    )
-    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
-    names = ("left", "right", "outer")
-    assert found == {("grab", name, "<module>"): 200 for name in names}
-
-
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
+@pytest.mark.parametrize("version", of_versions(["3.9", "3.11", "3.13", "3.15"]))
 def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_path: Path) -> None:
     down = "def down(n):\n    return down(n - 1) if n else grab()\n"
     text = f"{GRAB}{down}for _ in range(10): down(900)\n"
@@ -147,15 +151,10 @@ def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_
     assert lost >= found[cut]
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13", "3.15"])
+@pytest.mark.parametrize("version", of_versions(["3.9", "3.10", "3.11", "3.12", "3.13", "3.15"]))
 def test_lines_behind_a_table_above_64_kib_are_right(version: str, tmp_path: Path) -> None:
     lines = 40000
-    body = "x = 1\n" * lines
-    path = script(tmp_path, f"{GRAB}{body}grab()\n")
-    done = run_command(
-        "run", "-c", RATE_BYTES, "-o", tmp_path / "x", "--", interpreter(version), path
-    )
-    assert done.returncode == 0, done.stderr
+    run(tmp_path, interpreter(version), script(tmp_path, GRAB + "x = 1\n" * lines + "grab()\n"))
     [heap] = tmp_path.glob("x*.heap")
     found = stacks_of(read_profile(str(heap)), BLOCK_BYTES)
     assert [[(name, line) for name, _, line in stack] for stack in found] == [
@@ -163,7 +162,7 @@ def test_lines_behind_a_table_above_64_kib_are_right(version: str, tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.13", "3.15"])
+@pytest.mark.parametrize("version", of_versions(["3.9", "3.11", "3.13", "3.15"]))
 def test_names_may_have_any_characters(version: str, tmp_path: Path) -> None:
     text = (
         f"{GRAB}def größe():\n    grab()\ndef 名前():\n    grab()\ndef 𝒳𐐀():\n    grab()\n"
@@ -181,7 +180,7 @@ def test_names_may_have_any_characters(version: str, tmp_path: Path) -> None:
     assert any(name.startswith("a") and name.endswith("b") for name in names), names
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
+@pytest.mark.parametrize("version", of_versions(["3.9", "3.11", "3.13", "3.15"]))
 def test_threads_that_c_made_have_frames_while_they_call_in(version: str, tmp_path: Path) -> None:
     text = (
         f"import ctypes\n{GRAB}"
@@ -198,7 +197,7 @@ def test_threads_that_c_made_have_frames_while_they_call_in(version: str, tmp_pa
     assert found == {("grab", "called"): 40}
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.11", "3.13", "3.15"])
+@pytest.mark.parametrize("version", of_versions(["3.8", "3.9", "3.11", "3.13", "3.15"]))
 def test_daemon_threads_that_allocate_while_the_interpreter_ends_never_crash(
     version: str, tmp_path: Path
 ) -> None:
@@ -212,21 +211,11 @@ def test_daemon_threads_that_allocate_while_the_interpreter_ends_never_crash(
         "for _ in range(4): threading.Thread(target=storm, daemon=True).start()\n"
         "began.wait()\n"
     )
-    path, rounds = script(tmp_path, text), 20
-    program = f"for n in $(seq {rounds}); do {interpreter(version)} {path} || exit 9; done"
-    environment = (
-        "run",
-        "--children",
-        "-c",
-        "4096",
-        "-o",
-        tmp_path / "x",
-        "--",
-        "sh",
-        "-c",
-        program,
+    program = (
+        f"for n in 1 2 3 4 5; do {interpreter(version)} {script(tmp_path, text)} || exit 9; done"
     )
-    done = run_command(*environment)
+    done = run_command("run", "--children", "-c", 4096, "-o", tmp_path / "x", "--",
+                       "sh", "-c", program)  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

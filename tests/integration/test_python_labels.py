@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,14 +20,13 @@ from mem_parser.memlog.profiles import read_part
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
 from python_stacks_seen import MOST_WITHOUT, RATE_BYTES, captured
-from pythons import pythons
+from pythons import of_pythons
 from sampler_run import TARGETS
 
 BLOCK_BYTES, BARE_BYTES = 3000001, 3100001
 MOST_NAMES = 256
 MOST_BYTES = 128
 TARGET = TARGETS / "python_labels.py"
-PYTHONS = pythons()
 
 
 def who_allocated(profile: Profile, block_bytes: int) -> Counter[str]:
@@ -74,7 +74,7 @@ def expected(noted: list[tuple[tuple[str, str | None], int]], *, tasks: bool) ->
     return found
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", of_pythons(ends=True))
 def test_stacks_have_the_thread_and_task_that_the_program_names(
     python: str, tmp_path: Path
 ) -> None:
@@ -88,10 +88,9 @@ def test_stacks_have_the_thread_and_task_that_the_program_names(
     assert profile.capture.lost["label"] == 0
 
 
-@pytest.mark.parametrize("python", PYTHONS[:2])
-def test_ten_thousand_names_make_no_more_labels_than_are_kept(python: str, tmp_path: Path) -> None:
+def test_ten_thousand_names_make_no_more_labels_than_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "names.json"
-    profile = captured(python, tmp_path, TARGET, out, 10000)
+    profile = captured(sys.executable, tmp_path, TARGET, out, 10000)
     found = who_allocated(profile, BLOCK_BYTES)
 
     others = found.pop("other tasks")
@@ -114,7 +113,7 @@ def test_a_log_of_events_has_the_labels_of_its_capture(tmp_path: Path) -> None:
         "-o",
         tmp_path / "x.heap",
         "--",
-        PYTHONS[0],
+        sys.executable,
         TARGET,
         out,
     )
@@ -139,7 +138,7 @@ def test_a_log_of_events_has_the_labels_of_its_capture(tmp_path: Path) -> None:
 
 
 def test_reports_show_labels_if_asked_and_are_else_as_without_any(tmp_path: Path) -> None:
-    captured(PYTHONS[0], tmp_path, TARGET, tmp_path / "names.json")
+    captured(sys.executable, tmp_path, TARGET, tmp_path / "names.json")
     [path] = tmp_path.glob("x*.heap")
 
     def said(*arguments: str) -> str:

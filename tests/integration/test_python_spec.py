@@ -1,7 +1,4 @@
-"""The example of four functions: c and d hold the same, b and a what both hold, in every report.
-
-What needs Python's frames waits for `PYTHON_FRAMES`; the totals do not.
-"""
+"""The example of four functions: c and d hold the same, b and a what both hold, in every report."""
 
 from __future__ import annotations
 
@@ -12,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from controller_tools import command_environment
+from mem_cli.parser.group import cli
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from python_frames import PYTHON_FRAMES
 from web_profiles import functions_of
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
-needs_frames = pytest.mark.skipif(not PYTHON_FRAMES, reason="captures have no Python frames yet")
 
 SCRIPT = """\
 def a(n):
@@ -61,11 +58,8 @@ def heap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reported(*words: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, words)],
-        env=command_environment(), capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli, [*map(str, words)])
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -95,7 +89,6 @@ def test_two_blocks_of_the_same_size_are_all_that_is_in_the_file(heap: Path) -> 
         assert reported(command, heap).startswith("Total: 195.4 KiB at the peak   2 samples")
 
 
-@needs_frames
 def test_a_summary_has_total_own_and_count_of_each(heap: Path) -> None:
     found = rows("summary", heap)
     assert column(found, "total") == TOTALS
@@ -103,14 +96,12 @@ def test_a_summary_has_total_own_and_count_of_each(heap: Path) -> None:
     assert column(found, "count") == BLOCKS
 
 
-@needs_frames
 @pytest.mark.parametrize(("letter", "key"), [("t", "total"), ("o", "own"), ("a", "count")])
 def test_a_summary_is_sorted_by_each(letter: str, key: str, heap: Path) -> None:
     values = [row[key] for row in rows("summary", heap, "--sort", letter)]
     assert values == sorted(values, reverse=True)
 
 
-@needs_frames
 def test_a_table_of_functions_has_flat_and_cum(heap: Path) -> None:
     found = rows("top", heap)
     assert column(found, "flat") == OWN
@@ -119,7 +110,6 @@ def test_a_table_of_functions_has_flat_and_cum(heap: Path) -> None:
     assert {name for name, flat in lines.items() if flat} == {"c", "d"}
 
 
-@needs_frames
 def test_a_table_of_allocators_has_the_lines(heap: Path) -> None:
     found = rows("table", heap)
     assert [row["size"] for row in found] == [ONE, ONE]
@@ -130,7 +120,6 @@ def test_a_table_of_allocators_has_the_lines(heap: Path) -> None:
     assert [row["allocator"] for row in rows("table", heap, "--python")[:2]] == ["malloc"] * 2
 
 
-@needs_frames
 def test_a_tree_has_who_calls_whom(heap: Path) -> None:
     found = [row for row in rows("tree", heap) if name_of(row["function"]) in TOTALS]
     assert [name_of(row["function"]) for row in found] == ["a", "b", "c", "d"]
@@ -140,14 +129,12 @@ def test_a_tree_has_who_calls_whom(heap: Path) -> None:
     assert column(found, "own") == OWN
 
 
-@needs_frames
 def test_statistics_name_both(heap: Path) -> None:
     found = json.loads(reported("stats", heap, "--json"))
     named = {name_of(row["name"]): (row["bytes"], row["blocks"]) for row in found["functions"]}
     assert named == {"c": (ONE, 1), "d": (ONE, 1)}
 
 
-@needs_frames
 def test_callers_and_callees_add_up(heap: Path) -> None:
     [found] = [r for r in json.loads(reported("peek", heap, "^b", "--json"))["rows"]
                if name_of(r["function"]) == "b"]  # fmt: skip
@@ -156,7 +143,6 @@ def test_callers_and_callees_add_up(heap: Path) -> None:
     assert callees == {"c": ONE, "d": ONE}
 
 
-@needs_frames
 def test_pages_have_the_same_numbers(heap: Path) -> None:
     page = heap.with_name("report.html")
     reported("report", heap, "-o", page)
@@ -167,7 +153,6 @@ def test_pages_have_the_same_numbers(heap: Path) -> None:
     assert flame.stat().st_size > 10_000
 
 
-@needs_frames
 def test_records_have_the_stacks(heap: Path) -> None:
     from mem_parser.records.reader import FileReader
 

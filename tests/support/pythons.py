@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from c_build import compile_program
 from sampler_run import FLAGS, TARGETS, WAIT_S
@@ -93,3 +96,37 @@ def pythons() -> list[str]:
         if Path(path).exists():
             real.setdefault(str(Path(path).resolve()), path)
     return list(real.values())
+
+
+def _version_named(path: str) -> str:
+    """The version by the name of the program, without a start of it."""
+    found = re.search(r"3\.\d+t?$", Path(path).resolve().name)
+    return found[0] if found else ""
+
+
+@functools.cache
+def _quick(ends: bool) -> set[str]:
+    """The versions of the normal run: this one, and with `ends` the oldest and newest."""
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    named = filter(None, map(_version_named, pythons()))
+    installed = sorted(named, key=lambda version: int(version.rstrip("t").split(".")[1]))
+    return {running, *(installed[:: max(len(installed) - 1, 1)] if ends else ())}
+
+
+def _param(value: str, quick: bool) -> ParameterSet:
+    return pytest.param(value, marks=() if quick else pytest.mark.soak)
+
+
+def of_versions(versions: Sequence[str] = VERSIONS, *, ends: bool = False) -> list[ParameterSet]:
+    """Versions as parameters: all but this one, and with `ends` the oldest and newest that are
+    installed, are for `make soak`.
+    """
+    return [_param(version, version in _quick(ends)) for version in versions]
+
+
+def of_pythons(*, ends: bool = False) -> list[ParameterSet]:
+    """The same with the programs of `pythons()`."""
+    others = _quick(ends) - {_version_named(sys.executable)}
+    return [
+        _param(path, path == sys.executable or _version_named(path) in others) for path in pythons()
+    ]

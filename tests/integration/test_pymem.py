@@ -169,55 +169,53 @@ def test_tracemalloc_and_the_sampler_agree(segment_dir: Path) -> None:
     assert counted.total().bytes > int(done.stdout)
 
 
-def test_threads_without_the_lock_of_the_interpreter_count_each_block(segment_dir: Path) -> None:
-    counted = counted_run(any_interpreter(), LOAD + "call('raw_threads', 8, 5000)\n", segment_dir)
-    assert counted.under("raw_malloc_blocks") == Counts(8 * 5000, 8 * 5000 * 600, 0, 0)
-
-
-def test_python_threads_count_each_block(segment_dir: Path) -> None:
-    code = LOAD + (
+THREADS = {
+    "without the interpreter's lock": (
+        "call('raw_threads', 8, 5000)\n",
+        "raw_malloc_blocks",
+        Counts(8 * 5000, 8 * 5000 * 600, 0, 0),
+    ),
+    "of Python": (
         "import threading\n"
         "one = lambda: [call('object_malloc_blocks', 100, 64, 0) for _ in range(50)]\n"
         "many = [threading.Thread(target=one) for _ in range(6)]\n"
         "for thread in many: thread.start()\n"
-        "for thread in many: thread.join()\n"
-    )
-    counted = counted_run(any_interpreter(), code, segment_dir)
-    blocks = 6 * 50 * 100
-    assert counted.under("object_malloc_blocks") == Counts(blocks, blocks * 64, 0, 0)
+        "for thread in many: thread.join()\n",
+        "object_malloc_blocks",
+        Counts(6 * 50 * 100, 6 * 50 * 100 * 64, 0, 0),
+    ),
+}
 
 
-def test_a_fork_child_has_the_hooks_of_its_parent(segment_dir: Path) -> None:
+@pytest.mark.parametrize("kind", THREADS)
+def test_threads_count_each_block(kind: str, segment_dir: Path) -> None:
+    code, function, expected = THREADS[kind]
+    assert counted_run(any_interpreter(), LOAD + code, segment_dir).under(function) == expected
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_fork_child_has_the_hooks_of_its_parent_or_only_forwards(
+    followed: bool, segment_dir: Path
+) -> None:
     code = LOAD + (
         "import os\n"
         "call('object_malloc_blocks', 10, 100, 10)\n"
         "pid = os.fork()\n"
-        "call('object_malloc_blocks', *((7, 50, 7) if pid == 0 else (0, 0, 0)))\n"
+        "call('object_malloc_blocks', *((7, 50, 7) if pid == 0 else (5, 100, 5)))\n"
         "call('drop_all')\n"
         "if pid: sys.exit(os.waitpid(pid, 0)[1])\n"
     )
-    env = environment(segment_dir, rate=1, follow_fork="1")
+    env = environment(segment_dir, rate=1, follow_fork=str(int(followed)))
     done = run([any_interpreter(), "-S", "-c", code, blocks_library()], env)
     assert done.returncode == 0, done.stderr
     files = {
         bool(c.control.number("parent_pid")): c for c in map(Counted.read, segments(segment_dir))
     }
-    assert files[False].under("object_malloc_blocks") == Counts(10, 1000, 0, 0)
-    assert files[True].under("object_malloc_blocks") == Counts(7, 350, 0, 0)
-    assert files[True].control.number("pymem_ns") != 0
-
-
-def test_a_fork_child_that_is_not_followed_only_forwards(segment_dir: Path) -> None:
-    code = LOAD + (
-        "import os\n"
-        "call('object_malloc_blocks', 10, 100, 10)\n"
-        "pid = os.fork()\n"
-        "call('object_malloc_blocks', 5, 100, 5)\n"
-        "call('drop_all')\n"
-        "if pid: sys.exit(os.waitpid(pid, 0)[1])\n"
-    )
-    counted = counted_run(any_interpreter(), code, segment_dir)
-    assert counted.under("object_malloc_blocks") == Counts(15, 1500, 0, 0)
+    assert len(files) == 1 + followed
+    assert files[False].under("object_malloc_blocks") == Counts(15, 1500, 0, 0)
+    if followed:
+        assert files[True].under("object_malloc_blocks") == Counts(7, 350, 0, 0)
+        assert files[True].control.number("pymem_ns") != 0
 
 
 @pytest.mark.parametrize("version", of_versions())

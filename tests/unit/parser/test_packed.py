@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import gzip
 import tracemalloc
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from heapfiles import HeapFile, Record, column, map_line
 from mem_parser import readers
 from mem_parser.allowance import MemoryAllowance
-from mem_parser.errors import InputFileError, MemError
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.errors import InputFileError
+from mem_parser.model import Profile
 from mem_parser.readers import packed, read_bytes
-from strategies import damaged, heap_files
+from strategies import heap_files
 
 MIB = 1 << 20
 MAPS = [map_line(0x400000, 0x500000, 0, "/opt/my program")]
@@ -36,21 +35,9 @@ def read(data: bytes) -> Profile:
 
 
 def told(profile: Profile) -> tuple[object, ...]:
-    """What a profile tells, but for its form."""
     sites, stacks = profile.sites, profile.stacks
-    return (
-        [sites.stack.tolist(), sites.inuse_blocks.tolist(), sites.alloc_bytes.tolist()],
-        [stacks.frames.tolist(), stacks.offsets.tolist(), stacks.flags.tolist()],
-        [dataclasses.asdict(module) for module in profile.modules],
-        profile.capture,
-        profile.incomplete,
-        profile.warnings,
-    )
-
-
-def test_a_packed_file_tells_what_the_plain_one_does() -> None:
-    assert told(read(PACKED)) == told(read(SAMPLE.data))
-    assert (read(PACKED).packed, read(SAMPLE.data).packed) == (True, False)
+    return (sites.alloc_bytes.tolist(), stacks.frames.tolist(), len(profile.modules),
+            profile.incomplete)  # fmt: skip
 
 
 @given(heap_files, st.integers(1, 5))
@@ -62,6 +49,7 @@ def test_any_file_reads_alike_in_both_forms_and_in_several_pieces(
     several = b"".join(gzip.compress(data[at : at + step]) for at in range(0, len(data), step))
 
     assert told(read(several + b"\0" * 9)) == told(read(data))
+    assert (read(several).packed, read(data).packed) == (True, False)
 
 
 @pytest.mark.parametrize("part", ["records", "mappings", "columns"])
@@ -82,14 +70,6 @@ def test_a_cut_packed_file_reads_as_far_as_the_text_in_it(part: str) -> None:
     assert len(profile.sites) >= len(SAMPLE.records) // 4
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_wherever_it_is_cut_it_gives_records_and_says_that_it_is_incomplete(share: float) -> None:
-    profile = read(PACKED[: int(len(PACKED) * share)])
-
-    assert profile.incomplete
-    assert share < 0.2 or len(profile.sites) > 100
-
-
 def test_a_file_that_lacks_its_checksum_alone_is_whole_but_said_to_be_cut() -> None:
     profile = read(PACKED[:-8])
 
@@ -101,22 +81,6 @@ def test_a_wrong_checksum_and_foreign_bytes_behind_are_damage() -> None:
     for data in (PACKED[:-8] + b"\1" * 8, PACKED + b"more"):
         with pytest.raises(InputFileError, match="bad gzip data"):
             read(data)
-
-
-def test_gperftools_text_and_our_first_part_alone_are_unpacked_too() -> None:
-    plain = SAMPLE.first_part()
-
-    assert told(read(gzip.compress(plain))) == told(read(plain))
-
-
-@given(st.data())
-def test_damaged_packed_data_gives_a_profile_or_a_clean_error(data: st.DataObject) -> None:
-    small = gzip.compress(HeapFile([Record((0x1000, 0x2000), 1, 100)], maps=MAPS).data)
-    try:
-        profile = read(data.draw(damaged(small)))
-    except MemError:
-        return
-    assert np.isfinite(profile.total(Count.ALLOC, Unit.OBJECTS).value)
 
 
 def bomb(line: bytes, size: int) -> bytes:

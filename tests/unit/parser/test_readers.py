@@ -1,23 +1,20 @@
-"""Every reader: right files, the quirks of the field, cut files and files that are none."""
+"""Our own files and the quirks of the text formats; `test_format_contract.py` has the rest."""
 
 from __future__ import annotations
 
 import gc
-import gzip
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record, column, map_line
-from mem_parser.errors import InputFileError, MemError, NotAProfile, UnsupportedVersion
+from mem_parser.errors import InputFileError, UnsupportedVersion
 from mem_parser.maps import parse_maps
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes, read_profile
-from strategies import anything, damaged, heap_files
+from strategies import heap_files
 
 SAMPLE = HeapFile(
     [
@@ -109,18 +106,6 @@ def test_both_parts_of_a_file_agree(file: HeapFile) -> None:
         assert whole.total(count, Unit.SPACE).value == pytest.approx(
             first.total(count, Unit.SPACE).value, abs=3 * whole.total(count, Unit.OBJECTS).value
         )
-
-
-def test_a_file_cut_at_any_byte_is_incomplete_and_never_wrong() -> None:
-    data = SAMPLE.data
-    for end in range(len(data) - 1):
-        try:
-            profile = read(data[:end])
-        except InputFileError:
-            assert end <= data.index(b"\n")
-            continue
-        assert profile.incomplete is not None, end
-        assert len(profile.sites) <= 3
 
 
 def test_a_file_that_lost_its_second_part_keeps_its_first() -> None:
@@ -219,44 +204,10 @@ def test_the_first_version_of_the_format_scales_small_records_up_to_half_the_rat
     assert profile.sites.inuse_bytes.tolist() == [64 * 32, 600]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\n\n", b"hello\n", b"\x7fELF" + bytes(99), b"heap profile: nothing\n", b"heap_v2/x\n"],
-)
-def test_what_is_no_profile_is_called_so(data: bytes) -> None:
-    with pytest.raises(NotAProfile):
-        read(data)
-
-
 def test_a_missing_file_and_a_folder_are_input_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(InputFileError):
             read_profile(path)
-
-
-def test_a_packed_profile_is_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "x.heap.gz"
-    path.write_bytes(gzip.compress(SAMPLE.data))
-
-    assert len(read_profile(path).sites) == 3
-
-
-@given(anything)
-def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
-    try:
-        profile = read(data)
-    except MemError:
-        return
-    assert np.isfinite(profile.total(Count.INUSE, Unit.SPACE).value)
-
-
-@given(st.data())
-def test_a_damaged_file_gives_a_profile_or_a_clean_error(data: st.DataObject) -> None:
-    try:
-        profile = read(data.draw(damaged(SAMPLE.data)))
-    except MemError:
-        return
-    assert np.isfinite(profile.total(Count.ALLOC, Unit.OBJECTS).value)
 
 
 def test_maps_keep_spaces_and_say_what_was_deleted() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from c_build import ROOT, compile_program
 from controller_tools import run_command
 from mem_parser.model import STACK_CUT, Count, Profile, Unit
 from mem_parser.readers import read_profile
+from parser_run import told
 from sampler_run import Target, environment
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
@@ -148,18 +148,10 @@ def test_reports_put_what_was_cut_below_one_root_and_say_the_option(
     captured(tmp_path, "--", deep, 10_000)
     [path] = tmp_path.glob("*.heap")
 
-    def parser(*arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-            capture_output=True, text=True, timeout=100,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    table = parser("-p", deep, "-f", path, "-t")
+    table = told("-p", deep, "-f", path, "-t")
     assert (
         "stacks cut at the depth limit, below [cut]; mem_profiler --depth 512 keeps more of them"
         in table
     )
     assert re.search(r" 0 B +0.0% +\S+ +97\.66 KiB +\S+  \[cut\]$", table, re.MULTILINE), table
-    assert re.search(r"^ *97\.66 KiB.* \[cut\]$", parser("tree", path), re.MULTILINE)
+    assert re.search(r"^ *97\.66 KiB.* \[cut\]$", told("tree", path), re.MULTILINE)

@@ -14,6 +14,7 @@ from controller_tools import Stepper, build_stepper, run_command
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
+from parser_run import told
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 PACKED, TEXT = b"\x1f\x8b", b"heap profile: "
@@ -30,14 +31,6 @@ print(captured.path)
 @pytest.fixture(scope="module")
 def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_stepper(tmp_path_factory.mktemp("stepper"))
-
-
-def parser(*arguments: object) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,7 +94,7 @@ def test_the_text_made_of_a_packed_capture_is_what_old_tools_read(
     assert run_command(*arguments, input="a 100 50\n").returncode == 0
     [path] = tmp_path.glob("*.heap")
     plain = tmp_path / "plain.heap"
-    parser("convert", path, "-o", plain)
+    told("convert", path, "-o", plain)
     first = plain.read_bytes().partition(b"\nMAPPED_LIBRARIES:")[0]
     if tool == "gzip":
         unpacked = subprocess.run(

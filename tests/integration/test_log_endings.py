@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, command_environment, run_command
+from controller_tools import Stepper, build_stepper, run_command
 from mem_parser.memlog.profiles import read_part
 from mem_parser.memlog.run import read_log
 from mem_parser.model import Count
 from mem_parser.readers import read_profile
+from parser_run import told
 
 pytestmark = pytest.mark.usefixtures("sampler", "segment_dir")
 ENDS = """
@@ -55,14 +54,7 @@ def test_a_log_ends_as_its_program_did(last: str, how: str, tmp_path: Path) -> N
 
 def test_reports_of_a_log_and_of_a_file_count_the_same(tmp_path: Path) -> None:
     heap, log = run_python(tmp_path, "")
-    told = [
-        subprocess.run(
-            [sys.executable, "-m", "mem_cli.parser.group", "top", str(path)],
-            env=command_environment(), capture_output=True, text=True, timeout=60, check=True,
-        ).stdout.splitlines()
-        for path in (heap, log)
-    ]  # fmt: skip
-    of_file, of_log = told
+    of_file, of_log = (told("top", path).splitlines() for path in (heap, log))
     assert "at the peak" in of_log[0]
     assert of_log[1:] == of_file[1:]
 

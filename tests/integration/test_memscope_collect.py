@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from c_build import compile_program
-from controller_tools import command_environment, run_command
+from controller_tools import run_command
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.analyzers import check_leaks
 from memscope_dumps import printed
 from memscope_run import Collecting, Dump, attribute, dumps, ledger_story, mstx_library, until
+from parser_run import parse
 from stub_driver import FLAGS, STUBS, Ascend
 
 WORK = ("set 0", "malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "rtmalloc 3 777",
@@ -58,7 +57,7 @@ def test_csv_and_database_have_the_same_rows(tmp_path: Path) -> None:
         assert run.end() == 0, run.stderr
     kept = sorted(run.output.glob("*/events/*.memlog"))
     for name in ("again.csv", "again.db"):
-        done = run_convert(*kept, "--to", "memscope", "-o", tmp_path / name)
+        done = parse("convert", *kept, "--to", "memscope", "-o", tmp_path / name)
         assert done.returncode == 0, done.stderr
 
     online = only(dumps(run.output))
@@ -70,13 +69,6 @@ def test_csv_and_database_have_the_same_rows(tmp_path: Path) -> None:
 
 def plain(row: dict[str, str]) -> dict[str, str]:
     return row | {"Attr": row["Attr"].replace('"', "")}
-
-
-def run_convert(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "convert", *map(str, arguments)],
-        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
 
 
 @SEGMENT

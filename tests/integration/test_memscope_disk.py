@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command_environment, run_command
+from controller_tools import run_command
 from mem_parser.errors import DiskFull
 from mem_parser.memlog.events import Kind
 from memscope_dumps import HEADER, line
 from memscope_logs import Collected, Log, with_settings
 from memscope_run import Collecting, Dump, dumps, ledger_story
+from parser_run import parse
 
 needs_mount = pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
 
@@ -122,11 +122,7 @@ def test_a_conversion_to_a_full_disk_leaves_nothing_or_whole_rows(
     for first in range(0, 2000, 100):
         log.add(*pairs(100, first))
     log.end()
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "convert", tmp_path / "log1-0.memlog",
-         "--to", "memscope", "-o", small / name],
-        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = parse("convert", tmp_path / "log1-0.memlog", "--to", "memscope", "-o", small / name)
     assert done.returncode == DiskFull.exit_code, done.stderr
     assert "Traceback" not in done.stderr
     assert [path for path in small.rglob("*") if path.is_file() and path.suffix == ".tmp"] == []
@@ -135,9 +131,6 @@ def test_a_conversion_to_a_full_disk_leaves_nothing_or_whole_rows(
 def test_a_command_says_in_one_line_that_a_dump_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "cut.csv"
     path.write_text(f"{HEADER}\n{line()}\n{line()[:30]}")
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "memscope", path],
-        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = parse("memscope", path)
     assert done.returncode == 0
     assert done.stderr == f"warning: {path}: its last line was cut: the rows before it count\n"

@@ -4,14 +4,11 @@ of Ascend's runtime, ACL and ATB launched.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command_environment
 from hostile import NAMES
 from launch_ledger import (
     hexadecimal,
@@ -26,6 +23,7 @@ from launch_ledger import (
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.logtail import LogTail
 from memscope_run import Collecting, Dump, attribute, dumps, until
+from parser_run import told
 from stub_driver import Ascend
 
 pytestmark = pytest.mark.usefixtures("segment_dir")
@@ -57,12 +55,7 @@ def only(found: list[Dump]) -> Dump:
 
 def convert(run: Collecting, target: Path) -> Dump:
     logs = sorted(run.output.glob("*/events/*.memlog"))
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "convert", *map(str, logs), "--to",
-         "memscope", "-o", str(target)],
-        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    told("convert", *logs, "--to", "memscope", "-o", target)
     return Dump(target)
 
 

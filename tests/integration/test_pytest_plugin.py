@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from mem_cli.pytest_plugin import settings
+from parser_run import report
 
 TESTS = """
 import json, os, time
@@ -300,11 +300,7 @@ def test_a_bad_mark_fails_its_test(folder_of_tests: Path) -> None:
 def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:
     run(folder_of_tests, "--mem", "-k", "small", "--mem-keep", "kept", "--mem-rate", "1", code=0)
     (heap,) = (folder_of_tests / "kept").glob("*.heap")
-    shown = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "summary", "--json", heap],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert json.loads(shown.stdout)
+    assert report("summary", heap)["rows"]
 
 
 def test_pytest_called_by_a_program_says_what_to_do(folder_of_tests: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from controller_tools import command, command_environment
+from parser_run import told
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(240)]
 needs_torch = pytest.mark.skipif(
@@ -83,17 +84,8 @@ def captured(text: str, folder: Path) -> Path:
     return heap
 
 
-def parser(*words: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", *map(str, words)],
-        env=command_environment(), capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def rows(*words: object) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(parser(*words, "--json", "-n", "0"))["rows"]
+    found: list[dict[str, Any]] = json.loads(told(*words, "--json", "-n", "0"))["rows"]
     return found
 
 
@@ -130,7 +122,7 @@ def test_tensors_count_for_the_layer_or_the_programs_own_forward(training: Path)
 
 @needs_torch
 def test_the_stack_of_a_model_reads_as_the_model(training: Path) -> None:
-    text = parser("tree", training, "--nn-modules", "--alloc", "--focus", r"^Linear\(\)$", "-n", 0)
+    text = told("tree", training, "--nn-modules", "--alloc", "--focus", r"^Linear\(\)$", "-n", 0)
     names = ("train (prog", "Model() (", "Block() (", "Sequential() (", "Linear() (")
     places = [text.index(name) for name in names]
     assert places == sorted(places)

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -20,6 +19,7 @@ from mem_parser.budget.outputs import github, junit, markdown, sarif, text
 from mem_parser.budget.outputs.words import source_frame
 from mem_parser.frames import Frame
 from mem_parser.web.report import render as render_page
+from parser_run import parse
 from sarif_checks import check_results
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -202,11 +202,8 @@ def heap(tmp_path: Path) -> Path:
     return path
 
 
-def parse(folder: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "budget", *map(str, arguments)], cwd=folder,
-        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT | more,
-    )  # fmt: skip
+def budget(folder: Path, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    return parse("budget", *arguments, cwd=folder, **more)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +214,14 @@ def test_exit_codes_of_the_command(
     tmp_path: Path, heap: Path, limit: str, code: int, word: str
 ) -> None:
     (tmp_path / "check.toml").write_text(f'[budget]\ninuse = "{limit}"\n')
-    done = parse(tmp_path, "check.toml", heap)
+    done = budget(tmp_path, "check.toml", heap)
     assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.splitlines()[1].startswith(f"{word} ")
     assert "\x1b" not in done.stdout
 
 
 def test_the_help_shows_its_examples_line_by_line(tmp_path: Path) -> None:
-    lines = parse(tmp_path, "--help").stdout.splitlines()
+    lines = budget(tmp_path, "--help").stdout.splitlines()
     assert "  mem_parser budget CHECK.toml custom_prof.4711.1.heap" in lines
 
 
@@ -234,7 +231,7 @@ def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
     options = [word for name, path in files.items() for word in (f"--{name}", path)]
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
-    done = parse(
+    done = budget(
         tmp_path, "check.toml", heap, *options, "--github", GITHUB_STEP_SUMMARY=str(summary)
     )
     assert done.returncode == 6
@@ -250,8 +247,8 @@ def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
 
 def test_a_format_on_standard_output_is_alone_there(tmp_path: Path, heap: Path) -> None:
     (tmp_path / "check.toml").write_text('[budget]\ninuse = "5 MiB"\n')
-    assert json.loads(parse(tmp_path, "check.toml", heap, "--json", "-").stdout)
-    done = parse(tmp_path, "check.toml", heap, "--json", "-", "--junit", "-")
+    assert json.loads(budget(tmp_path, "check.toml", heap, "--json", "-").stdout)
+    done = budget(tmp_path, "check.toml", heap, "--json", "-", "--junit", "-")
     assert (done.returncode, done.stdout) == (2, "")
     assert "cannot both go to standard output" in done.stderr
 
@@ -268,7 +265,7 @@ def test_what_is_broken_is_one_line_and_code_3(
     tmp_path: Path, heap: Path, text: str, said: str
 ) -> None:
     (tmp_path / "check.toml").write_text(text)
-    done = parse(tmp_path, "check.toml", heap)
+    done = budget(tmp_path, "check.toml", heap)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(f"error: {said}")
     assert len(done.stderr.splitlines()) == 2
@@ -276,18 +273,18 @@ def test_what_is_broken_is_one_line_and_code_3(
 
 def test_the_baseline_is_made_and_then_held_against(tmp_path: Path, heap: Path) -> None:
     (tmp_path / "check.toml").write_text('[budget]\ngrowth = "20 %"\n')
-    made = parse(tmp_path, "check.toml", heap, "--update-baseline")
+    made = budget(tmp_path, "check.toml", heap, "--update-baseline")
     assert made.returncode == 0
     assert re.fullmatch(r"wrote check.baseline, [\d.]+ K?i?B\n", made.stderr)
     assert (tmp_path / "check.baseline").read_text().startswith("mem_parser baseline 1\n")
-    assert parse(tmp_path, "check.toml", heap).returncode == 0
+    assert budget(tmp_path, "check.toml", heap).returncode == 0
 
 
 def test_a_cut_capture_neither_passes_nor_makes_a_baseline(tmp_path: Path, heap: Path) -> None:
     heap.write_bytes(heap.read_bytes()[:-20])
     (tmp_path / "check.toml").write_text('[budget]\ninuse = "1 GiB"\n')
-    done = parse(tmp_path, "check.toml", heap)
+    done = budget(tmp_path, "check.toml", heap)
     assert done.returncode == 7
     assert "incomplete" in done.stdout
-    assert parse(tmp_path, "check.toml", heap, "--update-baseline").returncode == 3
+    assert budget(tmp_path, "check.toml", heap, "--update-baseline").returncode == 3
     assert not (tmp_path / "check.baseline").exists()

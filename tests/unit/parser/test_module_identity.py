@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from mem_parser.symbols.modulelabels import module_keys, module_labels
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import local_time
+from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 WAIT_S = 60
@@ -193,14 +193,9 @@ def test_the_command_warns_of_a_changed_binary_and_ends_with_5_when_strict(tmp_p
     heap = tmp_path / "x.heap"
     heap.write_bytes(profile_of(program, str(program)))
     os.utime(heap, (1_700_000_000, 1_700_000_000))
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        words = ["-p", str(program), "-f", str(heap), "-t", *more]
-        return subprocess.run(
-            [sys.executable, "-m", "mem_cli.parser.group", *words],
-            capture_output=True, text=True, timeout=WAIT_S, env=os.environ | {"PYTHONPATH": paths},
-        )  # fmt: skip
+        return parse("-p", program, "-f", heap, "-t", *more)
 
     warned, strict = run(), run("--strict")
 

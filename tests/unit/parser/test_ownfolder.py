@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from mem_parser.symbols import ownfolder
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debuginfod import Debuginfod
+from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -124,13 +123,8 @@ def test_a_command_says_once_that_the_cache_is_not_used(tmp_path: Path) -> None:
     heap = tmp_path / "x.heap"
     heap.write_bytes(b"heap profile: 1: 1 [1: 1] @ heapprofile\n 1: 1 [1: 1] @ 0x1\n"
                      b"MAPPED_LIBRARIES:\n1000-2000 r-xp 0 0:0 1 /bin/true\n")  # fmt: skip
-    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.parser.group", "-f", heap, "-t", "-p", "/bin/true",
-         "--partial"],
-        capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": str(folder)},
-    )  # fmt: skip
+    words = ("-f", heap, "-t", "-p", "/bin/true", "--partial")
+    done = parse(*words, MEM_PROFILER_CACHE=str(folder))
     assert done.returncode == 0, done.stderr
     warning = f"warning: mem_parser does not use the cache {folder}: others can write to it"
     assert done.stderr.splitlines().count(warning) == 1

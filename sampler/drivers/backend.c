@@ -90,3 +90,33 @@ bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc) {
     return mp_module_find(pc, &caller) && mp_module_find(mp_row_real(row), &driver) &&
            caller.start == driver.start;
 }
+
+void mp_device_ask_free(const char *family, int device, int (*ask)(size_t *, size_t *)) {
+    size_t free_bytes = 0, total_bytes = 0;
+    uint32_t domain =
+        device >= 0 ? mp_domain_intern(family, device, MP_MEMORY_DEVICE) : MP_DOMAIN_NONE;
+    if (domain != MP_DOMAIN_NONE && mp_device_actual_due(domain) &&
+        ask(&free_bytes, &total_bytes) == 0 && free_bytes <= total_bytes)
+        mp_device_actual(domain, total_bytes - free_bytes, total_bytes);
+}
+
+void mp_number_set(struct mp_numbered *table, unsigned rows, uint64_t handle, int number) {
+    for (unsigned i = 0; i < rows && handle != 0; i++)
+        if (mp_cas_u64(&table[i].handle, 0, handle) ||
+            mp_load_relaxed(&table[i].handle) == handle) {
+            mp_store_release(&table[i].number, (uint32_t)(number + 2));
+            return;
+        }
+}
+
+bool mp_number_of(const struct mp_numbered *table, unsigned rows, uint64_t handle, int *number) {
+    for (unsigned i = 0; i < rows; i++) {
+        uint64_t seen = mp_load_acquire(&table[i].handle);
+        uint32_t found = seen == handle ? mp_load_acquire(&table[i].number) : 0;
+        if (found != 0)
+            *number = (int)found - 2;
+        if (seen == handle || seen == 0)
+            return found != 0;
+    }
+    return false;
+}

@@ -59,6 +59,22 @@ struct mp_device_library {
     struct mp_device_row *const *rows; /* ended by NULL */
 };
 
+/* The library of a file: beginnings of its soname in parentheses, then the pointers of its rows, each with a comma. */
+#define MP_LIBRARY(library, backend, names, ...)                                                   \
+    static struct mp_device_row *const library##_rows[] = {__VA_ARGS__ NULL};                      \
+    static const char *const library##_sonames[] = {MP_NAMES names, NULL};                         \
+    const struct mp_device_library mp_library_##library = {backend, library##_sonames,             \
+                                                           library##_rows}
+#define MP_NAMES(...) __VA_ARGS__
+
+/* Functions that wrappers call and nobody wraps: ROW(result, name, parameters); MP_REAL(name) is NULL until there is
+ * one. */
+#define MP_ASKED_ROW(result, name, parameters)                                                     \
+    typedef result mp_fn_##name parameters;                                                        \
+    static struct mp_device_row mp_row_##name = {.symbol = #name};
+#define MP_ASKED_POINTER(result, name, parameters) &mp_row_##name,
+#define MP_REAL(name) ((mp_fn_##name *)mp_row_real(&mp_row_##name))
+
 /* INIT. Watch the backends of `mask` (bits of enum mp_backend), whose libraries are among `all` (ended by
  * NULL, stays). Returns how many of these are watched. */
 unsigned mp_backend_watch(const struct mp_device_library *const *all, unsigned mask);
@@ -76,14 +92,34 @@ void *mp_device_replace(void *real);
  */
 void *mp_device_adopt(const struct mp_device_library *library, const char *symbol, void *real);
 
-/* HOOK. Count a call of a wrapper. */
-static inline void mp_device_called(enum mp_backend backend) {
-    mp_device_backend_call(backend);
-}
-
 /* HOOK. Is `pc` in the module that defines the row's real function? A driver that calls itself may hold
  * its locks then. */
 bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc);
+
+/* HOOK. Where the last answer is old enough, and `device` is one: store what the driver says that it has in use. */
+void mp_device_ask_free(const char *family, int device, int (*ask)(size_t *free, size_t *total));
+
+/*
+ * HOOK. Handles of devices or pools and the numbers that they stand for, in a table of the caller; a full table forgets.
+ * A compare-and-swap of its handle claims a row, the release store of its number publishes it.
+ */
+struct mp_numbered {
+    uint64_t handle;
+    uint32_t number; /* + 2; 0: not yet */
+};
+void mp_number_set(struct mp_numbered *table, unsigned rows, uint64_t handle, int number);
+
+/* False: not known. */
+bool mp_number_of(const struct mp_numbered *table, unsigned rows, uint64_t handle, int *number);
+
+/* HOOK. UINT64_MAX when the product passes 64 bits. */
+static inline uint64_t mp_product(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    uint64_t product;
+    bool is_over = __builtin_mul_overflow(a, b, &product) ||
+                   __builtin_mul_overflow(product, c, &product) ||
+                   __builtin_mul_overflow(product, d, &product);
+    return is_over ? UINT64_MAX : product;
+}
 
 static inline uintptr_t mp_row_real(const struct mp_device_row *row) {
     return mp_load_acquire(&row->real);

@@ -35,14 +35,9 @@ static bool is_named(const struct mp_elf *elf, const char *const *sonames) {
     return false;
 }
 
-/* Which rows got a real function, lost their module, or keep it. */
-struct finding {
-    bool changed;
-};
-
 /* False: a library of that name, without a known function. */
 static bool find_rows(const struct mp_elf *elf, const struct mp_device_library *library,
-                      struct finding *finding) {
+                      bool *found_new) {
     bool any = false;
     for (struct mp_device_row *const *rows = library->rows; *rows != NULL; rows++) {
         struct mp_device_row *row = *rows;
@@ -53,7 +48,7 @@ static bool find_rows(const struct mp_elf *elf, const struct mp_device_library *
         if (real == 0)
             continue;
         row->module = elf->dynamic;
-        any = finding->changed = true;
+        any = *found_new = true;
         mp_store_release(&row->real, real);
     }
     return any;
@@ -114,11 +109,11 @@ static void fill_table(void) {
 }
 
 static const struct mp_slot_table *changed(void) {
-    struct finding finding = {0};
+    bool found_new = false;
     if (state.table.wants != 0)
         forget_unloaded();
-    mp_elf_visit(find_in, &finding);
-    if (finding.changed) {
+    mp_elf_visit(find_in, &found_new);
+    if (found_new) {
         fill_table();
         mp_slots_all(&state.table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &state.slots);
     }

@@ -13,13 +13,13 @@
 /* clang-format off */
 #define MP_DEVICE_LIBRARY_LIST(X)                                                                  \
     X(hal)              /* hal.c: libascend_hal.so, counts bytes */                                \
-    X(runtime)          /* acl.c: libruntime.so, names only */                                     \
-    X(acl)              /* acl.c: libascendcl.so, names only */                                    \
+    X(runtime)          /* hal.c: libruntime.so, names only */                                     \
+    X(acl)              /* hal.c: libascendcl.so, names only */                                    \
     X(runtime_launches) /* launch.c: libruntime.so */                                              \
     X(acl_launches)     /* launch.c: libascendcl.so */                                             \
     X(atb)              /* atb.c: libatb.so, operators */                                          \
     X(cuda)             /* cuda.c: libcuda.so.1, counts bytes */                                   \
-    X(cudart)           /* cudart.c: libcudart.so, names only */                                   \
+    X(cudart)           /* cuda.c: libcudart.so, names only */                                     \
     X(hsa)              /* hsa.c: libhsa-runtime64.so, counts bytes */                             \
     X(hip)              /* hip.c: libamdhip64.so, names only */                                    \
     X(ze)               /* ze.c: libze_loader.so.1, counts bytes */

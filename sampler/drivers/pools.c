@@ -85,6 +85,36 @@ unsigned mp_tool_domain_index(const struct mp_tool_domain *domain) {
     return (unsigned)(domain - domains);
 }
 
+static void mark(const void *handle, enum mp_mark_kind kind, uint64_t id, const char *text) {
+    mp_mark_add(kind, id, mp_tool_domain_of(handle)->name, text != NULL ? text : "");
+}
+
+void mp_tool_mark(const void *handle, const char *text) {
+    mark(handle, MP_MARK_POINT, 0, text);
+}
+
+uint64_t mp_tool_range_begin(const void *handle, const char *text) {
+    static uint64_t last_range;
+    uint64_t id = mp_add_relaxed(&last_range, 1) + 1;
+    mark(handle, MP_MARK_BEGIN, id, text);
+    return id;
+}
+
+void mp_tool_range_end(const void *handle, uint64_t id) {
+    mark(handle, MP_MARK_END, id, "");
+}
+
+void mp_tool_take_slots(const struct mp_tool_slot *slots, size_t n, mp_get_slots *get,
+                        bool zero_is_success) {
+    for (const struct mp_tool_slot *slot = slots; slot < slots + n; slot++) {
+        mp_slot_function **table = NULL;
+        unsigned size = 0;
+        if ((get(slot->module, &table, &size) == 0) == zero_is_success && table != NULL &&
+            slot->index < size && table[slot->index] != NULL)
+            *table[slot->index] = slot->function;
+    }
+}
+
 static uint32_t segment_domain(const struct mp_tool_domain *domain) {
     return mp_domain_intern(domain->name[0] != '\0' ? domain->name : "unnamed", -1, MP_MEMORY_POOL);
 }

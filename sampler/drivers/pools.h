@@ -31,6 +31,22 @@ struct mp_tool_domain *mp_tool_domain_of(const void *handle);
 
 const char *mp_tool_domain_name(const struct mp_tool_domain *domain);
 
+/* What a program marks in the domain of a handle: a point, the begin of a range (its id), the end. Text: or NULL. */
+void mp_tool_mark(const void *handle, const char *text);
+uint64_t mp_tool_range_begin(const void *handle, const char *text);
+void mp_tool_range_end(const void *handle, uint64_t id);
+
+/* Each of these interfaces gives tables of addresses of slots, by modules: put a function into one where it has it. */
+typedef void (*mp_slot_function)(void);
+typedef int mp_get_slots(int module, mp_slot_function ***table, unsigned *size);
+struct mp_tool_slot {
+    int module;
+    unsigned index;
+    mp_slot_function function;
+};
+void mp_tool_take_slots(const struct mp_tool_slot *slots, size_t n, mp_get_slots *get,
+                        bool zero_is_success);
+
 /* Is it one of those whose heaps are sums? */
 bool mp_tool_domain_tells_totals(const struct mp_tool_domain *domain);
 

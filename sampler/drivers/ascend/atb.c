@@ -16,7 +16,6 @@
 #include "atb_abi.h"
 #include "device/launches.h"
 #include "drivers/backend.h"
-#include "handle_names.h"
 #include "launch.h"
 
 #include <string.h>
@@ -24,6 +23,15 @@
 #define NEW_STRING "RKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 #define OLD_STRING "RKSs"
 #define CALLED __attribute__((noinline)) static
+
+/* A function of the library, of which the one of this name here is the wrapper; REAL() is its own. */
+#define ATB(result, function, symbol_, parameters)                                                 \
+    typedef result fn_##function parameters;                                                       \
+    CALLED result function parameters;                                                             \
+    static struct mp_device_row row_##function = {.symbol = symbol_,                               \
+                                                  .wrapper = (uintptr_t)function};                 \
+    CALLED result function parameters
+#define REAL(function) ((fn_##function *)mp_row_real(&row_##function))
 
 static struct atb_string new_string(const void *string) {
     return *(const struct atb_string *)string;
@@ -60,10 +68,6 @@ static void add_tensors(const struct atb_tensors *tensors, enum mp_launch_kind k
     }
 }
 
-CALLED int32_t execute(void *runner, const struct atb_pack *pack);
-static struct mp_device_row row_execute = {
-    .symbol = "_ZN3atb6Runner7ExecuteERNS_17RunnerVariantPackE", .wrapper = (uintptr_t)execute};
-
 /* Before the operator runs, so that one that ends the process is known with all that it uses. */
 CALLED void begin_operator(const struct atb_pack *pack, const void *runner, bool has_launches,
                            struct mp_launch *launch) {
@@ -83,16 +87,15 @@ CALLED void begin_operator(const struct atb_pack *pack, const void *runner, bool
     }
 }
 
-CALLED int32_t execute(void *runner, const struct atb_pack *pack) {
-    int32_t (*real)(void *, const void *) =
-        (int32_t (*)(void *, const void *))mp_row_real(&row_execute);
+ATB(int32_t, execute, "_ZN3atb6Runner7ExecuteERNS_17RunnerVariantPackE",
+    (void *runner, const struct atb_pack *pack)) {
     struct mp_launch launch;
-    mp_device_called(MP_BACKEND_HAL);
+    mp_device_backend_call(MP_BACKEND_HAL);
     bool has_launches = mp_launch_wanted(MP_LAUNCH_OPERATORS);
     if (pack == NULL || (!has_launches && !mp_launch_wanted(MP_LAUNCH_ACCESSES)))
-        return real(runner, pack);
+        return REAL(execute)(runner, pack);
     begin_operator(pack, runner, has_launches, &launch);
-    int32_t status = real(runner, pack);
+    int32_t status = REAL(execute)(runner, pack);
     launch.kind = MP_LAUNCH_OPERATOR_END;
     if (has_launches)
         mp_launch_add(&launch);
@@ -132,85 +135,59 @@ static void save_launch(struct atb_string path) {
 
 static bool wants_kernels(void);
 
+#define PATH_ROW(function, symbol_, read)                                                          \
+    ATB(void, function, symbol_, (void *runner, const void *path)) {                               \
+        name_runner(MP_HANDLE_PATH, runner, read(path));                                           \
+        REAL(function)(runner, path);                                                              \
+    }
+
 #define TEXT_ROWS(abi, string_name, read)                                                          \
-    CALLED void abi##_info(void *runner, const void *name, const void *ids);                       \
-    static struct mp_device_row row_##abi##_info = {                                               \
-        .symbol = "_ZN3atb6Runner13SetRunnerInfoE" string_name "RKSt6vectorIlSaIlEE",              \
-        .wrapper = (uintptr_t)abi##_info};                                                         \
-    CALLED void abi##_info(void *runner, const void *name, const void *ids) {                      \
+    ATB(void, abi##_info, "_ZN3atb6Runner13SetRunnerInfoE" string_name "RKSt6vectorIlSaIlEE",      \
+        (void *runner, const void *name, const void *ids)) {                                       \
         name_runner(MP_HANDLE_OPERATOR, runner, read(name));                                       \
-        ((void (*)(void *, const void *, const void *))mp_row_real(&row_##abi##_info))(runner,     \
-                                                                                       name, ids); \
+        REAL(abi##_info)(runner, name, ids);                                                       \
     }                                                                                              \
     PATH_ROW(abi##_path, "_ZN3atb6Runner16SetSaveTensorDirE" string_name, read)                    \
     PATH_ROW(abi##_graph_path, "_ZN3atb11GraphRunner16SetSaveTensorDirE" string_name, read)        \
-    CALLED void abi##_save(void *stream, const void *launch, const void *path);                    \
-    static struct mp_device_row row_##abi##_save = {                                               \
-        .symbol = "_ZN3atb9StoreUtil15SaveLaunchParamEPvRKN3Mki11LaunchParamE" string_name,        \
-        .wrapper = (uintptr_t)abi##_save};                                                         \
-    CALLED void abi##_save(void *stream, const void *launch, const void *path) {                   \
+    ATB(void, abi##_save,                                                                          \
+        "_ZN3atb9StoreUtil15SaveLaunchParamEPvRKN3Mki11LaunchParamE" string_name,                  \
+        (void *stream, const void *launch, const void *path)) {                                    \
         if (!mp_load_relaxed(&told))                                                               \
-            ((void (*)(void *, const void *, const void *))mp_row_real(&row_##abi##_save))(        \
-                stream, launch, path);                                                             \
+            REAL(abi##_save)(stream, launch, path);                                                \
         else if (mp_launch_wanted(MP_LAUNCH_KERNELS))                                              \
             save_launch(read(path));                                                               \
     }                                                                                              \
-    CALLED bool abi##_need(const void *ids, const void *type);                                     \
-    static struct mp_device_row row_##abi##_need = {                                               \
-        .symbol = "_ZN3atb5Probe16IsTensorNeedSaveERKSt6vectorIlSaIlEE" string_name,               \
-        .wrapper = (uintptr_t)abi##_need};                                                         \
-    CALLED bool abi##_need(const void *ids, const void *type) {                                    \
-        return wants_kernels() ||                                                                  \
-               ((bool (*)(const void *, const void *))mp_row_real(&row_##abi##_need))(ids, type);  \
+    ATB(bool, abi##_need, "_ZN3atb5Probe16IsTensorNeedSaveERKSt6vectorIlSaIlEE" string_name,       \
+        (const void *ids, const void *type)) {                                                     \
+        return wants_kernels() || REAL(abi##_need)(ids, type);                                     \
     }                                                                                              \
-    CALLED bool abi##_in_dir(const void *path);                                                    \
-    static struct mp_device_row row_##abi##_in_dir = {                                             \
-        .symbol = "_ZN3atb5Probe25IsSaveTensorInSpecificDirE" string_name,                         \
-        .wrapper = (uintptr_t)abi##_in_dir};                                                       \
-    CALLED bool abi##_in_dir(const void *path) {                                                   \
-        return wants_kernels() ||                                                                  \
-               ((bool (*)(const void *))mp_row_real(&row_##abi##_in_dir))(path);                   \
-    }
-
-#define PATH_ROW(function, symbol_, read)                                                          \
-    CALLED void function(void *runner, const void *path);                                          \
-    static struct mp_device_row row_##function = {.symbol = symbol_,                               \
-                                                  .wrapper = (uintptr_t)function};                 \
-    CALLED void function(void *runner, const void *path) {                                         \
-        name_runner(MP_HANDLE_PATH, runner, read(path));                                           \
-        ((void (*)(void *, const void *))mp_row_real(&row_##function))(runner, path);              \
+    ATB(bool, abi##_in_dir, "_ZN3atb5Probe25IsSaveTensorInSpecificDirE" string_name,               \
+        (const void *path)) {                                                                      \
+        return wants_kernels() || REAL(abi##_in_dir)(path);                                        \
     }
 
 TEXT_ROWS(new, NEW_STRING, new_string)
 TEXT_ROWS(old, OLD_STRING, old_string)
 
-CALLED bool count_in_range(uint64_t count);
-static struct mp_device_row row_count = {.symbol = "_ZN3atb5Probe21IsExecuteCountInRangeEm",
-                                         .wrapper = (uintptr_t)count_in_range};
-CALLED bool count_in_range(uint64_t count) {
-    return wants_kernels() || ((bool (*)(uint64_t))mp_row_real(&row_count))(count);
+ATB(bool, count_in_range, "_ZN3atb5Probe21IsExecuteCountInRangeEm", (uint64_t count)) {
+    return wants_kernels() || REAL(count_in_range)(count);
 }
 
-#define ANSWER_ROW(function, symbol_, wanted)                                                      \
-    CALLED bool function(void);                                                                    \
-    static struct mp_device_row row_##function = {.symbol = symbol_,                               \
-                                                  .wrapper = (uintptr_t)function};                 \
-    CALLED bool function(void) {                                                                   \
-        return (wanted) || ((bool (*)(void))mp_row_real(&row_##function))();                       \
-    }
+ATB(bool, save_before, "_ZN3atb5Probe18IsSaveTensorBeforeEv", (void)) {
+    return wants_kernels() || REAL(save_before)();
+}
 
-ANSWER_ROW(save_before, "_ZN3atb5Probe18IsSaveTensorBeforeEv", wants_kernels())
-ANSWER_ROW(save_after, "_ZN3atb5Probe17IsSaveTensorAfterEv", wants_kernels())
+ATB(bool, save_after, "_ZN3atb5Probe17IsSaveTensorAfterEv", (void)) {
+    return wants_kernels() || REAL(save_after)();
+}
+
 /* With it the library tells runners their paths. */
-ANSWER_ROW(save_path, "_ZN3atb5Probe16IsSaveTensorDescEv",
-           mp_launch_wanted(MP_LAUNCH_OPERATORS) || wants_kernels())
+ATB(bool, save_path, "_ZN3atb5Probe16IsSaveTensorDescEv", (void)) {
+    return mp_launch_wanted(MP_LAUNCH_OPERATORS) || wants_kernels() || REAL(save_path)();
+}
 
-CALLED bool operator_saves(const void *runner);
-static struct mp_device_row row_operator_saves = {.symbol = "_ZNK3atb6Runner12IsSaveTensorEv",
-                                                  .wrapper = (uintptr_t)operator_saves};
-CALLED bool operator_saves(const void *runner) {
-    return !mp_load_relaxed(&told) &&
-           ((bool (*)(const void *))mp_row_real(&row_operator_saves))(runner);
+ATB(bool, operator_saves, "_ZNK3atb6Runner12IsSaveTensorEv", (const void *runner)) {
+    return !mp_load_relaxed(&told) && REAL(operator_saves)(runner);
 }
 
 /* Only of a library that has all that keeps it from writing files. */
@@ -227,8 +204,6 @@ static bool wants_kernels(void) {
     &row_##abi##_info, &row_##abi##_path, &row_##abi##_graph_path, &row_##abi##_save,              \
         &row_##abi##_need, &row_##abi##_in_dir
 
-static struct mp_device_row *const rows[] = {
-    &row_execute,    TEXT_POINTERS(new), TEXT_POINTERS(old),  &row_count, &row_save_before,
-    &row_save_after, &row_save_path,     &row_operator_saves, NULL};
-static const char *const sonames[] = {"libatb.so", NULL};
-const struct mp_device_library mp_library_atb = {MP_BACKEND_HAL, sonames, rows};
+MP_LIBRARY(atb, MP_BACKEND_HAL, ("libatb.so"), &row_execute, TEXT_POINTERS(new), TEXT_POINTERS(old),
+           &row_count_in_range, &row_save_before, &row_save_after, &row_save_path,
+           &row_operator_saves, );

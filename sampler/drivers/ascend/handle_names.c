@@ -1,9 +1,9 @@
 /*
- * handle_names.c - see handle_names.h.
+ * handle_names.c - see launch.h.
  */
-#include "handle_names.h"
 #include "abi/atomics.h"
 #include "device/launches.h"
+#include "launch.h"
 
 #include <stddef.h>
 

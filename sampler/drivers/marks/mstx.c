@@ -14,10 +14,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define CALLED __attribute__((noinline)) static
 
-typedef void (*mstxFuncPointer)(void);
-typedef mstxFuncPointer **mstxFuncTable; /* of addresses of the slots */
-typedef int (*mstxGetModuleFuncTableFunc)(int module, mstxFuncTable *table, unsigned int *size);
-int InitInjectionMstx(mstxGetModuleFuncTableFunc get_table);
+int InitInjectionMstx(mp_get_slots *get_table);
 
 enum { MODULE_CORE = 1, MODULE_DOMAIN = 2, MODULE_MEMORY = 3 };
 
@@ -53,12 +50,9 @@ struct region_refs {
     const struct region_ref *refs;
 };
 
-static uint64_t last_range;
-
 CALLED void mstxDomainMarkA(void *domain, const char *message, void *stream) {
     (void)stream;
-    mp_mark_add(MP_MARK_POINT, 0, mp_tool_domain_name(mp_tool_domain_of(domain)),
-                message != NULL ? message : "");
+    mp_tool_mark(domain, message);
 }
 
 CALLED void mstxMarkA(const char *message, void *stream) {
@@ -67,10 +61,7 @@ CALLED void mstxMarkA(const char *message, void *stream) {
 
 CALLED mstxRangeId mstxDomainRangeStartA(void *domain, const char *message, void *stream) {
     (void)stream;
-    uint64_t id = mp_add_relaxed(&last_range, 1) + 1;
-    mp_mark_add(MP_MARK_BEGIN, id, mp_tool_domain_name(mp_tool_domain_of(domain)),
-                message != NULL ? message : "");
-    return id;
+    return mp_tool_range_begin(domain, message);
 }
 
 CALLED mstxRangeId mstxRangeStartA(const char *message, void *stream) {
@@ -78,11 +69,11 @@ CALLED mstxRangeId mstxRangeStartA(const char *message, void *stream) {
 }
 
 CALLED void mstxDomainRangeEnd(void *domain, mstxRangeId id) {
-    mp_mark_add(MP_MARK_END, id, mp_tool_domain_name(mp_tool_domain_of(domain)), "");
+    mp_tool_range_end(domain, id);
 }
 
 CALLED void mstxRangeEnd(mstxRangeId id) {
-    mstxDomainRangeEnd(NULL, id);
+    mp_tool_range_end(NULL, id);
 }
 
 CALLED void *mstxDomainCreateA(const char *name) {
@@ -125,36 +116,24 @@ CALLED void mstxMemRegionsUnregister(void *domain, const struct region_refs *des
         mp_pool_region_end(mp_tool_domain_of(domain), (uintptr_t)desc->refs[i].value);
 }
 
-struct slot {
-    int module;
-    unsigned index;
-    mstxFuncPointer function;
-};
-
-static const struct slot slots[] = {
-    {MODULE_CORE, 1, (mstxFuncPointer)mstxMarkA},
-    {MODULE_CORE, 2, (mstxFuncPointer)mstxRangeStartA},
-    {MODULE_CORE, 3, (mstxFuncPointer)mstxRangeEnd},
-    {MODULE_DOMAIN, 1, (mstxFuncPointer)mstxDomainCreateA},
-    {MODULE_DOMAIN, 3, (mstxFuncPointer)mstxDomainMarkA},
-    {MODULE_DOMAIN, 4, (mstxFuncPointer)mstxDomainRangeStartA},
-    {MODULE_DOMAIN, 5, (mstxFuncPointer)mstxDomainRangeEnd},
-    {MODULE_MEMORY, 1, (mstxFuncPointer)mstxMemHeapRegister},
-    {MODULE_MEMORY, 2, (mstxFuncPointer)mstxMemHeapUnregister},
-    {MODULE_MEMORY, 3, (mstxFuncPointer)mstxMemRegionsRegister},
-    {MODULE_MEMORY, 4, (mstxFuncPointer)mstxMemRegionsUnregister},
+static const struct mp_tool_slot slots[] = {
+    {MODULE_CORE, 1, (mp_slot_function)mstxMarkA},
+    {MODULE_CORE, 2, (mp_slot_function)mstxRangeStartA},
+    {MODULE_CORE, 3, (mp_slot_function)mstxRangeEnd},
+    {MODULE_DOMAIN, 1, (mp_slot_function)mstxDomainCreateA},
+    {MODULE_DOMAIN, 3, (mp_slot_function)mstxDomainMarkA},
+    {MODULE_DOMAIN, 4, (mp_slot_function)mstxDomainRangeStartA},
+    {MODULE_DOMAIN, 5, (mp_slot_function)mstxDomainRangeEnd},
+    {MODULE_MEMORY, 1, (mp_slot_function)mstxMemHeapRegister},
+    {MODULE_MEMORY, 2, (mp_slot_function)mstxMemHeapUnregister},
+    {MODULE_MEMORY, 3, (mp_slot_function)mstxMemRegionsRegister},
+    {MODULE_MEMORY, 4, (mp_slot_function)mstxMemRegionsUnregister},
 };
 
 /* Called once for each shared object that uses mstx. 0: we take the calls. */
-EXPORT int InitInjectionMstx(mstxGetModuleFuncTableFunc get_table) {
+EXPORT int InitInjectionMstx(mp_get_slots *get_table) {
     if (get_table == NULL || !mp_device_marks_on())
         return 1;
-    for (unsigned i = 0; i < sizeof slots / sizeof slots[0]; i++) {
-        mstxFuncTable table = NULL;
-        unsigned size = 0;
-        if (get_table(slots[i].module, &table, &size) == 0 && table != NULL &&
-            slots[i].index < size && table[slots[i].index] != NULL)
-            *table[slots[i].index] = slots[i].function;
-    }
+    mp_tool_take_slots(slots, sizeof slots / sizeof slots[0], get_table, true);
     return 0;
 }

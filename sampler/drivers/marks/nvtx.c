@@ -19,12 +19,11 @@
 #define STRINGS 512u /* 98 KiB; a program registers its names once */
 #define TEXT_BYTES MP_MARK_TEXT_BYTES
 
-typedef void (*slot_function)(void);
 typedef const void *(*get_export_table)(uint32_t id);
 
 struct callbacks {
     size_t bytes;
-    int (*get_module)(int module, slot_function ***table, unsigned *size);
+    mp_get_slots *get_module;
 };
 
 enum { ETID_CALLBACKS = 1, MODULE_CORE = 1, MODULE_CORE2 = 5 };
@@ -51,7 +50,6 @@ struct string {
 };
 
 static struct string strings[STRINGS];
-static uint64_t last_range;
 
 /* How many pushed ranges of each domain are open in this thread; domains past the last counter
  * share it, and their ranges pair up as long as they nest. Static TLS is scarce. */
@@ -59,9 +57,9 @@ static uint64_t last_range;
 static __thread uint16_t depth[COUNTERS] __attribute__((tls_model("initial-exec")));
 
 /* UTF-32 to UTF-8, cut at a whole character. */
-static void narrow(char *out, size_t n, const wchar_t *wide) {
+static const char *narrow(char out[TEXT_BYTES], const wchar_t *wide) {
     size_t at = 0;
-    for (; wide != NULL && *wide != L'\0' && at + 5 <= n; wide++) {
+    for (; wide != NULL && *wide != L'\0' && at + 5 <= TEXT_BYTES; wide++) {
         uint32_t c = (uint32_t)*wide;
         if (c < 0x80) {
             out[at++] = (char)c;
@@ -74,6 +72,7 @@ static void narrow(char *out, size_t n, const wchar_t *wide) {
             out[at++] = (char)(0x80 | (c >> 6 * more & 0x3f));
     }
     out[at] = '\0';
+    return out;
 }
 
 static const char *registered_text(const void *handle) {
@@ -92,29 +91,12 @@ static const char *text_of(const struct attributes *event, char buffer[TEXT_BYTE
     case MESSAGE_ASCII:
         return event->message;
     case MESSAGE_UNICODE:
-        narrow(buffer, TEXT_BYTES, event->message);
-        return buffer;
+        return narrow(buffer, event->message);
     case MESSAGE_REGISTERED:
         return registered_text(event->message);
     default:
         return "";
     }
-}
-
-static void mark(const void *domain, const char *text) {
-    mp_mark_add(MP_MARK_POINT, 0, mp_tool_domain_name(mp_tool_domain_of(domain)),
-                text != NULL ? text : "");
-}
-
-static uint64_t start_range(const void *domain, const char *text) {
-    uint64_t id = mp_add_relaxed(&last_range, 1) + 1;
-    mp_mark_add(MP_MARK_BEGIN, id, mp_tool_domain_name(mp_tool_domain_of(domain)),
-                text != NULL ? text : "");
-    return id;
-}
-
-static void end_range(const void *domain, uint64_t id) {
-    mp_mark_add(MP_MARK_END, id, mp_tool_domain_name(mp_tool_domain_of(domain)), "");
 }
 
 /* A pushed range has no id of its own: thread, domain and depth are one until it is popped. */
@@ -150,7 +132,7 @@ static int pop(const void *handle) {
 
 CALLED void nvtxDomainMarkEx(void *domain, const struct attributes *event) {
     char buffer[TEXT_BYTES];
-    mark(domain, text_of(event, buffer));
+    mp_tool_mark(domain, text_of(event, buffer));
 }
 
 CALLED void nvtxMarkEx(const struct attributes *event) {
@@ -158,18 +140,17 @@ CALLED void nvtxMarkEx(const struct attributes *event) {
 }
 
 CALLED void nvtxMarkA(const char *text) {
-    mark(NULL, text);
+    mp_tool_mark(NULL, text);
 }
 
 CALLED void nvtxMarkW(const wchar_t *text) {
     char buffer[TEXT_BYTES];
-    narrow(buffer, sizeof buffer, text);
-    mark(NULL, buffer);
+    mp_tool_mark(NULL, narrow(buffer, text));
 }
 
 CALLED uint64_t nvtxDomainRangeStartEx(void *domain, const struct attributes *event) {
     char buffer[TEXT_BYTES];
-    return start_range(domain, text_of(event, buffer));
+    return mp_tool_range_begin(domain, text_of(event, buffer));
 }
 
 CALLED uint64_t nvtxRangeStartEx(const struct attributes *event) {
@@ -177,21 +158,20 @@ CALLED uint64_t nvtxRangeStartEx(const struct attributes *event) {
 }
 
 CALLED uint64_t nvtxRangeStartA(const char *text) {
-    return start_range(NULL, text);
+    return mp_tool_range_begin(NULL, text);
 }
 
 CALLED uint64_t nvtxRangeStartW(const wchar_t *text) {
     char buffer[TEXT_BYTES];
-    narrow(buffer, sizeof buffer, text);
-    return start_range(NULL, buffer);
+    return mp_tool_range_begin(NULL, narrow(buffer, text));
 }
 
 CALLED void nvtxDomainRangeEnd(void *domain, uint64_t id) {
-    end_range(domain, id);
+    mp_tool_range_end(domain, id);
 }
 
 CALLED void nvtxRangeEnd(uint64_t id) {
-    end_range(NULL, id);
+    mp_tool_range_end(NULL, id);
 }
 
 CALLED int nvtxDomainRangePushEx(void *domain, const struct attributes *event) {
@@ -209,8 +189,7 @@ CALLED int nvtxRangePushA(const char *text) {
 
 CALLED int nvtxRangePushW(const wchar_t *text) {
     char buffer[TEXT_BYTES];
-    narrow(buffer, sizeof buffer, text);
-    return push(NULL, buffer);
+    return push(NULL, narrow(buffer, text));
 }
 
 CALLED int nvtxDomainRangePop(void *domain) {
@@ -237,8 +216,7 @@ CALLED void *nvtxDomainRegisterStringA(void *domain, const char *text) {
 
 CALLED void *nvtxDomainRegisterStringW(void *domain, const wchar_t *text) {
     char buffer[TEXT_BYTES];
-    narrow(buffer, sizeof buffer, text);
-    return nvtxDomainRegisterStringA(domain, buffer);
+    return nvtxDomainRegisterStringA(domain, narrow(buffer, text));
 }
 
 CALLED void *nvtxDomainCreateA(const char *name) {
@@ -247,19 +225,12 @@ CALLED void *nvtxDomainCreateA(const char *name) {
 
 CALLED void *nvtxDomainCreateW(const wchar_t *name) {
     char buffer[TEXT_BYTES];
-    narrow(buffer, sizeof buffer, name);
-    return mp_tool_domain(buffer);
+    return mp_tool_domain(narrow(buffer, name));
 }
 
-struct slot {
-    int module;
-    unsigned index;
-    slot_function function;
-};
+#define SLOT(module, index, function) {module, index, (mp_slot_function)function}
 
-#define SLOT(module, index, function) {module, index, (slot_function)function}
-
-static const struct slot slots[] = {
+static const struct mp_tool_slot slots[] = {
     SLOT(MODULE_CORE, 1, nvtxMarkEx),
     SLOT(MODULE_CORE, 2, nvtxMarkA),
     SLOT(MODULE_CORE, 3, nvtxMarkW),
@@ -288,13 +259,7 @@ EXPORT int InitializeInjectionNvtx2(get_export_table get) {
     if (!mp_device_marks_on() || callbacks == NULL || callbacks->bytes < sizeof *callbacks ||
         callbacks->get_module == NULL)
         return 0;
-    for (unsigned i = 0; i < sizeof slots / sizeof slots[0]; i++) {
-        slot_function **table = NULL;
-        unsigned size = 0;
-        if (callbacks->get_module(slots[i].module, &table, &size) != 0 && table != NULL &&
-            slots[i].index < size && table[slots[i].index] != NULL)
-            *table[slots[i].index] = slots[i].function;
-    }
+    mp_tool_take_slots(slots, sizeof slots / sizeof slots[0], callbacks->get_module, false);
     return 1;
 }
 

@@ -49,18 +49,11 @@ struct regions {
     const void **handles; /* out; may be NULL */
 };
 
-struct resized {
+struct elements {
     uint16_t compatible, bytes;
-    uint32_t type;
+    uint32_t type; /* of references: pointers or handles; ours are the pointers */
     size_t count, element_bytes;
-    const char *elements; /* of struct range_desc */
-};
-
-struct region_refs {
-    uint16_t compatible, bytes;
-    uint32_t type; /* pointers or handles; ours are the pointers */
-    size_t count, element_bytes;
-    const char *elements; /* of pointers */
+    const char *elements; /* of struct range_desc, or of pointers */
 };
 
 static struct mp_pool_range range_of(const struct range_desc *desc) {
@@ -102,7 +95,7 @@ CALLED void nvtxMemRegionsRegister(void *domain, const struct regions *desc) {
 }
 
 /* A region of another size is another block: it ends, and begins here. */
-CALLED void nvtxMemRegionsResize(void *domain, const struct resized *desc) {
+CALLED void nvtxMemRegionsResize(void *domain, const struct elements *desc) {
     struct mp_frame caller;
     MP_CALLER(caller);
     if (desc == NULL || desc->compatible != COMPATIBLE_MEMORY || desc->type != TYPE_VIRTUAL ||
@@ -117,7 +110,7 @@ CALLED void nvtxMemRegionsResize(void *domain, const struct resized *desc) {
     }
 }
 
-CALLED void nvtxMemRegionsUnregister(void *domain, const struct region_refs *desc) {
+CALLED void nvtxMemRegionsUnregister(void *domain, const struct elements *desc) {
     if (desc == NULL || desc->compatible != COMPATIBLE_MEMORY || desc->elements == NULL ||
         desc->element_bytes < sizeof(void *))
         return;

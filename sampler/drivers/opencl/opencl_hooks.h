@@ -223,6 +223,8 @@ static void HOOK(install)(void) {
 #undef SET
 }
 
+#undef LAYER
+#undef HOOK
 #undef BEGIN
 #undef MADE
 #undef EXTENSION_REAL

@@ -47,27 +47,15 @@ static int32_t mp_cl_usm_free(mp_clMemFreeINTEL_fn real, void *context, void *p)
 #define LAYER 0
 #define HOOK(name) name
 #include "opencl_hooks.h"
-#undef LAYER
-#undef HOOK
-
 #define LAYER 1
 #define HOOK(name) name##_of_loader_1
 #include "opencl_hooks.h"
-#undef LAYER
-#undef HOOK
-
 #define LAYER 2
 #define HOOK(name) name##_of_loader_2
 #include "opencl_hooks.h"
-#undef LAYER
-#undef HOOK
-
 #define LAYER 3
 #define HOOK(name) name##_of_loader_3
 #include "opencl_hooks.h"
-#undef LAYER
-#undef HOOK
-
 static void (*const installers[MP_CL_LAYERS])(void) = {install, install_of_loader_1,
                                                        install_of_loader_2, install_of_loader_3};
 

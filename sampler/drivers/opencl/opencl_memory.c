@@ -170,29 +170,11 @@ uint64_t mp_cl_image_bytes(const struct mp_cl_image_format *format,
                            const struct mp_cl_image_desc *desc) {
     if (format == NULL || desc == NULL)
         return 0;
-    uint64_t bytes = element_bytes(format);
-    uint64_t height = 1, depth = 1;
-    switch (desc->type) {
-    case MP_CL_IMAGE_2D:
-        height = desc->height;
-        break;
-    case MP_CL_IMAGE_3D:
-        height = desc->height;
-        depth = desc->depth;
-        break;
-    case MP_CL_IMAGE_2D_ARRAY:
-        height = desc->height;
-        depth = desc->array_size;
-        break;
-    case MP_CL_IMAGE_1D_ARRAY:
-        depth = desc->array_size;
-        break;
-    default:
-        break;
-    }
-    if (__builtin_mul_overflow(bytes, desc->width, &bytes) ||
-        __builtin_mul_overflow(bytes, height, &bytes) ||
-        __builtin_mul_overflow(bytes, depth, &bytes))
-        return UINT64_MAX;
-    return bytes;
+    bool is_flat = desc->type == MP_CL_IMAGE_2D || desc->type == MP_CL_IMAGE_2D_ARRAY;
+    bool is_array = desc->type == MP_CL_IMAGE_2D_ARRAY || desc->type == MP_CL_IMAGE_1D_ARRAY;
+    bool is_solid = desc->type == MP_CL_IMAGE_3D;
+    return mp_product(element_bytes(format), desc->width, is_flat || is_solid ? desc->height : 1,
+                      is_solid   ? desc->depth
+                      : is_array ? desc->array_size
+                                 : 1);
 }

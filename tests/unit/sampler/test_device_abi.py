@@ -167,15 +167,15 @@ def test_types_are_those_of_the_headers(tmp_path: Path, header: str, check: str)
 ROWS = {
     "cuda": (
         "#define __CUDA_API_VERSION_INTERNAL\n#include <cuda.h>\n#include <cuda_runtime_api.h>\n",
-        {"cuda_rows": ["MP_CUDA_ROWS"], "cudart_rows": ["MP_CUDART_ROWS"]},
+        ["MP_CUDA_ROWS", "MP_CUDART_ROWS"],
     ),
     "hip": (
         '#pragma GCC diagnostic ignored "-Wdeprecated-declarations"\n#include "hip_stub.h"\n',
-        {"hsa_rows": ["MP_HSA_ROWS"], "hip_rows": ["MP_HIP_ROWS", "MP_HIP_ASYNC_ROWS"]},
+        ["MP_HSA_ROWS", "MP_HIP_ROWS", "MP_HIP_ASYNC_ROWS"],
     ),
 }  # fmt: skip
 CHECK_ROW = (
-    "#define CHECK(role, result, name, params, args, ...) "
+    "#define CHECK(...) CHECK_(__VA_ARGS__)\n#define CHECK_(role, result, name, params, args, ...) "
     "_Static_assert(__builtin_types_compatible_p(__typeof__(name), result params), #name);\n"
 )
 
@@ -184,12 +184,11 @@ CHECK_ROW = (
 def test_signatures_of_rows_are_those_of_the_headers(tmp_path: Path, driver: str) -> None:
     if not DRIVERS[driver].present:
         pytest.skip(f"{DRIVERS[driver].needs} is absent")
-    head, files = ROWS[driver]
+    head, tables = ROWS[driver]
     source = tmp_path / "signatures.c"
     source.write_text(
-        head + CHECK_ROW
-        + "".join(f'#include "drivers/{driver}/{name}.h"\n' for name in files)
-        + "".join(f"{table}(CHECK)\n" for tables in files.values() for table in tables)
+        head + CHECK_ROW + f'#include "drivers/{driver}/{driver}_rows.h"\n'
+        + "".join(f"{table}(CHECK)\n" for table in tables)
         + "int main(void) { return 0; }\n"
     )  # fmt: skip
     includes = cuda_includes() if driver == "cuda" else (f"-I{STUBS / 'hip'}",)

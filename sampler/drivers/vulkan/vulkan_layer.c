@@ -1,11 +1,24 @@
 /*
- * vulkan_chain.c - the layer's place in the chain: instances, devices, and the look-up of
- * functions.
+ * vulkan_layer.c - the Vulkan layer: its place in the chain, memory, and the use that the driver reports.
+ *
+ * Model: the Vulkan loader finds the layer by its manifest, negotiates (companion/layers.c), and then
+ * sends vkCreateInstance and vkCreateDevice through us. For each such instance and device, a row holds
+ * the functions of the layer below; its key is the dispatch key, the first word of every handle. Programs
+ * that fetch pointers with vkGetDeviceProcAddr get ours.
+ *
+ * A block is a VkDeviceMemory; its device ends it if the program did not. Imported memory belongs to
+ * others and does not count.
+ *
+ * Threads: look-ups of rows take no lock. The creation and destruction of instances and devices may
+ * allocate pages.
  */
 #include "abi/atomics.h"
+#include "core/local.h"
+#include "device/device.h"
 #include "drivers/backend.h"
-#include "vulkan.h"
+#include "vulkan_abi.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -15,10 +28,40 @@
 #define EXTENSIONS_MAX 1024
 #define ROW_CLAIMED 1
 
+struct instance {
+    uint64_t key; /* dispatch key; 0: free, 1: being filled */
+    void *handle;
+    mp_vk_get_proc_addr next;
+    mp_vkDestroyInstance_fn destroy_instance;
+    mp_vkEnumeratePhysicalDevices_fn enumerate_physical_devices;
+    mp_vkEnumerateDeviceExtensionProperties_fn enumerate_extensions;
+    mp_vkGetPhysicalDeviceMemoryProperties_fn memory_properties;
+    mp_vkGetPhysicalDeviceMemoryProperties2_fn memory_properties_2; /* NULL: may not be called */
+};
+
+struct device {
+    uint64_t key;
+    void *handle;
+    mp_vk_get_proc_addr next;
+    mp_vkDestroyDevice_fn destroy_device;
+    mp_vkAllocateMemory_fn allocate_memory;
+    mp_vkFreeMemory_fn free_memory;
+    void *physical;
+    mp_vkGetPhysicalDeviceMemoryProperties2_fn budget; /* NULL: the driver tells no usage */
+    uint64_t container; /* never 0, never used again */
+    int number; /* of the physical device in the instance's list; -1: not found */
+    uint32_t device_local_types; /* bit mask of memory types */
+    uint32_t device_local_heaps;
+};
+
+static uint64_t key_of(const void *handle) {
+    return (uint64_t)*(const uintptr_t *)handle;
+}
+
 union row {
     uint64_t key;
-    struct mp_vk_instance instance;
-    struct mp_vk_device device;
+    struct instance instance;
+    struct device device;
 };
 
 /* Rows come in blocks; nobody frees a block, so that readers can read a row at any time. A release store
@@ -40,7 +83,7 @@ static void *more_pages(size_t bytes) {
 /* The row of a handle; NULL: it was not made through us. Instances and devices never share a
  * key. */
 static union row *row_of(void *handle) {
-    uint64_t key = mp_vk_key(handle);
+    uint64_t key = key_of(handle);
     for (struct block *b = &first; b != NULL; b = mp_load_acquire(&b->next))
         for (unsigned i = 0; i < ROWS; i++)
             if (mp_load_acquire(&b->row[i].key) == key)
@@ -48,12 +91,12 @@ static union row *row_of(void *handle) {
     return NULL;
 }
 
-static struct mp_vk_instance *instance_of(void *handle) {
+static struct instance *instance_of(void *handle) {
     union row *row = row_of(handle);
     return row == NULL ? NULL : &row->instance;
 }
 
-struct mp_vk_device *mp_vk_device_of(void *handle) {
+static struct device *device_of(void *handle) {
     union row *row = row_of(handle);
     return row == NULL ? NULL : &row->device;
 }
@@ -109,19 +152,16 @@ static int32_t vkCreateInstance(const struct mp_vk_instance_create_info *info,
     struct mp_vk_instance_link *below = link->chain;
     mp_vk_get_proc_addr next = below->instance_proc_addr;
     mp_vkCreateInstance_fn create = (mp_vkCreateInstance_fn)next(NULL, "vkCreateInstance");
-    union row *claimed = claim();
-    if (create == NULL || claimed == NULL) {
-        if (claimed != NULL)
-            give_back(&claimed->key);
+    union row *claimed = create != NULL ? claim() : NULL;
+    if (claimed == NULL)
         return MP_VK_ERROR_INITIALIZATION_FAILED;
-    }
     link->chain = below->next;
     int32_t rc = create(info, allocator, instance);
     if (rc != MP_VK_SUCCESS) {
         give_back(&claimed->key);
         return rc;
     }
-    struct mp_vk_instance *row = &claimed->instance;
+    struct instance *row = &claimed->instance;
 #define FIND(field, name) row->field = (mp_##name##_fn)next(*instance, #name)
     row->handle = *instance;
     row->next = next;
@@ -137,12 +177,12 @@ static int32_t vkCreateInstance(const struct mp_vk_instance_create_info *info,
                 *instance, "vkGetPhysicalDeviceMemoryProperties2KHR");
     }
 #undef FIND
-    mp_store_release(&row->key, mp_vk_key(*instance));
+    mp_store_release(&row->key, key_of(*instance));
     return rc;
 }
 
 static void vkDestroyInstance(void *instance, const void *allocator) {
-    struct mp_vk_instance *row = instance == NULL ? NULL : instance_of(instance);
+    struct instance *row = instance == NULL ? NULL : instance_of(instance);
     if (row == NULL)
         return;
     mp_vkDestroyInstance_fn destroy = row->destroy_instance;
@@ -152,7 +192,7 @@ static void vkDestroyInstance(void *instance, const void *allocator) {
 
 /* --- devices -------------------------------------------------------------------------------- */
 
-static int number_of(const struct mp_vk_instance *instance, void *physical) {
+static int number_of(const struct instance *instance, void *physical) {
     void *all[PHYSICAL_MAX];
     uint32_t n = PHYSICAL_MAX;
     int32_t rc = instance->enumerate_physical_devices(instance->handle, &n, all);
@@ -162,7 +202,7 @@ static int number_of(const struct mp_vk_instance *instance, void *physical) {
     return -1;
 }
 
-static bool has_budget(const struct mp_vk_instance *instance, void *physical) {
+static bool has_budget(const struct instance *instance, void *physical) {
     uint32_t n = EXTENSIONS_MAX;
     size_t bytes = EXTENSIONS_MAX * sizeof(struct mp_vk_extension);
     struct mp_vk_extension *all = more_pages(bytes);
@@ -177,8 +217,7 @@ static bool has_budget(const struct mp_vk_instance *instance, void *physical) {
 }
 
 /* What a device's memory is, as far as its blocks need it. */
-static void describe(struct mp_vk_device *row, const struct mp_vk_instance *instance,
-                     void *physical) {
+static void describe(struct device *row, const struct instance *instance, void *physical) {
     struct mp_vk_memory_properties memory = {0};
     instance->memory_properties(physical, &memory);
     row->physical = physical;
@@ -198,26 +237,23 @@ static void describe(struct mp_vk_device *row, const struct mp_vk_instance *inst
 static int32_t vkCreateDevice(void *physical, const struct mp_vk_link *info, const void *allocator,
                               void **device) {
     struct mp_vk_layer_create_info *link = link_in(info->next, MP_VK_LOADER_DEVICE_CREATE_INFO);
-    const struct mp_vk_instance *instance = instance_of(physical);
+    const struct instance *instance = instance_of(physical);
     if (link == NULL || instance == NULL)
         return MP_VK_ERROR_INITIALIZATION_FAILED;
     struct mp_vk_device_link *below = link->chain;
     mp_vk_get_proc_addr next = below->device_proc_addr;
     mp_vkCreateDevice_fn create =
         (mp_vkCreateDevice_fn)below->instance_proc_addr(instance->handle, "vkCreateDevice");
-    union row *claimed = claim();
-    if (create == NULL || claimed == NULL) {
-        if (claimed != NULL)
-            give_back(&claimed->key);
+    union row *claimed = create != NULL ? claim() : NULL;
+    if (claimed == NULL)
         return MP_VK_ERROR_INITIALIZATION_FAILED;
-    }
     link->chain = below->next;
     int32_t rc = create(physical, info, allocator, device);
     if (rc != MP_VK_SUCCESS) {
         give_back(&claimed->key);
         return rc;
     }
-    struct mp_vk_device *row = &claimed->device;
+    struct device *row = &claimed->device;
     row->handle = *device;
     row->next = next;
     row->destroy_device = (mp_vkDestroyDevice_fn)next(*device, "vkDestroyDevice");
@@ -225,18 +261,68 @@ static int32_t vkCreateDevice(void *physical, const struct mp_vk_link *info, con
     row->free_memory = (mp_vkFreeMemory_fn)next(*device, "vkFreeMemory");
     row->container = mp_add_relaxed(&containers, 1) + 1;
     describe(row, instance, physical);
-    mp_store_release(&row->key, mp_vk_key(*device));
+    mp_store_release(&row->key, key_of(*device));
     return rc;
 }
 
 static void vkDestroyDevice(void *device, const void *allocator) {
-    struct mp_vk_device *row = device == NULL ? NULL : mp_vk_device_of(device);
+    struct device *row = device == NULL ? NULL : device_of(device);
     if (row == NULL)
         return;
     mp_vkDestroyDevice_fn destroy = row->destroy_device;
-    mp_vk_drop(row);
+    mp_device_drop_container(MP_SPACE_VULKAN_MEMORY, row->container);
     give_back(&row->key);
     destroy(device, allocator);
+}
+
+/* --- VkDeviceMemory, into the segment ---------------------------------------------------------- */
+
+/*
+ * A handle is unique in its device only. Handles of the first device stay as they are; a one-to-one
+ * mapping moves those of others to values of their own.
+ */
+static uint64_t address_of(const struct device *row, uint64_t memory) {
+    if (row->container == 1)
+        return memory;
+    return memory ^ (row->container * 0x9e3779b97f4a7c15ULL & ~(uint64_t)0xf);
+}
+
+static bool is_import(const void *chain) {
+    for (const struct mp_vk_link *at = chain; at != NULL; at = at->next) {
+        const struct mp_vk_import_info *info = (const struct mp_vk_import_info *)at;
+        if ((at->type == MP_VK_IMPORT_MEMORY_FD_INFO_KHR ||
+             at->type == MP_VK_IMPORT_MEMORY_HOST_POINTER_INFO_EXT) &&
+            info->handle_type != 0)
+            return true;
+        if (at->type == MP_VK_IMPORT_ANDROID_HARDWARE_BUFFER_INFO)
+            return true;
+    }
+    return false;
+}
+
+/* Memory of a heap that is not the device's is host memory that the driver has locked. */
+static uint32_t domain_of(const struct device *row, bool device_local) {
+    return device_local ? mp_domain_intern("vulkan", row->number, MP_MEMORY_DEVICE)
+                        : mp_domain_intern("vulkan", -1, MP_MEMORY_PINNED);
+}
+
+/* Store the driver's numbers, for the device's own heaps together. */
+static void tell_actual(const struct device *row, uint32_t domain) {
+    if (row->budget == NULL || !mp_device_actual_due(domain))
+        return;
+    struct mp_vk_memory_budget budget = {.type =
+                                             MP_VK_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    struct mp_vk_memory_properties_2 memory = {.type = MP_VK_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
+                                               .next = &budget};
+    row->budget(row->physical, &memory);
+    uint64_t used = 0, total = 0;
+    for (uint32_t i = 0; i < memory.properties.heap_count && i < MP_VK_MEMORY_HEAPS; i++) {
+        if (!(row->device_local_heaps >> i & 1))
+            continue;
+        used += budget.usage_bytes[i];
+        total += memory.properties.heaps[i].bytes;
+    }
+    mp_device_actual(domain, used, total);
 }
 
 /* noinline, and first of its stacks: see MP_CALLER. */
@@ -245,12 +331,43 @@ vkAllocateMemory(void *device, const struct mp_vk_memory_allocate_info *info, co
                  uint64_t *memory) {
     struct mp_frame caller;
     MP_CALLER(caller);
-    return mp_vk_allocate(mp_vk_device_of(device), info, allocator, memory, &caller,
-                          (uintptr_t)vkAllocateMemory);
+    const struct device *row = device_of(device);
+    if (row == NULL)
+        return MP_VK_ERROR_INITIALIZATION_FAILED; /* a handle that no loader gave out */
+    int32_t rc = row->allocate_memory(row->handle, info, allocator, memory);
+    mp_device_backend_call(MP_BACKEND_VULKAN);
+    bool shortage = rc == MP_VK_ERROR_OUT_OF_DEVICE_MEMORY || rc == MP_VK_ERROR_OUT_OF_HOST_MEMORY;
+    if ((rc != MP_VK_SUCCESS && !shortage) || mp_gate() == MP_GATE_OFF || is_import(info->next))
+        return rc;
+    int saved_errno = errno;
+    bool device_local = info->memory_type < MP_VK_MEMORY_TYPES &&
+                        (row->device_local_types >> info->memory_type & 1);
+    struct mp_device_block block = {.domain = domain_of(row, device_local),
+                                    .space = MP_SPACE_VULKAN_MEMORY,
+                                    .container = row->container,
+                                    .asked_bytes = info->bytes,
+                                    .api_pc = (uintptr_t)vkAllocateMemory,
+                                    .caller = caller};
+    if (shortage) {
+        mp_device_fail(&block);
+    } else {
+        block.address = address_of(row, *memory);
+        mp_device_alloc(&block);
+    }
+    if (device_local)
+        tell_actual(row, block.domain);
+    errno = saved_errno;
+    return rc;
 }
 
 static void vkFreeMemory(void *device, uint64_t memory, const void *allocator) {
-    mp_vk_free(mp_vk_device_of(device), memory, allocator);
+    struct mp_device_taken taken;
+    const struct device *row = device_of(device);
+    if (row == NULL)
+        return;
+    if (memory != 0)
+        mp_device_take(MP_SPACE_VULKAN_MEMORY, address_of(row, memory), &taken);
+    row->free_memory(row->handle, memory, allocator);
 }
 
 /* --- look-up -------------------------------------------------------------------------------- */
@@ -282,7 +399,7 @@ static mp_vk_function ours(const char *name, bool of_device) {
 
 static mp_vk_function vkGetInstanceProcAddr(void *instance, const char *name) {
     mp_vk_function found = ours(name, false);
-    const struct mp_vk_instance *row = instance == NULL ? NULL : instance_of(instance);
+    const struct instance *row = instance == NULL ? NULL : instance_of(instance);
     if (found != NULL || row == NULL)
         return found;
     return row->next(instance, name);
@@ -290,7 +407,7 @@ static mp_vk_function vkGetInstanceProcAddr(void *instance, const char *name) {
 
 static mp_vk_function vkGetDeviceProcAddr(void *device, const char *name) {
     mp_vk_function found = ours(name, true);
-    const struct mp_vk_device *row = device == NULL ? NULL : mp_vk_device_of(device);
+    const struct device *row = device == NULL ? NULL : device_of(device);
     if (found != NULL || row == NULL)
         return found;
     return row->next(device, name);

@@ -1,10 +1,12 @@
 /*
- * test_device.c - device memory in the segment: domains, captures, limits, marks, threads, fork.
+ * test_device.c - device memory in the segment: domains, limits, marks, threads, fork, nested calls.
  */
+#include "device/device_scope.h"
 #include "device_segment.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,35 +78,6 @@ static void test_domains(void) {
     CHECK(tracked != truth);
     CHECK_EQ(rows[pool].reserved_bytes, 30);
     CHECK_EQ(rows[pool].reserved_peak_bytes, 50);
-    close_segment();
-}
-
-static void test_captures(void) {
-    CASE("a free after the stop counts, one after the next start does not");
-    open_segment(LIMIT_BYTES);
-    begin_capture(1, 1);
-    uint32_t domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE);
-    alloc_block(domain, SPACE, 0x1000, 0, 10, 16);
-    alloc_block(domain, SPACE, 0x2000, 0, 20, 32);
-    end_capture();
-    alloc_block(domain, SPACE, 0x3000, 0, 40, 64);
-    CHECK(free_block(SPACE, 0x1000));
-    CHECK(!free_block(SPACE, 0x3000));
-    struct mp_device_site_row total = sums(domain, 1);
-    CHECK_EQ(total.alloc_bytes - total.freed_bytes, 20);
-    CHECK_EQ(total.alloc_taken_bytes - total.freed_taken_bytes, 32);
-    begin_capture(2, 1);
-    CHECK(free_block(SPACE, 0x2000));
-    CHECK_EQ(sums(domain, 1).freed_blocks, 1);
-    CHECK_EQ(sums(domain, 2).freed_blocks, 0);
-    CASE("an address that comes again without a free closes its earlier block");
-    alloc_block(domain, SPACE, 0x1000, 0, 10, 16);
-    mp_device_retain(SPACE, 0x1000);
-    alloc_block(domain, SPACE, 0x1000, 0, 12, 16);
-    total = sums(domain, 2);
-    CHECK_EQ(total.alloc_blocks, 2);
-    CHECK_EQ(total.freed_bytes, 10);
-    CHECK_EQ(live_rows(), 1);
     close_segment();
 }
 
@@ -192,6 +165,14 @@ static void test_marks(void) {
     close_segment();
 }
 
+static void run_threads(unsigned n, void *(*run)(void *)) {
+    pthread_t threads[8];
+    for (uintptr_t i = 0; i < n; i++)
+        pthread_create(&threads[i], NULL, run, (void *)i);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+}
+
 static uint32_t race_domain;
 
 /* Threads hand addresses to each other as a driver does: the freed one is the next one given out. */
@@ -228,11 +209,7 @@ static void test_reused_addresses(void) {
     race_domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE);
     for (unsigned i = 0; i < 64; i++)
         pool[i] = 0x10000 + 512 * i;
-    pthread_t threads[4];
-    for (uintptr_t i = 0; i < 4; i++)
-        pthread_create(&threads[i], NULL, race, (void *)i);
-    for (unsigned i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
+    run_threads(4, race);
     uint64_t held = 0, held_bytes = 0;
     for (unsigned i = 0; i < 64; i++) {
         held += pool[i] & 1;
@@ -265,13 +242,9 @@ static void test_owners(void) {
     begin_capture(1, 1);
     uint32_t domain = mp_domain_intern("cuda", 0, MP_MEMORY_DEVICE);
     alloc_block(domain, MP_SPACE_CUDA_HANDLE, 7, 0, 1000, 2000);
-    pthread_t threads[4];
     for (unsigned i = 1; i < 4; i++)
         mp_device_retain(MP_SPACE_CUDA_HANDLE, 7);
-    for (unsigned i = 0; i < 4; i++)
-        pthread_create(&threads[i], NULL, share, NULL);
-    for (unsigned i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
+    run_threads(4, share);
     CHECK_EQ(sums(domain, 1).freed_blocks, 1);
     CHECK_EQ(live_rows(), 0);
     CHECK(!mp_device_retain(MP_SPACE_CUDA_HANDLE, 7));
@@ -341,11 +314,122 @@ static void test_fork(void) {
     close_segment();
 }
 
+/* --- nested driver calls: which one names a block, and which one counts it -------------------- */
+
+/* A driver of two layers: outer_alloc -> inner_alloc; the inner one refuses sizes with bit 0 set. */
+static uint32_t scope_domain;
+static struct mp_device_taken inner_taken;
+
+static __attribute__((noinline)) bool inner_alloc(uint64_t address, uint64_t size) {
+    struct mp_device_scope scope;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)inner_alloc, &caller);
+    struct mp_device_block block = {
+        .domain = scope_domain, .space = SPACE, .address = address, .asked_bytes = size};
+    bool ok = size % 2 == 0;
+    if (ok)
+        mp_device_scope_alloc(&scope, &block);
+    else
+        mp_device_scope_refused(&scope, &block);
+    mp_device_leave(&scope, ok);
+    return ok;
+}
+
+static __attribute__((noinline)) bool outer_alloc(uint64_t address, uint64_t size, bool retry) {
+    struct mp_device_scope scope;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)outer_alloc, &caller);
+    bool ok = inner_alloc(address, size) || (retry && inner_alloc(address, size + 1));
+    struct mp_device_block block = {
+        .domain = scope_domain, .space = SPACE, .address = address, .asked_bytes = size};
+    if (ok)
+        mp_device_scope_alloc(&scope, &block);
+    CHECK(!mp_device_scope_nested(&scope));
+    mp_device_leave(&scope, ok);
+    return ok;
+}
+
+static __attribute__((noinline)) void inner_free(uint64_t address) {
+    struct mp_device_scope scope;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)inner_free, &caller);
+    mp_device_scope_take(&scope, SPACE, address, &inner_taken);
+    mp_device_leave(&scope, true);
+}
+
+static __attribute__((noinline)) void outer_free(uint64_t address) {
+    struct mp_device_scope scope;
+    struct mp_device_taken taken;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)outer_free, &caller);
+    mp_device_scope_take(&scope, SPACE, address, &taken);
+    CHECK(taken.found);
+    inner_free(address);
+    CHECK(!inner_taken.found);
+    mp_device_leave(&scope, true);
+}
+
+/* Whether frame 0 of some stored stack is `pc`. */
+static bool named(uintptr_t pc) {
+    struct mp_segment *seg = &mp_local.segment;
+    const uint64_t *arena = mp_array_at(seg, MP_ARRAY_STACKS);
+    for (uint64_t at = MP_STACK_LOST_MAX; at < seg->control->arena_cursor / 8;) {
+        const struct mp_stack *stack = (const struct mp_stack *)(arena + at);
+        if (arena[at + sizeof *stack / 8] == pc)
+            return true;
+        at += sizeof *stack / 8 + stack->depth;
+    }
+    return false;
+}
+
+static jmp_buf escape;
+
+static __attribute__((noinline)) void left_by_longjmp(void) {
+    struct mp_device_scope scope;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)left_by_longjmp, &caller);
+    longjmp(escape, 1);
+}
+
+static void test_scopes(void) {
+    open_segment(LIMIT_BYTES);
+    begin_capture(1, 1);
+    scope_domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE);
+    CASE("nested calls count a block once, and the outermost names it");
+    CHECK(outer_alloc(0x1000, 100, false));
+    CHECK_EQ(sums(scope_domain, 1).alloc_blocks, 1);
+    CHECK(named((uintptr_t)outer_alloc) && !named((uintptr_t)inner_alloc));
+    CASE("a refusal followed by success is none; else it counts once, at the outermost call");
+    CHECK(outer_alloc(0x2000, 201, true));
+    CHECK_EQ(sums(scope_domain, 1).failed_blocks, 0);
+    CHECK(!outer_alloc(0x3000, 301, false));
+    CHECK_EQ(sums(scope_domain, 1).failed_blocks, 1);
+    CHECK_EQ(sums(scope_domain, 1).failed_bytes, 301);
+    CHECK(!inner_alloc(0x3000, 303));
+    CHECK_EQ(sums(scope_domain, 1).failed_blocks, 2);
+    CASE("nested frees drop one owner");
+    mp_device_retain(SPACE, 0x1000);
+    outer_free(0x1000);
+    CHECK_EQ(sums(scope_domain, 1).freed_blocks, 0);
+    outer_free(0x1000);
+    CHECK_EQ(sums(scope_domain, 1).freed_blocks, 1);
+    CASE("a scope that was left by longjmp is forgotten");
+    if (setjmp(escape) == 0)
+        left_by_longjmp();
+    CHECK(inner_alloc(0x4000, 400));
+    CHECK(named((uintptr_t)inner_alloc) && !named((uintptr_t)left_by_longjmp));
+    close_segment();
+}
+
 int main(void) {
     start_unwinder();
     test_nothing_without_capture();
     test_domains();
-    test_captures();
     test_sampling();
     test_limits();
     test_no_room();
@@ -354,5 +438,6 @@ int main(void) {
     test_owners();
     test_containers();
     test_fork();
+    test_scopes();
     return check_end();
 }

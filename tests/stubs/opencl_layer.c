@@ -88,19 +88,16 @@ static void *usm_alloc(size_t size, cl_int *error) {
 
 static void *CL_API_CALL host_alloc(cl_context context, const cl_mem_properties_intel *properties,
                                     size_t size, cl_uint alignment, cl_int *error) {
-    (void)context, (void)properties, (void)alignment;
     return usm_alloc(size, error);
 }
 
 static void *CL_API_CALL device_alloc(cl_context context, cl_device_id device,
                                       const cl_mem_properties_intel *properties, size_t size,
                                       cl_uint alignment, cl_int *error) {
-    (void)context, (void)device, (void)properties, (void)alignment;
     return usm_alloc(size, error);
 }
 
 static cl_int CL_API_CALL usm_free(cl_context context, void *p) {
-    (void)context;
     for (unsigned i = 0; p != NULL && i < POINTERS; i++)
         if (pointers[i] == p) {
             pointers[i] = NULL;
@@ -157,7 +154,6 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
 cl_int CL_API_CALL clInitLayerWithProperties(cl_uint entries, const cl_icd_dispatch *target,
                                              cl_uint *entries_ret, const cl_icd_dispatch **ret,
                                              const cl_ulong *properties) {
-    (void)properties;
     return clInitLayer(entries, target, entries_ret, ret);
 }
 

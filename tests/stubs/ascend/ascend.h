@@ -10,6 +10,9 @@
 #ifndef STUB_ASCEND_H
 #define STUB_ASCEND_H
 
+/* A stub has the whole signature of a function and seldom needs all of it. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,10 +64,6 @@ struct drv_mem_prop {
 };
 
 typedef struct drv_mem_handle drv_mem_handle_t;
-typedef enum { MEM_HANDLE_TYPE_NONE = 0, MEM_HANDLE_TYPE_FABRIC = 1 } drv_mem_handle_type;
-struct MemShareHandle {
-    uint8_t share_info[128];
-};
 
 struct MemPhyInfo {
     unsigned long total;
@@ -95,48 +94,33 @@ enum drvRegisterTpye {
     DEV_MEM_MAP_HOST,
 };
 
-typedef struct hal_dev_open_in {
-    uint64_t reserve[8];
-} halDevOpenIn;
-typedef struct hal_dev_open_out {
-    uint64_t reserve[8];
-} halDevOpenOut;
 typedef struct hal_dev_close_in {
     uint32_t close_type;
     uint32_t reserve0;
     uint64_t reserve[7];
 } halDevCloseIn;
-#define DEV_CLOSE_HOST_DEVICE 0
 #define DEV_CLOSE_HOST_USER 2
 
-drvError_t halMemAlloc(void **pp, unsigned long long size, unsigned long long flag);
-drvError_t halMemAllocInner(void **pp, unsigned long long size, unsigned long long flag);
-drvError_t halMemFree(void *pp);
-drvError_t halMemFreeInner(void *pp);
-drvError_t halMemCreate(drv_mem_handle_t **handle, size_t size, const struct drv_mem_prop *prop,
-                        uint64_t flag);
-drvError_t halMemRelease(drv_mem_handle_t *handle);
-drvError_t halMemRetainAllocationHandle(drv_mem_handle_t **handle, void *ptr);
-drvError_t halMemAddressReserve(void **ptr, size_t size, size_t alignment, void *addr,
-                                uint64_t flag);
-drvError_t halMemAddressFree(void *ptr);
-drvError_t halMemMap(void *ptr, size_t size, size_t offset, drv_mem_handle_t *handle,
-                     uint64_t flag);
-drvError_t halMemUnmap(void *ptr);
-drvError_t halMemExportToShareableHandle(drv_mem_handle_t *handle, drv_mem_handle_type handle_type,
-                                         uint64_t flags, uint64_t *shareable_handle);
-drvError_t halMemImportFromShareableHandle(uint64_t shareable_handle, uint32_t devid,
-                                           drv_mem_handle_t **handle);
-drvError_t halHostRegister(void *src_ptr, UINT64 size, UINT32 flag, UINT32 devid, void **dst_ptr);
-drvError_t halHostUnregister(void *src_ptr, UINT32 devid);
-DVresult halMemGetInfo(DVdevice device, unsigned int type, struct MemInfo *info);
-drvError_t halDeviceOpen(uint32_t devid, halDevOpenIn *in, halDevOpenOut *out);
-drvError_t halDeviceClose(uint32_t devid, halDevCloseIn *in);
-drvError_t drvDeviceOpen(uint32_t devId);
-drvError_t drvDeviceClose(uint32_t devId);
+drvError_t halMemAlloc(void **, unsigned long long, unsigned long long);
+drvError_t halMemAllocInner(void **, unsigned long long, unsigned long long);
+drvError_t halMemFree(void *);
+drvError_t halMemFreeInner(void *);
+drvError_t halMemCreate(drv_mem_handle_t **, size_t, const struct drv_mem_prop *, uint64_t);
+drvError_t halMemRelease(drv_mem_handle_t *);
+drvError_t halMemRetainAllocationHandle(drv_mem_handle_t **, void *);
+drvError_t halMemAddressReserve(void **, size_t, size_t, void *, uint64_t);
+drvError_t halMemAddressFree(void *);
+drvError_t halMemMap(void *, size_t, size_t, drv_mem_handle_t *, uint64_t);
+drvError_t halMemUnmap(void *);
+drvError_t halMemImportFromShareableHandle(uint64_t, uint32_t, drv_mem_handle_t **);
+drvError_t halHostRegister(void *, UINT64, UINT32, UINT32, void **);
+drvError_t halHostUnregister(void *, UINT32);
+DVresult halMemGetInfo(DVdevice, unsigned int, struct MemInfo *);
+drvError_t halDeviceClose(uint32_t, halDevCloseIn *);
+drvError_t drvDeviceClose(uint32_t);
 /* Of the driver itself: takes a sample buffer by halMemAlloc while it holds its lock, as its
  * profiling channel. */
-drvError_t prof_sample_start(uint32_t devid);
+drvError_t prof_sample_start(uint32_t);
 
 typedef int32_t rtError_t;
 typedef uint32_t rtMemType_t;
@@ -147,11 +131,11 @@ typedef void *rtDrvMemHandle;
 #define ACL_ERROR_RT_MEMORY_ALLOCATION 207001
 #define ACL_ERROR_RT_PARAM_INVALID 107000
 
-rtError_t rtMalloc(void **devPtr, uint64_t size, rtMemType_t type, const uint16_t moduleId);
-rtError_t rtFree(void *devPtr);
-rtError_t rtMallocHost(void **hostPtr, uint64_t size, const uint16_t moduleId);
-rtError_t rtFreeHost(void *hostPtr);
-rtError_t rtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag, const uint16_t moduleId);
+rtError_t rtMalloc(void **, uint64_t, rtMemType_t, const uint16_t);
+rtError_t rtFree(void *);
+rtError_t rtMallocHost(void **, uint64_t, const uint16_t);
+rtError_t rtFreeHost(void *);
+rtError_t rtMemAllocManaged(void **, uint64_t, uint32_t, const uint16_t);
 typedef struct {
     uint32_t side;
     uint32_t devid;
@@ -160,16 +144,14 @@ typedef struct {
     uint32_t mem_type;
     uint64_t reserve;
 } rtDrvMemProp_t;
-rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, rtDrvMemProp_t *prop,
-                           uint64_t flags);
-rtError_t rtFreePhysical(rtDrvMemHandle handle);
-rtError_t rtReserveMemAddress(void **devPtr, size_t size, size_t alignment, void *devAddr,
-                              uint64_t flags);
-rtError_t rtReleaseMemAddress(void *devPtr);
-rtError_t rtMapMem(void *devPtr, size_t size, size_t offset, rtDrvMemHandle handle, uint64_t flags);
-rtError_t rtUnmapMem(void *devPtr);
-rtError_t rtDeviceReset(int32_t device);
-rtError_t rtSetDevice(int32_t device);
+rtError_t rtMallocPhysical(rtDrvMemHandle *, size_t, rtDrvMemProp_t *, uint64_t);
+rtError_t rtFreePhysical(rtDrvMemHandle);
+rtError_t rtReserveMemAddress(void **, size_t, size_t, void *, uint64_t);
+rtError_t rtReleaseMemAddress(void *);
+rtError_t rtMapMem(void *, size_t, size_t, rtDrvMemHandle, uint64_t);
+rtError_t rtUnmapMem(void *);
+rtError_t rtDeviceReset(int32_t);
+rtError_t rtSetDevice(int32_t);
 
 typedef int aclError;
 typedef void *aclrtDrvMemHandle;
@@ -187,24 +169,20 @@ typedef struct aclrtPhysicalMemProp {
     uint64_t reserve;
 } aclrtPhysicalMemProp;
 
-aclError aclrtMalloc(void **devPtr, size_t size, aclrtMemMallocPolicy policy);
-aclError aclrtMallocAlign32(void **devPtr, size_t size, aclrtMemMallocPolicy policy);
-aclError aclrtFree(void *devPtr);
-aclError aclrtMallocHost(void **hostPtr, size_t size);
-aclError aclrtFreeHost(void *hostPtr);
-aclError aclrtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag);
-aclError aclrtReserveMemAddress(void **virPtr, size_t size, size_t alignment, void *expectPtr,
-                                uint64_t flags);
-aclError aclrtReleaseMemAddress(void *virPtr);
-aclError aclrtMallocPhysical(aclrtDrvMemHandle *handle, size_t size,
-                             const aclrtPhysicalMemProp *prop, uint64_t flags);
-aclError aclrtFreePhysical(aclrtDrvMemHandle handle);
-aclError aclrtMapMem(void *virPtr, size_t size, size_t offset, aclrtDrvMemHandle handle,
-                     uint64_t flags);
-aclError aclrtUnmapMem(void *virPtr);
-aclError aclrtSetDevice(int32_t deviceId);
-aclError aclrtResetDevice(int32_t deviceId);
-aclError aclrtResetDeviceForce(int32_t deviceId);
+aclError aclrtMalloc(void **, size_t, aclrtMemMallocPolicy);
+aclError aclrtMallocAlign32(void **, size_t, aclrtMemMallocPolicy);
+aclError aclrtFree(void *);
+aclError aclrtMallocHost(void **, size_t);
+aclError aclrtFreeHost(void *);
+aclError aclrtMemAllocManaged(void **, uint64_t, uint32_t);
+aclError aclrtReserveMemAddress(void **, size_t, size_t, void *, uint64_t);
+aclError aclrtReleaseMemAddress(void *);
+aclError aclrtMallocPhysical(aclrtDrvMemHandle *, size_t, const aclrtPhysicalMemProp *, uint64_t);
+aclError aclrtFreePhysical(aclrtDrvMemHandle);
+aclError aclrtMapMem(void *, size_t, size_t, aclrtDrvMemHandle, uint64_t);
+aclError aclrtUnmapMem(void *);
+aclError aclrtSetDevice(int32_t);
+aclError aclrtResetDevice(int32_t);
 
 /* Launches. Streams and descriptions are pointers of which only the value matters here. */
 typedef void *rtStream_t;
@@ -215,33 +193,26 @@ typedef struct tagRtArgsEx rtArgsEx_t;
 typedef struct tagRtAicpuArgsEx rtAicpuArgsEx_t;
 typedef struct tagRtTaskCfgInfo rtTaskCfgInfo_t;
 
-rtError_t rtFunctionRegister(void *binHandle, const void *stubFunc, const char *stubName,
-                             const void *kernelInfoExt, uint32_t funcMode);
-rtError_t rtsFuncGetByName(void *binHandle, const char *kernelName, rtFuncHandle *funcHandle);
-rtError_t rtKernelLaunch(const void *stubFunc, uint32_t blockDim, void *args, uint32_t argsSize,
-                         rtSmDesc_t *smDesc, rtStream_t stm);
-rtError_t rtKernelLaunchWithFlagV2(const void *stubFunc, uint32_t blockDim, rtArgsEx_t *argsInfo,
-                                   rtSmDesc_t *smDesc, rtStream_t stm, uint32_t flags,
-                                   const rtTaskCfgInfo_t *cfgInfo);
-rtError_t rtKernelLaunchWithHandleV2(void *hdl, const uint64_t tilingKey, uint32_t blockDim,
-                                     rtArgsEx_t *argsInfo, rtSmDesc_t *smDesc, rtStream_t stm,
-                                     const rtTaskCfgInfo_t *cfgInfo);
-rtError_t rtAicpuKernelLaunchExWithArgs(const uint32_t kernelType, const char *const opName,
-                                        const uint32_t blockDim, const rtAicpuArgsEx_t *argsInfo,
-                                        rtSmDesc_t *const smDesc, const rtStream_t stm,
-                                        const uint32_t flags);
-rtError_t rtLaunchKernelByFuncHandleV2(rtFuncHandle funcHandle, uint32_t blockDim,
-                                       rtLaunchArgsHandle argsHandle, rtStream_t stm,
-                                       const rtTaskCfgInfo_t *cfgInfo);
-rtError_t rtLaunchKernelByFuncHandleV3(rtFuncHandle funcHandle, uint32_t blockDim,
-                                       const rtArgsEx_t *argsInfo, rtStream_t stm,
-                                       const rtTaskCfgInfo_t *cfgInfo);
-rtError_t rtGetStreamId(rtStream_t stm, int32_t *streamId);
-rtError_t rtsGetThreadLastTaskId(uint32_t *taskId);
-rtError_t rtGetDevice(int32_t *devId);
+rtError_t rtFunctionRegister(void *, const void *, const char *, const void *, uint32_t);
+rtError_t rtsFuncGetByName(void *, const char *, rtFuncHandle *);
+rtError_t rtKernelLaunch(const void *, uint32_t, void *, uint32_t, rtSmDesc_t *, rtStream_t);
+rtError_t rtKernelLaunchWithFlagV2(const void *, uint32_t, rtArgsEx_t *, rtSmDesc_t *, rtStream_t,
+                                   uint32_t, const rtTaskCfgInfo_t *);
+rtError_t rtKernelLaunchWithHandleV2(void *, const uint64_t, uint32_t, rtArgsEx_t *, rtSmDesc_t *,
+                                     rtStream_t, const rtTaskCfgInfo_t *);
+rtError_t rtAicpuKernelLaunchExWithArgs(const uint32_t, const char *const, const uint32_t,
+                                        const rtAicpuArgsEx_t *, rtSmDesc_t *const,
+                                        const rtStream_t, const uint32_t);
+rtError_t rtLaunchKernelByFuncHandleV2(rtFuncHandle, uint32_t, rtLaunchArgsHandle, rtStream_t,
+                                       const rtTaskCfgInfo_t *);
+rtError_t rtLaunchKernelByFuncHandleV3(rtFuncHandle, uint32_t, const rtArgsEx_t *, rtStream_t,
+                                       const rtTaskCfgInfo_t *);
+rtError_t rtGetStreamId(rtStream_t, int32_t *);
+rtError_t rtsGetThreadLastTaskId(uint32_t *);
+rtError_t rtGetDevice(int32_t *);
 /* Of the stub alone: the name of a function (NULL: none), and one by its name. */
-const char *stub_function_name(rtFuncHandle funcHandle);
-rtFuncHandle stub_function(const char *name);
+const char *stub_function_name(rtFuncHandle);
+rtFuncHandle stub_function(const char *);
 
 typedef void *aclrtStream;
 typedef void *aclrtBinHandle;
@@ -250,26 +221,20 @@ typedef void *aclrtArgsHandle;
 typedef struct aclrtLaunchKernelCfg aclrtLaunchKernelCfg;
 typedef struct aclrtPlaceHolderInfo aclrtPlaceHolderInfo;
 
-aclError aclrtBinaryGetFunction(const aclrtBinHandle binHandle, const char *kernelName,
-                                aclrtFuncHandle *funcHandle);
-aclError aclrtBinaryGetFunctionByEntry(aclrtBinHandle binHandle, uint64_t funcEntry,
-                                       aclrtFuncHandle *funcHandle);
-aclError aclrtGetFunctionName(aclrtFuncHandle funcHandle, uint32_t maxLen, char *name);
-aclError aclrtLaunchKernel(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
-                           size_t argsSize, aclrtStream stream);
-aclError aclrtLaunchKernelV2(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
-                             size_t argsSize, aclrtLaunchKernelCfg *cfg, aclrtStream stream);
-aclError aclrtLaunchKernelWithConfig(aclrtFuncHandle funcHandle, uint32_t numBlocks,
-                                     aclrtStream stream, aclrtLaunchKernelCfg *cfg,
-                                     aclrtArgsHandle argsHandle, void *reserve);
-aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle funcHandle, uint32_t numBlocks,
-                                       aclrtStream stream, aclrtLaunchKernelCfg *cfg,
-                                       void *hostArgs, size_t argsSize,
-                                       aclrtPlaceHolderInfo *placeHolderArray,
-                                       size_t placeHolderNum);
-aclError aclrtStreamGetId(aclrtStream stream, int32_t *streamId);
-aclError aclrtGetThreadLastTaskId(uint32_t *taskId);
-aclError aclrtGetDevice(int32_t *deviceId);
+aclError aclrtBinaryGetFunction(const aclrtBinHandle, const char *, aclrtFuncHandle *);
+aclError aclrtBinaryGetFunctionByEntry(aclrtBinHandle, uint64_t, aclrtFuncHandle *);
+aclError aclrtGetFunctionName(aclrtFuncHandle, uint32_t, char *);
+aclError aclrtLaunchKernel(aclrtFuncHandle, uint32_t, const void *, size_t, aclrtStream);
+aclError aclrtLaunchKernelV2(aclrtFuncHandle, uint32_t, const void *, size_t,
+                             aclrtLaunchKernelCfg *, aclrtStream);
+aclError aclrtLaunchKernelWithConfig(aclrtFuncHandle, uint32_t, aclrtStream, aclrtLaunchKernelCfg *,
+                                     aclrtArgsHandle, void *);
+aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle, uint32_t, aclrtStream,
+                                       aclrtLaunchKernelCfg *, void *, size_t,
+                                       aclrtPlaceHolderInfo *, size_t);
+aclError aclrtStreamGetId(aclrtStream, int32_t *);
+aclError aclrtGetThreadLastTaskId(uint32_t *);
+aclError aclrtGetDevice(int32_t *);
 
 #ifdef __cplusplus
 }

@@ -152,7 +152,6 @@ drvError_t halMemRetainAllocationHandle(drv_mem_handle_t **handle, void *ptr) {
 
 drvError_t halMemAddressReserve(void **ptr, size_t size, size_t alignment, void *addr,
                                 uint64_t flag) {
-    (void)size, (void)alignment, (void)addr, (void)flag;
     *ptr = (void *)stub_reserve();
     return DRV_ERROR_NONE;
 }
@@ -163,7 +162,6 @@ drvError_t halMemAddressFree(void *ptr) {
 
 drvError_t halMemMap(void *ptr, size_t size, size_t offset, drv_mem_handle_t *handle,
                      uint64_t flag) {
-    (void)flag;
     return DONE(offset == 0 && stub_map((uintptr_t)ptr, size, (uintptr_t)handle));
 }
 
@@ -176,7 +174,6 @@ drvError_t halMemUnmap(void *ptr) {
 
 drvError_t halMemImportFromShareableHandle(uint64_t shareable_handle, uint32_t devid,
                                            drv_mem_handle_t **handle) {
-    (void)shareable_handle, (void)devid;
     return DONE(stub_import(handle));
 }
 #endif

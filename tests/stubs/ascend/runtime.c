@@ -9,19 +9,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define WEAK __attribute__((weak))
-
-drvError_t WEAK halMemCreate(drv_mem_handle_t **handle, size_t size,
-                             const struct drv_mem_prop *prop, uint64_t flag);
-drvError_t WEAK halMemRelease(drv_mem_handle_t *handle);
-drvError_t WEAK halMemAddressReserve(void **ptr, size_t size, size_t alignment, void *addr,
-                                     uint64_t flag);
-drvError_t WEAK halMemAddressFree(void *ptr);
-drvError_t WEAK halMemMap(void *ptr, size_t size, size_t offset, drv_mem_handle_t *handle,
-                          uint64_t flag);
-drvError_t WEAK halMemUnmap(void *ptr);
-drvError_t WEAK halDeviceClose(uint32_t devid, halDevCloseIn *in);
-drvError_t WEAK drvDeviceClose(uint32_t devId);
+#pragma weak halMemCreate
+#pragma weak halMemRelease
+#pragma weak halMemAddressReserve
+#pragma weak halMemAddressFree
+#pragma weak halMemMap
+#pragma weak halMemUnmap
+#pragma weak halDeviceClose
+#pragma weak drvDeviceClose
 
 static atomic_int users[2];
 static _Thread_local int current;
@@ -40,7 +35,6 @@ static uint64_t flag_of(uint64_t type, uint16_t module) {
 }
 
 rtError_t rtMalloc(void **devPtr, uint64_t size, rtMemType_t type, const uint16_t moduleId) {
-    (void)type;
     uint64_t flag = flag_of(MEM_DEV | MEM_TYPE_HBM, moduleId);
     drvError_t rc = DRV_ERROR_OUT_OF_MEMORY;
     if (size > 1 << 20)
@@ -63,7 +57,6 @@ rtError_t rtFreeHost(void *hostPtr) {
 }
 
 rtError_t rtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag, const uint16_t moduleId) {
-    (void)flag;
     return status(halMemAlloc(ptr, size, flag_of(MEM_SVM, moduleId)));
 }
 
@@ -79,32 +72,20 @@ rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, rtDrvMemProp_t *
     return status(halMemCreate((drv_mem_handle_t **)handle, size, &driver_prop, flags));
 }
 
-rtError_t rtFreePhysical(rtDrvMemHandle handle) {
-    return &halMemRelease == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
-                                  : status(halMemRelease(handle));
-}
+/* A function that is one of the driver's, where the driver has it. */
+#define OF_DRIVER(name, parameters, function, ...)                                                 \
+    rtError_t name parameters {                                                                    \
+        return &function == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT                                \
+                                 : status(function(__VA_ARGS__));                                  \
+    }
 
-rtError_t rtReserveMemAddress(void **devPtr, size_t size, size_t alignment, void *devAddr,
-                              uint64_t flags) {
-    return &halMemAddressReserve == NULL
-               ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
-               : status(halMemAddressReserve(devPtr, size, alignment, devAddr, flags));
-}
-
-rtError_t rtReleaseMemAddress(void *devPtr) {
-    return &halMemAddressFree == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
-                                      : status(halMemAddressFree(devPtr));
-}
-
-rtError_t rtMapMem(void *devPtr, size_t size, size_t offset, rtDrvMemHandle handle,
-                   uint64_t flags) {
-    return &halMemMap == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
-                              : status(halMemMap(devPtr, size, offset, handle, flags));
-}
-
-rtError_t rtUnmapMem(void *devPtr) {
-    return &halMemUnmap == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT : status(halMemUnmap(devPtr));
-}
+OF_DRIVER(rtFreePhysical, (rtDrvMemHandle handle), halMemRelease, handle)
+OF_DRIVER(rtReserveMemAddress, (void **p, size_t size, size_t align, void *at, uint64_t flags),
+          halMemAddressReserve, p, size, align, at, flags)
+OF_DRIVER(rtReleaseMemAddress, (void *p), halMemAddressFree, p)
+OF_DRIVER(rtMapMem, (void *p, size_t size, size_t offset, rtDrvMemHandle handle, uint64_t flags),
+          halMemMap, p, size, offset, handle, flags)
+OF_DRIVER(rtUnmapMem, (void *p), halMemUnmap, p)
 
 rtError_t rtSetDevice(int32_t device) {
     if (device < 0 || device > 1)

@@ -56,6 +56,11 @@ static rtError_t launch(const char *name, rtStream_t stream) {
     return RT_ERROR_NONE;
 }
 
+#define LAUNCH(name, parameters, call)                                                             \
+    rtError_t name parameters {                                                                    \
+        return call;                                                                               \
+    }
+
 const char *stub_function_name(rtFuncHandle handle) {
     return handle != NULL ? ((struct function *)handle)->name : NULL;
 }
@@ -64,60 +69,43 @@ rtFuncHandle stub_function(const char *name) {
     return add_function(name, NULL);
 }
 
-rtError_t rtFunctionRegister(void *binHandle, const void *stubFunc, const char *stubName,
-                             const void *kernelInfoExt, uint32_t funcMode) {
-    (void)binHandle, (void)kernelInfoExt, (void)funcMode;
-    return add_function(stubName, stubFunc) != NULL ? RT_ERROR_NONE : ACL_ERROR_RT_PARAM_INVALID;
-}
+LAUNCH(rtFunctionRegister,
+       (void *binHandle, const void *stubFunc, const char *stubName, const void *kernelInfoExt,
+        uint32_t funcMode),
+       add_function(stubName, stubFunc) != NULL ? RT_ERROR_NONE : ACL_ERROR_RT_PARAM_INVALID)
 
 rtError_t rtsFuncGetByName(void *binHandle, const char *kernelName, rtFuncHandle *funcHandle) {
-    (void)binHandle;
     *funcHandle = add_function(kernelName, NULL);
     return *funcHandle != NULL ? RT_ERROR_NONE : ACL_ERROR_RT_PARAM_INVALID;
 }
 
-rtError_t rtKernelLaunch(const void *stubFunc, uint32_t blockDim, void *args, uint32_t argsSize,
-                         rtSmDesc_t *smDesc, rtStream_t stm) {
-    (void)blockDim, (void)args, (void)argsSize, (void)smDesc;
-    return launch(stub_function_name(function_of_stub(stubFunc)), stm);
-}
+LAUNCH(rtKernelLaunch,
+       (const void *stubFunc, uint32_t blockDim, void *args, uint32_t argsSize, rtSmDesc_t *smDesc,
+        rtStream_t stm),
+       launch(stub_function_name(function_of_stub(stubFunc)), stm))
 
 /* As the runtime does: another of its functions launches. */
-rtError_t rtKernelLaunchWithFlagV2(const void *stubFunc, uint32_t blockDim, rtArgsEx_t *argsInfo,
-                                   rtSmDesc_t *smDesc, rtStream_t stm, uint32_t flags,
-                                   const rtTaskCfgInfo_t *cfgInfo) {
-    (void)argsInfo, (void)flags, (void)cfgInfo;
-    return rtKernelLaunch(stubFunc, blockDim, NULL, 0, smDesc, stm);
-}
-
-rtError_t rtKernelLaunchWithHandleV2(void *hdl, const uint64_t tilingKey, uint32_t blockDim,
-                                     rtArgsEx_t *argsInfo, rtSmDesc_t *smDesc, rtStream_t stm,
-                                     const rtTaskCfgInfo_t *cfgInfo) {
-    (void)hdl, (void)tilingKey, (void)blockDim, (void)argsInfo, (void)smDesc, (void)cfgInfo;
-    return launch("", stm);
-}
-
-rtError_t rtAicpuKernelLaunchExWithArgs(const uint32_t kernelType, const char *const opName,
-                                        const uint32_t blockDim, const rtAicpuArgsEx_t *argsInfo,
-                                        rtSmDesc_t *const smDesc, const rtStream_t stm,
-                                        const uint32_t flags) {
-    (void)kernelType, (void)blockDim, (void)argsInfo, (void)smDesc, (void)flags;
-    return launch(opName, stm);
-}
-
-rtError_t rtLaunchKernelByFuncHandleV2(rtFuncHandle funcHandle, uint32_t blockDim,
-                                       rtLaunchArgsHandle argsHandle, rtStream_t stm,
-                                       const rtTaskCfgInfo_t *cfgInfo) {
-    (void)blockDim, (void)argsHandle, (void)cfgInfo;
-    return launch(stub_function_name(funcHandle), stm);
-}
-
-rtError_t rtLaunchKernelByFuncHandleV3(rtFuncHandle funcHandle, uint32_t blockDim,
-                                       const rtArgsEx_t *argsInfo, rtStream_t stm,
-                                       const rtTaskCfgInfo_t *cfgInfo) {
-    (void)argsInfo;
-    return rtLaunchKernelByFuncHandleV2(funcHandle, blockDim, NULL, stm, cfgInfo);
-}
+LAUNCH(rtKernelLaunchWithFlagV2,
+       (const void *stubFunc, uint32_t blockDim, rtArgsEx_t *argsInfo, rtSmDesc_t *smDesc,
+        rtStream_t stm, uint32_t flags, const rtTaskCfgInfo_t *cfgInfo),
+       rtKernelLaunch(stubFunc, blockDim, NULL, 0, smDesc, stm))
+LAUNCH(rtKernelLaunchWithHandleV2,
+       (void *hdl, const uint64_t tilingKey, uint32_t blockDim, rtArgsEx_t *argsInfo,
+        rtSmDesc_t *smDesc, rtStream_t stm, const rtTaskCfgInfo_t *cfgInfo),
+       launch("", stm))
+LAUNCH(rtAicpuKernelLaunchExWithArgs,
+       (const uint32_t kernelType, const char *const opName, const uint32_t blockDim,
+        const rtAicpuArgsEx_t *argsInfo, rtSmDesc_t *const smDesc, const rtStream_t stm,
+        const uint32_t flags),
+       launch(opName, stm))
+LAUNCH(rtLaunchKernelByFuncHandleV2,
+       (rtFuncHandle funcHandle, uint32_t blockDim, rtLaunchArgsHandle argsHandle, rtStream_t stm,
+        const rtTaskCfgInfo_t *cfgInfo),
+       launch(stub_function_name(funcHandle), stm))
+LAUNCH(rtLaunchKernelByFuncHandleV3,
+       (rtFuncHandle funcHandle, uint32_t blockDim, const rtArgsEx_t *argsInfo, rtStream_t stm,
+        const rtTaskCfgInfo_t *cfgInfo),
+       rtLaunchKernelByFuncHandleV2(funcHandle, blockDim, NULL, stm, cfgInfo))
 
 rtError_t rtGetStreamId(rtStream_t stm, int32_t *streamId) {
     *streamId = number_of(stm);

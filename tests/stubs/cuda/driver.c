@@ -100,7 +100,6 @@ ENTRY(cuDeviceGet, , 2000)(CUdevice *device, int ordinal) {
 }
 
 ENTRY(cuCtxCreate, _v2, 3020)(CUcontext *context, unsigned int flags, CUdevice device) {
-    (void)flags;
     *context = calloc(1, sizeof **context);
     (*context)->device = device;
     current = *context;
@@ -208,14 +207,12 @@ ENTRY(cuMemAlloc, _v2, 3020)(CUdeviceptr *pointer, size_t bytes) {
 
 ENTRY(cuMemAllocPitch, _v2, 3020)
 (CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element) {
-    (void)element;
     *pitch = (width + 511) / 512 * 512;
     return GIVE(cuMemAllocPitch_v2, pointer, POINTER, .bytes = width * height,
                 .taken = *pitch * height);
 }
 
 ENTRY(cuMemAllocManaged, , 6000)(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
-    (void)flags;
     return GIVE(cuMemAllocManaged, pointer, POINTER, .bytes = bytes, .suffix = "-managed");
 }
 
@@ -228,7 +225,6 @@ ENTRY(cuMemAllocHost, _v2, 3020)(void **pointer, size_t bytes) {
 }
 
 ENTRY(cuMemHostAlloc, , 2020)(void **pointer, size_t bytes, unsigned int flags) {
-    (void)flags;
     return GIVE(cuMemHostAlloc, pointer, POINTER, .bytes = bytes, .host = true);
 }
 
@@ -237,7 +233,6 @@ ENTRY(cuMemFreeHost, , 2000)(void *pointer) {
 }
 
 ENTRY(cuMemHostRegister, _v2, 6050)(void *pointer, size_t bytes, unsigned int flags) {
-    (void)flags;
     return GIVE(cuMemHostRegister_v2, NULL, REGISTERED, .bytes = bytes, .host = true,
                 .address = (uintptr_t)pointer);
 }
@@ -281,13 +276,11 @@ static CUstream stream_of(CUstream stream, bool per_thread) {
 }
 
 ENTRY(cuStreamCreate, , 2000)(CUstream *stream, unsigned int flags) {
-    (void)flags;
     *stream = calloc(1, sizeof **stream);
     return CUDA_SUCCESS;
 }
 
 ENTRY(cuStreamBeginCapture, _v2, 10010)(CUstream stream, CUstreamCaptureMode mode) {
-    (void)mode;
     stream_of(stream, false)->capturing = true;
     return CUDA_SUCCESS;
 }
@@ -344,7 +337,6 @@ ENTRY(cuMemCreate, , 10020)
  unsigned long long flags) {
     struct stub_block block = {.kind = STUB_PHYSICAL, .bytes = size};
     bool on_device = prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
-    (void)flags;
     if (size % GRANULARITY != 0)
         return CUDA_ERROR_INVALID_VALUE;
     stub_place(&block, "cuda", on_device ? prop->location.id : -1, "");
@@ -363,27 +355,23 @@ ENTRY(cuMemRetainAllocationHandle, , 11000)(CUmemGenericAllocationHandle *handle
 
 ENTRY(cuMemImportFromShareableHandle, , 10020)
 (CUmemGenericAllocationHandle *handle, void *os, CUmemAllocationHandleType type) {
-    (void)os, (void)type;
     return DONE(stub_import(handle));
 }
 
 ENTRY(cuMemAddressReserve, , 10020)
 (CUdeviceptr *pointer, size_t size, size_t alignment, CUdeviceptr wanted,
  unsigned long long flags) {
-    (void)size, (void)alignment, (void)wanted, (void)flags;
     *pointer = stub_reserve();
     return CUDA_SUCCESS;
 }
 
 ENTRY(cuMemAddressFree, , 10020)(CUdeviceptr pointer, size_t size) {
-    (void)pointer, (void)size;
     return CUDA_SUCCESS;
 }
 
 ENTRY(cuMemMap, , 10020)
 (CUdeviceptr pointer, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
  unsigned long long flags) {
-    (void)offset, (void)flags;
     return DONE(stub_map(pointer, size, handle));
 }
 

@@ -13,24 +13,24 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-typedef CUresult look_up_v2(const char *, void **, int, cuuint64_t,
-                            CUdriverProcAddressQueryResult *);
-typedef CUresult look_up_v1(const char *, void **, int, cuuint64_t);
+#define FUNCTIONS(X)                                                                               \
+    X(cuDevicePrimaryCtxRetain)                                                                    \
+    X(cuDevicePrimaryCtxReset)                                                                     \
+    X(cuCtxSetCurrent)                                                                             \
+    X(cuMemAlloc)                                                                                  \
+    X(cuMemFree)                                                                                   \
+    X(cuMemAllocManaged)                                                                           \
+    X(cuMemAllocHost)                                                                              \
+    X(cuMemFreeHost)                                                                               \
+    X(cuMemAllocAsync)                                                                             \
+    X(cuMemFreeAsync)
 
+#define FIELD(name) __typeof__(&name) name;
 static struct {
     bool ready;
-    look_up_v2 *v2;
-    look_up_v1 *v1;
-    CUresult (*retain)(CUcontext *, CUdevice);
-    CUresult (*reset)(CUdevice);
-    CUresult (*set_current)(CUcontext);
-    CUresult (*alloc)(CUdeviceptr *, size_t);
-    CUresult (*release)(CUdeviceptr);
-    CUresult (*alloc_managed)(CUdeviceptr *, size_t, unsigned);
-    CUresult (*alloc_host)(void **, size_t);
-    CUresult (*free_host)(void *);
-    CUresult (*alloc_async)(CUdeviceptr *, size_t, CUstream);
-    CUresult (*free_async)(CUdeviceptr, CUstream);
+    CUresult (*v2)(const char *, void **, int, cuuint64_t, CUdriverProcAddressQueryResult *);
+    CUresult (*v1)(const char *, void **, int, cuuint64_t);
+    FUNCTIONS(FIELD)
 } driver;
 
 static void *find(const char *name) {
@@ -44,26 +44,18 @@ static void *find(const char *name) {
 }
 
 static void start(void) {
+    void *library = driver.ready ? NULL : dlopen("libcuda.so.1", RTLD_NOW);
     if (driver.ready)
         return;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
     if (library == NULL)
         abort();
-    driver.v2 = (look_up_v2 *)dlsym(library, "cuGetProcAddress_v2");
-    driver.v1 = (look_up_v1 *)dlsym(library, "cuGetProcAddress");
+    *(void **)&driver.v2 = dlsym(library, "cuGetProcAddress_v2");
+    *(void **)&driver.v1 = dlsym(library, "cuGetProcAddress");
     /* The look-up looks itself up again, as the real one does. */
     if (driver.v2 != NULL)
-        driver.v2 = (look_up_v2 *)find("cuGetProcAddress");
-    driver.retain = (__typeof__(driver.retain))find("cuDevicePrimaryCtxRetain");
-    driver.reset = (__typeof__(driver.reset))find("cuDevicePrimaryCtxReset");
-    driver.set_current = (__typeof__(driver.set_current))find("cuCtxSetCurrent");
-    driver.alloc = (__typeof__(driver.alloc))find("cuMemAlloc");
-    driver.release = (__typeof__(driver.release))find("cuMemFree");
-    driver.alloc_managed = (__typeof__(driver.alloc_managed))find("cuMemAllocManaged");
-    driver.alloc_host = (__typeof__(driver.alloc_host))find("cuMemAllocHost");
-    driver.free_host = (__typeof__(driver.free_host))find("cuMemFreeHost");
-    driver.alloc_async = (__typeof__(driver.alloc_async))find("cuMemAllocAsync");
-    driver.free_async = (__typeof__(driver.free_async))find("cuMemFreeAsync");
+        *(void **)&driver.v2 = find("cuGetProcAddress");
+#define FIND(name) *(void **)&driver.name = find(#name);
+    FUNCTIONS(FIND)
     driver.ready = true;
     cudaSetDevice(0);
 }
@@ -78,48 +70,25 @@ cudaError_t cudaSetDevice(int device) {
     static CUcontext contexts[8];
     start();
     if (contexts[device] == NULL)
-        driver.retain(&contexts[device], device);
-    return error_of(driver.set_current(contexts[device]));
+        driver.cuDevicePrimaryCtxRetain(&contexts[device], device);
+    return error_of(driver.cuCtxSetCurrent(contexts[device]));
 }
 
-cudaError_t cudaMalloc(void **pointer, size_t bytes) {
-    start();
-    return error_of(driver.alloc((CUdeviceptr *)pointer, bytes));
-}
+/* A function that is one of the driver's. */
+#define SAME(name, parameters, function, ...)                                                      \
+    cudaError_t name parameters {                                                                  \
+        start();                                                                                   \
+        return driver.function != NULL ? error_of(driver.function(__VA_ARGS__))                    \
+                                       : cudaErrorNotSupported;                                    \
+    }
 
-cudaError_t cudaFree(void *pointer) {
-    start();
-    return error_of(driver.release((CUdeviceptr)pointer));
-}
-
-cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned flags) {
-    start();
-    return error_of(driver.alloc_managed((CUdeviceptr *)pointer, bytes, flags));
-}
-
-cudaError_t cudaMallocHost(void **pointer, size_t bytes) {
-    start();
-    return error_of(driver.alloc_host(pointer, bytes));
-}
-
-cudaError_t cudaFreeHost(void *pointer) {
-    start();
-    return error_of(driver.free_host(pointer));
-}
-
-cudaError_t cudaMallocAsync(void **pointer, size_t bytes, cudaStream_t stream) {
-    start();
-    if (driver.alloc_async == NULL)
-        return cudaErrorNotSupported;
-    return error_of(driver.alloc_async((CUdeviceptr *)pointer, bytes, stream));
-}
-
-cudaError_t cudaFreeAsync(void *pointer, cudaStream_t stream) {
-    start();
-    return error_of(driver.free_async((CUdeviceptr)pointer, stream));
-}
-
-cudaError_t cudaDeviceReset(void) {
-    start();
-    return error_of(driver.reset(0));
-}
+SAME(cudaMalloc, (void **p, size_t bytes), cuMemAlloc, (CUdeviceptr *)p, bytes)
+SAME(cudaFree, (void *p), cuMemFree, (CUdeviceptr)p)
+SAME(cudaMallocManaged, (void **p, size_t bytes, unsigned flags), cuMemAllocManaged,
+     (CUdeviceptr *)p, bytes, flags)
+SAME(cudaMallocHost, (void **p, size_t bytes), cuMemAllocHost, p, bytes)
+SAME(cudaFreeHost, (void *p), cuMemFreeHost, p)
+SAME(cudaMallocAsync, (void **p, size_t bytes, cudaStream_t stream), cuMemAllocAsync,
+     (CUdeviceptr *)p, bytes, stream)
+SAME(cudaFreeAsync, (void *p, cudaStream_t stream), cuMemFreeAsync, (CUdeviceptr)p, stream)
+SAME(cudaDeviceReset, (void), cuDevicePrimaryCtxReset, 0)

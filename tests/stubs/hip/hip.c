@@ -76,7 +76,6 @@ hipError_t hipFree(void *ptr) {
 }
 
 hipError_t hipHostMalloc(void **ptr, size_t size, unsigned int flags) {
-    (void)flags;
     return error_of(hsa_amd_memory_pool_allocate(host_pool, size, 0, ptr));
 }
 
@@ -85,7 +84,6 @@ hipError_t hipHostFree(void *ptr) {
 }
 
 hipError_t hipHostRegister(void *ptr, size_t size, unsigned int flags) {
-    (void)flags;
     return note(REGISTERED, "hip-pinned", "hipHostRegister", ptr, size);
 }
 
@@ -94,13 +92,11 @@ hipError_t hipHostUnregister(void *ptr) {
 }
 
 hipError_t hipMallocAsync(void **ptr, size_t size, hipStream_t stream) {
-    (void)stream;
     hipError_t rc = cut(ptr, size);
     return rc == hipSuccess ? note(POOLED, "pool-hip", "hipMallocAsync", *ptr, size) : rc;
 }
 
 hipError_t hipFreeAsync(void *ptr, hipStream_t stream) {
-    (void)stream;
     return stub_take(POOLED, (uintptr_t)ptr, STUB_FAILS("hipFreeAsync")) ? hipSuccess
                                                                          : hipErrorInvalidValue;
 }

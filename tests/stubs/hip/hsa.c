@@ -69,7 +69,6 @@ PUBLIC hsa_memory_allocate(hsa_region_t region, size_t size, void **ptr) {
 
 PUBLIC hsa_amd_memory_pool_allocate(hsa_amd_memory_pool_t pool, size_t size, uint32_t flags,
                                     void **ptr) {
-    (void)flags;
     return give(pool.handle, "hsa_amd_memory_pool_allocate",
                 STUB_FAILS("hsa_amd_memory_pool_allocate"), size, ptr);
 }
@@ -89,7 +88,6 @@ PUBLIC hsa_amd_vmem_handle_create(hsa_amd_memory_pool_t pool, size_t size,
                                   hsa_amd_memory_type_t type, uint64_t flags,
                                   hsa_amd_vmem_alloc_handle_t *handle) {
     struct stub_block block = {.kind = STUB_PHYSICAL, .bytes = size};
-    (void)type, (void)flags;
     if (!place(&block, pool.handle))
         return HSA_STATUS_ERROR_INVALID_ARGUMENT;
     return stub_create(&block, "hsa_amd_vmem_handle_create",
@@ -108,7 +106,6 @@ PUBLIC hsa_amd_vmem_retain_alloc_handle(hsa_amd_vmem_alloc_handle_t *handle, voi
 
 PUBLIC hsa_amd_vmem_map(void *address, size_t size, size_t offset,
                         hsa_amd_vmem_alloc_handle_t handle, uint64_t flags) {
-    (void)offset, (void)flags;
     return DONE(stub_map((uintptr_t)address, size, handle.handle));
 }
 

@@ -37,7 +37,6 @@ static ze_result_t give(struct stub_block block, const char *function, bool fail
 static ze_result_t ZE_APICALL alloc_device(ze_context_handle_t context,
                                            const ze_device_mem_alloc_desc_t *desc, size_t size,
                                            size_t alignment, ze_device_handle_t device, void **p) {
-    (void)alignment;
     if (desc->pNext == NULL)
         return GIVE(zeMemAllocDevice, block_of(POINTER, context, device, "", size), p);
     *p = &devices[0]; /* an import: memory that is there already */
@@ -48,7 +47,6 @@ static ze_result_t ZE_APICALL alloc_shared(ze_context_handle_t context,
                                            const ze_device_mem_alloc_desc_t *desc,
                                            const ze_host_mem_alloc_desc_t *host, size_t size,
                                            size_t alignment, ze_device_handle_t device, void **p) {
-    (void)desc, (void)host, (void)alignment;
     struct stub_block block = block_of(POINTER, context, device, "-managed", size);
     if (device == NULL)
         strcpy(block.domain, "ze-managed");
@@ -58,20 +56,17 @@ static ze_result_t ZE_APICALL alloc_shared(ze_context_handle_t context,
 static ze_result_t ZE_APICALL alloc_host(ze_context_handle_t context,
                                          const ze_host_mem_alloc_desc_t *host, size_t size,
                                          size_t alignment, void **p) {
-    (void)host, (void)alignment;
     struct stub_block block = block_of(POINTER, context, NULL, "", size);
     stub_place(&block, "ze", -1, "");
     return GIVE(zeMemAllocHost, block, p);
 }
 
 static ze_result_t ZE_APICALL mem_free(ze_context_handle_t context, void *p) {
-    (void)context;
     return DONE(stub_take(POINTER, (uintptr_t)p, STUB_FAILS("zeMemFree")));
 }
 
 static ze_result_t ZE_APICALL mem_free_ext(ze_context_handle_t context,
                                            const ze_memory_free_ext_desc_t *desc, void *p) {
-    (void)context, (void)desc;
     return DONE(stub_take(POINTER, (uintptr_t)p, STUB_FAILS("zeMemFreeExt")));
 }
 
@@ -84,32 +79,27 @@ static ze_result_t ZE_APICALL physical_create(ze_context_handle_t context,
 
 static ze_result_t ZE_APICALL physical_destroy(ze_context_handle_t context,
                                                ze_physical_mem_handle_t handle) {
-    (void)context;
     return DONE(stub_release((uintptr_t)handle, STUB_FAILS("zePhysicalMemDestroy")));
 }
 
 static ze_result_t ZE_APICALL reserve(ze_context_handle_t context, const void *start, size_t size,
                                       void **out) {
-    (void)context, (void)start, (void)size;
     *out = (void *)stub_reserve();
     return ZE_RESULT_SUCCESS;
 }
 
 static ze_result_t ZE_APICALL reserve_free(ze_context_handle_t context, const void *start,
                                            size_t size) {
-    (void)context, (void)start, (void)size;
     return ZE_RESULT_SUCCESS;
 }
 
 static ze_result_t ZE_APICALL map(ze_context_handle_t context, const void *at, size_t size,
                                   ze_physical_mem_handle_t handle, size_t offset,
                                   ze_memory_access_attribute_t access) {
-    (void)context, (void)offset, (void)access;
     return DONE(stub_map((uintptr_t)at, size, (uintptr_t)handle));
 }
 
 static ze_result_t ZE_APICALL unmap(ze_context_handle_t context, const void *at, size_t size) {
-    (void)context;
     return DONE(stub_unmap((uintptr_t)at, size, STUB_FAILS("zeVirtualMemUnmap")));
 }
 
@@ -133,7 +123,6 @@ static ze_result_t ZE_APICALL image_destroy(ze_image_handle_t image) {
 /* --- drivers, devices, contexts -------------------------------------------------------------- */
 
 static ze_result_t ZE_APICALL init(ze_init_flags_t flags) {
-    (void)flags;
     return ZE_RESULT_SUCCESS;
 }
 
@@ -151,7 +140,6 @@ static ze_result_t ZE_APICALL driver_get(uint32_t *n, ze_driver_handle_t *out) {
 
 static ze_result_t ZE_APICALL device_get(ze_driver_handle_t driver, uint32_t *n,
                                          ze_device_handle_t *out) {
-    (void)driver;
     return list(n, (void **)out, devices, 2);
 }
 
@@ -166,7 +154,6 @@ static ze_result_t ZE_APICALL device_parts(ze_device_handle_t device, uint32_t *
 static ze_result_t ZE_APICALL context_create(ze_driver_handle_t driver,
                                              const ze_context_desc_t *desc,
                                              ze_context_handle_t *out) {
-    (void)driver, (void)desc;
     *out = (ze_context_handle_t)&contexts[contexts_made++ % sizeof contexts];
     return ZE_RESULT_SUCCESS;
 }
@@ -186,8 +173,9 @@ static ze_result_t ZE_APICALL context_destroy(ze_context_handle_t context) {
         return ZE_RESULT_SUCCESS;                                                                  \
     }
 #define TABLE(Name, type, ...) TABLE_OF(ze, Name, type, __VA_ARGS__)
-#define TOOLS(Name, type) TABLE_OF(zet, Name, type, 0)
-#define SYSTEM(Name, type) TABLE_OF(zes, Name, type, 0)
+#define EMPTY(Name, type) TABLE(Name, ze_##type##_dditable_t, 0)
+#define TOOLS(Name, type) TABLE_OF(zet, Name, zet_##type##_dditable_t, 0)
+#define SYSTEM(Name, type) TABLE_OF(zes, Name, zes_##type##_dditable_t, 0)
 
 TABLE(Global, ze_global_dditable_t, .pfnInit = init)
 TABLE(Driver, ze_driver_dditable_t, .pfnGet = driver_get)
@@ -200,48 +188,22 @@ TABLE(PhysicalMem, ze_physical_mem_dditable_t, .pfnCreate = physical_create,
 TABLE(VirtualMem, ze_virtual_mem_dditable_t, .pfnReserve = reserve, .pfnFree = reserve_free,
       .pfnMap = map, .pfnUnmap = unmap)
 TABLE(Image, ze_image_dditable_t, .pfnCreate = image_create, .pfnDestroy = image_destroy)
-TABLE(DeviceExp, ze_device_exp_dditable_t, 0)
-TABLE(CommandQueue, ze_command_queue_dditable_t, 0)
-TABLE(CommandList, ze_command_list_dditable_t, 0)
-TABLE(ImageExp, ze_image_exp_dditable_t, 0)
-TABLE(Fence, ze_fence_dditable_t, 0)
-TABLE(EventPool, ze_event_pool_dditable_t, 0)
-TABLE(Event, ze_event_dditable_t, 0)
-TABLE(EventExp, ze_event_exp_dditable_t, 0)
-TABLE(Module, ze_module_dditable_t, 0)
-TABLE(ModuleBuildLog, ze_module_build_log_dditable_t, 0)
-TABLE(Kernel, ze_kernel_dditable_t, 0)
-TABLE(KernelExp, ze_kernel_exp_dditable_t, 0)
-TABLE(Sampler, ze_sampler_dditable_t, 0)
-TABLE(FabricVertexExp, ze_fabric_vertex_exp_dditable_t, 0)
-TABLE(FabricEdgeExp, ze_fabric_edge_exp_dditable_t, 0)
-TOOLS(Device, zet_device_dditable_t)
-TOOLS(Context, zet_context_dditable_t)
-TOOLS(CommandList, zet_command_list_dditable_t)
-TOOLS(Module, zet_module_dditable_t)
-TOOLS(Kernel, zet_kernel_dditable_t)
-TOOLS(MetricGroup, zet_metric_group_dditable_t)
-TOOLS(MetricGroupExp, zet_metric_group_exp_dditable_t)
-TOOLS(Metric, zet_metric_dditable_t)
-TOOLS(MetricStreamer, zet_metric_streamer_dditable_t)
-TOOLS(MetricQueryPool, zet_metric_query_pool_dditable_t)
-TOOLS(MetricQuery, zet_metric_query_dditable_t)
-TOOLS(TracerExp, zet_tracer_exp_dditable_t)
-TOOLS(Debug, zet_debug_dditable_t)
-SYSTEM(Driver, zes_driver_dditable_t)
-SYSTEM(Device, zes_device_dditable_t)
-SYSTEM(Scheduler, zes_scheduler_dditable_t)
-SYSTEM(PerformanceFactor, zes_performance_factor_dditable_t)
-SYSTEM(Power, zes_power_dditable_t)
-SYSTEM(Frequency, zes_frequency_dditable_t)
-SYSTEM(Engine, zes_engine_dditable_t)
-SYSTEM(Standby, zes_standby_dditable_t)
-SYSTEM(Firmware, zes_firmware_dditable_t)
-SYSTEM(Memory, zes_memory_dditable_t)
-SYSTEM(FabricPort, zes_fabric_port_dditable_t)
-SYSTEM(Temperature, zes_temperature_dditable_t)
-SYSTEM(Psu, zes_psu_dditable_t)
-SYSTEM(Fan, zes_fan_dditable_t)
-SYSTEM(Led, zes_led_dditable_t)
-SYSTEM(Ras, zes_ras_dditable_t)
-SYSTEM(Diagnostics, zes_diagnostics_dditable_t)
+
+/* clang-format off */
+EMPTY(DeviceExp, device_exp) EMPTY(CommandQueue, command_queue) EMPTY(CommandList, command_list)
+EMPTY(ImageExp, image_exp) EMPTY(Fence, fence) EMPTY(EventPool, event_pool) EMPTY(Event, event)
+EMPTY(EventExp, event_exp) EMPTY(Module, module) EMPTY(ModuleBuildLog, module_build_log)
+EMPTY(Kernel, kernel) EMPTY(KernelExp, kernel_exp) EMPTY(Sampler, sampler)
+EMPTY(FabricVertexExp, fabric_vertex_exp) EMPTY(FabricEdgeExp, fabric_edge_exp)
+TOOLS(Device, device) TOOLS(Context, context) TOOLS(CommandList, command_list)
+TOOLS(Module, module) TOOLS(Kernel, kernel) TOOLS(MetricGroup, metric_group)
+TOOLS(MetricGroupExp, metric_group_exp) TOOLS(Metric, metric)
+TOOLS(MetricStreamer, metric_streamer) TOOLS(MetricQueryPool, metric_query_pool)
+TOOLS(MetricQuery, metric_query) TOOLS(TracerExp, tracer_exp) TOOLS(Debug, debug)
+SYSTEM(Driver, driver) SYSTEM(Device, device) SYSTEM(Scheduler, scheduler)
+SYSTEM(PerformanceFactor, performance_factor) SYSTEM(Power, power) SYSTEM(Frequency, frequency)
+SYSTEM(Engine, engine) SYSTEM(Standby, standby) SYSTEM(Firmware, firmware)
+SYSTEM(Memory, memory) SYSTEM(FabricPort, fabric_port) SYSTEM(Temperature, temperature)
+SYSTEM(Psu, psu) SYSTEM(Fan, fan) SYSTEM(Led, led) SYSTEM(Ras, ras)
+SYSTEM(Diagnostics, diagnostics)
+    /* clang-format on */

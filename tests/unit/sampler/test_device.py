@@ -39,7 +39,6 @@ def _program(name: str, variant: str) -> Path:
     [
         ("test_device", "asan-ubsan"),
         ("test_device", "tsan"),
-        ("test_device_scopes", "asan-ubsan"),
         ("test_launches", "asan-ubsan"),
         ("test_launches", "tsan"),
     ],

@@ -58,21 +58,29 @@ static void release(const char *function, const char *domain, cl_mem memory, siz
     CHECK(clReleaseMemObject(memory));
 }
 
-static cl_mem buffer_copied(size_t bytes, void *host) {
-    cl_mem memory = clCreateBuffer(context, CL_MEM_COPY_HOST_PTR, bytes, host, &error);
-    return made("buffer_copied", DEVICE, memory, bytes);
-}
+/* A function of that name makes an object, as `call` does, and says so. */
+#define MAKES(function, domain, parameters, asked, call)                                           \
+    static cl_mem function parameters {                                                            \
+        cl_mem memory = call;                                                                      \
+        return made(#function, domain, memory, asked);                                             \
+    }
+
+MAKES(buffer_copied, DEVICE, (size_t bytes, void *host), bytes,
+      clCreateBuffer(context, CL_MEM_COPY_HOST_PTR, bytes, host, &error))
+MAKES(buffer_of_locked_memory, PINNED, (size_t bytes), bytes,
+      clCreateBuffer(context, CL_MEM_ALLOC_HOST_PTR, bytes, NULL, &error))
+MAKES(image, DEVICE, (cl_image_desc desc, size_t asked), asked,
+      clCreateImage(context, CL_MEM_READ_WRITE, &rgba, &desc, NULL, &error))
+MAKES(image_old_2d, DEVICE, (size_t width, size_t height), width * height * 4,
+      clCreateImage2D(context, CL_MEM_READ_WRITE, &rgba, width, height, 0, NULL, &error))
+MAKES(image_old_3d, DEVICE, (size_t side), side * side * side * 4,
+      clCreateImage3D(context, CL_MEM_READ_WRITE, &rgba, side, side, side, 0, 0, NULL, &error))
 
 static cl_mem buffer_with_properties(size_t bytes) {
     cl_mem memory = clCreateBufferWithProperties(context, NULL, CL_MEM_READ_ONLY, bytes, NULL,
                                                  NULL); /* no place for the error either */
     error = memory == NULL;
     return made("buffer_with_properties", DEVICE, memory, bytes);
-}
-
-static cl_mem buffer_of_locked_memory(size_t bytes) {
-    cl_mem memory = clCreateBuffer(context, CL_MEM_ALLOC_HOST_PTR, bytes, NULL, &error);
-    return made("buffer_of_locked_memory", PINNED, memory, bytes);
 }
 
 /* Nothing is allocated: not counted. */
@@ -90,29 +98,12 @@ static cl_mem sub_buffer(cl_mem of, size_t bytes) {
     return memory;
 }
 
-static cl_mem image(cl_image_desc desc, size_t asked) {
-    cl_mem memory = clCreateImage(context, CL_MEM_READ_WRITE, &rgba, &desc, NULL, &error);
-    return made("image", DEVICE, memory, asked);
-}
-
 static cl_mem image_with_properties(size_t side) {
     cl_image_desc desc = {
         .image_type = CL_MEM_OBJECT_IMAGE2D, .image_width = side, .image_height = side};
     cl_mem memory =
         clCreateImageWithProperties(context, NULL, CL_MEM_READ_WRITE, &rgba, &desc, NULL, &error);
     return made("image_with_properties", DEVICE, memory, side * side * 4);
-}
-
-static cl_mem image_old_2d(size_t width, size_t height) {
-    cl_mem memory =
-        clCreateImage2D(context, CL_MEM_READ_WRITE, &rgba, width, height, 0, NULL, &error);
-    return made("image_old_2d", DEVICE, memory, width * height * 4);
-}
-
-static cl_mem image_old_3d(size_t side) {
-    cl_mem memory =
-        clCreateImage3D(context, CL_MEM_READ_WRITE, &rgba, side, side, side, 0, 0, NULL, &error);
-    return made("image_old_3d", DEVICE, memory, side * side * side * 4);
 }
 
 /* Another view of a buffer: not counted. */
@@ -286,26 +277,17 @@ static void pending(void) {
 
 #define FIND(name) ((name##_fn)clGetExtensionFunctionAddressForPlatform(platform, #name))
 
-static void *usm_host(size_t bytes) {
-    void *p = FIND(clHostMemAllocINTEL)(context, NULL, bytes, 0, &error);
-    CHECK(error);
-    ledger_alloc("usm_host", PINNED, bytes, 0);
-    return p;
-}
+#define USM(function, domain, call)                                                                \
+    static void *function(size_t bytes) {                                                          \
+        void *p = call;                                                                            \
+        CHECK(error);                                                                              \
+        ledger_alloc(#function, domain, bytes, 0);                                                 \
+        return p;                                                                                  \
+    }
 
-static void *usm_device(size_t bytes) {
-    void *p = FIND(clDeviceMemAllocINTEL)(context, device, NULL, bytes, 0, &error);
-    CHECK(error);
-    ledger_alloc("usm_device", DEVICE, bytes, 0);
-    return p;
-}
-
-static void *usm_shared(size_t bytes) {
-    void *p = FIND(clSharedMemAllocINTEL)(context, device, NULL, bytes, 0, &error);
-    CHECK(error);
-    ledger_alloc("usm_shared", MANAGED, bytes, 0);
-    return p;
-}
+USM(usm_host, PINNED, FIND(clHostMemAllocINTEL)(context, NULL, bytes, 0, &error))
+USM(usm_device, DEVICE, FIND(clDeviceMemAllocINTEL)(context, device, NULL, bytes, 0, &error))
+USM(usm_shared, MANAGED, FIND(clSharedMemAllocINTEL)(context, device, NULL, bytes, 0, &error))
 
 static void usm(void) {
     void *a = usm_host(1000), *b = usm_device(2000), *c = usm_shared(3000), *d = usm_device(4000);

@@ -118,54 +118,34 @@ static inline void mstx_init_once(void) {
         mstx_domain[i] = mstx_mem[i] = NULL;
 }
 
-#define MSTX_CALL(slot, otherwise, type, ...)                                                      \
-    (mstx_init_once(), (slot) != NULL ? ((type)(slot))(__VA_ARGS__) : otherwise)
+/* A function that a tool may serve; 0 where there is none. */
+#define MSTX(result, name, slot, parameters, ...)                                                  \
+    static inline result name parameters {                                                         \
+        typedef result(*mstx_function) parameters;                                                 \
+        mstx_init_once();                                                                          \
+        if ((slot) != NULL)                                                                        \
+            return ((mstx_function)(slot))(__VA_ARGS__);                                           \
+        return (result)0;                                                                          \
+    }
 
-static inline void mstxMarkA(const char *message, aclrtStream stream) {
-    MSTX_CALL(mstx_core[1], (void)0, void (*)(const char *, aclrtStream), message, stream);
-}
-static inline mstxRangeId mstxRangeStartA(const char *message, aclrtStream stream) {
-    return MSTX_CALL(mstx_core[2], 0, mstxRangeId (*)(const char *, aclrtStream), message, stream);
-}
-static inline void mstxRangeEnd(mstxRangeId id) {
-    MSTX_CALL(mstx_core[3], (void)0, void (*)(mstxRangeId), id);
-}
-static inline mstxDomainHandle_t mstxDomainCreateA(const char *name) {
-    return MSTX_CALL(mstx_domain[1], NULL, mstxDomainHandle_t (*)(const char *), name);
-}
-static inline void mstxDomainMarkA(mstxDomainHandle_t domain, const char *message,
-                                   aclrtStream stream) {
-    MSTX_CALL(mstx_domain[3], (void)0, void (*)(mstxDomainHandle_t, const char *, aclrtStream),
-              domain, message, stream);
-}
-static inline mstxRangeId mstxDomainRangeStartA(mstxDomainHandle_t domain, const char *message,
-                                                aclrtStream stream) {
-    return MSTX_CALL(mstx_domain[4], 0,
-                     mstxRangeId (*)(mstxDomainHandle_t, const char *, aclrtStream), domain,
-                     message, stream);
-}
-static inline void mstxDomainRangeEnd(mstxDomainHandle_t domain, mstxRangeId id) {
-    MSTX_CALL(mstx_domain[5], (void)0, void (*)(mstxDomainHandle_t, mstxRangeId), domain, id);
-}
-static inline mstxMemHeapHandle_t mstxMemHeapRegister(mstxDomainHandle_t domain,
-                                                      mstxMemHeapDesc_t const *desc) {
-    return MSTX_CALL(mstx_mem[1], NULL,
-                     mstxMemHeapHandle_t (*)(mstxDomainHandle_t, mstxMemHeapDesc_t const *), domain,
-                     desc);
-}
-static inline void mstxMemHeapUnregister(mstxDomainHandle_t domain, mstxMemHeapHandle_t heap) {
-    MSTX_CALL(mstx_mem[2], (void)0, void (*)(mstxDomainHandle_t, mstxMemHeapHandle_t), domain,
-              heap);
-}
-static inline void mstxMemRegionsRegister(mstxDomainHandle_t domain,
-                                          mstxMemRegionsRegisterBatch_t const *desc) {
-    MSTX_CALL(mstx_mem[3], (void)0,
-              void (*)(mstxDomainHandle_t, mstxMemRegionsRegisterBatch_t const *), domain, desc);
-}
-static inline void mstxMemRegionsUnregister(mstxDomainHandle_t domain,
-                                            mstxMemRegionsUnregisterBatch_t const *desc) {
-    MSTX_CALL(mstx_mem[4], (void)0,
-              void (*)(mstxDomainHandle_t, mstxMemRegionsUnregisterBatch_t const *), domain, desc);
-}
+MSTX(void, mstxMarkA, mstx_core[1], (const char *message, aclrtStream stream), message, stream)
+MSTX(mstxRangeId, mstxRangeStartA, mstx_core[2], (const char *message, aclrtStream stream), message,
+     stream)
+MSTX(void, mstxRangeEnd, mstx_core[3], (mstxRangeId id), id)
+MSTX(mstxDomainHandle_t, mstxDomainCreateA, mstx_domain[1], (const char *name), name)
+MSTX(void, mstxDomainMarkA, mstx_domain[3],
+     (mstxDomainHandle_t domain, const char *message, aclrtStream stream), domain, message, stream)
+MSTX(mstxRangeId, mstxDomainRangeStartA, mstx_domain[4],
+     (mstxDomainHandle_t domain, const char *message, aclrtStream stream), domain, message, stream)
+MSTX(void, mstxDomainRangeEnd, mstx_domain[5], (mstxDomainHandle_t domain, mstxRangeId id), domain,
+     id)
+MSTX(mstxMemHeapHandle_t, mstxMemHeapRegister, mstx_mem[1],
+     (mstxDomainHandle_t domain, mstxMemHeapDesc_t const *desc), domain, desc)
+MSTX(void, mstxMemHeapUnregister, mstx_mem[2],
+     (mstxDomainHandle_t domain, mstxMemHeapHandle_t heap), domain, heap)
+MSTX(void, mstxMemRegionsRegister, mstx_mem[3],
+     (mstxDomainHandle_t domain, mstxMemRegionsRegisterBatch_t const *desc), domain, desc)
+MSTX(void, mstxMemRegionsUnregister, mstx_mem[4],
+     (mstxDomainHandle_t domain, mstxMemRegionsUnregisterBatch_t const *desc), domain, desc)
 
 #endif

@@ -66,9 +66,10 @@ def test_a_run_leaves_a_file_for_each_domain(
     ledger = segment_dir / "ledger"
     monkeypatch.setenv("STUB_LEDGER", str(ledger))
     script = "\n".join([*LINES, f"align32 7 {1 << 36}", ""])
-    words = ("run", "-c", "1", "-o", segment_dir / "p", "--", program, "link")
+    words = ("run", "-c", "1", "--device", "hal", "-o", segment_dir / "p", "--", program, "link")
     done = run_command(*words, input=script)
     assert done.returncode == 0, done.stderr
+    assert "note: device" not in done.stderr
     [pid] = {path.name.split(".")[1] for path in segment_dir.glob("p.*.heap")}
 
     found = profiles(segment_dir, int(pid))

@@ -66,7 +66,7 @@ def benchmark(port: int, requests: int) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed")
 def test_redis_answers_every_request_meanwhile(segment_dir: Path, tmp_path: Path) -> None:
-    with redis(tmp_path) as (pid, port), benchmark(port, 500000) as load:
+    with redis(tmp_path) as (pid, port), benchmark(port, 200000) as load:
         heap = captured(pid, tmp_path)
         attach_and_detach(pid, 5)
         output, _ = load.communicate(timeout=WAIT_S)
@@ -126,33 +126,6 @@ def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_p
     error = 2 * math.hypot(statistics.stdev(before), statistics.stdev(after)) / ROUNDS**0.5
     print(f"after a detach: {100 * change:+.2f} % CPU time a request, ± {100 * error:.2f} (95 %)")
     assert change - error < 0.005
-
-
-PYTHON = """
-import json, sys, threading, zlib
-print("ready", flush=True)
-rounds = wrong = 0
-over = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-while not over.is_set():
-    text = json.dumps({str(i): [i] * 20 for i in range(200)})
-    back = json.loads(zlib.decompress(zlib.compress(text.encode())))
-    wrong += back["77"] != [77] * 20
-    rounds += 1
-print("rounds", rounds, "wrong", wrong)
-"""
-
-
-@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="Debian's python3 is missing")
-def test_cpython_goes_on_computing(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared(["/usr/bin/python3", "-c", PYTHON], segment_dir) as target:
-        assert target.line() == "ready"
-        heap = captured(target.pid, tmp_path)
-        attach_and_detach(target.pid, 5)
-        words = target.finish().split()
-    assert int(words[1]) > 0
-    assert words[3] == "0"
-    assert heap.header["samples"] > 0
 
 
 def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from sampler_run import TARGETS, Target
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="needs root and FUSE"
 )
-LONG_S = 60.0
 
 
 @pytest.fixture
@@ -42,15 +40,13 @@ def target(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
 def test_attaching_gives_up(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "READ_LIMIT_S", 0.5)
     monkeypatch.setattr(remote, "WHOLE_S", 0.5)
-    monkeypatch.setattr(examine, "DEADLINE_S", 20.0)
-    began = time.monotonic()
+    monkeypatch.setattr(examine, "DEADLINE_S", 0.5)
     with pytest.raises(MemError):
         attaching.attach(target.pid)
     with pytest.raises(TargetBusy, match="did not answer"):
         remote.run(target.pid, remote.Command(remote.BEGIN))
     with pytest.raises(TargetBusy, match="did not answer"):
         control._program_and_sampler(target.pid, control.never)
-    assert time.monotonic() - began < LONG_S
 
 
 def test_the_doctor_says_so(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +64,4 @@ def test_a_segment_there_is_refused(target: Target) -> None:
 
 
 def test_the_listing_goes_on(target: Target) -> None:
-    began = time.monotonic()
     assert target.pid not in [row.pid for row in listing.listing().rows]
-    assert time.monotonic() - began < LONG_S

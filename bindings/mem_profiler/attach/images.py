@@ -10,7 +10,7 @@ An image is its file's mappings where its program headers put the segments. Othe
 of no file, may be between them: the kernel leaves holes between a program's segments. A page of the
 file may be mapped several times, for neighbouring segments. One mapping must have the ELF header.
 
-Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
+Formats: `elfrows`; the GNU hash table as written by
 binutils (nbuckets, symoffset, bloom size and shift; bloom words; buckets; chains).
 """
 
@@ -29,15 +29,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
+from mem_parser.symbols import elfrows
 from mem_profiler.attach.memory import Memory
 from mem_profiler.process.procfs import Mapping
 
-PT_LOAD, PT_DYNAMIC, PT_NOTE, PT_GNU_EH_FRAME = 1, 2, 4, 0x6474E550
 DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ = 2, 4, 5, 6, 7, 10
 DT_PLTREL, DT_JMPREL, DT_GNU_HASH = 20, 23, 0x6FFFFEF5
 ADDRESSES = (DT_HASH, DT_STRTAB, DT_SYMTAB, DT_JMPREL, DT_GNU_HASH)
-PF_X = 1
-NT_GNU_BUILD_ID = 3
 SYMBOL_BYTES = 24
 HEADER_BYTES = 4096
 CHAIN_MAX = 4096  # of one name; linkers make chains of some tens at most
@@ -53,6 +51,7 @@ READS_MAX = 1_000_000  # 100 names in each of 1000 images need a fifth of it
 BYTES_MAX = 1 << 30
 SPAN_MAX_S = 10.0
 VDSO = "[vdso]"
+LAYOUT = elfrows.Layout(64, "<")
 
 
 class Budget:
@@ -354,28 +353,30 @@ def _images_in(group: list[Mapping], memory: Memory, budget: Budget) -> Iterator
         yield image
 
 
-def _headers(image: Image) -> list[tuple[int, ...]]:
+def _headers(image: Image) -> list[elfrows.Segment]:
     """The program headers; none where there is no ELF header that makes sense."""
     _, end = image.run_at(image.header)
-    head = image.read(image.header, min(HEADER_BYTES, end - image.header))
-    if head is None or len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+    raw = image.read(image.header, min(HEADER_BYTES, end - image.header)) or b""
+    header = elfrows.header(raw)
+    if header is None or header.layout != LAYOUT:
         return []
-    at, size, count = (
-        struct.unpack_from("=Q", head, 32)[0],
-        *struct.unpack_from("=HH", head, 54),
-    )
-    if size != 56 or at + size * count > len(head):
+    at, size = header.segments_at, header.segment_bytes
+    whole = at + size * header.segment_count
+    if size != elfrows.segment_bytes(LAYOUT) or whole > len(raw):
         return []
-    return [struct.unpack_from("=IIQQQQQQ", head, at + size * i) for i in range(count)]
+    return elfrows.segments(LAYOUT, raw[at:whole])
 
 
-def _find_segments(image: Image, headers: Sequence[tuple[int, ...]]) -> bool:
-    loads = [h for h in headers if h[0] == PT_LOAD]
-    first = next((h for h in loads if h[2] < mmap.PAGESIZE), None)  # it has the ELF header
+def _find_segments(image: Image, headers: Sequence[elfrows.Segment]) -> bool:
+    loads = [h for h in headers if h.kind == elfrows.PT_LOAD]
+    first = next((h for h in loads if h.offset < mmap.PAGESIZE), None)  # it has the ELF header
     if first is None:
         return False
-    image.bias = image.header - (first[3] - first[2])
-    image.segments = [Segment(image.bias + h[3], h[2], h[5], bool(h[1] & PF_X)) for h in loads]
+    image.bias = image.header - (first.address - first.offset)
+    image.segments = [
+        Segment(image.bias + h.address, h.offset, h.file_bytes, bool(h.flags & elfrows.PF_X))
+        for h in loads
+    ]
     return True
 
 
@@ -395,21 +396,20 @@ def _of_segments(image: Image, group: list[Mapping], starts: list[int]) -> set[i
     return own
 
 
-def _read_tables(image: Image, headers: Sequence[tuple[int, ...]]) -> None:
-    for kind, _flags, _offset, address, _physical, file_bytes, _memory_bytes, _align in headers:
-        if kind == PT_DYNAMIC:
-            _read_dynamic(image, image.bias + address, file_bytes)
-        if kind == PT_NOTE and not image.build_id:
-            image.build_id = _build_id(image, image.bias + address, file_bytes)
-        if kind == PT_GNU_EH_FRAME:
-            image.unwind_header = (image.bias + address, min(file_bytes, TABLE_MAX_BYTES))
+def _read_tables(image: Image, headers: Sequence[elfrows.Segment]) -> None:
+    for header in headers:
+        address = image.bias + header.address
+        if header.kind == elfrows.PT_DYNAMIC:
+            _read_dynamic(image, address, header.file_bytes)
+        if header.kind == elfrows.PT_NOTE and not image.build_id:
+            image.build_id = _build_id(image, address, header.file_bytes)
+        if header.kind == elfrows.PT_GNU_EH_FRAME:
+            image.unwind_header = (address, min(header.file_bytes, TABLE_MAX_BYTES))
 
 
 def _read_dynamic(image: Image, address: int, size: int) -> None:
-    raw = image.read(address, min(size, HEADER_BYTES) // 16 * 16)
-    for tag, value in struct.iter_unpack("=QQ", raw or b""):
-        if tag == 0:
-            break
+    raw = image.read(address, min(size, HEADER_BYTES)) or b""
+    for tag, value in elfrows.dynamic_entries(LAYOUT, raw):
         if tag in ADDRESSES:
             # glibc adds the load bias to these in place, except in the vdso.
             value = value if value >= image.start else image.bias + value  # noqa: PLW2901
@@ -420,15 +420,9 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
 
 def _build_id(image: Image, address: int, size: int) -> bytes:
     raw = image.read(address, min(size, NOTES_MAX_BYTES)) or b""
-    at = 0
-    while at + 12 <= len(raw):
-        name_bytes, bytes_, kind = struct.unpack_from("=III", raw, at)
-        name = at + 12
-        data = name + (name_bytes + 3) // 4 * 4
-        if kind == NT_GNU_BUILD_ID and raw[name : name + 4] == b"GNU\0":
-            return raw[data : data + min(bytes_, BUILD_ID_MAX_BYTES)]
-        at = data + (bytes_ + 3) // 4 * 4
-    return b""
+    found = (content for *note, content in elfrows.notes(LAYOUT, raw)
+             if tuple(note) == elfrows.BUILD_ID_NOTE)  # fmt: skip
+    return next(found, b"")[:BUILD_ID_MAX_BYTES]
 
 
 def images_of(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser.plainfile import open_plain
+from mem_parser.symbols import elfrows
 from mem_profiler.doctor import loadercache
 from mem_profiler.process import elfhead
 from mem_profiler.process.elfhead import Head
@@ -110,9 +111,9 @@ class _Search:
             head = elfhead.read(fd)
         finally:
             os.close(fd)
-        if head is None or (head.file_class, head.machine) != self._own:
+        if head is None or (head.bits, head.machine) != self._own:
             return None
-        if head.os_abi not in _OS_ABIS or head.kind not in (elfhead.ET_DYN, elfhead.ET_EXEC):
+        if head.os_abi not in _OS_ABIS or head.kind not in (elfrows.ET_DYN, elfrows.ET_EXEC):
             return None
         return head, (status.st_dev, status.st_ino)
 

@@ -8,7 +8,7 @@ import re
 
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
-from mem_profiler.process import elfhead, procfs
+from mem_profiler.process import procfs
 
 _START_IT = "start it under `mem_profiler run -- PROG`"
 _GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so needs
@@ -32,9 +32,8 @@ def kind_of_program(exe: Image | None) -> list[Finding]:
         return [Finding("program", "warning", "the program's file cannot be read", "run as root")]
     head = facts.head
     machine = _MACHINES.get(head.machine, f"machine {head.machine}")
-    bits = 64 if head.file_class == elfhead.CLASS_64 else 32
-    if machine != platform.machine() or bits != 64:
-        text = f"a {bits}-bit program for {machine}; the sampler is {platform.machine()}"
+    if machine != platform.machine() or head.bits != 64:
+        text = f"a {head.bits}-bit program for {machine}; the sampler is {platform.machine()}"
         return [Finding("program", "blocker", text)]
     if head.interpreter is None:
         text = "statically linked: it has no loader"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mem_parser.errors import TargetUnsupported
+from mem_parser.symbols.elfrows import EM_X86_64
 from mem_profiler._core import ffi, lib
 from mem_profiler.entries import decode, names
 from mem_profiler.entries.symbols import Function, Program
@@ -181,7 +182,7 @@ def of_program(
 
 def made_of(program: Program, inside: Inside, bias: int) -> Plan:
     """The plan for what `find` found in a program. Raises as `of_program` does."""
-    if program.machine != "EM_X86_64":
+    if program.machine != EM_X86_64:
         raise TargetUnsupported(
             f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
         )

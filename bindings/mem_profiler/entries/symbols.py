@@ -66,7 +66,7 @@ class Program:
                 self._image = ElfImage.of_descriptor(str(path), fd)
         except (BadElf, ValueError) as error:
             raise TargetUnsupported(f"{path} is no ELF program: {error}") from None
-        self.machine = str(self._image.header["e_machine"])
+        self.machine = self._image.machine
 
     def __enter__(self) -> Self:
         return self

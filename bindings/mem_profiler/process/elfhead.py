@@ -2,25 +2,21 @@
 
 Model: a few reads of bounded size at offsets that the file names; a part outside of the file, or
 one that makes no sense, is absent. We ignore section headers, as the loader does. We read the file
-and never map it: another process may cut it, or write to it, meanwhile.
-
-Formats: System V ABI, "Program Loading and Dynamic Linking", ELF-32 and ELF-64, little-endian.
+and never map it: another process may cut it, or write to it, meanwhile. `elfrows` decodes.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 
-CLASS_32, CLASS_64 = 1, 2
-ET_EXEC, ET_DYN = 2, 3
-PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+from mem_parser.symbols import elfrows
+from mem_parser.symbols.elfrows import PT_DYNAMIC, PT_INTERP, PT_LOAD, Segment
+
 DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_SYMBOLIC = 1, 5, 10, 14, 15, 16
 DT_RUNPATH, DT_FLAGS, DT_FLAGS_1 = 29, 30, 0x6FFFFFFB
 DF_SYMBOLIC, DF_1_NODEFLIB = 2, 0x800
 
-_HEADER_BYTES = 64
 _PROGRAM_HEADERS_MAX = 1170  # 64 KiB, the kernel's limit
 _DYNAMIC_MAX_BYTES = 1 << 18
 _TEXT_MAX_BYTES = 4096  # PATH_MAX
@@ -32,7 +28,7 @@ _NEEDED_MAX = 1000
 class Head:
     """One ELF file as the loader sees it. Texts as `os.fsdecode` gives them; None: absent."""
 
-    file_class: int
+    bits: int
     machine: int
     kind: int
     os_abi: int
@@ -45,48 +41,37 @@ class Head:
     no_default_folders: bool = False
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A program header."""
-
-    kind: int
-    offset: int
-    address: int
-    file_bytes: int
-
-
 def own_machine() -> tuple[int, int]:
-    """ELF class and machine of this program."""
+    """Bits and machine of this program."""
     with open("/proc/self/exe", "rb") as file:
-        head = file.read(20)
-    return head[4], int(struct.unpack_from("=H", head, 18)[0])
+        found = elfrows.header(file.read(elfrows.HEADER_BYTES))
+    assert found is not None
+    return found.layout.bits, found.machine
 
 
 def read(fd: int) -> Head | None:
     """The head of an open regular file; None: no little-endian ELF file with program headers."""
-    raw = _bytes(fd, 0, _HEADER_BYTES)
-    if len(raw) < _HEADER_BYTES or raw[:4] != b"\x7fELF" or raw[5] != 1:
+    header = elfrows.header(_bytes(fd, 0, elfrows.HEADER_BYTES))
+    if header is None or header.layout.order != "<":
         return None
-    file_class, os_abi = raw[4], raw[7]
-    if file_class not in (CLASS_32, CLASS_64):
+    if header.segment_bytes != elfrows.segment_bytes(header.layout):
         return None
-    kind, machine = struct.unpack_from("<HH", raw, 16)
-    parts = _parts(fd, raw, file_class)
+    most = min(header.segment_count, _PROGRAM_HEADERS_MAX) * header.segment_bytes
+    parts = elfrows.segments(header.layout, _bytes(fd, header.segments_at, most))
     if not parts:
         return None
+    about = header.layout.bits, header.machine, header.kind, header.os_abi
     interpreter = next((_interpreter(fd, p) for p in parts if p.kind == PT_INTERP), None)
     dynamic = next((p for p in parts if p.kind == PT_DYNAMIC), None)
     if dynamic is None:
-        return Head(file_class, machine, kind, os_abi, interpreter)
-    tags = _tags(fd, dynamic, file_class)
+        return Head(*about, interpreter)
+    raw = _bytes(fd, dynamic.offset, min(dynamic.file_bytes, _DYNAMIC_MAX_BYTES))
+    tags = list(elfrows.dynamic_entries(header.layout, raw))
     last = dict(tags)  # the loader uses the last of each, and every DT_NEEDED
     texts = _Texts(fd, parts, last)
     needed = [value for tag, value in tags if tag == DT_NEEDED][:_NEEDED_MAX]
     return Head(
-        file_class,
-        machine,
-        kind,
-        os_abi,
+        *about,
         interpreter,
         needed=tuple(text for at in needed if (text := texts.at(at))),
         soname=texts.at(last.get(DT_SONAME)),
@@ -105,49 +90,16 @@ def _bytes(fd: int, offset: int, size: int) -> bytes:
         return b""
 
 
-def _parts(fd: int, header: bytes, file_class: int) -> list[_Part]:
-    if file_class == CLASS_64:
-        [offset] = struct.unpack_from("<Q", header, 32)
-        size, count = struct.unpack_from("<HH", header, 54)
-        row = struct.Struct("<IIQQQQQQ")
-    else:
-        [offset] = struct.unpack_from("<I", header, 28)
-        size, count = struct.unpack_from("<HH", header, 42)
-        row = struct.Struct("<IIIIIIII")
-    if size != row.size:
-        return []
-    raw = _bytes(fd, offset, size * min(count, _PROGRAM_HEADERS_MAX))
-    found = []
-    for fields in row.iter_unpack(raw[: len(raw) // size * size]):
-        if file_class == CLASS_64:
-            kind, _flags, at, address, _physical, file_bytes, _memory_bytes, _align = fields
-        else:
-            kind, at, address, _physical, file_bytes, _memory_bytes, _flags, _align = fields
-        found.append(_Part(kind, at, address, file_bytes))
-    return found
-
-
-def _interpreter(fd: int, part: _Part) -> str | None:
+def _interpreter(fd: int, part: Segment) -> str | None:
     raw = _bytes(fd, part.offset, min(part.file_bytes, _TEXT_MAX_BYTES))
     text, end, _ = raw.partition(b"\0")
     return os.fsdecode(text) if end and text else ""
 
 
-def _tags(fd: int, part: _Part, file_class: int) -> list[tuple[int, int]]:
-    row = struct.Struct("<QQ" if file_class == CLASS_64 else "<II")
-    raw = _bytes(fd, part.offset, min(part.file_bytes, _DYNAMIC_MAX_BYTES))
-    found: list[tuple[int, int]] = []
-    for tag, value in row.iter_unpack(raw[: len(raw) // row.size * row.size]):
-        if tag == 0:
-            break
-        found.append((tag, value))
-    return found
-
-
 class _Texts:
     """The strings of a dynamic section."""
 
-    def __init__(self, fd: int, parts: list[_Part], tags: dict[int, int]) -> None:
+    def __init__(self, fd: int, parts: list[Segment], tags: dict[int, int]) -> None:
         self._fd = fd
         self._size = tags.get(DT_STRSZ, 0)
         table = tags.get(DT_STRTAB)
@@ -162,7 +114,7 @@ class _Texts:
         return os.fsdecode(text) if end else None
 
 
-def _offset_of(parts: list[_Part], address: int) -> int | None:
+def _offset_of(parts: list[Segment], address: int) -> int | None:
     """Offset in the file of the byte that the loader maps at an address."""
     for part in parts:
         if part.kind == PT_LOAD and part.address <= address < part.address + part.file_bytes:

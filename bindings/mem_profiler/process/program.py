@@ -31,7 +31,7 @@ def unsupported(path: str) -> str | None:
         os.close(fd)
     if head is None:
         return None
-    if (head.file_class, head.machine) != elfhead.own_machine():
+    if (head.bits, head.machine) != elfhead.own_machine():
         return "is built for another architecture"
     if head.interpreter is None:
         return "is statically linked, so nothing can be preloaded"

@@ -80,9 +80,9 @@ class ElfImage:
             self.file.close()
 
     @property
-    def header(self) -> dict[str, Any]:
-        """The file header: e_ident, e_type, e_machine, e_entry."""
-        return self._tables.header
+    def machine(self) -> int:
+        """The number of the processor that it is for."""
+        return self._tables.header.machine
 
     @property
     def size_bytes(self) -> int:

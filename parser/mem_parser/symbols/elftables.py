@@ -1,24 +1,23 @@
 """The tables of one ELF file: its header, sections, segments and notes.
 
-pyelftools decodes them. The file may be hostile, and pyelftools believes its counts and sizes: so
-we read each table ourselves, once, within the file's size, and it gets the bytes of one row. A
-table longer than the file is `BadElf`. We cut names to a length that no section has, because
-thousands of them may share one long text.
+`elfrows` decodes what the loader reads, too, and pyelftools the section headers. The file may be
+hostile, and pyelftools believes its counts and sizes: so we read each table ourselves, once, within
+the file's size, and it gets the bytes of one row. A table longer than the file is `BadElf`. We cut
+names to a length that no section has, because thousands of them may share one long text.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.plainfile import Readable
+from mem_parser.symbols import elfrows
 
 if TYPE_CHECKING:
     from elftools.construct import Construct
-    from elftools.elf.structs import ELFStructs
 
 _MOST_ROWS = 100_000
 _MOST_LOADED = 4096
@@ -29,12 +28,6 @@ _LONGEST_BUILD_ID = 64
 _ROW_COST_BYTES = 2048
 _EXTENDED = 0xFFFF
 """A count or an index that does not fit the header: section 0 has it."""
-_EXECUTABLE = 1
-_CLASSES: dict[int, Literal[32, 64]] = {1: 32, 2: 64}
-_ORDERS: dict[int, Literal["<", ">"]] = {1: "<", 2: ">"}
-
-Row = dict[str, Any]
-"""The fields of a header, by their names in the specification; known values are texts."""
 
 
 class BadElf(Exception):
@@ -76,58 +69,63 @@ class ElfTables:
         """Read the headers. Raises `BadElf`, `AllowanceExceeded`, OSError."""
         self._file = file
         self._allowance = allowance
-        ident = file.read(0, 16)
-        if ident[:4] != b"\x7fELF":
+        raw = file.read(0, elfrows.HEADER_BYTES)
+        if not elfrows.is_elf(raw):
             raise BadElf("not an ELF file")
-        if len(ident) < 16 or ident[4] not in _CLASSES or ident[5] not in _ORDERS:
+        header = elfrows.header(raw)
+        if header is None:
             raise BadElf("a damaged ELF file")
-        self.bits = _CLASSES[ident[4]]
-        self.order = _ORDERS[ident[5]]
-        basic = _structs(self.bits, self.order)
-        self.header = _decoded(basic.Elf_Ehdr, file.read(0, basic.Elf_Ehdr.sizeof()))
-        about = (
-            self.header["e_type"],
-            self.header["e_machine"],
-            self.header["e_ident"]["EI_OSABI"],
-        )
-        known = (value if isinstance(value, str) else None for value in about)
-        self._structs = _structs(self.bits, self.order, *known)
+        self.header = header
+        self.bits, self.order = header.layout
         self._read_counts()
         self.sections = self._read_sections()
-        self._segments = self._table("ph", self._segment_count, self._structs.Elf_Phdr)
+        self._segments = self._read_segments()
         self.segments = self._loaded()
 
     def _read_counts(self) -> None:
         """Read the numbers of rows, those that do not fit the header from section 0."""
         head = self.header
-        self._segment_count = head["e_phnum"]
-        self._section_count = head["e_shnum"] if head["e_shoff"] else 0
-        self._names_index = head["e_shstrndx"]
+        self._segment_count = head.segment_count
+        self._section_count = head.section_count if head.sections_at else 0
+        self._names_index = head.names_index
         extended = _EXTENDED in {self._segment_count, self._names_index}
-        if not head["e_shoff"] or not (extended or self._section_count == 0):
+        if not head.sections_at or not (extended or self._section_count == 0):
             return
-        [first] = self._table("sh", 1, self._structs.Elf_Shdr)
+        [first] = self._section_rows(1)
         self._section_count = self._section_count or first["sh_size"]
         if self._names_index == _EXTENDED:
             self._names_index = first["sh_link"]
         if self._segment_count == _EXTENDED:
             self._segment_count = first["sh_info"]
 
-    def _table(self, kind: Literal["sh", "ph"], count: int, row: Construct) -> list[Row]:
-        """Return the section headers, or the program headers."""
-        size, offset, row_bytes = row.sizeof(), self.header[f"e_{kind}off"], count * row.sizeof()
+    def _table(self, offset: int, count: int, said_bytes: int, row_bytes: int) -> bytes:
+        """Return the rows of a table, of which the header says the size."""
         if not count:
-            return []
-        if self.header[f"e_{kind}entsize"] != size or count > _MOST_ROWS:
+            return b""
+        if said_bytes != row_bytes or count > _MOST_ROWS:
             raise BadElf("a damaged ELF file")
-        self._allowance.take(min(row_bytes, self._file.size_bytes) // size * _ROW_COST_BYTES)
-        raw = self._file.read(offset, row_bytes)
-        if len(raw) < row_bytes:
+        size_bytes = count * row_bytes
+        self._allowance.take(min(size_bytes, self._file.size_bytes) // row_bytes * _ROW_COST_BYTES)
+        raw = self._file.read(offset, size_bytes)
+        if len(raw) < size_bytes:
             raise BadElf("a damaged ELF file")
-        return [_decoded(row, raw[at : at + size]) for at in range(0, row_bytes, size)]
+        return raw
+
+    def _read_segments(self) -> list[elfrows.Segment]:
+        head = self.header
+        size = elfrows.segment_bytes(head.layout)
+        raw = self._table(head.segments_at, self._segment_count, head.segment_bytes, size)
+        return elfrows.segments(head.layout, raw)
+
+    def _section_rows(self, count: int) -> list[dict[str, Any]]:
+        """The fields of section headers, by their names in the specification."""
+        head, row = self.header, _section_layout(self.bits, self.order)
+        size = row.sizeof()
+        raw = self._table(head.sections_at, count, head.section_bytes, size)
+        return [row.parse(raw[at : at + size]) for at in range(0, len(raw), size)]
 
     def _read_sections(self) -> list[Section]:
-        rows = self._table("sh", self._section_count, self._structs.Elf_Shdr)
+        rows = self._section_rows(self._section_count)
         if not rows:
             return []
         if not self._names_index < len(rows):
@@ -154,20 +152,20 @@ class ElfTables:
         self._allowance.take(size_bytes)
         return self._file.read(offset, size_bytes)
 
-    def _of_kind(self, kind: str) -> list[Row]:
-        return [row for row in self._segments if row["p_type"] == kind]
+    def _of_kind(self, kind: int) -> list[elfrows.Segment]:
+        return [row for row in self._segments if row.kind == kind]
 
     def _loaded(self) -> list[Segment]:
-        loaded = self._of_kind("PT_LOAD")
+        loaded = self._of_kind(elfrows.PT_LOAD)
         if len(loaded) > _MOST_LOADED:
             raise BadElf("a damaged ELF file")
         return [
             Segment(
-                row["p_vaddr"],
-                row["p_offset"],
-                row["p_filesz"],
-                row["p_memsz"],
-                bool(row["p_flags"] & _EXECUTABLE),
+                row.address,
+                row.offset,
+                row.file_bytes,
+                row.memory_bytes,
+                bool(row.flags & elfrows.PF_X),
             )
             for row in loaded
         ]
@@ -175,8 +173,8 @@ class ElfTables:
     @property
     def interpreter(self) -> str | None:
         """The loader that the program names; None where it names none."""
-        for row in self._of_kind("PT_INTERP")[:1]:
-            text = self._file.read(row["p_offset"], min(row["p_filesz"], _LONGEST_PATH))
+        for row in self._of_kind(elfrows.PT_INTERP)[:1]:
+            text = self._file.read(row.offset, min(row.file_bytes, _LONGEST_PATH))
             return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         return None
 
@@ -184,13 +182,13 @@ class ElfTables:
         """Return the address and content of `.eh_frame_hdr`; nothing without one. Raises
         `AllowanceExceeded`.
         """
-        for row in self._of_kind("PT_GNU_EH_FRAME")[:1]:
-            return row["p_vaddr"], self.read(row["p_offset"], row["p_filesz"])
+        for row in self._of_kind(elfrows.PT_GNU_EH_FRAME)[:1]:
+            return row.address, self.read(row.offset, row.file_bytes)
         return 0, b""
 
     def build_id(self) -> str:
         """Return the build-id as hexadecimal text; empty without one."""
-        places = [(row["p_offset"], row["p_filesz"]) for row in self._of_kind("PT_NOTE")]
+        places = [(row.offset, row.file_bytes) for row in self._of_kind(elfrows.PT_NOTE)]
         for section in self.sections:
             if section.name == ".note.gnu.build-id" and section.kind == "SHT_NOTE":
                 places = [(section.offset, section.size_bytes)]
@@ -199,57 +197,28 @@ class ElfTables:
         for offset, size in places:
             raw = self._file.read(offset, min(size, left))
             left -= len(raw) + 1
-            for name, kind, text in self._notes(raw):
-                if (name, kind) == (b"GNU\0", "NT_GNU_BUILD_ID"):
+            for name, kind, text in elfrows.notes(self.header.layout, raw):
+                if (name, kind) == elfrows.BUILD_ID_NOTE:
                     return text.hex() if len(text) <= _LONGEST_BUILD_ID else ""
             if left <= 0:
                 break
         return ""
 
-    def _notes(self, raw: bytes) -> Iterator[tuple[bytes, str | int, bytes]]:
-        """Yield the name, the kind and the content of each whole note."""
-        head, at = self._structs.Elf_Nhdr, 0
-        while at + head.sizeof() <= len(raw):
-            note = _decoded(head, raw[at : at + head.sizeof()])
-            name_at = at + head.sizeof()
-            begin = name_at + (note["n_namesz"] + 3 & ~3)
-            end = begin + note["n_descsz"]
-            if end <= len(raw):
-                name = raw[name_at : name_at + note["n_namesz"]]
-                yield name, note["n_type"], raw[begin:end]
-            at = begin + (note["n_descsz"] + 3 & ~3)
-
 
 def prepare() -> None:
     """Import pyelftools, which a process that gives up its rights may be unable to open."""
-    _structs(64, "<")
+    _section_layout(64, "<")
 
 
-@functools.lru_cache(16)
-def _structs(
-    bits: Literal[32, 64],
-    order: Literal["<", ">"],
-    kind: str | None = None,
-    machine: str | None = None,
-    abi: str | None = None,
-) -> ELFStructs:
-    """Return the layouts of the tables of such files."""
+@functools.lru_cache(4)
+def _section_layout(bits: Literal[32, 64], order: Literal["<", ">"]) -> Construct:
+    """Return the layout of a section header."""
     from elftools.elf.structs import ELFStructs  # a command whose names are all known needs none
 
     structs = ELFStructs(little_endian=order == "<", elfclass=bits)
     structs.create_basic_structs()
-    structs.create_advanced_structs(kind, machine, abi)
-    return structs
-
-
-def _decoded(layout: Construct, raw: bytes) -> Row:
-    from elftools.construct import ConstructError
-
-    try:
-        found: Row = layout.parse(raw)
-    except ConstructError:
-        raise BadElf("a damaged ELF file") from None
-    return found
+    structs.create_advanced_structs()
+    return structs.Elf_Shdr
 
 
 def text_at(strings: bytes, offset: int, longest: int = _LONGEST_PATH) -> str:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import elf, segment
+from mem_parser.symbols import elfrows
 from mem_profiler.process import elfhead
 from mem_profiler.process.elfhead import Head
 
@@ -29,8 +30,8 @@ def head_of(path: Path | str) -> Head | None:
 
 def made(folder: Path, tags: list[tuple[int, int]], texts: bytes) -> Head | None:
     """The head of a library with these dynamic entries, whose strings lie in a loaded part."""
-    segments = segment(elfhead.PT_LOAD, 0, 4096, vaddr=ADDRESS)
-    segments += segment(elfhead.PT_DYNAMIC, DYNAMIC_AT, 16 * (len(tags) + 1))
+    segments = segment(elfrows.PT_LOAD, 0, 4096, vaddr=ADDRESS)
+    segments += segment(elfrows.PT_DYNAMIC, DYNAMIC_AT, 16 * (len(tags) + 1))
     data = bytearray(elf(segments=segments).ljust(4096, b"\0"))
     struct.pack_into("<QIHHHHHH", data, 40, 0, 0, 64, 56, 2, 64, 0, 0)  # no section headers
     for k, tag in enumerate([*tags, (0, 0)]):
@@ -60,13 +61,13 @@ def test_a_real_file_says_what_pyelftools_says(path: str) -> None:
 
     assert found is not None
     assert (found.needed, found.soname, found.interpreter) == (needed, soname, interpreter)
-    assert (found.file_class, found.machine) == (elfhead.CLASS_64, machine)
+    assert (found.bits, found.machine) == (64, machine)
 
 
 def test_this_program_is_of_its_own_machine() -> None:
     found = head_of("/proc/self/exe")
     assert found is not None
-    assert (found.file_class, found.machine) == elfhead.own_machine()
+    assert (found.bits, found.machine) == elfhead.own_machine()
 
 
 def test_the_last_of_each_entry_counts_and_every_needed_one(tmp_path: Path) -> None:

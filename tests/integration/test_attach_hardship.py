@@ -7,25 +7,22 @@ import platform
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from attach_run import Unprepared, end_storm, mappings, storm
-from controller_tools import command, command_environment, run_command
+from controller_tools import command, command_environment, run_command, wait_until
 from mem_parser.errors import (
     MemError,
     PermissionDenied,
     ProcessGone,
-    TargetBusy,
     TargetError,
     TargetUnsupported,
 )
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote
-from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from sampler_run import build
 
@@ -33,14 +30,6 @@ NOBODY = 65534
 MEMFD_CREATE, CLONE3, UNUSED = 319, 435, 500
 MMAP, MPROTECT, MUNMAP = 9, 10, 11
 x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Fails when the condition does not come true in time."""
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
 
 
 def in_child(action: Callable[[], object], uid: int | None = None) -> str:
@@ -69,64 +58,6 @@ def in_child(action: Callable[[], object], uid: int | None = None) -> str:
     return said
 
 
-def test_a_stopped_process_is_refused_and_stays_stopped(segment_dir: Path) -> None:
-    with storm("handler", segment_dir) as target:
-        os.kill(target.pid, signal.SIGSTOP)
-        wait_until(lambda: procfs.stat_fields(target.pid)[0] == "T")
-        with pytest.raises(TargetBusy, match=r"is stopped") as caught:
-            attaching.attach(target.pid)
-        assert "kill -CONT" in (caught.value.hint or "")
-        assert procfs.stat_fields(target.pid)[0] == "T"
-        os.kill(target.pid, signal.SIGCONT)
-        end_storm(target)
-
-
-def test_a_zombie_a_dead_process_and_a_kernel_thread_are_told_apart(segment_dir: Path) -> None:
-    child = subprocess.Popen(["true"])
-    wait_until(lambda: procfs.stat_fields(child.pid)[0] == "Z")
-    with pytest.raises(TargetError, match="ended"):
-        attaching.attach(child.pid)
-    child.wait()
-    with pytest.raises(TargetError, match="no process"):
-        attaching.attach(child.pid)
-    with pytest.raises(TargetError, match="kernel"):
-        attaching.attach(2)
-
-
-def test_nobody_attaches_to_himself() -> None:
-    with pytest.raises(TargetUnsupported, match="itself"):
-        attaching.attach(os.getpid())
-
-
-def test_a_static_program_is_refused(segment_dir: Path) -> None:
-    program = build("storm.c", "-static", out="storm-static")
-    with Unprepared([program, "handler"], segment_dir) as target:
-        assert target.line() == "ready"
-        with pytest.raises(TargetUnsupported, match="static"):
-            attaching.attach(target.pid)
-        end_storm(target)
-
-
-def test_a_32_bit_program_is_refused(segment_dir: Path, tmp_path: Path) -> None:
-    source, program = tmp_path / "pause.c", tmp_path / "pause32"
-    # No C library for 32 bits is needed: one system call, again and again.
-    source.write_text(
-        "void _start(void) { for (;;) { int n = 29;"
-        ' __asm__ volatile("int $0x80" : "+a"(n) : : "memory"); } }\n'
-    )
-    flags = ["-m32", "-O1", "-static", "-nostdlib", "-fno-pie", "-no-pie"]
-    made = subprocess.run(["gcc", *flags, "-o", program, source], capture_output=True, timeout=60)
-    if made.returncode != 0:
-        pytest.skip("this compiler makes no 32-bit programs")
-    with subprocess.Popen([program]) as child:
-        try:
-            with pytest.raises(TargetUnsupported):
-                attaching.attach(child.pid)
-            assert child.poll() is None
-        finally:
-            child.kill()
-
-
 def test_a_process_that_dies_at_once_is_gone(segment_dir: Path) -> None:
     for _ in range(5):
         child = subprocess.Popen(["true"])
@@ -148,39 +79,11 @@ def test_a_process_killed_meanwhile_is_gone(segment_dir: Path) -> None:
             attaching.attach(target.pid, asked_to_stop=kill_it)
 
 
-@pytest.mark.parametrize("tracer", ["strace", "gdb"])
-def test_one_that_is_being_debugged_is_left_to_the_debugger(
-    tracer: str, segment_dir: Path, tmp_path: Path
-) -> None:
-    with storm("handler", segment_dir) as target:
-        arguments = {
-            "strace": ["strace", "-o", "/dev/null", "-p", str(target.pid)],
-            "gdb": ["gdb", "-q", "-nx", "-p", str(target.pid)],
-        }[tracer]
-        with subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as debugger:
-            try:
-                wait_until(lambda: procfs.tracer(target.pid) == debugger.pid)
-                with pytest.raises(TargetError, match=rf"pid {debugger.pid} \({tracer}.*\) traces"):
-                    attaching.attach(target.pid)
-            finally:
-                debugger.terminate()
-                debugger.wait(20)
-        wait_until(lambda: procfs.tracer(target.pid) is None)
-        attaching.attach(target.pid)
-        attaching.detach(target.pid)
-        end_storm(target)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_users_process_is_refused_and_ones_own_is_not(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
         said = in_child(lambda: attaching.attach(target.pid), NOBODY)
-        assert said.startswith(PermissionDenied.__name__), said
+        assert said == f"{PermissionDenied.__name__}: pid {target.pid}: a process of uid 0"
         end_storm(target)
 
     drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
@@ -271,7 +174,7 @@ def test_ctrl_c_ends_a_capture_early_writes_the_file_and_detaches(
             stderr=subprocess.PIPE,
             text=True,
         ) as capture:
-            wait_until(lambda: is_capturing(target.pid))
+            wait_until(lambda: is_capturing(target.pid), "it captures")
             capture.send_signal(signal.SIGINT)
             output, errors = capture.communicate(timeout=60)
         assert capture.returncode == 0, errors
@@ -311,9 +214,8 @@ def test_a_process_that_starts_another_program_meanwhile_is_left_alone(
 def test_a_debugger_finds_nothing_of_ours_on_any_stack_afterwards(segment_dir: Path) -> None:
     with storm("malloc", segment_dir) as target:
         attaching.attach(target.pid)
-        time.sleep(0.05)  # let every thread go through the hooks
         attaching.detach(target.pid)
-        wait_until(lambda: "mp_" not in stacks_of(target.pid))
+        wait_until(lambda: "mp_" not in stacks_of(target.pid), "no thread is in a hook")
         text = stacks_of(target.pid)
         assert text.count("sit_in_malloc") >= 1
         assert "libmem_sampler" not in text

@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Self
 import pytest
 from click.testing import CliRunner
 
-from controller_tools import run_command
+from controller_tools import run_command, wait_until
 from mem_cli import demo
 from mem_cli.parser.group import cli
 from mem_profiler import attach as attaching
@@ -67,13 +66,6 @@ class Load:
                 return
             finally:
                 connection.close()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < give_up, f"no {what}"
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import multiprocessing
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +56,6 @@ def source(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-READER = "#include <unistd.h>\nint main(void) { char c; return (int)read(0, &c, 1); }\n"
-
-
-def test_an_ordinary_process_can_be_captured() -> None:
-    with living(CAT) as process:
-        asleep(process.pid, "cat")
-        findings = examine_process(process.pid)
-        assert first_blocker(findings) is None
-        assert of(findings, "libc").text.startswith("glibc 2.")
-        assert of(findings, "allocator").text == "allocator: libc.so.6 (glibc)"
-        assert state_of(process.pid) == "S"
-        assert procfs.status_words(process.pid)["TracerPid"] == "0"
-
-
 def test_json_and_exit_codes() -> None:
     with living(CAT) as process:
         asleep(process.pid, "cat")
@@ -93,76 +74,7 @@ def test_the_screen_fits_eighty_columns() -> None:
     assert done.stdout.splitlines()[-1].startswith("  mem_profiler run -c 1024 -- /")
 
 
-@pytest.mark.parametrize(
-    ("pid", "text"), [(None, "mem_profiler itself"), (999_999_999, "there is no process")]
-)
-def test_what_cannot_be_a_target(pid: int | None, text: str) -> None:
-    blocker = first_blocker(examine_process(pid or os.getpid()))
-    assert blocker is not None
-    assert text in blocker.text
-
-
-def test_a_zombie() -> None:
-    process = subprocess.Popen(["true"])
-    wait_until(lambda: state_of(process.pid) == "Z", "it has ended")
-    blocker = first_blocker(examine_process(process.pid))
-    process.wait(timeout=30)
-    assert blocker is not None
-    assert "zombie" in blocker.text
-
-
-def test_a_stopped_process_is_a_warning() -> None:
-    with living(CAT) as process:
-        asleep(process.pid, "cat")
-        process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: state_of(process.pid) == "T", "it is stopped")
-        findings = examine_process(process.pid)
-        assert of(findings, "process").status == "warning"
-        assert first_blocker(findings) is None
-        assert state_of(process.pid) == "T"
-
-
-def test_a_traced_process_names_its_tracer() -> None:
-    seize, detach = 0x4206, 17
-    libc = ctypes.CDLL(None, use_errno=True)
-    with living(CAT) as process:
-        asleep(process.pid, "cat")
-        assert libc.ptrace(seize, process.pid, None, None) == 0
-        blocker = first_blocker(examine_process(process.pid))
-        libc.ptrace(detach, process.pid, None, None)
-        assert blocker is not None
-        assert blocker.check == "tracer"
-        assert f"pid {os.getpid()} (" in blocker.text
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_another_users_process() -> None:
-    with living(CAT) as process:
-        asleep(process.pid, "cat")
-        as_nobody, answer = multiprocessing.get_context("fork").Pipe()
-        child = multiprocessing.get_context("fork").Process(
-            target=_examine_as_nobody, args=(process.pid, answer)
-        )
-        child.start()
-        assert as_nobody.poll(60)
-        blocker = as_nobody.recv()
-        child.join(60)
-    assert (blocker.check, blocker.text) == ("user", "a process of uid 0")
-
-
-def _examine_as_nobody(pid: int, answer: Connection) -> None:
-    os.setgid(65534)
-    os.setuid(65534)
-    answer.send(first_blocker(examine_process(pid)))
-
-
-def test_static_foreign_and_go_programs(tmp_path: Path) -> None:
-    static = compile_program(source(tmp_path, "still.c", READER), ("-static",))
-    with living(static) as process:
-        asleep(process.pid, static.name[:15])
-        blocker = first_blocker(examine_process(process.pid))
-        assert blocker is not None
-        assert "statically linked" in blocker.text
+def test_a_program_of_another_architecture_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     image = bytearray(Path(CAT).read_bytes())
     image[18:20] = (243).to_bytes(2, "little")  # EM_RISCV
@@ -173,28 +85,11 @@ def test_static_foreign_and_go_programs(tmp_path: Path) -> None:
     assert "another architecture" in blocker.text
 
 
-def test_sanitizers_and_musl_are_refused(tmp_path: Path) -> None:
-    reader = source(tmp_path, "asan.c", READER)
-    program = compile_program(reader, ("-fsanitize=address",))
-    with living(program) as process:
-        wait_until(lambda: state_of(process.pid) == "S", "it waits")
-        assert of(examine_process(process.pid), "sanitizer").status == "blocker"
-    library = tmp_path / "libc.musl-x86_64.so.1"
-    empty = source(tmp_path, "empty.c", "int nothing(void) { return 0; }\n")
-    subprocess.run(["gcc", "-shared", "-fPIC", empty, "-o", library], check=True, timeout=60)
-    with living(CAT, env={**os.environ, "LD_PRELOAD": str(library)}) as process:
-        asleep(process.pid, "cat")
-        assert "musl" in of(examine_process(process.pid), "libc").text
-
-
-def test_a_seccomp_filter_is_a_warning() -> None:
-    program = compile_program(TARGETS / "seccomp.c", ("-O1", "-g"))
-    with living(program, CAT) as process:
-        asleep(process.pid, "cat")
-        assert of(examine_process(process.pid), "seccomp").status == "warning"
-
-
 def test_allocators_are_named_where_they_are() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        found = of(examine_process(process.pid), "allocator")
+    assert (found.status, found.text) == ("ok", "allocator: libc.so.6 (glibc)")
     jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
     with living(CAT, env={**os.environ, "LD_PRELOAD": str(jemalloc)}) as process:
         asleep(process.pid, "cat")
@@ -240,27 +135,6 @@ def test_a_program_that_hides_its_python_has_no_python_frames(
         found = [f for f in examine_process(process.pid) if f.check == "python_frames"]
     assert [f.status for f in found] == ["warning"] * hides
     assert all("does not export its Python" in f.text for f in found)
-
-
-def test_no_free_descriptor_blocks() -> None:
-    with living(CAT) as process:
-        asleep(process.pid, "cat")
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 3))
-        found = of(examine_process(process.pid), "files")
-        assert found.status == "blocker"
-        assert f"prlimit --nofile={67} --pid {process.pid}" == found.cure
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace")
-@pytest.mark.parametrize(("options", "text"), [("ro", "mounted read-only"), ("size=4k", "is full")])
-def test_shared_memory_is_judged_as_the_target_sees_it(options: str, text: str) -> None:
-    script = f"mount -t tmpfs -o {options} none /dev/shm && exec cat"
-    with living("unshare", "-m", "sh", "-c", script) as process:
-        asleep(process.pid, "cat")
-        findings = examine_process(process.pid)
-        assert text in of(findings, "shm").text
-        assert of(findings, "shm").status == "blocker"
-        assert "own mnt namespace" in of(findings, "namespaces").text
 
 
 @pytest.mark.parametrize("make", [lambda name: name, lambda name: f"{name} -u", lambda _: ""])

@@ -192,8 +192,6 @@ def _folder(pid: int) -> str:
 
 def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     """Put the sampler into a process without it. Raises TargetError and its kinds, `Stopped`."""
-    if pid == os.getpid():
-        raise TargetUnsupported("a process cannot attach to itself")
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
         raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")

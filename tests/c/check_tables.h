@@ -6,8 +6,6 @@
  * next look-up that happens to meet the row. It is here and not in the sampler: it takes time and CHECK,
  * and the sampler has no use for it.
  *
- * A test links only the modules that it is about: what the others would be asked is left out (weak).
- *
  * Threads: none may be at work in the segment, and none may have been killed there.
  */
 #ifndef CHECK_TABLES_H
@@ -23,13 +21,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define WEAK(name) extern __typeof__(name) name __attribute__((weak))
-WEAK(mp_stack_intern);
-WEAK(mp_live_take);
-WEAK(mp_live_add);
-WEAK(mp_device_live_join);
-WEAK(mp_device_live_leave);
 
 /* --- any table -------------------------------------------------------------------------------- */
 
@@ -85,8 +76,6 @@ static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_
     const struct mp_stack *stack = mp_check_stack_at(seg, id * 8);
     CHECK_EQ(entry & ~ids, stack->hash & ~ids);
     CHECK(mp_check_in_buckets(level, stack->hash, row));
-    if (mp_stack_intern == NULL)
-        return;
     bool is_new = true;
     struct mp_stack_identity identity = {.frames = (const uintptr_t *)(stack + 1),
                                          .depth = stack->depth,
@@ -247,8 +236,6 @@ static inline void mp_check_found(struct mp_segment *seg, const struct mp_live_r
     const void *block = (const void *)(uintptr_t)row->key;
     uint64_t size = row->size_thread & ((1ULL << MP_LIVE_SIZE_BITS) - 1), site = row->site_key;
     CHECK(mp_filter_hit(block) && mp_filter_hit_large(block));
-    if (mp_live_take == NULL)
-        return;
     struct mp_live_block out = {0};
     CHECK(mp_live_take(seg, block, &out));
     CHECK_EQ(out.size_bytes, size);
@@ -312,8 +299,6 @@ static inline void mp_check_device_live_row(struct mp_segment *seg, struct mp_ch
         .blocks = 1, .bytes = row->asked_bytes, .taken_bytes = row->taken_bytes};
     if (mp_key_capture(row->site_key) == capture)
         mp_check_add(seg, sums, row->site, row->site_key, one);
-    if (mp_device_live_join == NULL)
-        return;
     struct mp_device_live_row out;
     uint32_t owners = (uint32_t)row->state;
     CHECK(mp_device_live_join(seg, row->space, row->address));

@@ -544,6 +544,9 @@ static void test_layout(void) {
 
 int main(void) {
     mp_stack_init(NULL);
+    test_threads();
+    if (!CHECK_ONE_THREAD)
+        return check_end();
     test_logarithm();
     test_sampling_probability();
     test_first_block_of_a_thread();
@@ -558,7 +561,6 @@ int main(void) {
     test_filter();
     test_live_evicts_old_captures();
     test_live_evicts_what_changes_below_it();
-    test_threads();
     test_guard();
     return check_end();
 }

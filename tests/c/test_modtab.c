@@ -13,7 +13,7 @@
 #define PLACE_BYTES 8192u
 #define ROUNDS 300
 #define THREADS 2
-#define SPINS 1000000
+#define SPINS 100000
 
 static _Alignas(4096) char place[PLACE_BYTES];
 static struct link_map map;

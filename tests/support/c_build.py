@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +17,11 @@ CORE = tuple(SAMPLER / room for room in ("abi", "unwind", "python", "core", "dev
 # Of the others they need the ELF look-up alone.
 BESIDE_CORE = (SAMPLER / "redirect" / "elf_lookup.c",)
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
+C_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", *WARNINGS)
+# The builds of the core, which all its tests link.
+PLAIN = ("-O2", "-fPIC")
+ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TSAN = ("-O1", "-fsanitize=thread")
 
 
 def core_sources(*names: str) -> list[Path]:
@@ -23,6 +30,56 @@ def core_sources(*names: str) -> list[Path]:
         found = [path for name in names for room in CORE for path in room.glob(f"{name}.c")]
         return found + [path for path in BESIDE_CORE if "runtime" in names]
     return sorted([path for room in CORE for path in room.glob("*.c")] + [*BESIDE_CORE])
+
+
+def core_library(flags: tuple[str, ...], compiler: str = "gcc") -> Path:
+    """The core as an archive, compiled once with these flags beside `C_FLAGS`.
+
+    Where a program defines functions of the core itself, they are called instead.
+    """
+    sources = core_sources()
+    command = [compiler, f"-I{SAMPLER}", *C_FLAGS, *flags, "-c", *map(str, sources)]
+    out = BUILD / f"core-{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}.a"
+    newest = max(p.stat().st_mtime for p in [*sources, *SAMPLER.rglob("*.h")])
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".lock").open("w") as lock:  # other workers wait instead of compiling too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists() or out.stat().st_mtime < newest:
+            out.unlink(missing_ok=True)
+            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+                subprocess.run(command, cwd=folder, check=True, timeout=300)
+                archiver = f"{compiler.removesuffix('gcc')}ar"
+                objects = [str(path) for path in sorted(Path(folder).glob("*.o"))]
+                assert len(objects) == len(sources), "two sources have one name"
+                made = Path(folder) / "core.a"
+                subprocess.run([archiver, "rcs", str(made), *objects], check=True, timeout=60)
+                made.rename(out)
+    return out
+
+
+def core_program(
+    source: str, flags: tuple[str, ...], *more: str, beside: str = "", compiler: str = "gcc"
+) -> Path:
+    """A program of tests/c/ with the core and a source `beside` it.
+
+    `more` are flags for the program alone.
+    """
+    library = core_library(flags, compiler)
+    return compile_program(
+        [ROOT / "tests" / "c" / source, *([SAMPLER / beside] if beside else [])],
+        (*C_FLAGS, *flags, *more, "-Wl,--allow-multiple-definition"),
+        compiler=compiler,
+        libs=(str(library), "-lm", "-lpthread", "-ldl"),
+        depends=(library, *SAMPLER.rglob("*.c")),
+    )
+
+
+def expect_pass(path: Path | str, *args: str, timeout: float = 120) -> str:
+    """Run a program of checks; what it printed."""
+    # A timer's signal must not interrupt lazy binding: its frame is found by rbx alone.
+    done = run_program(Path(path), *args, env={"LD_BIND_NOW": "1"}, timeout=timeout)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
 
 
 def compile_program(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import ROOT, compile_program, core_sources, run_program
+from c_build import PLAIN, ROOT, core_program, expect_pass
 from device_run import only_device_counted
 from stub_driver import Ascend, Ledger, agrees
 
@@ -50,35 +50,12 @@ def test_the_whole_library_builds(sampler_aarch64: Path) -> None:
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
 
-def core_test() -> Path:
-    return compile_program(
-        [
-            ROOT / "tests" / "c" / "test_core.c",
-            *core_sources("sample", "table", "local", "stacks", "keyed", "sites", "stack_range"),
-        ],
-        (
-            "-std=gnu11",
-            "-D_GNU_SOURCE",
-            "-O1",
-            "-g",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-        ),
-        name="core-aarch64",
-        compiler=COMPILER,
-        libs=("-lm", "-lpthread"),
-    )
-
-
 def test_the_core_holds_under_qemu() -> None:
+    program = core_program("test_core.c", PLAIN, compiler=COMPILER)
     qemu = shutil.which("qemu-aarch64")
     if qemu is None:
-        core_test()
         pytest.skip("qemu-aarch64 (Debian: qemu-user) is not installed; it builds")
-    result = run_program(Path(qemu), "-L", LIBRARIES, str(core_test()))
-    assert result.returncode == 0, result.stderr
-    assert "0 failed" in result.stdout
+    expect_pass(qemu, "-L", LIBRARIES, str(program))
 
 
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")

@@ -15,26 +15,22 @@ from pathlib import Path
 
 import pytest
 
-from c_build import ROOT, WARNINGS, compile_program, core_sources, run_program
+from c_build import (
+    ASAN,
+    C_FLAGS,
+    PLAIN,
+    ROOT,
+    TSAN,
+    compile_program,
+    core_library,
+    core_program,
+    expect_pass,
+    run_program,
+)
 
 C = ROOT / "tests" / "c"
-BASE = ("-std=gnu11", "-D_GNU_SOURCE", "-g", *WARNINGS)
-CXX = ("-std=gnu++17", "-D_GNU_SOURCE", "-g", *WARNINGS)
-TABLES = ("cfi", "cfi_row", "cfi_expr", "stack_range")
-UNWINDER = (
-    *TABLES,
-    "modules",
-    "unwind",
-    "unwind_cache",
-    "unwind_memo",
-    "unwind_cfi",
-    "unwind_code",
-    "unwind_fp",
-    "unwind_libgcc",
-    "unwind_walk",
-)
-ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-TSAN = ("-O1", "-fsanitize=thread")
+CXX_FLAGS = ("-std=gnu++17", *C_FLAGS[1:])
+BUILDS = {"plain": PLAIN, "asan": ASAN, "tsan": TSAN}
 CROSS = "aarch64-linux-gnu-gcc"
 HOLES = ("-Wl,-z,max-page-size=0x200000", "-Wl,-z,separate-code")
 """The program's segments lie far apart; what is between them is free."""
@@ -66,28 +62,23 @@ def need(*tools: str) -> None:
 @functools.cache
 def oracle(compiler: str = "gcc") -> Path:
     """The unwinder and its comparison with libgcc, as one library with fixed flags."""
-    sources = [*core_sources(*UNWINDER), C / "unwind_oracle.c"]
+    library = core_library(PLAIN, compiler)
     return compile_program(
-        sources,
-        (*BASE, "-O2", "-fPIC", "-shared"),
+        C / "unwind_oracle.c",
+        (*C_FLAGS, *PLAIN, "-shared"),
         name=f"unwind_oracle-{compiler}.so",
         compiler=compiler,
+        libs=(str(library),),
+        depends=(library,),
     )
 
 
 def beside_libgcc(source: str, compiler: str, flags: tuple[str, ...]) -> Path:
-    base = CXX if source.endswith(".cc") else BASE
+    base = CXX_FLAGS if source.endswith(".cc") else C_FLAGS
     name = f"{Path(source).stem}-{compiler}"
     cross = "aarch64-linux-gnu-gcc" if compiler.startswith("aarch64") else "gcc"
     libs = (str(oracle(cross)), "-lpthread", "-ldl")
     return compile_program(C / source, (*base, *flags), name=name, compiler=compiler, libs=libs)
-
-
-def expect_pass(path: Path, *args: str, timeout: float = 120) -> str:
-    # A timer's signal must not interrupt lazy binding: its frame is found by rbx alone.
-    done = run_program(path, *args, env={"LD_BIND_NOW": "1"}, timeout=timeout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
@@ -118,7 +109,7 @@ def test_libraries_that_come_and_go_never_yield_a_wrong_stack(flags: tuple[str, 
     plugins = [
         compile_program(
             C / "unwind_plugin.c",
-            (*BASE, "-O1", "-fPIC", "-shared", f"-DFRAME_BYTES={frame_bytes}"),
+            (*C_FLAGS, "-O1", "-fPIC", "-shared", f"-DFRAME_BYTES={frame_bytes}"),
             name=f"plugin-{frame_bytes}.so",
         )
         for frame_bytes in (400, 1200)
@@ -150,36 +141,25 @@ def test_stacks_of_an_interpreter_with_callbacks_equal_those_of_libgcc() -> None
     expect_pass(Path(sys.executable), "-c", INTERPRETER, str(oracle()))
 
 
+# ThreadSanitizer where there are threads.
 @pytest.mark.parametrize(
-    "flags", [("-O0",), ("-O2",), ASAN, TSAN], ids=["O0", "O2", "asan", "tsan"]
-)
-@pytest.mark.parametrize(
-    "source", ["test_unwind_random.c", "test_unwind_modes.c", "test_unwind_records.c"]
+    ("source", "builds"),
+    [
+        ("test_unwind_random.c", "plain asan tsan"),
+        ("test_unwind_modes.c", "plain asan"),
+        ("test_unwind_records.c", "plain asan"),
+        ("test_stack_cache.c", "plain asan tsan"),
+    ],
 )
 def test_random_stacks_modes_and_frame_records_hold_under_sanitizers(
-    source: str, flags: tuple[str, ...]
+    source: str, builds: str
 ) -> None:
-    sources = [C / source, *core_sources(*UNWINDER)]
-    program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
-
-    expect_pass(program)
+    for build in builds.split():
+        expect_pass(core_program(source, BUILDS[build]))
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [("-O2",), ("-O2", "-fno-omit-frame-pointer"), ASAN, TSAN],
-    ids=["O2", "frame pointers", "asan", "tsan"],
-)
-def test_a_known_stack_is_the_stack_that_unwinding_finds(flags: tuple[str, ...]) -> None:
-    sources = [C / "test_stack_cache.c", *core_sources(*UNWINDER, "stack_cache", "local", "sample")]
-    program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
-
-    expect_pass(program)
-
-
-@functools.cache
-def reader(source: str, flags: tuple[str, ...] = ASAN) -> Path:
-    return compile_program([C / source, *core_sources(*TABLES)], (*BASE, *flags))
+def test_a_known_stack_is_found_by_its_frame_pointers() -> None:
+    expect_pass(core_program("test_stack_cache.c", PLAIN, "-fno-omit-frame-pointer"))
 
 
 def shared_libraries(count: int | None) -> list[Path]:
@@ -202,7 +182,7 @@ def shared_libraries(count: int | None) -> list[Path]:
 
 def read_corpus(paths: list[Path], *arguments: str) -> str:
     done = subprocess.run(
-        [str(reader("test_unwind_corpus.c")), *arguments],
+        [str(core_program("test_unwind_corpus.c", ASAN)), *arguments],
         input="".join(f"{path}\n" for path in paths),
         capture_output=True,
         text=True,
@@ -222,9 +202,9 @@ def test_entries_of_all_libraries_are_read_within_bounds_and_understood() -> Non
     read_corpus(shared_libraries(None))
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(120, marks=pytest.mark.soak)])
-def test_noise_as_a_table_is_never_read_out_of_bounds(seconds: int) -> None:
-    expect_pass(reader("test_unwind_fuzz.c"), "1", str(seconds), timeout=seconds + 60)
+@pytest.mark.parametrize("rounds", [5000, pytest.param(400_000, marks=pytest.mark.soak)])
+def test_noise_as_a_table_is_never_read_out_of_bounds(rounds: int) -> None:
+    expect_pass(core_program("test_unwind_fuzz.c", ASAN), "1", str(rounds), timeout=600)
 
 
 REGISTERS = {
@@ -271,7 +251,7 @@ def rows_by_readelf(path: Path) -> dict[int, tuple[str, str, str]]:
 
 def rows_by_us(path: Path) -> dict[int, tuple[str, str, str]]:
     rows: dict[int, tuple[str, str, str]] = {}
-    program = reader("test_unwind_corpus.c", ("-O2",))
+    program = core_program("test_unwind_corpus.c", PLAIN)
     for line in run_program(program, "--rows", str(path)).stdout.splitlines():
         location, cfa, fp, ra = line.split()
         rows[int(location, 16)] = (cfa, fp, ra)
@@ -294,35 +274,12 @@ def test_rows_agree_with_readelf() -> None:
 @pytest.mark.parametrize("source", ["test_unwind_frames.c", "test_unwind_stacks.c"])
 def test_aarch64_frames_are_unwound_like_libgcc_does(source: str, flags: tuple[str, ...]) -> None:
     need(CROSS, EMULATOR[0])
-    program = beside_libgcc(source, CROSS, flags)
 
-    done = subprocess.run(
-        [*EMULATOR, str(program), "emulated"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    expect_pass(*EMULATOR, str(beside_libgcc(source, CROSS, flags)), "emulated")
 
 
 def test_aarch64_modes_random_stacks_and_frame_records_hold() -> None:
     need(CROSS, EMULATOR[0])
     for source in ("test_unwind_modes.c", "test_unwind_random.c", "test_unwind_records.c"):
-        sources = [C / source, *core_sources(*UNWINDER)]
-        program = compile_program(
-            sources,
-            (*BASE, "-O2"),
-            name=f"{source[:-2]}-aarch64",
-            compiler=CROSS,
-            libs=("-lpthread", "-ldl"),
-        )
-        done = subprocess.run(
-            [*EMULATOR, str(program), "500"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+        program = core_program(source, PLAIN, compiler=CROSS)
+        expect_pass(*EMULATOR, str(program), "500")

@@ -112,17 +112,6 @@ def compile_program(
     return out
 
 
-def core_program(name: str, flags: tuple[str, ...]) -> Path:
-    """The program tests/c/NAME.c with all of the core, which is compiled once for these flags."""
-    core = compile_program(core_sources(), (*flags, "-r"), name="core.o")
-    return compile_program(
-        ROOT / "tests" / "c" / f"{name}.c",
-        flags,
-        libs=(str(core), "-lpthread", "-ldl", "-lm"),
-        depends=(core,),
-    )
-
-
 def run_program(
     path: Path, *args: str, env: dict[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c_build import core_program, run_program
+from c_build import ASAN, TSAN, core_program, expect_pass
 from mem_parser.errors import MemError
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.readers import read_bytes
@@ -23,31 +23,18 @@ from mem_profiler.profile.target import Target
 from mem_profiler.segment import devices, layout
 from mem_profiler.segment.file import Segment
 
-SANITIZERS = {
-    "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    "tsan": ("-fsanitize=thread",),
-}
-FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
-
-
-def _program(name: str, variant: str) -> Path:
-    return core_program(name, (*FLAGS, *SANITIZERS[variant]))
-
 
 @pytest.mark.parametrize(
-    ("name", "variant"),
+    ("name", "flags"),
     [
-        ("test_device", "asan-ubsan"),
-        ("test_device", "tsan"),
-        ("test_launches", "asan-ubsan"),
-        ("test_launches", "tsan"),
+        ("test_device", ASAN),
+        ("test_device", TSAN),
+        ("test_launches", ASAN),
+        ("test_launches", TSAN),
     ],
 )
-def test_device_memory_holds_under(name: str, variant: str) -> None:
-    result = run_program(_program(name, variant))
-
-    assert result.returncode == 0, result.stderr
-    assert "0 failed" in result.stdout
+def test_device_memory_holds_under(name: str, flags: tuple[str, ...]) -> None:
+    expect_pass(core_program(f"{name}.c", flags))
 
 
 @dataclass
@@ -141,7 +128,7 @@ class Script:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [_program("device_script", "asan-ubsan")],
+            [str(core_program("device_script.c", ASAN))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

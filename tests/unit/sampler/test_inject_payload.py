@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
-from c_build import ASAN, C_FLAGS, PLAIN, ROOT, compile_program, core_program, expect_pass
+from c_build import ASAN, C_FLAGS, ROOT, compile_program, core_program, expect_pass
 
 INJECT = ROOT / "sampler" / "inject"
 COPIED = {"mp_payload", ".rodata"}

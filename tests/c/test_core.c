@@ -27,6 +27,9 @@ static bool cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
 }
 
 #define mp_cas_u64 cas_u64
+#define claim claim_key
+#include "core/keyed.c"
+#undef claim
 #include "core/live.c"
 
 #include <math.h>
@@ -231,6 +234,30 @@ static void test_sites(void) {
     drop_segment(&seg);
 }
 
+static struct mp_segment shared;
+static uint64_t *contended;
+
+static void claim_first(void) {
+    mp_store_release(contended, mp_site_key(200, 64, 0, 0, 1));
+}
+
+static void test_a_row_claimed_by_two(void) {
+    CASE("a row that another thread claims first is left to it");
+    shared = new_segment(LIMIT_BYTES);
+    uint64_t key = mp_site_key(100, 64, 0, 0, 1), again;
+    uint32_t other, site;
+    mp_site_intern(&shared, mp_site_key(101, 64, 0, 0, 1), &other); /* reserves the level */
+    const struct mp_level *level = &shared.layout.sites.level[0];
+    contended = &mp_level_keys(&shared, level)[mp_bucket(level, mp_mix(key), 0)];
+    CHECK_EQ(*contended, 0);
+    just_before = claim_first;
+    mp_site_intern(&shared, key, &site);
+    again = *contended;
+    CHECK(site != MP_SITE_NONE && mp_site_at(&shared, site, key) != NULL && again != key);
+    *contended = 0;
+    drop_segment(&shared);
+}
+
 static void test_captures_reuse_rows(void) {
     CASE("fifty captures of 1500 sites each do not fill the table");
     struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
@@ -350,8 +377,6 @@ static void test_live_evicts_old_captures(void) {
     CHECK(refused < n / 50);
     drop_segment(&seg);
 }
-
-static struct mp_segment shared;
 
 static void *at_address(uint64_t i) {
     return (void *)(uintptr_t)(0x100000 + 16 * i);
@@ -556,6 +581,7 @@ int main(void) {
     test_full_arena();
     test_layout();
     test_sites();
+    test_a_row_claimed_by_two();
     test_captures_reuse_rows();
     test_live();
     test_filter();

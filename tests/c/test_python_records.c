@@ -406,6 +406,36 @@ static void test_interpreters(void) {
     mine = NULL;
 }
 
+#define TABLE_BYTES 40001u
+#define PIECE_BYTES ((MP_DEPTH_MAX - 1) * 8u)
+
+static void test_large_lines(void) {
+    static OBJECT unsigned char table[128 + TABLE_BYTES];
+    uint64_t lost[MP_LOST_CAUSES] = {0};
+    CASE("a large table of lines is stored whole, piece by piece");
+    mine = open_world(mp_py_runtimes[0].layout, 95);
+    const struct mp_py_layout *l = mine->layout;
+    unsigned char *data = table + l->bytes_data;
+    put(table, l->type, (uintptr_t)bytes_type, 8);
+    put(table, l->size, TABLE_BYTES, 8);
+    for (uint32_t i = 0; i < TABLE_BYTES; i++)
+        data[i] = (unsigned char)mp_mix(i + 1);
+    put(mine->function[0].code, l->code_lines, (uintptr_t)table, 8);
+    enter(mine, (struct entered){0, 3, true});
+    link_innermost(mine);
+    const struct mp_python_frame *frame =
+        record_at(innermost_of(name_stack(lost)), MP_STACK_PYTHON_FRAME);
+    const struct mp_python_code *code = record_at(frame->code, MP_STACK_PYTHON_CODE);
+    CHECK_EQ(code->lines_bytes, TABLE_BYTES);
+    uint32_t at = TABLE_BYTES / PIECE_BYTES * PIECE_BYTES, bytes = TABLE_BYTES - at;
+    const uint64_t *last = record_at(code->lines_record, MP_STACK_PYTHON_LINES);
+    CHECK(memcmp(last + 1, data + at, bytes) == 0);
+    const uint64_t *first = record_at((uint32_t)last[0], MP_STACK_PYTHON_LINES);
+    CHECK(first[0] == 0 && memcmp(first + 1, data, PIECE_BYTES) == 0);
+    close_world(mine);
+    mine = NULL;
+}
+
 #define ARRAY_BYTES 4096
 #define REPLACEMENTS 5000
 
@@ -530,6 +560,7 @@ static bool may_copy(void) {
 static void test_layout(unsigned minor, bool free_threaded) {
     begin(minor, free_threaded);
     test_interpreters();
+    test_large_lines();
     test_copies();
     test_random_stacks();
     test_depth();

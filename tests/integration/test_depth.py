@@ -14,7 +14,7 @@ from c_build import ROOT, compile_program
 from controller_tools import run_command
 from mem_parser.model import STACK_CUT, Count, Profile, Unit
 from mem_parser.readers import read_profile
-from parser_run import told
+from parser_run import parse
 from sampler_run import Target, environment
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
@@ -43,7 +43,7 @@ def depths(profile: Profile) -> tuple[list[int], list[bool]]:
     return (profile.stacks.depths[stacks] - 1).tolist(), cut.tolist()
 
 
-@pytest.mark.parametrize("limit", [1, 16, 128, 1000, 4096])
+@pytest.mark.parametrize("limit", [1, 1000, 4096])
 def test_recursion_of_10000_calls_is_cut_where_the_option_says(
     limit: int, deep: Path, tmp_path: Path
 ) -> None:
@@ -57,13 +57,7 @@ def test_recursion_of_10000_calls_is_cut_where_the_option_says(
     assert ("(--depth N keeps more)" in said) == (limit < 4096)
 
 
-def test_without_the_option_128_frames_are_kept(deep: Path, tmp_path: Path) -> None:
-    profile, _ = captured(tmp_path, "--", deep, 10_000)
-
-    assert depths(profile) == ([128], [True])
-
-
-@pytest.mark.parametrize("frames", [100, 150, 300, 2000])
+@pytest.mark.parametrize("frames", [100, 2000])
 def test_a_stack_within_the_limit_is_whole_and_its_blocks_are_one_record(
     frames: int, deep: Path, tmp_path: Path
 ) -> None:
@@ -120,38 +114,46 @@ def test_a_child_process_has_the_limit_of_its_parent(deep: Path, tmp_path: Path)
     assert ([50], [True]) in found
 
 
-@pytest.mark.parametrize("tool", ["jeprof", "google-pprof", "go"])
-def test_other_tools_read_the_deepest_stacks(tool: str, deep: Path, tmp_path: Path) -> None:
-    if not shutil.which(tool):
-        pytest.skip(f"{tool} is not installed")
-    profile, _ = captured(tmp_path, "--plain", "--depth", 4096, "--", deep, 10_000)
-    [path] = tmp_path.glob("*.heap")
-    arguments = (
-        ["go", "tool", "pprof", "-raw", path]
-        if tool == "go"
-        else [tool, "--text", "--show_bytes", "--alloc_space", deep, path]
-    )
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=100)
-
-    wanted = profile.total(Count.ALLOC, Unit.SPACE).value
-    if tool == "go":
-        assert re.search(r"^ *100 +100000: (\d+ ){4000}", done.stdout, re.MULTILINE), done.stderr
-    else:
-        found = re.search(r"^Total: (\d+) B", done.stdout, re.MULTILINE)
-        assert found, done.stdout[:500] + done.stderr[:500]
-        assert int(found[1]) == wanted
+@pytest.fixture(scope="module")
+def deepest(deep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A plain file with stacks of 4096 frames, and the bytes in it."""
+    folder = tmp_path_factory.mktemp("deepest")
+    profile, _ = captured(folder, "--plain", "--depth", 4096, "--", deep, 10_000)
+    [path] = folder.glob("*.heap")
+    return path, int(profile.total(Count.ALLOC, Unit.SPACE).value)
 
 
-def test_reports_put_what_was_cut_below_one_root_and_say_the_option(
+def read_by(*command: object) -> str:
+    if not shutil.which(str(command[0])):
+        pytest.skip(f"{command[0]} is not installed")
+    return subprocess.run(command, capture_output=True, text=True, timeout=100).stdout
+
+
+@pytest.mark.parametrize("tool", ["jeprof", "google-pprof"])
+def test_other_tools_read_the_deepest_stacks(
+    tool: str, deep: Path, deepest: tuple[Path, int]
+) -> None:
+    text = read_by(tool, "--text", "--show_bytes", "--alloc_space", deep, deepest[0])
+    found = re.search(r"^Total: (\d+) B", text, re.MULTILINE)
+    assert found, text[:500]
+    assert int(found[1]) == deepest[1]
+
+
+def test_go_reads_the_deepest_stacks(deepest: tuple[Path, int]) -> None:
+    text = read_by("go", "tool", "pprof", "-raw", deepest[0])
+    assert re.search(r"^ *100 +100000: (\d+ ){4000}", text, re.MULTILINE)
+
+
+def test_without_the_option_reports_put_what_was_cut_below_one_root_and_say_the_option(
     deep: Path, tmp_path: Path
 ) -> None:
-    captured(tmp_path, "--", deep, 10_000)
+    profile, _ = captured(tmp_path, "--", deep, 10_000)
+    assert depths(profile) == ([128], [True])
     [path] = tmp_path.glob("*.heap")
-
-    table = told("-p", deep, "-f", path, "-t")
+    table = parse("-p", deep, "-f", path, "-t").stdout
     assert (
         "stacks cut at the depth limit, below [cut]; mem_profiler --depth 512 keeps more of them"
         in table
     )
     assert re.search(r" 0 B +0.0% +\S+ +97\.66 KiB +\S+  \[cut\]$", table, re.MULTILINE), table
-    assert re.search(r"^ *97\.66 KiB.* \[cut\]$", told("tree", path), re.MULTILINE)
+    assert re.search(r"^ *97\.66 KiB.* \[cut\]$", parse("tree", path).stdout, re.MULTILINE)

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from mem_parser.symbols.elf import ElfImage
 from parser_run import parse
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
+CACHE = tempfile.TemporaryDirectory()
+"""Of names, for all tests of this file."""
 SECONDS = "3"
 OWNER = "RouteSession::add"
 POOL = r"^libstdc\+\+\.so\.6\+0x"  # its constructor, which keeps room for exceptions
@@ -46,10 +50,15 @@ def file(routes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return captured(routes, tmp_path_factory.mktemp("routes"))
 
 
+def parser(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    with chdir(cwd or Path.cwd()):
+        return parse(*words, MEM_PROFILER_CACHE=CACHE.name)
+
+
 def rows(*words: object, cwd: Path | None = None) -> list[dict[str, Any]]:
     """The rows of a report; of bytes in use, although the program has ended, unless told."""
     chosen = words[0] == "leaks" or "--alloc" in words
-    done = parse(*words, "--json", *(() if chosen else ("--inuse",)), cwd=cwd)
+    done = parser(*words, "--json", *(() if chosen else ("--inuse",)), cwd=cwd)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return found
@@ -73,7 +82,7 @@ def test_one_leak_behind_three_containers_is_one_row(file: Path) -> None:
 
 
 def test_the_verdict_is_one_sentence_at_both_ends(file: Path) -> None:
-    done = parse("leaks", file, "--fail-on", "leak", "--ignore", "open_session")
+    done = parser("leaks", file, "--fail-on", "leak", "--ignore", "open_session")
     lines = done.stdout.splitlines()
     assert done.returncode == 6
     assert lines[0].startswith("1 leak, ")
@@ -106,7 +115,7 @@ def test_the_user_and_the_project_say_what_is_a_library(file: Path, tmp_path: Pa
     (tmp_path / NAME).write_text('library = ["^RouteSession::"]\nprogram = ["^std::map::"]\n')
     assert set(flat(file, cwd=tmp_path)) == callers | {"std::map::operator[]", "open_session"}
     (tmp_path / NAME).write_text("libary = []\n")
-    done = parse("top", file, "--inuse", cwd=tmp_path)
+    done = parser("top", file, "--inuse", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and NAME in done.stderr
     assert done.stdout == ""
@@ -118,8 +127,8 @@ def test_leaks_and_diff_take_the_filters_of_reports(file: Path, routes: Path) ->
     } == {"open_session"}
     hidden = rows("leaks", file, "--hide", "RouteSession")
     assert OWNER not in {f["function"] for r in hidden for f in r["stack"]}
-    assert parse("leaks", file, "--focus", "(").returncode == 2
-    of_thread = parse("leaks", file, "--json", "--thread", routes.name[:15])
+    assert parser("leaks", file, "--focus", "(").returncode == 2
+    of_thread = parser("leaks", file, "--json", "--thread", routes.name[:15])
     found = json.loads(of_thread.stdout)
     assert found["rows"] == rows("leaks", file)
     assert any(note.startswith("--thread routes") for note in found["notes"])
@@ -128,7 +137,7 @@ def test_leaks_and_diff_take_the_filters_of_reports(file: Path, routes: Path) ->
     assert {r["function"] for r in rows("diff", file, file, "--focus", "import", "--alloc")} <= {
         OWNER, "open_session",
     }  # fmt: skip
-    assert parse("diff", file, file, "--thread", "nobody").returncode == 2
+    assert parser("diff", file, file, "--thread", "nobody").returncode == 2
 
 
 def test_every_report_names_the_wrappers_that_it_found_by_shape(tmp_path: Path) -> None:
@@ -151,7 +160,7 @@ def test_every_report_names_the_wrappers_that_it_found_by_shape(tmp_path: Path) 
     assert charged == {name: 500.0 * (50 + 40 * k) for k, name in enumerate(users)}
     for words in (("top", wrapped), ("leaks", wrapped), ("diff", wrapped, wrapped)):
         assert re.search(
-            "to whom they pass all they allocate: take$", parse(*words).stdout, re.MULTILINE
+            "to whom they pass all they allocate: take$", parser(*words).stdout, re.MULTILINE
         )
     assert set(flat(wrapped, "--all-frames")) != set(charged)
 
@@ -161,25 +170,25 @@ def stacks_of(text: str) -> dict[str, int]:
 
 
 def test_convert_keeps_libraries_and_takes_the_filters(file: Path, tmp_path: Path) -> None:
-    whole = stacks_of(parse("convert", file, "-o", "-", "--to", "collapsed").stdout)
+    whole = stacks_of(parser("convert", file, "-o", "-", "--to", "collapsed").stdout)
     assert any("std::vector::emplace_back" in stack for stack in whole)
     kept = stacks_of(
-        parse("convert", file, "-o", "-", "--to", "collapsed", "--ignore", "import_routes").stdout
+        parser("convert", file, "-o", "-", "--to", "collapsed", "--ignore", "import_routes").stdout
     )
     assert kept == {s: n for s, n in whole.items() if "import_routes" not in s}
-    text = parse("convert", file, "-o", "-", "--to", "csv", "--hide", "^std::").stdout
+    text = parser("convert", file, "-o", "-", "--to", "csv", "--hide", "^std::").stdout
     stacks = [row["stack"] for row in csv.DictReader(io.StringIO(text))]
     assert stacks and not any("std::" in stack for stack in stacks)
     part = tmp_path / "part.heap"
-    assert parse("convert", file, "-o", part, "--focus", "import_routes").returncode == 0
+    assert parser("convert", file, "-o", part, "--focus", "import_routes").returncode == 0
     assert flat(part) == pytest.approx(flat(file, "--focus", "import_routes"))
-    assert parse("convert", file, "-o", tmp_path / "x.heap", "--hide", "std").returncode == 2
+    assert parser("convert", file, "-o", tmp_path / "x.heap", "--hide", "std").returncode == 2
 
 
 def test_pprof_without_hidden_frames_has_all_bytes(file: Path, tmp_path: Path) -> None:
     plain, hidden = tmp_path / "a.pb.gz", tmp_path / "b.pb.gz"
-    assert parse("convert", file, "-o", plain).returncode == 0
-    assert parse("convert", file, "-o", hidden, "--hide", "^(std::|RouteSession)").returncode == 0
+    assert parser("convert", file, "-o", plain).returncode == 0
+    assert parser("convert", file, "-o", hidden, "--hide", "^(std::|RouteSession)").returncode == 0
     names = {r["function"] for r in rows("top", hidden, "-n", "0", "--all-frames")}
     assert not any(name.startswith(("std::", "RouteSession")) for name in names)
     before, after = flat(plain, "--all-frames"), flat(hidden, "--all-frames")

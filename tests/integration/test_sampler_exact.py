@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,33 +29,6 @@ def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(segment_dir: Path) -
         assert target.counted().by("alloc_kept") == Counts(1000, 1000, 1000, 1000)
         target.ask("free")
         assert target.counted().by("alloc_kept") == Counts(1000, 1000, 0, 0)
-
-
-@pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
-def test_jeprof_reads_the_same_thousand_bytes(segment_dir: Path, tmp_path: Path) -> None:
-    from mem_parser.heapfile.writer import write_heap_to
-    from mem_profiler.profile.build import Ending
-    from mem_profiler.profile.build import build as profiles_of
-    from mem_profiler.profile.target import Target as Facts
-    from mem_profiler.segment.file import Segment
-
-    program = build("blocks.c")
-    with Target([program], environment(segment_dir, rate=1)) as target:
-        target.line()
-        target.ask("alloc 1000 1")
-        [path] = segments(segment_dir)
-        heap = tmp_path / "x.heap"
-        with Segment.open(path, writable=False) as segment, heap.open("wb") as out:
-            [profile] = profiles_of(segment, Facts.of(target.pid), Ending("snapshot", "running", 0))
-            write_heap_to(out, profile)
-    text = subprocess.run(
-        ["jeprof", "--text", "--show_bytes", str(program), str(heap)],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    ).stdout
-    flat = {line.split()[-1]: int(line.split()[0]) for line in text.splitlines() if "%" in line}
-    assert flat["alloc_kept"] == 1000, text
 
 
 def test_every_function_of_the_family_behaves_and_is_counted(segment_dir: Path) -> None:

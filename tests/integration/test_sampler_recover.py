@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from sampler_run import WAIT_S, Target, build, environment, segments
+from controller_tools import run_command
+from parser_run import parse
+from sampler_run import Target, build, environment, run, segments
 
 
-def command(name: str, *args: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run one of the project's commands from the source tree."""
-    script = f"from mem_cli import entry; entry.{name}()"
-    paths = os.pathsep.join(sys.path)
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, args)],
-        env={**os.environ, "MEM_PROFILER_DIR": str(folder), "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    )
-
-
-@pytest.fixture
-def killed(segment_dir: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A program that was killed in the middle of a capture, and the file recovered from it."""
+def test_a_killed_program_is_recovered_whole_and_its_file_is_read_by_us_and_by_jeprof(
+    segment_dir: Path, tmp_path: Path
+) -> None:
     program = build("blocks.c")
     with Target([program], environment(segment_dir, rate=1)) as target:
         target.line()
@@ -36,36 +23,16 @@ def killed(segment_dir: Path, tmp_path: Path) -> tuple[Path, Path]:
         target.ask("churn 50 100")
         target.tell("churn 100000000 0")
         target.kill()
-    result = command(
-        "mem_profiler", "recover", target.pid, "-o", tmp_path / "r", folder=segment_dir
-    )
+    result = run_command("recover", target.pid, "-o", tmp_path / "r")
     assert result.returncode == 0, result.stderr
     [heap] = tmp_path.glob(f"r.{target.pid}.*.heap")
-    return program, heap
-
-
-def test_a_killed_program_is_recovered_whole(killed: tuple[Path, Path], segment_dir: Path) -> None:
-    program, heap = killed
-    result = command("mem_parser", "-p", program, "-f", heap, "-t", folder=segment_dir)
-    assert result.returncode == 0, result.stderr
-    [row] = [line for line in result.stdout.splitlines() if line.endswith("alloc_kept")]
-    assert row.split()[:2] == ["1000", "B"], result.stdout
-
-
-@pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
-def test_jeprof_reads_what_was_recovered(killed: tuple[Path, Path]) -> None:
-    program, heap = killed
-    text = subprocess.run(
-        ["jeprof", "--text", "--show_bytes", program, heap],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    ).stdout
+    assert run_command("clean").returncode == 0
+    assert segments(segment_dir) == []
+    table = parse("-p", program, "-f", heap, "-t")
+    [row] = [line for line in table.stdout.splitlines() if line.endswith("alloc_kept")]
+    assert row.split()[:2] == ["1000", "B"], table.stdout
+    if shutil.which("jeprof") is None:
+        pytest.skip("jeprof is not installed")
+    text = run(["jeprof", "--text", "--show_bytes", program, heap], dict(os.environ)).stdout
     flat = {line.split()[-1]: int(line.split()[0]) for line in text.splitlines() if "%" in line}
     assert flat["alloc_kept"] == 1000, text
-
-
-def test_what_was_recovered_can_be_cleaned(killed: tuple[Path, Path], segment_dir: Path) -> None:
-    result = command("mem_profiler", "clean", folder=segment_dir)
-    assert result.returncode == 0, result.stderr
-    assert segments(segment_dir) == []

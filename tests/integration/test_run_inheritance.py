@@ -22,26 +22,20 @@ OURS = ("OPENCL_LAYERS", "VK_INSTANCE_LAYERS", "VK_ADD_LAYER_PATH", "NVTX_INJECT
 """Variables that lead drivers to the sampler (docs/devices.md)."""
 STATES = {
     "nothing": "exec",
-    **{
-        f"{name} ignored": f"trap '' {name}; exec"
-        for name in ("HUP", "INT", "QUIT", "TERM", "CHLD", "USR1", "ALRM", "TSTP")
-    },
+    "signals ignored": "trap '' HUP INT QUIT TERM CHLD USR1 ALRM TSTP; exec",
     # Python ignores these two from its start on: that they were ignored before, the parent shows.
-    **{f"{name} ignored": f"trap '' {name}; " for name in ("PIPE", "XFSZ")},
+    "PIPE ignored": "trap '' PIPE; ",
+    "XFSZ ignored": "trap '' XFSZ; ",
     "nohup": "exec nohup",
-    "all but Python's ignored": "trap '' HUP INT QUIT TERM CHLD; exec",
     "blocked signals": "exec env --block-signal=USR1,TERM",
-    "umask": "umask 077; exec",
-    "nice": "exec nice -n 7",
-    "limits": "ulimit -c 0; ulimit -S -n 300; ulimit -s 4096; exec",
+    "settings": (
+        "umask 077; ulimit -c 0; ulimit -S -n 300; ulimit -s 4096; exec 5</dev/null 7>/dev/zero; "
+        "export LANG=xyz PYTHONHOME= PYTHONSTARTUP=no LC_ALL=; cd /; exec nice -n 7"
+    ),
     "no limit of descriptors": "ulimit -S -n $(ulimit -H -n); exec",
-    "descriptors": "exec 5</dev/null 7>/dev/zero; exec",
+    "no descriptors": "exec 0<&- 1>&- 2>&-; exec",
     "no input": "exec 0<&-; exec",
-    "no output": "exec 1>&- 2>&-; exec",
-    "variables": "export LANG=xyz PYTHONHOME= PYTHONSTARTUP=no LC_ALL=; exec",
-    "a folder": "cd /; exec",
 }
-OPTIONS = {"alone": (), "children": ("--children",), "events": ("--events",)}
 
 
 def ended(state: str, words: list[str], *, terminal: bool = False) -> int:
@@ -77,26 +71,25 @@ def test_a_program_is_given_what_an_exec_gives(state: str, tmp_path: Path) -> No
     program = str(build("inherits.c"))
     plain, run = tmp_path / "plain.out", tmp_path / "run.out"
     expected = told(STATES[state], [program, str(plain)], plain)
-    for name, options in OPTIONS.items():
-        words = command("run", "-o", str(tmp_path / f"{name}.heap"), *options, "--", program)
-        found = told(STATES[state], [*map(str, words), str(run)], run)
-        assert found == expected, (name, set(found[1]) ^ set(expected[1]))
+    words = command("run", "-o", str(tmp_path / "x.heap"), "--", program)
+    found = told(STATES[state], [*map(str, words), str(run)], run)
+    assert found == expected, set(found[1]) ^ set(expected[1])
 
 
-@pytest.mark.parametrize("way", ["budget", "memscope"])
-def test_other_commands_give_what_an_exec_gives(way: str, tmp_path: Path) -> None:
-    """All states at once: these commands start programs as `run` does."""
-    state = (
-        "trap '' HUP INT QUIT TERM CHLD; umask 077; ulimit -c 0; ulimit -S -n 300; "
-        "exec 5</dev/null; export LANG=xyz LC_ALL=; cd /; exec nice -n 7"
-    )
+@pytest.mark.parametrize("way", ["children", "events", "budget", "memscope"])
+def test_other_ways_to_run_give_what_an_exec_gives(way: str, tmp_path: Path) -> None:
+    """All states at once: these start programs as a plain `run` does."""
+    state = f"trap '' HUP INT QUIT TERM CHLD; {STATES['settings']}"
     program = str(build("inherits.c"))
     plain, run = tmp_path / "plain.out", tmp_path / "run.out"
     limits = tmp_path / "check.toml"
     limits.write_text('[budget]\npeak = "1 GiB"\n')
     expected = told(state, [program, str(plain)], plain)
+    heap = ("run", "-o", tmp_path / "x")
     words = {
-        "budget": command("run", "-o", tmp_path / "x", "--budget", limits, "--", program),
+        "children": command(*heap, "--children", "--", program),
+        "events": command(*heap, "--events", "--", program),
+        "budget": command(*heap, "--budget", limits, "--", program),
         "memscope": command("memscope", "--output", tmp_path / "dumps", "--", program),
     }[way]
     status, found = told(state, [*map(str, words), str(run)], run)
@@ -115,7 +108,7 @@ def test_a_program_has_the_terminal_of_its_starter(tmp_path: Path) -> None:
     assert found == expected, set(found[1]) ^ set(expected[1])
 
 
-@pytest.mark.parametrize("status", ["3", "255", "s2", "s9", "s11", "s13", "s15", "s25", "s40"])
+@pytest.mark.parametrize("status", ["3", "s2", "s9", "s11", "s13", "s25", "s40"])
 def test_the_end_is_that_of_the_program(status: str, tmp_path: Path) -> None:
     """Of a signal too, which a parent tells from an exit code (PIPE and XFSZ: Python ignores)."""
     program = str(build("inherits.c"))

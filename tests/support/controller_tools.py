@@ -109,6 +109,38 @@ def command_environment() -> dict[str, str]:
     return {**os.environ, **_packages()}
 
 
+_ERRORS = """
+import os, sys, traceback
+first, folder, *texts = sys.argv[1:]
+names = {}
+exec(first, names)
+for k, text in enumerate(texts):
+    if not os.fork():
+        os.mkdir(f"{folder}/{k}")
+        os.chdir(f"{folder}/{k}")
+        line = ""
+        try:
+            exec(text, names)
+        except Exception as error:
+            line = traceback.format_exception_only(error)[-1]
+        os.write(1, line.rstrip().encode() + b"\\n")
+        os._exit(0)
+    os.wait()
+"""
+
+
+def errors_of(first: str, texts: list[str], folder: Path) -> list[str]:
+    """What pieces of a program say as they fail, each in a fork and a folder of its own; empty for
+    one that does not fail. `first` runs once, before them.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _ERRORS, first, folder, *texts],
+        env=command_environment(), capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def _packages() -> dict[str, str]:
     folders = [str(ROOT / name) for name in ("parser", "bindings", "cmd")]
     return {"PYTHONPATH": os.pathsep.join(folders)}

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
-import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ from attach_run import (
     storm,
     waits,
 )
-from controller_tools import HeapFile, command, command_environment, run_command, wait_until
+from controller_tools import HeapFile, run_command, wait_until
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
@@ -124,18 +121,13 @@ def test_the_target_goes_on_when_the_controller_dies(point: str, segment_dir: Pa
         assert all(words[1:3] == ["0", "0"] for words in blocks(target))
 
 
-@pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "alarms", "handler"])
+KINDS = ["malloc", "compute", "threads", "forks", "dlopen", "alarms", "handler"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_busy_process_is_captured_and_left(kind: str, segment_dir: Path) -> None:
-    with storm(kind, segment_dir) as target:
-        for _ in range(3):
-            attaching.attach(target.pid)
-            attaching.detach(target.pid)
-        assert end_storm(target) > 0
-
-
-def test_libraries_that_come_and_go_meanwhile_do_no_harm(segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
-    with storm("dlopen", segment_dir, plugin) as target:
+    with storm(kind, segment_dir, plugin) as target:
         for _ in range(3):
             attached = attaching.attach(target.pid)
             attached.tick()
@@ -143,10 +135,12 @@ def test_libraries_that_come_and_go_meanwhile_do_no_harm(segment_dir: Path) -> N
         assert end_storm(target) > 0
 
 
-def test_attaching_again_opens_nothing_again(segment_dir: Path) -> None:
+def test_no_thread_of_ours_stays_and_attaching_again_opens_nothing_again(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
-        before = mappings(target.pid)
+        before, threads = mappings(target.pid), sorted(os.listdir(f"/proc/{target.pid}/task"))
         attaching.attach(target.pid)
+        await_threads(target.pid, len(threads))
+        assert sorted(os.listdir(f"/proc/{target.pid}/task")) == threads
         attaching.detach(target.pid)
         after = mappings(target.pid)
         assert after - before == {"/memfd:libmem_sampler.so (deleted)"}
@@ -158,35 +152,6 @@ def test_attaching_again_opens_nothing_again(segment_dir: Path) -> None:
         assert abs(len(procfs.maps(target.pid)) - count) <= 2
         fds = os.listdir(f"/proc/{target.pid}/fd")
         assert not [fd for fd in fds if "memfd" in os.readlink(f"/proc/{target.pid}/fd/{fd}")]
-        end_storm(target)
-
-
-def test_no_thread_of_ours_stays(segment_dir: Path) -> None:
-    with storm("handler", segment_dir) as target:
-        before = sorted(os.listdir(f"/proc/{target.pid}/task"))
-        attaching.attach(target.pid)
-        await_threads(target.pid, len(before))
-        assert sorted(os.listdir(f"/proc/{target.pid}/task")) == before
-        attaching.detach(target.pid)
-        end_storm(target)
-
-
-def test_two_at_once_are_told_apart(segment_dir: Path) -> None:
-    with storm("handler", segment_dir) as target:
-        ends = [
-            subprocess.Popen(
-                command("attach", target.pid),
-                env=command_environment(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(2)
-        ]
-        errors = [end.communicate(timeout=60)[1] for end in ends]
-        assert sorted(end.returncode for end in ends) == [0, 4]
-        assert re.search("traces pid|already attached to|is attaching to", "".join(errors))
-        attaching.detach(target.pid)
         end_storm(target)
 
 
@@ -252,20 +217,6 @@ def test_a_capture_by_attach_agrees_with_one_by_preload(segment_dir: Path) -> No
     assert attached == preloaded == (1020, 2040000, 1520, 2190000)
 
 
-def test_the_everyday_form_attaches_captures_and_detaches(
-    segment_dir: Path, tmp_path: Path
-) -> None:
-    with storm("malloc", segment_dir) as target:
-        done = run_command("-s", "0.5", "-c", "512", "-p", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
-        assert re.search(r"attached to \S+ \(pid \d+\): \d+ slots in \d+ modules", done.stderr)
-        assert "detached from storm" in done.stderr
-        assert not attaching.is_attached(target.pid)
-        end_storm(target)
-    heap = HeapFile(next(tmp_path.glob("p.*.heap")))
-    assert heap.header["samples"] > 1000
-
-
 def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
     with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
@@ -284,20 +235,32 @@ def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
 
 
-def test_libraries_opened_during_a_capture_are_seen(segment_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["opened", "opened again where it lay"])
+def test_libraries_opened_during_a_capture_are_seen(
+    again: bool, segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
     with Unprepared([build("late.c"), plugin], segment_dir) as target:
         assert target.line() == "ready"
+        if again:
+            assert target.ask("open") == "opened"
         attached = attaching.attach(target.pid)
+
+        def noticed() -> bool:
+            attached.tick()
+            return attached.rescans > 0
+
         with Controller(target) as controller:
             number = controller.start(1)
+            if again:
+                assert target.ask("close") == "closed"
             assert target.ask("open") == "opened"
-            give_up = time.monotonic() + 20
-            while attached.rescans == 0 and time.monotonic() < give_up:
-                attached.tick()
+            wait_until(noticed, "the library is noticed")
             assert target.ask("allocate") == "allocated"
             counted = controller.stop(number)
         assert counted.by("inner_b").blocks == 100
+        assert "once" in (attached.note() or "")
         attaching.detach(target.pid)
         target.finish()
 
@@ -381,30 +344,6 @@ def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
         end_storm(target)
 
 
-def test_a_library_opened_again_where_it_lay_is_noticed(
-    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control, "CHECK_S", 0.01)
-    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
-    with Unprepared([build("late.c"), plugin], segment_dir) as target:
-        assert target.line() == "ready"
-        assert target.ask("open") == "opened"
-        attached = attaching.attach(target.pid)
-        with Controller(target) as controller:
-            number = controller.start(1)
-            assert target.ask("close") == "closed"
-            assert target.ask("open") == "opened"
-            give_up = time.monotonic() + 20
-            while attached.rescans == 0 and time.monotonic() < give_up:
-                attached.tick()
-            assert target.ask("allocate") == "allocated"
-            counted = controller.stop(number)
-        assert counted.by("inner_b").blocks == 100
-        assert "once" in (attached.note() or "")
-        attaching.detach(target.pid)
-        target.finish()
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
@@ -424,7 +363,7 @@ def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "dlopen", "alarms"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_many_times_in_and_out_of_busy_processes(kind: str, segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
     with storm(kind, segment_dir, plugin) as target:

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from mem_sandbox import child
 from sampler_run import build
 
 NOBODY = 65534
-ROUNDS = 3
 STEPS = [str(step) for step in range(lib.MP_STEP_SEIZED, lib.MP_STEP_DETACHED + 1)]
 # Stages in which the loader waits for the controller: no other is sure to be seen.
 MOMENTS = [f"stage-{stage}" for stage in (lib.MP_LOADER_WANTS_LIBRARY, lib.MP_LOADER_DONE)]
@@ -69,25 +67,21 @@ def killed_at(point: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("point", STEPS + MOMENTS)
 def test_a_target_that_is_killed_at_any_step_ends_the_attach(point: str, segment_dir: Path) -> None:
-    for _ in range(ROUNDS):
-        with storm("handler", segment_dir) as target:
-            with killed_at(point), pytest.raises(MemError) as refused:
-                attaching.attach(target.pid)
-            assert isinstance(refused.value, ProcessGone), refused.value
-            target.process.wait(timeout=30)
-            assert target.process.returncode == -signal.SIGKILL
+    with storm("handler", segment_dir) as target:
+        with killed_at(point), pytest.raises(ProcessGone):
+            attaching.attach(target.pid)
+        target.process.wait(timeout=30)
+        assert target.process.returncode == -signal.SIGKILL
 
 
 def test_a_target_that_is_killed_at_any_moment_ends_the_attach(segment_dir: Path) -> None:
     chance = random.Random(7)
-    for _ in range(20):
+    for _ in range(8):
         with storm("handler", segment_dir) as target:
             timer = threading.Timer(chance.uniform(0, 0.1), target.process.kill)
             timer.start()
-            began = time.monotonic()
             with contextlib.suppress(MemError):
                 attaching.attach(target.pid)
-            assert time.monotonic() - began < 20
             timer.join()
 
 

@@ -33,9 +33,7 @@ from sampler_run import (
     Counted,
     Counts,
     build,
-    environment,
     only_counted,
-    run,
     segments,
 )
 
@@ -107,21 +105,6 @@ def test_an_allocator_that_is_a_library_is_seen_once(
         assert under(counted, "by_rallocx") == (20, 10 * 10113, 6)
     if allocator == "tcmalloc":
         check(counted, {"by_tc_malloc": 114})
-
-
-def test_the_same_as_by_preload(segment_dir: Path) -> None:
-    """Function by function, on a program of one thread that does the same each time."""
-    program = build("mix.c")
-    run([program, "40"], environment(segment_dir, rate=1))
-    preloaded = only_counted(segment_dir).callers()
-    for path in segments(segment_dir):
-        path.unlink()
-    with Attached(segment_dir, [program, "40"], hold=True) as target:
-        attached = held_to_its_end(target).callers()
-
-    mine = {"small_blocks", "even_blocks", "large_blocks", "mixed_blocks"}
-    assert {name: attached[name] for name in mine} == {name: preloaded[name] for name in mine}
-    assert attached["small_blocks"].blocks == 20 * 40
 
 
 @pytest.mark.parametrize("follow", [False, True])

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from attach_run import end_storm, storm
-from controller_tools import HeapFile, command_environment, run_command
+from controller_tools import HeapFile, run_command
+from mem_cli.parser.group import cli
 from mem_parser.readers import read_profile
-from sampler_run import WAIT_S, Target, build, environment
+from mem_profiler import attach as attaching
+from sampler_run import Target, build, environment
 
 STOPPED = re.compile(r"one thread stopped for ([\d.]+) ms|threads stopped (\d+) times.* ms in all")
 
 
 def report(name: str, path: Path) -> str:
     """What mem_parser prints of a file."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from mem_cli import entry; entry.mem_parser()", name, str(path)],
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli, [name, str(path)])
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -48,8 +43,13 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
         done = run_command("-s", "0.3", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
         assert done.returncode == 0, done.stderr
         printed = printed or done.stderr
+        assert by_hand or "detached from storm" in done.stderr
+        assert attaching.is_attached(target.pid) is by_hand
         end_storm(target)
-    stops = HeapFile(only_heap(tmp_path)).header["attach"]
+    assert re.search(r"attached to \S+ \(pid \d+\): \d+ slots in \d+ modules", printed)
+    header = HeapFile(only_heap(tmp_path)).header
+    assert header["samples"] > 1000
+    stops = header["attach"]
     assert stops["times"] >= 1
     assert 0 < stops["longest_s"] <= stops["total_s"] < 60  # seconds, not milliseconds
     assert STOPPED.search(printed), printed

@@ -153,9 +153,10 @@ def refreshes(
     words: list[str], extra: dict[str, str], paths: int, profile: cProfile.Profile | None = None
 ) -> Numbers:
     """CPU and wall ms of a refresh, the median of some; and how many sites it had."""
-    from mem_cli.live.distant import Distant, readers
+    from mem_cli.live.distant import picture_from, question, readers
     from mem_cli.live.screen_state import Situation
     from mem_cli.live.view_options import ViewOptions
+    from mem_cli.watching.worker import About, Worker
     from mem_parser.filters import Filters
     from mem_parser.live.naming import NamingChoice
     from mem_parser.live.totals import Order
@@ -170,29 +171,30 @@ def refreshes(
     choice, filters = NamingChoice(), Filters(rule=FrameRule.PROGRAM)
     with readers(choice, filters) as forkserver, _program(words, extra) as child:
         watched = Watched(child.pid, None, Pace(tick_s=0.0, cost_share=1.0))
-        distant = Distant(forkserver, lambda: None)
+        worker = Worker(forkserver, child.pid, watched.segment, watched.code_files)
         try:
             for number in range(REFRESHES + WARM):
                 _step(child)
                 watched.tick()
                 if profile is not None and number >= WARM:
                     profile.enable()
-                began_cpu, began = time.thread_time() + distant.cost_s, time.perf_counter()
-                distant.take_from(watched)
-                order = Order(ORDERS[number % len(ORDERS)])
-                distant.picture(ViewOptions(order=order), Situation(State.CAPTURED))
+                began_cpu, began = time.thread_time() + worker.cost_s, time.perf_counter()
+                about = About(number + 1, child.pid, began, "", State.CAPTURED)
+                worker.take(about, watched.facts())
+                options = ViewOptions(order=Order(ORDERS[number % len(ORDERS)]))
+                picture_from(worker.make(question("want", options)), Situation(State.CAPTURED))
                 if profile is not None:
                     profile.disable()
                 if number >= WARM:
-                    cpu_ms.append((time.thread_time() + distant.cost_s - began_cpu) * 1e3)
+                    cpu_ms.append((time.thread_time() + worker.cost_s - began_cpu) * 1e3)
                     wall_ms.append((time.perf_counter() - began) * 1e3)
                 elif number == 1:
-                    distant.put_mark()
+                    worker.make(question("mark", options))
             moment = watched.moment()
             assert moment is not None
             sites = len(moment.profiles[0].sites)
         finally:
-            distant.close()
+            worker.close()
             watched.close()
     if sites < paths:
         raise RuntimeError(f"{sites} sites, and {paths} were to be")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +24,13 @@ from controller_tools import (
 )
 from live_views import plan, run, screen_text, until
 from mem_cli.live.app import LiveApp
-from mem_cli.live.distant import Distant, Far
+from mem_cli.live.distant import Far, picture_from, question, readers
 from mem_cli.live.following import Follower
+from mem_cli.live.screen_state import Situation
+from mem_cli.live.view_model import ViewModel
 from mem_cli.live.view_options import ViewOptions
 from mem_cli.watching import worker as worker_module
-from mem_cli.watching.worker import Question, Read, works
+from mem_cli.watching.worker import About, Question, Read, Worker, works
 from mem_parser.errors import TargetBusy
 from mem_parser.filters import Filters
 from mem_parser.live.naming import NamingChoice
@@ -38,12 +42,20 @@ from mem_sandbox.forkserver import Forkserver
 from serving import below
 from tmux import Terminal
 
+WAIT_S = 30.0
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 
 
 @pytest.fixture(scope="module")
 def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_loaded() -> None:
+    """Load what readers need: without rights they may be unable to open the files of Python."""
+    with readers(NamingChoice(), Filters()):
+        pass
 
 
 @pytest.fixture
@@ -112,7 +124,7 @@ class Told(Far):
     """A reader that has been taken over: it answers by ``lie``, to all but what takes a moment."""
 
     def __init__(self, lie: Callable[[bytes], bytes], read: Read) -> None:
-        super().__init__(read, NamingChoice(), Filters())
+        super().__init__(read, ViewModel(NamingChoice(), Filters()))
         self._lie = lie
 
     def make(self, question: Question) -> bytes:
@@ -125,13 +137,13 @@ class Views:
     def __init__(self, target: Stepper, lie: Callable[[bytes], bytes]) -> None:
         self.forkserver = Forkserver(works(lambda read: Told(lie, read)))
         self.watched = Watched(target.pid, Rates(1))
-        self.distant = Distant(self.forkserver, lambda: None)
+        self.follower = Follower(self.watched, functools.partial(Worker, self.forkserver), plan())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self.distant.close()
+        self.follower.end()
         self.watched.close()
         self.forkserver.close()
 
@@ -161,8 +173,8 @@ def test_what_a_reader_needs_not_is_refused_and_the_view_goes_on(
     target.tell("a 10 1000")
     with Views(target, lie) as one:
         target.tell("a 100 1000")
-        assert one.distant.take_from(one.watched)
-        found = one.distant.picture(ViewOptions(), None)  # type: ignore[arg-type]
+        told = one.follower.watcher.ask(question("want", ViewOptions()), 0).result(WAIT_S)
+        found = picture_from(told, Situation(State.CAPTURED))
         assert found is not None
         assert "allocate" in " ".join(found.rows.names)
     assert not is_captured(target.pid)
@@ -193,8 +205,7 @@ def test_a_reader_that_lies_is_one_line_and_the_capture_ends(
 ) -> None:
     with Views(target, LIES[name]) as one:
         target.tell("a 10 1000")
-        follower = Follower(one.watched, one.distant, plan())
-        app = LiveApp(follower)
+        app = LiveApp(one.follower)
         if name == "too long":
             monkeypatch.setattr(worker_module, "ANSWER_MAX_BYTES", 4000)
 
@@ -208,7 +219,7 @@ def test_a_reader_that_lies_is_one_line_and_the_capture_ends(
 
         run(app, body)
         assert app.broken is None
-        assert follower.failure is None
+        assert one.follower.failure is None
         assert one.watched.state is State.CAPTURED
     assert not is_captured(target.pid)
 
@@ -224,7 +235,7 @@ def test_texts_of_a_reader_are_shown_and_never_obeyed(target: Stepper, segment_d
 
     with Views(target, lie) as one:
         target.tell("a 100 1000")
-        app = LiveApp(Follower(one.watched, one.distant, plan()))
+        app = LiveApp(one.follower)
 
         async def body(pilot: Any) -> None:
             await until(pilot, lambda: "\\x1b[2Jname" in screen_text(app), "names are escaped")
@@ -239,18 +250,22 @@ def test_a_reader_that_is_silent_is_ended_by_whoever_leaves(
     target: Stepper, segment_dir: Path
 ) -> None:
     class Silent(Told):
-        def take(self, about: Any, facts: Facts | None) -> None:
+        def take(self, about: About, facts: Facts | None) -> None:
             time.sleep(1000)
-
-    def leave() -> None:
-        raise TargetBusy("the view is ending")
 
     with Forkserver(works(lambda read: Silent(bytes, read))) as forkserver:
         watched = Watched(target.pid, Rates(1))
-        target.tell("a 10 1000")
-        distant = Distant(forkserver, leave)
+        begun = threading.Event()
+
+        def open_worker(*given: Any) -> Worker:
+            begun.set()
+            return Worker(forkserver, *given)
+
+        follower = Follower(watched, open_worker, plan())
+        asked = follower.watcher.ask(question("want", ViewOptions()), 0)
+        assert begun.wait(WAIT_S)
+        follower.end()
         with pytest.raises(TargetBusy, match="is ending"):
-            distant.take_from(watched)
-        distant.close()
+            asked.result(WAIT_S)
         watched.close()
     assert not is_captured(target.pid)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import command, command_environment
-from mem_cli.serve.reading import COST_SHARE
+from mem_cli.watching.watcher import COST_SHARE
 from sampler_run import Target, build, environment
 from serving import Server
 from tmux import Terminal

@@ -8,8 +8,8 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
-from mem_cli.serve.answers import About, Answers
-from mem_cli.watching.worker import Question
+from mem_cli.serve.answers import Answers
+from mem_cli.watching.worker import About, Question
 from mem_parser.errors import TargetBusy
 from mem_parser.model import Profile
 from mem_profiler.capture.session import Rates

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from mem_cli.live.app import LiveApp
+from mem_cli.live.distant import Far
 from mem_cli.live.following import Follower, Plan
 from mem_cli.live.view_model import ViewModel
+from mem_cli.watching.worker import About, Question
 from mem_parser.errors import MemError
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
@@ -32,7 +35,10 @@ from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
-from mem_profiler.live.watched import Moment, State
+from mem_profiler.live.watched import Facts, State
+from mem_profiler.profile.build import Ending
+from mem_profiler.profile.readings import Readings
+from mem_profiler.profile.target import Target
 
 PLAIN = Filters(rule=FrameRule.NONE)
 SIZE = 100_000
@@ -110,6 +116,8 @@ class Scripted:
         self.written: list[str] = []
         self.threads: set[int] = set()
         self.problem: BaseException | None = None
+        self.code_files = None
+        self.segment: Any = SimpleNamespace(control=lambda: SimpleNamespace(number=self._number))
 
     def due_in(self) -> float:
         """At once nothing is due."""
@@ -124,15 +132,17 @@ class Scripted:
             raise problem
         return self.state
 
-    def moment(self) -> Moment | None:
-        """What the test gave."""
+    def facts(self) -> Facts | None:
+        """That there is what the test gave."""
         self.threads.add(threading.get_ident())
         self.moments += 1
         if not self.profiles:
             return None
-        first = self.profiles[0]
-        t_s = first.capture.duration_s or 0.0
-        return Moment(first.capture.capture or 1, t_s, self.state, list(self.profiles))
+        ending = Ending("snapshot", "running")
+        return Facts(self._number(), self.state, Target(None), ending, Readings())
+
+    def _number(self, _name: str = "") -> int:
+        return self.profiles[0].capture.capture or 1 if self.profiles else 0
 
     def begin(self, rates: Rates) -> bool:
         """Begin a capture."""
@@ -150,6 +160,36 @@ class Scripted:
 def view_model(filters: Filters = PLAIN) -> ViewModel:
     """What makes pictures, with the names that `profile` gave."""
     return ViewModel(NamingChoice(), filters, GivenNames)  # type: ignore[arg-type]
+
+
+class Here:
+    """As `Worker`, without any process: a view model of what a scripted process has."""
+
+    has_failed = False
+    cost_s = 0.0
+
+    def __init__(self, source: Scripted) -> None:
+        self._far = Far(lambda _facts: list(source.profiles), view_model())
+
+    def reads(self, _segment: Any) -> bool:
+        """It fails never."""
+        return True
+
+    def take(self, about: About, facts: Facts | None, _idle: Any) -> None:
+        """Hold what there is now."""
+        self._far.take(about, facts)
+
+    def make(self, question: Question, _idle: Any) -> bytes:
+        """Answer."""
+        return self._far.make(question)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def follower(source: Any, plan: Plan) -> Follower:
+    """What follows a scripted process."""
+    return Follower(source, lambda *_: Here(source), plan)  # type: ignore[arg-type,return-value]
 
 
 def plan(prefix: str = "./x", **more: Any) -> Plan:
@@ -174,8 +214,7 @@ def run(app: App[Any], body: Callable[[Pilot[Any]], Awaitable[None]],
 
 def live_app(source: Scripted, prefix: str = "./x", **more: Any) -> LiveApp:
     """The live view of a scripted process."""
-    follower = Follower(source, view_model(), plan(prefix, **more.pop("plan", {})))
-    return LiveApp(follower, **more)
+    return LiveApp(follower(source, plan(prefix, **more.pop("plan", {}))), **more)
 
 
 def screen_lines(app: App[Any]) -> list[str]:

@@ -1,90 +1,42 @@
-"""The one thread that watches a process for the screen.
+"""What the terminal wants of the process that it watches.
 
-Model: a `Follower` has a queue of jobs, which the screen fills, and takes readings in between. All
-that touches the process happens on this thread, so that never two of them run at once. The screen
-only gets what is finished: it calls `deliver` with each answer. What the process wrote is read and
-named by a process without rights (`distant`). The view may be paused; the readings go on, so that
+Model: a `Follower` is one asker of a `Watcher`, as pages of `serve` are. It has one question open,
+for a picture of a later moment, and asks again with each answer; keys are orders to the thread of
+the watcher, on which all of this runs but what is `for the screen`. The screen only gets what is
+finished: `deliver` is called with each answer. The view may be paused; the readings go on, so that
 the graphs have no hole.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
+import functools
+import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from mem_cli.live.answers import write_page
+from mem_cli.live.distant import picture_from, question, stacks_from
 from mem_cli.live.screen_state import Lost, Page, Restarted, Said, ScreenState, Situation, Stacks
 from mem_cli.live.view_options import ViewOptions
+from mem_cli.live.wire import understood
+from mem_cli.watching.watcher import Manner, OpenWorker, Watcher
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
-from mem_profiler.live.watched import State
+from mem_profiler.live.watched import State, Watched
 
 Answer = ScreenState | Said | Page | Stacks | Restarted | Lost
 Deliver = Callable[[Answer], object]
+T = TypeVar("T")
 COST_SHARE = 0.5
 """Of one core: with very many sites refreshes become rarer."""
 SUCCESSOR_S = 1.0
-_LONGEST_WAIT_S = 0.5
-
-
-class Source(Protocol):
-    """What is watched: see `mem_profiler.live.watched.Watched`."""
-
-    pid: int
-    why: str
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the capture is the viewer's."""
-
-    @property
-    def state(self) -> State:
-        """What the process does now."""
-
-    def due_in(self) -> float:
-        """Seconds until the next reading is due."""
-
-    def tick(self) -> State:
-        """Take a reading if one is due."""
-
-    def begin(self, rates: Rates) -> bool:
-        """Begin a capture."""
-
-    def write(self, prefix: str, form: Form = ...) -> Result:
-        """Write a file of what the capture has so far."""
-
-
-class Model(Protocol):
-    """What makes pictures of a process: `view_model.ViewModel`, or `distant.Distant`, which asks a
-    process without rights. All raise MemError.
-    """
-
-    def take_from(self, source: Any) -> bool:
-        """Hold what a process has now; False: it has had no capture."""
-
-    def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
-        """Return what is held, as ``options`` ask for it; None, as below: nothing is."""
-
-    def put_mark(self) -> None:
-        """Compare with what is held from now on."""
-
-    def take_mark(self) -> None:
-        """Compare no more."""
-
-    def leaks(self, options: ViewOptions, width: int) -> Page | None:
-        """Return verdicts on leaks, in lines of about ``width``."""
-
-    def stacks(self, options: ViewOptions, function: str, *, callers: bool) -> Stacks | None:
-        """Return the stacks of a function."""
-
-    def page(self, options: ViewOptions, pid: int) -> str | None:
-        """Return a flame graph as a page."""
+_ANY = 0
+"""Any moment: the number of each is larger."""
 
 
 @dataclass(frozen=True)
@@ -107,160 +59,171 @@ class Plan:
 class Follower:
     """Follows one process for one screen. `failure`: the error that no line of news explains."""
 
-    def __init__(self, source: Source, model: Model, plan: Plan) -> None:
+    def __init__(self, source: Watched, open_worker: OpenWorker, plan: Plan) -> None:
         self.source = source
-        self.model = model
         self.plan = plan
         self.failure: BaseException | None = None
         self.last: ScreenState | None = None
+        manner = Manner(
+            fresh_s=plan.interval_s, cost_share=COST_SHARE, longest_pause_s=math.inf, stays=True,
+            name="the view", beside=self._beside, failed=self._failed,
+        )  # fmt: skip
+        self.watcher = Watcher(
+            source.pid, open_worker, lambda _pid: contextlib.nullcontext(source), manner
+        )
         self._options = ViewOptions()
         self._paused = False
-        self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="live")
+        self._open: Future[None] = Future()
         self._deliver: Deliver = lambda _answer: None
-        self._next_look = 0.0
         self._next_search = 0.0
         self._saw_end = False
 
     # -- for the screen -------------------------------------------------------------------------
 
     def begin(self, deliver: Deliver) -> None:
-        """Begin; ``deliver`` is called on the thread of the follower."""
+        """Begin; ``deliver`` is called on the thread of the watcher."""
         self._deliver = deliver
-        self._thread.start()
+        self._order(self._show)
 
     def end(self) -> None:
         """End, and wait until what is being done is done."""
-        self._ending.set()
-        self._jobs.put(lambda: None)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.watcher.close()
 
     def want(self, options: ViewOptions) -> None:
         """Show something else."""
-        self._jobs.put(lambda: self._want(options))
+
+        def work() -> None:
+            self._options = options
+            self._show()
+
+        self._order(work)
 
     def pause(self, *, paused: bool) -> None:
         """Keep what is shown, or go on."""
-        self._jobs.put(lambda: self._pause(paused=paused))
+
+        def work() -> None:
+            self._paused = paused
+            if paused:
+                self._open.cancel()
+            else:
+                self._ask_later()
+
+        self._order(work)
 
     def put_mark(self) -> None:
         """Show from now on what changes."""
-        self._jobs.put(self._put_mark)
+        self._order(lambda: self._change("mark"))
 
     def take_mark(self) -> None:
         """Show no more what changes."""
-        self._jobs.put(self._take_mark)
+        self._order(lambda: self._change("unmark"))
 
     def capture(self) -> None:
         """Begin a capture, where none runs."""
-        self._jobs.put(self._capture)
+        self._order(self._capture)
 
     def write(self) -> None:
         """Write a .heap file."""
-        self._jobs.put(self._write)
+        self._order(self._write)
 
     def write_page(self) -> None:
         """Write a flame graph of what is shown."""
-        self._jobs.put(self._write_page)
+        pid = self.source.pid
+        self._order(lambda: self._ask(self._page_came, "page", pid))
 
     def leaks(self, width: int) -> None:
         """Ask for verdicts on leaks, in lines of about ``width``."""
-        self._jobs.put(lambda: self._leaks(width))
+        self._order(lambda: self._ask(self._leaks_came, "leaks", width))
 
     def stacks(self, function: str, *, callers: bool) -> None:
         """Ask for the stacks of a function."""
-        self._jobs.put(lambda: self._stacks(function, callers=callers))
+        came = functools.partial(self._stacks_came, function, callers=callers)
+        self._order(lambda: self._ask(came, "stacks", function, callers))
 
-    # -- on its thread --------------------------------------------------------------------------
+    def _order(self, work: Callable[[], object]) -> None:
+        with contextlib.suppress(TargetBusy):  # the view is ending
+            self.watcher.order(lambda _watched: work()).add_done_callback(self._say)
 
-    def _run(self) -> None:
-        try:
-            while not self._ending.is_set():
-                try:
-                    self._next_job()()
-                    self._step()
-                except MemError as error:
-                    self._deliver(Said(str(error), bad=True))
-        except BaseException as error:  # the screen ends, and says it
+    # -- on the thread of the watcher -----------------------------------------------------------
+
+    def _say(self, done: Future[Any]) -> None:
+        """Say an error of what was asked for."""
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, MemError):
+            self._deliver(Said(str(error), bad=True))
+
+    def _failed(self, error: BaseException) -> None:
+        """Say an error of the watch, after which a picture is asked for again."""
+        if isinstance(error, MemError):
+            self._deliver(Said(str(error), bad=True))
+            if not self._paused:
+                self._ask_later()
+        else:  # the screen ends, and says it
             self.failure = error
             self._deliver(Lost())
 
-    def _next_job(self) -> Callable[[], object]:
-        wait_s = min(self.source.due_in(), self._next_look - time.monotonic(), _LONGEST_WAIT_S)
-        try:
-            return self._jobs.get(timeout=max(wait_s, 0.0)) if wait_s > 0 else self._jobs.get(False)
-        except queue.Empty:
-            return lambda: None
-
-    def _step(self) -> None:
-        if self._ending.is_set():
-            return
-        state = self._tick()
-        if state is State.ENDED and not self._saw_end:
-            self._saw_end = True
-            self._take()
-        elif time.monotonic() >= self._next_look:
-            if state is State.ENDED:
-                self._search()
-            elif not self._paused:
-                self._take()
-            else:
-                self._next_look = time.monotonic() + self.plan.interval_s
-
-    def _tick(self) -> State:
-        state = self.source.tick()
+    def _beside(self, state: State) -> None:
+        """Between readings: at the end of the process its last state is shown, then who took its
+        place is looked for.
+        """
         for one in self.plan.beside:
             one()
-        return state
+        if state is not State.ENDED:
+            return
+        now_s = time.monotonic()
+        if not self._saw_end:
+            self._saw_end = True
+            self._next_search = now_s + self.plan.interval_s
+            self._ask_later()
+        elif now_s >= self._next_search:
+            self._next_search = now_s + SUCCESSOR_S
+            found = self.plan.successor()
+            if found is not None:
+                self._deliver(Restarted(found, self.plan.at_once))
 
-    def meanwhile(self) -> None:
-        """Take readings while another process reads for this one. Raises TargetBusy at the end."""
-        if self._ending.is_set():
-            raise TargetBusy("the view is ending")
-        if self.source.due_in() <= 0:
-            self._tick()
+    def _ask(self, came: Callable[[bytes], None], kind: str, *more: str | int) -> None:
+        """Ask about what is held, or what will be first."""
+        asked = question(kind, self._options, *more)
+        self.watcher.ask_for(came, asked, _ANY).add_done_callback(self._say)
 
-    def _take(self) -> None:
-        began = time.monotonic()
-        try:
-            if self.model.take_from(self.source):
-                self._show()
-        finally:
-            cost_s = time.monotonic() - began
-            self._next_look = began + max(self.plan.interval_s, cost_s / COST_SHARE)
+    def _show(self, after: int = _ANY) -> None:
+        """Show a moment as the options ask for it, and then later ones."""
+        self._open.cancel()
+        asked = question("want", self._options)
+        with contextlib.suppress(TargetBusy):  # the view is ending
+            self._open = self.watcher.ask_for(self._picture_came, asked, after)
+            self._open.add_done_callback(self._shown)
 
-    def _search(self) -> None:
-        """Look for the process that took the place of the one that ended."""
-        self._next_look = time.monotonic() + SUCCESSOR_S
-        found = self.plan.successor()
-        if found is not None:
-            self._deliver(Restarted(found, self.plan.at_once))
+    def _shown(self, done: Future[None]) -> None:
+        self._say(done)
+        if not (self._paused or done.cancelled() or self.failure):
+            self._ask_later()
 
-    def _show(self) -> None:
-        source = self.source
-        situation = Situation(source.state, source.why, source.is_own)
-        picture = self.model.picture(self._options, situation)
+    def _ask_later(self) -> None:
+        """Show a moment that was not shown yet, and then later ones."""
+        latest = self.watcher.latest
+        self._show(_ANY if latest is None else latest.seq)
+
+    def _picture_came(self, told: bytes) -> None:
+        latest = self.watcher.latest
+        assert latest is not None
+        situation = Situation(latest.state, latest.why, latest.own)
+        picture = self._understood(lambda: picture_from(told, situation))
         if picture is not None:
             self._options = picture.options
             self.last = picture
             self._deliver(picture)
 
-    def _want(self, options: ViewOptions) -> None:
-        self._options = options
-        self._show()
+    def _understood(self, read: Callable[[], T]) -> T:
+        """Return an answer; one that is refused costs the reader. Raises TargetBusy."""
+        try:
+            return read()
+        except ValueError:
+            self.watcher.distrust()
+            raise TargetBusy("the process that reads for this view makes no sense") from None
 
-    def _pause(self, *, paused: bool) -> None:
-        self._paused = paused
-        self._next_look = 0.0
-
-    def _put_mark(self) -> None:
-        self.model.put_mark()
-        self._show()
-
-    def _take_mark(self) -> None:
-        self.model.take_mark()
+    def _change(self, kind: str) -> None:
+        self._ask(lambda _told: None, kind)
         self._show()
 
     def _capture(self) -> None:
@@ -268,25 +231,24 @@ class Follower:
             return
         if self.source.begin(self.plan.rates):
             self._deliver(Said("a capture has begun; it ends with this view"))
-        self._next_look = 0.0
 
     def _write(self) -> None:
         result = self.source.write(self.plan.prefix, self.plan.form)
         paths = ", ".join([result.path, *(one.path for one in result.devices)])
         self._deliver(Said(f"wrote {paths}", written=True))
 
-    def _write_page(self) -> None:
-        page = self.model.page(self._options, self.source.pid)
-        if page is not None:
+    def _page_came(self, told: bytes) -> None:
+        if told:
+            page = told.decode(errors="replace")
             path = write_page(page, self.plan.prefix, self.source.pid)
             self._deliver(Said(f"wrote {path}; open it in a browser", written=True))
 
-    def _leaks(self, width: int) -> None:
-        page = self.model.leaks(self._options, width)
+    def _leaks_came(self, told: bytes) -> None:
+        page = self._understood(lambda: understood(Page, told))
         if page is not None:
             self._deliver(page)
 
-    def _stacks(self, function: str, *, callers: bool) -> None:
-        stacks = self.model.stacks(self._options, function, callers=callers)
+    def _stacks_came(self, function: str, told: bytes, *, callers: bool) -> None:
+        stacks = self._understood(lambda: stacks_from(told, function, callers=callers))
         if stacks is not None:
             self._deliver(stacks)

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mem_cli.live import facts
 from mem_cli.live.answers import flame_graph, leak_page, stack_lines
@@ -44,13 +43,6 @@ class Mark:
 
     held: Held
     at_s: float
-
-
-class Source(Protocol):
-    """What has moments: see `mem_profiler.live.watched.Watched`."""
-
-    def moment(self) -> Moment | None:
-        """What the latest capture has now."""
 
 
 class ViewModel:
@@ -112,13 +104,6 @@ class ViewModel:
             notes=_notes(profile, held.symbols[options.domain]),
             cost_s=time.perf_counter() - began,
         )
-
-    def take_from(self, source: Source) -> bool:
-        """Hold what a process has now; False: it has had no capture. Raises MemError."""
-        moment = source.moment()
-        if moment is not None:
-            self.take(moment)
-        return moment is not None
 
     def take_mark(self) -> None:
         """Compare no more."""

@@ -9,6 +9,7 @@ screen begins or after it has gone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from dataclasses import dataclass
 from mem_cli.console import say
 from mem_cli.live import needs, texts
 from mem_cli.live.app import LiveApp
-from mem_cli.live.distant import Distant, readers
+from mem_cli.live.distant import readers
 from mem_cli.live.following import Follower, Plan
 from mem_cli.profiler.attaching import Attached
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.watchdog import Watchdog
+from mem_cli.watching.worker import Worker
 from mem_parser.errors import UsageProblem
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
@@ -144,8 +146,7 @@ def show(
         successor=again,
         at_once=at_once,
     )
-    distant = Distant(forkserver, lambda: follower.meanwhile())  # noqa: PLW0108 - not made yet
-    follower = Follower(watched, distant, plan)
+    follower = Follower(watched, functools.partial(Worker, forkserver), plan)
     app = LiveApp(follower, output=output, forward=forward)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     on_signals(_SIGNALS, lambda number, _frame: app.hear(number))
@@ -153,7 +154,6 @@ def show(
         following = app.run()
     finally:
         follower.end()
-        distant.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         _say_what_was(watched, follower, app, is_run=output is not None)

@@ -71,17 +71,14 @@ def serve(
     if listen is not None and path is not None:
         raise UsageProblem("--listen and --socket exclude each other")
     from mem_cli.profiler.watchdog import Watchdog
-    from mem_cli.serve.answers import Answers
+    from mem_cli.serve.answers import REHEARSAL, Answers
     from mem_cli.serve.server import Beside
-    from mem_cli.serve.warmup import rehearse
-    from mem_cli.watching.worker import works
-    from mem_sandbox.forkserver import Forkserver
+    from mem_cli.watching.warmup import readers
 
-    rehearse()
     # Before this process has a token, a socket or a thread: its children have none of them.
     with contextlib.ExitStack() as held:
         watchdog = held.enter_context(Watchdog()) if control else None
-        beside = Beside(held.enter_context(Forkserver(works(Answers))), watchdog)
+        beside = Beside(held.enter_context(readers(Answers, REHEARSAL)), watchdog)
         _run(beside, listen, path, Words(control, public, hosts, token_file, top))
 
 

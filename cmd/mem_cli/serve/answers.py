@@ -16,37 +16,27 @@ process without rights (`worker`): the server itself gets bytes.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from mem_cli.serve import metrics, profiles
 from mem_cli.serve.frames import frame
 from mem_cli.serve.past import Had, Past, Snapshot
-from mem_cli.watching.worker import Question, Read
+from mem_cli.watching.worker import About, Question, Read
 from mem_parser.domains import as_part, join
 from mem_parser.errors import TargetBusy, TargetError
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.model import Count, Profile
-from mem_profiler.live.watched import Facts, State
+from mem_profiler.live.watched import Facts
 
 MOST_KEPT = 16
 """Moments that are kept at the same time for profiles of what changed."""
 KEPT_MORE_S = 120.0
 """How much longer than asked for: a reading of the process may take long."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What the server knows of a moment: the fields of a `Snapshot` that are not the target's."""
-
-    seq: int
-    pid: int
-    at_s: float
-    clock: str
-    state: State
-    own: bool = False
-    why: str = ""
-    comm: str = ""
+REHEARSAL: tuple[Question, ...] = (
+    ("mark",), ("keep", 1.0), ("live", "m1", False), ("heap", ""), ("text",), ("metrics", 1),
+    ("pprof", str(Count.INUSE), ""), ("pprof", str(Count.ALLOC), "k1"),
+)  # fmt: skip
+"""Each kind of question, about moment 1."""
 
 
 class Answers:

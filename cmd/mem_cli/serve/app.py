@@ -33,7 +33,7 @@ from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve import metrics
 from mem_cli.serve.attachments import MOST_OTHERS, Attachments, Other, others
 from mem_cli.serve.guard import refused
-from mem_cli.serve.reading import COST_SHARE, MOST_READERS, Readers
+from mem_cli.watching.watcher import COST_SHARE, MOST_READERS, Readers
 from mem_cli.watching.worker import Question
 from mem_parser.errors import (
     MemError,

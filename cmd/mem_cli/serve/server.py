@@ -20,8 +20,8 @@ from mem_cli.serve.attachments import Attachments
 from mem_cli.serve.guard import Access, Guard
 from mem_cli.serve.place import Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
-from mem_cli.serve.reading import Readers
 from mem_cli.serve.room import Room
+from mem_cli.watching.watcher import Readers
 from mem_cli.watching.worker import Worker
 from mem_profiler import system
 from mem_sandbox.forkserver import Forkserver

@@ -65,12 +65,29 @@ Read = Callable[[Facts], list[Profile]]
 Question = tuple[str | int | float | bool, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What the viewer knows of a moment: nothing that the target wrote. ``seq`` grows with each;
+    ``at_s`` is of the monotonic clock, ``clock`` the time of day; ``own``: the capture is the
+    viewer's; ``why`` is of `State.ENDED`.
+    """
+
+    seq: int
+    pid: int
+    at_s: float
+    clock: str
+    state: State
+    own: bool = False
+    why: str = ""
+    comm: str = ""
+
+
 class Answers(Protocol):
     """All that a viewer wants to know of one process. It is used by one thread."""
 
-    def take(self, about: Any, facts: Facts | None) -> None:
-        """Read what the process has now; ``facts`` None: it has had no capture. ``about`` is what
-        the viewer says. Raises MemError, MemoryError, OSError.
+    def take(self, about: About, facts: Facts | None) -> None:
+        """Read what the process has now; ``facts`` None: it has had no capture. Raises MemError,
+        MemoryError, OSError.
         """
 
     def make(self, question: Question) -> bytes:
@@ -250,7 +267,7 @@ class Worker:
         """Whether it has ended."""
         return self._socket is None
 
-    def take(self, about: Any, facts: Facts | None, idle: Idle = do_nothing) -> None:
+    def take(self, about: About, facts: Facts | None, idle: Idle = do_nothing) -> None:
         """Let it read what the process has now. ``idle`` is called while it does, and may raise.
         Raises MemError.
         """

@@ -169,7 +169,7 @@ def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
         assert isinstance(app.screen, StacksScreen)
         assert app.options.order is Order.TOTAL
         assert not app.options.narrows
-        assert app.follower.model.mark is None
+        assert app.picture.marked_s is None
         await pilot.press("escape", "space")
         await shows(pilot, "PAUSED")
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from mem_cli.serve.answers import About
 from mem_cli.watching import worker as worker_module
-from mem_cli.watching.worker import Worker, owner_of
+from mem_cli.watching.worker import About, Worker, owner_of
 from mem_parser.errors import MemError, TargetBusy, TargetError
 from mem_profiler.live.watched import State
 from mem_sandbox import confine

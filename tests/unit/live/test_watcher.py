@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -11,13 +13,14 @@ from typing import Any
 import pytest
 
 from fake_watched import FakeWatched, FakeWorker
-from mem_cli.serve import reading
-from mem_cli.serve.reading import Reader, Readers
+from mem_cli.watching import watcher
+from mem_cli.watching.watcher import Manner, Readers, Watcher
 from mem_parser.errors import ProcessGone, TargetBusy, TargetError
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State
 
 WAIT_S = 30.0
+QUICK = Manner(fresh_s=0.05, longest_pause_s=0.1, rest_s=0.05)
 
 
 class Opened:
@@ -33,20 +36,14 @@ class Opened:
         if self.gone:
             raise ProcessGone(f"there is no process {pid}")
         self.every.append(FakeWatched(pid, self.number))
-        return self.every[-1]
+        return contextlib.closing(self.every[-1])
 
     def worker(self, *_given: Any) -> Any:
         self.workers.append(FakeWorker(self.every[-1]))
         return self.workers[-1]
 
-    def reader(self, pid: int = 7) -> Reader:
-        return Reader(pid, self.worker, self)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "FRESH_S", 0.05)
-    monkeypatch.setattr(reading, "LONGEST_PAUSE_S", 0.1)
+    def reader(self, pid: int = 7, **more: float) -> Watcher:
+        return Watcher(pid, self.worker, self, dataclasses.replace(QUICK, **more))
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def opened() -> Opened:
 
 
 @pytest.fixture
-def reader(opened: Opened) -> Iterator[Reader]:
+def reader(opened: Opened) -> Iterator[Watcher]:
     one = opened.reader()
     yield one
     one.close()
@@ -64,19 +61,24 @@ def reader(opened: Opened) -> Iterator[Reader]:
 MOMENT = ("moment",)
 
 
-def told(reader: Reader, after: int | None = None) -> dict[str, Any]:
+def change(reader: Watcher, **words: float) -> None:
+    """Let a reader watch in another manner from now on."""
+    reader.manner = dataclasses.replace(reader.manner, **words)  # type: ignore[arg-type]
+
+
+def told(reader: Watcher, after: int | None = None) -> dict[str, Any]:
     """What the moment is that an answer is about."""
     found: dict[str, Any] = json.loads(reader.ask(MOMENT, after).result(WAIT_S))
     return found
 
 
-def marks(reader: Reader) -> list[str]:
+def marks(reader: Watcher) -> list[str]:
     """The names of the marks that a page gets."""
     found = json.loads(reader.ask(("live", "", False)).result(WAIT_S))
     return [mark["id"] for mark in found["marks"]]
 
 
-def test_all_who_ask_share_one_thread_and_one_answer(reader: Reader, opened: Opened) -> None:
+def test_all_who_ask_share_one_thread_and_one_answer(reader: Watcher, opened: Opened) -> None:
     futures = [reader.ask(("live", "", False), 0) for _ in range(200)]
     answers = [future.result(WAIT_S) for future in futures]
     (worker,) = opened.workers
@@ -88,16 +90,14 @@ def test_all_who_ask_share_one_thread_and_one_answer(reader: Reader, opened: Ope
     assert threading.get_ident() not in opened.every[0].threads
 
 
-def test_whoever_has_seen_a_snapshot_waits_for_a_later_one(reader: Reader) -> None:
+def test_whoever_has_seen_a_snapshot_waits_for_a_later_one(reader: Watcher) -> None:
     first = told(reader, 0)["seq"]
     second = told(reader, first)["seq"]
     assert second > first
 
 
-def test_nobody_reads_when_nobody_asks(
-    reader: Reader, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "GRACE_S", 0.2)
+def test_nobody_reads_when_nobody_asks(reader: Watcher, opened: Opened) -> None:
+    change(reader, grace_s=0.2)
     told(reader, 0)
     assert opened.every[0].closed.wait(WAIT_S)
     assert opened.every[0].moments == 1
@@ -106,7 +106,7 @@ def test_nobody_reads_when_nobody_asks(
     assert len(opened.every) == 2
 
 
-def test_moments_are_taken_only_for_somebody_who_waits(reader: Reader, opened: Opened) -> None:
+def test_moments_are_taken_only_for_somebody_who_waits(reader: Watcher, opened: Opened) -> None:
     told(reader, 0)
     watched = opened.every[0]
     ticks = watched.ticks
@@ -115,7 +115,7 @@ def test_moments_are_taken_only_for_somebody_who_waits(reader: Reader, opened: O
     assert watched.moments == 1
 
 
-def test_a_capture_that_has_ended_is_read_once(reader: Reader, opened: Opened) -> None:
+def test_a_capture_that_has_ended_is_read_once(reader: Watcher, opened: Opened) -> None:
     first = told(reader, 0)["seq"]
     opened.every[0].state = State.IDLE
     second = told(reader, first)
@@ -130,7 +130,7 @@ def test_a_capture_that_has_ended_is_read_once(reader: Reader, opened: Opened) -
     assert told(reader)["seq"] >= second["seq"]
 
 
-def test_the_last_of_a_process_that_ended_is_still_told(reader: Reader, opened: Opened) -> None:
+def test_the_last_of_a_process_that_ended_is_still_told(reader: Watcher, opened: Opened) -> None:
     first = told(reader, 0)["seq"]
     opened.every[0].state, opened.every[0].why = State.ENDED, "signal 9 SIGKILL"
     opened.gone = True
@@ -143,7 +143,7 @@ def test_the_last_of_a_process_that_ended_is_still_told(reader: Reader, opened: 
 
 
 def test_an_end_that_nobody_waited_for_is_told_to_the_next_one(
-    reader: Reader, opened: Opened
+    reader: Watcher, opened: Opened
 ) -> None:
     first = told(reader, 0)["seq"]
     opened.gone = True
@@ -156,7 +156,7 @@ def test_an_end_that_nobody_waited_for_is_told_to_the_next_one(
 
 
 def test_marks_of_another_process_with_the_number_are_forgotten(
-    reader: Reader, opened: Opened
+    reader: Watcher, opened: Opened
 ) -> None:
     name = reader.ask(("mark",)).result(WAIT_S).decode()
     assert marks(reader) == [name]
@@ -167,7 +167,7 @@ def test_marks_of_another_process_with_the_number_are_forgotten(
     assert opened.workers[0].closed
 
 
-def test_an_error_of_an_answer_is_that_answers_alone(reader: Reader) -> None:
+def test_an_error_of_an_answer_is_that_answers_alone(reader: Watcher) -> None:
     bad, good = reader.ask(("heap", "no-such-domain"), 0), reader.ask(MOMENT, 0)
     with pytest.raises(TargetError, match="no domain"):
         bad.result(WAIT_S)
@@ -183,12 +183,9 @@ def test_a_process_that_cannot_be_read_says_so_to_all(opened: Opened) -> None:
     reader.close()
 
 
-def test_a_capture_of_its_own_goes_on_unwatched_until_it_is_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(reading, "GRACE_S", 0.05)
+def test_a_capture_of_its_own_goes_on_unwatched_until_it_is_ended() -> None:
     opened = Opened(number=0)
-    reader = opened.reader()
+    reader = opened.reader(grace_s=0.05)
     idle = told(reader, 0)
     assert (idle["state"], idle["had"]) == ("idle", False)
     with pytest.raises(TargetError, match="nothing to mark"):
@@ -208,7 +205,7 @@ def test_a_capture_of_its_own_goes_on_unwatched_until_it_is_ended(
     reader.close()
 
 
-def test_a_capture_of_somebody_else_is_not_ended(reader: Reader, opened: Opened) -> None:
+def test_a_capture_of_somebody_else_is_not_ended(reader: Watcher, opened: Opened) -> None:
     with pytest.raises(TargetError, match="no capture of this server"):
         reader.end().result(WAIT_S)
     assert opened.every[0].state is State.CAPTURED
@@ -231,10 +228,10 @@ def test_closing_answers_everybody_and_closes_the_process(opened: Opened) -> Non
 def test_questions_and_processes_are_bounded(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST_WAITING", 3)
-    monkeypatch.setattr(reading, "MOST_READERS", 2)
+    monkeypatch.setattr(watcher, "MOST_WAITING", 3)
+    monkeypatch.setattr(watcher, "MOST_READERS", 2)
     opened.number = 0
-    readers = Readers(opened.worker, opened)
+    readers = Readers(opened.worker, opened, QUICK)
     one = readers.of(1)
     seen = told(one, 0)["seq"]
     for _ in range(3):
@@ -248,7 +245,7 @@ def test_questions_and_processes_are_bounded(
     readers.close()
 
 
-def test_a_worker_that_fails_is_said_to_all_and_replaced(reader: Reader, opened: Opened) -> None:
+def test_a_worker_that_fails_is_said_to_all_and_replaced(reader: Watcher, opened: Opened) -> None:
     name = reader.ask(("mark",)).result(WAIT_S).decode()
     opened.workers[0].fails = True
     seen = opened.workers[0].taken[-1][0].seq
@@ -262,10 +259,9 @@ def test_a_worker_that_fails_is_said_to_all_and_replaced(reader: Reader, opened:
 
 
 def test_what_scrapers_ask_for_is_kept_for_longer_than_what_pages_do(
-    reader: Reader, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    reader: Watcher, opened: Opened
 ) -> None:
-    monkeypatch.setattr(reading, "GRACE_S", 0.2)
-    monkeypatch.setattr(reading, "_RESTING_EVERY_S", 0.05)
+    change(reader, grace_s=0.2)
     reader.ask(("metrics", 1)).result(WAIT_S)
     ticks = opened.every[0].ticks
     while opened.every[0].ticks < ticks + 10:
@@ -273,24 +269,22 @@ def test_what_scrapers_ask_for_is_kept_for_longer_than_what_pages_do(
     reader.ask(("metrics", 1)).result(WAIT_S)
     assert len(opened.workers) == 1
     assert opened.every[0].moments == 2
-    monkeypatch.setattr(reading, "SCRAPE_GRACE_S", 0.1)
+    change(reader, scrape_grace_s=0.1)
     assert opened.every[0].closed.wait(WAIT_S)
 
 
 def test_one_that_rests_makes_room_for_another_process(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST_READERS", 1)
-    monkeypatch.setattr(reading, "GRACE_S", 0.0)
-    monkeypatch.setattr(reading, "_RESTING_EVERY_S", 0.05)
-    readers = Readers(opened.worker, opened)
+    monkeypatch.setattr(watcher, "MOST_READERS", 1)
+    readers = Readers(opened.worker, opened, dataclasses.replace(QUICK, grace_s=0.0))
     readers.of(1).ask(("metrics", 1)).result(WAIT_S)
     told(readers.of(2), 0)
     assert opened.every[0].closed.wait(WAIT_S)
     readers.close()
 
 
-def test_marks_stay_when_the_servers_own_capture_ends(reader: Reader, opened: Opened) -> None:
+def test_marks_stay_when_the_servers_own_capture_ends(reader: Watcher, opened: Opened) -> None:
     told(reader, 0)
     opened.every[0].state = State.IDLE
     reader.begin(Rates(1024)).result(WAIT_S)

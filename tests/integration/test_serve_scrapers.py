@@ -23,7 +23,7 @@ import pytest
 
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
 from mem_parser.profileproto import message_class
-from serving import Answered, Server
+from serving import Answered, Server, served
 
 RATE = {"MEM_PROFILER_START": "1"}
 ALLOY = "Alloy/v1.11.0 (linux; deb; binary)"
@@ -34,6 +34,12 @@ GO_VALUES = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
 @pytest.fixture(scope="module")
 def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture(scope="module")
+def both(stepper: Path) -> Iterator[tuple[Stepper, Server]]:
+    with served(stepper) as pair:
+        yield pair
 
 
 @pytest.fixture
@@ -96,46 +102,40 @@ def names_of(message: Any) -> list[str]:
     return [message.string_table[kind.type] for kind in message.sample_type]
 
 
-@pytest.mark.parametrize("agent", [ALLOY, PARCA])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/debug/pprof/allocs?pid={pid}",
-        "/p/{pid}/debug/pprof/allocs",
-        "/debug/pprof/heap?pid={pid}",
-        "/p/{pid}/debug/pprof/heap?gc=1",
-        "/p/{pid}/debug/pprof/heap?gc=0&debug=0",
-        "/p/{pid}/debug/pprof/allocs?seconds=1",
-    ],
-)
-def test_scrapers_get_what_a_go_program_gives(
-    target: Stepper, segment_dir: Path, agent: str, path: str
-) -> None:
-    with Server() as server:
-        client = GoClient(server, agent)
-        for _ in range(2):  # on one connection
-            message = parsed(client.get(path.format(pid=target.pid)))
-            # Alloy has room for four values of a sample, and no check.
-            assert names_of(message) == GO_VALUES
-            assert message.mapping
-            assert all(place.mapping_id for place in message.location)
-            ids = {place.id for place in message.location}
-            assert all(set(sample.location_id) <= ids for sample in message.sample)
-            assert "seconds" in path or sum(s.value[3] for s in message.sample) >= 100_000
-            default = message.string_table[message.default_sample_type]
-            assert default == ("alloc_space" if "allocs" in path else "inuse_space")
-        client.close()
+ASKED = {
+    ALLOY: ["/debug/pprof/allocs?pid={pid}", "/p/{pid}/debug/pprof/allocs",
+            "/p/{pid}/debug/pprof/allocs?seconds=1"],
+    PARCA: ["/debug/pprof/heap?pid={pid}", "/p/{pid}/debug/pprof/heap?gc=1",
+            "/p/{pid}/debug/pprof/heap?gc=0&debug=0"],
+}  # fmt: skip
 
 
-def test_what_is_not_there_is_said_in_a_line(target: Stepper, segment_dir: Path) -> None:
-    with Server() as server:
-        client = GoClient(server, ALLOY)
-        # What Alloy asks for where somebody switches on what Go's runtime has.
-        for name in ("goroutine", "mutex", "block", "profile?seconds=14", "delta_heap", "fgprof"):
-            answered = client.get(f"/debug/pprof/{name}")
-            assert answered.status == 404, name
-            assert len(answered.body.splitlines()) == 1
-        client.close()
+@pytest.mark.parametrize("agent", ASKED)
+def test_scrapers_get_what_a_go_program_gives(both: tuple[Stepper, Server], agent: str) -> None:
+    target, server = both
+    client = GoClient(server, agent)
+    for path in ASKED[agent]:  # on one connection
+        message = parsed(client.get(path.format(pid=target.pid)))
+        # Alloy has room for four values of a sample, and no check.
+        assert names_of(message) == GO_VALUES
+        assert message.mapping
+        assert all(place.mapping_id for place in message.location)
+        ids = {place.id for place in message.location}
+        assert all(set(sample.location_id) <= ids for sample in message.sample)
+        assert "seconds" in path or sum(s.value[3] for s in message.sample) >= 100_000
+        default = message.string_table[message.default_sample_type]
+        assert default == ("alloc_space" if "allocs" in path else "inuse_space")
+    client.close()
+
+
+def test_what_is_not_there_is_said_in_a_line(both: tuple[Stepper, Server]) -> None:
+    client = GoClient(both[1], ALLOY)
+    # What Alloy asks for where somebody switches on what Go's runtime has.
+    for name in ("goroutine", "mutex", "block", "profile?seconds=14", "delta_heap", "fgprof"):
+        answered = client.get(f"/debug/pprof/{name}")
+        assert answered.status == 404, name
+        assert len(answered.body.splitlines()) == 1
+    client.close()
 
 
 def key_of(message: Any, sample: Any) -> tuple[Any, ...]:
@@ -149,24 +149,24 @@ def key_of(message: Any, sample: Any) -> tuple[Any, ...]:
 
 
 def test_a_scraper_that_subtracts_profiles_gets_what_was_allocated_in_between(
-    target: Stepper, segment_dir: Path
+    both: tuple[Stepper, Server],
 ) -> None:
     """Blocks of one class whose sizes differ: their mean moves, and the samples must not."""
-    with Server() as server:
-        client = GoClient(server, ALLOY)
-        known: dict[tuple[Any, ...], int] = {}
-        got = []
-        for size in (2000, 2001, 2010, 2014):
-            target.tell(f"c 50 {size}")
-            message = parsed(client.get(f"/p/{target.pid}/debug/pprof/allocs"))
-            delta = 0
-            for sample in message.sample:
-                key = key_of(message, sample)
-                delta += sample.value[1] - known.get(key, 0)
-                known[key] = sample.value[1]
-            got.append(delta)
-        assert got[1:] == [50 * 2001, 50 * 2010, 50 * 2014]
-        client.close()
+    target, server = both
+    client = GoClient(server, ALLOY)
+    known: dict[tuple[Any, ...], int] = {}
+    got = []
+    for size in (2000, 2001, 2014):
+        target.tell(f"c 50 {size}")
+        message = parsed(client.get(f"/p/{target.pid}/debug/pprof/allocs"))
+        delta = 0
+        for sample in message.sample:
+            key = key_of(message, sample)
+            delta += sample.value[1] - known.get(key, 0)
+            known[key] = sample.value[1]
+        got.append(delta)
+    assert got[1:] == [50 * 2001, 50 * 2014]
+    client.close()
 
 
 def free_port() -> int:
@@ -177,7 +177,7 @@ def free_port() -> int:
 
 
 CONFIGURATION = """
-global: {{scrape_interval: 5s, scrape_timeout: 5s}}
+global: {{scrape_interval: 2s, scrape_timeout: 2s}}
 scrape_configs:
   - job_name: mem_profiler
     authorization: {{credentials_file: {token}}}

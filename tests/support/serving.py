@@ -9,12 +9,15 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from controller_tools import TIMEOUT_S, command, command_environment
+import pytest
+
+from controller_tools import TIMEOUT_S, Stepper, command, command_environment
 
 
 class Answered:
@@ -30,6 +33,21 @@ class Answered:
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+@contextlib.contextmanager
+def served(stepper: Path, *options: object) -> Iterator[tuple[Stepper, Server]]:
+    """A program that holds 100 blocks of 1000 bytes, every block a sample, and a server: for all
+    tests of a module that change neither.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mem_profiler-test-", dir="/dev/shm") as folder,
+        pytest.MonkeyPatch.context() as variables,
+    ):
+        variables.setenv("MEM_PROFILER_DIR", folder)
+        with Stepper(stepper, MEM_PROFILER_START="1") as target, Server(*options) as server:
+            target.tell("a 100 1000")
+            yield target, server
 
 
 def _unchunked(body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from mem_parser.records.linereport import LineReport
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.capture.session import Rates
-from mem_profiler.driver_stats import fast, keeper, reporting
+from mem_profiler.driver_stats import keeper, record, reporting
 from mem_profiler.driver_stats.record import Wanted
 from mem_profiler.segment import discovery, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
@@ -49,7 +49,7 @@ def enable(pid: int, wanted: Wanted) -> bool:
         if not runs:
             gate.check_idle(segment, pid)
         if wanted.mode.is_fast:
-            fast.reserve_tables(segment, pid, wanted.reserve_bytes)
+            record.reserve_tables(segment, pid, wanted.reserve_bytes)
         if not runs and not wanted.mode.is_log:
             gate.start(segment, pid, EVERY_BLOCK.host_bytes, None, EVERY_BLOCK.device_bytes)
     if not runs and wanted.mode.is_log:

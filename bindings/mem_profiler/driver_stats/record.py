@@ -1,4 +1,7 @@
-"""Begin a record: reserve its tables, start its log."""
+"""Begin a record: reserve its tables, start its log.
+
+The tables of FAST are reserved before it begins, so that no hook has to reserve.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,16 @@ from mem_parser.records.logfolder import PREFIX, SECOND_SUFFIX, SUFFIX
 from mem_profiler.capture import output
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates, Session
-from mem_profiler.driver_stats import fast
 from mem_profiler.driver_stats.record_type import MemRecordType
 from mem_profiler.events.collector import FILES, Limits, Log
 from mem_profiler.events.logs import Logging
+from mem_profiler.process import procfs
+from mem_profiler.segment import reserve
+from mem_profiler.segment.file import Segment
+
+HEAP_SHARE = 4
+"""One part of the program's heap is reserved, where nobody says how much."""
+LEAST_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def prepare(session: Session, wanted: Wanted) -> list[tuple[int, int]]:
     """Reserve what FAST reserves, else nothing. Raises MemError."""
     if not wanted.mode.is_fast:
         return []
-    return fast.reserve_tables(session.segment, session.pid, wanted.reserve_bytes)
+    return reserve_tables(session.segment, session.pid, wanted.reserve_bytes)
 
 
 def told_of(log: Log | None) -> dict[str, Any]:
@@ -81,3 +90,18 @@ def told_of(log: Log | None) -> dict[str, Any]:
         return {}
     lost = log.told.get("lost", 0)
     return {"files": log.paths, "lost": lost, "problem": log.problem}
+
+
+def usual_bytes(pid: int) -> int:
+    """What is reserved for a process: a quarter of its heap, but no less than `LEAST_BYTES`."""
+    resident = procfs.resident(pid)
+    heap_bytes = resident.anon_bytes if resident is not None else 0
+    return max(LEAST_BYTES, heap_bytes // HEAP_SHARE)
+
+
+def reserve_tables(segment: Segment, pid: int, wanted_bytes: int | None) -> list[tuple[int, int]]:
+    """Reserve as many levels as fit in `wanted_bytes` (None: `usual_bytes`) and in the segment.
+
+    Returns the ranges of the segment (offset, bytes) that the tables have. Raises TargetError.
+    """
+    return reserve.up_front(segment, wanted_bytes or usual_bytes(pid))

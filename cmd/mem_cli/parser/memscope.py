@@ -85,17 +85,17 @@ def _write_page(dumps: list[str], rows: int, output: str) -> None:
 
 def _show(dumps: list[str], rows: int, options: dict[str, Any]) -> None:
     from mem_cli.terminal import show, write_json
-    from mem_parser.memscope import decompose as decomposetext
+    from mem_parser.memscope import decompose
     from mem_parser.memscope.decompose import decomposed
     from mem_parser.memscope.reading import read_rows
 
     with waiting("reading"):
         found = [(dump, decomposed(read_rows(dump))) for dump in dumps]
     if options["as_json"]:
-        write_json({"files": [decomposetext.record(*one) for one in found]}, options["output"])
+        write_json({"files": [decompose.record(*one) for one in found]}, options["output"])
         return
     lines: list[str] = []
     for dump, pools in found:
         lines += [""] if lines else []
-        lines += decomposetext.lines(dump, pools, rows)
+        lines += decompose.lines(dump, pools, rows)
     show(lines, options["output"])

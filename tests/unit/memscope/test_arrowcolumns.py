@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.memscope import arrowcolumns, csvfile
-from mem_parser.memscope import arrowcolumns as databaseblocks
 from mem_parser.memscope.form import COLUMNS, DumpError
 from mem_parser.memscope.reading import read_rows, read_texts
 from mem_parser.memscope.rewriting import rewritten
@@ -218,13 +217,13 @@ def test_a_usual_dump_is_read_by_blocks_alone(
 def test_a_usual_database_is_read_by_blocks_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databaseblocks, "BLOCK_ROWS", 4096)
+    monkeypatch.setattr(arrowcolumns, "BLOCK_ROWS", 4096)
     story = Story()
     for number in range(5000):
         story.malloc(0x1000 * number, 512, "PTA", number, owner="PTA@ops", python_stack='a\n"b"')
         story.access(0x1000 * number, 512, number)
     path = story.db(tmp_path)
-    parts = list(databaseblocks.blocks(path))
+    parts = list(arrowcolumns.blocks(path))
     assert not any(isinstance(part, csvfile.Chunk) for part in parts)
     assert len(parts) > 1
     connection = sqlite3.connect(path)
@@ -235,7 +234,7 @@ def test_a_usual_database_is_read_by_blocks_alone(
     connection.execute("UPDATE memscope_dump SET rowid = 9223372036854775807 WHERE ID = 78")
     connection.commit()
     connection.close()
-    parts = list(databaseblocks.blocks(path))
+    parts = list(arrowcolumns.blocks(path))
     assert len({type(part) for part in parts}) == 2
     assert are_the_same(path) is None  # an Attr of bytes is none
     connection = sqlite3.connect(path)

@@ -25,7 +25,7 @@ SHORT = "{},'MALLOC','PTA','n',5,6,7,'0','0x1000','{{}}','',''"
 # Hours of comparisons, for one row.
 SLOW = "instr(zeroblob(60000000), CAST(zeroblob(30000000) || x'01' AS BLOB)) = 0"
 IMPORTS = """
-from mem_parser.memscope import arrowcolumns, arrowcolumns as databaseblocks
+from mem_parser.memscope import arrowcolumns
 from mem_parser.memscope.rewriting import add_labels
 from mem_parser.memscope.reading import read_rows
 

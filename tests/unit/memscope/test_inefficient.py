@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inefficient_blocks import by_definition
-from mem_parser.memscope import inefficient as waste
+from mem_parser.memscope import inefficient
 from mem_parser.memscope.inefficient import (
     EARLY,
     IDLE,
@@ -188,7 +188,7 @@ def test_processes_families_and_devices_in_one_file_have_their_own_labels(
 
 
 def curves(rows: Rows) -> tuple[int, int]:
-    (peak,) = waste.peaks(rows, find_inefficient(rows))
+    (peak,) = inefficient.peaks(rows, find_inefficient(rows))
     return peak.peak_bytes, peak.better_peak_bytes
 
 
@@ -205,7 +205,7 @@ def test_the_ranking_is_by_bytes_and_time_and_the_peak_without_them_is_lower(
     story.free(B, 600, "PTA", 2)
     rows = story.read(tmp_path)
     found = find_inefficient(rows)
-    ranked = waste.costs(rows, found)
+    ranked = inefficient.costs(rows, found)
     assert [(int(rows.id[one.row]), one.labels) for one in ranked] == [(1, [LATE]), (3, [LATE])]
     assert [(one.size_bytes, one.idle_ns) for one in ranked] == [(1000, 3000), (600, 3000)]
     assert ranked[0].byte_seconds == pytest.approx(1000 * 3000e-9)
@@ -219,10 +219,10 @@ def test_the_peak_without_waste_is_never_higher(
 ) -> None:
     rows = told([*events, ("malloc", 9, "")]).read(tmp_path_factory.mktemp("x"))
     found = find_inefficient(rows, idle_threshold=2)
-    (peak,) = waste.peaks(rows, found)
+    (peak,) = inefficient.peaks(rows, found)
     assert peak.better_peak_bytes <= peak.peak_bytes
     assert (peak.better_bytes <= peak.used_bytes).all()
-    assert sum(one.byte_seconds for one in waste.costs(rows, found)) >= 0
-    used, better = waste.over_time(peak, 7)
+    assert sum(one.byte_seconds for one in inefficient.costs(rows, found)) >= 0
+    used, better = inefficient.over_time(peak, 7)
     assert used.max() == peak.peak_bytes
     assert (better <= used).all()

@@ -25,7 +25,7 @@ from mem_profiler.driver_stats import (
     set_enable_mem_profiler,
 )
 from mem_profiler.segment import discovery
-from pythons import pythons
+from pythons import of_pythons
 from sampler_run import segments
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
@@ -87,7 +87,7 @@ print(json.dumps([report, true, sys.getsizeof(kept)]))
 """
 
 
-@pytest.mark.parametrize("python", pythons())
+@pytest.mark.parametrize("python", of_pythons(ends=True))
 @pytest.mark.parametrize("mode", ["MEM_RECORD", "MEM_FAST"])
 def test_the_first_line_is_the_one_that_has_most_with_its_true_bytes(
     python: str, mode: str, tmp_path: Path

@@ -34,7 +34,7 @@ from mem_profiler.driver_stats import (
     start_mem_log_profiler,
 )
 from mem_profiler.segment import discovery
-from pythons import pythons
+from pythons import of_pythons
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
 
@@ -194,7 +194,7 @@ print(json.dumps([sizes, [get_mem_report_with_time(ms) for ms, _ in sizes]]))
 """
 
 
-@pytest.mark.parametrize("python", pythons())
+@pytest.mark.parametrize("python", of_pythons(ends=True))
 def test_a_python_program_logs_itself_without_what_is_ours(python: str, tmp_path: Path) -> None:
     (tmp_path / "test.py").write_text(OWN)
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}

@@ -124,8 +124,7 @@ def test_kernels_of_a_window_have_the_names_that_they_had_before(tmp_path: Path,
 
 
 @SEGMENT
-@pytest.mark.parametrize("form", ["csv", "db"])
-@pytest.mark.parametrize("way", ["alone", "preloaded"])
+@pytest.mark.parametrize(("form", "way"), [("csv", "alone"), ("db", "preloaded")])
 def test_windows_and_steps_of_a_process_that_captures_itself(
     tmp_path: Path, form: str, way: str
 ) -> None:

@@ -35,6 +35,7 @@ PLAIN = Settings()
         ("analysis", "oom:7,leaks", "oom_blocks", 7),
         ("data_format", "db", "form", "db"),
         ("watch", "op0,op1,full-content", "watch", Watch("op1", "op0", None, True)),
+        ("watch", "a::op:out3,end", "watch", Watch("end", "a::op", 3)),
         ("watch", "a::op:3,end", "watch", Watch("end", "a::op", 3)),
         ("watch", "aten::add,end", "watch", Watch("end", "aten::add")),
         ("watch", "end", "watch", Watch("end")),

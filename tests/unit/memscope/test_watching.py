@@ -1,4 +1,4 @@
-"""The check sum of watched blocks."""
+"""The check sum of watched blocks, and names of operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_profiler.memscope import watching as checksum
-from mem_profiler.memscope.watching import by_table, crc64
+from mem_profiler.memscope.watching import by_table, crc64, is_operator
 
 
 def by_division(data: bytes) -> int:
@@ -36,3 +36,12 @@ def test_library_and_table_and_definition_agree(data: bytes, piece: int) -> None
 def test_without_the_library_the_table_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksum, "_library", lambda: None)
     assert crc64(b"123456789") == 0x62EC59E3F1A4F00A
+
+
+@pytest.mark.parametrize(
+    "wanted", ["aten.add.Tensor", "aten::add", "aten.add", "add", "add.Tensor"]
+)
+def test_an_operator_may_be_named_in_several_ways(wanted: str) -> None:
+    assert is_operator(wanted, "aten.add.Tensor")
+    assert not is_operator(wanted, "aten.addmm.default")
+    assert not is_operator(wanted, "aten.radd.Tensor")

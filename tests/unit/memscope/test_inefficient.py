@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from random import Random
+from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inefficient_blocks import by_definition
@@ -147,13 +148,28 @@ def mixed_rows(events: list[Mixed], *, early_form: bool) -> Story:
     return story
 
 
+def mixed(text: str) -> list[Mixed]:
+    """Events of device 0: what, block, pool and process of each."""
+    rows = [word.split(":") for word in text.split()]
+    return [Mixed(what, int(block), pool, int(pid), "0") for what, block, pool, pid in rows]
+
+
+OF_BEFORE = "shadow:1:PTA:100 access:1:PTA:100 malloc:2:PTA:100 free:1:PTA:100"
+OF_ANOTHER = "malloc:1:PTA:100 malloc:2:PTA:101 free:2:PTA:101 access:1:PTA:100"
+FAMILIES = """malloc:2:PTA_WORKSPACE:100 malloc:1:PTA:100 malloc:3:ATB:100
+    free:2:PTA_WORKSPACE:100 access:1:PTA:100 access:3:ATB:100"""
+
+
+@example(mixed(OF_BEFORE), False, "csv", Random(1))
+@example(mixed(OF_ANOTHER), False, "csv", Random(1))
+@example(mixed(FAMILIES), True, "db", Random(1))
 @given(mixed_events, st.booleans(), st.sampled_from(["csv", "db"]), st.randoms())
 def test_processes_families_and_devices_in_one_file_have_their_own_labels(
     tmp_path_factory: pytest.TempPathFactory,
     events: list[Mixed],
     early_form: bool,
     form: str,
-    random: Any,
+    random: Random,
 ) -> None:
     story = mixed_rows(events, early_form=early_form)
     expected: dict[int, set[str]] = {}

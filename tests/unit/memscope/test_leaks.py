@@ -6,10 +6,11 @@ import contextlib
 import re
 import sqlite3
 from pathlib import Path
-from typing import Any, NamedTuple
+from random import Random
+from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.analyzers import LeaksAnalyzer, LeaksConfig, analyze, check_leaks
@@ -227,6 +228,14 @@ def by_definition(told: list[Told], device: str, start: int, *, pools: bool) -> 
     ]  # fmt: skip
 
 
+HELD = MARK._replace(what="malloc")
+OF_BEFORE, FREED = HELD._replace(what="shadow"), HELD._replace(what="free")
+
+
+@example([MARK, HELD, HELD._replace(kind="PTA"), MARK, FREED._replace(kind="PTA"), MARK],
+         (0, True), "csv", Random(1))  # fmt: skip
+@example([MARK, HELD, MARK, FREED._replace(pid=101), MARK], (0, False), "db", Random(1))
+@example([MARK, OF_BEFORE, MARK, MARK], (0, False), "csv", Random(1))
 @given(
     told_events,
     st.tuples(st.integers(0, 2), st.booleans()),
@@ -238,7 +247,7 @@ def test_leaks_are_those_of_the_definition(
     told: list[Told],
     asked: tuple[int, bool],
     form: str,
-    random: Any,
+    random: Random,
 ) -> None:
     """Pools, addresses that come again, blocks from before, devices and processes in one file."""
     start_index, pools = asked

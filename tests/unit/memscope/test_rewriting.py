@@ -7,10 +7,10 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mem_parser.memscope import rewriting
+from mem_parser.memscope import csvfile, rewriting
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.rewriting import add_labels, rewritten, row_ends
 from memscope_dumps import HEADER, Story, line, text_file
@@ -48,6 +48,13 @@ def test_a_label_changes_no_other_field_and_no_line_end(tmp_path: Path) -> None:
     assert after.replace(f",inefficient_type:{LABEL}".encode(), b"") == before
 
 
+def test_an_attr_with_quotes_gets_a_label_in_its_own_form(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "x.csv", line(attr='"{""size"":""8""}"'))
+    assert add_labels(path, {1: [LABEL]}) == 1
+    [chunk] = csvfile.chunks(path)
+    assert chunk.columns[9] == ('{"size":"8","inefficient_type":"late_deallocation"}',)
+
+
 def test_a_row_whose_text_stays_keeps_its_spelling(tmp_path: Path) -> None:
     attribute = "{allocation_id:1}"
     path = text_file(tmp_path / "x.csv", line(attr=attribute), line(id="2"))
@@ -66,6 +73,7 @@ def test_a_label_is_there_once_under_the_key_that_is_there(key: str, form: str) 
     assert more == text.replace("early_allocation", f"early_allocation,{LABEL}")
 
 
+@example('0"\n"a""\n,"\n', 9)
 @given(st.text(st.sampled_from('01,"""\n\n\r,'), max_size=60), st.integers(1, 60))
 def test_rows_end_where_the_library_ends_them(text: str, seen: int) -> None:
     data = text.encode()

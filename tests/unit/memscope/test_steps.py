@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from random import Random
+from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mem_parser.memscope.decompose import decomposed
@@ -96,7 +97,7 @@ class Told(NamedTuple):
 told_events = st.lists(
     st.builds(
         Told,
-        what=st.sampled_from(["step", "end", "malloc", "malloc", "free", "shadow"]),
+        what=st.sampled_from(["step", "end", "malloc", "malloc", "free", "shadow", "gone"]),
         device=st.sampled_from(["0", "1"]),
         pid=st.sampled_from([100, 101]),
         pool=st.sampled_from(["PTA", "ATB", "MINDSPORE", "HAL"]),
@@ -162,7 +163,9 @@ def as_rows(told: list[Told], *, calls: bool) -> Story:
         elif event.what == "end" and not calls and inside:
             inside = False
             story.add("MSTX", "Range_end", "step start", device=where)
-        elif event.what == "free":
+        elif event.what in {"free", "gone"}:
+            if event.what == "gone":  # at the end of the collection, by the conversion
+                keys, values = ("allocation_id", "addr", "size", "shadow"), (1, "0x1", 8, "true")
             story.add("FREE", event.pool, address=event.address, attributes=(keys, values),
                       device=event.device, pid=event.pid)  # fmt: skip
         elif event.what in {"malloc", "shadow"}:
@@ -175,9 +178,19 @@ def as_rows(told: list[Told], *, calls: bool) -> Story:
     return story
 
 
+STEP = Told("step", "0", 100, "PTA", 1)
+HELD, FREED, OF_BEFORE, GONE = (
+    STEP._replace(what=what) for what in ("malloc", "free", "shadow", "gone")
+)
+
+
+@example([STEP, HELD, STEP, STEP, FREED], True, Random(1))
+@example([STEP, STEP, OF_BEFORE, STEP, STEP], True, Random(1))
+@example([STEP, HELD, STEP, STEP, OF_BEFORE, GONE], True, Random(1))
+@example([STEP, HELD, STEP, GONE, STEP], True, Random(1))
 @given(told_events, st.booleans(), st.randoms())
 def test_candidates_are_those_of_the_definition(
-    tmp_path_factory: pytest.TempPathFactory, told: list[Told], calls: bool, random: Any
+    tmp_path_factory: pytest.TempPathFactory, told: list[Told], calls: bool, random: Random
 ) -> None:
     """Pools, addresses that come again, blocks from before, devices and processes in one file."""
     story = as_rows(told, calls=calls)
@@ -191,7 +204,7 @@ def test_candidates_are_those_of_the_definition(
         for device in find_step_leaks(rows)
     }
     assert found == {device: by_definition(told, device, calls=calls) for device in found}
-    assert set(found) == {e.device for e in told if e.what in {"malloc", "free", "shadow"}}
+    assert set(found) == {e.device for e in told if e.what in {"malloc", "free", "shadow", "gone"}}
 
 
 def test_a_step_of_another_device_is_none_of_this_one(tmp_path: Path) -> None:
@@ -218,6 +231,7 @@ def test_spans_of_steps_that_calls_end_begin_with_the_dump(tmp_path: Path) -> No
     second = story.add("SYSTEM", "STEP", "6", device="N/A")
     story.malloc(0x3000, 8, "PTA")
     assert spans(story, tmp_path) == [("5", -1, first), ("6", first, second)]
+    assert [step.number for step in steps_of(story.read(tmp_path))] == [5, 6, 7]
 
 
 def test_spans_of_ranges_are_the_ranges(tmp_path: Path) -> None:

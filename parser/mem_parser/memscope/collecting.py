@@ -20,6 +20,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -260,7 +261,7 @@ class Collecting:
         if ready_rows:
             self._rows = [row for row in self._rows if row.time_ns > until_ns]
         ready_rows += self._rows_of_launches(until_ns)
-        ready_rows.sort(key=_time_of)
+        ready_rows.sort(key=attrgetter("time_ns"))
         self._tell_facts(until_ns)
         at = 0
         for batch in self._ready(until_ns):
@@ -359,10 +360,6 @@ def _without_collections() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _time_of(row: SideRow) -> int:
-    return row.time_ns
 
 
 def _runs(of: np.ndarray[Any, Any]) -> list[tuple[int, int]]:

@@ -103,7 +103,7 @@ class DeviceComparison(NamedTuple):
                 held[k] += value is not None
                 held[k + 2] += value or 0
         found = [
-            ByName(name, _pair(held[0], held[1]), _present(held[2:], held[:2]))
+            ByName(name, Pair(held[0], held[1]), _present(held[2:], held[:2]))
             for name, held in sums.items()
         ]
         return sorted(found, key=lambda one: (-abs(one.bytes.change), one.name))
@@ -318,11 +318,11 @@ def _modules(sides: list[_Part | None]) -> tuple[list[Module], list[Peak]]:
                 allocated.setdefault((kind, owner), [None, None])[side] = value
                 at_peak.setdefault((kind, owner), [None, None])[side] = live.get(owner, 0)
     modules = [
-        Module(kind, owner, _both(values), _both(at_peak[kind, owner]))
+        Module(kind, owner, Pair(*values), Pair(*at_peak[kind, owner]))
         for (kind, owner), values in allocated.items()
     ]
     modules.sort(key=lambda one: (-abs(one.at_peak_bytes.change), one.kind, one.owner))
-    return modules, [Peak(kind, _both(values)) for kind, values in sorted(highest.items())]
+    return modules, [Peak(kind, Pair(*values)) for kind, values in sorted(highest.items())]
 
 
 def _by_owner(
@@ -356,14 +356,6 @@ def _by_owner(
         {words[k]: int(live[k]) for k in shown},
         int(used[top]),
     )
-
-
-def _both(values: list[int | None]) -> Pair:
-    return Pair(values[0], values[1])
-
-
-def _pair(base: int, compare: int) -> Pair:
-    return Pair(base, compare)
 
 
 def _present(values: list[int], counts: list[int]) -> Pair:

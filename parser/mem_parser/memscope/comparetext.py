@@ -8,6 +8,7 @@ from typing import Any
 from mem_parser.errors import one_line
 from mem_parser.memscope.compare import Comparison, DeviceComparison, Pair
 from mem_parser.memscope.csvfile import row_text
+from mem_parser.memscope.decompose import table_lines
 from mem_parser.memscope.form import COMPARE_LINES, NOTHING
 from mem_parser.sizes import short_size
 
@@ -122,14 +123,10 @@ def _sizes(pair: Pair) -> tuple[str, str, str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> Iterator[str]:
-    """Yield a table: names at the left, numbers right-aligned."""
+    """Yield a table of at most so many rows (0: all), and how many more there are."""
     every = [[one_line(cell)[:_NAME_CHARS] for cell in row] for row in rows]
     shown = every[:most] if most else every
-    widths = [max(len(row[k]) for row in [head, *shown]) for k in range(len(head))]
-    for row in [head, *shown]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(widths[k]) for k, cell in enumerate(row) if k]
-        yield "  ".join(cells).rstrip()
+    yield from table_lines(head, shown)
     if len(every) > len(shown):
         yield f"{len(every) - len(shown)} more"
 

@@ -47,7 +47,7 @@ def behind_header(path: str) -> Iterator[BinaryIO | None]:
 
     Raises `DumpError`.
     """
-    with _refused(path):
+    with refused(path):
         handle = open_plain(path)
     with os.fdopen(handle, "rb") as file:
         head = file.readline(len(_HEADER) + 2)
@@ -57,17 +57,19 @@ def behind_header(path: str) -> Iterator[BinaryIO | None]:
 @contextmanager
 def opened(path: str) -> Iterator[TextIO]:
     """Open a CSV file as text whose line breaks stay as they are. Raises `DumpError`."""
-    with _refused(path):
+    with refused(path):
         handle = open_plain(path)
     with os.fdopen(handle, encoding="utf-8", errors="surrogateescape", newline="") as file:
         yield file
 
 
 @contextmanager
-def _refused(path: str) -> Iterator[None]:
+def refused(path: str) -> Iterator[None]:
     """Make a `DumpError` of the failure to open a file."""
     try:
         yield
+    except DumpError:
+        raise
     except NotPlainError as error:
         raise DumpError(f"{path}: {error.strerror}, not a file of rows") from error
     except (OSError, ValueError) as error:

@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 
 from mem_parser.allowance import AllowanceExceeded, MemoryAllowance
 from mem_parser.escape import shell_word
-from mem_parser.memscope.csvfile import CHUNK_MAX_CHARS, CHUNK_ROWS, LINE_MAX_CHARS, Chunk
+from mem_parser.memscope.csvfile import CHUNK_MAX_CHARS, CHUNK_ROWS, LINE_MAX_CHARS, Chunk, refused
 from mem_parser.memscope.form import COLUMNS, TABLES, DumpError, header_places
-from mem_parser.plainfile import NotPlainError, PlainFile, open_plain, stored_bytes
+from mem_parser.plainfile import PlainFile, open_plain, stored_bytes
 
 MAGIC = b"SQLite format 3\0"
 BUSY_S = 5.0
@@ -78,19 +78,12 @@ def _begins_as_one(handle: int) -> bool:
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
     """Open a file as bytes. Raises `DumpError`."""
-    try:
+    with refused(path):
         handle = open_plain(path)
         try:
             yield handle
         finally:
             os.close(handle)
-    except NotPlainError as error:
-        raise DumpError(f"{path}: {error.strerror}, not a file of rows") from error
-    except DumpError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DumpError(f"{path}: {reason.lower()}") from error
 
 
 @contextmanager

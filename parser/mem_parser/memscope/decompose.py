@@ -280,7 +280,7 @@ def lines(path: str, pools: Sequence[PoolClasses], rows: int) -> Iterator[str]:
         if sums.peak.total:
             shares = [f"{100 * int(b) / sums.peak.total:.1f}%" for b in sums.peak.bytes]
             table.append(("", *shares, "100.0%"))
-        yield from _table(("", *map(one_line, sums.names), "total"), table)
+        yield from table_lines(("", *map(one_line, sums.names), "total"), table)
         if len(shown) < len(sums.steps):
             yield f"{len(sums.steps) - len(shown)} earlier steps: -n 0"
 
@@ -289,7 +289,8 @@ def _cells(moment: Moment) -> list[str]:
     return [*(short_size(int(b)) for b in moment.bytes), short_size(moment.total)]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a table: names at the left, numbers right-aligned."""
     widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
     for row in [head, *rows]:
         pairs = zip(row[1:], widths[1:])  # noqa: B905 - Python 3.9

@@ -30,20 +30,7 @@ COLUMNS = (
     "Call Stack(C)",
 )
 """The header of `memscope_dump_*.csv`, and the columns of the table."""
-SQL_TYPES = (
-    "INTEGER",
-    "TEXT",
-    "TEXT",
-    "TEXT",
-    "INTEGER",
-    "INTEGER",
-    "INTEGER",
-    "TEXT",
-    "TEXT",
-    "TEXT",
-    "TEXT",
-    "TEXT",
-)
+SQL_TYPES = ("INTEGER", *["TEXT"] * 3, *["INTEGER"] * 3, *["TEXT"] * 5)
 REQUIRED = 10
 """Early releases have no columns of stacks."""
 TABLE = "memscope_dump"

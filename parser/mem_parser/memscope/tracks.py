@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -220,7 +221,7 @@ class RowWriter:
             if not tracks[k].is_open:
                 first = int(np.argmax(rows.track == k))
                 steps.append((int(columns.id[first]), tracks[k]))
-        for number, step in sorted(steps, key=_id_of):
+        for number, step in sorted(steps, key=itemgetter(0)):
             self._take(number, step)
         numbers = self._write(rows, tracks, present)
         self._dumps.flush()
@@ -255,10 +256,6 @@ def no_rows() -> TrackRows:
     """Return no rows of blocks."""
     none = np.zeros(0, dtype=np.int64)
     return TrackRows(none, none, none, no_blocks())
-
-
-def _id_of(step: tuple[int, Any]) -> int:
-    return step[0]
 
 
 BoolArray = npt.NDArray[np.bool_]

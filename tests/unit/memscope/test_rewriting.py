@@ -28,7 +28,8 @@ def test_rows_beside_each_other_and_far_from_each_other_get_their_labels(
         story.malloc(4096 * number, 64, "PTA", number, python_stack='a "b"\nc')
     for wanted in ({1, 2, 40}, {5, 11, 12, 39}, {40}, set(range(1, 41))):
         path = story.csv(tmp_path)
-        before = Path(path).read_text()
+        before = Path(path).read_text().replace("\n9,MALLOC", "\n\n9,MALLOC")
+        Path(path).write_text(before)
         assert add_labels(path, {place: [LABEL] for place in wanted}) == len(wanted)
         after = Path(path).read_text()
         assert after.replace(f",inefficient_type:{LABEL}", "") == before

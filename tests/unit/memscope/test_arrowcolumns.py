@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mem_parser.memscope import arrowcolumns, csvfile
@@ -158,6 +158,8 @@ def test_csv_files_are_read_as_the_library_reads_them(
     are_the_same(str(path), block_bytes)
 
 
+@example('"', 8, 1 << 20)
+@example('1,"', 4, 300)
 @given(
     st.text(st.sampled_from('01,"\n\n,,PN/A{}:x'), max_size=120), st.integers(0, 8),
     st.sampled_from(BLOCKS_BYTES),

@@ -39,6 +39,7 @@ def story() -> Story:
         python_stack="a.py(1): f\nb.py(2): g",
     )
     found.access(0x124080013000, 512)
+    found.mark("end")
     return found
 
 
@@ -53,6 +54,7 @@ def test_a_csv_file_is_as_the_tool_writes_it(tmp_path: Path) -> None:
         "3,ACCESS,READ,op,3000,100,7,0,0x0000124080013000,"
         '"{allocation_id:1,addr:0x124080013000,size:512,type:PTA,dtype:torch.float32,'
         'shape:[2, 3]}",,\n'
+        '4,MSTX,Mark,"end",4000,100,7,0,N/A,"{}",,\n'
     )
     assert stat.S_IMODE(path.stat().st_mode) & 0o777 & ~0o640 == 0
     with path.open(newline="") as file:
@@ -97,7 +99,7 @@ def test_a_transaction_that_fails_leaves_the_rows_before(tmp_path: Path) -> None
             put(file, [rows[0], rows[0]._replace(tid=1 << 80)])
         put(file, rows[:1])
     connection = sqlite3.connect(path)
-    assert connection.execute("SELECT count(*) FROM memscope_dump").fetchone() == (4,)
+    assert connection.execute("SELECT count(*) FROM memscope_dump").fetchone() == (5,)
     connection.close()
 
 

@@ -274,7 +274,7 @@ def test_a_call_of_step_ends_a_step(tmp_path: Path) -> None:
         (("--analysis", "oom:0"), "--analysis: 'oom:0': oom:K, K from 1 to 1000"),
         (("--analysis", "all"), "--analysis: 'all'"),
         (("--format", "xml"), "--format / --data-format: 'xml': csv or db"),
-        (("--data-format="), "--data-format: '': csv or db"),
+        (("--data-format=",), "--data-format: '': csv or db"),
         (("-o", ""), "-o / --output-path / --output: '': the path of a folder"),
         (("--watch", "a,b,c"), "--watch: 'a,b,c'"),
         (("--watch", "full-content"), "--watch: 'full-content'"),

@@ -158,8 +158,7 @@ def test_csv_files_are_read_as_the_library_reads_them(
     are_the_same(str(path), block_bytes)
 
 
-@example('"', 8, 1 << 20)
-@example('1,"', 4, 300)
+@example(line(id="9", c='"open'), 8, 1 << 20)
 @given(
     st.text(st.sampled_from('01,"\n\n,,PN/A{}:x'), max_size=120), st.integers(0, 8),
     st.sampled_from(BLOCKS_BYTES),

@@ -49,11 +49,20 @@ def test_a_label_changes_no_other_field_and_no_line_end(tmp_path: Path) -> None:
     assert after.replace(f",inefficient_type:{LABEL}".encode(), b"") == before
 
 
-def test_an_attr_with_quotes_gets_a_label_in_its_own_form(tmp_path: Path) -> None:
-    path = text_file(tmp_path / "x.csv", line(attr='"{""size"":""8""}"'))
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"size":"8"}', '{"size":"8","inefficient_type":"late_deallocation"}'),
+        ('{size:8,owner:a"b}', '{size:8,owner:a"b,inefficient_type:late_deallocation}'),
+    ],
+)
+def test_an_attr_with_quotes_gets_a_label_in_its_own_form(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    path = text_file(tmp_path / "x.csv", line(attr=csvfile.quoted(old)))
     assert add_labels(path, {1: [LABEL]}) == 1
     [chunk] = csvfile.chunks(path)
-    assert chunk.columns[9] == ('{"size":"8","inefficient_type":"late_deallocation"}',)
+    assert chunk.columns[9] == (new,)
 
 
 def test_a_row_whose_text_stays_keeps_its_spelling(tmp_path: Path) -> None:

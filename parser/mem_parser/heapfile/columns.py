@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.allowance import MemoryAllowance
+from mem_parser.symbols.demangle import printable
 
 Column = npt.NDArray[Any]
 DTYPES: dict[bytes, np.dtype[Any]] = {
@@ -24,10 +25,19 @@ DTYPES: dict[bytes, np.dtype[Any]] = {
     b"<f8": np.dtype("<f8"),
     b"|u1": np.dtype("|u1"),
 }
+OPTIONAL_COLUMNS = {
+    "births": "<u4", "live_births": "<u4", "oldest_birth_s": "<f8", "peak_blocks": "<u8",
+    "peak_bytes": "<u8", "rate_bytes": "<f8", "failed_blocks": "<u8", "failed_bytes": "<u8",
+    "before_end_blocks": "<u8", "before_end_bytes": "<u8", "before_end_births": "<u4",
+    "before_end_live_births": "<u4", "before_end_oldest_s": "<f8",
+}  # fmt: skip
+"""Of a `SiteTable`, by the names of its fields, with their types in a file."""
 _MOST_ZLIB_SHRINKS = 1040
 """deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
 _MADE_BYTES = 16
 """What is made of one entry in the tables: at most two numbers."""
+_TEXT_BYTES = 64
+"""What is made of one text, beside its characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +57,8 @@ class Columns(MutableMapping[str, Column]):
         self, data: bytes, allowance: MemoryAllowance, fail: Callable[[str], NoReturn]
     ) -> None:
         self._data = data
-        self._allowance = allowance
-        self._fail = fail
+        self.allowance = allowance
+        self.fail = fail
         self._packed: dict[str, PackedColumn] = {}
 
     def add(self, name: str, column: PackedColumn) -> None:
@@ -73,14 +83,39 @@ class Columns(MutableMapping[str, Column]):
     def __len__(self) -> int:
         return len(self._packed)
 
+    def whole(self, name: str, count: int | None = None) -> Column:
+        """Take out a column that must be there, with so many entries."""
+        column = self.pop(name, None)
+        if column is None:
+            self.fail(f"column {name} is missing")
+        if count is not None and len(column) != count:
+            self.fail(f"column {name} has {len(column)} entries instead of {count}")
+        return column
+
+    def unsigned(self, name: str, count: int | None = None) -> Column:
+        """As `whole`, of numbers without a sign."""
+        column = self.whole(name, count)
+        if column.dtype.kind != "u":
+            self.fail(f"column {name} holds no counts")
+        return column
+
+    def texts(self, name: str) -> list[str]:
+        """Take out a column of texts, one a line."""
+        column = self.unsigned(name)
+        if column.dtype.itemsize != 1:
+            self.fail(f"column {name} holds no text")
+        raw = column.tobytes()
+        self.allowance.take(8 * len(raw) + (raw.count(b"\n") + 1) * _TEXT_BYTES)
+        return [printable(text) for text in raw.decode("utf-8", "replace").split("\n")]
+
     def _unpack(self, name: str, column: PackedColumn) -> Column:
         size, wanted = column.end - column.start, column.count * column.dtype.itemsize
         if wanted > size * _MOST_ZLIB_SHRINKS + 64:
-            self._fail(f"column {name} cannot have {column.count} entries")
-        with self._allowance.lent():
-            self._allowance.take(2 * wanted + 3 * size)
+            self.fail(f"column {name} cannot have {column.count} entries")
+        with self.allowance.lent():
+            self.allowance.take(2 * wanted + 3 * size)
             data = self._unpacked(name, column, wanted)
-        self._allowance.take(wanted + column.count * _MADE_BYTES)
+        self.allowance.take(wanted + column.count * _MADE_BYTES)
         return np.frombuffer(data, dtype=column.dtype)
 
     def _unpacked(self, name: str, column: PackedColumn, wanted: int) -> bytes:
@@ -90,7 +125,7 @@ class Columns(MutableMapping[str, Column]):
             engine = zlib.decompressobj()
             data = engine.decompress(raw, wanted + 1)
         except (binascii.Error, zlib.error):
-            self._fail(f"column {name} is damaged")
+            self.fail(f"column {name} is damaged")
         if len(data) != wanted or not (engine.eof or wanted == 0):
-            self._fail(f"column {name} does not have the {column.count} entries that it declares")
+            self.fail(f"column {name} does not have the {column.count} entries that it declares")
         return data

@@ -5,17 +5,12 @@ As everywhere in a file, we use only values that fit together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from typing import Any, NoReturn
-
 import numpy as np
-import numpy.typing as npt
 
-from mem_parser.allowance import MemoryAllowance
 from mem_parser.devices import MARK_KINDS, Device, Mark
+from mem_parser.heapfile.columns import Columns
 from mem_parser.heapfile.fields import Fields
 
-Column = npt.NDArray[Any]
 MOST_MARKS = 1_000_000
 MARK_COLUMNS = frozenset(
     ("mark_time_s", "mark_text", "mark_id", "mark_kind", "mark_thread", "mark_domain", "mark_name")
@@ -52,12 +47,8 @@ def _size(fields: Fields, name: str) -> int | None:
     return value if value is not None and value >= 0 else None
 
 
-def read_marks(
-    columns: MutableMapping[str, Column],
-    fail: Callable[[str], NoReturn],
-    allowance: MemoryAllowance,
-) -> list[Mark]:
-    """Return the marks in ``columns``. ``fail`` raises."""
+def read_marks(columns: Columns) -> list[Mark]:
+    """Return the marks in ``columns``."""
     time = columns.pop("mark_time_s", None)
     if time is None:
         return []
@@ -65,13 +56,13 @@ def read_marks(
     found = [columns.pop(name, np.empty(0)) for name in _INDICES]
     fit = len(time) <= MOST_MARKS and all(len(column) == len(time) for column in found)
     if not fit or packed.dtype != np.uint8 or any(c.dtype.kind != "u" for c in found if len(c)):
-        fail("the columns of its marks do not agree")
+        columns.fail("the columns of its marks do not agree")
     count = int(np.count_nonzero(packed == ord("\n"))) + 1
-    allowance.take(len(time) * _MARK_BYTES + 8 * len(packed) + count * _TEXT_BYTES)
+    columns.allowance.take(len(time) * _MARK_BYTES + 8 * len(packed) + count * _TEXT_BYTES)
     texts = packed.tobytes().decode("utf-8", "replace").split("\n")
     ids, kinds, threads, domains, names = (column.tolist() for column in found)
     if any(max(column, default=0) >= len(texts) for column in (domains, names)):
-        fail("a mark names a text that does not exist")
+        columns.fail("a mark names a text that does not exist")
     return [
         Mark(
             time_s=float(at) if np.isfinite(at) else 0.0,

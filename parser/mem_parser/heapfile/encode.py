@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.escape import json_ascii
+from mem_parser.escape import json_ascii, utf8
 from mem_parser.heapfile.form import COLUMN_MARK
 
 LINE_CHARS = 4000
@@ -48,3 +48,8 @@ def column_lines_of(name: str, dtype: str, parts: Iterable[npt.ArrayLike]) -> It
     yield COLUMN_MARK + f"{name} {dtype} {count} {len(starts)}\n".encode()
     for at in starts:
         yield b"%| " + text[at : at + LINE_CHARS] + b"\n"
+
+
+def text_lines(name: str, texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield a column of texts without line ends."""
+    return column_lines(name, "|u1", np.frombuffer(utf8("\n".join(texts)), dtype=np.uint8))

@@ -20,13 +20,18 @@ import numpy.typing as npt
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, UnsupportedVersion
-from mem_parser.heapfile.columns import DTYPES, Column, Columns, PackedColumn
+from mem_parser.heapfile.columns import DTYPES, OPTIONAL_COLUMNS, Columns, PackedColumn
 from mem_parser.heapfile.devicecolumns import MARK_COLUMNS, read_device, read_marks
 from mem_parser.heapfile.fields import Fields
-from mem_parser.heapfile.labelcolumns import LABEL_COLUMNS, read_labels
-from mem_parser.heapfile.pythoncolumns import PYTHON_COLUMNS, read_python
+from mem_parser.heapfile.namecolumns import (
+    LABEL_COLUMNS,
+    PYTHON_COLUMNS,
+    SYMBOL_COLUMNS,
+    read_labels,
+    read_python,
+    read_symbols,
+)
 from mem_parser.heapfile.readings import read_reading
-from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
 from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
     AttachStops,
@@ -63,13 +68,13 @@ _KEPT_BYTES = {
 """What is kept of an object: so much, and so much for each byte of its line."""
 _TABLE_COLUMNS = {
     "stack_depth", "stack_flags", "stack_generation", "stack_interpreter", "stack_frames",
-    "stack", "alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks",
-    "peak_bytes", "alloc_taken_bytes", "freed_taken_bytes", "failed_blocks", "failed_bytes",
-    "births", "live_births", "oldest_birth_s", "rate_bytes", "thread_record", "thread_row",
-    "thread_blocks", "thread_bytes", "before_end_blocks", "before_end_bytes", "before_end_births",
-    "before_end_live_births", "before_end_oldest_s",
+    "stack", "alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes", "alloc_taken_bytes",
+    "freed_taken_bytes", "thread_record", "thread_row", "thread_blocks", "thread_bytes",
 }  # fmt: skip
-KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS | PYTHON_COLUMNS | LABEL_COLUMNS
+KNOWN_COLUMNS = (
+    _TABLE_COLUMNS | OPTIONAL_COLUMNS.keys() | SYMBOL_COLUMNS | MARK_COLUMNS | PYTHON_COLUMNS
+    | LABEL_COLUMNS
+)  # fmt: skip
 _BUCKETS = 8
 
 
@@ -250,19 +255,8 @@ class _SectionReader:
 
     # The columns as tables.
 
-    def _column(self, name: str, count: int | None) -> Column:
-        column = self.columns.pop(name, None)
-        if column is None:
-            self.fail(f"column {name} is missing")
-        if count is not None and len(column) != count:
-            self.fail(f"column {name} has {len(column)} entries instead of {count}")
-        return column
-
-    def _optional(self, name: str, count: int) -> Column | None:
-        return self._column(name, count) if name in self.columns else None
-
     def _counts(self, name: str, count: int | None) -> npt.NDArray[np.int64]:
-        column = self._column(name, count)
+        column = self.columns.whole(name, count)
         if column.dtype.kind != "u" or (len(column) and int(column.max()) > _COUNT_LIMIT):
             self.fail(f"column {name} holds no counts")
         return column.view(np.int64) if column.itemsize == 8 else column.astype(np.int64)
@@ -270,7 +264,7 @@ class _SectionReader:
     def _stacks(self) -> StackTable:
         depth = self._counts("stack_depth", None)
         count = len(depth)
-        frames = self._column("stack_frames", None)
+        frames = self.columns.whole("stack_frames")
         offsets = np.zeros(count + 1, dtype=np.int64)
         if count and int(depth.max()) > len(frames):
             self.fail("a stack is deeper than there are frames")
@@ -297,12 +291,12 @@ class _SectionReader:
     def profile(self) -> Profile:
         """Return the profile in the columns."""
         stacks = self._stacks()
-        python = read_python(self.columns, self.fail, self.allowance)
+        python = read_python(self.columns)
         if stacks.interpreter is not None:
             most = 0 if python is None else len(python)
             if int(stacks.interpreter.max()) > most:
                 self.fail("a stack names a Python frame that does not exist")
-        stacks.label, labels = read_labels(self.columns, len(stacks), self.fail, self.allowance)
+        stacks.label, labels = read_labels(self.columns, len(stacks))
         stack = self._counts("stack", None)
         count = len(stack)
         if count != self.records:
@@ -318,10 +312,10 @@ class _SectionReader:
             sites=sites,
             domains=[domain],
             thread_blocks=self._thread_blocks(count),
-            embedded=read_symbols(self.columns, self.fail, self.allowance),
+            embedded=read_symbols(self.columns),
             python=python,
             labels=labels,
-            marks=read_marks(self.columns, self.fail, self.allowance),
+            marks=read_marks(self.columns),
         )
 
     def apply_traits(self, profile: Profile) -> None:
@@ -340,12 +334,14 @@ class _SectionReader:
         n = len(stack)
         alloc_blocks = self._counts("alloc_blocks", n)
         alloc_bytes = self._counts("alloc_bytes", n)
-        has_peak = "peak_blocks" in self.columns and "peak_bytes" in self.columns
-        has_taken = "alloc_taken_bytes" in self.columns and "freed_taken_bytes" in self.columns
-        has_failed = "failed_blocks" in self.columns and "failed_bytes" in self.columns
-        has_before = {"before_end_blocks", "before_end_bytes"} <= self.columns.keys()
+        has_taken = {"alloc_taken_bytes", "freed_taken_bytes"} <= self.columns.keys()
         taken = self._counts("alloc_taken_bytes", n) if has_taken else None
         given_back = self._counts("freed_taken_bytes", n) if has_taken else 0
+        optional = {name: self._site_column(name, n) for name in OPTIONAL_COLUMNS}
+        for kind in ("peak", "failed", "before_end"):
+            pair = (f"{kind}_blocks", f"{kind}_bytes")
+            if any(optional[name] is None for name in pair):
+                optional |= dict.fromkeys(pair)
         return SiteTable(
             stack=stack,
             domain=np.zeros(n, dtype=np.int32),
@@ -353,43 +349,24 @@ class _SectionReader:
             inuse_bytes=np.maximum(alloc_bytes - self._counts("freed_bytes", n), 0),
             alloc_blocks=alloc_blocks,
             alloc_bytes=alloc_bytes,
-            peak_blocks=self._counts("peak_blocks", n) if has_peak else None,
-            peak_bytes=self._counts("peak_bytes", n) if has_peak else None,
-            births=self._buckets("births", n),
-            live_births=self._buckets("live_births", n),
-            oldest_birth_s=self._seconds("oldest_birth_s", n),
-            rate_bytes=self._rates(n),
             inuse_taken_bytes=None if taken is None else np.maximum(taken - given_back, 0),
             alloc_taken_bytes=taken,
-            failed_blocks=self._counts("failed_blocks", n) if has_failed else None,
-            failed_bytes=self._counts("failed_bytes", n) if has_failed else None,
-            before_end_blocks=self._counts("before_end_blocks", n) if has_before else None,
-            before_end_bytes=self._counts("before_end_bytes", n) if has_before else None,
-            before_end_births=self._buckets("before_end_births", n),
-            before_end_live_births=self._buckets("before_end_live_births", n),
-            before_end_oldest_s=self._seconds("before_end_oldest_s", n),
+            **optional,
         )
 
-    def _seconds(self, name: str, count: int) -> npt.NDArray[np.float64] | None:
-        column = self._optional(name, count)
-        return None if column is None else column.astype(np.float64)
-
-    def _rates(self, count: int) -> npt.NDArray[np.float64] | None:
-        column = self._optional("rate_bytes", count)
-        if column is None:
+    def _site_column(self, name: str, count: int) -> npt.NDArray[Any] | None:
+        if name not in self.columns:
             return None
-        rates = column.astype(np.float64)
-        if not np.all(np.isfinite(rates) & (rates >= 0)):
+        kind = OPTIONAL_COLUMNS[name]
+        if kind == "<u8":
+            return self._counts(name, count)
+        if kind == "<u4":
+            buckets = self.columns.whole(name, count * _BUCKETS)
+            return buckets.astype(np.uint32, copy=False).reshape(count, _BUCKETS)
+        numbers = self.columns.whole(name, count).astype(np.float64)
+        if name == "rate_bytes" and not np.all(np.isfinite(numbers) & (numbers >= 0)):
             self.fail("column rate_bytes holds no rates")
-        return rates
-
-    def _buckets(self, name: str, count: int) -> npt.NDArray[np.uint32] | None:
-        column = self._optional(name, count * _BUCKETS)
-        return (
-            None
-            if column is None
-            else column.astype(np.uint32, copy=False).reshape(count, _BUCKETS)
-        )
+        return numbers
 
     def _thread_blocks(self, records: int) -> ThreadBlocks | None:
         if "thread_record" not in self.columns:

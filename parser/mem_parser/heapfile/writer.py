@@ -14,17 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import MARK_KINDS, Device, Mark
-from mem_parser.escape import one_line, utf8
+from mem_parser.escape import one_line
 from mem_parser.estimate import unsample
-from mem_parser.heapfile.encode import column_lines, column_lines_of, json_lines
+from mem_parser.heapfile.columns import OPTIONAL_COLUMNS
+from mem_parser.heapfile.encode import column_lines, column_lines_of, json_lines, text_lines
 from mem_parser.heapfile.form import COLUMN_MARK, GZIP_MAGIC, Form, in_form
-from mem_parser.heapfile.labelcolumns import label_lines
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.heapfile.pythoncolumns import python_lines
+from mem_parser.heapfile.namecolumns import label_lines, python_lines, symbol_lines
 from mem_parser.heapfile.readings import reading_object
 from mem_parser.interning import distinct
 from mem_parser.model import Capture, Module, Profile, StackTable
-from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
 
 _WRITER = f"mem_parser {__version__}"
@@ -32,7 +31,6 @@ _BUFFERED_BYTES = 1 << 20
 _RECORDS_AT_A_TIME = 1 << 13
 _STACKS_AT_A_TIME = 1 << 12
 _KEPT_TEXTS = 1 << 18
-_NO_INDEX = (1 << 32) - 1
 _MOST = float(1 << 61)
 _LOST_FRAME = "0x1"
 _CAPTURE_KEYS = (
@@ -257,28 +255,14 @@ def _columns(profile: Profile) -> Iterator[bytes]:
     yield from column_lines("alloc_bytes", "<u8", every_bytes)
     yield from column_lines("freed_blocks", "<u8", every - live)
     yield from column_lines("freed_bytes", "<u8", every_bytes - live_bytes)
-    optional: dict[str, tuple[str, npt.NDArray[Any] | None]] = {
-        "births": ("<u4", sites.births),
-        "live_births": ("<u4", sites.live_births),
-        "oldest_birth_s": ("<f8", sites.oldest_birth_s),
-        "peak_blocks": ("<u8", sites.peak_blocks),
-        "peak_bytes": ("<u8", sites.peak_bytes),
-        "rate_bytes": ("<f8", sites.rate_bytes),
-        "failed_blocks": ("<u8", sites.failed_blocks),
-        "failed_bytes": ("<u8", sites.failed_bytes),
-        "before_end_blocks": ("<u8", sites.before_end_blocks),
-        "before_end_bytes": ("<u8", sites.before_end_bytes),
-        "before_end_births": ("<u4", sites.before_end_births),
-        "before_end_live_births": ("<u4", sites.before_end_live_births),
-        "before_end_oldest_s": ("<f8", sites.before_end_oldest_s),
-    }
+    optional = {name: getattr(sites, name) for name in OPTIONAL_COLUMNS}
     if sites.alloc_taken_bytes is not None and sites.inuse_taken_bytes is not None:
         freed = sites.alloc_taken_bytes - sites.inuse_taken_bytes
-        optional["alloc_taken_bytes"] = ("<u8", sites.alloc_taken_bytes)
-        optional["freed_taken_bytes"] = ("<u8", np.maximum(freed, 0))
-    for name, (dtype, values) in optional.items():
+        optional["alloc_taken_bytes"] = sites.alloc_taken_bytes
+        optional["freed_taken_bytes"] = np.maximum(freed, 0)
+    for name, values in optional.items():
         if values is not None:
-            yield from column_lines(name, dtype, values)
+            yield from column_lines(name, OPTIONAL_COLUMNS.get(name, "<u8"), values)
     if profile.thread_blocks is not None:
         blocks = profile.thread_blocks
         yield from column_lines("thread_record", "<u4", blocks.site)
@@ -304,30 +288,4 @@ def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:
     }
     for name, (dtype, values) in columns.items():
         yield from column_lines(name, dtype, values)
-    text = "\n".join(texts).encode("utf-8", "replace")
-    yield from column_lines("mark_text", "|u1", np.frombuffer(text, dtype=np.uint8))
-
-
-def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
-    """Yield the columns that give addresses their names."""
-    strings: dict[str, int] = {}
-    order = sorted(names.frames)
-    frames = [frame for key in order for frame in names.frames[key]]
-
-    def indices(texts: Iterator[str]) -> list[int]:
-        return [strings.setdefault(one_line(t), len(strings)) for t in texts]
-
-    columns = {
-        "symbol_name": indices(f.name for f in frames),
-        "symbol_full_name": indices(f.full_name for f in frames),
-        "symbol_file": indices(f.file for f in frames),
-        "symbol_line": [f.line for f in frames],
-    }
-    modules = [_NO_INDEX if m == NO_MODULE else m for m, _ in order]
-    yield from column_lines("symbol_module", "<u4", modules)
-    yield from column_lines("symbol_address", "<u8", [a for _, a in order])
-    yield from column_lines("symbol_depth", "<u4", [len(names.frames[k]) for k in order])
-    for name, values in columns.items():
-        yield from column_lines(name, "<u4", values)
-    text = utf8("\n".join(strings))
-    yield from column_lines("symbol_text", "|u1", np.frombuffer(text, dtype=np.uint8))
+    yield from text_lines("mark_text", texts)

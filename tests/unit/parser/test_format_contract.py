@@ -155,5 +155,5 @@ def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
 )  # fmt: skip
 def test_what_is_no_profile_is_called_so(data: bytes) -> None:
     for form in (data, gzip.compress(data)):
-        with pytest.raises(NotAProfile):
+        with pytest.raises(NotAProfile, match=None if data.strip() else "the file is empty"):
             read(form)

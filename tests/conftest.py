@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -68,3 +69,21 @@ def segment_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MEM_PROFILER_DIR", str(path))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def desktop() -> Iterator[Any]:
+    """The driver of the one window of a browser in which all tests look at their pages."""
+    from browser import browser
+
+    with browser(1280, 900) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def phone() -> Iterator[Any]:
+    """The same of a telephone."""
+    from browser import browser
+
+    with browser(390, 844, phone=True) as driver:
+        yield driver

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from browser import NEEDS_BROWSER, Shown, browser
+from browser import NEEDS_BROWSER, Shown
 from mem_cli.parser.group import cli
 from mem_parser.heapfile.writer import write_heap
 from python_profiles import LOOP, Stack, profile_of
@@ -18,12 +17,6 @@ from python_profiles import LOOP, Stack, profile_of
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 pytestmark = NEEDS_BROWSER
 END = f"python!{LOOP} python!Py_RunMain libc!__libc_start_main python!_start"
-
-
-@pytest.fixture(scope="module")
-def desktop() -> Iterator[Any]:
-    with browser(1280, 800) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -60,37 +53,26 @@ def pages(source: Path) -> dict[str, str]:
     return found
 
 
-def matched(page: Shown, query: str) -> str:
-    """What a search says; its first frame is the selected one then."""
-    page.type("#search", "")
-    page.until(lambda: not page.text("#search-found"))
-    box = page.element("#search")
-    box.send_keys(query)
-    page.until(lambda: page.text("#search-found"))
-    box.send_keys(Keys.ENTER)
-    return page.text("#search-found")
-
-
 @pytest.mark.parametrize("kind", ["flamegraph", "report"])
 def test_a_page_finds_python_functions_by_name_file_and_line(
     desktop: Any, pages: dict[str, str], source: Path, kind: str
 ) -> None:
     page = Shown(desktop, pages[kind], "#tab=flame" if kind == "report" else "")
 
-    assert matched(page, "fast_join").endswith("(25.0 %)")
+    assert page.search("fast_join").endswith("(25.0 %)")
     page.until(lambda: page.text(".details-title") == "fast_join")
-    assert matched(page, "app.py:21").endswith("(100.0 %)")
+    assert page.search("app.py:21").endswith("(100.0 %)")
     page.until(lambda: page.text(".details-title") == f"main ({source.parent.name}/app.py)")
     assert page.text(".details-facts").endswith(f"at {source}")
-    assert matched(page, r"app\.py:4\d") == "no match"
+    assert page.search(r"app\.py:4\d") == "no match"
     page.assert_quiet()
 
 
 def test_a_line_is_found_alone_where_lines_are_apart(desktop: Any, pages: dict[str, str]) -> None:
     page = Shown(desktop, pages["flamegraph"], "#lines=1")
 
-    assert matched(page, "app.py:21").endswith("(25.0 %)")
-    assert matched(page, "app.py:7$").endswith("(75.0 %)")
+    assert page.search("app.py:21").endswith("(25.0 %)")
+    assert page.search("app.py:7$").endswith("(75.0 %)")
     page.assert_quiet()
 
 
@@ -99,7 +81,7 @@ def test_the_source_lines_of_a_python_function_are_there(
 ) -> None:
     page = Shown(desktop, pages["flamegraph"], "#source=1")
 
-    matched(page, "Cart.add")
+    page.search("Cart.add")
     page.until(lambda: str(source) in page.text("#source-pane"))
     shown = page.text("#source-pane")
     assert "line 7 of the shop" in shown

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import importlib.util
 import json
-import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -47,7 +44,7 @@ def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_page_load_timeout(60)
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(120)
     try:
         yield driver
     finally:
@@ -55,22 +52,18 @@ def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
         shutil.rmtree(profile, ignore_errors=True)
 
 
-def answer_of(scripts: Iterable[str], code: str, folder: Path) -> Any:
+def answer_of(driver: Any, scripts: Iterable[str], code: str, folder: Path) -> Any:
     """Return what the function of JavaScript ``code`` returns or promises, below some scripts."""
-    text = "\n".join(scripts)
     page = folder / "x.html"
-    page.write_text(
-        f"<script>{text}\n(async () => {{ document.documentElement.setAttribute("
-        f"'data-result', btoa(JSON.stringify(await ({code})()))); }})();</script>"
+    page.write_text("<script>{}\nwindow.asked = {};</script>".format("\n".join(scripts), code))
+    driver.get(page.as_uri())
+    found = driver.execute_async_script(
+        """const done = arguments[0];
+           (async () => ({ answer: JSON.stringify(await window.asked()) }))()
+             .catch((error) => ({ error: String(error) })).then(done);"""
     )
-    done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
-         f"--user-data-dir={folder}/u", "--virtual-time-budget=60000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    match = re.search(r'data-result="([^"]*)"', done.stdout)
-    assert match, done.stdout[-2000:] + done.stderr[-2000:]
-    return json.loads(base64.b64decode(match[1]))
+    assert "answer" in found, found
+    return json.loads(found["answer"])
 
 
 def open_page(driver: Any, address: str, fragment: str = "") -> None:
@@ -143,6 +136,19 @@ class Shown:
         box = self.element(selector)
         box.clear()
         box.send_keys(text, Keys.ENTER)
+
+    def search(self, query: str) -> str:
+        """What a search says; its first frame is the selected one then."""
+        from selenium.webdriver.common.keys import Keys
+
+        box = self.element("#search")
+        write = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        self.run(write, box, "")
+        self.until(lambda: not self.text("#search-found"))
+        self.run(write, box, query)
+        said = self.until(lambda: self.text("#search-found").removeprefix("searching"))
+        box.send_keys(Keys.ENTER)
+        return str(said)
 
     @property
     def fragment(self) -> str:

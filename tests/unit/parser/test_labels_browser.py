@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from browser import NEEDS_BROWSER, Shown, browser
+from browser import NEEDS_BROWSER, Shown
 from mem_cli.parser.group import cli
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.python.labels import Labels
@@ -19,12 +18,6 @@ from python_profiles import LOOP, Stack, profile_of
 pytestmark = NEEDS_BROWSER
 NATIVE = f"sampler!malloc python!{LOOP} python!_start"
 RUN = "*task_main:1"
-
-
-@pytest.fixture(scope="module")
-def desktop() -> Iterator[Any]:
-    with browser(1280, 800) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +38,16 @@ def page_of(heap: Path, kind: str, *arguments: str) -> str:
     return page.as_uri()
 
 
-def matched(page: Shown, query: str) -> str:
-    page.type("#search", "")
-    page.until(lambda: not page.text("#search-found"))
-    page.type("#search", query)
-    page.until(lambda: page.text("#search-found"))
-    return page.text("#search-found")
-
-
 @pytest.mark.parametrize("kind", ["flamegraph", "report"])
 def test_a_switch_begins_stacks_with_threads_and_tasks(desktop: Any, heap: Path, kind: str) -> None:
     page = Shown(desktop, page_of(heap, kind), "#tab=flame" if kind == "report" else "")
 
-    assert matched(page, "^thread io$") == "no match"
-    assert matched(page, "^task_main").endswith("(100.0 %)")
+    assert page.search("^thread io$") == "no match"
+    assert page.search("^task_main").endswith("(100.0 %)")
     page.element("#toggle-labels").click()
     page.until(lambda: page.element("#toggle-labels").get_attribute("aria-pressed") == "true")
-    assert matched(page, "^thread io$").endswith("(80.0 %)")
-    assert matched(page, "^task get$").endswith("(50.0 %)")
+    assert page.search("^thread io$").endswith("(80.0 %)")
+    assert page.search("^task get$").endswith("(50.0 %)")
     assert "labels=1" in page.fragment
     page.assert_quiet()
 
@@ -70,9 +55,9 @@ def test_a_switch_begins_stacks_with_threads_and_tasks(desktop: Any, heap: Path,
 def test_a_page_opens_with_labels_if_asked(desktop: Any, heap: Path) -> None:
     page = Shown(desktop, page_of(heap, "flamegraph", "--labels"))
 
-    assert matched(page, "^thread io$").endswith("(80.0 %)")
+    assert page.search("^thread io$").endswith("(80.0 %)")
     page.element("#toggle-labels").click()
-    page.until(lambda: matched(page, "^thread io$") == "no match")
+    page.until(lambda: page.search("^thread io$") == "no match")
     page.assert_quiet()
 
 

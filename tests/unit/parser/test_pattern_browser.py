@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from browser import CHROMIUM, answer_of
+from browser import NEEDS_BROWSER, answer_of
 from mem_parser.web.page import asset
+
+pytestmark = NEEDS_BROWSER
 
 TEXTS = (
     "a", "b", "ab", "aab", "bA:", "std::vector<a>::push_back", " a b", "aB_", "A", "::",
@@ -61,13 +63,11 @@ def expected(text: str, flags: re.RegexFlag) -> list[bool] | None:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+def answers(desktop: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """Of each expression what matches, exact about case and not; a text where it is refused."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
     texts = [*ALIKE, *REFUSED, *cases()]
     script = SCRIPT.replace("TEXTS", json.dumps(TEXTS)).replace("CASES", json.dumps(texts))
-    found = answer_of([asset("pattern.js")], script, tmp_path_factory.mktemp("pattern"))
+    found = answer_of(desktop, [asset("pattern.js")], script, tmp_path_factory.mktemp("pattern"))
     return dict(zip(texts, found, strict=True))
 
 

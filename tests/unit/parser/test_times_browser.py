@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browser import CHROMIUM, answer_of
+from browser import NEEDS_BROWSER, answer_of
 from ledger import Ledger, Row, log_of
 from mem_parser.domains import join
 from mem_parser.memlog.part import Part
@@ -25,6 +25,7 @@ from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import asset
 from mem_parser.web.times import LogTimes, Picture, pack_times, with_times
 
+pytestmark = NEEDS_BROWSER
 SCRIPTS = ("format.js", "unpack.js", "names.js", "pattern.js", "profile.js", "times.js")
 MS = 1_000_000
 SCRIPT = """async () => {
@@ -100,17 +101,18 @@ def of_window(profile: Profile, count: Count, unit: Unit) -> dict[str, list[floa
     return {name: sums for name, sums in found.items() if sums[2]}
 
 
-def in_browser(cases: list[dict[str, Any]], folder: Path) -> list[list[dict[str, list[float]]]]:
+def in_browser(
+    desktop: Any, cases: list[dict[str, Any]], folder: Path
+) -> list[list[dict[str, list[float]]]]:
     found: list[list[dict[str, list[float]]]] = answer_of(
-        map(asset, SCRIPTS), SCRIPT.replace("CASES", json.dumps(cases)), folder
+        desktop, map(asset, SCRIPTS), SCRIPT.replace("CASES", json.dumps(cases)), folder
     )
     return found
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("rates", [(1.0, 1.0), (512.0, 4096.0)])
 def test_a_page_adds_up_for_any_window_what_the_window_of_the_log_says(
-    tmp_path: Path, rates: tuple[float, float]
+    desktop: Any, tmp_path: Path, rates: tuple[float, float]
 ) -> None:
     seed = random.Random(7)
     cases, expected = [], []
@@ -130,7 +132,7 @@ def test_a_page_adds_up_for_any_window_what_the_window_of_the_log_says(
                         windows.append((low, high, str(count), str(unit), domain))
                         expected.append(of_window(part, count, unit))
             cases.append({"tree": tree, "times": times, "windows": windows})
-    found = list(itertools.chain(*in_browser(cases, tmp_path)))
+    found = list(itertools.chain(*in_browser(desktop, cases, tmp_path)))
     assert len(found) == len(expected) > 500
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()
@@ -143,8 +145,9 @@ def test_a_page_adds_up_for_any_window_what_the_window_of_the_log_says(
             assert sums[2] == samples
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_change_has_both_sides_and_the_variance_of_what_came_and_went(tmp_path: Path) -> None:
+def test_a_change_has_both_sides_and_the_variance_of_what_came_and_went(
+    desktop: Any, tmp_path: Path
+) -> None:
     rows = program(random.Random(11), 80)
     with log_of(Ledger(rows), [], [], rates=(512.0, 1.0)) as run:
         tree, times, picture = page_of(run, 1 << 20)
@@ -156,7 +159,7 @@ def test_a_change_has_both_sides_and_the_variance_of_what_came_and_went(tmp_path
             both = [of_window(p, Count.INUSE, Unit.SPACE) for p in (after, before)]
             came = of_window(window(run, at[low], at[high]), Count.ALLOC, Unit.SPACE)
             expected.append((*both, came))
-    (found,) = in_browser([{"tree": tree, "times": times, "windows": windows}], tmp_path)
+    (found,) = in_browser(desktop, [{"tree": tree, "times": times, "windows": windows}], tmp_path)
     for one, (now, base, came) in zip(found, expected, strict=True):
         for name, (value, variance, base_value, base_variance, between) in one.items():
             none = [0.0, 0.0, 0.0]
@@ -170,8 +173,9 @@ def test_a_change_has_both_sides_and_the_variance_of_what_came_and_went(tmp_path
             assert between == pytest.approx(born + went, rel=0.02, abs=3e4)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_where_nodes_are_joined_nothing_is_lost_from_any_window(tmp_path: Path) -> None:
+def test_where_nodes_are_joined_nothing_is_lost_from_any_window(
+    desktop: Any, tmp_path: Path
+) -> None:
     rows = program(random.Random(13), 200)
     with log_of(Ledger(rows), [], []) as run:
         whole, few = page_of(run, 1 << 20), page_of(run, 60)
@@ -182,7 +186,7 @@ def test_where_nodes_are_joined_nothing_is_lost_from_any_window(tmp_path: Path) 
             for count in ("inuse", "alloc", "freed", "peak")
         ]
     pages = [{"tree": p[0], "times": p[1], "windows": windows} for p in (whole, few)]
-    every, joined = in_browser(pages, tmp_path)
+    every, joined = in_browser(desktop, pages, tmp_path)
     assert len(few[1]) < len(whole[1])
     for one, other in zip(every, joined, strict=True):
         totals = [sum(sums[0] for sums in found.values()) for found in (one, other)]

@@ -7,9 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from browser import CHROMIUM, answer_of
+from browser import NEEDS_BROWSER, answer_of
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.names import FrameRule
@@ -19,6 +17,7 @@ from mem_parser.web.kinds import kind_of
 from mem_parser.web.page import asset
 from web_profiles import Site, make_profile
 
+pytestmark = NEEDS_BROWSER
 NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less", "calloc")
 SCRIPT = """
 const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
@@ -69,8 +68,7 @@ def tree_of(symbols: Symbols, sizes: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_page_charges_the_functions_that_tables_do(tmp_path: Path) -> None:
+def test_a_page_charges_the_functions_that_tables_do(desktop: Any, tmp_path: Path) -> None:
     seed = random.Random(5)
     trees, expected = [], []
     for _ in range(60):
@@ -87,7 +85,7 @@ def test_a_page_charges_the_functions_that_tables_do(tmp_path: Path) -> None:
     kinds = asset("profile.js").splitlines()
     constants = next(line for line in kinds if line.startswith("const KIND_"))
     script = SCRIPT.replace("TREES", json.dumps(trees))
-    found = answer_of([constants, asset("view.js")], f"() => {{ {script} }}", tmp_path)
+    found = answer_of(desktop, [constants, asset("view.js")], f"() => {{ {script} }}", tmp_path)
     charged = [one for pair in found for one in pair]
     assert [one["flat"] for one in charged] == expected
     assert [one["drawn"] for one in charged] == expected

@@ -336,12 +336,13 @@ static __attribute__((noinline)) bool inner_alloc(uint64_t address, uint64_t siz
     return ok;
 }
 
-static __attribute__((noinline)) bool outer_alloc(uint64_t address, uint64_t size, bool retry) {
+static __attribute__((noinline)) bool outer_alloc(uint64_t address, uint64_t size, int more) {
     struct mp_device_scope scope;
     struct mp_frame caller;
     MP_CALLER(caller);
     mp_device_enter(&scope, MP_FAMILY_HAL, (uintptr_t)outer_alloc, &caller);
-    bool ok = inner_alloc(address, size) || (retry && inner_alloc(address, size + 1));
+    bool ok =
+        inner_alloc(address, size) || (more != 0 && inner_alloc(address, size + (uint64_t)more));
     struct mp_device_block block = {
         .domain = scope_domain, .space = SPACE, .address = address, .asked_bytes = size};
     if (ok)
@@ -401,17 +402,21 @@ static void test_scopes(void) {
     begin_capture(1, 1);
     scope_domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE);
     CASE("nested calls count a block once, and the outermost names it");
-    CHECK(outer_alloc(0x1000, 100, false));
+    CHECK(outer_alloc(0x1000, 100, 0));
     CHECK_EQ(sums(scope_domain, 1).alloc_blocks, 1);
     CHECK(named((uintptr_t)outer_alloc) && !named((uintptr_t)inner_alloc));
     CASE("a refusal followed by success is none; else it counts once, at the outermost call");
-    CHECK(outer_alloc(0x2000, 201, true));
+    CHECK(outer_alloc(0x2000, 201, 1));
     CHECK_EQ(sums(scope_domain, 1).failed_blocks, 0);
-    CHECK(!outer_alloc(0x3000, 301, false));
+    CHECK(!outer_alloc(0x3000, 301, 0));
     CHECK_EQ(sums(scope_domain, 1).failed_blocks, 1);
     CHECK_EQ(sums(scope_domain, 1).failed_bytes, 301);
     CHECK(!inner_alloc(0x3000, 303));
     CHECK_EQ(sums(scope_domain, 1).failed_blocks, 2);
+    CASE("of two refusals in one call the larger counts");
+    CHECK(!outer_alloc(0x3000, 1001, 2) && !outer_alloc(0x3000, 3001, -2));
+    CHECK_EQ(sums(scope_domain, 1).failed_blocks, 4);
+    CHECK_EQ(sums(scope_domain, 1).failed_bytes, 301 + 303 + 1003 + 3001);
     CASE("nested frees drop one owner");
     mp_device_retain(SPACE, 0x1000);
     outer_free(0x1000);

@@ -27,7 +27,7 @@ from mem_parser.output_path import find_place, new_file
 Change = Callable[[int, str], str]
 """Makes the new text of an Attr from the number of its row and the old one."""
 CHUNK_BYTES = 4 << 20
-ROW_MAX_BYTES = len(COLUMNS) * csvfile.LINE_MAX_CHARS
+ROW_MAX_BYTES = csvfile.LINE_MAX_CHARS
 _FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\r\n]*)'
 _LF, _CR, _QUOTE = b'\n\r"'
 _BESIDE_QUOTES = np.isin(np.arange(256), list(b',\n\r"'))
@@ -112,7 +112,7 @@ def rewritten(path: str, places: Collection[int], changed: Change) -> Iterator[b
         file.seek(0)
         held, done = b"", 0
         while len(wanted):
-            more = file.read(max(CHUNK_BYTES, len(held)))
+            more = file.read(CHUNK_BYTES)
             held += more
             ends = row_ends(held, is_all=not more)
             if not len(ends):

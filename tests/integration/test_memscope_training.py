@@ -102,8 +102,18 @@ def by_class(training: Training) -> list[dict[str, int]]:
     ]
 
 
-@pytest.mark.parametrize("access", [True, False])
-@pytest.mark.parametrize("loop", [CONVOLUTIONS, TRANSFORMER, MIXED])
+@pytest.mark.parametrize(
+    ("loop", "access"),
+    [
+        (CONVOLUTIONS, True),
+        (MIXED, False),
+        *(
+            pytest.param(loop, access, marks=pytest.mark.soak)
+            for loop, access in ((CONVOLUTIONS, False), (MIXED, True))
+        ),
+        *(pytest.param(TRANSFORMER, access, marks=pytest.mark.soak) for access in (True, False)),
+    ],
+)
 def test_classes_are_to_the_byte_what_pytorch_holds_at_each_step(
     loop: str, access: bool, tmp_path: Path
 ) -> None:
@@ -119,7 +129,13 @@ def test_classes_are_to_the_byte_what_pytorch_holds_at_each_step(
     assert all(s.peak.bytes[activation] >= s.end.bytes[activation] for s in sums.steps)
 
 
-@pytest.mark.parametrize("wrap", [DATA_PARALLEL, FULLY_SHARDED], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(DATA_PARALLEL, id="ddp"),
+        pytest.param(FULLY_SHARDED, id="fsdp", marks=pytest.mark.soak),
+    ],
+)
 def test_ranks_have_classes_each(wrap: str, tmp_path: Path) -> None:
     for training in trained(RANKS.replace("WRAP", wrap), tmp_path, ranks=2):
         found = by_class(training)

@@ -176,11 +176,13 @@ THREADS = {
         Counts(8 * 5000, 8 * 5000 * 600, 0, 0),
     ),
     "of Python": (
-        "import threading\n"
-        "one = lambda: [call('object_malloc_blocks', 100, 64, 0) for _ in range(50)]\n"
-        "many = [threading.Thread(target=one) for _ in range(6)]\n"
-        "for thread in many: thread.start()\n"
-        "for thread in many: thread.join()\n",
+        (
+            "import threading\n"
+            "one = lambda: [call('object_malloc_blocks', 100, 64, 0) for _ in range(50)]\n"
+            "many = [threading.Thread(target=one) for _ in range(6)]\n"
+            "for thread in many: thread.start()\n"
+            "for thread in many: thread.join()\n"
+        ),
         "object_malloc_blocks",
         Counts(6 * 50 * 100, 6 * 50 * 100 * 64, 0, 0),
     ),

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from controller_tools import HeapFile
 from mem_cli.parser.group import cli as mem_parser
 from mem_parser.devices import Device, Mark
-from mem_parser.heapfile.reader import KNOWN_COLUMNS
 from mem_parser.heapfile.namecolumns import SYMBOL_COLUMNS
+from mem_parser.heapfile.reader import KNOWN_COLUMNS
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import (
     AttachStops,

@@ -1,9 +1,10 @@
-"""Packed captures: every command writes them, and old tools read the text that is made of them."""
+"""Packed and named captures: every command writes them, and old tools read what is made of them."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from controller_tools import Stepper, build_stepper, run_command
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler import inprocess
-from parser_run import told
+from parser_run import parse
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 PACKED, TEXT = b"\x1f\x8b", b"heap profile: "
@@ -33,43 +36,69 @@ def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
-@pytest.mark.parametrize(
-    ("options", "begin"),
-    [((), TEXT), (("--plain",), TEXT), (("--compress",), PACKED),
-     (("--compress", "--symbolize"), PACKED)],
-)  # fmt: skip
-def test_run_writes_the_form_that_was_asked_for(
-    options: tuple[str, ...], begin: bytes, stepper: Path, tmp_path: Path
-) -> None:
-    arguments = ("run", "-c", "1", *options, "-o", tmp_path / "p", "--", stepper)
+@pytest.fixture(scope="module")
+def packed(stepper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed capture of 100 blocks of 50 bytes."""
+    return captured(stepper, tmp_path_factory.mktemp("packed"), "--compress")[0]
+
+
+def captured(program: Path, folder: Path, *options: str) -> tuple[Path, str]:
+    """Capture a program; returns the file, and what the command said."""
+    arguments = ("run", "-c", "1", *options, "-o", folder / "p", "--", program)
     done = run_command(*arguments, input="a 100 50\n")
     assert done.returncode == 0, done.stderr
-    [path] = tmp_path.glob("*.heap")
+    [path] = folder.glob("*.heap")
+    return path, done.stderr
 
-    assert path.read_bytes().startswith(begin)
-    assert ("(gzip)" in done.stderr) == ("convert" in done.stderr) == (begin is PACKED)
+
+def names(path: Path) -> set[str]:
+    symbols = symbolize(read_profile(path), cache=SymbolCache(None), debug_dirs=())
+    return {f.name for f in symbols.functions}
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--plain",), ("--compress",), ("--symbolize",), ("--compress", "--symbolize")]
+)
+def test_run_writes_the_form_and_the_names_that_were_asked_for(
+    options: tuple[str, ...], stepper: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    shutil.copy(stepper, program)
+    path, said = captured(program, tmp_path, *options)
+    program.unlink()
+
+    is_packed = "--compress" in options
+    assert path.read_bytes().startswith(PACKED if is_packed else TEXT)
+    assert ("(gzip)" in said) == ("convert" in said) == is_packed
+    assert ("main" in names(path)) == ("--symbolize" in options)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_profile(path).total(Count.ALLOC, Unit.OBJECTS).value == 100
 
 
-def test_captures_snapshots_stops_and_recovered_files_take_the_form(
+def test_captures_snapshots_stops_and_recovered_files_take_form_and_names(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
-    with Stepper(stepper, MEM_PROFILER_START="1") as target:
+    program = tmp_path / "program"
+    shutil.copy(stepper, program)
+    wanted = ("--compress", "--symbolize")
+    with Stepper(program, MEM_PROFILER_START="1") as target:
         target.tell("a 100 50")
         for what in ("snapshot", "stop"):
-            done = run_command(what, target.pid, "--compress", "-o", tmp_path / what)
+            done = run_command(what, target.pid, *wanted, "-o", tmp_path / what)
             assert done.returncode == 0, done.stderr
         arguments = ("-s", "0.3", "-c", "1", "--compress", "-p", target.pid)
         assert run_command(*arguments, "-o", tmp_path / "timed").returncode == 0
         assert run_command("start", target.pid, "-c", "1").returncode == 0
         target.tell("a 100 50")
-    done = run_command("recover", "--compress", "-o", tmp_path / "recover")
+    done = run_command("recover", *wanted, "-o", tmp_path / "recover")
     assert done.returncode == 0, done.stderr
+    program.unlink()
 
     for what in ("snapshot", "stop", "timed", "recover"):
         [path] = tmp_path.glob(f"{what}.*.heap")
         assert path.read_bytes().startswith(PACKED), what
         assert read_profile(path).incomplete is None, what
+        assert what == "timed" or "main" in names(path), what
 
 
 def test_a_program_chooses_the_form_of_its_own_captures(tmp_path: Path) -> None:
@@ -84,41 +113,30 @@ def test_a_program_chooses_the_form_of_its_own_captures(tmp_path: Path) -> None:
     assert read_profile(path).total(Count.INUSE, Unit.SPACE).value >= 100 * 10_000
 
 
-@pytest.mark.parametrize("tool", ["jeprof", "google-pprof", "gzip"])
-def test_the_text_made_of_a_packed_capture_is_what_old_tools_read(
-    tool: str, stepper: Path, tmp_path: Path
+@pytest.mark.parametrize("tool", ["jeprof", "google-pprof", "gzip", "go"])
+def test_old_tools_read_a_packed_capture_or_the_text_made_of_it(
+    tool: str, packed: Path, stepper: Path, tmp_path: Path
 ) -> None:
     if not shutil.which(tool):
         pytest.skip(f"{tool} is not installed")
-    arguments = ("run", "-c", "1", "--compress", "-o", tmp_path / "p", "--", stepper)
-    assert run_command(*arguments, input="a 100 50\n").returncode == 0
-    [path] = tmp_path.glob("*.heap")
     plain = tmp_path / "plain.heap"
-    told("convert", path, "-o", plain)
-    first = plain.read_bytes().partition(b"\nMAPPED_LIBRARIES:")[0]
-    if tool == "gzip":
-        unpacked = subprocess.run(
-            [tool, "-dc"], input=path.read_bytes(), capture_output=True, timeout=60
-        )
-        assert unpacked.stdout.partition(b"\nMAPPED_LIBRARIES:")[0] == first
-        return
-    done = subprocess.run(
-        [tool, "--text", "--show_bytes", "--alloc_space", stepper, plain],
-        capture_output=True, timeout=60,
-    )  # fmt: skip
-    found = re.search(rb"^Total: (\d+) B", done.stdout, re.MULTILINE)
-    assert found, done.stdout + done.stderr
-    assert int(found[1]) == read_profile(path).total(Count.ALLOC, Unit.SPACE).value
-
-
-def test_go_reads_a_packed_file_as_it_is(stepper: Path, tmp_path: Path) -> None:
-    if not shutil.which("go"):
-        pytest.skip("go is not installed")
-    arguments = ("run", "-c", "1", "--compress", "-o", tmp_path / "p", "--", stepper)
-    assert run_command(*arguments, input="a 100 50\n").returncode == 0
-    [path] = tmp_path.glob("*.heap")
-    done = subprocess.run(
-        ["go", "tool", "pprof", "-raw", path], capture_output=True, text=True, timeout=60
-    )
+    done = parse("convert", packed, "-o", plain)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^ *100 +5000: ", done.stdout, re.MULTILINE), done.stdout
+    words: dict[str, tuple[str | Path, ...]] = {
+        "gzip": ("-dc", packed), "go": ("tool", "pprof", "-raw", packed),
+    }  # fmt: skip
+    old = ("--text", "--show_bytes", "--alloc_space", stepper, plain)
+    told = subprocess.run(
+        [tool, *words.get(tool, old)], capture_output=True, timeout=60, cwd=tmp_path
+    )
+    if tool == "gzip":
+        first, unpacked = (
+            text.partition(b"\nMAPPED_LIBRARIES:")[0] for text in (plain.read_bytes(), told.stdout)
+        )
+        assert unpacked == first
+    elif tool == "go":
+        assert re.search(rb"^ *100 +5000: ", told.stdout, re.MULTILINE), told.stderr
+    else:
+        found = re.search(rb"^Total: (\d+) B", told.stdout, re.MULTILINE)
+        assert found, told.stdout + told.stderr
+        assert int(found[1]) == read_profile(packed).total(Count.ALLOC, Unit.SPACE).value

@@ -7,16 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
 
 from elf_files import nameless
 from heapfiles import HeapFile, Record, column
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
-from mem_parser.heapfile.writer import write_heap
 from mem_parser.merge import Merger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_bytes, read_profile
@@ -25,7 +22,6 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import name_addresses
 from parser_run import parse
-from strategies import damaged
 from web_profiles import blocks_of
 
 PROGRAM = "/bin/true"
@@ -124,17 +120,6 @@ def test_taken_bytes_weigh_like_their_blocks() -> None:
     assert profile.weigh_taken(Count.INUSE).sum() == pytest.approx(10 * MIB * factor)  # type: ignore[union-attr]
 
 
-def test_a_device_file_survives_being_written_again() -> None:
-    first = read_bytes(device_file().data, "x")
-
-    second = read_bytes(write_heap(first), "y")
-
-    assert second.capture.device == first.capture.device
-    assert second.marks == first.marks
-    for name in ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes"):
-        assert np.array_equal(getattr(second.sites, name), getattr(first.sites, name)), name
-
-
 def test_merging_adds_up_what_devices_say() -> None:
     merger = Merger()
     for name in ("a", "b"):
@@ -149,18 +134,6 @@ def test_merging_adds_up_what_devices_say() -> None:
     assert merged.sites.failed_bytes.sum() == 2 * 96 * MIB
     with pytest.raises(UsageProblem):
         merger.add(read_bytes(host_file().data, "c"), "c")
-
-
-DATA = device_file().data
-
-
-@given(data=damaged(DATA))
-def test_a_damaged_device_file_gives_one_error_or_a_profile(data: bytes) -> None:
-    try:
-        profile = read_bytes(data, "x")
-    except MemError:
-        return
-    assert len(profile.sites) == len(profile.sites.stack)
 
 
 @pytest.mark.parametrize(

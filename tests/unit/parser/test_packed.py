@@ -95,7 +95,7 @@ def bomb(line: bytes, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("line", "size", "said"),
     [
-        (b" 1: 1 [1: 1] @ 0x1\n", 300 * MIB, "unpack to more than 0.1 GiB"),
+        (b" 1: 1 [1: 1] @ 0x1\n", 120 * MIB, "unpack to more than 0.1 GiB"),
         (b"\0", 50 * MIB, "has no end"),
     ],
 )

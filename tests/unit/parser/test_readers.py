@@ -11,7 +11,6 @@ from hypothesis import given
 
 from heapfiles import HeapFile, Record, column, map_line
 from mem_parser.errors import InputFileError, UnsupportedVersion
-from mem_parser.maps import parse_maps
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes, read_profile
 from strategies import heap_files
@@ -208,22 +207,3 @@ def test_a_missing_file_and_a_folder_are_input_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(InputFileError):
             read_profile(path)
-
-
-def test_maps_keep_spaces_and_say_what_was_deleted() -> None:
-    modules = parse_maps(
-        [
-            map_line(0x1000, 0x2000, 0x1000, "/a b/c.so (deleted)"),
-            map_line(0x3000, 0x4000, 0, "/a\\012b"),
-            map_line(0x5000, 0x6000, 0, "/data", "r--p"),
-            map_line(0x7000, 0x8000, 0, "[vdso]"),
-            "7000-8000 r-xp 00000000 00:00 0",
-            "nonsense",
-        ]
-    )
-
-    assert [(m.path, m.deleted) for m in modules] == [
-        ("/a b/c.so", True),
-        ("/a\nb", False),
-        ("[vdso]", False),
-    ]

@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 from mem_cli.parser import group
 
 TIMEOUT_S = 60.0
+Run = Callable[..., tuple[int, str, str]]
+"""A command line to its exit code and what it printed."""
 
 
 def parse(

@@ -6,17 +6,13 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mem_cli.errors import run_command
-from mem_cli.parser.group import cli
+from parser_run import Run
 from timelog import CHURN, birth, death, write_log
-
-Run = Callable[..., tuple[int, str, str]]
 
 LIVES = [
     birth(1.0, 0x10, 100),
@@ -30,16 +26,6 @@ LIVES = [
     death(4.1, 0x40, 60, CHURN, born_s=2.1),  # two in between, lived 2 s
 ]
 """Live at the end: 100, 70 and 80 bytes of `load`."""
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        code = run_command(cli, "mem_parser", [str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -5,30 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mem_cli.errors import run_command
-from mem_cli.parser.group import cli
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.filefacts import Hole
 from mem_parser.readers import read_profile
+from parser_run import Run
 from timelog import CHURN, LOAD, ROWS, S, birth, keyframe, write_log
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        code = run_command(cli, "mem_parser", [str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

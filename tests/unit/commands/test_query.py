@@ -7,34 +7,21 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from mem_cli.errors import run_command
-from mem_cli.parser.group import cli
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.profiles import read_part
 from mem_parser.tables import extras
 from mem_parser.tables.schema import TABLES
+from parser_run import Run
 from screens import lines_used, plain, screen
 from timelog import ROWS, S, keyframe, write_log
 
-Run = Callable[..., tuple[int, str, str]]
 BY_KIND = "SELECT kind, count(*) AS events FROM events GROUP BY kind ORDER BY kind"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        code = run_command(cli, "mem_parser", [str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

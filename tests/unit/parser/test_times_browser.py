@@ -116,7 +116,7 @@ def test_a_page_adds_up_for_any_window_what_the_window_of_the_log_says(
 ) -> None:
     seed = random.Random(7)
     cases, expected = [], []
-    for _ in range(5):
+    for _ in range(2):
         rows = program(seed, 60)
         with log_of(Ledger(rows), [300 * MS], [500 * MS], rates=rates) as run:
             tree, times, picture = page_of(run, 1 << 20)
@@ -133,7 +133,7 @@ def test_a_page_adds_up_for_any_window_what_the_window_of_the_log_says(
                         expected.append(of_window(part, count, unit))
             cases.append({"tree": tree, "times": times, "windows": windows})
     found = list(itertools.chain(*in_browser(desktop, cases, tmp_path)))
-    assert len(found) == len(expected) > 500
+    assert len(found) == len(expected) > 200
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()
         for name, sums in one.items():

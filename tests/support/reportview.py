@@ -18,7 +18,7 @@ STACKS = (("malloc net_read serve main", 100), ("malloc db_get serve main", 40),
 def named(
     stacks: tuple[tuple[str, int], ...] = STACKS, rate: int = 1, blocks: int = 1
 ) -> tuple[Profile, Symbols]:
-    """Stacks are spelled innermost first; function f is in f.c of module /lib/f.so."""
+    """Stacks are spelled innermost first, blanks as `~`; function f is in f.c of /lib/f.so."""
     words = [text.split() for text, _ in stacks]
     names = sorted({w for line in words for w in line})
     records = [
@@ -27,7 +27,7 @@ def named(
     ]
     profile = read_bytes(HeapFile(records, rate=rate).data, "x.heap")
     symbols = Symbols(
-        [Function(n, f"{n}(int)", f"/lib/{n}.so", f"{n}.c") for n in names],
+        [Function(n.replace("~", " "), f"{n}(int)", f"/lib/{n}.so", f"{n}.c") for n in names],
         [Location(k, f"{n}.c", k + 1) for k, n in enumerate(names)],
         profile.stacks.offsets,
         (profile.stacks.frames - 0x1000).astype(np.int32),

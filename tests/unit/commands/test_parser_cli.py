@@ -44,28 +44,11 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str)
     assert done.stdout == ""
 
 
-def test_a_table_goes_to_standard_output(heap: Path) -> None:
-    done = parse("-p", PROGRAM, "-f", heap, "-t")
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Total: 4.000 MiB")
-    assert "true+0x" in done.stdout
-
-
 def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert parse("-f", heap, "-t").returncode == 0
 
     heap.write_bytes(good_file(build_id="00" * 20))
     assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
-
-
-def test_a_graph_goes_to_its_file(heap: Path, tmp_path: Path) -> None:
-    done = parse("-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg")
-
-    size_bytes = (tmp_path / "x.svg").stat().st_size
-    said = f"wrote {tmp_path / 'x.svg'}, {size_bytes / 1024:.1f} KiB\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
-    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 from mem_parser.escape import visible
 from mem_parser.model import Profile
@@ -50,31 +52,69 @@ _SENTENCE_BYTES = 1000
 """Room kept for the sentence that says what was pruned."""
 
 
-def render(
-    profile: Profile,
-    symbols: Symbols,
-    *,
-    name: str = "profile",
-    base: tuple[Profile, Symbols] | None = None,
-    start: Opening | None = None,
-    domains: Profile | None = None,
-    sources: Sources | None = None,
-    log: LogTimes | None = None,
-    confidential: bool = False,
-    most_nodes: int = MOST_NODES,
-    size_limit: int = SIZE_LIMIT,
-) -> str:
-    """Return the page.
+class PageOptions(TypedDict, total=False):
+    """What pages of a profile have in common.
 
     ``name`` is what to call the profile where it does not say itself. With ``base`` the page opens
     on the difference to it. ``confidential`` leaves out paths, source files, host and command
     line. ``domains`` is the same capture together with its other domains of memory, with stacks
     numbered alike: the reader may look at each. With ``sources`` the text of source lines is in the
     page, unless it is confidential. With ``log``, of which the profile is, the reader may choose a
-    part of its time. The page is below ``size_limit`` bytes; what had to
-    be left out for that is stated on it.
+    part of its time. The page is below ``size_limit`` bytes; what had to be left out for that is
+    stated on it.
     """
-    source = sources_block(profile, symbols, None if confidential else sources)
+
+    name: str
+    base: tuple[Profile, Symbols] | None
+    start: Opening | None
+    domains: Profile | None
+    sources: Sources | None
+    log: LogTimes | None
+    confidential: bool
+    most_nodes: int
+    size_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageKind:
+    """What kinds of pages differ in: names of assets; ``charts``: has some without a log, too."""
+
+    title: str
+    body: str
+    styles: tuple[str, ...]
+    scripts: tuple[str, ...]
+    charts: bool
+
+
+Blocks = Callable[[Profile, Profile | None], dict[str, Any]]
+"""More blocks of a page, of what it shows of the profile and of the base."""
+_FLAME_GRAPH = PageKind(
+    "flame graph",
+    "flamegraph.html",
+    ("base.css", "flame.css", "narrow.css", "source.css"),
+    ("flame_page.js",),
+    charts=False,
+)
+
+
+def render(profile: Profile, symbols: Symbols, **options: Unpack[PageOptions]) -> str:
+    """Return the page."""
+    return page_of(_FLAME_GRAPH, profile, symbols, lambda *_: {}, **options)
+
+
+def page_of(
+    kind: PageKind,
+    profile: Profile,
+    symbols: Symbols,
+    more: Blocks,
+    **options: Unpack[PageOptions],
+) -> str:
+    """Return a page of the profile, with ``more`` blocks."""
+    name, base, log = options.get("name", "profile"), options.get("base"), options.get("log")
+    start, domains = options.get("start") or Opening(), options.get("domains")
+    confidential = options.get("confidential", False)
+    most_nodes = options.get("most_nodes", MOST_NODES)
+    source = sources_block(profile, symbols, None if confidential else options.get("sources"))
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         domains = None if domains is None else confidential_profile(domains)
@@ -82,21 +122,23 @@ def render(
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     tree, symbols = page_tree(domains or profile, symbols, base, start, most_nodes)
     tree, times = tree_with_times(tree, log, confidential=confidential)
-    charts = () if log is None else ("charts.js", *TIME_SCRIPTS)
+    old = None if base is None else base[0]
+    blocks = {**more(profile, old), **source}
+    charts = ("charts.js",) if kind.charts or log is not None else ()
+    timed = () if log is None else TIME_SCRIPTS
 
     def page(trees: dict[str, str], pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)
-        old = None if base is None else base[0]
         facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
         return assemble(
-            f"{facts['title']} – flame graph",
-            "flamegraph.html",
-            ("base.css", "flame.css", "narrow.css", "source.css", *time_styles(log)),
-            (*EXPLORER_SCRIPTS, *charts, "flame_page.js"),
-            {"facts": facts, **trees, **source},
+            f"{facts['title']} – {kind.title}",
+            kind.body,
+            (*kind.styles, *(() if log is None else ("timeline.css",))),
+            (*EXPLORER_SCRIPTS, *charts, *timed, *kind.scripts),
+            {"facts": facts, **trees, **blocks},
         )
 
-    return page_within(tree, page, size_limit, most_nodes, times)
+    return page_within(tree, page, options.get("size_limit", SIZE_LIMIT), most_nodes, times)
 
 
 def tree_with_times(
@@ -113,16 +155,6 @@ def tree_with_times(
         return {"tree": pack_tree(pruned), "times": pack_times(pruned, head, rates)}
 
     return whole, blocks
-
-
-def time_scripts(log: LogTimes | None) -> Sequence[str]:
-    """Return the scripts that a page has besides for a log."""
-    return () if log is None else TIME_SCRIPTS
-
-
-def time_styles(log: LogTimes | None) -> Sequence[str]:
-    """Return the styles that a page has besides for a log."""
-    return () if log is None else ("timeline.css",)
 
 
 def shown_names(symbols: Symbols, start: Opening | None) -> Symbols:

@@ -21,31 +21,16 @@ tabs; leaks, threads and a budget have their own, and say so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
-from mem_parser.reports.sourcefiles import Sources
 from mem_parser.symbols.table import Symbols
-from mem_parser.web.confidential import confidential_profile, confidential_symbols
-from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
-from mem_parser.web.flamegraph import (
-    EXPLORER_SCRIPTS,
-    MOST_NODES,
-    page_tree,
-    page_within,
-    sources_block,
-    symbol_notes,
-    time_scripts,
-    time_styles,
-    tree_with_times,
-)
+from mem_parser.web.facts import Opening, memory_account
+from mem_parser.web.flamegraph import PageKind, PageOptions, page_of
 from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
-from mem_parser.web.page import SIZE_LIMIT, assemble
-from mem_parser.web.prune import Pruned
 from mem_parser.web.tables import tables
-from mem_parser.web.times import LogTimes
 from mem_parser.web.verdicts import MOST_ROWS, verdict_block
 
 REPORT_SCRIPTS = (
@@ -63,6 +48,13 @@ REPORT_SCRIPTS = (
     "report_page.js",
 )
 REPORT_STYLES = ("base.css", "flame.css", "report.css", "narrow.css", "source.css")
+_REPORT = PageKind(
+    "memory report",
+    "report.html",
+    REPORT_STYLES,
+    (*REPORT_SCRIPTS, "report_start.js"),
+    charts=True,
+)
 _FEWER_ROWS = 500
 """Rows of a difference that the page does not open with."""
 _MOST_READINGS = 600
@@ -72,67 +64,29 @@ def render(
     profile: Profile,
     symbols: Symbols,
     *,
-    name: str = "profile",
-    base: tuple[Profile, Symbols] | None = None,
     leaks: Mapping[str, Any] | None = None,
     diff: Mapping[str, Mapping[str, Any]] | None = None,
     budget: Mapping[str, Any] | None = None,
-    start: Opening | None = None,
-    domains: Profile | None = None,
-    sources: Sources | None = None,
-    log: LogTimes | None = None,
-    confidential: bool = False,
-    most_nodes: int = MOST_NODES,
-    size_limit: int = SIZE_LIMIT,
+    **options: Unpack[PageOptions],
 ) -> str:
     """Return the page.
 
-    ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
-    to the flame graph and the call graphs. ``domains``, ``sources`` and ``log`` are as of the flame
-    graph; all other tabs are of ``profile`` alone. The page is below ``size_limit`` bytes; what was
-    left out for that is stated on it.
+    ``base`` adds the difference to the flame graph and the call graphs; all other tabs are of
+    ``profile`` alone.
     """
-    source = sources_block(profile, symbols, None if confidential else sources)
-    if confidential:
-        profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
-        domains = None if domains is None else confidential_profile(domains)
-        name = without_paths(name)
-        base = (base[0], confidential_symbols(base[1])) if base is not None else None
-    start = start or Opening()
-    tree, symbols = page_tree(domains or profile, symbols, base, start, most_nodes)
-    tree, times = tree_with_times(tree, log, confidential=confidential)
-    blocks: dict[str, Any] = {
-        **report_blocks(
-            profile,
-            base=base and base[0],
+
+    def tabs(shown: Profile, base: Profile | None) -> dict[str, Any]:
+        return report_blocks(
+            shown,
+            base=base,
             leaks=leaks,
             diff=diff,
             budget=budget,
-            start=start,
-            confidential=confidential,
-        ),
-        **source,
-    }
-
-    def page(trees: dict[str, str], pruned: Pruned) -> str:
-        notes = symbol_notes(symbols, pruned)
-        old = None if base is None else base[0]
-        facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
-        return assemble(
-            f"{facts['title']} – memory report",
-            "report.html",
-            (*REPORT_STYLES, *time_styles(log)),
-            (
-                *EXPLORER_SCRIPTS,
-                "charts.js",
-                *time_scripts(log),
-                *REPORT_SCRIPTS,
-                "report_start.js",
-            ),
-            {"facts": facts, **trees, **blocks},
+            start=options.get("start"),
+            confidential=options.get("confidential", False),
         )
 
-    return page_within(tree, page, size_limit, most_nodes, times)
+    return page_of(_REPORT, profile, symbols, tabs, **options)
 
 
 def report_blocks(

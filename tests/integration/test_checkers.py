@@ -31,6 +31,7 @@ BUILDS = {
     "lsan": ("gcc", ("-fsanitize=leak",), "LeakSanitizer"),
     "lsan-clang": ("clang", ("-fsanitize=leak",), "LeakSanitizer"),
 }
+BY_COMMAND = ("tsan", "asan-static", "lsan-clang")
 UNSUPPORTED = 4
 WITHOUT_SYMBOLS = {
     "tsan-static": "ThreadSanitizer",
@@ -94,11 +95,13 @@ def test_a_sanitized_program_is_refused_everywhere_with_one_reason(
     with running([program]) as pid:
         text = refusal(pid)
     blocker = first_blocker(examine_program((str(program),)))
-    result = run_command("run", "-o", tmp_path / "out", "--", program)
 
     assert text == f"runs under {name}, whose allocator the sampler must not hook"
     assert blocker is not None
     assert blocker.text == text
+    if kind not in BY_COMMAND:
+        return
+    result = run_command("run", "-o", tmp_path / "out", "--", program)
     assert result.returncode == UNSUPPORTED
     assert f"error: {program}: {text}" in result.stderr
     assert [*tmp_path.glob("out*")] == []
@@ -116,13 +119,10 @@ def test_one_without_symbols_is_known_by_its_memory(kind: str, segment_dir: Path
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-@pytest.mark.parametrize("rate", [None, 1024])
-def test_a_preloaded_sampler_leaves_a_sanitized_program_alone(
-    kind: str, rate: int | None, segment_dir: Path
-) -> None:
+def test_a_preloaded_sampler_leaves_a_sanitized_program_alone(kind: str, segment_dir: Path) -> None:
     if kind == "asan":
         pytest.skip("AddressSanitizer itself refuses any library preloaded before its own")
-    with running([checked(kind)], environment(segment_dir, rate=rate)):
+    with running([checked(kind)], environment(segment_dir, rate=1024)):
         pass
 
 

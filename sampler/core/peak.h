@@ -9,7 +9,7 @@
  * much below the highest one.
  *
  * No site is visited when an epoch begins. A site's word `peak` holds the epoch in which the site last
- * changed and its live blocks before that change. Before a change, mp_peak_stamp() brings the word up to
+ * changed and its live blocks before that change. Before a change, mp_peak_write_stamp() brings it up to
  * date. So a site whose word names the latest epoch has its count there, and any other site has not
  * changed since that epoch began, and still has what it had.
  *

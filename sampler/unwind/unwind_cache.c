@@ -1,9 +1,12 @@
 /*
- * unwind_cache.c - see unwind_cache.h.
+ * unwind_cache.c - what unwinding remembers: see unwind_cache.h and unwind_memo.h. A memo gets its pages at
+ * the first unwinding of a thread of its slot.
  */
 #include "unwind_cache.h"
+#include "unwind_memo.h"
 
 struct mp_cache mp_cache;
+struct mp_memo mp_memos[MP_MEMO_SLOTS];
 
 void mp_cache_store(uintptr_t pc, uint32_t word, uint32_t sequence, bool permanent) {
     uint64_t hash = mp_cache_hash(pc);

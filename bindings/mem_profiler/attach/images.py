@@ -28,8 +28,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser import elfrows
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
-from mem_parser.symbols import elfrows
 from mem_profiler.attach.memory import Memory
 from mem_profiler.process.procfs import Mapping
 

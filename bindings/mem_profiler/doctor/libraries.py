@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mem_parser import elfrows
 from mem_parser.plainfile import open_plain
-from mem_parser.symbols import elfrows
 from mem_profiler.doctor import loadercache
 from mem_profiler.process import elfhead
 from mem_profiler.process.elfhead import Head

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mem_parser.elfrows import EM_X86_64
 from mem_parser.errors import TargetUnsupported
-from mem_parser.symbols.elfrows import EM_X86_64
 from mem_profiler._core import ffi, lib
 from mem_profiler.entries import decode, names
 from mem_profiler.entries.symbols import Function, Program

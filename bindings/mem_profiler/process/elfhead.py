@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mem_parser.symbols import elfrows
-from mem_parser.symbols.elfrows import PT_DYNAMIC, PT_INTERP, PT_LOAD, Segment
+from mem_parser import elfrows
+from mem_parser.elfrows import PT_DYNAMIC, PT_INTERP, PT_LOAD, Segment
 
 DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_SYMBOLIC = 1, 5, 10, 14, 15, 16
 DT_RUNPATH, DT_FLAGS, DT_FLAGS_1 = 29, 30, 0x6FFFFFFB

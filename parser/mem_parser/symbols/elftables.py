@@ -12,9 +12,9 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from mem_parser import elfrows
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.plainfile import Readable
-from mem_parser.symbols import elfrows
 
 if TYPE_CHECKING:
     from elftools.construct import Construct

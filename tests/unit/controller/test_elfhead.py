@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import elf, segment
-from mem_parser.symbols import elfrows
+from mem_parser import elfrows
 from mem_profiler.process import elfhead
 from mem_profiler.process.elfhead import Head
 

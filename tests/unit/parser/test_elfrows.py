@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 from elftools.elf.structs import ELFStructs
 
-from mem_parser.symbols import elfrows
-from mem_parser.symbols.elfrows import Layout
+from mem_parser import elfrows
+from mem_parser.elfrows import Layout
 
 BITS: tuple[Literal[32, 64], ...] = (32, 64)
 ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")

@@ -30,7 +30,8 @@ PACKAGES = {
 # lists of made code, records for scripts, numbers of equal stacks.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
-    "mem_parser.devices", "mem_parser.heapfile", "mem_parser.inherited_signals",
+    "mem_parser.devices", "mem_parser.elfrows", "mem_parser.heapfile",
+    "mem_parser.inherited_signals",
     "mem_parser.interning", "mem_parser.libraries.frameworks", "mem_parser.maps",
     "mem_parser.memlog", "mem_parser.memscope", "mem_parser.model",
     "mem_parser.output_path", "mem_parser.plainfile", "mem_parser.python.labels",

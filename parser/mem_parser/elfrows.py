@@ -18,8 +18,8 @@ ET_EXEC, ET_DYN = 2, 3
 EM_X86_64 = 62
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_GNU_EH_FRAME = 1, 2, 3, 4, 0x6474E550
 PF_X = 1
-BUILD_ID_NOTE = (b"GNU\0", 3)
-"""Name and kind of the note that has the build-id."""
+_BUILD_ID_KIND, _BUILD_ID_NAME = 3, b"GNU\0"
+_NOTE_HEAD_BYTES = 12
 
 _MAGIC = b"\x7fELF"
 _CLASSES: dict[int, Literal[32, 64]] = {1: 32, 2: 64}
@@ -111,14 +111,14 @@ def dynamic_entries(layout: Layout, raw: bytes) -> Iterator[tuple[int, int]]:
         yield tag, value
 
 
-def notes(layout: Layout, raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Yield name, kind and content of each whole note."""
-    row, at = struct.Struct(layout.order + "III"), 0
-    while at + row.size <= len(raw):
+def build_ids(layout: Layout, raw: bytes) -> Iterator[bytes]:
+    """Yield the content of each whole note with a build-id."""
+    row, at, size = struct.Struct(layout.order + "III"), 0, len(raw)
+    while at + _NOTE_HEAD_BYTES <= size:
         name_bytes, content_bytes, kind = row.unpack_from(raw, at)
-        name_at = at + row.size
+        name_at = at + _NOTE_HEAD_BYTES
         begin = name_at + (name_bytes + 3 & ~3)
         end = begin + content_bytes
-        if end <= len(raw):
-            yield raw[name_at : name_at + name_bytes], kind, raw[begin:end]
+        if kind == _BUILD_ID_KIND and end <= size and raw[name_at:begin] == _BUILD_ID_NAME:
+            yield raw[begin:end]
         at = begin + (content_bytes + 3 & ~3)

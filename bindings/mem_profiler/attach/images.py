@@ -420,9 +420,7 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
 
 def _build_id(image: Image, address: int, size: int) -> bytes:
     raw = image.read(address, min(size, NOTES_MAX_BYTES)) or b""
-    found = (content for *note, content in elfrows.notes(LAYOUT, raw)
-             if tuple(note) == elfrows.BUILD_ID_NOTE)  # fmt: skip
-    return next(found, b"")[:BUILD_ID_MAX_BYTES]
+    return next(elfrows.build_ids(LAYOUT, raw), b"")[:BUILD_ID_MAX_BYTES]
 
 
 def images_of(

@@ -197,9 +197,8 @@ class ElfTables:
         for offset, size in places:
             raw = self._file.read(offset, min(size, left))
             left -= len(raw) + 1
-            for name, kind, text in elfrows.notes(self.header.layout, raw):
-                if (name, kind) == elfrows.BUILD_ID_NOTE:
-                    return text.hex() if len(text) <= _LONGEST_BUILD_ID else ""
+            for found in elfrows.build_ids(self.header.layout, raw):
+                return found.hex() if len(found) <= _LONGEST_BUILD_ID else ""
             if left <= 0:
                 break
         return ""

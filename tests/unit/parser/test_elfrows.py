@@ -61,12 +61,12 @@ def test_entries_end_at_the_first_empty_one_and_a_cut_row_is_none(layout: Layout
 
 
 @by_layout
-def test_names_and_contents_of_notes_are_padded_to_words(layout: Layout) -> None:
+def test_build_ids_are_found_behind_other_notes(layout: Layout) -> None:
     def note(name: bytes, kind: int, content: bytes) -> bytes:
         head = struct.pack(layout.order + "III", len(name), len(content), kind)
         return head + b"".join(part + bytes(-len(part) % 4) for part in (name, content))
 
-    wanted = [(b"GNU\0", 3, b"12345"), (b"Go\0", 4, b"x"), (b"", 7, b"")]
-    raw = b"".join(note(*one) for one in wanted)
-    assert list(elfrows.notes(layout, raw)) == wanted
-    assert list(elfrows.notes(layout, raw[:-1])) == wanted[:2]
+    others = note(b"GNU\0", 1, b"12345") + note(b"stapsdt\0a", 3, b"x") + note(b"", 3, b"")
+    raw = others + note(b"GNU\0", 3, b"one") + others + note(b"GNU\0", 3, b"two!")
+    assert list(elfrows.build_ids(layout, raw)) == [b"one", b"two!"]
+    assert list(elfrows.build_ids(layout, raw[:-1])) == [b"one"]

@@ -112,8 +112,8 @@ def test_a_program_that_nobody_prepared_is_attached_shown_and_left_as_it_was(
     "number",
     [
         signal.SIGTERM,
+        signal.SIGINT,
         pytest.param(signal.SIGHUP, marks=pytest.mark.soak),
-        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
     ],
 )
 def test_a_signal_ends_the_view_and_detaches(

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command, wait_until
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from serving import Answered, Server, read_all
+from serving import Answered, Server, read_all, served
 
 RATE = {"MEM_PROFILER_START": "1"}
 
@@ -36,6 +36,13 @@ def target(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
     with Stepper(stepper, **RATE) as one:
         one.tell("a 100 1000")
         yield one
+
+
+@pytest.fixture(scope="module")
+def both(stepper: Path) -> Iterator[tuple[Stepper, Server]]:
+    """As `target`, with a server, for tests that change neither."""
+    with served(stepper, "--control") as pair:
+        yield pair
 
 
 @pytest.fixture
@@ -119,13 +126,15 @@ def test_gos_pprof_reads_it_over_http(target: Stepper, segment_dir: Path, tmp_pa
     assert "Duration: " in shown
 
 
-def test_the_text_form_is_that_of_heap_files(target: Stepper, server: Server) -> None:
+def test_the_text_form_is_that_of_heap_files(both: tuple[Stepper, Server]) -> None:
+    target, server = both
     text = server.ask(f"/p/{target.pid}/debug/pprof/heap?debug=1")
     assert text.body.startswith(b"heap profile: ")
     assert text.headers["content-type"].startswith("text/plain")
 
 
-def test_prometheus_reads_the_metrics(target: Stepper, server: Server) -> None:
+def test_prometheus_reads_the_metrics(both: tuple[Stepper, Server]) -> None:
+    target, server = both
     answer = server.ask("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = {
@@ -175,7 +184,8 @@ def test_a_server_that_only_reads_begins_nothing(target: Stepper, tmp_path: Path
             assert "--control" in refused.json()["error"]
 
 
-def test_what_somebody_else_captures_is_left_alone(target: Stepper, server: Server) -> None:
+def test_what_somebody_else_captures_is_left_alone(both: tuple[Stepper, Server]) -> None:
+    target, server = both
     refused = server.ask(f"/p/{target.pid}/stop", method="POST")
     assert refused.status == 409
     assert server.ask(f"/p/{target.pid}/live").json()["state"] == "captured"
@@ -202,32 +212,17 @@ def test_what_somebody_else_captures_is_left_alone(target: Stepper, server: Serv
         ("/?" + "a" * 5000, 414),
     ],
 )
-def test_wrong_addresses_get_one_line(segment_dir: Path, path: str, status: int) -> None:
+def test_wrong_addresses_get_one_line(both: tuple[Stepper, Server], path: str, status: int) -> None:
     if status == 403 and os.geteuid() == 0:
         pytest.skip("root may read all processes")
-    answered = _shared_server(segment_dir).ask(path)
+    answered = both[1].ask(path)
     assert answered.status == status, answered.body
     if answered.headers["content-type"] == "application/json":
         assert set(answered.json()) <= {"error", "hint"}
 
 
-_shared: list[Server] = []
-
-
-def _shared_server(folder: Path) -> Server:
-    if not _shared:
-        _shared.append(Server())
-    return _shared[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _end_shared() -> Iterator[None]:
-    yield
-    while _shared:
-        _shared.pop().__exit__()
-
-
-def test_two_hundred_clients_at_once_share_one_reader(target: Stepper, server: Server) -> None:
+def test_two_hundred_clients_at_once_share_one_reader(both: tuple[Stepper, Server]) -> None:
+    target, server = both
     server.ask(f"/p/{target.pid}/live")
     with ThreadPoolExecutor(200) as workers:
         answers = list(workers.map(lambda _: server.ask(f"/p/{target.pid}/live"), range(200)))
@@ -243,8 +238,9 @@ def test_two_hundred_clients_at_once_share_one_reader(target: Stepper, server: S
 
 
 def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
-    target: Stepper, server: Server
+    both: tuple[Stepper, Server],
 ) -> None:
+    target, server = both
     ask = f"GET /p/{target.pid} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with server.connect() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -395,6 +391,7 @@ def test_a_token_file_is_read_if_it_is_the_users_alone(segment_dir: Path, tmp_pa
     assert "16" in run_command("serve", "--listen", ":0", "--token-file", file).stderr
 
 
+@pytest.mark.soak  # a quarter of a minute
 def test_nobody_watching_means_no_reading(
     target: Stepper, segment_dir: Path, tmp_path: Path
 ) -> None:

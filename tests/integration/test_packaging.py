@@ -20,6 +20,7 @@ from controller_tools import HeapFile, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 CROSS = "aarch64-linux-gnu-gcc"
+WHEELS = ["wheel", pytest.param("wheel_aarch64", marks=pytest.mark.soak)]
 
 sys.path.insert(0, str(ROOT / "release"))
 wheels = importlib.import_module("wheels")
@@ -84,22 +85,23 @@ def unpacked(wheel: Path, folder: Path) -> list[Path]:
     return found
 
 
-def test_the_wheel_carries_the_sampler_the_extension_and_every_module(
+def test_the_wheel_carries_the_sampler_the_extension_and_every_module_and_its_data(
     wheel: Path, bare_tree: Path
 ) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {
+    needed = {
         str(path.relative_to(bare_tree / root))
         for root in ("parser", "bindings", "cmd")
-        for path in (bare_tree / root).rglob("*.py")
-        if "build" not in path.relative_to(bare_tree).parts
+        for path in (bare_tree / root).rglob("*")
+        if path.suffix in {".py", ".typed", ".pyi", ".js", ".css", ".html", ".json", ".svg"}
+        and "build" not in path.relative_to(bare_tree).parts
     }
 
     assert "mem_profiler/libmem_sampler.so" in names
     beside = {"libmem_sampler_layers.so", "VkLayer_mem_profiler.json"}
     assert {f"mem_profiler/{name}" for name in beside} <= names
     assert any(name.startswith("mem_profiler/_core.") and ".so" in name for name in names)
-    assert modules - names == set()
+    assert needed - names == set()
     folders = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert {name for name in folders if not name.endswith(".data")} == {
         "mem_parser",
@@ -124,25 +126,13 @@ def test_the_wheel_carries_the_manual_pages_and_pip_puts_them_where_man_looks(
         assert (tmp_path / "share" / "man" / "man1" / f"{command}.1").read_bytes() == kept
 
 
-def test_the_wheel_carries_the_data_files_that_lie_beside_the_modules(
-    wheel: Path, bare_tree: Path
-) -> None:
-    names = set(zipfile.ZipFile(wheel).namelist())
-    data = {
-        str(path.relative_to(bare_tree / root))
-        for root in ("parser", "bindings", "cmd")
-        for path in (bare_tree / root).rglob("*")
-        if path.suffix in {".typed", ".pyi", ".js", ".css", ".html", ".json", ".svg"}
-    }
-    assert data - names == set()
-
-
 def test_the_wheel_is_for_glibc_2_28_and_every_python_from_3_11_on(wheel: Path) -> None:
     name, _, python, abi, tag = wheel.stem.split("-")
     assert (name, python, abi) == ("mem_profiler", "cp311", "abi3")
     assert tag == f"manylinux_2_28_{platform.machine()}"
 
 
+@pytest.mark.soak
 def test_the_wheel_for_aarch64_differs_in_nothing_but_its_machine(
     wheel: Path, wheel_aarch64: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +144,7 @@ def test_the_wheel_for_aarch64_differs_in_nothing_but_its_machine(
         assert int.from_bytes(library.read_bytes()[18:20], "little") == 183, library  # EM_AARCH64
 
 
-@pytest.mark.parametrize("which", ["wheel", "wheel_aarch64"])
+@pytest.mark.parametrize("which", WHEELS)
 def test_a_wheel_needs_no_symbol_above_its_glibc_and_no_library_beside_it(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -165,7 +155,7 @@ def test_a_wheel_needs_no_symbol_above_its_glibc_and_no_library_beside_it(
         assert all(re.match(r"libc\.so\.6|ld-linux-", name) for name in needed), needed
 
 
-@pytest.mark.parametrize("which", ["wheel", "wheel_aarch64"])
+@pytest.mark.parametrize("which", WHEELS)
 def test_a_wheel_holds_no_path_of_the_machine_that_built_it(
     which: str, request: pytest.FixtureRequest, bare_tree: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +169,7 @@ def test_a_wheel_holds_no_path_of_the_machine_that_built_it(
         assert "RUNPATH" not in dynamic
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")
 def test_the_sampler_of_the_wheel_for_aarch64_counts_every_block_under_qemu(
     wheel_aarch64: Path, tmp_path: Path, segment_dir: Path

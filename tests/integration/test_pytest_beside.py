@@ -119,9 +119,8 @@ def test_the_option_that_pytest_memray_has_too_is_its_own(python: str, folder: P
     assert "--fail-on-increase: its name is --mem-fail-on-increase" in done.stderr
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_with_coverage_and_workers(python: str, folder: Path, workers: tuple[str, ...]) -> None:
-    done = run(python, folder, "--mem", "--cov=.", "--cov-report=term", *workers)
+def test_with_coverage_and_workers(python: str, folder: Path) -> None:
+    done = run(python, folder, "--mem", "--cov=.", "--cov-report=term", "-n", "2")
     assert failures(done) == {"test_ours_is_exceeded", "test_shared_is_exceeded"}
     assert "test_marks.py" in done.stdout.partition("coverage:")[2]
     assert "100%" in done.stdout

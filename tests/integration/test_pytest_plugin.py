@@ -170,9 +170,8 @@ def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
     tests.write_text(text.format(8))
     run(folder_of_tests, "--mem-update-baseline", code=0)
     assert "test_limits.py::test_a" in (folder_of_tests / "pytest_mem.baseline").read_text()
-    for _ in range(3):
-        same = run(folder_of_tests, "--mem-fail-on-increase", "--mem-strict", code=0)
-        assert "undecided" not in same.stdout
+    same = run(folder_of_tests, "--mem-fail-on-increase", "--mem-strict", code=0)
+    assert "undecided" not in same.stdout
     tests.write_text(text.format(12))
     done = run(folder_of_tests, "--mem-fail-on-increase", code=1)
     assert "growth" in done.stdout
@@ -286,15 +285,6 @@ def test_marks_of_pytest_memray_are_understood_with_their_words(folder_of_tests:
     assert "limit_leaks: filter_fn is a function of a stack" in done.stdout
     assert done.stdout.count("FAIL  leaks") >= 2
     assert "FAIL  peak  30.0" in done.stdout
-
-
-def test_a_bad_mark_fails_its_test(folder_of_tests: Path) -> None:
-    (folder_of_tests / "test_limits.py").write_text(
-        'import pytest\n@pytest.mark.mem_limit("12 parsecs")\ndef test_a(): pass\n'
-    )
-    done = run(folder_of_tests, "--mem", code=1)
-    assert "test_limits.py::test_a: " in done.stdout
-    assert "12 parsecs" in done.stdout
 
 
 def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:

@@ -22,7 +22,7 @@ from controller_tools import (
     wait_until,
 )
 from mem_parser.errors import MemError
-from mem_profiler.capture import session
+from mem_profiler.capture import gate, session
 from mem_profiler.segment import discovery, layout
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -118,13 +118,15 @@ def test_a_target_stops_at_the_deadline_when_its_controller_was_killed(
     stepper: Path, tmp_path: Path
 ) -> None:
     with Stepper(stepper) as target:
-        child = start_command("-s", "10", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        child = start_command("-s", "600", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
         wait_until(lambda: capturing(target.pid), "the capture runs")
         target.tell("a 10 100")
         child.kill()
         child.communicate(timeout=TIMEOUT_S)
         busy = run_command("start", target.pid)
         assert f"by mem_profiler -s (pid {child.pid}), which has ended, since" in busy.stderr
+        with discovery.open_process(target.pid) as segment:
+            segment.store(("capture", 1, "deadline_ns"), gate.target_now_ns(target.pid))
 
         def closed() -> bool:
             target.tell("c 10 100")

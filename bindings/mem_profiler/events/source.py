@@ -19,8 +19,7 @@ from mem_parser.python.stacks import PythonStacks
 from mem_profiler.events.livestate import LiveState
 from mem_profiler.profile.pythonstacks import PythonTree
 from mem_profiler.segment import arena, layout, pyframes, pylabels
-from mem_profiler.segment.arena import bytes_of
-from mem_profiler.segment.arenawords import ArenaWords
+from mem_profiler.segment.arena import ArenaWords, bytes_of
 from mem_profiler.segment.file import Segment, Words
 
 _AT_ONCE = 1 << 10

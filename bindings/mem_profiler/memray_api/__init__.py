@@ -22,8 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from mem_parser.records.kinds import AllocatorType, FileFormat
 from mem_parser.version import __version__
-from mem_profiler.memray_api.destination import Destination, FileDestination, SocketDestination
-from mem_profiler.memray_api.tracker import Tracker
+from mem_profiler.memray_api.tracker import (
+    Destination,
+    FileDestination,
+    SocketDestination,
+    Tracker,
+)
 
 if TYPE_CHECKING:
     from mem_parser.records.reader import FileReader, MemorySnapshot, Metadata, NotInFile

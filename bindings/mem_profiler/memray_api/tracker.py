@@ -1,4 +1,4 @@
-"""A tracker with the arguments of memray's."""
+"""A tracker with the arguments of memray's, and the destinations of its capture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import site
 import sys
 import sysconfig
 import threading
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Union
 
 from mem_parser.records.kinds import FileFormat
-from mem_profiler.memray_api.destination import Destination, FileDestination
 from mem_profiler.tracking import Tracker as OwnTracker
 from mem_profiler.tracking import TrackerError
 
@@ -26,6 +26,31 @@ ROOT_FRAMES = 256
 _BEGINS = "_set_native_id"
 """What a thread of Python calls as it begins."""
 _ALLOCATORS = ("malloc", "pymalloc", "pymalloc_debug", "mimalloc", "mimalloc_debug")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a capture goes."""
+
+
+@dataclass(frozen=True)
+class FileDestination(Destination):
+    """A file. One that exists is refused, unless ``overwrite``; ``compress_on_exit``: packed where
+    it is large. ``buffered`` changes nothing: files are written at once.
+    """
+
+    path: str | os.PathLike[str]
+    overwrite: bool = False
+    compress_on_exit: bool = True
+    buffered: bool = False
+
+
+@dataclass(frozen=True)
+class SocketDestination(Destination):
+    """A port. There is no live view yet: a tracker refuses it."""
+
+    server_port: int
+    address: str = "127.0.0.1"
 
 
 class Tracker:

@@ -18,7 +18,7 @@ from mem_parser.sharedstacks import SharedStacks
 from mem_profiler.profile.pythonstacks import PythonTree
 from mem_profiler.profile.tables import Stacks
 from mem_profiler.segment import arena, layout, pyframes, pylabels
-from mem_profiler.segment.arenawords import ArenaWords
+from mem_profiler.segment.arena import ArenaWords
 from mem_profiler.segment.file import Control, Segment
 
 Ints = NDArray[np.int64]

@@ -116,7 +116,8 @@ def enter_writer(folders: Sequence[str]) -> None:
     Folders that do not exist are left out. Raises OSError where it cannot give up a right.
     """
     os.setsid()
-    _stay(_CAPABILITIES_KEPT, (*folders, os.devnull), (*_OF_HELPERS, *_OF_OWNERS))
+    allowed = (*_OF_HELPERS, *_OF_OWNERS, "memfd_create")
+    _stay(_CAPABILITIES_KEPT, (*folders, os.devnull), allowed)
 
 
 def enter_command(places: Sequence[str], *, network: bool, gives_away: bool) -> None:

@@ -157,3 +157,8 @@ def test_what_is_no_profile_is_called_so(data: bytes) -> None:
     for form in (data, gzip.compress(data)):
         with pytest.raises(NotAProfile, match=None if data.strip() else "the file is empty"):
             read(form)
+
+
+def test_a_line_without_end_is_refused() -> None:
+    with pytest.raises(InputFileError, match="a line at byte 10 has no end"):
+        read(b"heap_v2/1\n" + bytes(2 << 20))

@@ -35,7 +35,7 @@ from mem_parser.model import (
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
-from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.tracked import Tracked
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "heap-format.md"
@@ -123,7 +123,7 @@ def every_fact() -> Profile:
         series=[Reading(1.0, 10.0, 2.0, 3, 4096, 5.0, 6, 7, 8, 9)],
         capture=capture(), since_start=True, has_alloc=False, exact_samples=False,
         sampling="estimated by Go's sampler at 512 KiB",
-        embedded=EmbeddedNames({(0, 0x10FF): (frame, frame)}),
+        embedded=EmbeddedNames({(0, 0x10FF): (frame, frame), (NO_MODULE, 0x99): (frame,)}),
         marks=[Mark(1.25, 77, "begin", 2, "train", "step 1")],
     )  # fmt: skip
 
@@ -197,4 +197,6 @@ def test_every_fact_survives(command: str, written: Path, tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     assert facts_of(second) == facts_of(written)
     names: Callable[[Path], Any] = lambda path: read_profile(str(path)).embedded  # noqa: E731
-    assert set(names(written).frames) <= set(names(second).frames)
+    # `symbolize` names addresses of stacks alone, which the one without a module is not.
+    expected = set(names(written).frames) - {(NO_MODULE, 0x99)}
+    assert expected <= set(names(second).frames)

@@ -293,3 +293,21 @@ def test_marks_stay_when_the_servers_own_capture_ends(reader: Watcher, opened: O
     reader.end().result(WAIT_S)
     assert marks(reader) == [name]
     assert len(opened.workers) == 1
+
+
+def test_one_that_stays_keeps_the_end_and_a_mark_changes_what_a_moment_shows(
+    opened: Opened,
+) -> None:
+    reader = opened.reader(stays=True, fresh_s=1e6, longest_pause_s=1e6)
+    page = ("live", "", False)
+    first = json.loads(reader.ask(page, 0).result(WAIT_S))
+    name = reader.ask(("mark",), 0).result(WAIT_S).decode()
+    marked = json.loads(reader.ask(page, 0).result(WAIT_S))
+    assert (first["marks"], [one["id"] for one in marked["marks"]]) == ([], [name])
+    assert marked["seq"] == first["seq"]
+    opened.every[0].state = State.ENDED
+    last = told(reader, first["seq"])
+    assert [last["state"], told(reader, 0)["state"]] == ["ended", "ended"]
+    assert len(opened.every) == 1
+    assert not opened.every[0].closed.is_set()
+    reader.close()

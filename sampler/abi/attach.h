@@ -9,7 +9,8 @@
  *           hooks. After it the segment's state is READY and a capture can start from outside.
  *   RESCAN  redirect slots of modules that were opened since, and slots that the loader has bound since.
  *   DETACH  remove the segment, and restore every slot that still points to a hook, if the same module is
- *           still at that address. Code and data stay mapped without use, and a later BEGIN works again.
+ *           still at that address. Code and data stay mapped but unused, and a later BEGIN works
+ *           again.
  *
  *   STEP    the program begins a step by a call. -EEXIST: it has begun one by a range of its marks, named
  *           MP_STEP_MESSAGE. Nothing changes.
@@ -39,8 +40,8 @@ enum mp_attach_command {
 };
 
 enum mp_attach_flags {
-    /* treat modules that are opened later by themselves, at the next dlopen or dlsym: for a caller that holds no
-     * lock of the loader, and cannot RESCAN all the time */
+    /* redirect modules that are opened later at the next dlopen or dlsym: for a caller that holds
+     * no loader lock and cannot RESCAN periodically */
     MP_ATTACH_FOLLOW = 1,
 };
 
@@ -50,7 +51,7 @@ struct mp_attach_request {
     uint32_t version; /* MP_ATTACH_VERSION */
     uint32_t command; /* enum mp_attach_command */
     uint32_t flags;   /* of BEGIN: enum mp_attach_flags */
-    int32_t result;   /* out: what the function returned */
+    int32_t result;   /* out: return value of the function */
 
     /* The next three are for BEGIN. */
     char installed_path[512]; /* path of the library's file, for the .heap file; or "" */
@@ -73,8 +74,8 @@ struct mp_attach_request {
 /* cffi: end */
 
 /*
- * INIT, on a thread of its own that holds no lock of the process. Returns 0 or -errno; request->text says
- * why in one line:
+ * INIT, on a dedicated thread that holds no lock of the process. Returns 0 or -errno; request->text
+ * says why in one line:
  *   -EINVAL   unknown version, command or option
  *   -EBUSY    another call has not ended
  *   -EPERM    the program was started with MEM_PROFILER_DISABLE=1

@@ -1,6 +1,6 @@
 /*
- * clock.h - the time, without the C library: the kernel's code in the process (vdso) answers, which makes no system
- * call for the clocks that hooks read.
+ * clock.h - read clocks through the vDSO, without the C library; the clocks that hooks read need no
+ * system call.
  *
  * Threads: any; HOOK. The first call, in INIT, finds the kernel's function.
  */

@@ -1,5 +1,5 @@
 /*
- * event_ring.h - the part of the segment that holds events: rings, what an event says of a block, and of launches:
+ * event_ring.h - the part of the segment that holds events: rings, events of blocks, and launches:
  * kernels and operators that a program runs on a device, and the tensors that these read and write.
  *
  * Included by segment.h, which has the rules. bindings/mem_profiler/_build.py reads the part between the cffi marks.
@@ -17,28 +17,29 @@
 #define MP_LAUNCH_DIMENSIONS 8    /* of a tensor */
 #define MP_LAUNCH_KIND_SHIFT 26   /* in mp_event.birth of a launch */
 
-/* What an event says of its block. An address and its domain are one block from a BIRTH or BACK to a DEATH or MOVED. */
+/* Kinds of events. An address in its domain is one block from a BIRTH or BACK to a DEATH or
+ * MOVED. */
 enum mp_event_kind {
     MP_EVENT_NONE = 0,
     MP_EVENT_BIRTH = 1,
     MP_EVENT_DEATH = 2,
-    MP_EVENT_MOVED = 3, /* realloc takes the block away; the BIRTH of what it returns may follow */
-    MP_EVENT_BACK =
-        4, /* realloc was refused: the block of the thread's last MOVED is there as before */
+    MP_EVENT_MOVED = 3, /* realloc takes the block away; the BIRTH of the returned block may
+                         * follow */
+    MP_EVENT_BACK = 4, /* realloc failed: the block of the thread's last MOVED is unchanged */
     MP_EVENT_REFUSED = 5, /* the allocator had no block of this size */
     MP_EVENT_MARK = 6, /* `address` is the number of the mark */
     MP_EVENT_LAUNCH = 7, /* no block: see enum mp_launch_kind */
 };
 
 /*
- * What an MP_EVENT_LAUNCH is. Its stack is the id of a name (MP_STACK_TEXT; 0: unknown), its domain the number of the
- * device (MP_LAUNCH_NO_DEVICE: unknown), its birth the id of a detail, with the kind above it from bit
- * MP_LAUNCH_KIND_SHIFT on.
+ * Kinds of MP_EVENT_LAUNCH. Its stack is the id of a name (MP_STACK_TEXT; 0: unknown), its domain
+ * the number of the device (MP_LAUNCH_NO_DEVICE: unknown), its birth the id of a detail, with the
+ * kind above it from bit MP_LAUNCH_KIND_SHIFT on.
  */
 enum mp_launch_kind {
     /* address: stream << 32 | task; size: which of them are known (enum mp_launch_known) */
     MP_LAUNCH_KERNEL = 1,
-    MP_LAUNCH_KERNEL_BEGIN = 2, /* in a library of operators; detail: its path there */
+    MP_LAUNCH_KERNEL_BEGIN = 2, /* in a library of operators; detail: its path in that library */
     MP_LAUNCH_KERNEL_END = 3,
     MP_LAUNCH_OPERATOR_BEGIN = 4, /* address and size: its workspace; detail: its path */
     MP_LAUNCH_OPERATOR_END = 5,
@@ -52,19 +53,19 @@ enum mp_launch_kind {
     MP_LAUNCH_KINDS = 11,
 };
 
-/* What a driver's block is: bits of the size of an MP_LAUNCH_BLOCK. */
+/* Properties of a driver's block: bits of the size of an MP_LAUNCH_BLOCK. */
 enum mp_block_trait {
     MP_TRAIT_PAGE = 3, /* 0: normal, 1: huge, 2: giant pages */
-    MP_TRAIT_CREATED = 4, /* physical memory that is mapped by itself */
-    MP_TRAIT_KNOWN = 8, /* set where a driver told any of these */
-    MP_TRAIT_MODULE_SHIFT = 8, /* who asks for it: 8 bits, as the driver numbers its modules */
+    MP_TRAIT_CREATED = 4, /* physical memory that is mapped separately */
+    MP_TRAIT_KNOWN = 8, /* set where a driver reported any of these */
+    MP_TRAIT_MODULE_SHIFT = 8, /* requesting module: 8 bits, the driver's own numbering */
 };
 
 #define MP_LAUNCH_NO_DEVICE 63
 
 enum mp_launch_known { MP_LAUNCH_STREAM = 1, MP_LAUNCH_TASK = 2 };
 
-/* What a capture wants of launches: bits of mp_events.launches. */
+/* Launches that a capture records: bits of mp_events.launches. */
 enum mp_launch_want {
     MP_LAUNCH_OPERATORS = 1,
     MP_LAUNCH_KERNELS = 2,
@@ -76,7 +77,7 @@ enum mp_launch_want {
 
 /* The rings of the capture that writes events. The starter fills it before the gate opens. */
 struct mp_events {
-    uint32_t capture; /* number of that capture; 0: none writes events */
+    uint32_t capture; /* number of that capture; 0: no capture writes events */
     uint32_t rings; /* a power of two */
     uint32_t ring_events; /* in each; a power of two */
     uint32_t launches; /* bits of enum mp_launch_want */

@@ -1,9 +1,9 @@
 /*
- * room.h - the ledger of a folder of segments: how much they take together, and what that cost.
+ * room.h - the ledger of a folder of segments: their total size, and losses due to its bound.
  *
- * Model: a file beside the segments, which each start of a capture updates under an exclusive flock. It holds an
- * upper estimate, which the next count of all segments replaces; nothing goes wrong if it is missing, old or
- * forged.
+ * Model: a file beside the segments, which each start of a capture updates under an exclusive
+ * flock. It holds an upper estimate, which the next count of all segments replaces; it may be
+ * missing, stale or forged without harm.
  *
  * The C compiler reads this header; bindings/mem_profiler/_build.py reads the part between the cffi marks.
  */
@@ -23,19 +23,18 @@ struct mp_room {
     uint64_t magic;
     uint64_t bound_bytes; /* of the latest start */
     uint64_t held_bytes; /* by all segments, as counted last */
-    uint64_t pending_bytes; /* at most so much came since */
+    uint64_t pending_bytes; /* upper bound of additions since then */
     uint64_t counted_ns; /* CLOCK_MONOTONIC; 0: never */
     uint64_t segments; /* as counted last */
-    uint64_t dropped_segments; /* of dead processes, in no file; since the ledger was made */
+    uint64_t dropped_segments; /* unsaved, of dead processes; since the ledger was made */
     uint64_t dropped_bytes;
     uint64_t refused_starts; /* captures that did not begin */
     uint64_t smaller_starts; /* captures that began with a smaller segment */
-    uint64_t
-        next_files; /* where in the directory the next start goes on to look for dead segments */
+    uint64_t next_files; /* directory position where the next start resumes its search */
 };
 /* cffi: end */
 
-/* No name of a segment. */
+/* Cannot be the name of a segment. */
 #define MP_ROOM_FILE "room"
 
 #endif

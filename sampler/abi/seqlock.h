@@ -1,9 +1,10 @@
 /*
  * seqlock.h - a row that one writer at a time changes, and readers copy without waiting.
  *
- * Model: the row's version is odd while somebody writes. A writer that finds it odd leaves the row alone; one that never
- * comes back leaves it odd, and nobody uses the row again. A reader reads the words between mp_seq_read_begin() and
- * mp_seq_read_whole(), and uses nothing of them unless that says true. All words are read and written relaxed.
+ * Model: the row's version is odd while somebody writes. A writer that finds it odd leaves the row
+ * alone; a writer that never finishes leaves it odd, and nobody uses the row again. A reader reads
+ * the words between mp_seq_read_begin() and mp_seq_read_whole(), and discards them unless the
+ * latter returns true. All words are read and written relaxed.
  *
  * Threads: any; HOOK. The acquire load of the version pairs with the release store that ends a change; the fences
  * (atomics.h) let a reader that saw a new word see a changed version.
@@ -17,7 +18,7 @@ static inline uint32_t mp_seq_read_begin(const uint32_t *version) {
     return mp_load_acquire(version);
 }
 
-/* Did nobody write meanwhile? */
+/* True if nobody wrote meanwhile. */
 static inline bool mp_seq_read_whole(const uint32_t *version, uint32_t begun) {
     mp_fence_acquire();
     return (begun & 1) == 0 && mp_load_relaxed(version) == begun;
@@ -32,7 +33,7 @@ static inline bool mp_seq_write_begin(uint32_t *version) {
     uint32_t begun = mp_load_relaxed(version);
     if ((begun & 1) || !mp_cas_u32(version, begun, begun + 1))
         return false;
-    mp_fence_release(); /* nobody sees a word before the odd version */
+    mp_fence_release(); /* no word becomes visible before the odd version */
     return true;
 }
 

@@ -1,10 +1,11 @@
 /*
  * capture.h - the one entry for a sample: the capture to which it belongs, and its stack.
  *
- * Model: record.h (blocks of malloc) and device/device.h (blocks of devices) draw and count in ways of
- * their own, but both read the capture and take stacks here. A view is one copy of the gate: the gate's
- * bits are the capture's number, and the low one selects the slot with its parameters. The controller
- * writes the slot, so the user of a field reads it once, when it needs it, and checks it.
+ * Model: record.h (blocks of malloc) and device/device.h (blocks of devices) draw and count
+ * differently, but both read the capture and take stacks here. A view is one copy of the gate: the
+ * gate's bits are the capture's number, and the low one selects the slot with its parameters. The
+ * controller writes the slot, so the user of a field reads it once, when it needs it, and checks
+ * it.
  *
  * Threads: HOOK.
  */
@@ -25,7 +26,8 @@ struct mp_capture_view {
     uint64_t now_ns; /* CLOCK_MONOTONIC_COARSE */
 };
 
-/* HOOK. The segment of this process, capture or not. NULL: it has none, or only its parent's. */
+/* HOOK. The segment of this process, capturing or not. NULL if it has none, or only its
+ * parent's. */
 static inline struct mp_segment *mp_capture_segment(void) {
     struct mp_segment *seg = &mp_local.segment;
     if (seg->control == NULL)
@@ -39,11 +41,11 @@ static inline uint64_t mp_capture_now_ns(void) {
     return mp_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
-/* HOOK. Shut the gate: the deadline is over. */
+/* HOOK. Shut the gate: the deadline has passed. */
 void mp_capture_end(const struct mp_capture_view *view);
 
-/* HOOK. Copy the state of the capture that is on in this process; shuts the gate where its deadline is
- * over. False: none is on. Inline: every sample asks. */
+/* HOOK. Copy the state of the running capture of this process; shuts the gate if its deadline has
+ * passed. Returns false if no capture runs. Inline because every sample calls it. */
 static inline bool mp_capture_view(struct mp_capture_view *view) {
     if (mp_unlikely(mp_pending_waits()))
         mp_pending_open();
@@ -87,8 +89,8 @@ static inline uint64_t mp_capture_device_rate(const struct mp_segment *seg, uint
     return mp_load_relaxed(&seg->control->device_rate_bytes[capture & 1]);
 }
 
-/* HOOK. Frames of a stack without frame 0: 1 to MP_DEPTH_LIMIT_MAX, whatever others wrote to the control
- * page. */
+/* HOOK. Frames of a stack without frame 0: 1 to MP_DEPTH_LIMIT_MAX, even if the control page is
+ * forged. */
 unsigned mp_capture_depth_limit(const struct mp_control *control);
 
 /* HOOK. Count a loss in `lost` or `device_lost` of the control page. */
@@ -96,7 +98,7 @@ static inline void mp_capture_lose(uint64_t *lost, unsigned cause) {
     mp_add_relaxed(&lost[cause], 1);
 }
 
-/* A stack to be taken. */
+/* Parameters of mp_capture_stack(). */
 struct mp_stack_wanted {
     const struct mp_frame *caller;
     uintptr_t first_pc;  /* frame 0: first byte of the hook or wrapper */
@@ -106,8 +108,8 @@ struct mp_stack_wanted {
 };
 
 /*
- * HOOK. Unwind, intern, and record the modules of a stack that is new. Leaves the frames and their trace in
- * *scratch. Returns its id, or an enum mp_stack_lost value when there is no stack to name.
+ * HOOK. Unwind and intern the stack; for a new one, record its modules. Leaves the frames and their
+ * trace in *scratch. Returns its id, or an enum mp_stack_lost value when there is no stack to name.
  */
 uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
                           const struct mp_stack_wanted *wanted);

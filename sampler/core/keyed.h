@@ -1,9 +1,9 @@
 /*
  * keyed.h - look-up of rows by a site key, which is their whole identity, in any table of levels.
  *
- * Model: the key word of segment.h names stack, size class, domain, shard and capture, so one
- * compare-and-swap publishes a row. Nobody removes rows; when a bucket is full, a new key takes a row of
- * a capture two or more back, after it is set to zero. The reader merges shards and the duplicates that
+ * Model: the key word (segment.h) holds stack, size class, domain, shard and capture, so one
+ * compare-and-swap publishes a row. Nobody removes rows; when a bucket is full, a new key zeroes
+ * and takes a row of a capture two or more back. The reader merges shards and the duplicates that
  * this can leave.
  *
  * Threads: any number of HOOK callers. The key word publishes a row: the compare-and-swap or release

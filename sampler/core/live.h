@@ -5,8 +5,8 @@
  * three buckets whole, so no tombstone is needed. The kilobyte of a block's address selects its first
  * bucket, so that blocks allocated together are close together; the address selects the others. When its
  * buckets are full, a new block may evict a block of an earlier capture; the free of that block then
- * finds nothing, so nobody counts it. Every published row has its address in the filter (local.h), so the
- * caller of mp_live_take() has already seen a filter hit.
+ * finds nothing and is not counted. Every published row has its address in the filter (local.h), so
+ * the caller of mp_live_take() has already seen a filter hit.
  *
  * Threads: any number of HOOK callers. The caller owns the address: two calls for one address at a time
  * mean that the program itself freed a block twice. A compare-and-swap of the key claims a row, and a
@@ -28,18 +28,18 @@ struct mp_live_block {
     uint32_t thread; /* row in threads */
 };
 
-/* A row that left the table before its block was freed; site_key 0: none. */
+/* A row that left the table before its block was freed; site_key 0 if there was no such row. */
 struct mp_live_evicted {
     const void *block;
     struct mp_live_block row;
 };
 
-/* HOOK. The block will be added soon: ask for the memory that takes. */
+/* HOOK. Prefetch the memory that mp_live_add() of this block will touch. */
 void mp_live_prefetch(const struct mp_segment *seg, const void *block);
 
 /* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the
- * filter. *evicted: a block of this capture that had to go, whose free nobody will see (the caller counts that too);
- * it takes two threads at one row. */
+ * filter. *evicted: a block of this capture that lost its row, so that its free goes unseen (the
+ * caller counts that too). This needs two threads that race for one row. */
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
                  uint32_t capture, struct mp_live_evicted *evicted);
 

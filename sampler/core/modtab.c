@@ -116,7 +116,7 @@ static void read_build_id(struct description *row, const unsigned char *note, ui
     }
 }
 
-/* Is `note` part of what is mapped? There may be anything between the segments. */
+/* Is `note` inside the mapped segments? The gaps between them may hold anything. */
 static bool is_mapped(const ElfW(Phdr) * phdr, unsigned count, const ElfW(Phdr) * note) {
     for (unsigned i = 0; i < count; i++)
         if (phdr[i].p_type == PT_LOAD && note->p_vaddr >= phdr[i].p_vaddr &&

@@ -1,5 +1,5 @@
 /*
- * modtab.h - record which modules own the frames of stored stacks, and notice the closing of one.
+ * modtab.h - record which modules own the frames of stored stacks, and notice when one is closed.
  *
  * Model: with the first stack through a module, the sampler records the module in the segment from its
  * in-memory ELF header. It puts the module's link map, a heap block of ld.so, into the free filter: at
@@ -24,9 +24,9 @@
  * rule). */
 void mp_modtab_watch(const struct mp_module *module);
 
-/* HOOK. The modules of frames[0..depth), a stack seen in `generation`, were loaded then: record those
- * that this segment does not have yet. A module that finds no room has no row, and the stack no names
- * there. */
+/* HOOK. The modules of frames[0..depth), a stack seen in `generation`, were loaded then: record
+ * those that this segment does not have yet. If there is no room, the module gets no row, and its
+ * frames get no names. */
 void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
                       uint32_t generation);
 
@@ -34,14 +34,15 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
  * now closed. */
 bool mp_modtab_closed(struct mp_segment *seg, const void *block);
 
-/* INIT, in a fork child that got a segment of its own: forget the rows, watch the link
+/* INIT, in a fork child with its own segment: forget the rows, watch the link
  * maps again. */
 void mp_modtab_after_fork(void);
 
-/* INIT, before a new segment in a process that did not watch for a while: forget all modules. */
+/* INIT, before a new segment in a process that stopped watching modules: forget all of them. */
 void mp_modtab_forget(void);
 
-/* INIT. The module that holds `pc` is named `path` in segments, whatever the loader calls it. `path` stays. */
+/* INIT. Name the module that contains `pc` `path` in segments, instead of the loader's name. `path`
+ * must stay valid. */
 void mp_modtab_rename(uintptr_t pc, const char *path);
 
 #endif

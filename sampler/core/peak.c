@@ -7,7 +7,7 @@ void mp_peak_write_stamp(uint64_t *word, uint64_t seen, uint32_t epoch, uint32_t
     mp_cas_u64(word, seen, (uint64_t)epoch << 32 | live_blocks);
 }
 
-/* Who raised the total less may come here later. */
+/* A thread that raised the total less may arrive later. */
 static void note_high(struct mp_peak *peak, uint64_t now_ns) {
     uint64_t noted = mp_load_relaxed(&peak->high_ns);
     while (noted < now_ns && !__atomic_compare_exchange_n(&peak->high_ns, &noted, now_ns, true,

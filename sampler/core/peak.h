@@ -39,7 +39,7 @@ static inline uint32_t mp_peak_class(int64_t total_parts) {
     return MP_PEAK_STEPS * shift + (uint32_t)(total >> shift);
 }
 
-/* HOOK. The peak of the host's memory in a capture; NULL: nobody keeps it. */
+/* HOOK. The peak of the host's memory in a capture; NULL if it is not tracked. */
 static inline struct mp_peak *mp_peak_of(const struct mp_segment *seg, uint32_t capture) {
     struct mp_peak *peak = &seg->control->peak[capture & 1];
     return mp_likely(mp_load_relaxed(&peak->capture) == capture) ? peak : NULL;
@@ -49,7 +49,8 @@ static inline uint32_t mp_peak_epoch(const struct mp_peak *peak) {
     return peak == NULL ? 0 : mp_load_acquire(&peak->epoch);
 }
 
-/* HOOK. Bring a site's word up to date, before a change of its counts. `live_blocks` is what it has. */
+/* HOOK. Bring a site's word up to date, before a change of its counts. `live_blocks` is its present
+ * count. */
 void mp_peak_write_stamp(uint64_t *word, uint64_t seen, uint32_t epoch, uint32_t live_blocks);
 
 /* HOOK. Is the word of a site older than `epoch`? *seen is the word. */
@@ -58,10 +59,10 @@ static inline bool mp_peak_stale(const uint64_t *word, uint32_t epoch, uint64_t 
     return mp_unlikely((uint32_t)(*seen >> 32) < epoch);
 }
 
-/* HOOK. Part of mp_peak_add(): the total may be higher than ever. */
+/* HOOK. Part of mp_peak_add(): the total may be a new maximum. */
 void mp_peak_raise(struct mp_peak *peak, int64_t live_parts, uint64_t now_ns);
 
-/* HOOK. Part of mp_peak_remove(): the highest total so far is about to end. */
+/* HOOK. Part of mp_peak_remove(): the total is about to fall from its maximum. */
 void mp_peak_begin_epoch(struct mp_peak *peak, int64_t live_parts);
 
 /* HOOK. Count a block's weight, after its site counted it. */

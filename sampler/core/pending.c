@@ -29,7 +29,8 @@ void mp_pending_open(void) {
     struct mp_pending *p = &mp_local.pending;
     if (mp_likely(!mp_pending_waits()))
         return;
-    /* A vfork child has the memory of its parent, and would make a segment of its own number for it. */
+    /* A vfork child shares its parent's memory, and would create a segment under its own pid in
+     * it. */
     if (!has_room() || getpid() != p->pid ||
         !mp_cas_u32(&p->state, MP_PENDING_WAITS, MP_PENDING_OPENS)) {
         mp_add_relaxed(&p->lost, 1);

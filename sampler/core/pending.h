@@ -1,13 +1,14 @@
 /*
- * pending.h - a fork child that makes its segment when it needs one.
+ * pending.h - create the segment of a fork child only when it needs one.
  *
- * Model: a child of a process that captures goes on at its parent's rate. Nearly all children are short, and most take
- * no sample; so the child has only a gate of its own at first, against which its hooks count down. The first block that
- * is a sample, the first one of a device, and the moment before the program gives up the rights that this takes
- * (process/filter_watch.h) open the segment.
+ * Model: a child of a capturing process continues at its parent's rate. Nearly all children are
+ * short-lived, and most take no sample, so at first the child has only its own gate, against which
+ * its hooks count down. The segment is created at the first sampled block, at the first device
+ * block, or just before the program drops the rights needed for that (process/filter_watch.h).
  *
- * Threads: HOOK. One thread opens; others lose their samples meanwhile, which are counted. Opening takes no lock that
- * anybody waits for, and no memory; its system calls are those of a child that has no filter yet.
+ * Threads: HOOK. One thread creates the segment; samples of other threads are lost meanwhile, and
+ * counted. Creation blocks no other thread and allocates nothing; it makes system calls, because
+ * the child has no seccomp filter yet.
  */
 #ifndef MP_PENDING_H
 #define MP_PENDING_H
@@ -25,7 +26,7 @@ struct mp_pending {
     uint64_t rate_bytes;
     uint64_t lost;    /* samples of other threads while one opens, and of vfork children */
     pid_t pid;        /* whose segment it will be */
-    void (*open)(void); /* makes the segment and leads the hot path to its gate */
+    void (*open)(void); /* makes the segment and points the hot path to its gate */
     uint32_t state;
 };
 
@@ -39,7 +40,7 @@ bool mp_pending_sampled(size_t size);
 /* HOOK. Make the segment now, if it is pending. */
 void mp_pending_open(void);
 
-/* INIT. Never make one. False: a thread does at this moment. */
+/* INIT. Never make the segment. False if a thread is making it now. */
 bool mp_pending_cancel(void);
 
 #endif

@@ -119,7 +119,7 @@ static void begin(struct mp_segment *seg, struct mp_pylabels *labels) {
         labels->row = row;
         labels->thread = 0;
     }
-    if (row == 1) /* of all threads that have no row of their own */
+    if (row == 1) /* shared by all threads without a row */
         labels->thread = 0;
 }
 

@@ -74,7 +74,7 @@ static struct mp_pycode *code_entry(uintptr_t code) {
     return &mp_local.pystacks.code[(code * 0x9e3779b97f4a7c15ULL >> 40) % MP_PY_CODES];
 }
 
-/* Id of the function as it is known, and its role; 0: it is not. */
+/* Cached id of the function, and its role; 0 if it is not cached. */
 static uint32_t known_code(uintptr_t code, const struct mp_py_identity *id, enum mp_py_role *role) {
     const struct mp_pycode *e = code_entry(code);
     uint32_t version = mp_seq_read_begin(&e->version), record = mp_load_relaxed(&e->record);
@@ -158,8 +158,8 @@ static uint32_t frame_id(struct mp_segment *seg, const struct mp_py_runtime *r,
     return node_of(seg, &frame);
 }
 
-/* Give the fresh rows of a walk their ids, outermost first, and put them into the memo, up to one that finds no
- * room. The id of the innermost; 0: there is none, or no room. */
+/* Give the new rows of a walk their ids, outermost first, and store them in the memo, up to the
+ * first that does not fit. Returns the id of the innermost; 0 if there is none, or no room. */
 static __attribute__((noinline)) uint32_t name_fresh(struct mp_segment *seg,
                                                      struct mp_scratch *scratch, uint64_t *lost) {
     struct mp_py_memo *memo = &scratch->python.memo;
@@ -202,7 +202,7 @@ static __attribute__((noinline)) uint32_t name_fresh(struct mp_segment *seg,
     return innermost;
 }
 
-/* What the rows of the memo say that are the same again. */
+/* Result of the memo rows that did not change. */
 static struct mp_py_owners kept_owners(const struct mp_pywalk *python) {
     const struct mp_py_row *row = python->memo.row;
     struct mp_py_owners owners = {.whole = python->walk.end == MP_PY_OUTERMOST};
@@ -215,7 +215,8 @@ static struct mp_py_owners kept_owners(const struct mp_pywalk *python) {
     return owners;
 }
 
-/* Id of the calling thread's innermost Python frame; 0: none. *label is that of who runs it. */
+/* Id of the calling thread's innermost Python frame; 0 if there is none. *label identifies its
+ * thread and task. */
 static uint32_t python_of(struct mp_segment *seg, struct mp_scratch *scratch, uint32_t *label,
                           uint64_t *lost) {
     const struct mp_py_runtime *r;

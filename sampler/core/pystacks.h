@@ -7,14 +7,15 @@
  * index does not. Functions are records too, found again through a table of code objects. The id of
  * the innermost frame and that of the native stack make a pair, whose record is the id of the sample's stack. A
  * pair also names the label of its thread and task (pylabels.h), if they have one.
- * Native stacks stay what they are: stack_cache.h recognises them whatever Python does.
+ * Native stacks do not change, so stack_cache.h recognises them whatever Python does.
  *
- * What a thread walked last, its pair, and the walk itself, are in a scratch buffer (scratch.h); nearly always the thread
- * gets the same one again. The table of code objects, the last frames and the last pairs are in `mp_local`; each entry is
- * written under a version (seqlock.h). A fork child finds all of it empty.
+ * A thread's last walk and its pair are in a scratch buffer (scratch.h); the thread nearly always
+ * gets the same buffer again. The table of code objects, the last frames and the last pairs are in
+ * `mp_local`; each entry is written under a version (seqlock.h). A fork child finds all of it
+ * empty.
  *
- * Losses: where frames make no sense, are too many, or find no room, the stack has what could be read, or only
- * its native frames, and lost[MP_LOST_PYTHON] counts it.
+ * Losses: where frames are invalid, too many, or do not fit, the stack keeps the frames that could
+ * be read, or only its native ones, and lost[MP_LOST_PYTHON] counts it.
  *
  * Threads: any, HOOK, under a guard.
  */
@@ -31,10 +32,10 @@
 
 /* In a scratch buffer. */
 struct mp_pywalk {
-    uintptr_t thread; /* whose last stack the memo has; 0: nobody's */
+    uintptr_t thread; /* owner of the stack in the memo; 0: none */
     uintptr_t state;  /* of the thread, in the interpreter whose frames these are */
     uint32_t epoch;   /* of the segment to which its nodes belong */
-    uint32_t native, innermost, label, pair; /* ids of the last pair; pair 0: there is none */
+    uint32_t native, innermost, label, pair; /* ids of the last pair; pair 0: no pair yet */
     struct mp_py_memo memo;
     struct mp_py_walk walk;
     struct mp_py_owners owners; /* of this walk */

@@ -1,10 +1,12 @@
 /*
- * quiescence.h - is any thread inside the sampler's slow paths? Asked after a detach, about the memory of the segment.
+ * quiescence.h - is any thread inside the sampler's slow paths? Tells a detach when the segment can
+ * be unmapped.
  *
- * Model: a thread counts itself in before it looks at the gate, and out when it has left the segment. Whoever shuts
- * the gate and then finds as many out as in knows that no thread uses the segment any more: one that comes later
- * sees the gate shut. A thread that a signal handler took out of a hook for good is never counted out; then the answer
- * is no for ever. Only a process that was attached to counts; in others this is one branch.
+ * Model: a thread counts itself in before it looks at the gate, and out when it has left the
+ * segment. After the gate is shut, equal counts mean that no thread uses the segment: later threads
+ * see the gate shut. A thread that left a hook by siglongjmp from a signal handler is never counted
+ * out, so the segment then stays mapped. Only attached processes count; in others this is one
+ * branch.
  *
  * Threads: mp_inside_enter() and mp_inside_leave() are HOOK; mp_inside_nobody() is INIT.
  */
@@ -13,7 +15,7 @@
 
 #include "local.h"
 
-/* HOOK. What mp_inside_leave() gets; NULL: the process does not count. */
+/* HOOK. Returns the argument of mp_inside_leave(); NULL if the process does not count. */
 static inline struct mp_inside *mp_inside_enter(void) {
     if (mp_likely(!mp_local.counts_inside))
         return NULL;
@@ -25,8 +27,8 @@ static inline struct mp_inside *mp_inside_enter(void) {
     return in;
 }
 
-/* HOOK. Has a detach shut the gate? Then the segment may go at any moment, and the caller leaves it alone. For paths
- * that do not ask for the gate. */
+/* HOOK. Has a detach shut the gate? Then the segment may be unmapped at any moment, and the caller
+ * must not touch it. For paths that do not check the gate. */
 static inline bool mp_inside_too_late(const struct mp_inside *in) {
     return mp_unlikely(in != NULL) && mp_load_acquire(&mp_local.gate_offset) == 0;
 }

@@ -107,7 +107,7 @@ static inline __attribute__((always_inline)) void uncount(struct mp_segment *seg
     mp_site_free(counters, row->size_bytes);
 }
 
-/* mp_live_add(), which counts what it cannot keep. */
+/* mp_live_add(), with losses counted. */
 static inline __attribute__((always_inline)) bool add_live(struct mp_segment *seg,
                                                            const void *block,
                                                            const struct mp_live_block *row,
@@ -153,10 +153,10 @@ static __attribute__((noinline)) void note_refusal(const struct mp_capture_view 
 }
 
 /*
- * The block is part of one that a hook further out has decided about. Bytes that were counted down for both
- * change no chance: what is left of an exponential draw has the same distribution as a new one. A draw that
- * is used up here must be replaced, for that reason; a capture for which the thread has not drawn yet is left to
- * the next decision.
+ * The block is part of one that an outer hook has already decided about. Counting its bytes down
+ * for both changes no probability: the rest of an exponential draw has the same distribution as a
+ * new draw. A draw that is used up here must be replaced, for that reason; a capture for which the
+ * thread has not drawn yet is left to the next decision.
  */
 static void leave_to_outer(struct mp_countdown *c) {
     int64_t gate = mp_gate();
@@ -164,7 +164,7 @@ static void leave_to_outer(struct mp_countdown *c) {
         c->value = gate + mp_draw_bytes(&c->rng, c->rate_bytes);
 }
 
-/* Does the capture leave out what is no tensor? */
+/* Does the capture leave out blocks that are not tensors? */
 static inline bool is_unwanted(const struct mp_capture_view *view, const struct mp_frame *caller) {
     return mp_events_on(view->segment, view->number) &&
            (mp_load_relaxed(&view->segment->control->events.launches) & MP_LAUNCH_TENSORS) != 0 &&

@@ -1,5 +1,5 @@
 /*
- * record.h - what happens to a sampled block: the one path from a hook into the segment.
+ * record.h - record a sampled block: the one path from a hook into the segment.
  *
  * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T bytes
  * that returns true; the hook then calls the real allocator and mp_record_alloc(), which unwinds, interns
@@ -39,7 +39,7 @@ enum mp_hook {
     MP_HOOK_MEMALIGN,
     MP_HOOK_VALLOC,
     MP_HOOK_PVALLOC,
-    MP_HOOK_MALLOC_FAMILY, /* how many there are of these */
+    MP_HOOK_MALLOC_FAMILY, /* number of the hooks above */
     /* The hooks of CPython's allocators (pymem/): by domain, in the order of PyMemAllocatorDomain. */
     MP_HOOK_PYMEM = MP_HOOK_MALLOC_FAMILY,
     MP_HOOKS = MP_HOOK_PYMEM + 9,
@@ -54,8 +54,8 @@ static inline bool mp_sample_due(size_t size) {
     return mp_countdown_due(&mp_self.countdown, size, mp_gate());
 }
 
-/* HOOK. Finish the decision of mp_sample_due() and record the block. NULL: only draws anew. Within a hook
- * that counts what the allocators below it hand out (mp_self.counting_sp), it counts nothing. */
+/* HOOK. Finish the decision of mp_sample_due() and record the block. A NULL block only draws anew.
+ * Inside a hook that already counts the block (mp_self.counting_sp), it counts nothing. */
 void mp_record_alloc(const void *block, size_t size, enum mp_hook hook,
                      const struct mp_frame *caller);
 
@@ -73,7 +73,7 @@ struct mp_taken {
     bool found;
 };
 
-/* HOOK. As mp_record_free(), but remembers what it took... */
+/* HOOK. As mp_record_free(), but keeps the removed row... */
 void mp_record_take(const void *block, struct mp_taken *taken);
 
 /* ...and puts it back: the allocator refused, the block is still live. */

@@ -38,7 +38,7 @@ double mp_exp_minus(double x) {
     return sum * scale;
 }
 
-/* x / (exp(x) - 1): what the weight of a block of x T bytes exceeds x by. 1 at 0. */
+/* x / (exp(x) - 1): the excess of the weight of a block of x T bytes over x. 1 at 0. */
 static double excess(double x) {
     double e = mp_exp_minus(x);
     return x == 0 ? 1 : x * e / (1 - e);

@@ -35,8 +35,8 @@ static inline bool mp_countdown_due(struct mp_countdown *c, uint64_t size, int64
     return mp_unlikely(c->value < gate);
 }
 
-/* HOOK. Natural logarithm of x in (0, 1], relative error below 1e-12. No libm: its log changed
- * version. */
+/* HOOK. Natural logarithm of x in (0, 1], relative error below 1e-12. Without libm, whose log has a
+ * newer symbol version. */
 double mp_ln(double x);
 
 /* HOOK. exp(-x) for x >= 0, absolute error below 1e-12. */
@@ -47,9 +47,9 @@ double mp_exp_minus(double x);
 /* HOOK. Part of mp_weight_parts(). */
 int64_t mp_weight_with_excess(uint64_t size, uint64_t rate_bytes);
 
-/* HOOK. What one sampled block of `size_bytes` stands for at a rate: size / (1 - exp(-size/rate)), at most 1e-4
- * of it too much, in parts of 2^-MP_PART_BITS bytes: whole bytes would round all blocks of a size the same
- * way. Always the same for the same arguments. */
+/* HOOK. The weight of one sampled block of `size_bytes` at a rate: size / (1 - exp(-size/rate)), at
+ * most 1e-4 of it too high, in parts of 2^-MP_PART_BITS bytes: whole bytes would round all blocks
+ * of a size the same way. Deterministic. */
 static inline int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes) {
     uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
     if (rate_bytes > MP_RATE_MAX_BYTES)

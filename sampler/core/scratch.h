@@ -1,14 +1,15 @@
 /*
- * scratch.h - memory for data that are too large for the stack of a hook.
+ * scratch.h - memory for data too large for a hook's stack.
  *
  * Model: the unwinding of a new stack needs room for its frames. The hook's caller may be a signal
  * handler on 4 KiB, and a library that was opened late has little thread-local memory, so there is a pool
  * in `mp_local`: a thread claims a buffer by one compare-and-swap, nearly always the same one. The word
- * that claims it is the address of the guard (local.h) in the claiming frame. A frame that never came
- * back (siglongjmp out of a handler that interrupted it, a thread that ended inside) leaves its buffer
- * claimed. Another thread takes the buffer back only when the frame is certainly gone: the same guard's
- * memory is in use again, or the guard is above on the stack of the thread that checks, overwritten. It
- * never takes the buffer of a frame that is only interrupted. A fork child finds the pool empty.
+ * that claims it is the address of the guard (local.h) in the claiming frame. A frame that never
+ * returned (siglongjmp out of a handler that interrupted it, a thread that ended inside) leaves its
+ * buffer claimed. Another thread takes the buffer back only when the frame is certainly gone: the
+ * same guard's memory is in use again, or the guard is above on the stack of the thread that
+ * checks, overwritten. It never takes the buffer of a frame that is only interrupted. A fork child
+ * finds the pool empty.
  *
  * Threads: any, HOOK, under a guard. Nobody waits: without a free buffer the stack gets no name. The
  * compare-and-swap that claims a buffer pairs with the release store that gave it back, so that writes of

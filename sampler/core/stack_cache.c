@@ -69,8 +69,8 @@ fold_prefix(uint64_t hash, const struct mp_frame *caller, uintptr_t high, unsign
 }
 
 /*
- * Depth tells most ways to one call site apart, and threads of one kind meet at equal depths. Where more
- * stacks than two share caller and depth, the innermost frames decide as well.
+ * Depth distinguishes most paths to one call site, and threads of one kind have equal depths. Where
+ * more stacks than two share caller and depth, the innermost frames decide as well.
  */
 static inline MP_RAW_READS void find_key(struct mp_known_key *key, const struct mp_frame *caller,
                                          unsigned hook) {
@@ -94,8 +94,7 @@ leads_on(const uint64_t *step, const uintptr_t *stack, uintptr_t words) {
     return mp_likely(at < words) && mp_likely(mp_arch_return_address(stack[at]) == pc_in(word));
 }
 
-/* Do the words of the stack lead from frame to frame as they did? Most of what a known stack costs: four steps a
- * round. */
+/* Are the words of the stack unchanged? Most of the cost of a known stack: four steps a round. */
 static inline __attribute__((always_inline)) MP_RAW_READS bool
 leads_along(const struct mp_known_stack *e, const uintptr_t *stack, uintptr_t words,
             uint32_t steps) {
@@ -110,7 +109,7 @@ leads_along(const struct mp_known_stack *e, const uintptr_t *stack, uintptr_t wo
     return true;
 }
 
-/* Do the frame pointers that were followed lead to the words before the return addresses? */
+/* Do the frame pointers that were followed point to the words before the return addresses? */
 static MP_RAW_READS bool chains_along(const struct mp_known_stack *e, const struct mp_frame *caller,
                                       uintptr_t words, uint32_t steps) {
     const uintptr_t *stack = (const uintptr_t *)caller->sp;
@@ -200,8 +199,8 @@ static uint32_t first_difference(const struct mp_known_stack *a, const struct mp
     return i;
 }
 
-/* Give the new entry a probe that tells it from the others of its tag, and them one that tells them from
- * it. Returns how many there are. */
+/* Choose a probe that distinguishes the new entry from the others of its tag, and probes that
+ * distinguish them from it. Returns their number. */
 static unsigned set_probes(const struct mp_known_key *key, unsigned mine) {
     struct mp_known_way *ways = mp_local.known.way[key->set];
     const struct mp_known_stack *entries = mp_local.known.stack[key->set];

@@ -22,13 +22,14 @@
 #include "table.h"
 #include "unwind/unwind.h"
 
-/* 2048 stacks of 1 KiB: 2 MiB in sum, 33 KiB more for what is looked at first. */
+/* 2048 stacks of 1 KiB: 2 MiB in sum, and 33 KiB for tags and probes. */
 #define MP_KNOWN_SETS 256
 #define MP_KNOWN_WAYS 8    /* their tags and probes are two cache lines, compared at once */
 /* fills the kilobyte: 123 frames, or 98 where frame pointers are followed */
 #define MP_KNOWN_WORDS 123
 
-/* How many frames tell the stacks of a place apart: more each time a set is full of one key. */
+/* Number of frames that distinguish the stacks of a place; grows whenever a set is full of one
+ * key. */
 #define MP_KNOWN_PLACES 1024
 #define MP_KNOWN_PREFIX_STEP 3
 #define MP_KNOWN_PREFIX_MAX 12
@@ -61,7 +62,7 @@ struct mp_known_way {
 struct mp_known {
     struct mp_known_way way[MP_KNOWN_SETS][MP_KNOWN_WAYS];
     struct mp_known_stack stack[MP_KNOWN_SETS][MP_KNOWN_WAYS];
-    uint8_t prefix[MP_KNOWN_PLACES]; /* frames that tell the stacks of a place apart */
+    uint8_t prefix[MP_KNOWN_PLACES]; /* frames that distinguish the stacks of a place */
     uint32_t evictions; /* requests to replace a live entry; selects the entry */
 };
 
@@ -72,8 +73,8 @@ struct mp_known_key {
     uintptr_t words; /* of the stack above the frame */
 };
 
-/* HOOK. Id of the stack above `caller`, whose frame 0 is hook number `hook`; 0 if it is not known. *key is
- * what mp_known_learn() wants then. */
+/* HOOK. Id of the stack above `caller`, whose frame 0 is hook number `hook`; 0 if it is not known.
+ * *key is then the argument of mp_known_learn(). */
 uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook, uint32_t generation,
                        struct mp_known_key *key);
 

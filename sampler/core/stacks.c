@@ -180,6 +180,6 @@ uint32_t mp_stack_intern(struct mp_segment *seg, const struct mp_stack_identity 
     if (id == 0)
         return MP_STACK_LOST_TABLE_FULL;
     *is_new = true;
-    publish(seg, hash, id); /* where it fails, only its sites lead to the stack */
+    publish(seg, hash, id); /* if this fails, only its sites refer to the stack */
     return id;
 }

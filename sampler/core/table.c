@@ -27,9 +27,10 @@
 #define DEVICE_LOST_SITE_ROWS 256u
 
 /*
- * What a capture begins with, beside the first levels. Where hooks can get more pages: 128 threads, 16 modules,
- * some 280 stacks of 25 frames; with the levels of stacks, sites and live blocks and the control page that is 0.4 MiB.
- * Where they cannot: 2048 threads, 256 modules, some 4700 stacks, and the reserved sites, 1.75 MiB.
+ * Initial reservation of a capture, besides the first levels. Where hooks can get more pages: 128
+ * threads, 16 modules, some 280 stacks of 25 frames; with the levels of stacks, sites and live
+ * blocks and the control page that is 0.4 MiB. Where they cannot: 2048 threads, 256 modules, some
+ * 4700 stacks, and the reserved sites, 1.75 MiB.
  */
 static const struct first_pieces {
     uint32_t threads_bytes, modules_bytes, arena_bytes;
@@ -38,7 +39,8 @@ static const struct first_pieces {
 #define PIECE_MIN_BYTES (64u << 10) /* least by which an array grows: a system call each */
 #define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS) /* a stack's id is its offset / 8 */
 
-/* Of what the first arrays leave, at most; of the usual limit 32 MiB, a million events. */
+/* Largest share of the space left by the first arrays; 32 MiB of the usual limit, a million
+ * events. */
 #define EVENTS_SHARE 7
 
 #define SHRINK_MAX 3 /* MP_LIMIT_WHOLE_BYTES is 2^3 times the smallest limit */

@@ -66,8 +66,8 @@ static inline uint64_t mp_limit_min_bytes(uint64_t page_bytes) {
 /* INIT. Fill in the tables of a fresh control page for a file of control->limit_bytes. */
 void mp_segment_layout(struct mp_control *control);
 
-/* INIT. Make *seg out of a fresh file mapped at `base`, laid out as `control` says: the copy that nobody else
- * can write to. */
+/* INIT. Make *seg out of a fresh file mapped at `base`, laid out according to `control`, a private
+ * copy. */
 void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_control *control);
 
 /*
@@ -80,12 +80,13 @@ int mp_segment_reserve_first(struct mp_segment *seg, int fd);
 /* INIT. The same with the reserved sites and larger pieces, for a capture in which hooks make no system call. */
 int mp_segment_reserve_whole(struct mp_segment *seg, int fd);
 
-/* INIT. Reserve the first `bytes` of an array, which has them, before any hook uses it. `fd` as above. 0 or -errno. */
+/* INIT. Reserve the first `bytes` (at most its size) of an array before any hook uses it. `fd` as
+ * above. 0 or -errno. */
 int mp_segment_reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind,
                              uint64_t bytes);
 
-/* HOOK. Get what mp_segment_reserve_whole() reserves while other threads sample: from now on hooks will make no
- * system call. A refusal is counted. */
+/* HOOK. Reserve as mp_segment_reserve_whole() does, but while other threads sample: from now on
+ * hooks will make no system call. A refusal is counted. */
 void mp_segment_reserve_ahead(struct mp_segment *seg);
 
 /* HOOK. Give the piece [offset, offset+bytes) pages. 0 or -errno; never blocks on another

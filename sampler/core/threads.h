@@ -1,11 +1,11 @@
 /*
  * threads.h - the table of threads that own samples.
  *
- * A thread takes a row at its first sample and keeps it; rows are not reused. Row 0 stands for all
- * threads that came after the last row.
+ * A thread takes a row at its first sample and keeps it; rows are not reused. Row 0 is shared by
+ * all threads that came after the last row was taken.
  *
- * Threads: any number of HOOK callers. Only its thread writes a row, `tid` last, with release; the reader
- * loads it with acquire before the name.
+ * Threads: any number of HOOK callers. Only the owning thread writes a row, `tid` last, with
+ * release; the reader loads it with acquire before the name.
  */
 #ifndef MP_THREADS_H
 #define MP_THREADS_H

@@ -84,7 +84,7 @@ static __attribute__((noinline)) word on_realloc(ARGUMENTS) {
     return block;
 }
 
-/* `block_argument` points to the block; an int tells success. */
+/* `block_argument` points to the block; the int result is 0 on success. */
 static __attribute__((noinline)) word on_realloc_at(ARGUMENTS) {
     word arguments[] = {a, b, c, d, e}, before = enter();
     void **at = (void **)argument(arguments, r->block_argument);

@@ -2,7 +2,7 @@
  * hooks.c - the exported malloc family.
  *
  * Model: each hook counts down and jumps to the real function; only a block that is due, or a free whose
- * address hits the filter, takes the slow function beside it. A hook records an allocation after the real
+ * address hits the filter, calls its slow function. A hook records an allocation after the real
  * call (it does not know the address before), a free before it (another thread may get the address right
  * after).
  *
@@ -118,7 +118,7 @@ EXPORT void *calloc(size_t n, size_t size) {
     return mp_real.calloc(n, size);
 }
 
-/* Apart from its caller, so that what is taken is not on the stack during the unwinding. */
+/* Separate from its caller to keep struct mp_taken off the stack during the unwinding. */
 SLOW void *realloc_taken(void *old, size_t size) {
     void *p;
     MP_RECORD_AROUND(old, p = mp_real.realloc(old, size), p == NULL && size != 0);

@@ -40,7 +40,7 @@ struct mp_cxx_entry {
 
 extern const struct mp_cxx_entry mp_cxx_entries[MP_CXX_COUNT];
 
-/* The real functions behind the wrappers; set (INIT) before a slot leads to a wrapper. */
+/* The real functions behind the wrappers; set (INIT) before a slot is redirected to a wrapper. */
 extern uintptr_t mp_cxx_real[MP_CXX_COUNT];
 
 #endif

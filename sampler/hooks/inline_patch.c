@@ -39,7 +39,7 @@
 
 _Static_assert(STUB_FIXED_BYTES + MP_PLAN_COPY_BYTES <= STUB_BYTES, "room for the longest copy");
 
-/* A function that leads here, or did. */
+/* A function that jumps here now or did before. */
 struct row {
     uint64_t address;
     uint64_t at; /* of the bytes that are written */
@@ -265,7 +265,7 @@ struct owner {
     const struct mp_entry *entry;
     const ElfW(Dyn) * dynamic;
     uint64_t identity;
-    bool same; /* the code is what the plan says */
+    bool same; /* the code matches the plan */
 };
 
 static bool find_owner(const struct mp_elf *elf, void *arg) {
@@ -346,13 +346,13 @@ static int exchange(const struct row *row, const uint8_t *from, const uint8_t *t
         return -errno;
     bool done = __atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_SEQ_CST,
                                             __ATOMIC_RELAXED);
-    /* The removal of the right to write interrupts every processor that runs this process: none goes on
-     * with bytes that it fetched before. */
+    /* Removing the write permission interrupts every processor that runs this process, so none
+     * continues with bytes that it fetched before. */
     int rc = mprotect(start, page, PROT_READ | PROT_EXEC) != 0 ? -errno : 0;
     return done ? rc : -EBUSY;
 }
 
-/* Frees first: a block of a hooked allocation must not meet a free that is not. */
+/* Frees first: a hooked allocation's block must not be freed by an unhooked free. */
 static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, size_t n) {
     for (unsigned i = 0; i < row_count; i++) {
         struct row *row = &rows[i];

@@ -1,10 +1,10 @@
 /*
  * inline_patch.h - redirect the functions of a plan (entry_plan.h) to the hooks, and restore them.
  *
- * Model: each function gets a stub near enough for a jump; the stub undoes the pushes, passes calls
- * inside the allocator on, and jumps to the hook; the copy of the function's beginning is behind it. Then
- * one store writes the jump. The restore writes the old bytes the same way. Stubs stay for ever: threads
- * may be in them, and a later attach uses them again.
+ * Model: each function gets a stub within reach of a jump; the stub undoes the pushes, passes calls
+ * inside the allocator on, and jumps to the hook; the copy of the function's beginning follows it.
+ * Then one store writes the jump. The restore writes the old bytes the same way. Stubs are never
+ * freed: threads may be in them, and a later attach uses them again.
  *
  * x86-64 only.
  *
@@ -22,7 +22,7 @@
 struct mp_entry_counts {
     uint32_t patched;
     uint32_t restored;
-    uint32_t foreign; /* changed by somebody else since: left */
+    uint32_t foreign; /* changed by another tool since: left alone */
     uint32_t failed;
 };
 
@@ -37,7 +37,7 @@ int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_e
 /* Restore all functions that still jump here and whose module is still there. */
 void mp_entry_restore(struct mp_entry_counts *counts);
 
-/* Functions that lead here now. */
+/* Number of functions that jump here now. */
 uint32_t mp_entry_count(void);
 
 /* Do functions of this module (mp_elf.dynamic) jump here? */

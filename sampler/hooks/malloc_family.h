@@ -6,7 +6,8 @@
  *   id       MP_HOOK_<id> is frame 0 of the stacks recorded
  *   needed   every C library has it since glibc 2.17; the others are NULL where neither C library nor
  *            allocator has them:
- *              reallocarray           glibc 2.26; jemalloc and tcmalloc have none: the C library's calls realloc
+ *              reallocarray           glibc 2.26; jemalloc and tcmalloc lack it: the C library's
+ *              calls realloc
  *              aligned_alloc          glibc 2.16
  *              memalign valloc pvalloc   glibc has all, musl lacks valloc and pvalloc
  */

@@ -1,9 +1,9 @@
 /*
- * real.h - the malloc family underneath: the functions behind our exported ones.
+ * real.h - the real malloc family: the functions behind our exported ones.
  *
- * Model: the answers of dlsym(RTLD_NEXT) to our library, from a reading of the modules in memory. One
- * object provides `malloc`, and with it normally all others; the sampler looks up each name by itself, as
- * the loader would.
+ * Model: the results that dlsym(RTLD_NEXT) would give our library, found by reading the modules in
+ * memory. One object provides `malloc`, and with it normally all others; the sampler looks up each
+ * name by itself, as the loader would.
  */
 #ifndef MP_REAL_H
 #define MP_REAL_H
@@ -21,7 +21,7 @@ struct mp_real {
 
 /*
  * INIT, also inside the first malloc of the process. Fill *real with the definitions behind our own
- * module, or with the first ones that are not ours where it is the last module.
+ * module, or with the first ones that are not ours if ours is the last module.
  * Returns 0; -ENOENT when one that is needed is missing (*real untouched).
  */
 int mp_real_resolve(struct mp_real *real);
@@ -38,7 +38,8 @@ int mp_real_resolve_late(struct mp_real *real);
  */
 int mp_real_take_from(struct mp_real *real, const ElfW(Dyn) * module);
 
-/* INIT. A function of the C library itself: one of another library in front of it may not be ready. 0: it has none. */
+/* INIT. Address of a function in the C library itself, because an interposed one may not be ready;
+ * 0 if it does not exist. */
 uintptr_t mp_real_of_libc(const char *name);
 
 #endif

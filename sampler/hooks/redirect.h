@@ -1,5 +1,6 @@
 /*
- * redirect.h - see every allocation once, also where exporting the malloc family is not enough.
+ * redirect.h - see every allocation exactly once, also where exporting the malloc family is not
+ * enough.
  *
  * Model, two cases:
  *  - Another object is before ours and takes malloc (LD_PRELOAD order, late loading). The slots of
@@ -11,8 +12,8 @@
  *
  * Modules opened later: where anything is redirected, so are calls of dlopen, dlsym and their like, to a
  * few instructions that end in a jump to the real function (which therefore sees the true caller). Each
- * such call first redirects in modules added since the last one: outside of malloc, no thread of ours.
- * The sampler does not see allocations by the constructors of such a module.
+ * such call first redirects in modules added since the last one: outside of malloc, without a
+ * thread of our own. The sampler does not see allocations by the constructors of such a module.
  *
  * Cannot be redirected: a malloc inside the program itself; calls through pointers fetched by dlsym or
  * copied before; namespaces made by dlmopen.
@@ -23,7 +24,7 @@
 #include "real.h"
 #include "redirect/got_slots.h"
 
-/* The results, for tests and diagnosis. */
+/* Results, for tests and diagnosis. */
 struct mp_redirect_report {
     struct mp_slot_counts family; /* malloc and its like */
     struct mp_slot_counts second; /* operator new, mallocx, ... */
@@ -36,10 +37,10 @@ struct mp_redirect_report {
 extern struct mp_redirect_report mp_redirect_report;
 
 /*
- * INIT. `real` is the structure that the exported hooks call through, resolved; it is changed while its
- * functions are tried out, and for good if another object takes malloc. Returns 0 when the sampler sees
- * every allocation; 1 when not: shadow_path[0..n) then names the object that takes malloc (cut,
- * NUL-terminated).
+ * INIT. `real` is the structure that the exported hooks call through, resolved; it changes while
+ * its functions are tried out, and permanently if another object takes malloc. Returns 0 if the
+ * sampler sees every allocation, else 1: shadow_path[0..n) then names the object that takes malloc
+ * (cut, NUL-terminated).
  */
 int mp_redirect_install(struct mp_real *real, char *shadow_path, size_t n);
 

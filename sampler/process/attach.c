@@ -40,7 +40,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
-/* Pairs with enter(): the next call sees what this one has done. */
+/* Pairs with enter(): the next call sees the effects of this one. */
 static void leave(void) {
     __atomic_store_n(&attach.busy, 0, __ATOMIC_RELEASE);
 }

@@ -25,7 +25,8 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* The number in one file; UINT64_MAX for "max", for text that is no number, and without such a file. */
+/* The number in one file; UINT64_MAX for "max", for text that is not a number, and if there is no
+ * such file. */
 static uint64_t limit_in(const char *name) {
     char value[32];
     int fd = open_to_read(name);

@@ -1,5 +1,5 @@
 /*
- * directory.h - the names in an open folder, without an allocation and with little stack.
+ * directory.h - list an open folder without allocating and with little stack.
  *
  * Threads: INIT, one caller at a time.
  */

@@ -1,5 +1,5 @@
 /*
- * filter_watch.c - stand-ins for prctl, syscall and what gives up rights. See filter_watch.h.
+ * filter_watch.c - wrappers of prctl, syscall and functions that drop rights. See filter_watch.h.
  */
 #include "filter_watch.h"
 #include "core/quiescence.h"

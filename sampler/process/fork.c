@@ -1,9 +1,10 @@
 /*
  * fork.c - children of fork(). See lifecycle.h.
  *
- * A fork child wakes up with `mp_local` wiped. If the sampler follows children, it goes on at the parent's rate, in
- * a segment that it makes with the first sample (pending.h); where nothing is captured, the atfork handler makes it.
- * Otherwise the child stays without one. A program that a child executes waits for its first sample, too.
+ * A fork child wakes up with `mp_local` wiped. If the sampler follows children, it continues at the
+ * parent's rate, in a segment created at the first sample (pending.h), or by the atfork handler if
+ * nothing is captured. Otherwise the child gets no segment. A program that a child executes also
+ * creates its segment at its first sample.
  */
 #include "abi/clock.h"
 #include "core/capture.h"
@@ -50,7 +51,7 @@ void mp_process_begin_pending(void) {
     mp_pending_begin(mp_process.rate_at_fork, open_pending);
 }
 
-/* A filter that is in force already may kill later for what it lets through now. */
+/* A filter in force may later kill for a call that it allows now. */
 static bool may_wait(void) {
     return mp_process.gate_at_fork != MP_GATE_OFF && mp_process.state == MP_STATE_READY &&
            mp_process.place.base == NULL && !mp_process.filtered_at_fork;

@@ -47,7 +47,7 @@ static bool matches_one(const char **pattern, unsigned char c) {
     return any || (unsigned char)*p == c;
 }
 
-/* A name that fits up to the last star goes on there one character later: never deeper, never exponential. */
+/* A mismatch retries from the last star, one character later, so the time is never exponential. */
 bool mp_glob_matches(const char *pattern, const char *name) {
     const char *star = NULL, *after_star = NULL;
     while (*name != '\0') {

@@ -16,7 +16,7 @@
 
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
-/* What the sampler was at its start, where the program's own malloc is before it, while it is attached. */
+/* State of the preloaded sampler behind the program's own malloc, saved while it is attached. */
 static struct {
     bool on;
     bool listed; /* a segment says so */
@@ -93,7 +93,8 @@ static void step_forward(void) {
     close_segment();
 }
 
-/* What it was before step_forward(). Without room for the segment nothing says so. */
+/* Restore the state before step_forward(). If there is no room for the segment, nothing reports
+ * it. */
 static void step_back(void) {
     if (!behind.on)
         return;

@@ -1,6 +1,7 @@
 /*
- * lifecycle.h - what the four jobs of a process share: segment_open.c makes its segment, startup.c begins with the program,
- * fork.c goes on in children, late.c begins and ends by an attach. startup.h is what others call.
+ * lifecycle.h - state and functions shared by segment_open.c (makes the segment), startup.c (starts
+ * with the program), fork.c (continues in children) and late.c (starts and ends by an attach).
+ * startup.h is the interface for other modules.
  *
  * Threads: INIT, one caller at a time, unless a function says HOOK.
  */
@@ -43,7 +44,7 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes);
 /* Let hooks see the gate (local.h). */
 void mp_process_open_way(const struct mp_control *c);
 
-/* HOOK. Shut the gate, and the way to it. */
+/* HOOK. Shut the gate, and hide it from hooks. */
 void mp_process_shut(struct mp_control *c);
 
 /* Into a field of n bytes, as far as there is room. */
@@ -57,7 +58,8 @@ void mp_process_wipe_on_fork(void);
 /* Make the segment with the first sample (pending.h). */
 void mp_process_begin_pending(void);
 
-/* Go on in children of fork(), also in this process if it is one since mp_process.pid_at_fork. */
+/* Continue in children of fork(), also in this process if it was forked since
+ * mp_process.pid_at_fork. */
 void mp_process_watch_forks(void);
 
 #endif

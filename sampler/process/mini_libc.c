@@ -3,8 +3,9 @@
  *
  * Model: the first hooked call may come before any library's constructor. A function that another library
  * interposes (ThreadSanitizer has its own open, mmap and memcpy) does not work before that library is
- * ready. So calls of these names inside the sampler lead here: the linker binds them to these hidden definitions,
- * and no import is left. They behave as the C library's do for the arguments that the sampler has.
+ * ready. So calls of these names inside the sampler end here: the linker binds them to these hidden
+ * definitions, and no import is left. They behave as the C library's do for the arguments that the
+ * sampler has.
  *
  * Threads: any; HOOK.
  */

@@ -252,7 +252,7 @@ static bool read_switch(const char *name, bool *on, char *error, size_t n) {
     return *on || strcmp(value, "0") == 0 || refuse(error, n, name, value, "0 or 1") == 0;
 }
 
-/* "fd:N" or "exec:N"; anything else is none. The first three numbers are the program's own. */
+/* "fd:N" or "exec:N"; anything else is no plan. Descriptors 0 to 2 belong to the program. */
 static void read_plan(struct mp_options *o, const char *value) {
     uint64_t fd;
     o->plan_fd = -1;

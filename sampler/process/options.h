@@ -47,11 +47,12 @@ bool mp_options_opted_out_at_start(void);
 
 /*
  * INIT. The same from `text`: "NAME=value" lines, names without MEM_PROFILER_. Those about the start of a
- * program (START, ONLY, FOLLOW_FORK) count as absent. The function changes `text`, which must stay.
+ * program (START, ONLY, FOLLOW_FORK) count as absent. The function modifies `text`, which must stay
+ * valid.
  */
 int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n);
 
-/* INIT. Where the randomness of this process begins: MEM_PROFILER_SEED, or another one each time. */
+/* INIT. Seed of this process's random numbers: MEM_PROFILER_SEED, or a different one each time. */
 uint64_t mp_options_seed(const struct mp_options *options);
 
 #endif

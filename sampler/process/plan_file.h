@@ -5,9 +5,10 @@
  * The controller that starts the program has its file: it makes the plan that redirects the allocator's
  * functions (entry_plan.h) beforehand, for the addresses in the file.
  *
- * A plan becomes code, so it comes from nobody else: MEM_PROFILER_PLAN=fd:N names an inherited descriptor
- * of a memory file of this user that nobody can change any more (all seals set). In a program that
- * inherited the variable alone, the sampler leaves any other file of that number as it is.
+ * A plan becomes code, so only a trusted source is accepted: MEM_PROFILER_PLAN=fd:N names an
+ * inherited descriptor of a memfd of this user with all seals set, so that nobody can change it. In
+ * a program that inherited the variable alone, the sampler leaves any other file of that number as
+ * it is.
  *
  * A plan for another program, which a child inherits with the environment, does not fit its code and is refused. So
  * the file may hold several plans, back to back, for the programs that a wrapper or a start script names:

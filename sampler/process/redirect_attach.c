@@ -137,7 +137,7 @@ void mp_redirect_attached(struct mp_slot_counts *counts) {
     mp_elf_visit(treat, &pass);
 }
 
-/* The first module with a malloc of its own that is not the real one, nor the C library. */
+/* The first module that defines malloc and is neither the real one nor the C library. */
 static bool other_definer(const struct mp_elf *elf, void *arg) {
     const char **path = arg;
     if (mp_elf_is_self(elf) || is_loader(elf) || elf->dynamic == mp_real.module ||

@@ -149,7 +149,7 @@ static void trim_pages(const struct file *file) {
     punch(file->fd, zeros, end);
 }
 
-/* The times stay: they tell which segment is the oldest. */
+/* Keep the times: they order segments by age. */
 static void trim(const struct file *file) {
     trim_index(file);
     trim_pages(file);

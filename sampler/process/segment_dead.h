@@ -27,10 +27,11 @@ bool mp_dead_hold(int fd);
 uint64_t mp_dead_tidy(int folder, const char *name, const struct mp_control *own,
                       uint64_t most_bytes);
 
-/* Remove what a process that is gone left half-packed (segment_pack.h). */
+/* Remove half-packed files of processes that are gone (segment_pack.h). */
 void mp_dead_tidy_packing(int folder, const char *name);
 
-/* Remove the file though its capture is in no file, if it is a dead segment that no controller holds. */
+/* Remove the file even if its capture is unsaved, if it is a dead segment that no controller
+ * holds. */
 bool mp_dead_drop(int folder, const char *name, const struct mp_control *own);
 
 #endif

@@ -32,7 +32,7 @@ static struct {
     char name[64];
 } scratch;
 
-static const char *why; /* the latest failure, where -errno does not tell */
+static const char *why; /* the latest failure, where -errno does not identify it */
 
 /* Kernel calls by number: the C library's wrappers of these changed version or name between releases. */
 static int sys_openat(int dir, const char *path, int flags, int mode) {

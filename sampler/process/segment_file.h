@@ -44,7 +44,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
 /* One phrase about the latest failure of mp_segment_create(), which returned `rc`. */
 const char *mp_segment_why(int rc);
 
-/* Remove the file if it holds no capture, or the last one is in a file. */
+/* Remove the file if it holds no capture, or its last capture has been saved. */
 void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_segment_file *file);
 
 /*
@@ -54,7 +54,7 @@ void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_seg
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
 
-/* A seccomp filter is in force already, or may be: hooks must make no call of their own. */
+/* A seccomp filter is or may be in force already: hooks must make no system call. */
 bool mp_is_filtered(void);
 
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */

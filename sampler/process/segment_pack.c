@@ -203,7 +203,7 @@ static struct mp_level put_sites(struct out *out, int fd, const struct mp_contro
     for (unsigned i = 0; i < count; i++)
         if (of_level(c, &levels[i]).to != 0 && levels[i].row_bytes == to.row_bytes)
             rows += put_level(out, fd, &levels[i], true);
-    out->failed |= rows != used; /* somebody writes to the file */
+    out->failed |= rows != used; /* another process writes to the file */
     put_zeros(out, (uint64_t)(to.rows - used) * to.row_bytes);
     to.reserved_bytes = out->at - to.offset;
     return to;

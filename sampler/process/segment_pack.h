@@ -1,10 +1,11 @@
 /*
- * segment_pack.h - write a dead segment anew, as small as it can be.
+ * segment_pack.h - rewrite a dead segment as small as possible.
  *
- * Model: rows of a table are where their hash says, so a few samples are on many pages. No reader depends on that:
- * it takes each row from where the control page says that the table is. The packed segment has only the rows in
- * use, back to back, under the same name, which a rename gives it at once. A segment that has data anywhere
- * else, as in tables of devices, stays as it is: nothing that this code does not know is left out.
+ * Model: the hash places the rows of a table, so a few samples occupy many pages. Readers do not
+ * depend on the hash: they find the table through the control page. The packed segment has only the
+ * rows in use, back to back, under the same name, which a rename gives it at once. A segment that
+ * has data anywhere else, as in tables of devices, stays as it is, so that data this code does not
+ * know is never dropped.
  *
  * Threads: INIT, one caller at a time.
  */

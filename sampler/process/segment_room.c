@@ -23,11 +23,11 @@
 #define TRIM_EACH_BYTES (8u << 20)   /* larger ones are left to a count */
 #define TRIM_COUNT_BYTES (256u << 20) /* of all files that one count trims */
 #define TRIMMED_BYTES (64u << 10)    /* a count opens no smaller file to trim it */
-#define START_BYTES (448u << 10)     /* what a capture begins with */
+#define START_BYTES (448u << 10)     /* initial size of a capture */
 #define COUNT_EACH_NS 1000000000ULL
 #define LOCK_TRIES 20
 #define NAME_MAX_BYTES 48
-#define SHARE 4 /* of what is left, for one segment */
+#define SHARE 4 /* share of the remaining room, for one segment */
 
 struct old_segment {
     int64_t modified_ns;
@@ -35,7 +35,7 @@ struct old_segment {
     char name[NAME_MAX_BYTES];
 };
 
-/* A heap whose root is the latest, while the count goes on. */
+/* A heap during the count; its root is the latest segment. */
 static struct {
     struct old_segment row[OLDEST_MAX];
     unsigned count;
@@ -78,7 +78,7 @@ static uint64_t tidy_some(int folder, const struct mp_control *own, uint64_t *at
 }
 
 /* A tmpfs lists the latest files first; other file systems in any order, and after many starts at once not all
- * that are dead are among the first. So each start also goes on where the one before it stopped. */
+ * that are dead are among the first. So each start also resumes where the previous one stopped. */
 static uint64_t tidy(int folder, const struct mp_control *own, uint64_t *next) {
     uint64_t first = 0, given_back = tidy_some(folder, own, &first);
     if (first == 0) {
@@ -188,7 +188,7 @@ static void drop_oldest(struct mp_room *room, struct count *count, uint64_t goal
     }
 }
 
-/* What a start wants to find free. */
+/* Room that a start requires. */
 static uint64_t least_free(const struct mp_room *room) {
     uint64_t part = room->bound_bytes / 16, least = mp_limit_min_bytes(getauxval(AT_PAGESZ));
     return START_BYTES + (part < least ? least : part);

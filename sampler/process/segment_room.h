@@ -1,11 +1,12 @@
 /*
  * segment_room.h - the bound of all segments in a folder together.
  *
- * Model: each start of a capture looks at the first files of the folder, and goes on where the start before it
- * stopped; it trims what dead processes left (segment_dead.h). The ledger (abi/room.h) tells how much all segments
- * take at most; when that reaches the bound, the start counts them all, and if they do take nearly all of it,
- * drops the oldest of dead processes that are in no file, until a quarter of the bound is free. Segments of
- * living processes, and those that a controller reads, stay. What is then left is what the new segment may take.
+ * Model: each start of a capture looks at the first files of the folder, resuming where the
+ * previous start stopped, and trims those of dead processes (segment_dead.h). The ledger
+ * (abi/room.h) tells how much all segments take at most; when that reaches the bound, the start
+ * counts them all, and if they do take nearly all of it, drops the oldest unsaved segments of dead
+ * processes until a quarter of the bound is free. Segments of living processes, and those that a
+ * controller reads, stay. The new segment may take the remainder.
  *
  * Work: about 200 files a start; a count is one stat a file, at most once a second, and drops at most 512. Nobody
  * waits: where another process counts, this one takes the ledger as it is.

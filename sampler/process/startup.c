@@ -185,7 +185,7 @@ __attribute__((destructor)) static void stop(void) {
     if (mp_process.state == MP_STATE_READY) /* otherwise the reason stays */
         mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
     bool is_answer = mp_process.state != MP_STATE_READY && mp_process.options.start;
-    if (!filtered && !is_answer) /* who asked for a capture reads the reason there */
+    if (!filtered && !is_answer) /* whoever requested a capture reads the reason there */
         mp_segment_discard_unused(seg, &mp_process.file);
 }
 

@@ -4,10 +4,11 @@
  * Model: the constructor of a library opened through /proc does nothing; these functions, in this order,
  * do its work instead: open, ready, close; and again. Segments follow each other at one place of the
  * address space, which holds empty private pages after a detach: a thread that is still inside a hook
- * writes there and harms nobody. Once no thread is, all but the first page are given back.
+ * writes there and harms nobody. Once no thread is inside, all but the first page are unmapped.
  *
- * A preloaded sampler may be behind the program's own malloc, where no call comes to it. Its segment only says so,
- * and gives way to one of an attach, which leads the program's functions here; after the close it is back.
+ * A preloaded sampler may be behind the program's own malloc and so see no call. Its segment only
+ * reports that; an attach, which redirects the program's functions here, replaces it, and the close
+ * restores it.
  *
  * Capture numbers go on from one segment to the next, so that no countdown drawn for an earlier capture
  * counts in a later one.
@@ -20,8 +21,8 @@
 #include "options.h"
 
 /*
- * HOOK. The program is about to make itself undumpable: nobody but root may read it any more. A running
- * capture ends, and no other begins, in this process or its fork children.
+ * HOOK. The program is about to make itself undumpable, readable by root alone. Ends a running
+ * capture, and prevents further ones, in this process or its fork children.
  */
 void mp_startup_withdraw(void);
 
@@ -36,15 +37,15 @@ bool mp_startup_is_behind_program(void);
 
 /*
  * Make the segment, in state STARTING. Modules named in it say `installed_path` for our own, unless that is
- * empty; both strings stay. 0 or -errno with one line in text[0..n); then nothing is left but what was there before.
+ * empty; both strings stay. 0 or -errno with one line in text[0..n), and nothing has changed.
  */
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n);
 
-/* All slots point here: let captures begin. */
+/* All slots point here: allow captures. */
 void mp_startup_late_ready(void);
 
-/* End a running capture and let no other begin: hooks only forward from now on. */
+/* End a running capture and prevent further ones: hooks only forward from now on. */
 void mp_startup_late_shut(void);
 
 /* Release the segment, after mp_startup_late_shut(). Removes its file unless it holds a capture that is

@@ -13,7 +13,7 @@ struct mp_py_deaths mp_py_deaths;
 typedef void dealloc_function(void *object);
 
 static uintptr_t
-    real[MP_PY_DEALLOCS]; /* has its value before the slot leads to ours, and keeps it */
+    real[MP_PY_DEALLOCS]; /* set before the slot is redirected, and constant after that */
 
 static inline __attribute__((always_inline)) void count(unsigned number, void *object) {
     mp_add_relaxed(mp_py_death_cell((uintptr_t)object), 1);

@@ -47,7 +47,7 @@ static ALWAYS_INLINE bool is_same_flag(const struct mp_py_layout *l, const struc
     return l->entry != MP_PY_ENTRY_FLAG || flag_of(l, frame) == row->flag;
 }
 
-/* Is what a row has of its frame, which is alive, what the frame has, and did `caller` call it? */
+/* Does the row still match its frame, which is alive, and did `caller` call it? */
 static ALWAYS_INLINE bool is_unchanged(const struct mp_py_layout *l, const struct mp_py_row *row,
                                        uintptr_t frame, uintptr_t caller) {
     uintptr_t differences = (code_of(l, frame) ^ row->code) | (place_of(l, frame) ^ row->place) |
@@ -55,7 +55,8 @@ static ALWAYS_INLINE bool is_unchanged(const struct mp_py_layout *l, const struc
     return mp_likely(differences == 0) && mp_likely(is_same_flag(l, row, frame));
 }
 
-/* Is the frame of the row, which is alive, what it was? What runs other code than before is no shim. */
+/* Is the frame of the row, which is alive, unchanged? A frame that runs other code than before is
+ * not a shim. */
 static ALWAYS_INLINE bool is_same(const struct mp_py_layout *l, const struct mp_py_row *row) {
     return code_of(l, row->frame) == row->code && is_same_flag(l, row, row->frame) &&
            (row->shim || place_of(l, row->frame) == row->place);
@@ -115,8 +116,9 @@ static ALWAYS_INLINE const struct mp_py_row *skip_same(const struct mp_py_layout
 }
 
 /*
- * Row `at` of the memo has a frame that is alive. The outermost row out to which the chain of frames from there is what
- * it was; *next is the frame to go on with, 0: none. It is that of the next row outwards where that has changed.
+ * Row `at` of the memo has a frame that is alive. Returns the outermost row up to which the chain
+ * of frames from there is unchanged. *next is the frame to continue with, 0 if none: that of the
+ * next row outwards if that has changed.
  */
 static ALWAYS_INLINE const struct mp_py_row *follow_in(const struct mp_py_layout *l,
                                                        const struct mp_py_memo *memo, uint32_t at,
@@ -259,10 +261,11 @@ bool mp_py_frame_is_entry(const struct mp_py_layout *layout, const struct mp_py_
     }
 }
 
-/* Word `number` behind the head of the code's array of copies; 0: there is none. Another thread replaces the array when
- * it has to grow, and frees the old one when each attached thread has passed a point between instructions: this one
- * passes none here, if it is attached. The word is copied without a fault and counts if the array is still
- * the code's: so it is right also if the thread is not attached, and was held up in between. */
+/* Word `number` after the head of the code's array of copies; 0 if there is none. Another thread
+ * replaces the array when it has to grow, and frees the old one when each attached thread has
+ * passed a point between instructions: this one passes none here, if it is attached. The word is
+ * copied without a fault and counts if the array is still the code's: so it is right also if the
+ * thread is not attached, and was held up in between. */
 static MP_RAW_READS uintptr_t copy_of(const struct mp_py_layout *l, uintptr_t code,
                                       uint32_t number) {
     const uintptr_t *of_code = (const uintptr_t *)(code + l->code_copies);

@@ -41,8 +41,8 @@ static MP_RAW_READS uintptr_t lines_identity(const struct mp_py_layout *l, uintp
     return hash;
 }
 
-/* What tells a code object from another one with the same words in its head: versions are given again when
- * an interpreter begins again, and to 3.11 there are none. */
+/* Distinguishes a code object from another one with the same words in its head: versions are reused
+ * when an interpreter restarts, and do not exist up to 3.11. */
 static MP_RAW_READS uintptr_t content_identity(const struct mp_py_layout *l, uintptr_t code) {
     uintptr_t name = word_at(code + l->code_name), file = word_at(code + l->code_file);
     uintptr_t lines = word_at(code + l->code_lines);

@@ -77,7 +77,7 @@ static bool is_aligned(uintptr_t at) {
     return at != 0 && at % sizeof(uintptr_t) == 0;
 }
 
-/* The type of an object; 0: it is none. */
+/* The type of an object; 0 if it is not an object. */
 static uintptr_t type_of(const struct mp_py_runtime *r, uintptr_t object) {
     uintptr_t type = is_aligned(object) ? word_at(object + r->layout->type) : 0;
     return is_aligned(type) ? type : 0;
@@ -107,7 +107,7 @@ static void see(const struct mp_py_runtime *r, struct mp_py_type_seen *seen, uin
     *seen = (struct mp_py_type_seen){type, word_at(type + r->layout->type_name)};
 }
 
-/* Does a text of so many bytes end with `end`, as a whole or behind a slash? */
+/* Does a text of so many bytes end with `end`, as the whole text or after a slash? */
 static bool ends_with(const char *text, size_t bytes, const char *end) {
     size_t length = strlen(end);
     return bytes >= length && memcmp(text + bytes - length, end, length) == 0 &&
@@ -325,7 +325,7 @@ static uint16_t digits_at(const char *name, uint16_t at, uint16_t bytes) {
     return i;
 }
 
-/* Where `name` goes on behind `head` and the number that follows it; 0: it does not begin so. */
+/* Offset in `name` after `head` and the number that follows it; 0 if it does not begin so. */
 static uint16_t behind_number(const char *name, uint16_t bytes, const char *head) {
     uint16_t length = (uint16_t)strlen(head);
     if (bytes <= length || memcmp(name, head, length) != 0)

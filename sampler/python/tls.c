@@ -39,7 +39,7 @@ static const uint8_t marks[][4] = {{0x5f, 0x24, 0x03, 0xd5}, {0x1f, 0x20, 0x03, 
 
 struct slot {
     uintptr_t block; /* of the first slot: the vector's generation */
-    uintptr_t to_free; /* 0: the block is one of those beside the thread pointer */
+    uintptr_t to_free; /* 0: the block is at a fixed offset from the thread pointer */
 };
 
 static MP_RAW_READS uintptr_t word_at(uintptr_t at) {

@@ -10,12 +10,12 @@
 #define NOINLINE __attribute__((noinline)) /* their frames are not there together */
 #define REGISTERS 4 /* of aarch64: those that compilers use here */
 
-/* What a register holds. */
+/* Kinds of register contents. */
 enum holds {
     NOTHING = 0,  /* that the decoder knows */
     ADDRESS,      /* `at` */
     WORD,         /* the word at `at` */
-    RESULT,       /* what the descriptor at `at` returned */
+    RESULT,       /* result of the descriptor at `at` */
     NUMBER,       /* `offset` */
     THREAD,       /* the thread pointer + offset */
     THREAD_WORD,  /* THREAD + WORD */
@@ -229,7 +229,8 @@ struct mp_py_tls_form mp_py_tls_code_x86_64(const uint8_t *code, size_t bytes, u
             return form_of(x.rax);
         if (is_frame(&x.code))
             continue;
-        while (x.code.left > 1 && x.code.at[0] == 0x66) /* padding of what the linker may change */
+        while (x.code.left > 1 && x.code.at[0] == 0x66) /* padding of sequences that the linker may
+                                                         * relax */
             eat(&x.code, "\x66", 1);
         if (!thread_step(&x) && !place_step(&x) && !load_step(&x) && !call_step(&x))
             break;

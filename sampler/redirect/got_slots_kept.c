@@ -11,7 +11,7 @@ struct kept_row {
     uintptr_t slot;
     uintptr_t old;
     uintptr_t hook;
-    const ElfW(Dyn) * dynamic; /* of the module; with its identity, tells it */
+    const ElfW(Dyn) * dynamic; /* of the module; with its identity, identifies it */
     uint64_t identity;
     bool done; /* of one pass over all modules */
 };

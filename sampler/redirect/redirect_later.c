@@ -26,7 +26,7 @@ static struct {
     uintptr_t done[DONE_ROWS];
     uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
-    int busy;                    /* somebody is looking */
+    int busy;                    /* a thread is searching */
 } follow;
 
 static bool enter(void) {
@@ -153,7 +153,8 @@ struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const 
     answer.symbol = watch->replace(real);
     answer.given = (handle != RTLD_DEFAULT && handle != RTLD_NEXT) || answer.symbol != real;
     if (handle == RTLD_NEXT && answer.given)
-        ask(RTLD_DEFAULT, name, NULL); /* finds one too, and clears what dlerror() would tell */
+        ask(RTLD_DEFAULT, name, NULL); /* also finds a module, and clears the message of
+                                        * dlerror() */
     return answer;
 }
 

@@ -162,7 +162,7 @@ static void set_location(struct machine *m) {
     }
 }
 
-/* Instructions that move on in the code; false if `op` is none of them. */
+/* Instructions that advance the location; false if `op` is none of them. */
 static bool run_advance(struct machine *m, uint8_t op) {
     uint64_t delta;
     switch (op) {
@@ -339,7 +339,8 @@ int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *ou
     m.fde = fde;
     m.remembered = 0;
     m.row = (struct packed_row){.cfa_register = MP_ARCH_DWARF_SP};
-    /* One call, so that the loop below is no frame of its own: first the CIE's program, then the FDE's. */
+    /* One call, so that the loop below needs no extra frame: first the CIE's program, then the
+     * FDE's. */
     bool in_fde = false, passed;
     do {
         m.initial = m.row;

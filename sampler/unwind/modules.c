@@ -62,7 +62,7 @@ static struct row vdso;  /* constant after mp_modules_init */
 enum { PROGRAM, LOADER, FIXED };
 static struct fixed {
     struct row row;
-    const ElfW(Phdr) * phdr; /* NULL: there is none */
+    const ElfW(Phdr) * phdr; /* NULL: it has none */
     unsigned phdrs;
     const struct link_map *link_map;
 } fixed[FIXED];

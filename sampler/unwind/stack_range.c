@@ -22,7 +22,7 @@
 #define MAIN_BYTES_MAX                                                                             \
     ((uintptr_t)64 << 20) /* where the limit of the main stack is higher, or none */
 #define BLOCK_BYTES_MAX                                                                            \
-    ((uintptr_t)1 << 40) /* more is no stack: the word is not what it was taken for */
+    ((uintptr_t)1 << 40) /* more cannot be a stack: the word was misinterpreted */
 #define DESCRIPTOR_BYTES_MAX (16 << 20) /* from it to the end of the block: static TLS on aarch64 */
 
 extern void *__libc_stack_end __attribute__((weak));
@@ -133,7 +133,7 @@ bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end) {
     return true;
 }
 
-/* A bound that turns out to lie above sp is none. */
+/* A bound above sp is invalid. */
 static bool is_short_above(uintptr_t end, uintptr_t sp, size_t bytes, uintptr_t high,
                            struct mp_stack_room *room) {
     if (sp < end)

@@ -37,8 +37,8 @@ static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
 }
 
-/* What a packed rule's offset counts from. Where the stack pointer is unknown, a function that saves the frame
- * pointer tells it: the register points to its record, which the rule places. */
+/* Base of a packed rule's offset. Where the stack pointer is unknown, a function that saves the
+ * frame pointer determines it: the register points to its record, which the rule places. */
 static bool find_base(const struct mp_walk *w, uint32_t word, uintptr_t *base) {
     *base = w->fp;
     if (mp_rule_kind(word) != MP_RULE_SP)
@@ -215,7 +215,7 @@ IN_LOOP void follow_memo(struct loop *l) {
     l->at++;
 }
 
-/* By the frame record, if there is one that leads to code for which the cache has a rule. */
+/* By the frame record, if it points to code for which the cache has a rule. */
 IN_LOOP enum leaving choose_record(const struct loop *l, struct leap *to) {
     uintptr_t fp = *(const uintptr_t *)l->fp_at;
     if (fp < l->sp || fp >= l->high || fp % sizeof(uintptr_t) != 0 ||
@@ -263,14 +263,14 @@ IN_LOOP void record_frame(struct loop *l, uintptr_t ra_at, uintptr_t fp_at) {
         l->known = mp_memo_record(l->memo, l->known, l->pc, l->sp, ra_at, fp_at);
 }
 
-/* Go on to the next frame. False: there is none. */
+/* Step to the next frame. False if there is none. */
 IN_LOOP bool leap(struct loop *l, const struct leap *to) {
     uintptr_t next = mp_arch_return_address(*(const uintptr_t *)to->ra_at);
     uintptr_t register_at = (uintptr_t)&l->w->fp;
     if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
         mp_walk_check_pc(l->w, next);
         if (l->trace != NULL)
-            l->trace->complete = false; /* nothing tells this word apart from a later one */
+            l->trace->complete = false; /* nothing distinguishes this word from a later one */
         return false;
     }
     if (mp_unlikely(l->depth == l->max))

@@ -107,7 +107,7 @@ def test_an_executed_child_without_a_sample_makes_no_segment(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
     """The one that takes a sample has a file, and so has the program, which takes none."""
-    large = f"echo 'a 50 100000000' | {stepper}"
+    large = f"echo 'a 300 100000000' | {stepper}"
     script = f"for i in 1 2 3; do /bin/true; done; {large}; ls /dev/null; true"
     done = run_command(
         "run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script

@@ -97,7 +97,7 @@ def test_a_command_on_a_full_disk_says_so_and_recover_writes_the_rest(
     filler.write_bytes(bytes(150 << 10))
     with Collecting(tmp_path, "--call-stack", "c:30") as run:
         run.do("set 0")
-        for _ in range(150):
+        for _ in range(110):
             run.do("malloc 0 1000", "free 0")
         assert run.end() == DiskFull.exit_code, run.stderr
     [dump] = dumps(run.output)

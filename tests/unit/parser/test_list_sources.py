@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from heapfiles import HeapFile, Record
+from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_parser.symbols.elf import ElfImage
 from parser_run import report, told
 from web_profiles import blocks_of
@@ -67,8 +68,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user is in a folder of no project."""
+def _elsewhere(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user is in a folder of no project; names are read once."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(program.parent / "cache"))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

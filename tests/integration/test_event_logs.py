@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 
 from controller_tools import run_command
-from event_ledger import FIELDS, assert_equal, ledger, told_by
+from event_ledger import (
+    FIELDS,
+    RINGS_FOR_ALL,
+    ROOM_FOR_ALL,
+    TWO_FILES_OF,
+    assert_equal,
+    ledger,
+    told_by,
+)
 from mem_parser.memlog.contents import Keyframe
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.moments import known_span, live_at
@@ -35,11 +43,12 @@ from mem_profiler.process import procfs
 from sampler_run import Controller, Target, build, environment, segments
 
 LIMIT_S = 120
-RINGS_FOR_ALL = "256M"  # all events of a test fit, however late a busy machine drains them
 
 
-def profiler(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command `mem_profiler`."""
+def profiler(
+    *arguments: str | Path, cwd: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `mem_profiler`, with more variables."""
     return subprocess.run(
         [sys.executable, "-m", "mem_profiler", *map(str, arguments)],
         cwd=cwd,
@@ -47,6 +56,7 @@ def profiler(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
         text=True,
         timeout=LIMIT_S,
         input="go\nend\n",
+        env=os.environ | variables,
     )
 
 
@@ -118,7 +128,8 @@ def test_files_of_a_long_log_go_on_from_one_another(tmp_path: Path, eventful: Pa
     truth = tmp_path / "ledger"
     profiler(
         "run", "-c", "1", "--events-file-size", "4M", "--events-memory", RINGS_FOR_ALL, "-o",
-        "out.heap", eventful, "2", "400000", truth, cwd=tmp_path,
+        "out.heap", eventful, "2", TWO_FILES_OF, truth, cwd=tmp_path,
+        **ROOM_FOR_ALL,
     )  # fmt: skip
     paths = logs_in(tmp_path)
     assert len(paths) > 1
@@ -136,18 +147,6 @@ def test_files_of_a_long_log_go_on_from_one_another(tmp_path: Path, eventful: Pa
             events = Events.joined(list(log.events()))
             assert first.time_ns <= int(events.time_ns.min())
     assert len(runs) == 1
-
-
-def test_only_the_latest_files_stay(tmp_path: Path, eventful: Path) -> None:
-    done = profiler(
-        "run", "-c", "1", "--events-file-size", "4M", "--events-files", "2", "-o", "out.heap",
-        eventful, "2", "400000", tmp_path / "l", cwd=tmp_path,
-    )  # fmt: skip
-    paths = logs_in(tmp_path)
-    assert len(paths) == 2
-    assert "older files removed" in done.stderr or "1 older file removed" in done.stderr
-    with Memlog(paths[-1]) as log:
-        assert log.end is not None and log.end.last
 
 
 def test_a_target_that_is_killed_leaves_all_its_events(tmp_path: Path, eventful: Path) -> None:

@@ -6,13 +6,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from controller_tools import run_command, wait_until
-from event_ledger import assert_equal, ledger, told_by
+from event_ledger import (
+    RINGS_FOR_ALL,
+    ROOM_FOR_ALL,
+    TWO_FILES_OF,
+    assert_equal,
+    ledger,
+    told_by,
+)
 from mem_parser.memlog.events import Events
 from mem_parser.memlog.run import read_log
 from mem_parser.readers import read_profile
@@ -31,13 +37,7 @@ def eventful() -> Path:
 @pytest.fixture
 def target(eventful: Path, segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
     """A program that makes events when it is told to, and writes them down."""
-    with running(eventful, 20_000, segment_dir, tmp_path) as program:
-        yield program
-
-
-@contextmanager
-def running(eventful: Path, operations: int, segment_dir: Path, folder: Path) -> Iterator[Target]:
-    words = [eventful, "2", str(operations), str(folder / "ledger")]
+    words = [eventful, "2", "20000", str(tmp_path / "ledger")]
     with Target(words, environment(segment_dir)) as program:
         program.line()
         yield program
@@ -110,15 +110,26 @@ def test_a_log_goes_on_until_it_is_stopped(target: Target, tmp_path: Path) -> No
     assert logs_in(tmp_path) == [path], "a capture in a file has its log"
 
 
-def test_files_of_such_a_log_are_limited(eventful: Path, segment_dir: Path, tmp_path: Path) -> None:
-    with running(eventful, 400_000, segment_dir, tmp_path) as target:
-        start(target, tmp_path, "--events-file-size", "4M", "--events-files", "1")
+def test_only_the_latest_files_stay(
+    eventful: Path, segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [eventful, "2", TWO_FILES_OF, str(tmp_path / "ledger")]
+    for name, value in ROOM_FOR_ALL.items():
+        monkeypatch.setenv(name, value)
+    with Target(words, environment(segment_dir)) as target:
+        target.line()
+        start(
+            target, tmp_path, "--events-file-size", "4M", "--events-files", "1",
+            "--events-memory", RINGS_FOR_ALL,
+        )  # fmt: skip
         target.ask("go")
         done = profiler("stop", target.pid, "-o", tmp_path / "x")
     [path] = logs_in(tmp_path)
     assert not path.name.endswith("-0.memlog")
     assert path.stat().st_size <= 4 << 20
-    assert "removed" in done.stdout.split(path.name)[1]
+    assert "1 older file removed" in done.stdout.split(path.name)[1]
+    with read_log([path]) as run:
+        assert run.files[-1].end is not None and run.files[-1].end.last
 
 
 def test_a_log_ends_with_its_program(target: Target, tmp_path: Path) -> None:

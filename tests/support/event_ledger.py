@@ -14,6 +14,11 @@ ENTRY = np.dtype(
      ("thread", "<u4"), ("what", "<u4")]
 )  # fmt: skip
 FIELDS = ("what", "address", "size")
+# What two threads of eventful.c need for more than one file of the least size, and the rings that
+# hold all of it: a drain that a busy machine does not let run in time loses nothing.
+TWO_FILES_OF = "240000"
+RINGS_FOR_ALL = "256M"
+ROOM_FOR_ALL = {"MEM_PROFILER_MAX_MEMORY": "4G", "MEM_PROFILER_MAX_TOTAL": "64G"}
 
 
 def told_by(events: Events) -> NDArray[np.void]:

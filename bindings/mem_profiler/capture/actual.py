@@ -54,7 +54,7 @@ class Nvml:
             self._nvml.nvmlInit()
         except ImportError as error:
             raise OSError("nvidia-ml-py is not installed") from error
-        except Exception as error:  # the package has a tree of errors of its own
+        except Exception as error:  # the package has its own exception classes
             raise OSError(f"NVML: {error}") from error
 
     def devices(self, pid: int) -> list[Seen]:
@@ -149,7 +149,9 @@ def _open_library(family: str) -> Library | None:
 
 
 class Asker:
-    """Use of the devices of one process. `pid` is as seen from here; 0: only what wrappers say."""
+    """Use of the devices of one process. `pid` is as seen from here; 0: use only the wrappers'
+    numbers.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -158,7 +160,7 @@ class Asker:
         self._next = 0.0
 
     def update(self, tracked: list[tuple[Domain, int]], *, now: bool = False) -> None:
-        """Ask for the devices of domains; each comes with the bytes tracked in it.
+        """Query the devices of domains, given with the bytes tracked in each.
 
         Does nothing before the next time is due, unless `now`.
         """

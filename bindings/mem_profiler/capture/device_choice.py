@@ -1,9 +1,9 @@
 """Device drivers that the sampler can follow, and their requirements at start.
 
-Model: a choice is what `--device` says: `auto`, `none`, or a list of backends. It becomes variables
-of the program's environment: MEM_PROFILER_DEVICE for the sampler, and what drivers and the
-libraries around them read by themselves (layers of OpenCL and Vulkan, the injection of NVTX, the
-name by which torch_npu knows a tool). A variable that names another tool stays as it is.
+Model: a choice is the value of `--device`: `auto`, `none`, or a list of backends. It becomes
+variables of the program's environment: MEM_PROFILER_DEVICE for the sampler, and variables that
+drivers and their libraries read (layers of OpenCL and Vulkan, the injection of NVTX, the library
+name by which torch_npu recognises a tool). A variable that names another tool stays as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mem_profiler.capture import device_layers
 from mem_profiler.segment import layout
 
 BACKENDS = tuple(layout.BACKENDS.values())
-# The library whose name makes torch_npu tell of its pool; it does nothing itself.
+# A library whose name makes torch_npu report its pool; it does nothing itself.
 GATE_NAME = "libmem_sampler_libascend_kernel_hook.so"
 COMPANIONS = (GATE_NAME, *device_layers.FILES)
 
@@ -64,7 +64,7 @@ def parse(text: str) -> Choice:
 
 
 def _wants_gate(choice: Choice, present: Mapping[str, str]) -> bool:
-    # torch_npu also looks for mstx below ASCEND_HOME_PATH; without that it tells no tool.
+    # torch_npu also looks for mstx below ASCEND_HOME_PATH; without it, it reports to no tool.
     return "hal" in choice.backends and (choice.by_name or "ASCEND_HOME_PATH" in present)
 
 
@@ -79,7 +79,7 @@ def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> di
         found["NVTX_INJECTION64_PATH"] = str(library)
     gate = library.with_name(GATE_NAME)
     if _wants_gate(choice, present) and gate.is_file():
-        # Behind the sampler, and with colons: torch_npu takes no other separator.
+        # After the sampler, with colons: torch_npu accepts no other separator.
         entries = present.get("LD_PRELOAD", "").replace(" ", ":").split(":")
         found["LD_PRELOAD"] = ":".join([*filter(None, entries), str(gate)])
     return found

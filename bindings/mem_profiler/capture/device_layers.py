@@ -1,12 +1,12 @@
 """The environment in which loaders of device drivers load the sampler as a layer.
 
-Model: OpenCL and Vulkan have a mechanism of their own for code between a program and a driver, a
-layer, and find it by environment variables. `environment` returns the variables to set, on top of
-those already set: a user's own layers stay, and keep their places. OpenCL puts the last one named
-next to the program, Vulkan the first one.
+Model: OpenCL and Vulkan can load a layer, code between a program and a driver, and find it by
+environment variables. `environment` returns the variables to set, on top of those already set: a
+user's own layers stay, and keep their places. OpenCL puts the last one named next to the program,
+Vulkan the first one.
 
-The loaders open a small library beside the sampler, which leads them to the preloaded sampler; in
-a process without one the layer declines.
+The loaders open a small library beside the sampler, which forwards to the preloaded sampler; in a
+process without one the layer declines.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def environment(
 ) -> dict[str, str]:
     """Variables that the layers among `backends` need, to set on top of `present`.
 
-    `library` is the sampler as LD_PRELOAD names it. A layer that misses a file beside it is left
-    out. The path must be free of colons: the loaders' lists cannot quote one.
+    `library` is the sampler as LD_PRELOAD names it. A layer whose file is missing is left out. The
+    path must not contain colons, which the loaders' lists cannot quote.
     """
     layers = library.with_name(LAYERS_NAME)
     found: dict[str, str] = {}

@@ -78,7 +78,7 @@ def lock(segment: Segment, pid: int) -> None:
 
 
 def check_idle(segment: Segment, pid: int) -> None:
-    """Raise TargetBusy when a capture of another controller goes on in the segment."""
+    """Raise TargetBusy if another controller is capturing in the segment."""
     control = segment.control()
     if not control.running(target_now_ns(pid)):
         return
@@ -128,8 +128,8 @@ def start(
 
     `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: no deadline.
     `depth_limit` None: that of the process, which its environment may name. `events_bytes`: of the
-    rings of events; 0: the capture writes none. `launches`: what of launches is among them.
-    Raises TargetError when the segment has no space.
+    rings of events; 0: the capture writes none. `launches`: which launches they include. Raises
+    TargetError if the segment has no space.
     """
     number = segment.load(("capture_number",), 32) + 1
     if number > layout.CAPTURE_MAX:
@@ -181,12 +181,12 @@ def stop(segment: Segment, pid: int, number: int) -> None:
 
 
 def how_it_ended(control: Control) -> str:
-    """The `end` of a capture that is over in a process that lives."""
+    """The `end` of a finished capture in a living process."""
     slot = control.capture
     stop_ns = int(slot["stop_ns"])
     return "stopped" if 0 < stop_ns < int(slot["deadline_ns"]) else "deadline"
 
 
 def mark_written(segment: Segment, number: int) -> None:
-    """Record in the segment that a file has all of capture `number`."""
+    """Record in the segment that capture `number` has been saved."""
     segment.store(("written_capture",), number, 32)

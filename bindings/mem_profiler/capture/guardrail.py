@@ -1,4 +1,4 @@
-"""Memory that the controller may use itself; above it the capture ends.
+"""Limit on the controller's own memory; above it the capture ends.
 
 Model: a controller runs beside the service that it captures. `recorder` bounds how often it reads,
 by the share of a core that readings may cost. This module bounds its memory, which many sites could

@@ -1,12 +1,12 @@
-"""Processes beside that hold a capture: it goes on when the command that began it has ended.
+"""Helper processes that keep a capture running after the command that started it has ended.
 
     python -m MODULE PID WANTED
 
-Model: `start` begins such a process, as nobody's child, and waits for one line of JSON from it: an
-answer, or an error. `serve` is the other side. The process holds the lock of the segment, and
-follows the capture until somebody else shuts its gate or begins another one, the program ends, the
-segment is removed, or SIGTERM comes. What it has to say then is in a file without a name, which is
-its standard output: who has its rights reads it by /proc (`words_of`).
+Model: `start` starts such a process, detached, and waits for one line of JSON from it: an answer,
+or an error. `serve` is the other side. The process holds the lock of the segment, and follows the
+capture until another process shuts its gate or starts another one, the program ends, the segment is
+removed, or SIGTERM arrives. It writes its result to its standard output, an unnamed file, which a
+process with its rights reads through /proc (`words_of`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WORDS_BYTES = 16 << 20
 
 
 def start(module: str, pid: int, wanted: Any) -> dict[str, Any]:
-    """Begin a process beside; returns its answer. Raises MemError."""
+    """Start a helper; returns its answer. Raises MemError."""
     roots = [path for path in sys.path if path]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", module, str(pid), json.dumps(wanted)],
@@ -56,12 +56,12 @@ def start(module: str, pid: int, wanted: Any) -> dict[str, Any]:
         child.wait()
         kind = getattr(errors, str(answer.get("kind")), TargetError)
         raise kind(answer["error"], hint=answer.get("hint"))
-    child.returncode = 0  # it goes on, and is nobody's child once this process ends
+    child.returncode = 0  # it outlives this process
     return dict(answer)
 
 
 def holder(segment: Segment, module: str) -> int | None:
-    """The process beside that holds a segment's lock; None: another process does, or none."""
+    """The helper that holds a segment's lock; None if another process or none holds it."""
     pid = segment.lock_holder()
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -71,7 +71,7 @@ def holder(segment: Segment, module: str) -> int | None:
 
 
 def wait_for_end(segment: Segment, pid: int, module: str) -> None:
-    """Wait until the process beside has ended. Raises TargetError where that takes too long."""
+    """Wait until the helper has ended. Raises TargetError on a timeout."""
     give_up = time.monotonic() + END_S
     while holder(segment, module) is not None:
         if time.monotonic() > give_up:
@@ -80,14 +80,14 @@ def wait_for_end(segment: Segment, pid: int, module: str) -> None:
 
 
 class Words:
-    """What a process beside says at its end. Open before that, by who has its rights."""
+    """The final message of a helper; opened before it ends, by a process with its rights."""
 
     def __init__(self, beside: int) -> None:
         """Raises OSError."""
         self._fd = os.open(f"/proc/{beside}/fd/1", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def read(self) -> Any:
-        """What it has said so far; None: nothing that is whole."""
+        """The message so far; None if it is incomplete."""
         try:
             return json.loads(os.pread(self._fd, _WORDS_BYTES, 0))
         except (OSError, ValueError, RecursionError):
@@ -99,7 +99,7 @@ class Words:
 
 
 class Beside:
-    """One capture in the process beside, which `begin` of the class has begun."""
+    """One capture in the helper, started by `begin` of the class."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -111,18 +111,18 @@ class Beside:
         return {"number": self.session.number}
 
     def tick(self) -> None:
-        """Called again and again while the capture goes on."""
+        """Called periodically during the capture."""
 
     def leave(self, how: str) -> None:
         """End what this process does for the capture; `how` is as the `end` of a header."""
         raise NotImplementedError
 
     def end(self, *_: object) -> None:
-        """Let `keep` return."""
+        """Make `keep` return."""
         self._told_to_end = True
 
     def keep(self) -> None:
-        """Until the capture ends, or this process is told to."""
+        """Follow the capture until it ends, or this process is told to end."""
         session = self.session
         while not self._told_to_end and not session.over:
             session.tick()
@@ -130,7 +130,7 @@ class Beside:
             if session.segment.control().gate_capture != session.number:
                 break
             if not os.fstat(session.segment.fd).st_nlink:
-                session.stop()  # nobody else could
+                session.stop()  # no other process could
                 break
             session.watch.ended(min(PAUSE_MAX_S, max(PAUSE_MIN_S, session.due_in())))
         self.leave(self._how())
@@ -148,7 +148,7 @@ class Beside:
 
 
 def say_at_end(words: Any) -> None:
-    """Say it to who reads the words of this process."""
+    """Publish a message to readers of this process's output."""
     data = json.dumps(words).encode()
     os.ftruncate(1, 0)
     os.pwrite(1, data, 0)

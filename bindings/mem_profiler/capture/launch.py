@@ -1,12 +1,12 @@
 """Start a program with the sampler, follow it to its end, and write its file.
 
-Model: every run has a base folder of its own for segments, in the usual place, so that the run
-misses no segment of its processes and takes no other for its own: a process that lived for a
-millisecond left its file there, and no process outside the run can leave one. The program starts
-capturing by itself (MEM_PROFILER_START); the controller takes readings. A wrapper that execs the
-program leaves one segment per image; the last image is the program. A program that runs as another
-user cannot enter that folder; its segment is in the usual place, and the controller finds it by its
-mapping, or under its user's name.
+Model: every run has its own base folder for segments, in the usual place, so that it finds all
+segments of its processes and no others: a process that lived for a millisecond left its file there,
+and no process outside the run can leave one. The program starts capturing by itself
+(MEM_PROFILER_START); the controller takes readings. A wrapper that execs the program leaves one
+segment per image; the last image is the program. A program that runs as another user cannot enter
+that folder; its segment is in the usual place, and the controller finds it by its mapping, or under
+its user's name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
-_ROOM_BYTES = 1 << 20  # the least that a segment needs, about
+_ROOM_BYTES = 1 << 20  # about the minimum size of a segment
 LEFT_RUNNING_NOTE = (
     "the process still ran when the program ended; mem_profiler ended its capture at that time"
 )
@@ -97,9 +97,9 @@ class Image:
 class Outcome:
     """How a run ended. `status` is the program's exit code, or minus the signal that killed it.
 
-    `unloaded` is the program where it ended without the sampler, `behind` where its own malloc was
-    before it; `errors` say nothing of them, nor of children that could not be sampled:
-    `children_behind`, and `uncaptured` for any other reason.
+    `unloaded` is the program if it ended without the sampler, `behind` if its own malloc was before
+    the sampler. `errors` exclude these, and children that could not be sampled: `children_behind`,
+    and `uncaptured` for any other reason.
     """
 
     status: int
@@ -114,7 +114,7 @@ class Outcome:
 
 
 def library() -> str:
-    """The sampler to preload. Raises MemError when it was not built."""
+    """The sampler to preload. Raises MemError if it was not built."""
     path = mem_profiler.library_path()
     if not path.is_file():
         raise MemError(f"the sampler {path} is missing", hint="make build")
@@ -133,7 +133,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
         )
     preload = library()
     if any(mark in preload for mark in " :"):
-        # The loader separates names by these; a link in the run's folder has neither.
+        # The loader splits names at these; a link in the run's folder contains neither.
         link = base / folders.LIBRARY_LINK
         link.symlink_to(preload)
         device_choice.link_companions(link, Path(preload))
@@ -204,7 +204,7 @@ class Run:
             if handed.fd is not None:
                 variables[plan_file.VARIABLE] = handed.value
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
-            limit = system.allow_descriptors()  # every image of the run has a segment that is open
+            limit = system.allow_descriptors()  # every image of the run has an open segment
 
             def become() -> None:
                 """Runs in the child, which becomes the program."""
@@ -223,7 +223,7 @@ class Run:
                 stdin=None if self.options.output_fd is None else subprocess.DEVNULL,
                 stdout=self.options.output_fd,
                 stderr=self.options.output_fd,
-                close_fds=False,  # ours are closed by the exec; all others are the program's
+                close_fds=False,  # exec closes ours; all others belong to the program
                 preexec_fn=become,  # noqa: PLW1509
             )
         finally:
@@ -267,7 +267,7 @@ class Run:
         inner = control.number("pid")
         process = (inner, control.number("start_ticks"), control.number("pidns_inode"))
         if control.number("created_monotonic_ns") == 0:
-            segment.close()  # still incomplete: the next call sees it whole
+            segment.close()  # still incomplete: the next call retries
             return
         mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
         if not mine and not self.options.children:
@@ -287,7 +287,7 @@ class Run:
             self._begin_log(image, self.options.logging)
 
     def _begin_log(self, image: Image, logging: Logging) -> None:
-        """The last image of a process has the log; they are not found in their order."""
+        """Only the last image of a process has the log; images are not found in order."""
         if any(one is not image and one.process == image.process for one in self.images.values()):
             if image not in self.current():
                 return
@@ -357,9 +357,9 @@ class Run:
     # -- at the end -----------------------------------------------------------------------------
 
     def end_capture(self, image: Image, end: str) -> tuple[str, list[str]]:
-        """Shut the gate of an image's capture; how it ended, and what is to be said of that.
+        """Shut the gate of an image's capture; returns how it ended, and a message about that.
 
-        Raises MemError where there was none.
+        Raises MemError if there was no capture.
         """
         control = image.segment.control()
         number = control.number("capture_number")
@@ -399,7 +399,7 @@ class Run:
         return result
 
     def where(self, image: Image) -> Where:
-        """Where the files of an image go."""
+        """The output location of an image's files."""
         where = self.options.prefix
         if isinstance(where, ExactFile) and image.pid != self.pid:
             return where.of_process(image.pid)
@@ -447,7 +447,7 @@ class Run:
         self.base.remove()
 
     def _remove_elsewhere(self, written: set[str]) -> None:
-        """Remove what the program left in another user's folder, once it is in a file."""
+        """Remove the program's saved segment from another user's folder."""
         names = self._elsewhere(written)
         for folder in _usual_folders() if names else ():
             for one in leftovers.in_folders([folder]):
@@ -469,14 +469,14 @@ def _never_captured(image: Image) -> MemError:
     try:
         gate.check_state(image.segment, image.pid)
     except ProcessGone:
-        pass  # as expected: it has ended; the sampler said on its stderr why it could not capture
+        pass  # expected: the sampler reported on stderr why it could not capture
     except MemError as error:
         return error
     return TargetUnsupported(f"pid {image.pid} could not start its capture", hint=room_hint())
 
 
 def room_hint() -> str | None:
-    """What to do where a segment has no space; None where space is not the problem."""
+    """Advice for a segment without space; None if space is not the problem."""
     folder = folders.segment_dir()
     try:
         room = os.statvfs(folder)

@@ -33,7 +33,7 @@ COUNT_MAX = 1 << 62
 @dataclass(frozen=True)
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where it has no capture.
-    `dead`: the process is gone and its capture is in no file yet.
+    `dead`: the process is gone and its capture is not saved yet.
     """
 
     pid: int
@@ -48,7 +48,7 @@ class Row:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user; the number where there is none."""
+    """The name of a user, or the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -73,7 +73,7 @@ def _state(control: Control, now_ns: int) -> str:
 
 
 def _row(entry: _Entry) -> dict[str, Any]:
-    """What the segment says, as the fields of a Row. Runs in a child."""
+    """The fields of a Row, read from the segment. Runs in a child."""
     control = entry.segment.control()
     number = control.number("capture_number")
     row = _blank(entry)
@@ -117,8 +117,8 @@ class _Entry:
 
 @dataclass
 class Listing:
-    """The rows, living processes first; how many segments of dead ones have none; and the ledgers
-    of the folders whose bound cost something.
+    """The rows, living processes first; the number of dead processes' segments without a row; and
+    the ledgers of folders whose bound caused a loss.
     """
 
     rows: list[Row]
@@ -132,7 +132,7 @@ def _rows(entries: list[_Entry]) -> Iterator[Row]:
         batch = entries[first : first + BATCH]
         try:
             yield from _read(batch)
-        except TargetBusy:  # do not try each alone: this took long enough
+        except TargetBusy:  # do not retry them one by one: this took long enough
             yield from (Row(**_blank(entry) | {"state": "unreadable"}) for entry in batch)
         except MemError:
             for entry in batch:
@@ -183,8 +183,8 @@ def _checked(row: dict[str, Any]) -> Row:
 
 
 def listing() -> Listing:
-    """Every process with a sampler, and the latest of what dead ones left. Removes dead segments
-    without an unwritten capture.
+    """Every process with a sampler, and the latest segments of dead ones. Removes dead segments
+    without an unsaved capture.
     """
     system.allow_descriptors()
     living = []
@@ -196,7 +196,7 @@ def listing() -> Listing:
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))
     every = leftovers.in_folders()
-    # Already in a file and not removed: another user's.
+    # Saved but not removed: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
     shown = []
     for one in dead[:DEAD_MAX]:

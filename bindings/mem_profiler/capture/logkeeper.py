@@ -2,10 +2,10 @@
 
     python -m mem_profiler.capture.logkeeper PID WANTED
 
-Model: a process beside (`mem_profiler.capture.holder`). The `.heap` file of the capture is for
-`stop`, as without a log, or for `recover`. Told to end, it ends the log and leaves the capture: the
-rings keep the latest events then. Where the log ends early, because the file system is full or its
-drain was killed, the process stays, to say why.
+Model: a helper (`mem_profiler.capture.holder`). `stop` or `recover` write the `.heap` file of the
+capture, as without a log. On SIGTERM the helper ends the log and leaves the capture running: the
+rings then keep the latest events. If the log ends early, because the file system is full or its
+drain was killed, the helper stays to report why.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def start(pid: int, rates: Rates) -> int:
 
 
 def end(segment: Segment, pid: int) -> Log | None:
-    """End the capture of a segment and its log, where such a process writes one; None: none does.
+    """End the capture of a segment and its log, if such a process writes one; else None.
 
     Raises MemError.
     """
@@ -65,8 +65,8 @@ def end(segment: Segment, pid: int) -> Log | None:
 
 
 def state(segment: Segment, control: Control, now_ns: int) -> str | None:
-    """What becomes of the events of a capture that runs; None: it writes none, or nobody was to
-    read them.
+    """The state of a running capture's events; None if it writes no events, or no reader was
+    requested.
     """
     if not control.running(now_ns) or geometry_of(control) is None:
         return None
@@ -87,7 +87,7 @@ def state(segment: Segment, control: Control, now_ns: int) -> str | None:
 
 
 def _log(told: Any) -> Log:
-    """What the process said, checked: it may be another one of the same name."""
+    """The helper's message, validated: another program may have its name."""
     try:
         return Log(
             [str(path) for path in told["paths"]],
@@ -109,12 +109,12 @@ class _LogKeeper(Beside):
     """One capture with its log."""
 
     def tick(self) -> None:
-        """Say at once that the log ended early."""
+        """Report at once that the log ended early."""
         if self.session.recording.log_has_ended:
             _say(self.session.recording.end_log(""))
 
     def leave(self, how: str) -> None:
-        """End the log; the capture's file is for others."""
+        """End the log; others write the capture's file."""
         _say(self.session.leave(how))
 
 

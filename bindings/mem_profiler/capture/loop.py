@@ -11,19 +11,19 @@ PAUSE_MIN_S = 0.005
 
 
 class Follower(Protocol):
-    """What the loop follows: one process, or a run with all its processes."""
+    """A subject of the loop: one process, or a run with all its processes."""
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to follow."""
+        """Whether everything followed has ended."""
         ...
 
     def tick(self) -> None:
-        """Do what is due."""
+        """Perform due work."""
         ...
 
     def due_in(self) -> float:
-        """Seconds until something is due."""
+        """Seconds until work is due."""
         ...
 
 
@@ -40,11 +40,11 @@ def follow(
     seconds: float | None = None,
     asked_to_end: Callable[[], bool] = never,
 ) -> str:
-    """Follow until all are over ("target ended"), until a request to end ("interrupted"), or for
+    """Follow until all have ended ("target ended"), until a request to end ("interrupted"), or for
     some seconds ("deadline"); returns which it was.
 
-    `wait` pauses for at most the seconds it gets, and `on_tick` gets the seconds gone. Raises what
-    a follower's `tick` raises.
+    `wait` pauses for at most the seconds it gets, and `on_tick` gets the elapsed seconds. Raises
+    what a follower's `tick` raises.
     """
     began = time.monotonic()
     while True:

@@ -1,6 +1,6 @@
-"""Names of result files; each file gets its name whole or not at all.
+"""Names of result files; a file gets its name only when it is complete.
 
-Model: the writer makes a file beside its final place under a name that cannot be guessed, flushes
+Model: the writer creates a file in the same folder under an unguessable name, flushes
 it to the disk, and then links it to PREFIX.<pid>.<n>.heap with the first free n. A link never
 replaces a file, so two writers get two names. The writer opens the folder once and uses names in
 it; it links the file by its descriptor, so the link is always the file that it wrote.
@@ -32,7 +32,7 @@ _NO_LINKS = (
 
 @dataclass(frozen=True)
 class ExactFile:
-    """The name of one file; ``replace``: whatever has this name goes."""
+    """The name of one file; ``replace``: an existing file is replaced."""
 
     path: str
     replace: bool = False
@@ -52,7 +52,7 @@ Where = str | ExactFile
 
 
 def where(name: str, *, replace: bool = False) -> Where:
-    """Return what ``name`` of `-o` means, if files can be made there. Raises UsageProblem."""
+    """Resolve ``name`` of `-o`, if files can be made there. Raises UsageProblem."""
     if not name.endswith(PROFILE_SUFFIXES) or os.path.isdir(name):
         return check_prefix(name)
     exact = ExactFile(name, replace)
@@ -140,7 +140,7 @@ class _File:
             raise OSError(errno.ESTALE, "another process changes files in this folder")
 
     def replace(self, final: str) -> None:
-        """Give the file its final name, instead of whatever has it. Raises OSError."""
+        """Give the file its final name, replacing an existing file. Raises OSError."""
         self._check_name()
         os.rename(self.name, final, src_dir_fd=self.folder, dst_dir_fd=self.folder)
 
@@ -214,7 +214,7 @@ def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
 
 
 def kept_hint(pid: int) -> str:
-    """How to write a capture whose file could not be written: its segment still has it."""
+    """How to retry saving a capture that is still in its segment."""
     return f"the segment keeps the capture: mem_profiler stop {pid} (or recover {pid}) -o PREFIX"
 
 

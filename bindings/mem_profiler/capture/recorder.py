@@ -3,8 +3,8 @@
 Model: every tick reads the site counters once and estimates live bytes from them, one estimate for
 the host and one for each domain of device memory. A `Track` keeps the series of one of these. A
 tick may cost 5 % of a core: the more sites there are, the rarer ticks are. The peak does not depend
-on ticks: the sampler keeps it. A few ticks also keep all sites as they are then
-(`profile.moments`), for verdicts on a program that frees its memory as it ends.
+on ticks: the sampler tracks it. A few ticks also store all sites (`profile.moments`), for verdicts
+on a program that frees its memory as it ends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to take a reading: every `tick_s`, but for no more than a share of a core."""
+    """The interval of readings: `tick_s`, or more to stay within a share of a core."""
 
     tick_s: float = TICK_S
     cost_share: float = COST_SHARE
@@ -56,7 +56,7 @@ class Recorder:
         self.readings = Readings()
         self.domains: list[Domain] = []
         self.full = False
-        self.too_large = False  # this process has more memory than it may
+        self.too_large = False  # this process exceeds its memory limit
         self._next = 0.0
         self._actual = actual.Asker(pid)
 
@@ -143,7 +143,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class _Held:
-    """A reading of a domain, and what its blocks hold: bytes taken, or asked for where unknown."""
+    """A reading of a domain, and the bytes of its blocks: taken, or requested if unknown."""
 
     reading: Reading
     held_bytes: float

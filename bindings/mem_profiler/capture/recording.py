@@ -1,7 +1,7 @@
-"""One capture as followed from outside: readings while it goes on, its file at the end.
+"""One capture, followed from outside: readings while it runs, its file at the end.
 
-Model: a command, a run or a process beside tests has a `Recording` of each segment and calls `tick`
-in a loop (`loop`). A drain of what the segment collects, a live view or an agent is a listener: the
+Model: a command, a run or a helper of tests has a `Recording` of each segment and calls `tick`
+in a loop (`loop`). An event drain, a live view or an agent is a listener: the
 loop calls it after every reading, on its own thread; it may not take longer than a reading.
 """
 
@@ -58,7 +58,7 @@ class Recording:
         self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
 
     def now_ns(self) -> int:
-        """The target's clock, which goes on when the target is gone."""
+        """The target's clock, which still runs when the target is gone."""
         return time.monotonic_ns() + self._clock_offset_ns
 
     def due_in(self) -> float:
@@ -76,8 +76,8 @@ class Recording:
             listener(self)
 
     def begin_log(self, number: int, pid: int, logging: Logging) -> None:
-        """Let the events of capture `number` go to a log, which ends with `finish` or `close`. The
-        capture may begin later. Raises MemError.
+        """Write the events of capture `number` to a log, which `finish` or `close` ends. The
+        capture may start later. Raises MemError.
         """
         from mem_profiler.events import logs
 
@@ -86,18 +86,18 @@ class Recording:
 
     @property
     def log_has_ended(self) -> bool:
-        """Whether a log was begun and has ended by itself: `end_log` says why."""
+        """Whether a log was started and has ended by itself: `end_log` returns why."""
         return self._collector is not None and self._collector.has_ended
 
     def end_log(self, how: str) -> Log | None:
-        """Let the log have all that there is, and end it; None: there is none. `how` is that of its
-        END: the `end` of a header.
+        """Write the remaining events to the log and end it; None if there is no log. `how` is the
+        value of its END: the `end` of a header.
         """
         collector, self._collector = self._collector, None
         return collector.finish(how) if collector is not None else None
 
     def _end_log(self, prefix: Where, pid: int, how: str) -> Log | None:
-        """The log of the capture, if it has one: the one that was begun, or of its last events."""
+        """The log of the capture, if it has one: the started log, or one of its last events."""
         if self._collector is not None:
             return self._collector.finish(how)
         control = self.segment.control()
@@ -110,7 +110,7 @@ class Recording:
         return logs.write_last(followed, pid, prefix, how)
 
     def discard_log(self) -> None:
-        """End a log and remove its files: those of a program that has become another one."""
+        """End a log and remove its files, because the program has executed another one."""
         if self._collector is not None:
             log = self._collector.finish("target ended")
             self._collector = None
@@ -119,7 +119,7 @@ class Recording:
                     os.unlink(path)
 
     def close(self) -> None:
-        """End what is left of a log; its files stay."""
+        """End an unfinished log; its files stay."""
         if self._collector is not None:
             self._collector.close()
 

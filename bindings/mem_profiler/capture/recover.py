@@ -50,8 +50,8 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
 def _locked(found: Found) -> Segment:
     """Return the segment, open, with the controllers' lock. Raises OSError, MemError.
 
-    A program that starts now may pack it (sampler/process/segment_pack.h): for a moment the program
-    has the lock, and then another file has the name.
+    A starting program may be packing it (sampler/process/segment_pack.h): it holds the lock for a
+    moment, and then another file has the name.
     """
     holder: int | None = None
     for _ in range(LOCK_TRIES):
@@ -75,8 +75,8 @@ def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
 
 
 def write_rest(found: Found, where: ExactFile) -> None:
-    """Write what the rings of a dead process still have, and no log, as a log. Raises MemError,
-    OSError.
+    """Write the events left in the rings of a dead process, and in no log, as a log. Raises
+    MemError, OSError.
     """
     with _locked(found) as segment:
         control = segment.control()
@@ -90,7 +90,7 @@ def write_rest(found: Found, where: ExactFile) -> None:
 
 
 def forget(found: Found) -> None:
-    """Remove a dead segment: files have all that it has. Raises MemError, OSError."""
+    """Remove a dead segment that has been saved completely. Raises MemError, OSError."""
     with _locked(found) as segment:
         gate.mark_written(segment, segment.control().number("capture_number"))
         found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
@@ -99,7 +99,7 @@ def forget(found: Found) -> None:
 
 
 def recover_all(prefix: str, form: Form = Form.AUTO) -> tuple[list[Result], list[MemError]]:
-    """Write every capture of a dead process that is in no file yet."""
+    """Save every unsaved capture of a dead process."""
     every = leftovers.in_folders(most=None)
     wanted = [one for one in every if not one.alive and one.captured and not one.written]
     return _recover_each(wanted, prefix, form)
@@ -124,9 +124,9 @@ def _recover_each(
 
 
 def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
-    """Write what a dead process left under its pid.
+    """Write the captures of the dead process `pid`.
 
-    Raises TargetError when it left nothing, or still lives.
+    Raises TargetError if it left none, or still lives.
     """
     mine = [
         found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
@@ -175,10 +175,10 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
 
 
 def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those with nothing to write, or all of them. The counts of
-    what the bound of all segments cost begin anew.
+    """Remove segments of dead processes: those without an unsaved capture, or all. Resets the
+    counts of losses to the bound of all segments.
 
-    Returns how many it removed, their bytes, and those it kept because no file has them.
+    Returns the number it removed, their bytes, and the unsaved ones it kept.
     """
     kept: list[Found] = []
     unwanted: list[Found] = []

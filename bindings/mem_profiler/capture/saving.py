@@ -1,9 +1,9 @@
 """Write a capture's files: a child without rights reads the segment.
 
 Model: the child makes the profiles of a capture from the segment and sends each file's bytes
-through a pipe; this process copies them to where the user wants them, and reads nothing of them but
-their lengths. So no process with the user's rights reads what a hostile target put into its
-segment, and only this process writes to the folder of the results.
+through a pipe; this process copies them to where the user wants them, and interprets nothing of
+them but their lengths. So no process with the user's rights parses a segment that a hostile target
+wrote, and only this process writes to the folder of the results.
 
 In the pipe: one line of JSON, the domains of the files; then for each file its pieces, each after
 its length in 4 bytes, and a length of 0 at the end.
@@ -41,7 +41,7 @@ WAKE_S = 0.5
 MEMORY_BYTES = 4 << 30  # a million sites with their live blocks take 1 GiB
 PIECE_BYTES = 1 << 20
 DOMAINS_MAX = 1 + layout.DOMAIN_ROWS
-LAST_WORDS_S = 30.0  # for what the child says after its last file
+LAST_WORDS_S = 30.0  # for the child's message after its last file
 FILE_TIMES, FILE_FLOOR_BYTES = 64, 64 << 20  # most bytes of a file, by the segment's bytes
 NOTES_MAX, TEXT_MAX, COUNT_MAX = 100, 1000, 1 << 62
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -52,7 +52,7 @@ Make = Callable[[], list[Profile]]
 
 @dataclass
 class Result:
-    """A written file, and what a user wants to know of it at once.
+    """A written file, and the facts that a command prints about it.
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
     program is not among the modules. `named`: the file holds the names of its addresses. `log` is
@@ -140,7 +140,7 @@ def _receive(prefix: Where, pid: int, pieces: _Pieces) -> Result:
 
 
 def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
-    """What the child said of a file, checked: a hostile segment may control the child.
+    """The child's report on a file, validated: a hostile segment may control the child.
 
     Raises TypeError, KeyError, ValueError, OverflowError, OSError.
     """
@@ -207,7 +207,7 @@ class _Pieced(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Send some of `data`; returns how much."""
+        """Send part of `data`; returns its length."""
         piece = bytes(memoryview(data)[:PIECE_BYTES])
         if piece:
             _write_all(self._pipe, len(piece).to_bytes(4, "little") + piece)
@@ -232,7 +232,7 @@ def _send(pipe: int, profiles: list[Profile], form: Form) -> list[bool]:
 
 
 class _Pieces:
-    """The other end of the pipe. Gives up a child that is silent for too long."""
+    """The other end of the pipe, with a timeout for a silent child."""
 
     def __init__(self, pipe: int, child: Child, most_bytes: int) -> None:
         self.child = child
@@ -262,7 +262,7 @@ class _Pieces:
         return False
 
     def _fail(self) -> NoReturn:
-        """Raise what the child says of a file that is not whole."""
+        """Raise the child's error about an incomplete file."""
         self.child.result(1.0)
         raise MemError("the child process of mem_profiler that reads the capture ended too early")
 

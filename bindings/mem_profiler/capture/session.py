@@ -38,8 +38,8 @@ EXEC_NOTE = "the process started another program (exec); the file has all sample
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes per sample of the host's memory and of devices'; 1: every block. `depth_limit` is the
-    frames of a stack, None: as the process has it. `logging`: events go to a log.
+    """Bytes per sample of host and device memory; 1: every block. `depth_limit` is the frames of a
+    stack, None: the process's setting. `logging`: events go to a log.
     """
 
     host_bytes: int
@@ -49,8 +49,8 @@ class Rates:
 
 
 class Session:
-    """One process under capture. `ended` says how the capture ended, once it has; `left`: why the
-    process has the segment no longer, where it lives.
+    """One process under capture. `ended` says how the capture ended, once it has; `left`: why a
+    living process no longer has the segment.
     """
 
     def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
@@ -111,7 +111,7 @@ class Session:
         try:
             self.recording.tick()
         except (MemError, MemoryError, OSError) as error:
-            # This session alone ends: the others go on.
+            # Only this session ends: the others continue.
             self.ended = "unknown"
             self.notes.append(f"the capture ended early: {error or 'out of memory'}")
             return
@@ -158,7 +158,7 @@ class Session:
     def finish(self, prefix: Where, end: str, form: Form = Form.AUTO) -> Result:
         """End the capture and write its file.
 
-        `end` is why, where the target still lives. Raises MemError.
+        `end` is the reason if the target still lives. Raises MemError.
         """
         self.stop()
         if self.ended is None:
@@ -172,8 +172,8 @@ class Session:
         return result
 
     def discard(self) -> Log | None:
-        """End the capture without a file, and close: nobody wants what it has. Returns what became
-        of its log.
+        """End the capture without a file, and close: its data is not wanted. Returns the outcome of
+        its log.
         """
         try:
             if self.number:
@@ -187,8 +187,8 @@ class Session:
         return None
 
     def leave(self, how: str) -> Log | None:
-        """End the log and close; the capture stays as it is, and its file is for others. Returns
-        what became of the log.
+        """End the log and close; the capture continues, and others write its file. Returns the
+        outcome of the log.
         """
         try:
             return self.recording.end_log(how)
@@ -196,13 +196,13 @@ class Session:
             self.close()
 
     def abandon(self) -> None:
-        """Give up before any file: leave the target as it was before."""
+        """Abandon the capture before any file: restore the target."""
         if self.number and self.ended is None:
             self._close_capture()
         self.close()
 
     def close(self) -> None:
-        """Close the segment and free its lock; remove it where its process has ended and nobody
+        """Close the segment and release its lock; remove it if its process has ended and nobody
         needs it.
         """
         self.recording.close()
@@ -215,17 +215,17 @@ class Session:
 
 
 def _remove_dead(inode: int) -> None:
-    """Remove a segment, if nobody has it mapped, this process included."""
+    """Remove a segment that no process, this one included, has mapped."""
     for found in leftovers.in_folders():
         if not found.alive and found.inode == inode:
             leftovers.remove(found)
 
 
 def open_all(pids: list[int], leave_out: Callable[[MemError], None] | None = None) -> list[Session]:
-    """Sessions for all processes, or none: checks every one before any starts.
+    """Sessions for all processes, or an error: checks every one before any starts.
 
-    `leave_out` gets the error of each process that cannot be captured, and the others go on, as
-    long as there are others. Raises MemError.
+    `leave_out` gets the error of each process that cannot be captured, and the others continue, if
+    there are any. Raises MemError.
     """
     system.allow_descriptors()
     sessions: list[Session] = []
@@ -261,8 +261,8 @@ def run(
 ) -> str:
     """Capture until the deadline, until a request to end, or until no process is left.
 
-    `on_tick` gets the seconds gone. `leave_out` gets the error of each session that cannot start,
-    which is removed from `sessions`, as long as there are others. Returns the `end` of the sessions
+    `on_tick` gets the elapsed seconds. `leave_out` gets the error of each session that cannot
+    start, which is removed from `sessions` if others are left. Returns the `end` of the sessions
     whose process lives. Raises MemError.
     """
     for session in list(sessions):

@@ -1,8 +1,8 @@
-"""Captures by hand: start, stop and snapshot of one running process.
+"""Manual captures: start, stop and snapshot of one running process.
 
-Model: `start` leaves the capture running and the lock free, or with a process beside that writes
-its events (`logkeeper`). `stop` ends the running capture and writes it. `snapshot` only reads, so
-it works beside another controller and after a stop too.
+Model: `start` leaves the capture running and the lock free, or held by a helper that writes its
+events (`logkeeper`). `stop` ends the running capture and writes it. `snapshot` only reads, so it
+works during another controller's capture and after a stop.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
 
 
 def lock(segment: Segment, pid: int) -> None:
-    """Become the controller; children of one that was killed have the lock for a moment. Raises
+    """Become the controller; children of a killed one hold the lock for a moment longer. Raises
     TargetBusy.
     """
     give_up = time.monotonic() + LEFT_BEHIND_S
@@ -96,7 +96,7 @@ def lock(segment: Segment, pid: int) -> None:
 
 
 def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
-    """Write what the latest capture of a process has so far. Raises MemError."""
+    """Save the present state of a process's latest capture. Raises MemError."""
     with discovery.open_process(pid) as segment:
         control = segment.control()
         number = control.number("capture_number")
@@ -104,7 +104,7 @@ def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
             raise TargetError(f"pid {pid} has had no capture yet", hint=f"mem_profiler start {pid}")
         running = control.running(gate.target_now_ns(pid))
         end = "running" if running else gate.how_it_ended(control)
-        # Who has the lock may be writing a log of the events; a capture in a file had its log.
+        # The lock's holder may be writing a log of the events; a saved capture had its log.
         alone = control.number("written_capture") != number and segment.try_lock()
         result = _write(segment, pid, prefix, form, kind="snapshot", end=end, with_events=alone)
         if not running:

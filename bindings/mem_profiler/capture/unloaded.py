@@ -1,10 +1,10 @@
 """Detect a program that ran without the sampler, also behind a wrapper script.
 
-Model: a wrapper that execs leaves the segment of its own image. Where the next image does not load
-the sampler, that segment would be taken for the program's. While the program runs, /proc shows
-which file it is and whether it maps the segment. Of one that ended between two looks only its name
-is left, until it is waited for; the name counts only where the image before it did not end by
-itself, and where a program of that name can be found: programs may name themselves.
+Model: a wrapper that execs leaves the segment of its own image. If the next image does not load the
+sampler, that segment would be mistaken for the program's. While the program runs, /proc shows which
+file it is and whether it maps the segment. Of one that ended between two looks only its name is
+left, until it is waited for; the name counts only where the image before it did not end by itself,
+and where a program of that name can be found: programs may name themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME_MAX_BYTES = 15  # of a process, TASK_COMM_LEN - 1
 class Unloaded:
     """A program that ran without the sampler.
 
-    ``environment`` is what it started with, ``uids`` its users; both are empty where nobody saw.
+    ``environment`` is its initial one, ``uids`` its users; both are empty if unknown.
     """
 
     path: str
@@ -36,9 +36,9 @@ class Unloaded:
 
 @dataclass(frozen=True)
 class Behind:
-    """A program whose own malloc was before the sampler, which so saw nothing.
+    """A program whose own malloc was before the sampler, which therefore saw nothing.
 
-    ``words`` are its command, the program's path first; only that where nobody saw the rest.
+    ``words`` are its command, the program's path first; only the path if the rest is unknown.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Behind:
 
 
 def behind_of(control: Control, words: Sequence[str]) -> Behind | None:
-    """The program, where a segment says so."""
+    """The program, if its segment reports that."""
     if not usable.is_behind_program(control):
         return None
     path = control.text("exe")
@@ -82,7 +82,7 @@ class Follower:
         self._seen_ns = time.monotonic_ns()
 
     def end(self) -> None:
-        """Look at the process that has ended and is not waited for yet."""
+        """Look at the process, which is a zombie now."""
         self._name = procfs.comm(self.pid)
 
     def unloaded(self, control: Control | None, created_ns: int) -> Unloaded | None:
@@ -99,7 +99,7 @@ class Follower:
         return None if path is None else Unloaded(path)
 
     def _named_like(self, name: str) -> str | None:
-        """The program that gave a process its name; None where none is known."""
+        """The program that gave a process its name; None if unknown."""
         if not name:
             return None
         for path in named.programs(self.path, self.arguments):

@@ -1,10 +1,10 @@
-"""The arena of a segment: records that the sampler stored once, and the stacks among them.
+"""The arena of a segment: interned records, most of them stacks.
 
 Model: a record has a head (struct mp_stack) and words; its id is its offset in the arena / 8. Most
 are native stacks. A pair is a native stack with a Python stack on top of it: the ids of the native
 record and of the innermost Python frame (`mem_profiler.segment.pyframes`), and that of the label of
-who ran it, if there is one (`mem_profiler.segment.pylabels`). A record is stored after those that
-it names, so ids of others in it are smaller than its own.
+its thread or task, if it has one (`mem_profiler.segment.pylabels`). A record is stored after those
+that it names, so it contains only smaller ids.
 
 Every number is untrusted: a record outside the arena, not published, of another kind, or on top of
 an earlier one counts as unreadable.
@@ -69,7 +69,7 @@ def find(arena: Words, ids: Ints, *kinds: int) -> Found:
 
 
 def bytes_of(arena: Words, record: int, kind: int) -> bytes:
-    """The content of a record; empty if it is none of that kind."""
+    """The content of a record; empty if it is not of that kind."""
     found = find(arena, np.array([record], np.int64), kind)
     if not found.real[0]:
         return b""
@@ -141,10 +141,10 @@ def _native_stacks(arena: Words, ids: Ints) -> tuple[StackTable, Ints]:
 
 
 class ArenaWords:
-    """The words of one segment's arena so far, read piece by piece as it grows.
+    """The words of one segment's arena, read incrementally as it grows.
 
-    What was read before stays, and need not be read again. A record that was still being written
-    then is not published in it; `again` reads everything anew.
+    Words that were read before are not read again. A record that was incomplete at that time stays
+    unpublished in this copy; `again` reads everything anew.
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -158,7 +158,7 @@ class ArenaWords:
         return self._words[: self._used]
 
     def update(self) -> None:
-        """Read what was added."""
+        """Read the words added since the last update."""
         self._read_from(self._used)
 
     def again(self) -> None:

@@ -18,7 +18,7 @@ DEFAULT_BYTES = layout.LIMIT_DEFAULT_BYTES
 
 
 def of_process(pid: int | None) -> int:
-    """Most bytes that may be reserved for the segment of a process; `pid` None: not visible."""
+    """Upper bound of bytes reserved for a process's segment; `pid` None: not visible."""
     most = sizes.whole_or(os.environ.get(VARIABLE), DEFAULT_BYTES)
     limit = cgroup.limit_bytes(pid) if pid else None
     share = most if limit is None else limit // layout.LIMIT_GROUP_SHARE

@@ -34,7 +34,7 @@ OWNERS_MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Source:
-    """Which tables hold the sites and the live blocks of a kind of memory.
+    """The tables that hold the sites and live blocks of a kind of memory.
 
     `counts` are the columns of a site row without the births, first the four that every kind has;
     `freed` are those of them to copy before the others.
@@ -65,10 +65,10 @@ DEVICES = Source(
 
 @dataclass
 class DeviceCounts:
-    """What sites of device memory count beyond the common: one entry per site.
+    """Additional counts of device memory, one entry per site.
 
-    Taken bytes are what the sampled blocks cost the device, 0 where that is unknown. Failed blocks
-    are those the device refused; each counts, sampled or not.
+    Taken bytes are device memory used by the sampled blocks, 0 if unknown. Failed blocks are
+    allocations that the device refused; each counts, sampled or not.
     """
 
     alloc_taken: Words
@@ -90,8 +90,8 @@ class DeviceCounts:
 class Sites:
     """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
 
-    `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows
-    made no sense. `device` is None for the host, `peak` where nobody kept it.
+    `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows were
+    invalid. `device` is None for the host, `peak` if it was not tracked.
     """
 
     keys: Words
@@ -167,7 +167,7 @@ def whole_freed_blocks(alloc: Words, freed: Words) -> Words:
     """Freed blocks of host sites, of which a row has the low 32 bits.
 
     Fewer than 2^31 blocks are live, so the difference modulo 2^32 is the number of live ones. A
-    larger one is a free that was read before its allocation: none is live.
+    larger one means a free that was read before its allocation: 0 live blocks.
     """
     live = (alloc - freed) & np.uint64(0xFFFFFFFF)
     live[live >= np.uint64(1 << 31)] = 0
@@ -176,7 +176,7 @@ def whole_freed_blocks(alloc: Words, freed: Words) -> Words:
 
 
 def _births(rows: Records) -> Words:
-    """(n, 8) births. A host row leaves out the last bucket: it has the rest."""
+    """(n, 8) births. A host row omits the last bucket, which gets the remainder."""
     stored = rows["births"].astype(np.uint64)
     if stored.shape[1] == layout.BUCKETS:
         return stored
@@ -228,8 +228,8 @@ def read_sites(
     source: Source = HOST,
     highest: dict[int, Peak] | None = None,
 ) -> Sites:
-    """All sites of `capture`, with what they had at the peaks of their domains, by number,
-    where `highest` gives these.
+    """All sites of `capture`, with their counts at the peak of their domain if `highest` (by
+    number) has it.
     """
     parts = [_read_level(segment, level, capture, source) for level in site_levels(control, source)]
     counts = len(source.counts)

@@ -29,9 +29,9 @@ MARKS_MAX = 20_000
 
 @dataclass(frozen=True)
 class Actual:
-    """Used and total bytes of a whole device, at a moment of the target's CLOCK_MONOTONIC.
+    """Used and total bytes of a whole device, at a time of the target's CLOCK_MONOTONIC.
 
-    `tracked_bytes` is what the domain's blocks held at that moment, by estimate.
+    `tracked_bytes` is the estimate of the domain's blocks at that time.
     """
 
     used_bytes: int
@@ -109,9 +109,9 @@ def _rows(control: Control) -> Array:
 
 
 def begin_peaks(segment: Segment, number: int) -> None:
-    """Let every domain there is begin its peak anew in capture `number`, whose gate is still shut.
+    """Reset the peak of every existing domain for capture `number`, whose gate is still shut.
 
-    A domain that the capture adds begins by itself. Raises OSError.
+    A domain that appears during the capture needs no reset. Raises OSError.
     """
     array = _rows(segment.control())
     fresh = np.zeros((), layout.PEAK)
@@ -195,7 +195,7 @@ class MarkLog:
         self._shorten()
 
     def add(self, marks: Iterable[Mark]) -> None:
-        """Add marks that came another way than through the ring."""
+        """Add marks that did not come through the ring."""
         self.marks += marks
         self._shorten()
 
@@ -228,7 +228,7 @@ def _mark(row: np.void, start_ns: int) -> Mark:
 
 
 def unseen_backends(control: Control) -> list[str]:
-    """A line for each backend that the user named and of which the sampler saw no call."""
+    """A line for each requested backend of which the sampler saw no call."""
     lines = []
     for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
         if not int(row["asked"]) or int(row["calls"]):
@@ -245,7 +245,7 @@ def unseen_backends(control: Control) -> list[str]:
 
 
 def why_without_blocks(control: Control) -> str:
-    """Why a process whose devices all are of interest shows no block of them."""
+    """Why a process captured with all devices shows no device blocks."""
     rows = {name: control["backend"][k] for k, name in layout.BACKENDS.items()}
     if any(int(row["calls"]) for row in rows.values()):
         return "the calls of drivers that the sampler saw took no memory of these devices"

@@ -7,7 +7,7 @@ owner is the process's user, and its header has the process's own pid and start 
 that is not followed maps its parent's segment and fails that last test.
 
 The file under that name may be anything: for another user's process a child opens it first
-(`foreign`), since even that may never end.
+(`foreign`), since open() itself may block forever.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mem_sandbox import child
 
 
 def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
-    """The mappings whose names are those of segments, each file once."""
+    """The mappings with names of segments, each file once."""
     found: dict[tuple[tuple[int, int], int], Mapping] = {}
     for mapping in mappings:
         path = mapping.path.removesuffix(" (deleted)")
@@ -48,7 +48,7 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     if mapping.path.endswith(" (deleted)"):
         raise NoSampler(f"the segment of pid {pid} is no longer in its folder, though it is in use")
     if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
-        # Such a mapping needs the right to write: we write to no file that the process could not.
+        # Such a mapping needs write permission: never write to a file that the process could not.
         raise NoSampler(f"pid {pid} maps {mapping.path}, but not as a sampler maps its segment")
     fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
     segment = Segment(fd, mapping.path, writable=writable)
@@ -152,7 +152,7 @@ def _without(pid: int, inherited: bool) -> MemError:
 
 
 def _unsupported(pid: int) -> str | None:
-    """Why the sampler cannot be in that program; None: it can, or its file cannot be read."""
+    """Why the program cannot load the sampler; None if it can, or its file is unreadable."""
     with contextlib.suppress(MemError):
         told = child.call(
             lambda _: program.unsupported(f"/proc/{pid}/exe"), f"pid {pid}", foreign.LIMIT_S
@@ -162,7 +162,7 @@ def _unsupported(pid: int) -> str | None:
 
 
 def running() -> Iterator[tuple[int, Segment]]:
-    """Every visible process that has a segment of its own, with the segment open to read."""
+    """Every visible process with its own segment, which is open for reading."""
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
             raw = procfs.raw_maps(pid)

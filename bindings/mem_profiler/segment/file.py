@@ -2,7 +2,7 @@
 
 Model: we map the control page, because the gate and the try-locks need atomic accesses, and read
 all tables with pread into arrays of our own. A read can then neither raise SIGBUS when the target
-cuts the file, nor give pages to holes of it, and the copy cannot change while we use it.
+cuts the file, nor allocate its holes, and the copy cannot change while we use it.
 
 The target wrote everything in the file, so we check it before use: `Control` is one copy of the
 control page, and `Level` objects exist only for ranges inside the file.
@@ -32,7 +32,7 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Records = NDArray[np.void]
 
-# No segment is larger; a forged size must not become an allocation of ours.
+# No segment is larger; limits allocations that a forged size could cause.
 FILE_MAX_BYTES = 1 << 36
 LEVEL_ROWS_MAX = 1 << 26
 # A file that was copied with holes, or is compressed, has more bytes of data than its pages.
@@ -106,7 +106,7 @@ class Control:
     def array(self, kind: int, row_bytes: int, most_rows: int) -> Array:
         """The array of a kind, of at most `most_rows` rows.
 
-        It has no rows if its entry in the directory makes no sense.
+        It has no rows if its entry in the directory is invalid.
         """
         raw = self._record["directory"][kind]
         offset, rows = int(raw["offset"]), min(int(raw["rows"]), most_rows)
@@ -149,7 +149,7 @@ class Control:
         )
 
     def levels(self, table: str, row_struct: str | None) -> list[Level]:
-        """The levels of `table` that may be read, smallest first, without senseless ones."""
+        """The valid readable levels of `table`, smallest first."""
         record = self._record[table]
         ready = min(int(record["levels_ready"]), layout.LEVELS)
         found = (self.level(record["level"][i], i, row_struct) for i in range(ready))
@@ -187,13 +187,13 @@ class Segment:
     def __init__(self, fd: int, path: str, *, writable: bool) -> None:
         """Take over `fd`.
 
-        Raises NotAProfile or UnsupportedVersion when it is no segment of ours.
+        Raises NotAProfile or UnsupportedVersion if it is not a usable segment.
         """
         self.fd = fd
         self.path = path
         self.reserve_max_bytes = bound.DEFAULT_BYTES
         self._base: Any = None
-        self._locked_by = 0  # the process of ours that took the lock
+        self._locked_by = 0  # our process that took the lock
         try:
             self._check()
             if writable:
@@ -241,7 +241,7 @@ class Segment:
             raise UnsupportedVersion(f"{self.path} is a segment of version {version}, too old")
 
     def close(self) -> None:
-        """Free the mapping, the lock and the file. A second call does nothing."""
+        """Release the mapping, the lock and the file. A second call does nothing."""
         if self._base is not None:
             lib.mp_control_unmap(self._base)
             self._base = None
@@ -287,7 +287,7 @@ class Segment:
         return buffer
 
     def _next(self, offset: int, what: int) -> int:
-        """Where data or a hole begins next: a forged, huge hole must cost no memory of ours."""
+        """Offset of the next data or hole: a forged, huge hole must not cost memory here."""
         try:
             return os.lseek(self.fd, offset, what)
         except OSError as error:
@@ -311,7 +311,7 @@ class Segment:
         return self.read(array.offset, min(rows, array.rows) * dtype.itemsize).view(dtype)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write where nobody else writes now. The range must be inside the file. Raises OSError."""
+        """Write to a range inside the file that nobody else writes now. Raises OSError."""
         os.pwrite(self.fd, data, offset)
 
     def used_bytes(self) -> int:
@@ -346,7 +346,8 @@ class Segment:
     # -- space and lock -----------------------------------------------------------------------
 
     def allocate(self, offset: int, size: int) -> int:
-        """Give the range pages. Returns 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...).
+        """Allocate pages for the range. Returns 0, or the errno of the failure (ENOSPC, EOPNOTSUPP,
+        ...).
 
         E2BIG where the file would exceed `reserve_max_bytes`.
         """
@@ -355,7 +356,7 @@ class Segment:
         return -int(lib.mp_fallocate(self.fd, offset, size))
 
     def try_lock(self) -> bool:
-        """Take the controllers' lock, which ends with close() or with this process."""
+        """Take the controllers' lock, released by close() or when this process exits."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -2,10 +2,10 @@
 
 Model: BASE/mem_profiler.<uid>/ holds the segments of one user's processes, where BASE is
 $MEM_PROFILER_DIR or /dev/shm, to which every user may write. If another user has taken that name,
-the sampler makes mem_profiler.<uid>.<16 hex digits>. Each `mem_profiler run` has a base of its own
-below BASE. Names there prove nothing: a folder counts as a user's only if it belongs to the uid in
-its name and no other user may enter it; after that check we use its descriptor alone. So another
-user can neither add a segment, nor swap the folder for a link while we clean it.
+the sampler makes mem_profiler.<uid>.<16 hex digits>. Each `mem_profiler run` has its own base below
+BASE. Names prove nothing: a folder counts as a user's only if it belongs to the uid in its name and
+no other user may enter it; after that check we use its descriptor alone. So another user can
+neither add a segment, nor swap the folder for a link while we clean it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def opened(name: str | Path, dir_fd: int | None = None) -> Iterator[int]:
 
 
 def users_in(base: Path, base_fd: int) -> Iterator[UserFolder]:
-    """The users' folders in an open base; each is open until the next one comes."""
+    """Yield the users' folders in an open base; each is closed when the next one is yielded."""
     for name in sorted(_names(base_fd, FOLDER)):
         with contextlib.suppress(OSError), opened(name, base_fd) as fd:
             found = FOLDER.fullmatch(name)
@@ -110,12 +110,12 @@ def is_private(status: os.stat_result, uid: int) -> bool:
 
 
 def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
-    """All users' folders below a base (`segment_dir()`), those of runs too; each is open until the
-    next one comes.
+    """All users' folders below a base (`segment_dir()`), those of runs too; each is closed when the
+    next one is yielded.
     """
     base = segment_dir() if base is None else base
     try:
-        # The base itself may be a link: the user of this command names it.
+        # The base itself may be a link, because the user of this command names it.
         base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return
@@ -130,7 +130,7 @@ def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
 
 
 class RunFolder:
-    """The base folder of one `mem_profiler run`: ours alone, locked while it is open.
+    """The private base folder of one `mem_profiler run`, locked while it is open.
 
     The lock tells `mem_profiler clean` that a folder without segments is still in use.
     """
@@ -185,12 +185,13 @@ def remove_unused_runs() -> None:
         for name in _names(parent, RUN_FOLDER):
             with contextlib.suppress(OSError), opened(name, parent) as fd:
                 if is_private(os.fstat(fd), os.fstat(fd).st_uid):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: the run goes on
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # locked: the run is still
+                    # active
                     _remove_run(parent, name, fd)
 
 
 def _beside_segments(fd: int) -> list[str]:
-    """What else of ours is in a user's folder; nothing while it has a segment."""
+    """Our other files in a user's folder; empty while it has a segment."""
     return [] if _names(fd, FILE) else [*_names(fd, PACKING), *_names(fd, re.compile(LEDGER))]
 
 

@@ -45,7 +45,7 @@ def _dtype_of(ctype: Any) -> Any:
 
 @functools.cache
 def dtype(struct: str) -> np.dtype[np.void]:
-    """The record dtype of `struct` (without the word struct), for example "mp_site_row"."""
+    """The record dtype of `struct`, given as for example "mp_site_row"."""
     result: np.dtype[np.void] = np.dtype(_dtype_of(ffi.typeof(f"struct {struct}")))
     return result
 
@@ -187,7 +187,7 @@ LOST_NAMES = {
     lib.MP_LOST_LAUNCH: "launch",
 }
 
-# Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.
+# Reserved stack id -> name of the loss. 15 is the reader's own: an invalid stack record.
 STACK_UNREADABLE = STACK_LOST_MAX - 1
 STACK_LOST_NAMES = {
     lib.MP_STACK_LOST_EMPTY: "stack_empty",

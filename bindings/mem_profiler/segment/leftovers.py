@@ -1,9 +1,9 @@
 """Segments as files: find those of dead processes, and remove them.
 
 Model: a segment outlives its process. It is dead when its process is gone or no longer maps it
-(exec starts a new one). Where another pid namespace could hide the process from us, the segment
-counts as alive. Another user can make any number of files, so every search has a bound and keeps
-the latest.
+(exec starts a new one). If another pid namespace could hide the process from us, the segment counts
+as alive. Another user can make any number of files, so every search has a bound and keeps the
+latest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILES_MAX = 2000  # of one user that one search opens
 
 @dataclass
 class Found:
-    """A segment and what is known of its process. `pid` is as seen from here; None: not visible.
+    """A segment and known facts of its process. `pid` is as seen from here; None: not visible.
 
     `uid` is the user whose private folder has it.
     """
@@ -48,7 +48,7 @@ class Found:
 
     @property
     def written(self) -> bool:
-        """Whether its last capture is in a file, or there was none."""
+        """Whether its last capture has been saved, or it had no capture."""
         return self.control.number("written_capture") == self.control.number("capture_number")
 
 
@@ -69,7 +69,7 @@ def _is_alive(control: Control, status: os.stat_result, mapped: bool) -> bool:
 
 
 def _process_there(control: Control) -> bool | None:
-    """Whether a process with that pid and start time exists; None where it could be hidden."""
+    """Whether a process with that pid and start time exists; None if it could be hidden."""
     if control.number("pidns_inode") != procfs.pidns_inode():
         return None
     pid = control.number("pid")
@@ -104,7 +104,7 @@ def _examined(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int])
 
 
 def count_beyond(most: int = FILES_MAX) -> int:
-    """How many segment files `in_folders` does not open."""
+    """Number of segment files that `in_folders` does not open."""
     counts: dict[int, int] = {}
     for folder in folders.everywhere():
         counts[folder.uid] = counts.get(folder.uid, 0) + len(folder.files())

@@ -1,9 +1,10 @@
 """The peak of a capture, and live bytes by site at that moment.
 
 Model: the sampler keeps the highest live total of the host and of each domain of device memory
-(sampler/core/peak.h). A moment that is worth remembering begins an epoch. A site's word says in
-which epoch the site last changed, and how many blocks it had before. So a reader of the latest
-epoch finds the moment's count in the word, or, where the site has not changed since, in its counts.
+(sampler/core/peak.h). Each new high of the total that is about to end begins an epoch. A site's
+word says in which epoch the site last changed, and how many blocks it had before. So a reader of
+the latest epoch finds the moment's count in the word, or, where the site has not changed since, in
+its counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control, Words
 
-# No honest total comes near it.
+# No valid total comes near it.
 TOTAL_MAX_BYTES = 1 << 52
 
 
@@ -48,7 +49,7 @@ class Peak:
     """The highest live total of one kind of memory in a capture, as the sampler kept it.
 
     `bytes` is the estimate at `at_ns` (CLOCK_MONOTONIC). Sites remember the moment at which `epoch`
-    began; `now`: what is live now is nearer to the highest total.
+    began; `now`: the present live total is nearer to the highest one.
     """
 
     bytes: float
@@ -58,7 +59,7 @@ class Peak:
 
     @classmethod
     def of(cls, row: np.void, capture: int) -> Peak | None:
-        """The peak of a struct mp_peak; None where it is of another capture or makes no sense."""
+        """The peak of a struct mp_peak; None if it is of another capture or invalid."""
         live, high = int(row["live_parts"]), int(row["high_parts"])
         if int(row["capture"]) != capture or not 0 <= high <= TOTAL_MAX_BYTES << layout.PART_BITS:
             return None
@@ -79,7 +80,7 @@ def columns(table: Words, peaks: dict[int, Peak], domain: Words) -> Words:
 
     The first four columns of `table` are blocks and bytes allocated and freed, the last one is the
     row's word. A row knows its blocks. All of them are of one size class, whose greatest size is at
-    most 1/64 above its smallest: their bytes are taken as of the mean size of all its blocks.
+    most 1/64 above its smallest: their bytes are computed with the mean size of all its blocks.
     """
     alloc, word = table[:, 0], table[:, -1]
     live = alloc - np.minimum(table[:, 2], alloc)

@@ -1,7 +1,7 @@
-"""Does a living process still write to the segment that somebody has open?
+"""Does a living process still write to an open segment?
 
-Model: an exec takes the segment out of the process with everything else, and its state stays what
-it was. A detach writes into the segment that the sampler has ended, and unmaps it afterwards.
+Model: an exec takes the segment out of the process with everything else, and leaves its state
+unchanged. A detach writes into the segment that the sampler has ended, and unmaps it afterwards.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from mem_profiler.segment.file import Control
 
 
 class Left(enum.StrEnum):
-    """Why it does not, in words for a viewer."""
+    """The reasons, as shown to a viewer."""
 
     EXEC = "it started another program (exec)"
     DETACHED = "its sampler was taken out (mem_profiler detach)"
 
 
 def left(pid: int, control: Control) -> Left | None:
-    """Why a process has the segment of ``control`` no longer; None: it has it, or it is gone."""
+    """Why a process no longer has the segment of ``control``; None if it has, or is gone."""
     try:
         raw = procfs.raw_maps(pid)
     except PermissionError:
-        return Left.EXEC  # only a program with other rights hides what was seen before
+        return Left.EXEC  # only a program with other rights can hide a mapping seen before
     if not raw or _is_mapped(raw, control.identity.encode()):
         return None
     is_over = control.number("state") == layout.STATE_EXITED
@@ -33,5 +33,5 @@ def left(pid: int, control: Control) -> Left | None:
 
 
 def _is_mapped(raw: bytes, name: bytes) -> bool:
-    """Whether maps have a file of that name, which may have been removed."""
+    """Whether maps list a file of that name, even a deleted one."""
     return b"/%s\n" % name in raw or b"/%s (deleted)\n" % name in raw

@@ -81,7 +81,7 @@ def read_frames(arena: Words, ids: Ints) -> Frames:
 
 
 def _rows(arena: Words, ids: Ints) -> NDArray[np.void]:
-    """The content of the frames; of one that cannot be read zeros."""
+    """The content of the frames; zeros for an unreadable one."""
     found = find(arena, ids, layout.STACK_PYTHON_FRAME)
     words = layout.PYTHON_FRAME.itemsize // 8
     real = found.real & (found.depth == words)
@@ -93,7 +93,7 @@ def _rows(arena: Words, ids: Ints) -> NDArray[np.void]:
 
 
 def _with_callers(arena: Words, ids: Ints) -> Ints:
-    """These ids and those of all callers, ascending; those that are no frames are left out."""
+    """These ids and those of all callers, ascending, without ids that are not frames."""
     new = ids[ids < len(arena)]
     known = np.zeros(len(arena), np.bool_)
     known[new] = True
@@ -113,7 +113,7 @@ _NOT_READABLE = Function("?", "?", "?", 0, 0, b"")
 
 
 def _contents(arena: Words, records: Ints) -> Iterator[tuple[int, bytes]]:
-    """Each record of a function, and its content; empty if it is none."""
+    """Each record of a function, and its content; empty if it is not a function."""
     found = find(arena, records, layout.STACK_PYTHON_CODE)
     for record, at, depth in zip(
         records.tolist(), found.at.tolist(), found.depth.tolist(), strict=True

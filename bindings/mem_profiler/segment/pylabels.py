@@ -1,8 +1,8 @@
 """The labels of a segment: records in its arena, read into columns.
 
-Model: a label names the record of the one that it is in, which was stored before it and so has a
-smaller id. Every number is untrusted; see `mem_profiler.segment.arena`. A label that makes no sense
-is left out, and what is in it loses its outer label.
+Model: a label names the record of its outer label, which was stored before it and so has a smaller
+id. Every number is untrusted; see `mem_profiler.segment.arena`. An invalid label is left out, and
+its inner labels lose their outer label.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _MOST = 1 << 16
 
 
 def read_labels(arena: Words, ids: Ints) -> tuple[Labels | None, NDArray[np.uint32]]:
-    """The labels with the given ids and those that they are in, and for each id its number among
-    them, 0 for an id of none; None without any.
+    """The labels with the given ids and their outer labels, and for each id its number among them
+    (0: not a label). None if there are no labels.
     """
     rows: dict[int, tuple[int, int, str]] = {}
     wanted, back = np.unique(ids, return_inverse=True)
@@ -42,7 +42,7 @@ def read_labels(arena: Words, ids: Ints) -> tuple[Labels | None, NDArray[np.uint
 
 
 def _read(arena: Words, record: int, rows: dict[int, tuple[int, int, str]]) -> None:
-    """Add a label and those that it is in to `rows`."""
+    """Add a label and its outer labels to `rows`."""
     for _ in range(MOST_DEPTH):
         if record == 0 or record in rows or len(rows) == _MOST:
             return

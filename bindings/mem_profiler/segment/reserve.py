@@ -1,9 +1,9 @@
-"""Give a segment pages before the target needs them, from outside.
+"""Reserve pages of a segment from outside, before the target needs them.
 
 Model: the file is sparse, and a page without memory behind it would raise SIGBUS in the target
 when the file system is full. So the target uses only reserved ranges. The controller reserves by
 fallocate: the first pieces before a capture starts, then at every tick ahead of what is in use.
-Each table's try-lock `growing` keeps target and controller apart; the one that finds it taken tries
+Each table's try-lock `growing` keeps target and controller apart; whichever finds it taken tries
 again later.
 """
 
@@ -19,7 +19,7 @@ from mem_profiler.segment import layout
 from mem_profiler.segment.file import FILE_MAX_BYTES, Array, Control, Level, Segment
 
 TABLES = {"stack_index": None, "sites": "mp_site_row", "live": "mp_live_row"}
-# Made when the target first needs them: most programs have no device.
+# Created when the target first needs them: most programs have no device.
 DEVICE_TABLES = {"device_sites": "mp_device_site_row", "device_live": "mp_device_live_row"}
 ROWS = TABLES | DEVICE_TABLES
 # Arrays that every capture has: bytes of a row, most rows, and the first piece in bytes.
@@ -29,7 +29,7 @@ ARRAYS = {
     layout.STACKS: (8, FILE_MAX_BYTES // 8, 1 << 20),
 }
 ARENA_AHEAD_BYTES = 1 << 20
-ARENA_AHEAD_LITTLE_BYTES = 128 << 10  # where the sampler reserves by itself too
+ARENA_AHEAD_LITTLE_BYTES = 128 << 10  # where the sampler can reserve by itself
 ARENA_SHARE = 8  # of what is reserved up front, one part is for stacks
 USUAL_ROWS = {"stack_index": 1, "sites": 1, "live": 4}
 FILL_LIMIT = 0.25
@@ -121,11 +121,11 @@ def first_pieces(segment: Segment) -> None:
 
 
 def up_front(segment: Segment, budget_bytes: int) -> list[tuple[int, int]]:
-    """Reserve tables of the host in about `budget_bytes`, what they have already included, so that
+    """Reserve tables of the host in about `budget_bytes`, including their present size, so that
     they need not grow: as many levels as fit, with rows in the proportions of `USUAL_ROWS`.
 
-    Returns all ranges (offset, bytes) of these tables that have pages. Raises TargetError where
-    there is no space for the first pieces.
+    Returns all ranges (offset, bytes) of these tables that have pages. Raises TargetError if there
+    is no space for the first pieces.
     """
     first_pieces(segment)
     _extend(segment, segment.control(), layout.STACKS, budget_bytes // ARENA_SHARE)
@@ -155,7 +155,7 @@ def _rows(control: Control, table: str) -> int:
 
 
 def _next(control: Control, table: str) -> Level | None:
-    """The level that a table gets next; None: it has all."""
+    """The next level of a table; None if it has all."""
     ready = int(control[table]["levels_ready"])
     if ready >= min(int(control[table]["levels"]), layout.LEVELS):
         return None
@@ -170,7 +170,7 @@ def _ranges(control: Control) -> list[tuple[int, int]]:
 
 
 def divide_events(most_bytes: int, wanted_bytes: int, processors: int) -> tuple[int, int]:
-    """Rings, and events in each, in at most `wanted_bytes`; (0, 0) where not even one fits.
+    """Rings, and events in each, in at most `wanted_bytes`; (0, 0) if not even one fits.
 
     As mp_events_begin() of sampler/core/events.c divides them.
     """
@@ -248,7 +248,7 @@ def _reserve_whole(segment: Segment, array: Array) -> int:
 
 
 def _first_of_devices(segment: Segment, control: Control) -> list[int]:
-    """Reserve at once all that the target cannot reserve by itself (a seccomp filter)."""
+    """Reserve everything that the target cannot reserve by itself (a seccomp filter)."""
     marks = control.array(layout.MARKS, layout.MARK.itemsize, layout.MARK_ROWS_MAX)
     domains = control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
     codes = [
@@ -262,7 +262,7 @@ def _first_of_devices(segment: Segment, control: Control) -> list[int]:
 
 
 def _fill(segment: Segment, level: Level) -> float:
-    """Share of rows in use; in a large level that of its first keys (keys are hashed)."""
+    """Share of rows in use; for a large level, of its first keys (keys are hashed)."""
     count = min(level.rows, KEYS_SAMPLED)
     keys = segment.keys(level, count)
     return float(np.count_nonzero(keys)) / count
@@ -281,7 +281,7 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
 
 
 def _began_small(control: Control) -> bool:
-    """Whether the sampler chose small first pieces, as it can reserve more when it needs it."""
+    """Whether the sampler chose small first pieces because it can reserve more on demand."""
     stacks = control.array(layout.STACKS, *ARRAYS[layout.STACKS][:2])
     filtered = control.number("controller_flags") & layout.FLAG_SECCOMP
     return not filtered and stacks.reserved_bytes < ARRAYS[layout.STACKS][2]
@@ -290,7 +290,7 @@ def _began_small(control: Control) -> bool:
 def ahead(segment: Segment, control: Control) -> bool:
     """Reserve ahead of what is in use; False when the file system refused something.
 
-    Leaves what is beyond our bound to the target.
+    Reserves nothing beyond our bound; the target does that.
     """
     codes = [_ahead_of_table(segment, control, table) for table in ROWS]
     if control.number("device_wanted"):

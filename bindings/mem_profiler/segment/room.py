@@ -28,8 +28,8 @@ COUNT_MAX = 1 << 62
 
 @dataclass(frozen=True)
 class Room:
-    """A ledger. `held_bytes` is at most what all segments take; `dropped_*` are segments of dead
-    processes that were in no file, `refused_starts` captures that did not begin.
+    """A ledger. `held_bytes` is an upper bound of the size of all segments; `dropped_*` are
+    segments of dead processes that were in no file, `refused_starts` captures that did not begin.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Room:
 
 
 def read(folder: UserFolder) -> Room | None:
-    """The ledger of a user's folder; None: there is none that makes sense."""
+    """The ledger of a user's folder; None if there is no valid one."""
     with contextlib.suppress(OSError, InputFileError):
         fd = open_plain(LEDGER, os.O_RDONLY, dir_fd=folder.fd, follow=False)
         try:
@@ -95,7 +95,7 @@ def everywhere(base: Path | None = None) -> list[Room]:
 
 
 def forget_needless() -> None:
-    """Remove the ledgers of folders without a segment that have nothing to tell."""
+    """Remove ledgers without counts from folders without segments."""
     for folder in folders.everywhere():
         found = read(folder)
         if found is not None and not found.lost and not folder.files():

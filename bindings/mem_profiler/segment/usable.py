@@ -1,7 +1,7 @@
 """Check that a process's sampler can be used, from its segment.
 
-Model: captures, attaches and the doctor say the same of a sampler that cannot be used. One that is
-behind the malloc of the program itself is unusable only until an attach leads that malloc to it.
+Model: captures, attaches and the doctor share these reasons. A sampler behind the program's own
+malloc is unusable only until an attach redirects that malloc to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Obstacle:
 
 
 def is_behind_program(control: Control) -> bool:
-    """Whether the program's own malloc is before the sampler: an attach can lead it there."""
+    """Whether the program's own malloc is before the sampler: an attach can redirect it."""
     program, first = os.fsencode(control.text("exe")), os.fsencode(control.text("state_text"))
     is_first = bool(program) and first == program[:_SHADOW_MAX_BYTES]
     return control.number("state") == layout.STATE_SHADOWED and is_first
@@ -42,7 +42,7 @@ def needs_attach(pid: int) -> bool:
 
 
 def obstacle(control: Control, pid: int) -> Obstacle | None:
-    """What the segment says against a capture; None: nothing, or nothing yet."""
+    """Why the segment allows no capture; None if it does, or is not ready yet."""
     state, why = control.number("state"), control.text("state_text")
     if is_behind_program(control):
         return Obstacle(

@@ -25,7 +25,7 @@ more for large files."""
 
 
 class AllowanceExceeded(InputFileError):
-    """A file that needs more memory than an honest one of its size can need."""
+    """A file that needs more memory than any valid file of its size."""
 
 
 def bound_bytes(stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> int:
@@ -35,12 +35,12 @@ def bound_bytes(stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> int:
 
 
 def unpacked_bytes(stored_bytes: int) -> int:
-    """Return what a file with so many stored bytes may unpack to, of which little is kept."""
+    """Return the unpacked size allowed for so many stored bytes, if little of it is kept."""
     return UNPACKED_TIMES * bound_bytes(stored_bytes)
 
 
 class MemoryAllowance:
-    """The rest of one file's allowance. ``name`` is the file's name in errors."""
+    """The remaining allowance of one file. ``name`` is the file's name in errors."""
 
     def __init__(self, name: str, stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> None:
         self.name = name
@@ -49,14 +49,14 @@ class MemoryAllowance:
         self.left_bytes = self._limit_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Take so much of the allowance. Raises `AllowanceExceeded` if that is too much."""
+        """Take from the allowance. Raises `AllowanceExceeded` if it does not suffice."""
         self.left_bytes -= size_bytes
         if self.left_bytes < 0:
             self.refuse()
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """Give back at the end of the context what its body takes."""
+        """Return to the allowance, at the end of the context, everything taken in its body."""
         before = self.left_bytes
         yield
         self.left_bytes = before

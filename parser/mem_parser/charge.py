@@ -3,8 +3,8 @@
 Two steps, from the innermost frame outwards. The allocator's frames go up to the outermost of them,
 as in jeprof (see `names`). Then, with `FrameRule.PROGRAM`, frames of libraries go up to the first
 one that is the program's: only the unbroken run of them, because a library further out (`qsort`, an
-event loop) calls the program and not the allocator. Where no frame is the program's, the innermost
-that is no mere wrapper stays, so every block has a place.
+event loop) calls the program and not the allocator. Without a frame of the program, the innermost
+that is not a mere wrapper stays, so every block has a place.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def charged_from(symbols: Symbols, rule: FrameRule) -> IntArray:
 
 
 def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
-    """Return the start of each stack without everything up to its outermost ``dropped`` frame; a
-    stack of nothing else keeps its last frame.
+    """Return the start of each stack after its outermost ``dropped`` frame; a stack with no other
+    frames keeps its last one.
     """
     begin = offsets[:-1].copy()
     place = np.flatnonzero(dropped)
@@ -64,7 +64,7 @@ def beyond_libraries(symbols: Symbols, begin: IntArray) -> IntArray:
 
 def _first_from(symbols: Symbols, wanted: BoolArray, begin: IntArray, stack: IntArray) -> IntArray:
     """Return the first position from ``begin`` of each ``stack`` whose location is ``wanted``; -1
-    where none is. Frame by frame, because runs of libraries are short and stacks many.
+    if there is none. Frame by frame, because runs of libraries are short and stacks many.
     """
     end = symbols.offsets[1:][stack]
     result = np.full(len(stack), -1, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Device memory: the facts of a file's domain beyond its sites, and the program's marks.
 
-A *domain* is one kind of memory of one device. Bytes *asked* for are those the program wanted; the
-sampler samples by these. Bytes *taken* are what they cost the device, where that is known. *Actual*
+A *domain* is one kind of memory of one device. *Asked* bytes are those the program requested; the
+sampler samples by these. *Taken* bytes are the device memory used for them, if known. *Actual*
 bytes are those in use on the whole device by all its processes, so that
 
     actual - tracked = untracked

@@ -49,7 +49,7 @@ class Change(enum.StrEnum):
 
 
 class Level(enum.StrEnum):
-    """What one row is."""
+    """The unit of a row."""
 
     FUNCTION = "function"
     LINE = "line"
@@ -337,8 +337,8 @@ def _judge(
 
 
 def _weight_of_a_sample(sums: tuple[_Sums, _Sums], unseen: Unseen) -> FloatArray:
-    """Return for each row what one sample adds. Of objects it is the mean over its samples, each by
-    its own weight: if nothing changed, what no sample came of is the same before and after.
+    """Return for each row what one sample adds. For objects it is the mean over its samples, each
+    by its own weight: if nothing changed, the unsampled part is the same before and after.
     """
     value = sums[0].value + sums[1].value
     if unseen.bounded:

@@ -1,7 +1,7 @@
 """The rows of ELF tables: header, program headers, dynamic entries, notes.
 
-Model: functions of bytes alone. Who has the bytes, from a file or from the memory of a process,
-reads them within bounds of its own; all of it may be hostile, and a row that is cut is no row. No
+Model: functions of bytes alone. The caller reads the bytes, from a file or from the memory of a
+process, within its own bounds. All of it may be hostile, and a truncated row is not decoded. No
 library, because a command decodes the header of its target before it starts it.
 
 Formats: System V ABI, "Object Files" and "Program Loading and Dynamic Linking".
@@ -68,12 +68,12 @@ class Segment(NamedTuple):
 
 
 def is_elf(raw: bytes) -> bool:
-    """Whether a file that begins so says that it is an ELF file."""
+    """Whether these first bytes are those of an ELF file."""
     return raw[:4] == _MAGIC
 
 
 def header(raw: bytes) -> Header | None:
-    """Decode the first `HEADER_BYTES` of a file; None: no ELF header."""
+    """Decode the first `HEADER_BYTES` of a file; None if they are not an ELF header."""
     if not is_elf(raw) or len(raw) < 16 or raw[4] not in _CLASSES or raw[5] not in _ORDERS:
         return None
     layout = Layout(_CLASSES[raw[4]], _ORDERS[raw[5]])

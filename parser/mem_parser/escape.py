@@ -67,7 +67,7 @@ def one_line(text: str) -> str:
 
 
 def log_line(text: str) -> str:
-    """Return ``text`` as a line of output that is no command to readers of logs."""
+    """Return ``text`` as a line of output that log readers (CI) do not take for a command."""
     text = one_line(text)
     if "##" in text:
         text = _MARKED.sub(r"#\\x23", text)
@@ -113,7 +113,7 @@ def _json_char(found: re.Match[str]) -> str:
 
 
 def json_ascii(data: Any, *, allow_nan: bool = True) -> str:
-    """Return JSON of ASCII alone, which reads back as the very same texts."""
+    """Return ASCII-only JSON that decodes to the same texts."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=allow_nan, separators=(",", ":"))
     return _MARKED.sub(r"#\\u0023", text)
 
@@ -208,7 +208,7 @@ def sarif_text(text: str) -> str:
 
 
 def shell_word(word: str) -> str:
-    """Return ``word`` quoted for a shell: pasted, it is the very same bytes."""
+    """Return ``word`` quoted for a shell, so that pasting it yields the same bytes."""
     if one_line(word) == word and not _MARKED.search(word):
         return shlex.quote(word)
     return "$'" + "".join(map(_shell_char, word)) + "'"
@@ -226,7 +226,7 @@ def _shell_char(char: str) -> str:
 
 
 def shell_path(path: str) -> str:
-    """Return a file's path as a word of a command that is no option of it."""
+    """Return a file's path as a word of a command, which does not take it for an option."""
     return shell_word(f"./{path}" if path.startswith("-") else path)
 
 

@@ -74,17 +74,17 @@ _LARGE = 1e6
 
 
 class Unseen(NamedTuple):
-    """What an estimate must allow for blocks of which no sample came.
+    """The allowance of an estimate for blocks without a sample.
 
-    ``weight`` is what the next sample adds, in the estimate's unit; 0 where every block is sampled.
-    ``bounded``: no block adds more, so that the interval always has an upper end.
+    ``weight`` is the contribution of one more sample, in the estimate's unit; 0 if every block is
+    sampled. ``bounded``: no block adds more, so the interval always has an upper end.
     """
 
     weight: float = 0.0
     bounded: bool = True
 
     def scaled(self, factor: float) -> Unseen:
-        """Return it for an estimate times ``factor``."""
+        """Return the allowance of an estimate times ``factor``."""
         return Unseen(self.weight * factor, self.bounded)
 
 
@@ -92,12 +92,12 @@ NOTHING_UNSEEN = Unseen()
 
 
 def unseen_bytes(rate_bytes: float) -> Unseen:
-    """Return what sums of bytes must allow for; ``rate_bytes`` is T, the largest of several."""
+    """Return the allowance of sums of bytes; ``rate_bytes`` is T, the largest of several."""
     return Unseen(float(rate_bytes)) if rate_bytes > 1 else NOTHING_UNSEEN
 
 
 def unseen_objects(rate_bytes: float) -> Unseen:
-    """Return what numbers of objects must allow for."""
+    """Return the allowance of numbers of objects."""
     if rate_bytes <= 1:
         return NOTHING_UNSEEN
     return Unseen(-1.0 / math.expm1(-SMALLEST_BYTES / rate_bytes), bounded=False)
@@ -107,9 +107,9 @@ def unseen_objects(rate_bytes: float) -> Unseen:
 class Estimate:
     """A number measured by sampling.
 
-    ``value`` and ``std_error`` are in the same unit (bytes or objects), the latter NaN where it is
-    not known; ``samples`` is the number of sampled blocks behind them. Estimates of disjoint sets
-    of blocks add: values and samples as they are, errors in squares. ``signed``: a difference.
+    ``value`` and ``std_error`` are in the same unit (bytes or objects), the latter NaN if it is
+    unknown; ``samples`` is the number of sampled blocks behind them. Estimates of disjoint sets of
+    blocks add: values and samples as they are, errors in squares. ``signed``: a difference.
     """
 
     value: float
@@ -138,9 +138,9 @@ class Estimate:
 
     @property
     def interval95(self) -> tuple[float, float]:
-        """The ends of the 95 % interval. An infinite one is not known; the other then holds alone.
+        """The ends of the 95 % interval. An infinite end is unknown; the other then holds alone.
 
-        Both are NaN where the error is not known.
+        Both are NaN if the error is unknown.
         """
         if math.isnan(self.std_error):
             return math.nan, math.nan
@@ -163,7 +163,7 @@ class Estimate:
 
     @property
     def known_ends(self) -> tuple[float | None, float | None]:
-        """`interval95` for programs: None for an end that is not known."""
+        """`interval95` for programs: None for an unknown end."""
         lower, upper = self.interval95
         return (
             lower if math.isfinite(lower) else None,
@@ -172,20 +172,20 @@ class Estimate:
 
     @property
     def margin95(self) -> float:
-        """The distance from the value to the further end of the 95 % interval; infinite where it
-        has only one, NaN where the error is not known.
+        """The distance from the value to the further end of the 95 % interval; infinite if it has
+        only one, NaN if the error is unknown.
         """
         lower, upper = self.interval95
         return max(self.value - lower, upper - self.value)
 
     @property
     def is_below_its_error(self) -> bool:
-        """Whether `margin95` is larger than the number; False where no error is known."""
+        """Whether `margin95` is larger than the number; False if the error is unknown."""
         return self.margin95 > abs(self.value)
 
 
 class Interval(NamedTuple):
-    """The ends of many intervals, as columns; infinite where there is none."""
+    """The ends of many intervals, as columns; infinite for a missing end."""
 
     lower: FloatArray
     upper: FloatArray
@@ -264,7 +264,7 @@ def unsample(
     """Return estimates from the sampled ``blocks`` and ``size_bytes`` (sums per record).
 
     Arrays of equal length; ``rate_bytes`` may be one number for all. A record without blocks gives
-    0 whatever its bytes are.
+    0, regardless of its bytes.
     """
     n = np.asarray(blocks, dtype=np.float64)
     total = np.asarray(size_bytes, dtype=np.float64)

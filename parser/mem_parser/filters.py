@@ -7,8 +7,8 @@
     --domain NAME     only blocks of this memory domain
     --min-samples N   no stack with fewer samples
 
-Filters keep or drop a stack whole, so every remaining number is still an unbiased estimate of what
-it names. Regular expressions are Python's and match anywhere in the text.
+Filters keep or drop a stack whole, so every remaining number is still an unbiased estimate. Regular
+expressions are Python's and match anywhere in the text.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Filters:
         return of_threads(profile, _threads(profile, self.threads))
 
     def without_hidden(self, symbols: Symbols) -> Symbols:
-        """Return ``symbols`` whose stacks lack the hidden frames; none becomes empty."""
+        """Return ``symbols`` whose stacks lack the hidden frames; no stack becomes empty."""
         if not self.hide:
             return symbols
         hidden = np.zeros(len(symbols.locations), dtype=np.bool_)
@@ -163,7 +163,7 @@ class Filters:
 
 def of_threads(profile: Profile, rows: Sequence[int]) -> Profile:
     """Return the profile of the blocks in use that the threads of these rows allocated; it has no
-    counts of all allocations. One without counts by thread has none of these blocks.
+    counts of all allocations. It is empty for a profile without counts by thread.
     """
     none = np.zeros(0, dtype=np.int64)
     blocks = profile.thread_blocks or ThreadBlocks(none, none, none, none)

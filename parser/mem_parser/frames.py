@@ -133,8 +133,8 @@ class Places:
 def find_places(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.PROGRAM) -> Places:
     """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
 
-    With `FrameRule.OWN` places keep the frames of libraries, and tell what these do apart; the
-    charged frame is then further out.
+    With `FrameRule.OWN` places keep the frames of libraries, which distinguishes their operations;
+    the charged frame is then further out.
     """
     frames = frames_of(profile, symbols)
     begin = charged_from(symbols, rule)
@@ -154,8 +154,8 @@ def _lines(
     ends: IntArray,
     filled: BoolArray,
 ) -> IntArray:
-    """Return for each place a number by the lines at its two ``ends``; one for all that are not
-    ``filled``.
+    """Return a number for each place, by the lines at its two ``ends``; places not ``filled`` share
+    one.
     """
     lines: dict[tuple[Frame, int], int] = {}
     line_of = np.array([lines.setdefault((f, f.line), len(lines)) for f in frames], dtype=np.int64)

@@ -21,7 +21,7 @@ from mem_parser.significance import p_rate_above
 class Growth:
     """Counts of older snapshots, matched by stack to those of the newest.
 
-    A stack that an older snapshot does not have was empty then.
+    A stack missing in an older snapshot counts as 0 there.
     """
 
     def __init__(self, newest: Profile, earlier: Sequence[Profile]) -> None:
@@ -78,7 +78,7 @@ class StackIndex:
         self._last[ids] = np.arange(len(ids))
 
     def match(self, profile: Profile) -> IntArray:
-        """Return for each stack of ``profile`` its position in the index; -1 where it is absent."""
+        """Return for each stack of ``profile`` its position in the index; -1 if it is absent."""
         ids = self._numbers.find(self._parts(profile))
         known = ids >= 0
         ids[known] = self._last[ids[known]]

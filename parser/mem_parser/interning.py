@@ -35,9 +35,9 @@ def distinct(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 
 def previous_equal(*columns: npt.NDArray[Any]) -> Ids:
-    """Return for each row the latest row before it with the same values in all columns; -1: none.
+    """Return for each row the previous row with equal values in all columns, or -1.
 
-    Birth and death of a block are two such rows, where the columns say where it is.
+    Birth and death of a block are two such rows if the columns are its location.
     """
     order = np.lexsort(columns) if len(columns) > 1 else np.argsort(columns[0], kind="stable")
     ordered = [column[order] for column in columns]
@@ -48,7 +48,7 @@ def previous_equal(*columns: npt.NDArray[Any]) -> Ids:
 
 
 def next_equal(previous: Ids) -> Ids:
-    """Return for each row the next one with the same values, of what `previous_equal` found."""
+    """Return for each row the next one with equal values, from the result of `previous_equal`."""
     found = np.full(len(previous), -1, dtype=np.int64)
     has_previous = np.flatnonzero(previous >= 0)
     found[previous[has_previous]] = has_previous
@@ -107,7 +107,7 @@ def pairs(high: Ids, low: Ids) -> Ids:
 
 
 class Growing(Generic[_Number]):
-    """An array that others are put behind; now and then it moves to a larger place."""
+    """A growing array that others are appended to."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._place: npt.NDArray[_Number] = np.empty(0, dtype=dtype)
@@ -118,11 +118,11 @@ class Growing(Generic[_Number]):
 
     @property
     def values(self) -> npt.NDArray[_Number]:
-        """What is in it."""
+        """Its content."""
         return self._place[: self._used]
 
     def extend(self, values: npt.NDArray[Any]) -> None:
-        """Put ``values`` behind the others."""
+        """Append ``values``."""
         end = self._used + len(values)
         if end > len(self._place):
             place = np.empty(max(end, self._used * 5 // 4), dtype=self._place.dtype)
@@ -152,7 +152,7 @@ class StackParts(NamedTuple):
 
 
 class StackInterner:
-    """Numbers sequences of numbers, the items of a type that fits all that are given to it."""
+    """Numbers sequences of numbers, whose items have a type that fits all of them."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self.items: Growing[Any] = Growing(dtype)
@@ -170,7 +170,7 @@ class StackInterner:
         return np.concatenate((np.zeros(1, dtype=np.int64), self.ends.values))
 
     def find(self, stacks: StackParts) -> Ids:
-        """Return the number of each stack, -1 for those that are not known."""
+        """Return the number of each stack, -1 for unknown ones."""
         ids = self._index.find(self._factors.hashes(stacks))
         known = np.flatnonzero(ids >= 0)
         other = ~self._equal(stacks.take(known), ids[known])
@@ -203,7 +203,7 @@ class StackInterner:
 
     def _append(self, stacks: StackParts) -> None:
         size = int((stacks.ends - stacks.starts).sum())
-        # One extension, so that the array moves once.
+        # A single extension moves the array only once.
         values = np.empty(size, dtype=stacks.items.dtype)
         done = 0
         for low, high in stacks.batches():
@@ -216,7 +216,7 @@ class StackInterner:
         self.tags.extend(stacks.tags)
 
     def _hash_anew(self) -> None:
-        """Choose other factors with which no two known stacks collide."""
+        """Choose new factors for which no two known stacks collide."""
         while True:
             self._factors = _Factors()
             self._index = Interner()
@@ -226,12 +226,12 @@ class StackInterner:
 
 
 class _Factors:
-    """The secret numbers of a hash: a sum over the items, each mixed and times an odd number of its
-    place.
+    """The secret numbers of a hash: a sum over the items, each mixed and multiplied by an odd
+    number that depends on its position.
     """
 
     def __init__(self) -> None:
-        self._random = np.random.default_rng()  # of the system's entropy
+        self._random = np.random.default_rng()  # from the system's entropy
         self._add, self._times, self._tag = self._odd(3)
         self._of_place: Hashes = self._odd(64)
 

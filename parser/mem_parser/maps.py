@@ -1,8 +1,8 @@
-r"""From the lines of /proc/PID/maps at the end of every text profile to modules.
+r"""Modules from the lines of /proc/PID/maps at the end of every text profile.
 
 Paths are whole (they may contain spaces). The parser removes one trailing " (deleted)" and keeps it
-as a fact, and decodes octal escapes (`\012`). A line `build=/folder` says what `$build` in later
-paths stands for, and to which folder relative ones belong.
+as a fact, and decodes octal escapes (`\012`). A line `build=/folder` defines `$build` in later
+paths, and the base of relative ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RANGE_BYTES = 900
 def parse_maps(lines: Iterable[str], allowance: MemoryAllowance | None = None) -> list[Module]:
     """Return one module per mapped file with executable ranges, in the order of first appearance.
 
-    Anonymous executable memory (code made at run time) is no module. Two mappings of one path far
+    Anonymous executable memory (JIT code) is not a module. Two mappings of one path far
     apart, with the same file offset, are two modules: the file was loaded twice.
     """
     modules: list[Module] = []
@@ -74,7 +74,7 @@ def _parse_line(line: str) -> tuple[str, ExecRange, str, bool] | None:
 
 
 def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
-    """A line `start-end: path`, as jemalloc writes it where there is no /proc."""
+    """A line `start-end: path`, as jemalloc writes it without /proc."""
     match = _BRIEF.match(line.rstrip("\r\n"))
     if match is None:
         return None
@@ -86,7 +86,7 @@ def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
 
 
 def _placed(path: str, folder: str) -> str:
-    """Return ``path`` with the folder that the profile states."""
+    """Return ``path`` resolved against the profile's build folder."""
     path = _BUILD_USED.sub(lambda _: folder, path, count=1)
     relative = path.startswith(("./", "../")) or ("/" in path and path[0] not in "/[")
     return os.path.normpath(os.path.join(folder, path)) if relative else path
@@ -99,5 +99,5 @@ def clean_path(text: str) -> tuple[str, bool]:
 
 
 def undeleted(path: str) -> tuple[str, bool]:
-    """Return a path without the kernel's mark that its file was deleted, and whether it had one."""
+    """Return a path without the kernel's " (deleted)", and whether it had that mark."""
     return path.removesuffix(_DELETED), path.endswith(_DELETED)

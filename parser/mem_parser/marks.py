@@ -1,7 +1,7 @@
 """Marks of the program by their text: how often, when, and how long the ranges were.
 
-A range is a begin and the next end with its id; a begin without an end is open at the end of the
-capture; the begin of an end without one is older than the capture or lost.
+A range is a begin and the next end with its id; a begin without an end was open at the end of the
+capture; for an end without a begin, the begin is older than the capture or lost.
 """
 
 from __future__ import annotations

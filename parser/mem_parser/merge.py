@@ -1,9 +1,9 @@
 """Add up profiles of many processes and hosts, one file at a time.
 
-The identity of a frame is its module's build-id (its path where there is none) and its offset in
+The identity of a frame is its module's build-id (or its path) and its offset in
 that file, so equal stacks of different hosts or load addresses merge. Every module gets its own
 range in a new address space of the result; programs linked to fixed addresses keep theirs. Frames
-in no module keep their address, or have the names that the file gives them.
+outside modules keep their address, or the names that the file gives them.
 
 Python's frames are the same by function, line and callers, labels by their names.
 
@@ -29,7 +29,7 @@ _NOTED_SAMPLINGS = 3
 
 @dataclass(slots=True)
 class _Known:
-    """The common facts of the files so far."""
+    """Facts shared by the files so far."""
 
     files: int = 0
     exact_samples: bool = True
@@ -63,7 +63,9 @@ class Merger:
         self._fold(profile, name)
 
     def _fold_first(self) -> None:
-        """Fold the profile that is the result while it is alone; nothing keeps it any longer."""
+        """Fold in the first profile, which was the result while it was the only one, and release
+        it.
+        """
         if self._first is not None:
             first, self._first = self._first, None
             self._fold(*first)

@@ -59,11 +59,11 @@ class Count(enum.StrEnum):
 
 
 class PeakSource(enum.StrEnum):
-    """Who found the peak of a capture.
+    """The source of a capture's peak.
 
-    SAMPLER: the sampler kept the highest total, and the sites have what was live then. TOTAL: it
-    kept the total, and the sites are those of the highest reading. READING: both are of the highest
-    reading, and the peak may have been between two of them.
+    SAMPLER: the sampler tracked the highest total, and the sites have their live counts at that
+    time. TOTAL: it tracked the total; the sites are those of the highest reading. READING: both are
+    of the highest reading, and the true peak may be between two readings.
     """
 
     SAMPLER = "sampler"
@@ -72,7 +72,7 @@ class PeakSource(enum.StrEnum):
 
 
 class Unit(enum.StrEnum):
-    """What to add up: bytes or objects."""
+    """The unit of sums: bytes or objects."""
 
     SPACE = "space"
     OBJECTS = "objects"
@@ -87,8 +87,8 @@ class StackTable:
     where ``leaf_exact``; in other tools' files it is mostly a return address too.
 
     A stack's identity is a pair: these frames, and the number of an interpreter's stack in
-    ``interpreter``, 0 where there is none; None: no stack has one. Who ran it makes it another
-    stack: ``label`` is a number of `Profile.labels`, in the same way.
+    ``interpreter``, 0 if it has none; None if no stack has one. Stacks that differ only in their
+    label are different: ``label`` is a number of `Profile.labels`, in the same way.
 
     ``series`` is the same object in profiles of one process that goes on: each of them begins with
     the stacks of the earlier ones, so do their Python frames and labels. None: stands alone.
@@ -148,7 +148,7 @@ class StackTable:
         )  # fmt: skip
 
     def shared(self) -> tuple[StackTable, IntArray]:
-        """Return a table with the frames, and which of its stacks each of these stacks is."""
+        """Return a table without duplicate frames, and the index in it of each of these stacks."""
         return self, np.arange(len(self))
 
     def frames_between(self, low: int, high: int) -> AddressArray:
@@ -234,9 +234,9 @@ class ExecRange:
 class Module:
     """One file mapped into the profiled process.
 
-    ``bias`` is the loader's offset to the file's own virtual addresses; None where the profile does
-    not say it, and the file itself must give it. ``ranges`` are the executable parts of [``start``,
-    ``end``), which is 0 where only they are known.
+    ``bias`` is the loader's offset to the file's own virtual addresses; None if the profile does
+    not have it, so that it must be read from the file. ``ranges`` are the executable parts of
+    [``start``, ``end``), which is 0 where only they are known.
     """
 
     path: str
@@ -302,7 +302,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class ControllerUse:
-    """What the controller itself used by the end of the capture."""
+    """Resources used by the controller itself up to the end of the capture."""
 
     cpu_s: float
     peak_rss_bytes: int
@@ -310,8 +310,8 @@ class ControllerUse:
 
 @dataclass(frozen=True, slots=True)
 class AttachStops:
-    """How long threads of the program stood still, one at a time, so that `mem_profiler` could
-    attach and find code that came later; those in vain included.
+    """Total time for which threads of the program were stopped, one at a time, so that
+    `mem_profiler` could attach and find later code; failed attempts included.
     """
 
     times: int
@@ -319,7 +319,7 @@ class AttachStops:
     longest_s: float
 
     def text(self) -> str:
-        """The same in words: `one thread stopped for 0.9 ms`."""
+        """The same as text: `one thread stopped for 0.9 ms`."""
         total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
         if self.times == 1:
             return f"one thread stopped for {total_ms:.1f} ms"
@@ -331,7 +331,7 @@ class AttachStops:
 
 @dataclass(slots=True)
 class Capture:
-    """The circumstances of the capture; None or empty where the file does not say."""
+    """Facts about the capture; None or empty if the file does not have them."""
 
     writer: str = ""
     pid: int | None = None
@@ -392,7 +392,7 @@ class Capture:
 
     @property
     def kept_peak_bytes(self) -> float | None:
-        """The highest live total as the sampler kept it; None where it is a reading."""
+        """The highest live total tracked by the sampler; None if it is from a reading."""
         return None if self.peak_source is PeakSource.READING else self.peak_bytes
 
 
@@ -405,9 +405,9 @@ class Profile:
     """One heap profile, whatever file it came from.
 
     ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them)
-    and give no error bar. ``sampling`` says how the numbers of another tool's file came about,
-    where the rate alone does not: `rate unknown`, `estimated by Go's sampler at 512 KiB`.
-    ``incomplete`` says why part of the file is missing; ``warnings`` are sentences for the user.
+    and give no error bar. ``sampling`` says how another tool obtained its numbers, if the rate
+    alone does not tell: `rate unknown`, `estimated by Go's sampler at 512 KiB`. ``incomplete`` says
+    why part of the file is missing; ``warnings`` are sentences for the user.
     """
 
     format: str
@@ -447,12 +447,12 @@ class Profile:
 
     @property
     def errors_known(self) -> bool:
-        """Whether the numbers have error bars, be they 0 because every block is counted."""
+        """Whether the numbers have error bars, which are 0 if every block is counted."""
         return self.exact_samples or (self.rate_bytes <= 1 and not self.sampling)
 
     @property
     def captured_at_s(self) -> float | None:
-        """When the capture ended (Unix time): as the profile says, else as its file's time does."""
+        """When the capture ended (Unix time): from the profile, else from its file's time."""
         started = self.capture.started
         if started is None:
             return self.file_time_s
@@ -502,9 +502,9 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """What reports count by default: blocks in use, but the peak of a program or fork child
-        that the capture saw from its start to its end, and of a part that a program captured
-        itself, since little is in use then. How a child ended only its parent knows.
+        """The default count of reports: blocks in use, except the peak for a program or fork child
+        captured from its start to its end, and for a part that a program captured itself, since
+        little is in use then. Only its parent knows how a child ended.
         """
         c = self.capture
         whole = c.from_start or bool(c.parent_pid)
@@ -514,8 +514,8 @@ class Profile:
 
     @property
     def before_end(self) -> Profile | None:
-        """The profile as it was before the program began to end: blocks in use and their ages, but
-        no threads; None where the file does not know.
+        """The profile just before the program began to exit: blocks in use and their ages, but no
+        threads; None if the file does not have it.
         """
         s, at_s = self.sites, self.capture.before_end_at_s
         if s.before_end_blocks is None or s.before_end_bytes is None or at_s is None:
@@ -533,7 +533,7 @@ class Profile:
         return dataclasses.replace(self, sites=sites, capture=capture, thread_blocks=None)
 
     def unseen(self, unit: Unit) -> Unseen:
-        """Return what estimates in that unit must allow for blocks of which no sample came."""
+        """Return the allowance of estimates in that unit for blocks without a sample."""
         rate = float(np.max(self.rates, initial=0.0))
         return unseen_bytes(rate) if unit is Unit.SPACE else unseen_objects(rate)
 
@@ -572,8 +572,8 @@ class Profile:
         return dataclasses.replace(kept, sites=sites, stacks=self.stacks.take(used))
 
     def weigh_taken(self, count: Count) -> FloatArray | None:
-        """Return per site the estimate of the bytes that its blocks cost the device; None where
-        they are unknown for all blocks, or not kept for this count.
+        """Return per site the estimate of the device memory that its blocks use; None if they are
+        unknown for all blocks, or not kept for this count.
 
         A record's taken bytes have the same weight as its blocks.
         """
@@ -586,5 +586,5 @@ class Profile:
 
     @property
     def samples_missing(self) -> int:
-        """Samples that are in no total, according to the file."""
+        """Samples missing from all totals, according to the file."""
         return sum(self.capture.lost.get(cause, 0) for cause in MISSING_SAMPLES)

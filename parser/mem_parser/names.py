@@ -1,4 +1,4 @@
-"""Recognize the allocator's own frames: blocks count for its caller.
+"""Recognize the allocator's own frames: blocks are charged to its caller.
 
 The rule drops every frame from the innermost up to and including the outermost one that is an
 allocator's, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;

@@ -1,10 +1,10 @@
 """Open output files: the folder by descriptor, rules for existing names.
 
 The user chooses a path, but other users may own what is along it: in a folder that others can
-write, such as /tmp, a link under the expected name may lead anywhere, and a pipe or a device there
-does what its maker wants. So we walk the path once, part by part, and then use names in the folder
-that this reaches. Where only we (or root) can write, we follow links and write to pipes and devices
-as usual.
+write, such as /tmp, a link under the expected name may point anywhere, and a pipe or a device there
+is controlled by its creator. So we walk the path once, part by part, and then use names in the
+folder reached. Where only we (or root) can write, we follow links and write to pipes and devices as
+usual.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 class Misled(UsageProblem):
-    """Something that others may have put there leads a path elsewhere; ``why`` says what."""
+    """A path passes through something that others may have put there, named by ``why``."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class Place:
 
     @property
     def is_special(self) -> bool:
-        """Whether a pipe or a device is there, to write to instead of replacing it."""
+        """Whether it is a pipe or a device, to be written to and not replaced."""
         return self.status is not None and not stat.S_ISREG(self.status.st_mode)
 
 
@@ -65,9 +65,9 @@ def others_can_write(folder: os.stat_result) -> bool:
 
 @contextmanager
 def find_place(path: str) -> Iterator[Place]:
-    """Open the folder for a new file, and check what has its name already.
+    """Open the folder for a new file, and check an existing file of that name.
 
-    Follows links at the end of the path where that is safe. Raises UsageProblem for anything that
+    Follows links at the end of the path if that is safe. Raises UsageProblem for anything that
     others may have put there, OSError.
     """
     walk = _Walk(path)
@@ -123,7 +123,7 @@ def make_folder(path: str) -> None:
             os.mkdir(name, dir_fd=opened)
         except FileExistsError:
             if os.path.isdir(path):
-                return  # another process was faster
+                return  # another process made it first
             raise
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(name, flags, dir_fd=opened)
@@ -168,14 +168,14 @@ def open_own(path: str, flags: int, mode: int) -> int:
 
 
 def own_ids() -> set[int]:
-    """Return the users whose files are ours: this one, and who called by sudo."""
+    """Return the users whose files are ours: this one, and the one who ran sudo."""
     user = sudo.caller()
     return {os.geteuid()} if user is None else {os.geteuid(), user.uid}
 
 
 @contextmanager
 def _as_os_error(path: str) -> Iterator[None]:
-    """For callers inside a program, which know system errors alone."""
+    """For callers inside a program, which handle only system errors."""
     try:
         yield
     except Misled as error:

@@ -1,6 +1,6 @@
 """Open and read files whose names are untrusted: regular ones only, without ever waiting.
 
-A name may lead to a FIFO (whose open waits for a writer), to a device (whose open alone may do
+A name may refer to a FIFO (whose open waits for a writer), to a device (whose open alone may do
 something), or change to one of these at any moment. So we first open the name with O_PATH (which
 calls no driver and never waits), check what it is, and then open the very same file through its
 descriptor.
@@ -34,7 +34,7 @@ _MOST_AT_ONCE = 1 << 30
 
 
 class NotPlainError(OSError):
-    """The name leads to no regular file; `strerror` says to what ("is a pipe")."""
+    """The name is not that of a regular file; `strerror` says what it is ("is a pipe")."""
 
 
 def open_plain(
@@ -93,7 +93,7 @@ class Readable(Protocol):
     """How much of it is really there: a sparse file says any size."""
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return the bytes from ``offset`` on; fewer, or none, where there are no more."""
+        """Return the bytes from ``offset`` on; fewer, or none, at the end."""
         ...
 
 

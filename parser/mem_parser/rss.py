@@ -40,7 +40,7 @@ class Part:
 
     @property
     def margin(self) -> float:
-        """The distance to the further end of its 95 % interval; 0 where exact or not known."""
+        """The distance to the further end of its 95 % interval; 0 if exact or unknown."""
         margin = 0.0 if self.estimate is None else self.estimate.margin95
         return margin if np.isfinite(margin) else 0.0
 
@@ -54,12 +54,12 @@ class Part:
 
 @dataclass(slots=True)
 class RssAccount:
-    """The sum and its parts; ``rss_bytes`` None where the file does not know it.
+    """The sum and its parts; ``rss_bytes`` is None if unknown.
 
-    ``places`` say where live heap and slack together are: they divide that sum, and are no
-    summands beside it. ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the
-    second half of the readings; the error of the former is an upper limit. ``arena_slack`` is the
-    memory of glibc's `[heap]` and arenas beyond small live blocks.
+    ``places`` divide the sum of live heap and slack by location; they are not further summands.
+    ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
+    readings; the error of the former is an upper limit. ``arena_slack`` is the memory of glibc's
+    `[heap]` and arenas beyond small live blocks.
     """
 
     rss_bytes: int | None
@@ -94,7 +94,7 @@ class RssAccount:
 
 
 def account(profile: Profile) -> RssAccount:
-    """Return the account; the parts add up to RSS exactly where the file has all of them.
+    """Return the account; the parts add up to RSS exactly if the file has all of them.
 
     Raises `InputFileError` for device memory.
     """
@@ -120,11 +120,11 @@ def account(profile: Profile) -> RssAccount:
 
 
 def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
-    """Return the memory of `[heap]` and arenas beyond live blocks that can be nowhere else."""
+    """Return the memory of `[heap]` and arenas beyond the live blocks that must be there."""
     if memory.heap_bytes is None or memory.arena_bytes is None:
         return None
     if not _GLIBC.search(profile.capture.allocator) or profile.capture.pymem:
-        return None  # small blocks are elsewhere too
+        return None  # small blocks may also be elsewhere
     blocks, size = profile.counts(Count.INUSE)
     small = size < MMAP_THRESHOLD_BYTES * blocks
     rates = profile.rates
@@ -150,7 +150,7 @@ def _anonymous(memory: Memory, rss: int) -> int:
 
 
 def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
-    """Yield where live heap and slack together are; nothing where the file does not say."""
+    """Yield the locations of live heap and slack together, if the file has them."""
     if memory.heap_bytes is None:
         return
     arenas, stacks = memory.arena_bytes or 0, memory.stack_bytes or 0
@@ -213,8 +213,8 @@ def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
     if weights is not None:
         size = np.array([r.estimate_bytes for r in half])
         error = np.array([r.std_error_bytes for r in half])
-        # Readings share samples, so their errors depend on each other in ways that no reading
-        # tells: they add up at most. A block that stays moves all readings after its birth.
+        # Readings share samples, so their errors are correlated to an unknown degree: their sum is
+        # an upper bound. A block that stays affects all readings after its birth.
         reach = float(np.abs(weights).sum())
         heap = Estimate(
             float(weights @ size),
@@ -229,7 +229,7 @@ def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
 
 
 def _slope_weights(seconds: list[float]) -> FloatArray | None:
-    """Return what each value counts for in the slope per hour through them; None without one."""
+    """Return the weight of each value in the slope per hour through them; None without a slope."""
     t = np.array(seconds, dtype=np.float64)
     if len(t) < 2:
         return None

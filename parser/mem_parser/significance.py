@@ -28,8 +28,8 @@ _TINY = 1e-300
 def p_rate_above(x: float, v: float, y: float, w: float, ratio: float) -> float:
     """Return the p-value of "the rate of x is at most ``ratio`` times the rate of y".
 
-    ``x`` and ``y`` are counts, ``v`` and ``w`` their exposures (seconds, say). Small values say
-    that the rate of x is above that share. 1 where an exposure is 0.
+    ``x`` and ``y`` are counts, ``v`` and ``w`` their exposures (seconds, say). Small values mean
+    that the rate of x is above that share. 1 if an exposure is 0.
     """
     if v <= 0 or w <= 0 or x <= 0:
         return 1.0

@@ -63,7 +63,7 @@ def parse_seconds(text: str) -> float:
 
 def short_size(size_bytes: float) -> str:
     """Return bytes in the largest unit that leaves at least 1: `214.6 MiB`, `512 B`. For sizes that
-    are no estimates.
+    are not estimates.
     """
     unit = 0
     while abs(size_bytes) >= 1024 and unit < len(_UNITS) - 1:
@@ -74,7 +74,7 @@ def short_size(size_bytes: float) -> str:
 
 
 def whole_or(text: str | None, default: int) -> int:
-    """Return the value of a variable, or ``default`` where it is unset or makes no sense."""
+    """Return the value of a variable, or ``default`` if it is unset or invalid."""
     try:
         return parse_whole((text or "").strip())
     except ValueError:

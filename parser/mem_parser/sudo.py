@@ -1,8 +1,9 @@
 """Give output files to the user who ran sudo.
 
-sudo says in SUDO_UID and SUDO_GID for whom it runs a command. What root writes then is root's,
-and that user could not even read it. So a file that we made gets this user as its owner: by its
-descriptor, never by its name, and only in a folder where the user could make a file without us.
+sudo sets SUDO_UID and SUDO_GID to the user for whom it runs a command. Files written by root would
+belong to root, and that user could not even read them. So a file that we made gets this user as its
+owner: by its descriptor, never by its name, and only in a folder where the user could make a file
+without us.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _MAKE = 0o3  # write and search
 
 @dataclass(frozen=True)
 class Caller:
-    """The user who called sudo."""
+    """The user who ran sudo."""
 
     uid: int
     gid: int
 
 
 def caller() -> Caller | None:
-    """Return the user behind sudo; None where there is none, or where we are not root."""
+    """Return the user who ran sudo; None if there is none, or if we are not root."""
     if os.geteuid() != 0:
         return None
     uid, gid = (_number(os.environ.get(name, "")) for name in ("SUDO_UID", "SUDO_GID"))
@@ -33,7 +34,7 @@ def caller() -> Caller | None:
 
 
 def give(handle: int, folder: int) -> None:
-    """Give what we made in an open folder, and have open, to the user behind sudo.
+    """Give an open file or folder that we made in an open folder to the user who ran sudo.
 
     ``handle`` is a file without another name, or an empty folder. Anything else stays as it is, and
     so does everything in a folder where that user may not make files.
@@ -41,7 +42,7 @@ def give(handle: int, folder: int) -> None:
     user = caller()
     if user is None or not _may_make(user, os.fstat(folder)) or not _is_new(handle):
         return
-    # Some file systems keep no owners, or distrust root. What is there stays root's.
+    # Some file systems keep no owners, or distrust root. Files there stay root's.
     with contextlib.suppress(OSError):
         os.fchown(handle, user.uid, user.gid)
 
@@ -55,7 +56,7 @@ def _number(text: str) -> int | None:
 def _may_make(user: Caller, folder: os.stat_result) -> bool:
     """Tell whether a user may make files in a folder, by its owner, its group and the others.
 
-    More groups of the user are not known here: then the answer is no.
+    Supplementary groups are unknown here and give no rights.
     """
     mode = folder.st_mode
     if folder.st_uid == user.uid:

@@ -1,4 +1,4 @@
-"""The facts that a program tells of itself when it captures itself by memray's interface."""
+"""Facts that a program reports when it captures itself through memray's interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mem_parser.heapfile.fields import Fields
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What a program said of itself when it began to capture itself (`mem_profiler.memray_api`)."""
+    """A program's facts at the start of its own capture (`mem_profiler.memray_api`)."""
 
     command: str = ""
     """`sys.argv`, joined by spaces."""
@@ -30,7 +30,7 @@ class Tracked:
 
 
 def read_tracked(told: Mapping[str, Any]) -> Tracked:
-    """Return what a program said of itself, from an untrusted object."""
+    """Return the program's facts from an untrusted object."""
     fields = Fields(told)
     frames = [Fields({"frame": frame}).items("frame") for frame in fields.items("root")]
     root = tuple(

@@ -1,13 +1,13 @@
 """All stacks of a profile as one prefix tree, in columns.
 
 Node 0 is the root, above the outermost frames; every other node is one function at one line, called
-from its parent node. Functions of one name and different full names (instances of a template) are
-different nodes, whose names say that they belong together (`Tree.group`). Nodes are numbered level
-by level, so a parent's number is smaller than its children's and sums towards the root are one
-pass. The allocations are in *rows*: one row per (node, domain) where the program allocated blocks
-with that stack, and one *thread row* per (node, domain, thread) for the blocks in use. A row's
-numbers are five columns, already weighted: bytes and their variance, objects and their variance,
-samples. They add, so any subtree or selection is a sum.
+from its parent node. Functions with one name and different full names (instances of a template) are
+different nodes in one group (`Tree.group`). Nodes are numbered level by level, so a parent's number
+is smaller than its children's and sums towards the root are one pass. The allocations are in
+*rows*: one row per (node, domain) where the program allocated blocks with that stack, and one
+*thread row* per (node, domain, thread) for the blocks in use. A row's numbers are five columns,
+already weighted: bytes and their variance, objects and their variance, samples. They add, so any
+subtree or selection is a sum.
 
 A base profile may share the tree: its rows are in counts of their own (``base_inuse`` ...), for
 differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of the
@@ -75,11 +75,11 @@ class Rows:
 class Tree:
     """The prefix tree; all node arrays have one entry per node, the root first.
 
-    ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 where it is unknown,
-    and ``file`` indexes ``files``, where that line is. ``group[k]`` is the first of ``names`` that
-    is the same as name *k* but for its full name.
-    ``left_out`` is the number of branches in a node of the name `LEFT_OUT`, 0 in all others;
-    ``widest`` is the largest share of any total (see `shares`) that one of them has.
+    ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 if unknown, and
+    ``file`` its index in ``files``. ``group[k]`` is the first of ``names`` that differs from name
+    *k* at most in its full name. ``left_out`` is the number of branches in a node of the name
+    `LEFT_OUT`, 0 in all others; ``widest`` is the largest share of any total (see `shares`) that
+    one of them has.
     """
 
     names: list[Function]
@@ -259,7 +259,7 @@ def _join(sources: Sequence[Symbols], key: Key, place: Callable[[str], str]) -> 
 
 
 def _weights(rows: Rows, stacks: int) -> FloatArray:
-    """Return for each stack its part of every total above 0: bytes and objects of each count.
+    """Return for each stack its share of every total above 0: bytes and objects of each count.
     ``rows`` still have stacks for nodes.
     """
     columns = []
@@ -275,7 +275,7 @@ def _weights(rows: Rows, stacks: int) -> FloatArray:
 
 @dataclass(slots=True)
 class _Grown:
-    """What `_grow` returns; ``leaf`` is the node where each stack ends."""
+    """Result of `_grow`; ``leaf`` is the node where each stack ends."""
 
     parent: IntArray
     step: IntArray
@@ -402,7 +402,7 @@ def _thread_rows(profile: Profile, leaf: IntArray) -> Rows:
 
 
 def _same_domains(domains: list[str], others: Sequence[str]) -> IntArray:
-    """Return the positions of ``others`` in ``domains``, which grows by the missing ones."""
+    """Return the positions of ``others`` in ``domains``, appending missing ones."""
     for other in others:
         if other not in domains:
             domains.append(other)
@@ -424,7 +424,7 @@ def _concatenate(first: Rows, second: Rows) -> Rows:
 
 
 def merge(rows: Rows) -> Rows:
-    """Add up rows of the same node, domain and thread, and drop rows of zeros alone."""
+    """Add up rows of the same node, domain and thread, and drop rows with only zeros."""
     wanted: npt.NDArray[np.bool_] = np.zeros(len(rows), dtype=np.bool_)
     for values in rows.counts.values():
         wanted |= values.any(axis=1)

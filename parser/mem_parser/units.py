@@ -68,7 +68,7 @@ def format_change(value: float, unit: Unit) -> str:
 
 def local_time(seconds: float | None) -> str:
     """Return a Unix time such as `2026-11-22 17:04:32 +0000`, in this machine's time zone; empty
-    for one that no clock shows, or None.
+    for None or an invalid time.
     """
     if seconds is None:
         return ""
@@ -108,11 +108,10 @@ def per(time_unit: str, text: str) -> str:
 
 
 def format_margin(estimate: Estimate, unit: Unit) -> str:
-    """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
+    """Return the text for an estimate's 95 % interval, in the unit of its value.
 
     `± 0.30`; `+0.6 -0.3` where one end is much further; `(≥ 940)` without an upper end;
-    `± ?` where nothing is known. It leaves out an end within half a byte or object, and says
-    nothing where there is no sample.
+    `± ?` if it is unknown. Omits an end within half a byte or object; empty without a sample.
     """
     if math.isnan(estimate.std_error):
         return "± ?" if estimate.value else ""
@@ -133,7 +132,7 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
 
 
 def _margin(margin: float, value: float, unit: Unit) -> str:
-    """Return a margin in the unit that ``value`` is written in."""
+    """Return a margin in the unit of ``value``."""
     from mem_parser.model import Unit
 
     if unit is Unit.OBJECTS:
@@ -144,5 +143,5 @@ def _margin(margin: float, value: float, unit: Unit) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share such as `44.8%`; of nothing it is 0."""
+    """Return a share such as `44.8%`; 0 of an empty total."""
     return f"{100.0 * part / whole if whole else 0.0:.1f}%"

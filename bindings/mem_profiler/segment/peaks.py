@@ -1,7 +1,7 @@
 """The peak of a capture, and live bytes by site at that moment.
 
 Model: the sampler keeps the highest live total of the host and of each domain of device memory
-(sampler/core/peak.h). Each new high of the total that is about to end begins an epoch. A site's
+(sampler/core/peak.h). A new high of the total begins an epoch. A site's
 word says in which epoch the site last changed, and how many blocks it had before. So a reader of
 the latest epoch finds the moment's count in the word, or, where the site has not changed since, in
 its counts.

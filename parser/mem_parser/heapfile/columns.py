@@ -1,6 +1,6 @@
 """Columns of our own files: they stay packed, and a look-up unpacks one.
 
-So an unknown column costs nothing, and a forged one costs no more than its file allows.
+So an unknown column costs nothing, and a forged one is limited by the file's allowance.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Columns(MutableMapping[str, Column]):
         self._packed: dict[str, PackedColumn] = {}
 
     def add(self, name: str, column: PackedColumn) -> None:
-        """Add a column; of two with one name the later counts."""
+        """Add a column; it replaces an earlier one of the same name."""
         self._packed[name] = column
 
     def __contains__(self, name: object) -> bool:

@@ -34,7 +34,7 @@ def column_lines(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes
 
 
 def column_lines_of(name: str, dtype: str, parts: Iterable[npt.ArrayLike]) -> Iterator[bytes]:
-    """Yield a column whose array comes in parts, of which one at a time is in memory."""
+    """Yield a column whose array comes in parts, with one part in memory at a time."""
     engine = zlib.compressobj(_LEVEL)
     packed = bytearray()
     count = 0

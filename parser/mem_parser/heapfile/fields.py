@@ -45,7 +45,7 @@ class Fields:
         return value if isinstance(value, str) else ""
 
     def hex_text(self, name: str) -> str:
-        """Return a text of whole hexadecimal bytes in lower case; empty if it is anything else."""
+        """Return a text of whole hexadecimal bytes in lower case; empty otherwise."""
         value = self.text(name)
         return value.lower() if _HEX.match(value) else ""
 

@@ -1,7 +1,7 @@
 """The two forms of a `.heap` file: text, and the same text packed with gzip (docs/heap-format.md).
 
 Readers tell them apart by the first two bytes. Small files stay text, which people and old tools
-look into as it is.
+can read directly.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Form(enum.StrEnum):
 
 
 def in_form(parts: Iterable[bytes], form: Form) -> Iterator[bytes]:
-    """Yield a file whose text are ``parts`` in its form; one of them begins with the columns. Holds
+    """Yield a file with the text ``parts`` in its form; one part starts with the columns. Holds
     `PLAIN_MOST_BYTES` and a part at most.
     """
     rest = iter(parts)
@@ -57,7 +57,7 @@ def _packed(parts: Iterable[bytes]) -> Iterator[bytes]:
     columns = False
     for part in parts:
         if not columns and part.startswith(COLUMN_MARK):
-            # Columns are packed already: only their digits' six bits in eight can be saved.
+            # Columns are packed already: only base64's overhead can be saved.
             columns = True
             yield engine.flush()
             engine = _engine(zlib.Z_HUFFMAN_ONLY)

@@ -14,7 +14,7 @@ _PATH_COLUMN = 73
 
 
 class _Taken:
-    """Address ranges that nothing else may have; kept sorted, none touches another."""
+    """Disjoint address ranges in use, kept sorted."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         self._starts: list[int] = []
@@ -27,7 +27,7 @@ class _Taken:
                 self._ends.append(end)
 
     def take(self, start: int, end: int) -> bool:
-        """Take a range if nothing of it is taken. Returns whether it was."""
+        """Take a range if all of it is free. Returns whether it was."""
         at = bisect.bisect_left(self._starts, end)
         if at > 0 and self._ends[at - 1] > start:
             return False
@@ -53,8 +53,8 @@ def module_lines(modules: list[Module], taken: Iterable[tuple[int, int]] = ()) -
 
 
 def _map_path(path: str) -> bytes:
-    """Return a path as the kernel's maps have it, with what a terminal would act on visible; bytes
-    that are no UTF-8 stay as they are.
+    """Return a path in the form of the kernel's maps, with terminal control characters made
+    visible; bytes that are not UTF-8 are unchanged.
     """
     shown = (
         part if part >= "\udc80" else log_line(part)

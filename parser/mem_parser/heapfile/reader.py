@@ -95,8 +95,8 @@ FirstPart = Callable[[], Profile]
 def read_native(
     data: bytes, section: int, path: str, allowance: MemoryAllowance, first_part: FirstPart
 ) -> Profile:
-    """Read the profile whose own section begins at byte ``section``; ``data`` need not have the
-    records before it.
+    """Read the profile whose own section begins at byte ``section``; ``data`` may lack the records
+    before it.
 
     A cut section costs its columns: counts then come from ``first_part`` and `Profile.incomplete`
     is set.
@@ -134,12 +134,12 @@ def _read_maps(data: bytes, start: int, end: int, allowance: MemoryAllowance) ->
 
 
 def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
-    """Return the recorded modules, and those of the mappings that none of them covers."""
+    """Return the recorded modules, and those of mappings outside them."""
     if not own:
         return mapped
     ranges = sorted((r.start, r.end) for m in own for r in m.ranges)
     starts = [start for start, _ in ranges]
-    # The highest end of all ranges that begin no later: shows whether one overlaps another.
+    # The highest end of all ranges that begin no later, to detect overlaps.
     reach = list(itertools.accumulate((end for _, end in ranges), max))
     extra = []
     for module in mapped:
@@ -162,8 +162,8 @@ class _SectionReader:
         self.path = path
         self.at = section
         self.allowance = allowance
-        # No method: the columns would hold this reader, and both the whole file until the next
-        # collection of circles.
+        # Not a method, to avoid a reference cycle that would keep the whole file in memory until
+        # the next garbage collection.
         self.fail: Callable[[str], NoReturn] = partial(_fail, path)
         self.header: dict[str, Any] = {}
         self.modules: list[Module] = []
@@ -453,8 +453,8 @@ def _part(fields: Fields) -> dict[str, Any]:
 
 
 def _peak(fields: Fields) -> dict[str, Any]:
-    """The peak's keys of a capture. Older writers had `highest` for a total that the sampler kept,
-    and `peak` for the highest reading.
+    """The peak's keys of a capture. Older files have `highest` for a total that the sampler
+    tracked, and `peak` for the highest reading.
     """
     peak, source = Fields(fields.mapping("peak")), PeakSource.READING
     if fields.mapping("highest"):

@@ -12,7 +12,7 @@ _HOST = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 
 
 def read_reading(fields: Fields) -> Reading:
-    """Return the reading; what is absent is 0 or None."""
+    """Return the reading; absent fields are 0 or None."""
     return Reading(
         t_s=fields.real("t_s"),
         estimate_bytes=fields.real("estimate_bytes"),
@@ -28,7 +28,7 @@ def read_reading(fields: Fields) -> Reading:
 
 
 def reading_object(reading: Reading) -> dict[str, Any]:
-    """Return what `read_reading` reads, without what only device memory has where it has none."""
+    """Return the object for `read_reading`, without empty fields of device memory."""
     values = dataclasses.asdict(reading)
     if reading.taken_bytes is not None:  # of device memory
         return values

@@ -1,6 +1,6 @@
 """Write a `.heap` file from a profile (docs/heap-format.md): the only place that does.
 
-Part 1 is for jeprof and pprof, part 2 has the whole model. Where sites differ in their rate, part 1
+Part 1 is for jeprof and pprof, part 2 has the whole model. If sites differ in their rate, part 1
 has estimates instead of sampled counts, because its readers know only one rate per file.
 """
 
@@ -129,7 +129,7 @@ def _first_part(profile: Profile) -> Iterator[bytes]:
 
 
 class _FrameTexts(dict[int, str]):
-    """Addresses as text; those that were met are kept, up to a bound."""
+    """A bounded cache of addresses as text."""
 
     def __missing__(self, address: int) -> str:
         if len(self) >= _KEPT_TEXTS:
@@ -204,7 +204,7 @@ def _peak(c: Capture) -> dict[str, Any] | None:
 
 
 def _traits(profile: Profile) -> dict[str, bool | str]:
-    """Return how the profile differs from one of our sampler."""
+    """Return the differences between the profile and one of our sampler."""
     ours: dict[str, bool | str] = {
         "leaf_exact": True,
         "exact_samples": True,

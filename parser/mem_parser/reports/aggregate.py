@@ -28,7 +28,7 @@ _FRAMES_AT_A_TIME = 1 << 18
 
 
 class GroupBy(enum.StrEnum):
-    """What one row stands for."""
+    """The unit of a row."""
 
     FUNCTION = "function"
     LINE = "line"
@@ -36,10 +36,10 @@ class GroupBy(enum.StrEnum):
 
 @dataclass(slots=True)
 class StackSums:
-    """Stacks spelled in keys, with what each stands for.
+    """Stacks as sequences of keys, with their estimates.
 
-    ``keys[offsets[k]:offsets[k + 1]]`` is stack *k*, innermost first; ``names[key]`` is what a key
-    is called. ``values`` are estimates in bytes or objects, ``variances`` theirs, ``samples`` the
+    ``keys[offsets[k]:offsets[k + 1]]`` is stack *k*, innermost first; ``names[key]`` is the name of
+    a key. ``values`` are estimates in bytes or objects, ``variances`` theirs, ``samples`` the
     sampled blocks.
     """
 
@@ -82,7 +82,9 @@ def sum_stacks(
     rule: FrameRule = FrameRule.PROGRAM,
     group: GroupBy = GroupBy.FUNCTION,
 ) -> StackSums:
-    """Return the stacks of ``profile`` without what ``rule`` drops, each with its estimate."""
+    """Return the stacks of ``profile`` without the frames that ``rule`` drops, each with its
+    estimate.
+    """
     offsets, locations = without_allocators(symbols, rule)
     names, key_of_location = _keys(symbols, group)
     none = np.zeros(len(offsets) - 1)
@@ -156,8 +158,8 @@ def sum_by_key(sums: StackSums, columns: Sequence[npt.NDArray[Any]]) -> list[Flo
 
 
 def stack_parts(offsets: Keys) -> Iterator[tuple[int, int]]:
-    """Yield ranges of stacks with some hundred thousand frames each: what is done part by part
-    stays in the processor's cache, and takes no memory by the size of the file.
+    """Yield ranges of stacks with some hundred thousand frames each: working part by part stays in
+    the processor's cache, and bounds memory for any size of file.
     """
     steps = np.arange(0, int(offsets[-1]), _FRAMES_AT_A_TIME)
     bounds = [*np.searchsorted(offsets, steps, side="right").tolist(), len(offsets)]

@@ -47,7 +47,7 @@ NO_LABEL = "-"
 
 
 class Sort(enum.StrEnum):
-    """What the rows are sorted by: numbers with the largest first, words by the alphabet."""
+    """The sort key of rows: numbers descending, words alphabetically."""
 
     SIZE = "size"
     COUNT = "count"
@@ -73,7 +73,7 @@ class AllocationRow:
 
 @dataclass(frozen=True, slots=True)
 class Allocations:
-    """The rows that are shown, in order, and how many are not."""
+    """The rows to show, in order, and the number of hidden ones."""
 
     view: View
     rows: list[AllocationRow]
@@ -98,7 +98,7 @@ class _Entries:
 
 
 def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = False) -> Allocations:
-    """Return the table. Raises UsageProblem where threads are asked for and not known."""
+    """Return the table. Raises UsageProblem if threads are requested but unknown."""
     entries = _by_thread(view) if split_threads else _by_site(view)
     labels = None if split_threads else shown_labels(view.profile, view.raw)
     rates = view.profile.rates
@@ -159,7 +159,7 @@ def _by_thread(view: View) -> _Entries:
 
 
 def _called(view: View) -> IntArray:
-    """For each stack the function that was called to allocate; -1 where stacks do not say."""
+    """For each stack the function that was called to allocate; -1 if unknown."""
     raw = view.raw
     if raw.called is not None:
         return raw.called.astype(np.int64)

@@ -1,7 +1,7 @@
 """`list --sarif`: allocations by source line, as notes for editors.
 
-Lines are those of the program's own functions: what a library asks for counts for the line that
-calls it, as in every report. A line of several functions (inlined, or a template's) is one.
+Lines are those of the program's own functions: a library's allocations are charged to the line that
+calls it, as in every report. A line in several functions (inlined, or a template's) counts as one.
 """
 
 from __future__ import annotations

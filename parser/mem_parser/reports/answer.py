@@ -19,7 +19,7 @@ _LONG = 1e15
 
 
 def keys(answer: Answer) -> list[str]:
-    """Return a name for each column: one that comes again has its number behind."""
+    """Return a name for each column: a repeated name gets its number appended."""
     found: list[str] = []
     for name in answer.columns:
         number, key = 1, name
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
 
 
 def blocks(answer: Answer, width: int | None) -> Iterator[Block]:
-    """Yield the answer for people; ``width``: of the terminal, None: nothing is cut."""
+    """Yield the answer for people; ``width``: of the terminal, None: no limit."""
     titles = [one_line(name) for name in answer.columns]
     cells = [[_cell(value) for value in row] for row in answer.rows]
     if width is not None:
@@ -88,7 +88,7 @@ def _cell(value: Any) -> str:
 def _room(
     titles: Sequence[str], rows: Sequence[Sequence[str]], is_number: Sequence[bool], width: int
 ) -> list[int]:
-    """Return how wide each column may be: the widest of texts give way first, numbers never do."""
+    """Return how wide each column may be: the widest texts shrink first, numbers never."""
     need = [max([len(title), *(len(row[k]) for row in rows)]) for k, title in enumerate(titles)]
     while sum(need) + len(need) - 1 > width:
         texts = [k for k, number in enumerate(is_number) if not number and need[k] > _LEAST_WIDTH]

@@ -1,7 +1,7 @@
 """Draw an area over time in text, one maximum per column, in eighths of a line.
 
-Without blocks (`ascii_only`) a cell is filled from its half on. A second series is a dot in the
-cell of its height, where the area leaves it empty.
+With `ascii_only` a cell is filled if it is at least half full. A second series is a dot in the cell
+of its height if the area leaves it empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def columns_of(values: FloatArray, width: int) -> FloatArray:
 
 
 def edges(count: int, width: int) -> list[tuple[int, int]]:
-    """Return which of ``count`` intervals are in each column: as many in all but the last."""
+    """Return the range of ``count`` intervals in each column: equal, except for the last."""
     step = max(math.ceil(count / max(width, 1)), 1)
     return [(low, min(low + step, count)) for low in range(0, count, step)]
 
@@ -64,7 +64,7 @@ def area(
 
 
 def _cell(part: float, *, has_dot: bool, at_foot: bool, ascii_only: bool) -> str:
-    """Return a cell of which so much is below the value; NaN: the value is not known."""
+    """Return a cell filled to this fraction; NaN if the value is unknown."""
     if math.isnan(part):
         return _UNSURE if at_foot else " "
     filled = round(min(max(part, 0.0), 1.0) * 8)
@@ -90,7 +90,7 @@ def axis(width: int, from_s: float, to_s: float, *, ascii_only: bool = False) ->
 
 
 def pointers(places: Sequence[int], letters: Sequence[str], width: int) -> str:
-    """Return a line with a letter below each of some columns; of several in one the first."""
+    """Return a line with a letter below each of some columns; the first if several share one."""
     cells = [" "] * width
     for place, letter in zip(places, letters, strict=True):
         if 0 <= place < width and cells[place] == " ":

@@ -1,7 +1,7 @@
 """Additions to reports of device memory: bytes taken, untracked remainder, refusals.
 
-untracked   what is in use on the whole device, or reserved by a pool, less what is tracked here
-refused     blocks that the driver did not give: each is counted, by size and stack
+untracked   memory in use on the whole device, or reserved by a pool, minus tracked memory
+refused     requests that the driver refused: each is counted, by size and stack
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STALE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """Bytes that are held and not tracked."""
+    """Bytes in use that are not tracked."""
 
     bytes: float
     name: str
@@ -42,8 +42,8 @@ class Refusal:
 
 
 def tracked_bytes(profile: Profile) -> float:
-    """Return the estimate of what the device gave up for the blocks in use: the bytes taken, and
-    those asked for where the others are not known.
+    """Return the estimate of the device memory of the blocks in use: taken bytes, or asked ones if
+    those are unknown.
     """
     value, _, _ = profile.weigh(Count.INUSE, Unit.SPACE)
     taken = profile.weigh_taken(Count.INUSE)
@@ -51,10 +51,10 @@ def tracked_bytes(profile: Profile) -> float:
 
 
 def remainder(profile: Profile) -> Remainder | None:
-    """Return what the device or the pool holds beyond the blocks in use; None where unknown.
+    """Return the memory of the device or pool beyond the blocks in use; None if unknown.
 
-    A driver's answer is older than the file; the file also holds what was tracked then. Where
-    it does not (other writers' files), an answer that is smaller than what is tracked says nothing.
+    A driver's answer is older than the file, which also holds the tracked bytes at that time.
+    Without these (other writers' files), an answer below the tracked bytes is ignored.
     """
     device = profile.capture.device
     if device is None:
@@ -85,7 +85,7 @@ def refusals(profile: Profile, symbols: Symbols, rule: FrameRule) -> list[Refusa
 
 
 def header_line(profile: Profile, count: Count) -> str:
-    """Return the line below the total: whose memory it is, and how much the device gave up."""
+    """Return the line below the total: kind and device of the memory, and the bytes taken."""
     device = profile.capture.device
     if device is None:
         return ""
@@ -103,7 +103,7 @@ def header_line(profile: Profile, count: Count) -> str:
 
 
 def _when(profile: Profile) -> str:
-    """Return at which moment the device's use was read, where that was not the end."""
+    """Return the time at which the device's use was read, if that was not the end."""
     device, duration = profile.capture.device, profile.capture.duration_s
     if device is None or device.actual_at_s is None or duration is None:
         return ""
@@ -112,7 +112,7 @@ def _when(profile: Profile) -> str:
 
 
 def remainder_line(profile: Profile, count: Count, unit: Unit) -> str:
-    """Return the remainder as a line for reports whose rows are something else; empty: none."""
+    """Return the untracked remainder as a line for reports without a row for it, or ""."""
     rest = remainder(profile) if count is Count.INUSE and unit is Unit.SPACE else None
     return f"{format_bytes(rest.bytes)}  {rest.name}" if rest is not None else ""
 

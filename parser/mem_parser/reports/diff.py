@@ -1,5 +1,5 @@
-"""`diff`: the changes beyond noise, one row each, and what the others are together; of files
-without errors, all changes.
+"""`diff`: the changes beyond noise, one row each, and the sum of the others; all changes for files
+without errors.
 """
 
 from __future__ import annotations

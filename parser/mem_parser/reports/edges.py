@@ -1,7 +1,7 @@
 """The calls of a graph: all of them with their weights, and those that are drawn.
 
-A stack gives its weight once to each distinct edge on it; calls of a function to itself are no
-edge. Where functions between two drawn ones were pruned, the edge between those two is *indirect*.
+A stack gives its weight once to each distinct edge on it; calls of a function to itself are not
+edges. Where functions between two drawn ones were pruned, the edge between those two is *indirect*.
 
 The program that draws takes time by the number of edges, and nobody follows hundreds of them. So a
 graph has a bounded number: first those that lead from the roots to every function, of which each is
@@ -55,8 +55,8 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEdges:
-    """The edges that are drawn, the needed ones first, and those that are left out: because they
-    are light, because a function has `MAX_DEGREE` heavier ones, because there are `MAX_EDGES`.
+    """The drawn edges, the needed ones first, and the omitted ones: because they are light, because
+    a function has `MAX_DEGREE` heavier ones, because there are `MAX_EDGES`.
     """
 
     drawn: list[Edge]
@@ -173,7 +173,7 @@ def _tree(calls: Calls) -> dict[int, None]:
 
 
 def left_out_lines(chosen: ChosenEdges, unit: Unit) -> Iterator[str]:
-    """Yield what the picture says of the edges that are not in it."""
+    """Yield the picture's text about its omitted edges."""
     if chosen.light:
         yield f"{counted(len(chosen.light), 'call')} below {100 * EDGE_SHARE:g} % not drawn"
     reasons = (

@@ -24,8 +24,8 @@ MAX_NODES = 80
 
 @dataclass(frozen=True, slots=True)
 class CallGraph:
-    """What is drawn. ``legend`` is lines of text, the total first; ``changes`` are those of the
-    nodes' cum since a base, where there is one.
+    """The content of the drawing. ``legend`` is lines of text, the total first; ``changes`` are
+    those of the nodes' cum since a base, if there is one.
     """
 
     nodes: list[Row]
@@ -65,7 +65,7 @@ def without_detail(graph: CallGraph) -> CallGraph:
 
 
 def pruned_lines(nodes: int, limit: str) -> list[str]:
-    """Return the line about so many nodes that were left out for the reason ``limit``."""
+    """Return the line about the number of nodes omitted for the reason ``limit``."""
     return [f"{counted(nodes, 'function')} {limit} not drawn"] if nodes else []
 
 
@@ -78,7 +78,7 @@ def total_line(value: float, unit: Unit) -> str:
 
 
 def choose_nodes(rows: list[Row], total: float) -> tuple[list[Row], str]:
-    """Return the rows that are drawn, and the words for why others are not."""
+    """Return the rows to draw, and the reasons why others are omitted."""
     ordered = sorted(rows, key=lambda r: (-r.cum.value, -r.flat.value, r.name))
     heavy = [row for row in ordered if row.cum.value >= NODE_SHARE * total]
     if len(heavy) > MAX_NODES:

@@ -1,8 +1,8 @@
 """The call graph of a profile with changes since an older one, the *base*.
 
 Functions are the same if they have the same name, whatever build they are of. Nodes and calls are
-chosen by their weight in both profiles together, so that what is gone is drawn as well as what is
-new; the numbers in a node are those of the new profile, with the change below.
+chosen by their weight in both profiles together, so that removed functions are drawn as well as new
+ones; the numbers in a node are those of the new profile, with the change below.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def build_diff_graph(
 ) -> CallGraph:
     """Return the graph of ``new`` (sums of ``profile``) with its changes since ``base``.
 
-    ``between`` is what `mem_parser.diff.variance_between` says of two snapshots of one capture:
-    blocks alive in both cancel then.
+    ``between`` is the result of `mem_parser.diff.variance_between` for two snapshots of one
+    capture: blocks alive in both cancel then.
     """
     both, is_new = _join(new, base)
     now, before = _only(both, is_new), _only(both, ~is_new)
@@ -98,7 +98,7 @@ def build_diff_graph(
 
 
 def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:
-    """Return by name the standard error of what was born and freed below each function."""
+    """Return by name the standard error of births and frees below each function."""
     if between is None:
         return {}
     (variance,) = sum_by_key(new, [between.sum(axis=1)])

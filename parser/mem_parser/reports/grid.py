@@ -33,7 +33,7 @@ class Column:
 
 
 class Tone(enum.StrEnum):
-    """How good what a verdict says is."""
+    """How good or bad a verdict is."""
 
     GOOD = "good"
     BAD = "bad"
@@ -73,8 +73,8 @@ Block = str | Grid
 
 
 def in_noise(estimate: Estimate) -> bool:
-    """Tell whether an estimate says next to nothing: its error is as large as itself, or as a
-    difference it is no more than chance explains.
+    """Tell whether an estimate is inside the noise: its error is as large as itself, or it is a
+    difference that chance explains.
     """
     if estimate.signed and not math.isnan(estimate.std_error):
         weight = estimate.unseen.weight if estimate.unseen.bounded else 0.0
@@ -91,13 +91,13 @@ def amounts(estimates: Iterable[Estimate], unit: Unit) -> list[str]:
 
 
 def amount(estimate: Estimate, unit: Unit) -> str:
-    """Return one estimate such as `96.10 MiB ± 0.21`; a margin that is not known is `± ?`."""
+    """Return one estimate such as `96.10 MiB ± 0.21`; an unknown margin is `± ?`."""
     return format_estimate(estimate, unit)
 
 
 def numbers(key: str, estimate: Estimate) -> Record:
     """Return an estimate for programs: its standard error and the ends of its 95 % interval, null
-    where they are not known; a null upper end beside a lower one means "at least".
+    if unknown; a null upper end with a lower one means "at least".
     """
     lower, upper = estimate.known_ends
     return {

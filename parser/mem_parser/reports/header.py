@@ -52,7 +52,7 @@ def header_lines(
 def counted_lines(
     profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
 ) -> list[str]:
-    """Return the lines of the header that say what is counted: they differ by count and unit."""
+    """Return the lines of the header that depend on count and unit."""
     text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
     lines = [_first_line(profile, text, total, count)]
     lines += [header_line(profile, count), _coverage(profile, count)]
@@ -60,14 +60,14 @@ def counted_lines(
 
 
 def other_lines(profile: Profile) -> list[str]:
-    """Return the lines of the header that hold for every count: what was lost, and notes."""
+    """Return the lines of the header that hold for every count: losses and notes."""
     lines = _losses(profile.capture)
     lines += _cut(profile.capture)
     if profile.capture.attach is not None:
         lines.append(f"attached while the program ran: {profile.capture.attach.text()}")
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
-    # The file's own note says the same, and what to do about it.
+    # The file's own note says the same, with a remedy.
     if profile.capture.pymalloc and not any("pymalloc" in n for n in profile.capture.notes):
         lines.append(
             "note: small objects of this CPython went through pymalloc; they are not counted"
@@ -120,7 +120,7 @@ def _coverage(profile: Profile, count: Count) -> str:
 
 
 def _of_part(capture: Capture, count: Count) -> str:
-    """Return what is counted in a part of a log of events, whose times count from its begin."""
+    """Return the text about the counted part of an event log, with times from its start."""
     assert capture.part_s is not None
     low, high = capture.part_s
     if count is Count.INUSE:
@@ -146,7 +146,7 @@ def _at_the_peak(capture: Capture) -> str:
 
 
 def _choice(capture: Capture) -> str:
-    """Say that errors are those of one moment, where it was chosen by estimates."""
+    """Say that errors hold for a fixed moment, if it was chosen by estimates."""
     others = " (errors are of this moment; mem_parser peaks: others as high)"
     return others if capture.peak_of_estimates else ""
 

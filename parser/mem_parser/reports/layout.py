@@ -20,7 +20,7 @@ _MARKS = {"svg": b"<svg", "png": b"\x89PNG\r\n\x1a\n"}
 
 
 class LayoutError(MemError):
-    """The program ran, and this graph has no drawing: another one may have."""
+    """The program failed for this graph; a simpler graph may succeed."""
 
 
 def find_layout_program() -> list[str] | None:

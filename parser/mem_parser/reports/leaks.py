@@ -108,7 +108,7 @@ def _growth(per_hour: Estimate | None) -> str:
 
 
 def _largest(findings: list[Finding], width: int) -> Iterator[str]:
-    """Yield the largest of one verdict, and how many more there are."""
+    """Yield the largest of one verdict, and the number of the others."""
     for finding in findings[:MOST_OF_ONE]:
         name, tail = _name(finding.frames), _bytes(finding.live)
         yield from _placed(str(finding.verdict), name, tail, width)

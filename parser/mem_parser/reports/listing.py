@@ -30,7 +30,7 @@ MOST_FUNCTIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One source line; ``flat`` is what it allocated itself, ``cum`` with what it calls."""
+    """One source line; ``flat`` are its own allocations, ``cum`` includes those of its callees."""
 
     number: int
     flat: Estimate
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One function in one file. ``file`` is empty and the only line 0 where nothing is known.
+    """One function in one file. ``file`` is empty and the only line 0 if they are unknown.
 
     ``text`` has the lines of the source, or None; ``problem`` says why.
     """
@@ -99,7 +99,7 @@ def _list(view: View, name: str, file: str, members: list[int], files: SourceFil
 
 def add_up_lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
     """Add up stacks by the lines on them; ``line_of`` a location is the number of its line, or -1
-    where it does not count.
+    if it does not count.
     """
     line = line_of[symbols.locations_of_stack]
     place = np.flatnonzero(line >= 0)

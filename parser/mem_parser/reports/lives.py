@@ -41,10 +41,10 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class LifeRow:
-    """The blocks of one function whose life is known at all: freed, or live at the end.
+    """The blocks of one function with a known lifetime: freed, or live at the end.
 
-    ``median_s``, ``p90_s``: half of them, nine of ten, lived at most so long; None: they are live
-    at the end, or there is none. Both are ends of buckets, at most 19 % too long.
+    ``median_s``, ``p90_s``: half of them, 90 % of them, lived at most so long; None if they are
+    live at the end, or there are no blocks. Both are ends of buckets, at most 19 % too long.
     """
 
     name: str
@@ -69,8 +69,8 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Lives:
-    """The report. ``alive`` are live at the end, of ``unended`` the end is not in the log, and of
-    ``about`` the beginning, so that their lifetime is known to 20 ms only.
+    """The report. ``alive`` are live at the end; ``unended`` have no end in the log; ``about`` have
+    no beginning in it, so that their lifetime is known only to 20 ms.
     """
 
     total: LifeRow
@@ -88,7 +88,9 @@ class Weights:
     """Estimates of sampled counts by the function of their site, `unsample`d before any sum."""
 
     def __init__(self, view: View, rate_bytes: float) -> None:
-        """Take in whom ``view`` charges each stack to; what it does not show is left out."""
+        """Read the function to which ``view`` charges each stack, without stacks that it does not
+        show.
+        """
         symbols = view.symbols
         first = symbols.locations_of_stack[symbols.offsets[:-1]]
         names: dict[str, int] = {}
@@ -102,7 +104,7 @@ class Weights:
         self._profile = view.profile
 
     def shown(self, group: Group, stack: Ints) -> tuple[Group, Ints]:
-        """Return the entries that the filters leave, and the function of each."""
+        """Return the entries that pass the filters, and the function of each."""
         mask = self._shown[stack]
         return group.where(mask), self._of_stack[stack[mask]]
 
@@ -121,9 +123,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a report is made of: groups of `mem_parser.memlog.lifesums`, with the stack of each
-    entry.
-    """
+    """Input of a report: groups of `mem_parser.memlog.lifesums`, with the stack of each entry."""
 
     freed: tuple[Group, Ints]
     about: tuple[Group, Ints]

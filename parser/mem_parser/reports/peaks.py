@@ -1,4 +1,4 @@
-"""`peaks`: the moments at which most was live, and which functions held it."""
+"""`peaks`: the times of highest memory use, and the functions that held the memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PeakView:
 
 
 def peak_view(peak: Peak, view: View, holders: int = HOLDERS) -> PeakView:
-    """Return a peak with what ``view`` says of its moment; at most so many functions."""
+    """Return a peak with the functions of ``view`` at that time, at most so many."""
     shown, _ = ranked(view.sums(), by_cum=False, limit=holders or None)
     return PeakView(peak, view, [row for row in shown[: holders or None] if row.flat.value > 0])
 
@@ -60,7 +60,7 @@ def blocks(found: Sequence[PeakView], notes: Sequence[str]) -> Iterator[Block]:
 
 
 def rivals_line(peak: Peak) -> str:
-    """Return which other peaks may be the higher ones; empty: the error leaves no doubt."""
+    """Return the other peaks that may be higher, given the error."""
     if not peak.rivals_ns:
         return ""
     first, last = min(peak.rivals_ns) / _NS, max(peak.rivals_ns) / _NS

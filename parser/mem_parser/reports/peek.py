@@ -29,7 +29,7 @@ MOST_NEIGHBOURS = 20
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A caller or callee and what is allocated through it."""
+    """A caller or callee and the allocations through it."""
 
     name: str
     value: Estimate
@@ -59,7 +59,7 @@ def peek(view: View, function: str) -> list[Peek]:
 def chosen_rows(sums: StackSums, function: str) -> list[Row]:
     """Return the rows of that name, else those that it matches."""
     rows = rows_of(sums)
-    # A function of Python's has its file behind its name.
+    # A Python function has its file after its name.
     exact = [r for r in rows if function in (r.name, r.name.partition(" (")[0])]
     if exact:
         return exact

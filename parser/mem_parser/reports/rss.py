@@ -41,7 +41,7 @@ def _signed(value: float) -> str:
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:
-    """Yield how live heap and RSS grew; a growth that is smaller than its error is none."""
+    """Yield the growth of live heap and RSS; a growth below its error counts as none."""
     told = []
     heap = result.slope_heap
     if heap is not None and (heap.value or heap.std_error):

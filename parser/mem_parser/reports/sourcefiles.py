@@ -1,8 +1,8 @@
 """The text of source files that a profile names: the one place that opens them.
 
-A profile comes from anywhere, and even our own names what the author of a program wrote into it. So
-an unasked file is opened only for a profile that is our own, and shown only if it has the suffix of
-a programming language and is, without links, below one of the folders that count
+A profile may come from anywhere, and even in our own the program's author controls the file names.
+So a file is opened unasked only for our own profile, and shown only if it has the suffix of a
+programming language and is, without links, below one of the folders that count
 (`mem_parser.reports.sourcefolders`). Only plain text files of a bounded size are read, and what a
 terminal would act on is made visible.
 """
@@ -37,9 +37,9 @@ Text = tuple[list[str] | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where sources are looked for: below ``folders``, and where the profile says unless that is
-    ``distrusted``, which says why. ``trusted``: the user has any file shown that the profile names.
-    ``binary``: the program's file, if the user gave it.
+    """Where to search sources: below ``folders``, and at the profile's paths unless ``distrusted``
+    has a reason not to. ``trusted``: the user allows any file that the profile names. ``binary``:
+    the program's file, if the user gave it.
     """
 
     folders: Sequence[str] = ()
@@ -53,9 +53,9 @@ class _OutsideError(Exception):
 
 
 def distrust(profile: Profile) -> str:
-    """Return why files that a profile names are not shown unasked; empty: it is our own.
+    """Return why files that a profile names are not shown unasked; empty for our own profile.
 
-    Our own is what we captured of a process of ours on this host, in a file of ours.
+    Our own profile is a file of ours with a capture of our own process on this host.
     """
     capture, me = profile.capture, os.geteuid()
     if not capture.host or capture.uid is None:
@@ -101,7 +101,7 @@ class SourceFiles:
         return None, self._reason(file, is_outside=is_outside)
 
     def _own_folders(self, function: Function) -> list[Folder]:
-        """Return the folders that count for a function, beside those that do for all."""
+        """Return the folders that count for a function, besides those for all functions."""
         key = None if function.python else function.module
         if key not in self._own:
             self._own[key] = (
@@ -137,7 +137,7 @@ class SourceFiles:
 def _read(path: str, suffixes: frozenset[str], allowed: Sequence[Folder] | None) -> list[str]:
     """Return the lines of a file. Raises OSError, ValueError: it is no source; _OutsideError."""
     with os.fdopen(open_plain(path), "rb") as source:
-        # What is open decides, not its name, which may lead elsewhere a moment later.
+        # Check the open file and not its name, which may be replaced at any moment.
         real = os.readlink(f"/proc/self/fd/{source.fileno()}")
         if os.path.splitext(real)[1].lower() not in suffixes:
             raise ValueError

@@ -1,10 +1,10 @@
 """Folders whose source files may be shown when a profile names them.
 
-Debug information, a `#line`, and the code objects of Python may name any file, and the folder of
-the build (DW_AT_comp_dir) is a word of the same author. So a folder counts by what is on this
-machine: it holds the module's own file, or it is the user's choice, or its files are public. From
-there up to eight folders are searched for the marks of a project (`.git`, `Makefile`, ...): whoever
-wrote a program below a folder cannot put a mark into one above that is not theirs.
+Debug information, a `#line`, and the code objects of Python may name any file, and the same author
+controls the folder of the build (DW_AT_comp_dir). So a folder counts by what is on this machine: it
+holds the module's own file, or it is the user's choice, or its files are public. From there up to
+eight folders are searched for the marks of a project (`.git`, `Makefile`, ...): whoever wrote a
+program below a folder cannot put a mark into one above that is not theirs.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def of_user(binary: str | None) -> list[Folder]:
 def of_module(path: str) -> list[Folder]:
     """Return those of the project that a module's file is in.
 
-    A path with a link on it is not the one that was mapped: somebody exchanged a folder.
+    A path with a link in it is not the mapped one: a folder was replaced.
     """
     return _project(os.path.dirname(path)) if _is_real(path) else []
 
@@ -134,7 +134,7 @@ def _is_real(path: str) -> bool:
 
 
 def _planted(real: str, status: os.stat_result) -> bool:
-    """Tell whether a file may be a second name that somebody gave to a file of another user."""
+    """Tell whether a file may be a hard link to a file of another user."""
     if status.st_nlink < 2:
         return False
     return _owner(os.path.dirname(real)) != status.st_uid
@@ -176,7 +176,7 @@ def _only_owner(path: str) -> int | None:
 
 
 def _owner(path: str) -> int:
-    """Return a number that no user has for a file that is gone."""
+    """Return an unused user number for a file that is gone."""
     try:
         return os.lstat(path).st_uid
     except OSError:

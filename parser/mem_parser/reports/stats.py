@@ -1,8 +1,8 @@
 """`stats`: totals, sizes, and the largest functions, modules, threads and domains.
 
 Blocks are charged as `mem_parser.charge` says, and to the module of that function.
-Sizes are those that the program asked for, in powers of two. By thread only blocks in use are
-known.
+Sizes are those that the program requested, in powers of two. Threads are known only for blocks in
+use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OF = {Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Co
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What goes by one name: a function, a module, a size."""
+    """A named group: a function, a module, a size."""
 
     name: str
     bytes: Estimate
@@ -55,7 +55,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """Five columns of equal length: what entries of ``profile`` stand for."""
+    """Five columns of equal length: the estimates of entries of ``profile``."""
 
     bytes: FloatArray
     bytes_variance: FloatArray
@@ -181,7 +181,7 @@ def _index(texts: Sequence[str]) -> tuple[list[str], IntArray]:
 
 
 def _calls(view: View, weights: _Weights) -> list[Group]:
-    """Return what the blocks were allocated with (malloc, calloc ...), where stacks say so."""
+    """Return the allocation functions of the blocks (malloc, calloc ...), if stacks have them."""
     raw = view.raw
     whole = np.flatnonzero(~np.array([x.inlined for x in raw.locations])[raw.locations_of_stack])
     if not len(whole):
@@ -240,7 +240,7 @@ def blocks(found: Stats) -> Iterator[Block]:
 
 
 def _marks(profile: Profile, most: int) -> Iterator[Block]:
-    """Yield the program's marks; nothing where it made none."""
+    """Yield the program's marks, if it made any."""
     groups = group_marks(profile.marks)
     if profile.capture.marks_lost:
         yield f"{profile.capture.marks_lost} marks of the program lost"

@@ -37,7 +37,7 @@ KEYS = (
 
 
 class Sort(enum.StrEnum):
-    """What the rows are sorted by."""
+    """The sort key of rows."""
 
     TOTAL = "total"
     OWN = "own"
@@ -56,7 +56,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The rows that are shown, in order, and how many are not."""
+    """The rows to show, in order, and the number of hidden ones."""
 
     view: View
     sort: Sort
@@ -69,7 +69,7 @@ class Summary:
         return Summary(self.view, self.sort, shown, self.left_out + len(self.rows) - len(shown))
 
     def judged(self, row: SummaryRow) -> Estimate:
-        """Return the number that says whether the row is noise: the one the rows are sorted by."""
+        """Return the number that decides whether the row is noise: the sort key."""
         result: Estimate = getattr(row, self.sort)
         return result
 

@@ -1,10 +1,10 @@
 """Draw a call graph as one SVG file that pans and zooms in a browser by itself.
 
-Graphviz lays it out (`mem_parser.reports.layout`), first as well as it can; a graph that takes too
-long is drawn with fewer edges, straight ones, and less search for good places. Labels are hostile
-input (they are symbol names): they are escaped for DOT here, by Graphviz for XML, and the drawing
-is parsed and written anew, so that nothing but elements Graphviz makes, and the script of this
-file, is in the result.
+Graphviz lays it out (`mem_parser.reports.layout`), first at full quality; a graph that takes too
+long is drawn with fewer, straight edges and a cheaper layout. Labels are hostile input (they are
+symbol names): they are escaped for DOT here, by Graphviz for XML, and the drawing is parsed and
+written anew, so that nothing but elements Graphviz makes, and the script of this file, is in the
+result.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def draw_svg(graph: CallGraph) -> str:
 
 
 def draw_png(graph: CallGraph) -> bytes:
-    """Return the picture as PNG, without what SVG has beside it. Raises `MemError` if there is
-    nothing to draw with.
+    """Return the picture as PNG, without the tooltips and script of SVG. Raises `MemError` if there
+    is nothing to draw with.
     """
     try:
         return _drawn(graph, "png", _LAYOUT_S + _PAINT_S)[0]
@@ -146,7 +146,7 @@ def _colours(share: float) -> tuple[str, str]:
 
 
 def _change_colours(change: Estimate, graph: CallGraph) -> tuple[str, str]:
-    """Return red for what grew and blue for what shrank, the stronger the more; grey for noise."""
+    """Return red for growth and blue for shrinkage, stronger for more; grey for noise."""
     most = max((abs(c.value) for c in graph.changes or []), default=0.0)
     if in_noise(change) or not change.value or not most:
         return _colours(0.0)
@@ -200,7 +200,7 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
 
 
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
-    """Make what a browser shows under the pointer the whole name instead of a node's number."""
+    """Make tooltips show the whole name instead of a node's number."""
     names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
     for group in root.iter(f"{{{_SVG}}}g"):
         title = group.find(f"{{{_SVG}}}title")

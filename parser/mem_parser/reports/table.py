@@ -1,6 +1,6 @@
 """The table: one row per function (or line), flat and cum.
 
-flat    what the function itself allocated
+flat    allocations of the function itself
 cum     it and all it calls; recursion counts once
 sum%    the flat percentages added up to this row
 """
@@ -92,7 +92,7 @@ def _nothing(profile: Profile, count: Count) -> str:
 
 
 def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Row], list[Row]]:
-    """Return the rows that are shown, the largest first, and those that are left out.
+    """Return the rows to show, the largest first, and the hidden ones.
 
     ``limit`` is the most rows, 0: all; None: those above `SMALL_SHARE` of the total.
     """
@@ -111,7 +111,7 @@ def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Ro
 
 
 def left_out_line(rows: list[Row], limit: int | None, unit: Unit) -> str:
-    """Return what is said of the ``rows`` that `ranked` left out by ``limit``; empty for none."""
+    """Return the text about the ``rows`` that `ranked` left out by ``limit``; empty without any."""
     if not rows:
         return ""
     flat = format_value(sum(r.flat.value for r in rows), unit)
@@ -140,7 +140,7 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
 
 
 def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> Iterator[str]:
-    """Yield the row of what the device holds beyond the rows; it is no part of their total."""
+    """Yield the row of the device's memory beyond the rows; it is not part of their total."""
     rest = remainder(profile) if options.count is Count.INUSE else None
     if rest is None or options.unit is not Unit.SPACE:
         return

@@ -54,7 +54,7 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class TemporaryRow:
-    """What one function allocated for a short time, and what of all its blocks that is."""
+    """The temporary blocks of one function, and their share of all its blocks."""
 
     name: str
     bytes: Estimate

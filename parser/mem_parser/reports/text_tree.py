@@ -1,9 +1,9 @@
 """`tree`: callers and callees from the outermost function down, as indented text.
 
 The tree grows level by level over whole columns of stacks; stacks below a branch that is too small
-to be drawn leave at once, so that a million of them cost nothing further down. What was left out
-is said, per branch and below the tree. A function with one drawn callee has it on the next line
-without further indent, so that deep stacks stay on the screen.
+to be drawn leave at once, so that a million of them cost nothing further down. Omissions are stated
+per branch and below the tree. A function with one drawn callee has it on the next line without
+further indent, so that deep stacks stay on the screen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_SHARE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
-    """What is drawn: branches of at least ``share`` of the total, the ``most`` heaviest (0: all),
+    """What to draw: branches of at least ``share`` of the total, the ``most`` heaviest (0: all),
     down to ``depth`` (0: all). ``inverted``: from the allocating functions to their callers.
     ``lines``: nodes are source lines.
     """
@@ -40,7 +40,9 @@ class TreeOptions:
 
 @dataclass(slots=True)
 class Node:
-    """A function below its caller; ``total`` is it and all below, ``own`` what ends here."""
+    """A function below its caller; ``total`` includes all below, ``own`` only stacks that end
+    here.
+    """
 
     name: str
     total: Estimate
@@ -50,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class TextTree:
-    """The drawn nodes below a root, and how many of the ones seen were left out."""
+    """The drawn nodes below a root, and the number of omitted ones."""
 
     view: View
     options: TreeOptions
@@ -129,10 +131,10 @@ def _add(group: IntArray, weights: FloatArray, count: int) -> FloatArray:
 
 
 def _keep_heaviest(levels: list[_Level], most: int) -> int:
-    """Keep only the ``most`` heaviest nodes; returns how many went.
+    """Keep only the ``most`` heaviest nodes; returns the number of removed ones.
 
-    A node is never heavier than its parent, and levels come first in a stable order, so what is
-    kept is a tree.
+    A node is never heavier than its parent, and levels come first in a stable order, so the rest is
+    a tree.
     """
     values = np.concatenate([x.total[:, 0] for x in levels]) if levels else np.zeros(0)
     chosen = np.zeros(len(values), dtype=np.bool_)

@@ -35,8 +35,8 @@ KEYS = (
 class Timeline:
     """Series of one or more memories over the same part of the time, from ``from_ns`` to ``to_ns``.
 
-    The log itself is from ``begin_ns`` to ``end_ns``. ``unsure``: times at which it is not sure
-    what was live, as (from, to) in nanoseconds.
+    The log itself is from ``begin_ns`` to ``end_ns``. ``unsure``: times at which the live blocks
+    are uncertain, as (from, to) in nanoseconds.
     """
 
     every: list[Series]
@@ -52,7 +52,7 @@ class Timeline:
 
 
 def timeline(run: Run, every: Sequence[Series], from_ns: int, to_ns: int) -> Timeline:
-    """Return what is shown of a part of a run, of which ``every`` has the series."""
+    """Return the data to show for a part of a run, from the series ``every`` of all of it."""
     marks = [] if run.facts is None else run.facts.marks
     return Timeline(
         [_cut(series, from_ns, to_ns) for series in every],
@@ -77,7 +77,7 @@ def _cut(series: Series, from_ns: int, to_ns: int) -> Series:
 
 
 def highest(series: Series) -> int | None:
-    """Return the interval with the highest value, the first of them; None where none is known."""
+    """Return the interval with the highest value, the first of them; None if none is known."""
     known = ~np.isnan(series.max_bytes)
     return int(np.nanargmax(series.max_bytes)) if known.any() else None
 
@@ -153,7 +153,7 @@ def rss_of(series: Series, readings: Sequence[Reading]) -> FloatArray:
 
 
 def _pointers(found: Timeline, series: Series, width: int) -> Iterator[str]:
-    """Yield the line of marks, and that of the times that are not sure, where there are any."""
+    """Yield the line of marks, and that of uncertain times, if there are any."""
 
     def column(time_ns: float) -> int:
         at = int((time_ns - series.from_ns) // series.interval_ns)
@@ -172,7 +172,7 @@ def _pointers(found: Timeline, series: Series, width: int) -> Iterator[str]:
 
 
 def _named(marks: Sequence[Mark]) -> list[tuple[Mark, str]]:
-    """Return the marks that have a letter in the picture: the first ones, no ends of ranges."""
+    """Return the marks with a letter in the picture: the first ones, without ends of ranges."""
     begins = [mark for mark in marks if mark.kind != "end"]
     return list(zip(begins[:_MARKS_SHOWN], _LETTERS, strict=False))
 

@@ -2,7 +2,7 @@
 
 flat    what the function itself allocated
 cum     it and all it calls; recursion counts once
-taken   what a device gave up for the flat bytes, where it is known
+taken   device memory used for the flat bytes, if known
 ~       the row's number is inside the noise: its error is as large
 """
 
@@ -47,7 +47,7 @@ class TopOptions:
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The rows that are shown, in order, and those that are not."""
+    """The rows to show, in order, and the hidden ones."""
 
     view: View
     options: TopOptions
@@ -55,12 +55,12 @@ class Top:
     left_out: list[Row]
 
     def judged(self, row: Row) -> Estimate:
-        """Return the number that says whether the row is noise: the one the rows are sorted by."""
+        """Return the number that decides whether the row is noise: the sort key."""
         return row.cum if self.options.by_cum or not row.flat.value else row.flat
 
 
 def top(view: View, options: TopOptions, sums: StackSums | None = None) -> Top:
-    """Return the table of ``view``; ``sums`` are those of its group, where they are known."""
+    """Return the table of ``view``; ``sums`` are those of its group, if known."""
     sums = sums or view.sums(options.group)
     shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
     return Top(view, options, shown, left_out)

@@ -27,7 +27,7 @@ from mem_parser.symbols.table import Function, Symbols
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What `make_view` returns: one profile under one choice of filters."""
+    """Result of `make_view`: one profile under one choice of filters."""
 
     profile: Profile
     symbols: Symbols
@@ -41,7 +41,7 @@ class View:
         count: Count | None = None,
         unit: Unit | None = None,
     ) -> StackSums:
-        """Return the stacks with what each stands for; by default in the filters' count, unit."""
+        """Return the stacks with their estimates, by default in the filters' count and unit."""
         return sum_stacks(
             self.profile,
             self.symbols,
@@ -53,7 +53,7 @@ class View:
 
     @property
     def total(self) -> Estimate:
-        """The estimate of everything that the filters leave."""
+        """The estimate of everything that passes the filters."""
         return self.profile.total(self.filters.count, self.filters.unit)
 
     @property
@@ -62,7 +62,7 @@ class View:
         return header_lines(self.profile, self.total, self.filters.count, self.filters.unit)
 
     def framed(self, body: Iterable[Block], left_out: str = "") -> Iterator[Block]:
-        """Yield a report: the header, ``body``, which names are missing, and what is ``left_out``.
+        """Yield a report: the header, ``body``, missing names, and what is ``left_out``.
         Without samples there is no body.
         """
         yield from self.header
@@ -80,9 +80,10 @@ class View:
             yield from filter(None, [left_out])
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:
-        """Return the report for programs: its ``rows`` first, then ``more`` and what they are of.
+        """Return the report for programs: its ``rows`` first, then ``more`` and the facts of the
+        profile.
 
-        None: the report has no rows but tables of its own, which are in ``more``.
+        None: the report has other tables instead of rows, in ``more``.
         """
         about: Record = {
             "count": str(self.filters.count),
@@ -105,7 +106,7 @@ class View:
 
 
 def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
-    """Apply ``filters``. Raises as `Filters.apply` does, and `UsageProblem` when blocks of several
+    """Apply ``filters``. Raises as `Filters.apply` does, and `UsageProblem` if blocks of several
     domains are left: host and device bytes are not added up.
     """
     left, named = filters.apply(profile, symbols)

@@ -1,5 +1,5 @@
-"""Work on untrusted data without rights: children, what they give up, messages with them.
+"""Work on untrusted data without rights: children, dropped rights, messages.
 
-The floor of all packages. Of them it knows only how errors are told (`mem_parser.errors`) and how
-children are waited for.
+The lowest of all packages. It uses only errors (`mem_parser.errors`) and waiting for children from
+the others.
 """

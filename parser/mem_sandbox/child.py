@@ -51,7 +51,9 @@ def never() -> bool:
 
 
 class Wish:
-    """What the work's function gets: whether the parent asks it to end, and the parent's words."""
+    """Argument of the work's function: whether the parent asks it to end, and the parent's
+    messages.
+    """
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -241,7 +243,7 @@ def _serve(  # noqa: PLR0917 - called in one place
     try:
         die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # the parent gets them, and tells the child
+            signal.signal(number, signal.SIG_IGN)  # the parent gets them, and notifies the child
         limit_memory(memory_bytes)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

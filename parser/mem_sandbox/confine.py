@@ -1,7 +1,7 @@
-"""Give up rights, for good, before reading untrusted data.
+"""Drop rights permanently before reading untrusted data.
 
-Model: a child that parses calls `enter` first. As root it becomes a user that no other process runs
-as. As any user, it can then gain no new rights, start no program, reach no other process or
+Model: a child that parses calls `enter` first. As root it switches to a user without other
+processes. As any user, it can then gain no new rights, start no program, reach no other process or
 network, and change no file but those it has open. The measures are independent: the child skips one
 that the kernel lacks (Landlock, seccomp), and the others hold. A child that makes files of what it
 reads calls `enter_writer`, a command that root runs `enter_command`.
@@ -39,7 +39,7 @@ _LANDLOCK_ABI_QUERY = 1
 _FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _READING = 0xC
 _EXECUTING = 0x1
-_OF_FILES = 0x4002  # writing and truncating: what a rule for one file may have
+_OF_FILES = 0x4002  # writing and truncating: the rights that a rule for one file may have
 _NET_SINCE, _NET_RIGHTS = 4, 0x3
 _SCOPE_SINCE, _SCOPES = 6, 0x3  # abstract sockets, signals
 
@@ -181,8 +181,8 @@ class Owner:
 
 
 def become(owner: Owner) -> None:
-    """Go on with no more rights than a user has: for a child that opens files which this user may
-    read, and starts programs to read them.
+    """Continue with the rights of a user: for a child that opens files which this user may read,
+    and starts programs to read them.
 
     Root becomes that user; for a process of root's that may do less than root, a user of its own.
     Who is not root stays who they are. Raises OSError.
@@ -209,7 +209,7 @@ def _become_user(owner: Owner) -> None:
 
 
 def _become_nobody() -> None:
-    """Change to a user of its own. Raises OSError."""
+    """Switch to a user without other processes. Raises OSError."""
     uid = _UNUSED_UIDS[int.from_bytes(os.urandom(4), "little") % len(_UNUSED_UIDS)]
     os.setgroups([])
     try:

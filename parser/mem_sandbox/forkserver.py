@@ -1,4 +1,4 @@
-"""A process that forks others on order: before this one has threads or secrets.
+"""A process that forks others on request, started before this one has threads or secrets.
 
 Model: a server has threads, and knows things that a child which reads hostile data must not have in
 its memory. So it makes a `Forkserver` first of all: a process that waits, and forks a child for

@@ -27,12 +27,12 @@ Idle = Callable[[], None]
 
 
 class Broken(Exception):
-    """The other side has ended, or what it sends is no message. The text says which."""
+    """The other side has ended, or sent something that is not a message. The text says which."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What came: ``head`` is any JSON."""
+    """A received message: ``head`` is any JSON."""
 
     head: Any
     body: bytes = b""

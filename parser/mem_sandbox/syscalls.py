@@ -61,7 +61,7 @@ class Buffer:
 
     @property
     def data(self) -> bytes:
-        """What they are now."""
+        """The present values."""
         return self._held.raw
 
 

@@ -1,4 +1,4 @@
-"""Put the sampler into a running process, and take its hooks out again.
+"""Inject the sampler into a running process, and remove its hooks again.
 
 Model, from outside inwards: `control` has the commands of a user (attach, rescan, detach). `remote`
 runs one command in the target: under a `lock` it reads the `address_space` of the process (modules,

@@ -42,9 +42,9 @@ FORBIDDEN = (
     "dl_iterate_phdr", "fork", "vfork", "_Fork", "__libc_fork", "posix_spawn", "posix_spawnp",
     "popen", "exit", "_exit", "quick_exit", "execve",
 )  # fmt: skip
-# A thread in one of these waits for something other than a lock. `syscall` is how Rust and
-# others wait on futexes of their own; the last ones matter for a wait that the kernel has taken up
-# again, which does not show its kind.
+# A thread in one of these waits for something other than a lock. `syscall` is how Rust and others
+# wait on their own futexes; the last ones matter for a restarted wait, which does not show its
+# kind.
 WAITING = (
     "pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "cnd_wait",
     "cnd_timedwait", "sem_wait", "sem_timedwait", "sem_clockwait", "pthread_join",

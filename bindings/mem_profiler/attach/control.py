@@ -256,9 +256,9 @@ def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, st
 
 
 def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
-    """The plan for an allocator that is part of the program, and why there is none.
+    """The plan for an allocator that is part of the program, and the reason if there is none.
 
-    Both are empty where the program has no allocator. A refusal does not stop the attach: libraries
+    Both are empty if the program has no allocator. A refusal does not stop the attach: libraries
     may call that allocator through slots, which the sampler sees and reports.
     """
     if bias is None:

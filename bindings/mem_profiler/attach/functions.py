@@ -1,11 +1,11 @@
 """Code ranges of functions in an image, and the instruction that ends each.
 
-Model: a function that ends in a jump to another one leaves no frame on the stack: the other one
-stands there as if the caller had called it. `pthread_join` and `sem_wait` are such functions in
-glibc 2.31 to 2.41, `memalign` and `free` in some. The other one is often internal, so no exported
-name leads to it. This module decodes a function and follows each jump out of it, if it leads to the
-very start of a function that the unwind tables know, or to a part of its own that the compiler
-placed elsewhere, which they know as well.
+Model: a function that ends in a tail call leaves no frame on the stack: the callee appears as if
+the caller had called it. `pthread_join` and `sem_wait` are such functions in glibc 2.31 to 2.41,
+`memalign` and `free` in some. The callee is often internal, so no exported name refers to it.
+This module decodes a function and follows each jump out of it, if it leads to the very start of a
+function that the unwind tables know, or to a part of its own that the compiler placed elsewhere,
+which they know as well.
 
 All bytes come from the memory of a process and may be hostile: sizes and the number of functions
 are bounded, and what makes no sense leads nowhere.
@@ -60,7 +60,7 @@ class Functions:
                 yield symbol.address, symbol.address + max(symbol.size, 1)
 
     def _tails(self, start: int, end: int) -> list[Range]:
-        """The functions to which jumps lead from this one."""
+        """The targets of jumps out of this function."""
         targets = set(self._jumps(start, end))
         if not targets:
             return []

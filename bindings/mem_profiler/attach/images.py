@@ -346,7 +346,7 @@ def _images_in(group: list[Mapping], memory: Memory, budget: Budget) -> Iterator
             continue
         own = _of_segments(image, group, starts) - taken
         if not any("x" in group[k].permissions for k in own):
-            continue  # a copy that somebody reads, or other data
+            continue  # a copy made for reading, or other data
         taken |= own
         image.take([group[k] for k in sorted(own)])
         _read_tables(image, headers)
@@ -354,7 +354,7 @@ def _images_in(group: list[Mapping], memory: Memory, budget: Budget) -> Iterator
 
 
 def _headers(image: Image) -> list[elfrows.Segment]:
-    """The program headers; none where there is no ELF header that makes sense."""
+    """The program headers; empty without a valid ELF header."""
     _, end = image.run_at(image.header)
     raw = image.read(image.header, min(HEADER_BYTES, end - image.header)) or b""
     header = elfrows.header(raw)

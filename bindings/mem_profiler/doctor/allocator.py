@@ -33,7 +33,7 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
-# What an allocator prints, and so holds with its symbols stripped too.
+# Strings that an allocator prints, present even if its symbols are stripped.
 _OWN_TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
@@ -89,7 +89,7 @@ def allocator_in(order: list[Image]) -> Allocator | None:
 
 
 def hidden_allocators(order: list[Image]) -> list[Allocator]:
-    """Allocators linked into a large library under names of their own."""
+    """Allocators linked into a large library under private names."""
     found = []
     for image in order:
         large = image.facts is not None and image.facts.size_bytes >= _LARGE_LIBRARY_BYTES

@@ -1,9 +1,9 @@
 """The examinations: of a running process before an attach, of a program before a run.
 
 Model: this process reads the access rights from /proc. Everything else reads untrusted data, so a
-child does it, with a deadline and bounded memory: a read of a file may never end. The child first
-gathers what needs our rights (/proc, and open files), then gives the rights up and judges what it
-has. It executes and loads nothing of a program.
+child does it, with a deadline and bounded memory: a read of a file may block forever. The child
+first gathers what needs our rights (/proc, and open files), then gives the rights up and judges
+what it has. It executes and loads nothing of a program.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Finding:
     """One line of the doctor's screen.
 
     ``check`` is a stable word for machines ("libc", "ptrace_scope"), ``text`` the finding, and
-    ``cure`` what the user can do; it is empty where there is nothing to do.
+    ``cure`` the user's remedy, empty if there is none.
     """
 
     check: str

@@ -1,9 +1,9 @@
 """The ELF files that a process maps, opened by identity and never by name alone.
 
 Model: the names in /proc/PID/maps belong to the process's mount namespace, where they may mean
-anything by now. So we open a mapped file through /proc/PID/map_files, which leads to the very file;
-where that is not allowed, under /proc/PID/root, and accept it only if it is the mapped file. We
-open only regular files, and read them without mapping: another process may cut them meanwhile.
+anything by now. So we open a mapped file through /proc/PID/map_files, which refers to that very
+file; where that is not allowed, under /proc/PID/root, and accept it only if it is the mapped file.
+We open only regular files, and read them without mapping: another process may cut them meanwhile.
 
 Opening needs our rights, reading needs none: `hold` opens a file, and everything else works on open
 files, in a child without rights. A file that cannot be read or is damaged gives None: the checks
@@ -199,6 +199,6 @@ def program_of(pid: int, images: list[Image]) -> Image | None:
         for image in images:
             if image.mapped is not None and is_same(status, image.mapped):
                 image.places = (place,)
-                image.mapped = None  # /proc/PID/exe leads to the running program
+                image.mapped = None  # /proc/PID/exe is the running program
                 return image
     return program

@@ -1,6 +1,6 @@
 """Folders as another process sees them: never open for reading, with links kept inside its root.
 
-Model: a path means something else under the root of another process, and a link there may lead
+Model: a path means something else under the root of another process, and a link there may point
 anywhere. So we walk it name by name from that root with O_PATH, as the kernel would for the
 process: we read a link's text and walk it from the process's root, not from ours.
 """

@@ -54,7 +54,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The libraries of a program in the loader's order, and the names that lead to no file."""
+    """The libraries of a program in the loader's order, and the names without a file."""
 
     paths: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -165,7 +165,7 @@ class _Search:
         by_identity: dict[tuple[int, int], Library],
         by_name: dict[str, Library],
     ) -> Library | None:
-        """The library of a name, loaded already or found now; None: there is none."""
+        """The library of a name, loaded already or found now; None if there is none."""
         if name in by_name:
             return by_name[name]
         for path in self._places(name, asker):

@@ -89,7 +89,7 @@ def libc(images: list[Image]) -> list[Finding]:
 
 
 def restrictions(pid: int) -> list[Finding]:
-    """What the process may not do: seccomp filters, shadow stacks, set-uid."""
+    """Restrictions of the process: seccomp filters, shadow stacks, set-uid."""
     words = procfs.status_words(pid)
     findings = []
     if "shstk" in words.get("x86_Thread_features", ""):

@@ -91,7 +91,7 @@ def _unique(findings: list[Finding]) -> list[Finding]:
 
 
 def interpreter(pid: int, images: list[Image]) -> list[Finding]:
-    """What an interpreter hides from us: small Python objects come from pools of their own."""
+    """Allocations hidden by an interpreter: small Python objects come from its own pools."""
     version = procfs.python_version([image.path for image in images], procfs.exe(pid))
     if version is None:
         return []
@@ -139,7 +139,7 @@ def _is_free_threaded(pid: int) -> bool:
 
 
 def runtime(environment: Variables[str, str] | None, images: list[Image]) -> list[Finding]:
-    """Whether the program is of a runtime with a heap of its own."""
+    """Whether the program belongs to a runtime with its own heap."""
     found = runtime_of([image.path for image in images], environment)
     if found is None:
         return []

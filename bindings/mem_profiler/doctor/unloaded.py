@@ -1,7 +1,7 @@
-"""Why a program ran without the sampler that was preloaded: the words of the doctor.
+"""Why a program ran without the preloaded sampler, in the doctor's words.
 
-Model: first what its own environment says, where somebody saw that, then what its files say. What
-neither shows is on the standard error of the program, where the loader and the sampler wrote it.
+Model: check its environment, if known, then its files. Any other reason is on the program's
+standard error, where the loader and the sampler wrote it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def reason(
 ) -> Finding:
     """Why the program at `path` did not load `library`.
 
-    ``environment`` is what it started with, None where that is unknown; ``uids`` are its users,
-    where they are known.
+    ``environment`` is what it started with, None if unknown; ``uids`` are its users, if known.
     """
     return (
         first_blocker(neighbours.opted_out(environment))

@@ -2,8 +2,8 @@
 
     python -m mem_profiler.driver_stats.keeper PID [MODE, RESERVE, FOLDER, FILES]
 
-Model: a process beside (`mem_profiler.capture.holder`). It begins the record; when that is over, or
-it is told to end, nobody wants what the record has.
+Model: a helper (`mem_profiler.capture.holder`). It starts the record, whose data are dropped when
+it ends or the helper is told to end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read logs of a record: bytes in use over time, and by line at a time.
 
-A process beside reads the files (`mem_profiler.driver_stats.server`) and has what they said until
-the next log is read, or this process ends.
+A helper reads the files (`mem_profiler.driver_stats.server`) and keeps their content until the next
+log is read, or this process ends.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _read() -> Helper:
 
 
 def _after_fork_in_child() -> None:
-    """What was read is the parent's."""
+    """The content read belongs to the parent."""
     global _reader, _state  # noqa: PLW0603 - one in a process
     _state = threading.RLock()
     helper, _reader = _reader, None

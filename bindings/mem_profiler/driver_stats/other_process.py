@@ -1,8 +1,8 @@
 """The record of another process: an open capture of every block.
 
 Model: each call opens the segment of the process, does one thing, and leaves. The capture is open
-(without deadline), so that it goes on until it is closed, or the process ends. It needs no process
-beside, but for a log (`keeper`).
+(without deadline), so it continues until it is closed, or the process ends. It needs a helper only
+for a log (`keeper`).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def close(pid: int) -> None:
 
 
 def report(pid: int) -> LineReport:
-    """What is in use, by line. Raises MemError."""
+    """Memory in use, by line. Raises MemError."""
     with _open_record(pid) as segment:
         return reporting.of_segment(segment, pid)
 

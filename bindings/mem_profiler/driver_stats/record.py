@@ -85,7 +85,7 @@ def prepare(session: Session, wanted: Wanted) -> list[tuple[int, int]]:
 
 
 def told_of(log: Log | None) -> dict[str, Any]:
-    """What a user is told of a log that has ended."""
+    """The message to the user about a log that has ended."""
     if log is None:
         return {}
     lost = log.told.get("lost", 0)
@@ -93,7 +93,7 @@ def told_of(log: Log | None) -> dict[str, Any]:
 
 
 def usual_bytes(pid: int) -> int:
-    """What is reserved for a process: a quarter of its heap, but no less than `LEAST_BYTES`."""
+    """Bytes reserved for a process: a quarter of its heap, but no less than `LEAST_BYTES`."""
     resident = procfs.resident(pid)
     heap_bytes = resident.anon_bytes if resident is not None else 0
     return max(LEAST_BYTES, heap_bytes // HEAP_SHARE)

@@ -31,7 +31,7 @@ class MemRecordType(enum.IntEnum):
 
 
 def as_record_type(value: Any) -> MemRecordType:
-    """Return the mode of a number. Raises ValueError for what is none."""
+    """Return the mode of a number. Raises ValueError for other numbers."""
     known = {one.value: one for one in MemRecordType}
     if isinstance(value, int) and not isinstance(value, bool) and value in known:
         return known[value]

@@ -1,7 +1,7 @@
 """The report of a running record.
 
-Model: a child without rights writes what the segment has to a file of a private folder, as for a
-snapshot (`mem_profiler.capture.saving`), and the parser reads that.
+Model: a child without rights writes the content of the segment to a file in a private folder, as
+for a snapshot (`mem_profiler.capture.saving`), and the parser reads that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mem_profiler.segment.file import Segment
 
 
 def of_segment(segment: Segment, pid: int) -> LineReport:
-    """What is in use in a process, by line. Raises MemError."""
+    """Memory in use in a process, by line. Raises MemError."""
     recording = Recording(segment, pid)
     recording.target.refresh()
     try:

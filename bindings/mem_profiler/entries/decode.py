@@ -1,6 +1,6 @@
 """Decide where a function's start can be patched while threads run in it (x86-64).
 
-Model: entry_plan.h tells why the sampler overwrites one instruction at most, and why by a store
+Model: entry_plan.h explains why the sampler overwrites one instruction at most, and why by a store
 into one aligned word. This module decodes instructions: pushes and markers (endbr64) may come
 before the overwritten one, which must be able to run elsewhere, where its distance to code or data
 differs.

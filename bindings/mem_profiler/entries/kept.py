@@ -1,10 +1,10 @@
 """Cache the functions found in a program's symbols on disk.
 
 Model: the folder, its bound and its privacy are those of the symbol cache. The key is the file's
-identity (device, inode, size, times), not its build-id: a build-id is only what a file says of
-itself, and a forged one would give a program the answer of another. A child without rights found
-what is kept, maybe in a hostile file, so whoever reads it checks it like any other input; an entry
-that makes no sense is absent.
+identity (device, inode, size, times), not its build-id: a file controls its own build-id, and a
+forged one would give a program the answer of another. A child without rights found the kept data,
+maybe in a hostile file, so whoever reads it checks it like any other input; an entry that makes no
+sense is absent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Found = tuple[str, list[tuple[Function, Signature]]]
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Values that tell a file from others, and from itself after a change."""
+    """Values that identify a file and its version."""
     return [
         status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def _key(identity: Identity) -> str:
 
 
 def get(cache: SymbolCache, identity: Identity) -> Found | None:
-    """What is kept about the file; None where nothing is."""
+    """The cached data of the file; None if there are none."""
     kept = cache.get(_key(identity))
     return None if kept is None else read(kept.decode("utf-8", "replace"))
 
@@ -54,7 +54,7 @@ def put(cache: SymbolCache, identity: Identity, text: str) -> None:
 
 
 def written(found: Found) -> str:
-    """What was found, as text."""
+    """The found functions, as text."""
     allocator, functions = found
     rows = [
         [f.name, f.address, f.size, f.is_ifunc, f.is_local, s.kind, s.flags, s.size, s.count,

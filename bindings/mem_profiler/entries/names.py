@@ -91,7 +91,7 @@ mi_heap_alloc_new A:-s  mi_heap_alloc_new_n A:-ns
 
 @dataclass(frozen=True)
 class Signature:
-    """What one function does with which of its arguments; indexes, or NONE."""
+    """The meaning of one function's arguments; indexes, or NONE."""
 
     kind: int
     flags: int

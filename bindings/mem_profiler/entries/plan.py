@@ -48,14 +48,14 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Inside:
-    """An allocator that is part of a program, and its functions with what they do."""
+    """An allocator that is part of a program, and its functions with their meaning."""
 
     allocator: str
     functions: tuple[tuple[Function, names.Signature], ...]
 
 
 def _usable(found: list[Function], family: names.Family) -> list[Function]:
-    # A static function with the name `free` is no allocator.
+    # A static function with the name `free` is not an allocator.
     plain = "malloc" in family.marks
     return [f for f in found if f.name in family.functions and not (plain and f.is_local)]
 

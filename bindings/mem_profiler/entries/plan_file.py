@@ -27,9 +27,9 @@ _FIRST_NUMBER = 200
 
 @dataclass(frozen=True)
 class Handed:
-    """What a program gets: the descriptor of the file, which the caller closes, and the value of
-    the variable. ``fd`` is None where no plan is needed or none is possible; ``problem`` says why
-    none is possible for the program itself, and is empty otherwise.
+    """The plan for a program: the descriptor of the file, which the caller closes, and the value of
+    the variable. ``fd`` is None if no plan is needed or possible; ``problem`` is why none is
+    possible for the program itself, else empty.
     """
 
     fd: int | None = None
@@ -54,7 +54,7 @@ def make(path: str, named: Sequence[str] = ()) -> Handed:
 
 
 def _plan(path: str) -> tuple[bytes, str]:
-    """The plan for a program, and why there is none; both may be empty."""
+    """The plan for a program, and the reason if there is none; both may be empty."""
     try:
         return planning.of_file(path, 0, path)
     except MemError as error:

@@ -28,7 +28,8 @@ STAT_LIMIT_S = 5.0
 
 
 def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
-    """The plan for a program loaded at `bias`, and why none is possible; both may be empty.
+    """The plan for a program loaded at `bias`, and the reason if none is possible; both may be
+    empty.
 
     `what` names the program in errors. Raises MemError where the read does not end.
     """
@@ -39,7 +40,7 @@ def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
     cache = SymbolCache(folder)
     known = kept.get(cache, identity)
     if known is not None and not known[1]:
-        return b"", ""  # there is no allocator in it
+        return b"", ""  # it contains no allocator
     data, refusal, found = _made(path, bias, what, identity, known)
     if known is None and found:
         kept.put(cache, identity, found)

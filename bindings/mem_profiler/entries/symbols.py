@@ -56,7 +56,7 @@ class Program:
     def __init__(self, path: str | Path, fd: int | None = None) -> None:
         """Open the file, or use `fd`, which is open and stays the caller's.
 
-        Raises OSError; TargetUnsupported for a file that is no ELF program.
+        Raises OSError; TargetUnsupported for a file that is not an ELF program.
         """
         self._path = path
         try:

@@ -41,10 +41,10 @@ NOTE = 0xFFFFFFFF
 RINGS_MAX = 1 << 10
 NAMES_TRIED = 100_000
 MEMORY_BYTES = 2 << 30
-CPU_S = 1 << 30  # a log has no end of its own
+CPU_S = 1 << 30  # a log has no end by itself
 PIPE_BYTES = 1 << 20
 WAKE_S = 0.05
-END_LIMIT_S = 60.0  # for what the drain still has to write when the capture is over
+END_LIMIT_S = 60.0  # time for the drain to write the rest after the capture
 _NUMBERED = re.compile(r"(\d{1,9})-\d+\.memlog")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -177,7 +177,7 @@ class LogFiles:
         return f"{self._stem}.{self._run}-{self._next}.memlog"
 
     def _drop_oldest(self) -> bool:
-        """Remove the oldest file but the current one; False: there is none."""
+        """Remove the oldest file except the current one; False if there is none."""
         if len(self._made) < 2:
             return False
         self._remove(*self._made.popleft())
@@ -225,7 +225,7 @@ def check_names(exact: ExactFile) -> None:
 
 
 def files_of_name(path: str) -> list[str]:
-    """Return the files that a log beside ``path`` would meet. Raises OSError."""
+    """Return the existing files that a log beside ``path`` would conflict with. Raises OSError."""
     folder, name = os.path.split(log_stem(path))
     of_log = re.compile(re.escape(name) + r"-\d+\.memlog")
     found = sorted(filter(of_log.fullmatch, os.listdir(folder or ".")))
@@ -240,8 +240,8 @@ def _write_all(fd: int, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What a log is made by: the drain, with the descriptors that it needs, and `note`, which gets
-    how far it has come.
+    """The maker of a log: the drain, with the descriptors that it needs, and `note`, which gets its
+    progress.
     """
 
     drain: Drain
@@ -251,9 +251,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Log:
-    """What became of a log: its files, oldest first, and what the drain said of them.
+    """The outcome of a log: its files, oldest first, and the drain's report on them.
 
-    `problem` is why it ended before the capture; empty: it did not.
+    `problem` is why it ended before the capture; empty if it did not.
     """
 
     paths: list[str]
@@ -262,7 +262,7 @@ class Log:
     problem: str
 
     def joined(self, later: Log | None) -> Log:
-        """This log and what was written of the same capture afterwards."""
+        """This log and a later one of the same capture."""
         if later is None:
             return self
         told = Counter(self.told)
@@ -332,7 +332,7 @@ class _Task:
 
 
 def _collect(task: _Task, asked: Wish) -> dict[str, Any]:
-    """Write blocks to files until the drain ends. Runs in a process of its own, with the user's
+    """Write blocks to files until the drain ends. Runs in a separate process, with the user's
     rights.
     """
     try:

@@ -1,10 +1,10 @@
 """The drain: from the rings of a capture to blocks of a log. It runs in a child without rights.
 
-Model: the drain reads all rings in turn, again and again. What it has read waits a moment
-(`HOLD_NS`), until what other threads wrote at the same time is there too; then it goes on in order
-of time. An event that comes later still, because its thread was stopped between reading the clock
-and writing, gets the time behind the last keyframe: so a keyframe stands for all events before it.
-After a hole, the site counters say what is live.
+Model: the drain reads all rings in turn, again and again. It holds events for a moment (`HOLD_NS`),
+until those that other threads wrote at the same time have arrived too, and then writes them in
+order of time. An event that comes later still, because its thread was stopped between reading the
+clock and writing, gets the time behind the last keyframe: so a keyframe stands for all events
+before it. After a hole, the site counters say what is live.
 
 The pause between two readings follows the fill of the rings: they should be an eighth full.
 """
@@ -114,7 +114,7 @@ class Drain:
         self._has_news = False
 
     def run(self, asked: Asked) -> dict[str, int]:
-        """Until somebody asks for the end; returns what was read and what was lost."""
+        """Drain until the end is requested; returns the numbers of read and of lost events."""
         pause_s = PAUSE_MIN_S
         while True:
             ends = asked()
@@ -133,7 +133,7 @@ class Drain:
         }
 
     def _write_rest(self) -> None:
-        """Write all that waits, and what the rings still had behind it."""
+        """Write all held events, and the rest of the rings."""
         for _ in range(REST_READINGS):
             self._pass_on(None)
             self.read_rings()
@@ -157,7 +157,7 @@ class Drain:
         return min(max(pause_s * factor, PAUSE_MIN_S), PAUSE_MAX_S)
 
     def read_rings(self) -> None:
-        """Read what the rings have, unless too much waits to be written already."""
+        """Read the rings, unless too many events are held already."""
         if sum(map(len, self._waiting)) > WAITING_MAX_EVENTS:
             return
         self._read_ns = self._now_ns()
@@ -177,7 +177,7 @@ class Drain:
         self._holes += batch.holes
 
     def _write(self) -> None:
-        """Write what is old enough, and what else is due."""
+        """Write events that are old enough, and other due data."""
         since_ns = self._read_ns - self._start_ns
         holes, self._holes = self._holes, []
         self._pass_on(since_ns - HOLD_NS)
@@ -254,8 +254,8 @@ class Drain:
             self._write_what_is_noted()
 
     def _write_what_is_noted(self) -> None:
-        """Note how far the log has come. Who goes on begins behind it, so nothing before waits
-        here; what is read meanwhile is noted the next time.
+        """Record the log's progress. A successor continues there, so no earlier event may be held
+        here; events read meanwhile are recorded the next time.
         """
         taken, (holes, self._holes) = self._reader.taken, (self._holes, [])
         self._pass_on(None)

@@ -1,8 +1,8 @@
 """Write the events that the rings still hold at the end of an undrained capture.
 
-Model: of each ring the latest events are left, from a moment of its own. The site counters say what
-is live at the end; less what the events changed since the latest of these moments, that is what was
-live then, and the log begins with it. Events from before it are in the log too, behind a hole.
+Model: each ring still has its latest events, from a different time on. The site counters give the
+live blocks at the end; undoing the events since the latest of these times gives the live blocks at
+that time, and the log begins with them. Earlier events are in the log too, after a hole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH_EVENTS = 1 << 16
 
 
 class LastEvents:
-    """What the rings of a segment have, read once."""
+    """The content of a segment's rings, read once."""
 
     def __init__(self, segment: Segment) -> None:
         control = segment.control()
@@ -53,7 +53,7 @@ class LastEvents:
         return Hole(begin, min(max(to_ns - self._start_ns, begin), last_ns), lost)
 
     def _state_before(self, segment: Segment, batch: Batch) -> LiveState:
-        """What was live when the record of all rings begins."""
+        """The live blocks at the time when all rings have events."""
         state = LiveState()
         if not len(self.events):
             return state

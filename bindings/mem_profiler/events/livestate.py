@@ -24,12 +24,12 @@ class LiveState:
             self._sums.add_signed(events)
 
     def go_back(self, events: Events, to_ns: int) -> None:
-        """Be what it was before these events, at a time that is not later."""
+        """Undo these events; the new time must not be later."""
         self.time_ns = to_ns
         self._sums.add(*counts(events, -events.sign.astype(np.int64)))
 
     def keyframe(self) -> Keyframe:
-        """What is live now; sites without a block are left out."""
+        """The live blocks now, without empty sites."""
         sites = self._sums.sums().live()
         return Keyframe(
             self.time_ns,

@@ -35,10 +35,10 @@ WAIT_S = 0.001
 
 @dataclass(frozen=True)
 class Logging:
-    """That a capture writes events, and where to: files of `where`, rings of `ring_bytes`.
+    """A capture's log of events: files of `where`, rings of `ring_bytes`.
 
-    `is_followed`: somebody reads the log as it grows, and wants new threads and marks soon.
-    `launches`: what of launches it has, names of `layout.LAUNCH_WANTS`.
+    `is_followed`: a reader follows the growing log and needs new threads and marks soon.
+    `launches`: recorded launches, names of `layout.LAUNCH_WANTS`.
     """
 
     where: Where
@@ -108,8 +108,8 @@ class _PipeFiles:
 
 
 def write_last(followed: Followed, pid: int, where: Where, how: str) -> Log | None:
-    """Write what the rings of a capture still have, and no file has; None: nothing. `how` is that
-    of the log's END.
+    """Write the events left in a capture's rings and in no file; None if there are none. `how` is
+    that of the log's END.
 
     Raises MemError.
     """
@@ -143,7 +143,7 @@ def _drain(
     )  # fmt: skip
     source.between = drain.read_rings
     told = drain.run(asked)
-    # The program may have been quiet for long: what was live at its end is known, too.
+    # The program may have been quiet for long: its live blocks at the end are known, too.
     log.end(asked.words, drain.since_start_ns())
     drain.note_all()
     return told

@@ -1,10 +1,10 @@
 """Read the rings of events in a segment, as they are written.
 
 Model: a ring keeps its latest events under numbers that only grow (sampler/core/events.h). A
-`RingReader` knows the next number of each ring that it has not read. What a ring overwrote before
-it was read is a `Hole`, and so is what the sampler could not write: how many events, and between
-which times. Reading changes nothing in the segment; `drained` tells a later reader how far a file
-has come.
+`RingReader` knows the next number of each ring that it has not read. Events that were overwritten
+before they were read are a `Hole`, and so are those that the sampler could not write: their number,
+and between which times. Reading changes nothing in the segment; `drained` tells a later reader how
+far a file has come.
 
 Times are CLOCK_MONOTONIC of the target in nanoseconds. All that the segment says is checked: events
 that make no sense are left out and counted.
@@ -51,8 +51,8 @@ class Hole:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one reading found: events and launches, each in order of time, holes, the number of
-    senseless events, and the most that one ring had to give, with what it had lost.
+    """Result of one reading: events and launches, each in order of time, holes, the number of
+    invalid events, and the most that one ring had to give, with what it had lost.
 
     Times are those of the target's clock, and stacks and texts have their ids in the arena.
     """
@@ -162,7 +162,7 @@ class RingReader:
             return np.zeros(0, layout.EVENT)
         first = max(since, head - size)
         piece = self._copy(ring, first, head)
-        # What the writers did meanwhile: of the copy, the oldest events may be new ones by now.
+        # Writers may have overwritten the oldest events of the copy meanwhile.
         oldest = max(int(self._heads()["head"][ring]), head) - size + 1
         if oldest > first:
             piece = piece[min(oldest - first, len(piece)) :]

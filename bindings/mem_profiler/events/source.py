@@ -48,7 +48,7 @@ class SegmentSource:
         return self._facts()
 
     def keyframe(self) -> Keyframe:
-        """What the events so far leave live."""
+        """Live blocks after the events so far."""
         return self._state.keyframe()
 
     def python(self) -> PythonStacks:

@@ -1,7 +1,7 @@
-"""`python -m mem_profiler.helper KIND TARGET CLIENT`: the process beside a program.
+"""`python -m mem_profiler.helper KIND TARGET CLIENT`: the helper process of a program.
 
-It forks at once, and the first process ends: so the program waits for no import of ours, and the
-process is nobody's child.
+It forks at once, and the first process ends: so the program does not wait for our imports, and the
+helper is detached.
 """
 
 from __future__ import annotations

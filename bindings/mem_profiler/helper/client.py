@@ -1,8 +1,8 @@
-"""The process beside this one, which captures it and writes its files.
+"""The helper process, which captures this one and writes its files.
 
 Model: `python -m mem_profiler.helper` in a Python that has mem_profiler: the one that
-MEM_PROFILER_PYTHON names, this one where it can, or that of the command `mem_profiler`. It is no
-child of this process, so no `os.wait` of the program meets it; it sees this process's end by
+MEM_PROFILER_PYTHON names, this one if it can, or that of the command `mem_profiler`. It is not a
+child of this process, so no `os.wait` of the program reaps it; it notices this process's end by
 itself, and imports nothing from the working folder. Commands and answers are lines of JSON through
 two pipes (`mem_profiler.inprocess.server`).
 """
@@ -37,7 +37,7 @@ _NEEDED = ("capstone", "cffi", "numpy", "mem_profiler._core")
 
 
 def interpreter() -> str:
-    """The Python of the process beside. Raises TrackerError."""
+    """The Python of the helper. Raises TrackerError."""
     named = os.environ.get(VARIABLE)
     if named:
         if shutil.which(named) is None:
@@ -89,7 +89,7 @@ def environment(python: str) -> dict[str, str]:
 
 
 class Helper:
-    """The process beside, from its start to `close`."""
+    """The helper, from its start to `close`."""
 
     def __init__(self, kind: str, target: int | None = None) -> None:
         """Start one (`__main__.SERVERS`) for the process ``target``; None: for this one.

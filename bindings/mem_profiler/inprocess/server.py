@@ -79,7 +79,7 @@ class _File:
 
 
 class Server:
-    """The commands, in the process beside."""
+    """The commands, in the helper."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -246,7 +246,7 @@ class Server:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 answer = self._answer(json.loads(line))
-                # Who was interrupted reads no answer; then the input ends too.
+                # An interrupted client reads no answer; then the input ends too.
                 with contextlib.suppress(BrokenPipeError):
                     if answer is not None:
                         os.write(1, json.dumps(answer).encode() + b"\n")
@@ -259,7 +259,7 @@ class Server:
         try:
             self._write_interim(session, self.file)
         except MemError:
-            # The file before stays as it is; what is wrong shows at the end, which writes again.
+            # The previous file stays; the error shows at the end, which writes again.
             self._interim_due = math.inf
 
     def _wait_for_its_end(self) -> None:

@@ -1,4 +1,4 @@
-"""This process's end of the pipe to the process beside it, which captures it (`server`)."""
+"""This process's end of the pipe to its sidecar, which captures it (`server`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mem_profiler.helper.errors import TrackerError
 
 
 class Sidecar:
-    """The process beside this one. Every wait has a bound. Use as a context manager.
+    """The sidecar of this process. Every wait has a bound. Use as a context manager.
 
     After a fork two processes have the pipe: only the one that started the sidecar may use it.
     """
@@ -62,7 +62,7 @@ class Sidecar:
 
 @dataclass
 class Captured:
-    """A capture of this process. `path` is that of its file, once the capture is over."""
+    """A capture of this process. `path` is that of its file, once the capture has ended."""
 
     path: str = ""
 

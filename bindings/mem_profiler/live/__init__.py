@@ -1,1 +1,1 @@
-"""Running processes that somebody watches."""
+"""Watch running processes."""

@@ -147,7 +147,7 @@ def _told(addresses: Addresses, files: Sequence[int]) -> list[list[Any]]:
 
 
 def _checked(told: Any, addresses: Addresses) -> Names:
-    """What a child said, which may be anything that JSON has."""
+    """A child's message, which may be any JSON value."""
     frames: dict[str, EmbeddedFrame] = {}
     found = {}
     for row in told if isinstance(told, list) else []:

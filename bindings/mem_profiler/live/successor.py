@@ -1,6 +1,6 @@
-"""The process that took the place of one that has ended: a service that was started again.
+"""Find the successor of a process that has ended: a restarted service.
 
-Model: `Identity.of` notes, while a process lives, what stays when it is started again: user,
+Model: `Identity.of` records, while a process lives, what survives a restart: user,
 program file, command line, control group. `find` looks for a process of the same user that started
 later: first one of the same unit with the same program, then one with the same program and command
 line. A process that this user may not read is none.
@@ -19,7 +19,7 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Identity:
-    """What a process is called by. `group` is empty where its control group is not its own."""
+    """The identity of a process. `group` is empty if it shares its control group."""
 
     pid: int
     uid: int
@@ -41,8 +41,8 @@ class Identity:
 
 
 def find(ended: Identity) -> int | None:
-    """The pid of the process that took the place; None while there is none. Of several the first
-    that was started, which the others are mostly children of.
+    """The pid of the successor; None while there is none. Of several, the one started first, which
+    is mostly the parent of the others.
     """
     later = sorted(_later(ended), key=lambda one: (one.started_ticks, one.pid))
     same = [one for one in later if ended.group and one.group == ended.group]

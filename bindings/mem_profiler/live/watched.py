@@ -1,8 +1,8 @@
-"""One running process that somebody watches: its profiles, again and again.
+"""Watch one running process: its profiles, periodically.
 
-Model: a `Watched` is used by one thread, which calls `tick` in a loop. Where a capture runs that
-another controller began, it maps the segment to read only, takes no lock, and changes nothing: any
-number may watch a process. Where none runs it may begin one of its own, which ends with it.
+Model: a `Watched` is used by one thread, which calls `tick` in a loop. If another controller's
+capture runs, it maps the segment read-only, takes no lock, and changes nothing: any number may
+watch a process. If no capture runs, it may start its own, which ends with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PACE = Pace(tick_s=0.5, cost_share=0.05)
 
 
 class State(enum.StrEnum):
-    """What a process that is watched does.
+    """The state of a watched process.
 
     IDLE: no capture runs; the profiles are those of the latest one, if there was one. ENDED: the
     process is gone, runs another program, or has no sampler any more; `Watched.why` says which.
@@ -47,7 +47,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Moment:
-    """What a process had at one time: the profile of the host's memory, then one for each domain of
+    """Profiles of a process at one time: that of the host's memory, then one for each domain of
     device memory, all of capture `number`. `t_s`: seconds of the capture; `pid`: of the process as
     seen from here, 0: as it sees itself.
     """
@@ -61,7 +61,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a profile of now needs beside the segment: of which process, why it ends, readings."""
+    """Data for a present profile besides the segment: process, reason of its end, readings."""
 
     number: int
     state: State
@@ -71,9 +71,9 @@ class Facts:
 
 
 class Watched:
-    """One process that is watched. Close it in the end: that ends a capture of its own.
+    """One watched process. Close it at the end, which ends its own capture.
 
-    `why` says why it has ended; `left` too, where the process lives and has the sampler no longer.
+    `why` is the reason of its end; so is `left` if the process lives without the sampler.
     """
 
     def __init__(self, pid: int, rates: Rates | None = None, pace: Pace = PACE) -> None:
@@ -122,7 +122,7 @@ class Watched:
 
     @property
     def state(self) -> State:
-        """What the process does now."""
+        """The present state of the process."""
         if self._ended:
             return State.ENDED
         control = self.segment.control()
@@ -218,9 +218,7 @@ class Watched:
         self._number = number
 
     def facts(self) -> Facts | None:
-        """What a profile of the latest capture needs beside the segment; None: the process has had
-        no capture.
-        """
+        """Data for a profile of the latest capture besides the segment; None without a capture."""
         control = self.segment.control()
         number = control.number("capture_number")
         if number == 0:
@@ -235,7 +233,7 @@ class Watched:
         return Facts(number, state, recording.target, ending, recording.recorder.readings)
 
     def moment(self) -> Moment | None:
-        """What the latest capture has now; None: the process has had none. Raises MemError."""
+        """The present profiles of the latest capture; None without any capture. Raises MemError."""
         facts = self.facts()
         if facts is None:
             return None
@@ -256,8 +254,8 @@ class Watched:
             self._made.put(profiles, recording.target.mappings)
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        """Write a file of what the capture has so far; it goes on. After the end of the process all
-        that there was. Raises MemError.
+        """Save the present state of the capture, which continues; after the end of the process, its
+        final state. Raises MemError.
         """
         if not self._ended:
             return toggle.snapshot(self.pid, prefix, form)
@@ -267,7 +265,7 @@ class Watched:
         )
 
     def close(self) -> None:
-        """Stop watching, and end a capture of one's own. Raises nothing that the target causes."""
+        """Stop watching, and end our own capture. Raises nothing that the target causes."""
         session, self._session = self._session, None
         try:
             if session is not None:

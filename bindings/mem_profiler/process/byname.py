@@ -1,7 +1,7 @@
 """Find processes by name.
 
-A process has a name if its own name (comm) or its program's file is called so. Its command line is
-no part of that: the kernel reads it from the process's memory, and such a read may never end.
+A name matches the process's own name (comm) or its program's file. The command line is not used:
+the kernel reads it from the process's memory, and such a read may block forever.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ _EMULATES = (
 _REPLAYS = "which must see every access to memory that the program makes"
 _WITHOUT = "use a build without it"
 _DIRECTLY = "run the program without it"
-_LARGE_BYTES = 1 << 30  # of shadow memory; places of other programs' blocks are none
+_LARGE_BYTES = 1 << 30  # of shadow memory; other programs' blocks never lie there
 
 
 @dataclass(frozen=True)
 class Checker:
-    """One tool. Any of `symbols`, all of `files`, or all of `bounds` tell that it is there.
+    """One tool. Any of `symbols`, all of `files`, or all of `bounds` identify it.
 
     ``symbols``: functions or variables that a loaded file but the C library defines, all of one
     group.
@@ -56,7 +56,7 @@ def _any(*names: str) -> tuple[frozenset[str], ...]:
     return tuple(frozenset({name}) for name in names)
 
 
-# What the runtimes of all sanitizers put in front of the C library, also those that are linked into
+# Functions that the runtimes of all sanitizers interpose, also those that are linked into
 # a program whose own symbols are stripped. No allocator has the last three.
 _RUNTIME = frozenset(
     {"malloc", "__libc_memalign", "pthread_create", "pthread_join", "sigaction", "mcheck_pedantic"}
@@ -66,7 +66,7 @@ CHECKERS = (
     Checker(
         "sanitizer", "ThreadSanitizer", _HOOKS, _WITHOUT,
         symbols=_any("__tsan_init", "__tsan_func_entry"),
-        bounds=(0x3000_0000_0000, 0x3400_0000_0000),  # what it keeps of every block
+        bounds=(0x3000_0000_0000, 0x3400_0000_0000),  # its record of every block
     ),
     Checker(
         "sanitizer", "HWAddressSanitizer", _HOOKS, _WITHOUT, symbols=_any("__hwasan_init"),
@@ -135,13 +135,13 @@ def _by_names(names: Collection[str]) -> list[Checker]:
 def _by_symbols(defines: Defines) -> list[Checker]:
     exported = defines(".dynsym", _WANTED)
     if _LIBC in exported:
-        return []  # what a runtime is in front of
+        return []  # the library that a runtime interposes
     defined = exported | defines(".symtab", _WANTED)
     return [c for c in CHECKERS if any(group <= defined for group in c.symbols)]
 
 
 def _by_mappings(mappings: Iterable[Mapping]) -> list[Checker]:
-    """x86-64 only; elsewhere the addresses are others, and none is found."""
+    """x86-64 only; other architectures have other addresses, which are not found."""
     edges: set[int] = set()
     for mapping in mappings:
         if mapping.inode == 0 and mapping.end - mapping.start >= _LARGE_BYTES:

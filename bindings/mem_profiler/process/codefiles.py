@@ -1,4 +1,4 @@
-"""The files in which a process lists the code that it makes: find and copy them where it sees them.
+"""Files in which a process lists its JIT code: find and copy them inside its mount namespace.
 
 Model: runtimes write perf-PID.map and jit-PID.dump into /tmp, a jitdump also into the folder they
 were started in, and map that for perf to find it; PID is the process's own number for itself. The
@@ -52,7 +52,7 @@ def is_copy(fd: int) -> bool:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a process that takes over a `CodeFiles` needs to know beside its descriptors."""
+    """Data for a process that takes over a `CodeFiles`, besides its descriptors."""
 
     pid: int
     inner_pid: int
@@ -84,7 +84,7 @@ class CodeFiles:
 
     @property
     def kept(self) -> Kept:
-        """What `taken_over` needs, beside `places`."""
+        """Arguments of `taken_over`, besides `places`."""
         held = self._root is not None, self._folder is not None
         return Kept(self._pid, self._inner_pid, self._oldest, *held)
 
@@ -155,7 +155,7 @@ class CodeFiles:
 
 
 def _copy(source: BinaryIO, to: BinaryIO, left_bytes: int) -> int:
-    """Copy so many bytes at most; return how many more there may be."""
+    """Copy at most so many bytes; returns the rest of the allowance."""
     while left_bytes > 0 and (part := source.read(min(left_bytes, 1 << 20))):
         to.write(part)
         left_bytes -= len(part)

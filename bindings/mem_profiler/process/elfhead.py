@@ -106,7 +106,7 @@ class _Texts:
         self._offset = None if table is None else _offset_of(parts, table)
 
     def at(self, index: int | None, most: int = _TEXT_MAX_BYTES) -> str | None:
-        """The string at `index`; None where there is none, or it has no end."""
+        """The string at `index`; None if there is none, or it is unterminated."""
         if index is None or self._offset is None or index >= self._size:
             return None
         raw = _bytes(self._fd, self._offset + index, min(most, self._size - index))

@@ -15,7 +15,7 @@ def _minor(version: str) -> int | None:
 
 
 def unknown(version: str | None) -> str:
-    """What is said before an attach about a version ("3.16"); empty: its frames are known."""
+    """The warning before an attach about a version ("3.16"); empty if its frames are known."""
     minor = _minor(version) if version else None
     if minor is None or minor in KNOWN_MINORS:
         return ""

@@ -247,7 +247,7 @@ def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
 
 
 def _attach_stops(control: Control) -> AttachStops | None:
-    """What the controller that attached noted; None where nobody attached."""
+    """The notes of the controller that attached; None without an attach."""
     stops = control["attach_stops"]
     if not control.number("startup_flags") & layout.STARTUP_ATTACHED or not int(stops["times"]):
         return None
@@ -328,7 +328,7 @@ def _before_main(control: Control) -> list[str]:
 
 
 def _small_objects(target: Target, control: Control) -> list[str]:
-    """What of CPython's small objects is missing."""
+    """The missing part of CPython's small objects."""
     if target.pymalloc:
         attached = control.number("startup_flags") & layout.STARTUP_ATTACHED
         return [PYMALLOC_ATTACHED_NOTE if attached else PYMALLOC_NOTE]

@@ -66,7 +66,7 @@ class Held:
 
     @property
     def memory_bytes(self) -> int:
-        """What this object takes."""
+        """Memory used by this object."""
         columns = (
             self.keys, self.blocks, self.bytes, self.births, self.live_births, self.oldest_s
         )  # fmt: skip
@@ -76,7 +76,7 @@ class Held:
 def read_held(
     segment: Segment, control: Control, capture: int, source: Source, at_s: float
 ) -> Held:
-    """Read what the target holds now. Raises MemError."""
+    """Read the target's live blocks. Raises MemError."""
     sites = collect.read_sites(segment, control, capture, source)
     live = collect.read_live(segment, control, capture, source)
     at = ages.position_of(sites.keys, live.site)
@@ -121,7 +121,7 @@ class Moments:
         if t_s < self._next_s:
             return
         if not all(_is_readable(control, source) for source in (collect.HOST, collect.DEVICES)):
-            self._kept.clear()  # what came since is unknown
+            self._kept.clear()  # later allocations are unknown
             self._next_s = math.inf
             return
         began = time.monotonic()

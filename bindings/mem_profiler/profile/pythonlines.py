@@ -1,4 +1,4 @@
-"""From an instruction of a Python function to its line: the tables of lines of CPython.
+"""Map instructions of Python functions to lines: CPython's line tables.
 
 Three forms, each of the version that wrote it:
 

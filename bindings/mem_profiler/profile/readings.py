@@ -58,7 +58,7 @@ class Growth:
 class Readings:
     """All readings of one capture. The keys of domains of device memory are their numbers.
 
-    `use` is what this process had used at the final reading.
+    `use` is the resource use of this process at the final reading.
     """
 
     host: Track = field(default_factory=Track)

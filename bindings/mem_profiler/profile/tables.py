@@ -249,7 +249,7 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
 
 
 class StackSource(Protocol):
-    """Where stacks are read: anew each time, or what is new of them (`keptstacks`)."""
+    """How stacks are read: all each time, or only new ones (`keptstacks`)."""
 
     def read(self, control: Control, ids: NDArray[np.int64]) -> Stacks:
         """The stacks with these ids, which are distinct."""
@@ -258,8 +258,8 @@ class StackSource(Protocol):
 
 @dataclass(frozen=True)
 class Stacks:
-    """Distinct stacks, the Python frames on top of them, and who ran these; `place` is that of each
-    id among them.
+    """Distinct stacks, the Python frames on top of them, and their labels; `place` is the index of
+    each id among them.
     """
 
     table: SharedStacks

@@ -1,6 +1,6 @@
 """`top`: one row per function or line, every number with its 95 % margin.
 
-flat    what the function itself allocated
+flat    allocations of the function itself
 cum     it and all it calls; recursion counts once
 taken   device memory used for the flat bytes, if known
 ~       the row's number is inside the noise: its error is as large

@@ -1,6 +1,6 @@
 """Symbol caches on disk, one file per build-id, in the user's cache folder.
 
-Writers make a file of their own and rename it, so two may run at once; readers check a header and
+Writers make a temporary file and rename it, so two may run at once; readers check a header and
 discard a file that does not fit. The folder has a bound: the files unused longest go first. An
 unusable cache costs time, never a report.
 """

@@ -1,8 +1,8 @@
 """Debug files by build-id from debuginfod servers; only when a user asks for it.
 
 The servers are those of `DEBUGINFOD_URLS`, as for every other client. A module may cost 5 seconds
-in all; fetched files stay beside the symbol cache for later runs. A file from a server counts, and
-stays, only if it is a whole ELF file with the right build-id.
+in all; fetched files stay next to the symbol cache for later runs. A file from a server is used and
+kept only if it is a complete ELF file with the right build-id.
 """
 
 from __future__ import annotations

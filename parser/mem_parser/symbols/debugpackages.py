@@ -1,7 +1,7 @@
 """Name the debug packages to install on the parser's system.
 
 Debian keeps its `-dbgsym` packages, and Ubuntu its `ddebs`, in archives that few systems have among
-their sources; Fedora and its relatives have a command. What a system is, its os-release says
+their sources; Fedora and its relatives have a command. The os-release file identifies a system
 (os-release(5)).
 """
 
@@ -25,7 +25,9 @@ _UBUNTU_ARCHIVE = "archive ddebs, suite {codename}; its key: apt install ubuntu-
 
 @dataclass(frozen=True, slots=True)
 class OsRelease:
-    """What a system is. ``ids`` are its own id and those of the systems that it is like."""
+    """The identity of a system. ``ids`` are its own id and those of the systems that it
+    resembles.
+    """
 
     ids: tuple[str, ...] = ()
     codename: str = ""
@@ -39,7 +41,7 @@ class OsRelease:
 
 
 def read_os_release(paths: Sequence[str] = OS_RELEASE) -> OsRelease:
-    """Return what the first readable file of ``paths`` says."""
+    """Return the identity in the first readable file of ``paths``."""
     for path in paths:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -60,7 +62,7 @@ def _parsed(text: str) -> OsRelease:
         except ValueError:  # a quote without its end
             continue
     ids = (values.get("ID", ""), *values.get("ID_LIKE", "").split())
-    # Relatives of Ubuntu have a codename of their own, and Ubuntu's beside it.
+    # Derivatives of Ubuntu have their own codename, and Ubuntu's in a second field.
     codename = values.get("UBUNTU_CODENAME") or values.get("VERSION_CODENAME", "")
     return OsRelease(
         tuple(one.lower() for one in ids if one), codename if codename.isalnum() else ""

@@ -66,7 +66,7 @@ def is_mangled(symbol: str) -> bool:
 
 
 def is_go_file(path: str) -> bool:
-    """Tell whether a source file is Go's, whose functions have names of their own kind."""
+    """Tell whether a source file is Go's, which names functions in its own way."""
     return path.endswith(".go")
 
 

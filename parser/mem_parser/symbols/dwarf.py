@@ -1,7 +1,7 @@
 """Source lines and inlined frames of addresses, from DWARF.
 
-A program of its own (`linereader`) reads the debug information, because that may take any time and
-memory, which must not end a report. It gets the open file, so it reads the checked one, and is
+A separate program (`linereader`) reads the debug information, because that may take any time and
+memory, which must not fail a report. It gets the open file, so it reads the checked one, and is
 confined (`mem_sandbox.confine`). Its answer is untrusted, too.
 """
 
@@ -42,7 +42,7 @@ _READER = str(Path(__file__).with_name("linereader.py"))
 
 
 class LinesFailed(Exception):
-    """Unusable debug information; the text says what it did, without a subject."""
+    """Unusable debug information; the text is the failure, without a subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,9 @@ class Lines:
     """How many addresses lack frames or names that the debug information has, by cause."""
 
     def problem(self, asked: int) -> str:
-        """Say what is lost of ``asked`` addresses, without a subject; empty for nothing."""
+        """Return the text about the lost part of ``asked`` addresses, without a subject; empty if
+        none is lost.
+        """
         if not self.lost:
             return ""
         most = max(self.lost, key=lambda cause: self.lost[cause])
@@ -81,7 +83,7 @@ def read_lines(
 ) -> Lines | None:
     """Return the lines of virtual ``addresses`` of ``image``; None if it has no debug information.
 
-    ``programs``: files beside which a package of split debug information may be. Raises
+    ``programs``: files next to which a package of split debug information may be. Raises
     `LinesFailed` if the debug information is unusable.
     """
     if not image.has_dwarf or not isinstance(image.file, PlainFile):

@@ -71,7 +71,7 @@ class ElfImage:
 
     @staticmethod
     def prepare() -> None:
-        """Import what opening a file needs, before a process gives up its rights."""
+        """Import modules needed to open a file, before a process drops its rights."""
         elftables.prepare()
 
     def close(self) -> None:

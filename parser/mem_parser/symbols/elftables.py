@@ -31,7 +31,7 @@ _EXTENDED = 0xFFFF
 
 
 class BadElf(Exception):
-    """The file is no readable ELF file; the text says why, in a few words."""
+    """The file is not a readable ELF file; the text says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class ElfTables:
 
 
 def prepare() -> None:
-    """Import pyelftools, which a process that gives up its rights may be unable to open."""
+    """Import pyelftools, which a process without rights may be unable to open."""
     _section_layout(64, "<")
 
 

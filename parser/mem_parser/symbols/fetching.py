@@ -1,8 +1,8 @@
-"""Fetch a file by HTTP within a time and a size, from a server that may do anything.
+"""Fetch a file by HTTP within a time and a size, from an untrusted server.
 
 The library's own limit is one for each wait: a server that sends a byte now and then, or interim
-answers without end, keeps its reader for ever. Here each read has what is left of the whole time.
-Only HTTP is spoken, whatever a server redirects to, and bodies beside the file's are not read.
+answers without end, keeps its reader forever. Here each read has the rest of the total time.
+Redirects to other protocols are refused, and other bodies than the file's are not read.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _save(answer: http.client.HTTPResponse, file: BinaryIO) -> None:
 
 
 class _Timed(io.RawIOBase):
-    """What comes from a socket until ``deadline``; then it raises TimeoutError."""
+    """Read from a socket until ``deadline``; then raise TimeoutError."""
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._socket, self._deadline = connected, deadline

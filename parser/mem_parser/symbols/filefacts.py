@@ -18,9 +18,7 @@ _VERSION = 1
 
 
 def identity_of(path: str) -> list[Any] | None:
-    """Return values that distinguish the file at ``path`` from others, and from itself after a
-    change; None where there is no file.
-    """
+    """Return values that identify a file and its version; None if there is no file at ``path``."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

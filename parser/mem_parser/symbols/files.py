@@ -116,7 +116,7 @@ class ModuleFinder:
         return ModuleFiles(image, debug, bias, problem)
 
     def rights(self) -> dict[str, Any]:
-        """Return what a `Job` that reads names needs beside reading."""
+        """Return the rights that a `Job` that reads names needs besides reading."""
         servers = [] if self.debuginfod is None else [self.debuginfod.folder]
         return {
             "folders": (*self._cache.folders(), *servers),
@@ -134,7 +134,7 @@ class ModuleFinder:
         return self._binary.path if self._binary is not None and given else module.path
 
     def as_found(self, module: Module) -> Module:
-        """Return ``module`` under the path to read for it, for who reads it elsewhere."""
+        """Return ``module`` with the path to read, for a reader in another process."""
         path = self.path_of(module)
         return module if path == module.path else dataclasses.replace(module, path=path)
 
@@ -286,7 +286,7 @@ def changed_since(profile: Profile, module: Module, path: str) -> SymbolProblem 
 
 
 def _refused(module: Module, refused: Sequence[str]) -> SymbolProblem:
-    """Say that debug files at the places for the module's are none of it."""
+    """Report debug files at the module's places that belong to another module."""
     return SymbolProblem(
         module.path,
         f"{refused[0]} from what {module.path} says of its debug file; it is not used",

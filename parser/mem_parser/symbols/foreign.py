@@ -3,9 +3,9 @@
     D       c++filt or llvm-cxxfilt, of the binutils and LLVM
     Swift   swift-demangle, of Swift itself
 
-There is no kept library for either. A tool reads mangled names from standard input, one a line;
-where none is installed, or it fails, the names stay as they are. Call `prepare` in a confined child
-(see `isolation`) only: the tool, its child, has no more rights, memory or time than that.
+There is no maintained library for either. A tool reads mangled names from standard input, one a
+line; if it is missing or fails, the names stay mangled. Call `prepare` in a confined
+child (see `isolation`) only: the tool, its child, has no more rights, memory or time than that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _known: dict[str, str] = {}
 
 
 def language_of(symbol: str) -> str | None:
-    """Return the language of a mangled name; None for one that is no name of these languages."""
+    """Return the language of a mangled name; None for a name of no such language."""
     if symbol[:1] not in ("_", "$"):
         return None
     found = _STARTS.match(symbol)

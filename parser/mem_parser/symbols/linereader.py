@@ -1,4 +1,4 @@
-"""Look up source lines and inlined frames of addresses in one file; a program of its own.
+"""Look up source lines and inlined frames of addresses in one file; a separate program.
 
     python linereader.py FILE QUESTION ANSWER MEMORY_BYTES SECONDS PARENT
 

@@ -67,7 +67,7 @@ class ModuleNames:
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
     ) -> tuple[Addresses, list[Frames], Addresses]:
         """Return the file's own addresses, the frames at each: innermost first, none if unknown,
-        and then the start of the function where the file tells it.
+        and then the start of the function if the file has it.
 
         ``foreign_leaf`` marks addresses to look up one byte later if a function begins there.
         """
@@ -174,7 +174,7 @@ class _NameReader:
 
     def begins(self, virtual: Addresses, frames: list[Frames]) -> Addresses:
         """Return for each address without ``frames`` the start of its function, if the unwind
-        tables tell it; else the address.
+        tables have it; else the address.
         """
         result = virtual.copy()
         nameless = np.array([not found for found in frames], dtype=np.bool_)

@@ -87,7 +87,7 @@ def _is_foreign(status: os.stat_result) -> bool:
 
 
 def _is_shared(status: os.stat_result) -> bool:
-    """Tell whether each user can write only files of its own there, as in /tmp."""
+    """Tell whether users can change only their own files there, as in /tmp."""
     return bool(status.st_mode & stat.S_ISVTX)
 
 

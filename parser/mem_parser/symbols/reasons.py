@@ -26,10 +26,10 @@ _LACKS, _HAS = "lacks", "has"
 def why_nameless(
     paths: Sequence[str], cache: SymbolCache | None = None, release: OsRelease | None = None
 ) -> list[str]:
-    """Return a line for each reason that is known why ``paths`` give no names, with the files and
-    what helps on the system ``release`` (this one).
+    """Return a line for each known reason why ``paths`` give no names, with the files and the
+    remedy on the system ``release`` (this one).
 
-    ``cache`` (the user's) keeps what is known of files while they are unchanged.
+    ``cache`` (the user's) keeps facts about unchanged files.
     """
     return _reasons(_NO_NAMES, paths, cache, release)
 
@@ -69,7 +69,7 @@ def _names(paths: Sequence[str]) -> str:
 
 
 def _lacking(lack: _Lack, paths: Sequence[str], cache: SymbolCache) -> dict[str, str]:
-    """Return the files of ``paths`` that lack it, each with its package; empty: none is known."""
+    """Return the files of ``paths`` that lack it, each with its package; empty if none is known."""
     found: dict[str, str] = {}
     unknown: dict[str, FileFact] = {}
     for path in paths:
@@ -97,7 +97,7 @@ def _facts_of(lack: _Lack, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _is_stripped(path: str) -> bool | None:
-    """Tell whether the file has no names of its own; None if it cannot be read."""
+    """Tell whether the file itself has no names; None if it cannot be read."""
     try:
         image = ElfImage.open(path)
     except (BadElf, OSError, ValueError):
@@ -114,8 +114,8 @@ def _has_no_lines(path: str) -> bool | None:
 
 
 class _Lack(NamedTuple):
-    """What files lack: how a report says it, the name of the kept fact, who judges a file, and what
-    a programmer can do about it.
+    """Something that files lack: its text in a report, the name of the cached fact, the function
+    that judges a file, and the remedy for programmers.
     """
 
     text: str
@@ -159,7 +159,7 @@ def _of_rpm(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _told(command: Sequence[str]) -> list[str]:
-    """Return what a program of the system prints; nothing where it is missing or too slow."""
+    """Return the output of a system program; empty if it is missing or too slow."""
     import subprocess  # here: kept facts do not need it
 
     try:

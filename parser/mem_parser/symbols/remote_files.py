@@ -1,4 +1,4 @@
-"""Read files through another process, for one that may open none.
+"""Read files through another process, for one that may not open any.
 
 A process that reads hostile data and has given up all rights cannot open the programs that its
 profiles name, nor start readers for them. It calls `ask_by` once; from then on its questions of
@@ -52,7 +52,7 @@ def is_asked() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked of one module: addresses, and which of them are foreign leaves."""
+    """A query about one module: addresses, and which of them are foreign leaves."""
 
     module: Module
     addresses: Addresses
@@ -60,7 +60,7 @@ class Asked:
 
 
 def names(asked: Sequence[Asked], debug_dirs: Sequence[str]) -> list[Answer | Crash]:
-    """Return what the files of each module say of its addresses."""
+    """Return the names in each module's files for its addresses."""
     if not asked:
         return []
     told = _ask(
@@ -123,7 +123,7 @@ def _text_read(answer: Json) -> ConstantText | None:
 
 def answer(question: Json) -> Json:
     """Return the answer to a question of another process. Raises ValueError, TypeError,
-    LookupError, AttributeError for what is none.
+    LookupError, AttributeError for an invalid question.
     """
     if question["kind"] == "text":
         return _text_answer(_read(question["module"]), str(question["function"]))

@@ -42,11 +42,11 @@ class Function:
     """One function of one module.
 
     ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
-    too. Where the name is unknown, both are `module+0xoffset`, of the function's first byte if
-    unwind tables tell it, and ``known`` is False. A function of Python's has its qualified name as
+    too. If the name is unknown, both are `module+0xoffset`, of the function's first byte if unwind
+    tables have it, and ``known`` is False. A function of Python's has its qualified name as
     ``full_name``, with a part of its file's path as ``name``, and its file as ``module`` (of code
-    that a library makes and runs, the library's);
-    ``nn_module``: it stands for calls of a module of torch's, and has its class as ``full_name``.
+    that a library makes and runs, the library's); ``nn_module``: it stands for calls of a module of
+    torch's, and has its class as ``full_name``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Function:
 class Location:
     """A place in a function; ``function`` is an index, ``line`` 0 where unknown.
 
-    ``offset`` tells the places in a function without a name apart: bytes from its start.
+    ``offset`` distinguishes the places in a function without a name: bytes from its start.
     """
 
     function: int
@@ -75,9 +75,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class SymbolProblem:
-    """Why names of one module are missing, or, where none is, why they may be wrong; ``hint`` says
-    what would help.
-    """
+    """Why names of one module are missing, or may be wrong; ``hint`` is the remedy."""
 
     module: str
     text: str
@@ -87,11 +85,10 @@ class SymbolProblem:
 
 @dataclass(slots=True)
 class KnownColumns:
-    """Columns that follow from others, so that nobody makes them again; each is good for the very
-    object beside it, and for no other.
+    """Cached derived columns; each is valid only for the object stored with it.
 
-    ``is_last`` tells for each entry of ``locations_of_stack`` whether its function's name is not
-    on the rest of the stack, further out.
+    ``is_last``: whether the function's name of each entry of ``locations_of_stack`` does not occur
+    further out on the stack.
     """
 
     locations: list[Location]

@@ -27,7 +27,7 @@ _LONG = 0xFFFFFFFF
 
 
 class UnwindSource(Protocol):
-    """What has unwind tables: a file (`ElfImage`), or an image in memory."""
+    """A source of unwind tables: a file (`ElfImage`), or an image in memory."""
 
     @property
     def bits(self) -> int:
@@ -64,8 +64,8 @@ class UnwindTable:
         return len(self._starts)
 
     def starts(self, addresses: Addresses) -> Addresses:
-        """Return for each address the start of its function; the address itself where none is
-        known. Raises OSError.
+        """Return for each address the start of its function; the address itself if unknown. Raises
+        OSError.
         """
         if not len(self._starts):
             return addresses
@@ -79,8 +79,8 @@ class UnwindTable:
         return result
 
     def function(self, address: int) -> tuple[int, int] | None:
-        """Return the first byte and the end of the function that holds an address; None where none
-        is known. Raises OSError.
+        """Return the first byte and the end of the function that holds an address; None if unknown.
+        Raises OSError.
         """
         row = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
         if row < 0:

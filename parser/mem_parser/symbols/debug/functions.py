@@ -37,7 +37,7 @@ _HIGHEST_LINE = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Inlined:
-    """A call that was inlined: where its code is, what was called, and from which line."""
+    """An inlined call: its code ranges, the callee, and the line of the call."""
 
     depth: int
     ranges: Ranges
@@ -86,7 +86,7 @@ class Functions:
         self._names: dict[int, str | None] = {}
 
     def at(self, address: int) -> int | None:
-        """Return the position of the function at ``address``; None where there is none. Raises
+        """Return the position of the function at ``address``; None if there is none. Raises
         `Damaged`, IndexError, OSError.
         """
         if self._outer is None:
@@ -188,7 +188,7 @@ def inlined_at(calls: list[Inlined], address: int) -> list[Inlined]:
 
 
 def _check_end(data: bytes, at: int) -> None:
-    """Raise `Damaged` if the entries of a unit, read up to ``at``, lead out of it."""
+    """Raise `Damaged` if the entries of a unit, read up to ``at``, run past its end."""
     if at > len(data):
         raise Damaged("has entries that end behind it")
 

@@ -28,7 +28,7 @@ _LOW = (1 << 32) - 1
 
 @dataclass(slots=True)
 class _Instructions:
-    """What the header says of the instructions."""
+    """The header's parameters of the instructions."""
 
     at: int
     end: int
@@ -65,7 +65,7 @@ class LineProgram:
         self._is_ready = False
 
     def find(self, address: int) -> tuple[int, int] | None:
-        """Return the numbers of file and line at an address; None where there is no row. Raises as
+        """Return the numbers of file and line at an address; None if there is no row. Raises as
         the constructor.
         """
         if not self._is_ready:

@@ -57,7 +57,7 @@ class Locator:
         self._clock = clock
 
     def locate(self, addresses: Iterable[int], deadline: float) -> Located:
-        """Return what is known of ``addresses``, read until ``deadline``. Raises `Damaged`,
+        """Return the lines and frames of ``addresses``, read until ``deadline``. Raises `Damaged`,
         OSError if nothing can be read.
         """
         located = Located()
@@ -82,7 +82,7 @@ class Locator:
         return located
 
     def _locate_in(self, unit: Unit, addresses: list[int], located: Located) -> None:
-        """Add what one unit knows of ``addresses``. Raises of _ERRORS."""
+        """Add one unit's lines and frames of ``addresses``. Raises any of _ERRORS."""
         opened = self._opened(unit)
         if opened.missing:
             located.lost[f"{opened.missing} is missing"] += len(addresses)
@@ -163,7 +163,7 @@ def _by_function(
 
 
 def _program(unit: Unit) -> LineProgram | None:
-    """Return the line program of a unit that is no split one. Raises of _ERRORS."""
+    """Return the line program of a unit that is not split. Raises any of _ERRORS."""
     at = unit.root.get(At.STMT_LIST)
     if at is None:
         return None

@@ -1,5 +1,5 @@
-"""Split debug information: the part of it that compilers leave beside the object files (`.dwo`), or
-that a packer put into one file beside the program (`.dwp`).
+"""Split debug information: the part that compilers put next to the object files (`.dwo`), or a
+packer into one file next to the program (`.dwp`).
 
 The program has a *skeleton* of each unit, with a number that the split unit must have too.
 """

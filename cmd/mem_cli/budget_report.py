@@ -29,7 +29,7 @@ _STYLES = {"fail": "red", "pass": "green", "inconclusive": "yellow"}
 
 
 def output_options(command: Command) -> Command:
-    """Add the files that a report can be written to."""
+    """Add the options for a report's output files."""
     options = [
         click.option(
             "--json", type=OUTPUT, metavar="FILE", help="Write JSON (`-`: standard output)."
@@ -68,7 +68,7 @@ def check_outputs(options: dict[str, Any]) -> None:
 
 
 def refuse_outputs(options: dict[str, Any]) -> None:
-    """Refuse the options of a budget where none is given. Raises `UsageProblem`."""
+    """Refuse options of a budget without a budget. Raises `UsageProblem`."""
     for name, value in options.items():
         if value:
             raise UsageProblem(f"--{name.replace('_', '-')} needs --budget CHECK.toml")
@@ -101,9 +101,9 @@ def present(
 ) -> None:
     """Print a report and write the files that were asked for. Raises `MemError`.
 
-    ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to
-    standard error, because standard output belongs to the program. The text is left out where a
-    format goes to standard output.
+    ``exit_code`` is the command's, if it differs from the verdict's. ``err``: print to
+    standard error, because standard output belongs to the program. The text is omitted if a format
+    goes to standard output.
     """
     if not any(options[name] == "-" for name in FORMATS):
         _print(report, exit_code, err=err)

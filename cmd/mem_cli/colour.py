@@ -1,6 +1,6 @@
 """Decide on coloured output: `--color`, `NO_COLOR`, kind of stream.
 
-Colour never says what the text does not. A file named by `-o` never has any.
+Colour never carries information that the text lacks. A file named by `-o` has no colours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def color_option() -> click.Option:
 
 
 def is_coloured(stream: IO[Any] | None = None) -> bool:
-    """Tell whether what is printed to ``stream`` (by default standard output) has colours."""
+    """Tell whether output to ``stream`` (by default standard output) has colours."""
     context = click.get_current_context(silent=True)
     asked = None if context is None else context.color
     if asked is not None:

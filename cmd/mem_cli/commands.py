@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Path(click.ParamType[str]):
-    """The name of a file or folder; what it leads to is looked at when it is used."""
+    """The name of a file or folder; the file is checked when it is used."""
 
     name = "path"
 
@@ -35,7 +35,7 @@ class _Path(click.ParamType[str]):
 
 
 class Output(_Path):
-    """The name of what a command writes. ``makes_folders``: missing folders above it, too."""
+    """The name of a command's output. ``makes_folders``: creates missing parent folders."""
 
     def __init__(self, *, makes_folders: bool = False) -> None:
         self.makes_folders = makes_folders

@@ -1,7 +1,7 @@
 """Write lines to standard output and standard error, for all commands.
 
-Names of files, processes and functions are in these lines. On a terminal nothing in them acts, and
-no line of them is a command to a continuous integration that reads the log.
+These lines contain names of files, processes and functions. They are escaped, so that neither a
+terminal nor a CI system that reads the log takes anything in them for a command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def warn(text: str) -> None:
 
 
 def say_command(command: str, *, err: bool = False) -> None:
-    """Print what `mem_parser.escape.github_command` made, which is to be a command."""
+    """Print a workflow command made by `mem_parser.escape.github_command`."""
     click.echo(command, err=err)
 
 
@@ -53,7 +53,7 @@ def waiting(text: str, after_s: float | None = None) -> Iterator[None]:
     """Show `text` and the seconds since, while the work of a ``with`` block goes on.
 
     One line of standard error, rewritten once in ``after_s`` (`WAIT_S`) and erased at the end;
-    nothing where standard error is no terminal, or the work is done sooner. A timer's signal does
+    nothing if standard error is not a terminal, or the work is done sooner. A timer's signal does
     it, not a thread, because the work may fork. Inside another `waiting` this one shows nothing.
     """
     is_main = threading.current_thread() is threading.main_thread()
@@ -87,7 +87,7 @@ def waiting(text: str, after_s: float | None = None) -> Iterator[None]:
 
 
 def _write(text: str) -> None:
-    """Write past the buffer of standard error, which may be in use where a signal comes."""
+    """Bypass the buffer of standard error, which may be in use when a signal arrives."""
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
 

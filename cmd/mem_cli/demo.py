@@ -1,6 +1,6 @@
 """The demonstration: profile a real redis-server under load, from start to picture.
 
-Started by ``make demo``. It starts a redis-server of its own (loopback, a free port, nothing on
+Started by ``make demo``. It starts its own redis-server (loopback, a free port, nothing on
 disk) with the sampler preloaded, puts it under load, captures it by pid with the two commands a
 user would type, and stops what it started. The files stay in the folder given by ``--out``.
 
@@ -51,7 +51,7 @@ def find_programs() -> dict[str, str]:
 
 
 def find_sampler() -> Path:
-    """The library beside the package mem_profiler; MemError when it was not built."""
+    """The library next to the package mem_profiler; MemError if it was not built."""
     spec = find_spec("mem_profiler")
     places = spec.submodule_search_locations if spec is not None else None
     library = Path(next(iter(places or ["."]))) / "libmem_sampler.so"
@@ -153,7 +153,7 @@ def capture(out: Path, seconds: float, programs: dict[str, str]) -> Path:
 
 
 def clear(out: Path) -> None:
-    """Remove what an earlier run left in ``out``: its own files only."""
+    """Remove the files of an earlier run, and no others, from ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("redis.*.heap"), out / "redis.svg", out / "redis.txt"]:
         old.unlink(missing_ok=True)

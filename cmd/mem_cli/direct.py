@@ -2,7 +2,7 @@
 
 Model: each command is a module, imported when the command is called: the list of the commands comes
 from a table. A `DirectGroup` reads its arguments once to see whether their first word is a command.
-If it is not, `direct` says which hidden command is meant, and that one gets all arguments.
+If it is not, `direct` returns the hidden command that is meant, and that one gets all arguments.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DirectGroup(click.Group):
         raise NotImplementedError
 
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
-        """Yield what a shell may complete the first word to, beside the commands."""
+        """Yield shell completions of the first word, besides the commands."""
         raise NotImplementedError
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's method
@@ -58,8 +58,8 @@ class DirectGroup(click.Group):
         return sorted(self.summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command. It takes `--color`, and shows its help where it is called without the
-        arguments that it needs.
+        """Return a command. It takes `--color`, and shows its help if required arguments are
+        missing.
         """
         if cmd_name in self.summaries and cmd_name not in self.commands:
             module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
@@ -101,7 +101,7 @@ class DirectGroup(click.Group):
         return meant.name, meant, args[1:]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return what a shell may complete a word to."""
+        """Return the shell completions of a word."""
         from click.shell_completion import CompletionItem
 
         first = [] if incomplete.startswith("-") else self.first_words(incomplete)
@@ -117,7 +117,7 @@ class DirectGroup(click.Group):
         parser = every.make_parser(ctx)
         try:
             _, words, _ = parser.parse_args(list(args))
-        except click.UsageError:  # said once more where the arguments are read
+        except click.UsageError:  # reported where the arguments are parsed
             return None
         if not words or words[0] in self.summaries:
             return None

@@ -29,6 +29,6 @@ def mem_profiler() -> None:
 
 def mem_parser() -> None:
     """Run `mem_parser`; never returns."""
-    # A library's threads, started by its import, would keep the rights that the command gives up.
+    # Threads started by a library's import would keep the rights that the command drops.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _run("parser.group")

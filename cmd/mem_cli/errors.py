@@ -48,12 +48,12 @@ def say_error(message: str, hint: str | None = None, details: Sequence[str] = ()
 
 
 def asks_for_root(advice: str | None) -> bool:
-    """Whether an advice is to work as root, for a user who does not yet."""
+    """Whether a hint is to run as root, and the user is not root yet."""
     return os.geteuid() != 0 and re.search(r"\broot\b", advice or "") is not None
 
 
 def hint_of(error: MemError) -> str | None:
-    """The hint of an error; where root is what is missing, with the command as sudo finds it."""
+    """The hint of an error; if root is missing, with the command by its full path for sudo."""
     if isinstance(error, PermissionDenied) and asks_for_root(error.hint):
         return f"{error.hint}; as root: {one_line(again_as_root())}"
     return error.hint
@@ -100,7 +100,7 @@ def shell_code(code: int) -> int:
 
 
 def _die_of(number: int) -> None:
-    """Die of a signal, without a core dump of this process. Returns where it is that of pid 1."""
+    """Die of a signal, without a core dump of this process. Returns only if this is pid 1."""
     from mem_sandbox import syscalls
 
     for stream in (sys.stdout, sys.stderr):
@@ -115,7 +115,7 @@ def _die_of(number: int) -> None:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show what a library says of its input as our own warnings, without a place in the source."""
+    """Show a library's warnings about its input as our own, without a place in the source."""
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
@@ -130,7 +130,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _say_problems() -> None:
-    """Warn of caches that were not used, where a command looked at one."""
+    """Warn of unused caches, if the command tried to use one."""
     folders = sys.modules.get("mem_parser.symbols.ownfolder")
     with contextlib.suppress(OSError):
         for text in folders.problems if folders else ():
@@ -138,7 +138,7 @@ def _say_problems() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Open what a daemon or `>&-` has closed, where Python has None instead of a stream."""
+    """Open standard streams closed by a daemon or `>&-`, for which Python has None."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

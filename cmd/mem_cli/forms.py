@@ -18,5 +18,5 @@ form_option = click.option(
 
 
 def form_of(output: str, otherwise: Form = Form.AUTO) -> Form:
-    """Return the form that the name ``output`` asks for; ``otherwise`` if it asks for none."""
+    """Return the form implied by the name ``output``, else ``otherwise``."""
     return Form.GZIP if output.lower().endswith(".gz") else otherwise

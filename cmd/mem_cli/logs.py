@@ -58,7 +58,7 @@ class Span(click.ParamType[int]):
 
 @contextmanager
 def opened_log(files: tuple[str, ...], options: Options) -> Iterator[tuple[Run, Part]]:
-    """Open the files of a run, and tell which part of it is meant. Raises `MemError`."""
+    """Open the files of a run, and return the selected part of it. Raises `MemError`."""
     from mem_parser.memlog.run import read_log
 
     if options.get("as_json") and options.get("as_csv"):
@@ -73,7 +73,7 @@ def opened_log(files: tuple[str, ...], options: Options) -> Iterator[tuple[Run, 
 
 
 def refuse_cut_log(run: Run, *, partial: bool) -> None:
-    """Refuse a file that was cut, after what could be read was reported. Raises InputFileError."""
+    """Refuse a truncated file, after reporting its readable part. Raises InputFileError."""
     for file in run.files:
         if file.is_cut and not partial:
             raise InputFileError(
@@ -83,7 +83,7 @@ def refuse_cut_log(run: Run, *, partial: bool) -> None:
 
 
 def draws_blocks(output: str | None) -> bool:
-    """Tell whether what the report goes to can show blocks: files are UTF-8."""
+    """Tell whether the report's output can show block characters: files are UTF-8."""
     if output not in {None, "-"}:
         return True
     try:

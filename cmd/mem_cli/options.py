@@ -42,7 +42,7 @@ templates_option = click.option(
 
 
 def python_options(command: Command) -> Command:
-    """Add the choice of frames where the interpreter of Python runs, and of who ran it."""
+    """Add the choice of Python or interpreter frames, and of thread and task labels."""
     options = [
         click.option(
             "--native", is_flag=True, help="Show the Python interpreter's own frames too."
@@ -62,9 +62,7 @@ def python_options(command: Command) -> Command:
 
 
 def frame_options(command: Command) -> Command:
-    """Add what is said about frames: which of them count as the program's, and how they are
-    called.
-    """
+    """Add options about frames: which of them count as the program's, and their names."""
     command = python_options(command)
     options = [
         click.option(
@@ -99,13 +97,13 @@ def narrowing_options(command: Command) -> Command:
 
 
 def filter_options(command: Command) -> Command:
-    """Add the filters and the choice of what is counted."""
+    """Add the filters and the choice of the count."""
     command = count_options(command)
     return narrowing_options(frame_options(command))
 
 
 def count_options(command: Command) -> Command:
-    """Add the choice of what is counted."""
+    """Add the choice of the count."""
     options = [
         click.option(
             "--inuse", is_flag=True, help="Blocks not freed (the default, but see --peak)."
@@ -126,7 +124,7 @@ def count_options(command: Command) -> Command:
 
 
 def sort_options(command: Command) -> Command:
-    """Add the choice of what the rows of a table are sorted by."""
+    """Add the choice of a table's sort order."""
     options = [
         click.option(
             "--sort",
@@ -141,7 +139,7 @@ def sort_options(command: Command) -> Command:
 
 
 def sorted_by_cum(given: Options) -> bool:
-    """Tell what `sort_options` say. Raises `UsageProblem`."""
+    """Return the choice of `sort_options`. Raises `UsageProblem`."""
     if given["cum"] and given["sort"] == "flat":
         raise UsageProblem("--sort flat and --cum exclude each other")
     return bool(given["cum"]) or given["sort"] == "cum"
@@ -196,7 +194,7 @@ source_options = (
 
 
 def sources_from(options: dict[str, Any], profiles: Sequence[Profile]) -> Sources:
-    """Return where the user lets sources be looked for."""
+    """Return where the user allows a search for sources."""
     from mem_parser.reports.sourcefiles import Sources, distrust
 
     trusted = options["trust_sources"]
@@ -370,7 +368,9 @@ def libraries_from(given: dict[str, Any]) -> Libraries | None:
 
 
 def python_view(given: Options) -> PythonView | None:
-    """Return what `python_options` say; None for a command without them. Raises `UsageProblem`."""
+    """Return the choice of `python_options`; None for a command without them. Raises
+    `UsageProblem`.
+    """
     from mem_parser.python.view import PythonView
 
     if "native" not in given:

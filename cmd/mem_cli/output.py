@@ -1,7 +1,7 @@
 """Write a result: to standard output, or to a file that appears complete or not at all.
 
-A file is written beside its place under a name that nobody can guess and renamed; what is a pipe or
-a device is written to. `mem_parser.output_path` says what is refused.
+A file is written in its folder under an unguessable name and renamed; pipes and devices are written
+directly. `mem_parser.output_path` has the rules for refusing a path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def write_lines(lines: Iterable[str], path: str | None) -> None:
-    """Write lines of text as `write_result` does; none of them is a command to what reads logs."""
+    """Write lines of text as `write_result` does; none of them is a command to log readers."""
     write_result("".join(f"{log_line(line)}\n" for line in lines), path)
 
 
@@ -50,7 +50,7 @@ def write_bytes(data: bytes, path: str | None, *, quiet: bool = False, advice: s
 
 
 def announce(path: str, size_bytes: int, advice: str) -> None:
-    """Say on standard error that a file, or a folder, was written, and what to do with it."""
+    """Report on standard error that a file or folder was written, with advice on its use."""
     with contextlib.suppress(OSError):
         say("; ".join(filter(None, [f"wrote {path}, {short_size(size_bytes)}", advice])), err=True)
 
@@ -100,8 +100,8 @@ def append_text(text: str, path: str) -> None:
 
 
 def check_output(path: str | None) -> None:
-    """Refuse an output file whose folder is missing, and what others may have put in its place,
-    before any work. Raises `UsageProblem`.
+    """Refuse an output file whose folder is missing, or that others may have put there, before any
+    work. Raises `UsageProblem`.
     """
     if path is None or path == "-":
         return
@@ -118,7 +118,7 @@ def check_output(path: str | None) -> None:
 
 
 def changed_by(path: str, *, makes_folders: bool = False) -> list[str]:
-    """Return what writing to ``path`` changes: folders, or the pipe or device that it is.
+    """Return the paths changed by writing to ``path``: folders, or its pipe or device.
 
     ``makes_folders``: the writer makes missing folders above it, too.
     """
@@ -127,7 +127,7 @@ def changed_by(path: str, *, makes_folders: bool = False) -> list[str]:
     real = os.path.realpath(path)
     if os.path.exists(real) and not os.path.isfile(real) and not os.path.isdir(real):
         return [real]
-    # The file is made beside the end of a link, what belongs to it perhaps beside the link.
+    # The file is made next to a link's target, files that belong to it perhaps next to the link.
     folders = {os.path.dirname(real), os.path.realpath(os.path.dirname(path) or ".")}
     if makes_folders:
         folders = {_nearest(folder) for folder in folders}
@@ -176,7 +176,7 @@ def _open_special(place: Place, path: str) -> int:
         handle = _open_for_reader(f"/proc/self/fd/{held}", path)
     finally:
         os.close(held)
-    # Not waiting was for the opening; what is written waits for its reader.
+    # Only the open must not wait; writes wait for the reader.
     os.set_blocking(handle, True)
     return handle
 
@@ -196,7 +196,7 @@ def _open_for_reader(place: str, path: str) -> int:
 
 
 def _write_renamed(place: Place, parts: Iterable[bytes]) -> int:
-    """Write a file beside its place and rename it. Returns its size in bytes."""
+    """Write a temporary file and rename it. Returns its size in bytes."""
     handle, temporary = new_file(place.folder, "mem_parser", _mode(place))
     try:
         with os.fdopen(handle, "wb") as file:
@@ -215,7 +215,7 @@ def _write_renamed(place: Place, parts: Iterable[bytes]) -> int:
 
 
 def _is_for_caller(place: Place) -> bool:
-    """Tell whether the user behind sudo may have the file: it replaces none that another has."""
+    """Tell whether the user who ran sudo may own the file: it replaces no other user's file."""
     user = sudo.caller()
     return user is not None and (place.status is None or place.status.st_uid == user.uid)
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """A file as it was read; ``file`` is what messages call it."""
+    """A file as read; ``file`` is its name in messages."""
 
     file: str
     profile: Profile
@@ -131,14 +131,14 @@ def part_of(options: Options, *, every_domain: bool = False) -> Part:
 
 
 def check_is_log(file: str) -> None:
-    """Refuse what is no log of events. Raises `InputFileError`."""
+    """Refuse files other than event logs. Raises `InputFileError`."""
     from mem_parser.memlog.part import is_log
 
     if not is_log(file):
         from mem_parser.readers import read_profile
         from mem_parser.records.logrecords import log_beside
 
-        profile = read_profile(file)  # says why, where it cannot be read
+        profile = read_profile(file)  # raises with the reason if it cannot be read
         logs = log_beside(file, profile)
         raise InputFileError(
             f"{file}: not a log of events: it has counts for each call stack, and no times",
@@ -213,9 +213,9 @@ def open_sources(
     whole: bool = False,
     like: Opened | None = None,
 ) -> Opened:
-    """Name files as one profile, and say what names are missing.
+    """Name files as one profile, and report missing names.
 
-    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless;
+    ``count`` is the count to show, if known; ``whole``: name all sites nevertheless;
     ``like`` is as of `Opened`. Raises `InputFileError` and `UsageProblem`.
     """
     if count is not None:
@@ -247,7 +247,7 @@ def open_views(
         for source in read([file], options if not k else options | {"parts": ()})
     ]
     filters = filters_from(settled(options, [source.profile for source in sources]))
-    # What was freed between two files tells how sure their changes are.
+    # Frees between two files determine the error of their changes.
     whole = whole or len(sources) > 1
     opened: list[Opened] = []
     for source in sources:
@@ -297,7 +297,7 @@ def refuse_cut(
 ) -> None:
     """Refuse the first file that is incomplete, unless ``partial``. Raises `InputFileError`.
 
-    ``done`` says what became of what could be read; None: nothing did.
+    ``done`` is the outcome of the readable part; None if there is none.
     """
     for file, profile in sources:
         if profile.incomplete and not partial:
@@ -306,7 +306,7 @@ def refuse_cut(
 
 
 def end_written(sources: Iterable[Source], *, partial: bool) -> None:
-    """Say what the files lacked of which another file was made. Raises `InputFileError`."""
+    """Report incomplete files from which another file was made. Raises `InputFileError`."""
     sources = list(sources)
     for _, profile in sources:
         for warning in profile.warnings:

@@ -166,14 +166,16 @@ class LiveApp(App[int | None]):
             self._loop_here.call_soon_threadsafe(self.exit)
 
     def _fatal_error(self) -> None:
-        """Leave for an error of the view itself; the command says it in a line."""
+        """Exit on an error of the view itself; the command prints it in a line."""
         self.broken = self._exception
         self._close_messages_no_wait()
 
     # -- what is shown --------------------------------------------------------------------------
 
     def on_resize(self, event: events.Resize) -> None:
-        """Give the graphs what a larger screen has, and say where there is no room."""
+        """Give the graphs the extra room of a larger screen, and report a screen that is too
+        small.
+        """
         self._fit(event.size)  # which this app has not yet
         self._show()
 
@@ -186,7 +188,7 @@ class LiveApp(App[int | None]):
         self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:
-        """Show what the follower found."""
+        """Show the follower's result."""
         if not self._rows.is_attached:
             return  # the view is being taken down
         answer = message.answer
@@ -320,7 +322,7 @@ class LiveApp(App[int | None]):
         self._asked.ask(self.options.pattern)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Show what matches."""
+        """Show matches."""
         try:
             re.compile(message.value)
         except (re.error, RecursionError, OverflowError) as error:
@@ -347,7 +349,7 @@ class LiveApp(App[int | None]):
         self.follower.take_mark()
 
     def action_pause(self) -> None:
-        """Keep what is shown, or go on."""
+        """Pause or resume the view."""
         self.paused = not self.paused
         self.follower.pause(paused=self.paused)
         self._show()
@@ -357,7 +359,7 @@ class LiveApp(App[int | None]):
         self.follower.leaks(room_for_text(self.size.width))
 
     def action_notes(self) -> None:
-        """Show what the profile lacks."""
+        """Show missing parts of the profile."""
         notes = [] if self.picture is None else list(self.picture.notes)
         self._open_page(Page("notes", notes or ["nothing is missing"]))
 
@@ -372,7 +374,7 @@ class LiveApp(App[int | None]):
         self.follower.write_page()
 
     def action_capture(self) -> None:
-        """Begin a capture, where none runs."""
+        """Start a capture if none runs."""
         self.follower.capture()
 
     def action_restarted(self) -> None:

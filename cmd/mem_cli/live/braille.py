@@ -1,8 +1,8 @@
-"""Graphs of braille characters: each has two columns and four rows of dots. Where a font has none,
+"""Graphs of braille characters: each has two columns and four rows of dots. For fonts without them,
 graphs of blocks: one column and two rows.
 
 Model: time is cut into as many parts as there are columns of dots; a part shows the highest value
-in it, so that no short peak is lost, and one without any value shows the one before.
+in it, so that no short peak is lost; a part without a value repeats the previous one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ ATTACHABLE = "may be attached to"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One process. ``live``: what its capture says; empty without one."""
+    """One process. ``live``: the numbers of its capture; empty without one."""
 
     pid: int
     user: str

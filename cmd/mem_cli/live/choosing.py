@@ -136,7 +136,7 @@ class ChooserApp(App[int | None]):
         self.exit(self.shown[message.number].pid)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Tell whether a key acts: what opens the filter is a part of a text in it."""
+        """Tell whether a key acts: inside the filter, the key that opens it is text."""
         if action == "filter" and isinstance(self.focused, Asking):
             return False
         return super().check_action(action, parameters)
@@ -146,7 +146,7 @@ class ChooserApp(App[int | None]):
         self.query_one(Asking).ask(self._pattern)
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        """Show only what has that in its command."""
+        """Show only processes whose command contains the text."""
         self._pattern = message.value
         self._show()
 
@@ -176,7 +176,7 @@ _GO_FIRST = (1, 4, 3, 2)
 
 
 def _line(cells: Sequence[str], width: int) -> str:
-    """Return a line of the list in ``width`` columns; where there are few, some are left out."""
+    """Return a line of the list in ``width`` columns; narrow lines omit some."""
     kept = list(range(len(_WIDTHS)))
     for column in _GO_FIRST:
         if sum(abs(_WIDTHS[k]) + 2 for k in kept) + _LEAST_COMMAND <= width:
@@ -190,7 +190,7 @@ def _line(cells: Sequence[str], width: int) -> str:
 
 
 def choose() -> int | None:
-    """Let the user choose a process; None: none of them."""
+    """Let the user choose a process; None if they choose none."""
     app = ChooserApp()
     try:
         return app.run()

@@ -1,8 +1,8 @@
-"""The two ends between the screen and the process without rights that reads for it.
+"""The two ends of the connection between the screen and its unprivileged reader.
 
 Model: a target's segment, names and programs are read by a worker (`mem_cli.watching.worker`), as
-for `serve`: its `Far` has the `ViewModel`, and answers in bytes. The screen's end believes nothing
-that comes (`wire`): `picture_from` and `stacks_from` check what belongs together, too.
+for `serve`: its `Far` has the `ViewModel`, and answers in bytes. The screen's end trusts nothing
+that it receives (`wire`): `picture_from` and `stacks_from` check what belongs together, too.
 
     want OPTIONS           a picture, JSON
     mark, unmark        compare with now, or no more
@@ -38,7 +38,7 @@ class Far:
         self._model = model
 
     def take(self, about: About, facts: Facts | None) -> None:
-        """Hold what the process has now. Raises MemError."""
+        """Hold the present profile of the process. Raises MemError."""
         if facts is not None:
             found = self._read(facts)
             t_s = found[0].capture.duration_s or 0.0
@@ -75,7 +75,7 @@ def question(kind: str, options: ViewOptions, *more: str | int) -> Question:
 
 
 def picture_from(told: bytes, now_is: Situation) -> ScreenState | None:
-    """Return what an answer shows; None: the process has had no capture. Raises ValueError."""
+    """Return the content of an answer; None without any capture. Raises ValueError."""
     found = understood(ScreenState, told)
     if found is None:
         return None
@@ -99,8 +99,8 @@ def stacks_from(told: bytes, function: str, *, callers: bool) -> Stacks | None:
 
 @contextlib.contextmanager
 def readers(choice: NamingChoice, filters: Filters) -> Iterator[Forkserver]:
-    """Start what begins readers, while this process has no thread and no data of others. Raises
-    MemError.
+    """Start the forkserver of readers, while this process has no thread and no untrusted data.
+    Raises MemError.
     """
     every = ViewOptions()
     questions = [

@@ -56,7 +56,7 @@ def _highest(profile: Profile, live: Estimate) -> Estimate:
 
 
 def graphs(moment: Moment) -> list[Graph]:
-    """Return what the head draws: the heap, RSS, and each domain of device memory."""
+    """Return the graphs of the head: the heap, RSS, and each domain of device memory."""
     host, *devices = moment.profiles
     found = [_graph("heap", host.series, _estimate), _graph("RSS", host.series, _rss)]
     return found + [_graph(domain_name(one), one.series, _estimate) for one in devices]

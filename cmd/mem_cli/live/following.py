@@ -1,4 +1,4 @@
-"""What the terminal wants of the process that it watches.
+"""Follow the watched process for the terminal.
 
 Model: a `Follower` is one asker of a `Watcher`, as pages of `serve` are. It has one question open,
 for a picture of a later moment, and asks again with each answer; keys are orders to the thread of
@@ -86,7 +86,7 @@ class Follower:
         self._order(self._show)
 
     def end(self) -> None:
-        """End, and wait until what is being done is done."""
+        """End, after the present work is done."""
         self.watcher.close()
 
     def want(self, options: ViewOptions) -> None:
@@ -99,7 +99,7 @@ class Follower:
         self._order(work)
 
     def pause(self, *, paused: bool) -> None:
-        """Keep what is shown, or go on."""
+        """Pause or resume the view."""
 
         def work() -> None:
             self._paused = paused
@@ -111,15 +111,15 @@ class Follower:
         self._order(work)
 
     def put_mark(self) -> None:
-        """Show from now on what changes."""
+        """Show changes from now on."""
         self._order(lambda: self._change("mark"))
 
     def take_mark(self) -> None:
-        """Show no more what changes."""
+        """Stop showing changes."""
         self._order(lambda: self._change("unmark"))
 
     def capture(self) -> None:
-        """Begin a capture, where none runs."""
+        """Start a capture if none runs."""
         self._order(self._capture)
 
     def write(self) -> None:
@@ -127,7 +127,7 @@ class Follower:
         self._order(self._write)
 
     def write_page(self) -> None:
-        """Write a flame graph of what is shown."""
+        """Write a flame graph of the shown profile."""
         pid = self.source.pid
         self._order(lambda: self._ask(self._page_came, "page", pid))
 
@@ -147,7 +147,7 @@ class Follower:
     # -- on the thread of the watcher -----------------------------------------------------------
 
     def _say(self, done: Future[Any]) -> None:
-        """Say an error of what was asked for."""
+        """Report an error of a request."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, MemError):
             self._deliver(Said(str(error), bad=True))
@@ -158,7 +158,7 @@ class Follower:
             self._deliver(Said(str(error), bad=True))
             if not self._paused:
                 self._ask_later()
-        else:  # the screen ends, and says it
+        else:  # the screen ends, and reports it
             self.failure = error
             self._deliver(Lost())
 
@@ -182,7 +182,7 @@ class Follower:
                 self._deliver(Restarted(found, self.plan.at_once))
 
     def _ask(self, came: Callable[[bytes], None], kind: str, *more: str | int) -> None:
-        """Ask about what is held, or what will be first."""
+        """Ask for the held moment, or for the first one."""
         asked = question(kind, self._options, *more)
         self.watcher.ask_for(came, asked, _ANY).add_done_callback(self._say)
 

@@ -21,7 +21,7 @@ _COLOURS = ("green", "cyan", "magenta", "yellow")
 
 
 class _OfMoment(Widget):
-    """What shows one moment, and nothing before the first one."""
+    """A widget that shows one moment, and nothing before the first one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _OfMoment(Widget):
 
 
 class Facts(_OfMoment):
-    """What is watched, and its totals: two lines."""
+    """The watched process and its totals: two lines."""
 
     DEFAULT_CSS = "Facts { height: 2; }"
 
@@ -75,7 +75,7 @@ class Graphs(_OfMoment):
 
 
 def _graph_here() -> Callable[[braille.Series, int, int, float], list[str]]:
-    """Return what draws a graph: fonts of the console of Linux have blocks and no braille."""
+    """Return the graph's drawing function: Linux console fonts have blocks and no braille."""
     return braille.block_graph if os.environ.get("TERM") == "linux" else braille.graph
 
 

@@ -15,7 +15,7 @@ _CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a pag
 
 
 def check() -> None:
-    """Raise MemError where the view cannot be shown here."""
+    """Raise MemError if the view cannot be shown here."""
     if importlib.util.find_spec("textual") is None:
         raise MemError("the live view needs the package textual", hint=PIP)
     for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
@@ -35,8 +35,8 @@ def check() -> None:
 
 
 def agree_on_colour() -> None:
-    """Tell textual what `--color` and `NO_COLOR` say: it reads nothing but that variable, in which
-    it takes an empty text for a wish too.
+    """Pass `--color` and `NO_COLOR` on to textual: it reads only that variable, and counts an empty
+    value as set.
     """
     if is_coloured():
         os.environ.pop("NO_COLOR", None)

@@ -123,7 +123,7 @@ class Reading(Screen[None]):
 
 
 def room_for_text(columns: int) -> int:
-    """Return how wide a line may be, beside the bar of scrolling."""
+    """Return the width of a line, without the scroll bar."""
     return max(columns - 1, 20)
 
 
@@ -142,7 +142,7 @@ def _folded(line: str, width: int) -> list[str]:
 
 
 def key_lines() -> list[str]:
-    """Return what each key does."""
+    """Return the help text of the keys."""
     wide = max(len(key) for key, _ in KEYS)
     return [f"{key:<{wide}}  {text}".rstrip() for key, text in KEYS]
 
@@ -206,7 +206,7 @@ class StacksScreen(Screen[None]):
         return [(f"{numbers}{mark} {text}", "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
-        """Fold or unfold what is below a line."""
+        """Fold or unfold the lines below a line."""
         number = self._open[message.number]
         if self.stacks.branches[number].below:
             self._folded ^= {number}

@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph: what it is of, what it is now, and the values of the last minutes."""
+    """One graph: its subject, its present value, and the values of the last minutes."""
 
     title: str
     now: str
@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Part:
-    """What the functions that the options leave have together: ``own``, and ``total`` with what was
+    """Totals of the functions that pass the options: ``own``, and ``total`` with what was
     allocated below them, each stack once. ``all_rows`` and ``whole`` are of all functions.
     """
 
@@ -70,7 +70,7 @@ class Part:
 class ScreenState:
     """One moment, as the options ask for it. ``marked_s``: seconds since the mark; None: no mark.
 
-    ``number`` is that of the capture; ``part`` is there where the options leave functions out.
+    ``number`` is that of the capture; ``part`` is set if the options exclude functions.
     """
 
     options: ViewOptions
@@ -120,7 +120,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Stacks:
-    """The stacks of a function as a tree: to its callers, or to what it calls."""
+    """The stacks of a function as a tree: to its callers, or to its callees."""
 
     function: str
     callers: bool

@@ -29,8 +29,8 @@ _OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
 def without_option(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line without `--ssh HOST` and `--ssh=HOST`; what stands after
-    `--` is no option.
+    """Return the words of a command line without `--ssh HOST` and `--ssh=HOST`; words after `--`
+    are not options.
     """
     kept: list[str] = []
     rest = iter(words)
@@ -101,7 +101,7 @@ def _lead_signals_to(child: int) -> None:
 
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
-    """Make the terminal as it was, and drop what is typed or reported and was not read."""
+    """Restore the terminal, and discard unread input."""
     terminal = sys.stdin.fileno()
     if not (os.isatty(terminal) and sys.stdout.isatty()):
         yield

@@ -1,6 +1,6 @@
 """`mem_profiler run --live`: a program on the screen from its start to its end.
 
-Model: the run is an ordinary one, which writes its file at the end; the view looks on beside it.
+Model: the run is an ordinary one, which writes its file at the end; the view follows it.
 The program must not write on the screen, nor read the keys: its output goes to a file, of which a
 key shows the end, and its input is empty.
 """
@@ -40,7 +40,7 @@ class Output:
     fd: int
 
     def tail(self) -> list[str]:
-        """Return the last lines; none where the file cannot be read."""
+        """Return the last lines; empty if the file cannot be read."""
         try:
             fd = open_plain(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -55,7 +55,7 @@ class Output:
         return lines[1:] if first else lines
 
     def close(self) -> None:
-        """Say where the output is; remove the file if there was none."""
+        """Report where the output is; remove an empty file."""
         size = os.fstat(self.fd).st_size
         os.close(self.fd)
         if size:

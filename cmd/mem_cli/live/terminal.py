@@ -1,8 +1,8 @@
 """A terminal that may go away: a window is closed, a connection breaks.
 
-Model: textual writes on a thread of its own. Where a write fails this thread would end, and whoever
-writes next would wait for it, so that a view without a terminal went on for ever, and its capture
-with it. Here a write that fails is dropped, and ends the app.
+Model: textual writes on a thread of its own. If a write fails, this thread would end, and the next
+writer would wait for it, so that a view without a terminal would never end, nor its capture. Here a
+failing write is dropped, and ends the app.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 
 class LeavingFile:
-    """A file that drops what cannot be written, and says so by calling ``gone``."""
+    """A file that drops failing writes, and then calls ``gone``."""
 
     def __init__(self, file: IO[str], gone: Callable[[], object]) -> None:
         self._file, self._gone = file, gone

@@ -36,7 +36,7 @@ _STATES = {State.CAPTURED: "", State.IDLE: "no capture runs", State.ENDED: "ende
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table. ``order``: what a click on its head sorts by."""
+    """One column of the table. ``order``: the sort order after a click on its head."""
 
     head: str
     width: int
@@ -118,7 +118,7 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
 
 
 def _margin(estimate: Estimate, width: int) -> str:
-    """Return the interval of a number; where both ends have no room, the further one for both."""
+    """Return the interval of a number; if both ends do not fit, the further one for both."""
     text = format_margin(estimate, Unit.SPACE)
     ends = text.split()
     if len(text) <= width or [end[0] for end in ends] != ["+", "-"]:
@@ -152,7 +152,7 @@ def _cell(column: Column, text: str) -> str:
 
 
 def title(head: Head, width: int) -> str:
-    """Return the first line: what is watched, how finely, and for how long."""
+    """Return the first line: the process, its sampling rate, and the time."""
     name = one_line(head.comm) or "?"
     left = [f"{name} (pid {head.pid})"]
     if head.allocator:
@@ -180,7 +180,7 @@ def totals_line(picture: ScreenState, width: int) -> str:
     if picture.allocated_per_s is not None:
         facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
     right = f"{counted(head.samples, 'sample')}, {head.lost} lost"
-    # A number that is cut says something else: the least important ones go as a whole.
+    # A truncated number is wrong, so the least important ones are dropped whole.
     while len(facts) > 1 and len("  ".join(facts)) + 1 + len(right) > width:
         facts.pop()
     text = "  ".join(facts)
@@ -188,13 +188,13 @@ def totals_line(picture: ScreenState, width: int) -> str:
 
 
 def too_small(columns: int, lines: int) -> str:
-    """Return what is shown where nothing else has room."""
+    """Return the text for a screen without room for anything else."""
     need = f"{LEAST_COLUMNS} columns, {LEAST_LINES} lines"
     return f"too small: {columns} x {lines}\nneeded: {need}\nq leaves"
 
 
 def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
-    """Return the line above the table: which rows these are, and what is compared."""
+    """Return the line above the table: the kind of rows, and the comparison."""
     options = picture.options
     facts = [_threads(picture)]
     if len(picture.domains) > 1:
@@ -213,7 +213,7 @@ def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
 
 
 def _part(picture: ScreenState, part: Part, *, wide: bool) -> str:
-    """Return which functions are shown, and how much of the whole they have together."""
+    """Return the filter of functions, and their share of the total."""
     options = picture.options
     text = f"{len(picture.rows)} of {counted(part.all_rows, 'function')}"
     if options.pattern:
@@ -266,7 +266,7 @@ def _spread(left: str, right: str, width: int) -> str:
 
 
 def summary(picture: ScreenState) -> str:
-    """Return what is said when the viewer leaves."""
+    """Return the last lines, printed when the viewer leaves."""
     head = picture.head
     name = one_line(head.comm) or "?"
     highest = format_estimate(head.highest, Unit.SPACE)

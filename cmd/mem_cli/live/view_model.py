@@ -77,7 +77,7 @@ class ViewModel:
             self.mark = Mark(self.held, self.held.moment.t_s)
 
     def picture(self, options: ViewOptions, now_is: Situation) -> ScreenState | None:
-        """Return what is held, as ``options`` ask for it; None: nothing is. Raises MemError."""
+        """Return the held moment for ``options``; None if none is held. Raises MemError."""
         held = self.held
         if held is None:
             return None
@@ -198,13 +198,13 @@ class ViewModel:
 
 
 def _notes(profile: Profile, symbols: Symbols) -> list[str]:
-    """Return what the profile lacks, and why names are missing."""
+    """Return the missing parts of the profile, and why names are missing."""
     problems = ["; ".join(filter(None, (p.text, p.hint))) for p in symbols.problems]
     return [*profile.capture.notes, *problems]
 
 
 def _within(options: ViewOptions, moment: Moment) -> ViewOptions:
-    """Return options that name only what the moment has."""
+    """Return options without names that the moment lacks."""
     if options.domain >= len(moment.profiles):
         options = dataclasses.replace(options, domain=HOST, thread=None)
     rows_of_threads = {thread.row for thread in moment.profiles[options.domain].threads}

@@ -39,7 +39,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options say. ``rates`` are those of a capture that the view begins; ``asked_rate``:
+    """The options. ``rates`` are those of a capture that the view starts; ``asked_rate``:
     somebody asked for them, so a capture that runs already is not what was meant.
     """
 
@@ -95,7 +95,7 @@ def _watch_one(pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkser
 
 
 def _in_its_place(watched: Watched, identity: Identity | None) -> int | None:
-    """Return the process to show after one that has ended; None: there is none yet."""
+    """Return the process to show after one that has ended; None while there is none."""
     if watched.left is Left.EXEC and not procfs.is_gone(watched.pid):
         return watched.pid
     return None if identity is None else find(identity)
@@ -164,8 +164,8 @@ def show(
 
 
 def _say_what_was(watched: Watched, follower: Follower, app: LiveApp, *, is_run: bool) -> None:
-    """Say what was seen, written and left behind; a terminal that has gone hears nothing. What
-    becomes of a run its command says.
+    """Say what was seen, written and left behind; a terminal that has gone hears nothing. The
+    outcome of a run is reported by its command.
     """
     with contextlib.suppress(OSError):
         if follower.last is not None:

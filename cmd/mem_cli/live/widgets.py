@@ -60,7 +60,7 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
 
         @property
         def control(self) -> Lines:
-            """The widget, by which handlers tell several apart."""
+            """The widget, by which handlers distinguish several."""
             return self.lines
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name

@@ -2,7 +2,7 @@
 
 Model: what the screen gets are dataclasses of numbers and texts (`picture`). `written` makes JSON
 of one, and `understood` makes it again by the types of its fields, on the side that has the
-terminal and the rights: nothing else gets through. What was read may control the reader, so texts
+terminal and the rights: nothing else gets through. The data read may control the reader, so texts
 have no control characters and an end, numbers are of a size that can be computed with, and lists
 belong to each other.
 """

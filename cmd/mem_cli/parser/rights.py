@@ -28,7 +28,7 @@ _also: dict[Callable[..., Any], Places] = {}
 
 
 def also_changes(places: Places) -> Callable[[Callback], Callback]:
-    """Let a command change what no option of it names."""
+    """Let a command change paths that none of its options names."""
 
     def note(callback: Callback) -> Callback:
         _also[inspect.unwrap(callback)] = places
@@ -45,7 +45,7 @@ def temporary_folder(_values: Mapping[str, Any]) -> Iterable[str]:
 
 
 def confined(command: click.Command) -> click.Command:
-    """Return the command as one that gives up the rights of root before it begins."""
+    """Return the command with a step that drops root's rights before it begins."""
     begin = command.callback
     assert begin is not None
 
@@ -59,9 +59,9 @@ def confined(command: click.Command) -> click.Command:
 
 
 def give_up(ctx: click.Context, also: Places = lambda _: ()) -> None:
-    """Give up what the command of ``ctx`` does not need, where this process has rights of root.
+    """Drop rights that the command of ``ctx`` does not need, if this process has root's.
 
-    Raises OSError where it cannot, and what ``also`` raises.
+    Raises OSError if it cannot, and anything that ``also`` raises.
     """
     if os.geteuid() == 0 or syscalls.has_capabilities():
         network = bool(ctx.params.get("debuginfod"))
@@ -77,7 +77,7 @@ def _outputs(ctx: click.Context) -> Iterator[str]:
 
 
 def _caches(*, network: bool) -> Iterable[str]:
-    """The cache of symbols, and where fetched files go without one."""
+    """The cache of symbols, or the folder of fetched files without one."""
     from mem_parser.symbols.cache import SymbolCache, default_folder
 
     return [*SymbolCache(default_folder()).folders(), *(temporary_folder({}) if network else ())]

@@ -28,14 +28,14 @@ def _name(pid: int) -> str:
 
 
 def attached_line(pid: int, answer: Answer) -> str:
-    """What an attach did."""
+    """The result of an attach."""
     text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules redirected"
     text += f", {answer.stops.text()}"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 
 def detached_line(pid: int, answer: Answer) -> str:
-    """What a detach did."""
+    """The result of a detach."""
     text = f"detached from {_name(pid)}: {answer.restored} slots restored"
     if answer.kept:
         text += f", {answer.kept} left alone, because others have changed them since"
@@ -70,7 +70,7 @@ class Attached:
             one.tick()
 
     def notes(self, pid: int) -> list[str]:
-        """What the file of a process must say about the attaching."""
+        """Notes on the attach for the file of a process."""
         said = [one.note() for one in self.attachments if one.pid == pid]
         return [note for note in said if note is not None]
 

@@ -31,7 +31,7 @@ def choose(pid: int | None, every: bool) -> list[int]:
         segment.close()
         pids.append(found)
     if not pids:
-        discovery.the_only_process()  # says that there is none
+        discovery.the_only_process()  # raises if there is none
     return pids
 
 

@@ -48,7 +48,7 @@ def _ended(result: Result, *, awaited: bool) -> str | None:
 
 
 def binary(result: Result) -> str:
-    """The program by the name it was called by, where that still leads to the same file."""
+    """The program by the name used to start it, if that is still the same file."""
     import shutil
 
     called = shutil.which(result.command.split(" ", 1)[0])
@@ -81,7 +81,7 @@ def _log_lines(log: Log) -> Iterator[str]:
         yield f"note: {one_line(log.problem)}"
 
 
-LEAKS_FROM_S = 10.0  # shorter captures say little of growth
+LEAKS_FROM_S = 10.0  # shorter captures show little growth
 
 
 def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
@@ -148,7 +148,7 @@ def knows_its_binary(result: Result) -> bool:
 
 
 def target_line(session: Session, rate_bytes: int) -> str:
-    """What is about to be captured."""
+    """The processes about to be captured."""
     control = session.control
     allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
     name = one_line(control.text("comm"))
@@ -156,7 +156,7 @@ def target_line(session: Session, rate_bytes: int) -> str:
 
 
 def room_line(room: Room) -> str:
-    """What the bound of all segments of a folder together has cost."""
+    """Losses due to the bound of all segments of a folder."""
     from mem_profiler.capture.listing import user_name
     from mem_profiler.segment.room import VARIABLE
 
@@ -219,7 +219,7 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 class CaptureProgress:
-    """A bar on stderr while sessions capture; nothing where stderr is no terminal."""
+    """A bar on stderr while sessions capture; nothing if stderr is not a terminal."""
 
     def __init__(self, sessions: Sequence[Session], seconds: float) -> None:
         self._sessions = sessions

@@ -58,7 +58,7 @@ def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class EventChoice:
-    """What the options say. One that says how asks for events, too."""
+    """The options for events. A detail option implies events."""
 
     events: bool
     ring_bytes: int | None
@@ -72,7 +72,7 @@ class EventChoice:
         return cls(*(options.pop(name) for name in names))
 
     def logging(self, where: Where) -> Logging | None:
-        """How events are logged to files of ``where``; None: they are not.
+        """How events are logged to files of ``where``; None if they are not.
 
         Raises UsageProblem where these files would meet others.
         """

@@ -6,8 +6,13 @@ a new interpreter shows is tested with one: imports, signals, pipes that break.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import json
 import os
+import pkgutil
+import re
 import select
 import signal
 import subprocess
@@ -18,9 +23,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import mem_cli
+import mem_parser
+import mem_profiler
 from mem_cli.parser import group
 
 TIMEOUT_S = 60.0
+_OF_TARGETS = re.compile(
+    r"__main__|pytest_plugin|mem_profiler\.(inprocess|memray_api|memscope|notebook|tracking)"
+)
+"""Modules that no command imports."""
 Run = Callable[..., tuple[int, str, str]]
 """A command line to its exit code and what it printed."""
 
@@ -28,7 +40,7 @@ Run = Callable[..., tuple[int, str, str]]
 def parse(
     *arguments: object, cwd: str | Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mem_parser` to its end, without a cache of symbols, with more variables."""
+    """Run `mem_parser` to its end, with more variables."""
     return run_forked(group.main, *arguments, cwd=cwd, environment=environment)
 
 
@@ -73,10 +85,28 @@ def fork(
     environment: dict[str, str],
 ) -> int:
     """Start a command in a fork, and return its pid."""
+    _import_packages()
+    _names_folder()
     pid = os.fork()
     if pid == 0:
         _become(main, words, streams, cwd, environment)
     return pid
+
+
+@functools.cache
+def _names_folder() -> tempfile.TemporaryDirectory[str]:
+    """The cache of names of a test session."""
+    return tempfile.TemporaryDirectory(prefix="mem_profiler-names-")
+
+
+@functools.cache
+def _import_packages() -> None:
+    """Import once what each fork would import again."""
+    for package in (mem_cli, mem_parser, mem_profiler):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not _OF_TARGETS.search(module.name):
+                with contextlib.suppress(ImportError):  # of an extra that is not installed
+                    importlib.import_module(module.name)
 
 
 def ended(pid: int) -> int:
@@ -111,7 +141,7 @@ def _become(
         )
         sys.argv = [str(sys.modules[main.__module__].__file__), *words]
         os.environ.update(environment)
-        os.environ.setdefault("MEM_PROFILER_CACHE", "")
+        os.environ.setdefault("MEM_PROFILER_CACHE", _names_folder().name)
         if cwd is not None:
             os.chdir(cwd)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

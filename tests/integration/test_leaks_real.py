@@ -147,52 +147,59 @@ def tidy() -> Path:
 
 
 def run_tidy(program: Path, folder: Path, *words: str) -> Path:
-    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "3", *words)
+    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "1500", *words)
     assert done.returncode == 0, done.stderr
     [path] = folder.glob("*.heap")
     return path
 
 
-@pytest.mark.usefixtures("segment_dir")
-def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(tidy: Path, tmp_path: Path) -> None:
-    file = run_tidy(tidy, tmp_path)
-    assert leaking(file) == {"pile_up"}
-    assert leaking("--at-end", file) == set()
-    shown = parse("leaks", file).stdout
+@pytest.fixture(scope="module")
+def freed(tidy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a program that frees everything in the end."""
+    return run_tidy(tidy, tmp_path_factory.mktemp("freed"))
+
+
+@pytest.fixture(scope="module")
+def left(tidy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one that frees nothing."""
+    return run_tidy(tidy, tmp_path_factory.mktemp("left"), "at once")
+
+
+def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(
+    freed: Path, tmp_path: Path
+) -> None:
+    assert leaking(freed) == {"pile_up"}
+    assert leaking("--at-end", freed) == set()
+    shown = parse("leaks", freed).stdout
     assert shown.startswith("1 leak, ")
     assert "--at-end" in shown
-    assert leaking("--focus", "pile_up", file) == {"pile_up"}
+    assert leaking("--focus", "pile_up", freed) == {"pile_up"}
     copy = tmp_path / "copy.heap"
-    assert parse("convert", file, "-o", copy).returncode == 0
+    assert parse("convert", freed, "-o", copy).returncode == 0
     assert leaking(copy) == {"pile_up"}
 
 
-@pytest.mark.usefixtures("segment_dir")
-def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(tidy: Path, tmp_path: Path) -> None:
+def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
+    freed: Path, left: Path, tmp_path: Path
+) -> None:
     budget = tmp_path / "budget.toml"
     budget.write_text('[budget]\nleaks = "0"\n')
-    done = parse("budget", budget, run_tidy(tidy, tmp_path))
+    done = parse("budget", budget, freed)
     assert done.returncode == 0, done.stdout + done.stderr
-    left = tmp_path / "left"
-    left.mkdir()
-    done = parse("budget", budget, run_tidy(tidy, left, "at once"))
+    done = parse("budget", budget, left)
     assert done.returncode == 6, done.stdout + done.stderr
     assert "pile_up" in done.stdout
 
 
-@pytest.mark.usefixtures("segment_dir")
-def test_a_program_that_frees_nothing_needs_no_earlier_moment(tidy: Path, tmp_path: Path) -> None:
-    file = run_tidy(tidy, tmp_path, "at once")
-    assert leaking(file) == {"pile_up"}
-    assert "before_end_blocks" not in file.read_text()
+def test_a_program_that_frees_nothing_needs_no_earlier_moment(left: Path) -> None:
+    assert leaking(left) == {"pile_up"}
+    assert "before_end_blocks" not in left.read_text()
 
 
-@pytest.mark.usefixtures("segment_dir")
-def test_of_a_thread_only_what_is_left_is_known(tidy: Path, tmp_path: Path) -> None:
-    file = run_tidy(tidy, tmp_path)
-    profile = read_profile(str(file))
+def test_of_a_thread_only_what_is_left_is_known(freed: Path) -> None:
+    profile = read_profile(str(freed))
     assert profile.before_end is not None
     filters = Filters(threads=("tidy",))
     profile.threads = [Thread(0, 1, "tidy")]
-    left = narrow(profile, symbolize(profile, cache=SymbolCache(None)), filters)
-    assert left.profile.before_end is None
+    narrowed = narrow(profile, symbolize(profile, cache=SymbolCache(None)), filters)
+    assert narrowed.profile.before_end is None

@@ -1,8 +1,8 @@
 /*
  * tidy.c - a program that leaks while it works, and frees everything before it exits.
  *
- * tidy SECONDS: every 2 ms `pile_up` adds a block of 3000 bytes to a list and `work` frees what it takes at once. After
- * SECONDS it frees the list, block by block, and exits; with a second argument it exits at once.
+ * tidy STEPS: at each step `pile_up` adds a block of 3000 bytes to a list, `work` frees what it takes at once, and 2 ms
+ * go by. In the end it frees the list, block by block, and exits; with a second argument it exits at once.
  */
 #include "target.h"
 
@@ -26,15 +26,8 @@ __attribute__((noinline, noclone)) static void work(void) {
     free(buffer);
 }
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv) {
-    double end = seconds() + atof(argv[1]);
-    while (seconds() < end) {
+    for (int steps = atoi(argv[1]); steps > 0; steps--) {
         pile_up();
         work();
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);

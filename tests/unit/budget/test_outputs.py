@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -22,12 +21,7 @@ from mem_parser.web.report import render as render_page
 from parser_run import parse
 from sarif_checks import check_results
 
-ROOT = Path(__file__).resolve().parents[3]
 KIB = 1024
-ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),
-    "MEM_PROFILER_CACHE": "",
-}
 HOSTILE = "a<b>|`x`\x1b]0;owned\x07::error::%0A,:\n@everyone\ufffe"
 
 

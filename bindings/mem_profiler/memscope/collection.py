@@ -35,7 +35,7 @@ _ONCE = ("form", "output", "watch")
 
 
 class Collection:
-    """What this process has of its collection."""
+    """The state of this process's collection."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -106,7 +106,7 @@ class Collection:
 
     @property
     def runs(self) -> bool:
-        """Whether somebody follows this process."""
+        """Whether a helper or command follows this process."""
         return self.by_command or self.own is not None
 
     def end(self) -> None:
@@ -246,7 +246,7 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """What the parent has stays the parent's."""
+    """The parent's state stays the parent's."""
     global _current  # noqa: PLW0603 - one in a process
     if _current is not None and _current.own is not None:
         _current.own.leave()

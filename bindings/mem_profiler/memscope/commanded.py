@@ -18,14 +18,14 @@ _NAMESPACES = ("pid", "time")
 
 
 class Told(NamedTuple):
-    """What a process is told: settings, and the time in the names of files."""
+    """The command's orders to a process: settings, and the time in the names of files."""
 
     settings: Settings
     stamp: str
 
 
 def variables(settings: Settings, stamp: str) -> dict[str, str]:
-    """Return the environment that tells it, for processes of this one."""
+    """Return the environment that passes them on to child processes."""
     told = {
         "settings": settings.as_dict() | {"output": os.path.abspath(settings.output)},
         "stamp": stamp, "command": os.getpid(), "began": _began(os.getpid()),
@@ -35,7 +35,7 @@ def variables(settings: Settings, stamp: str) -> dict[str, str]:
 
 
 def told() -> Optional[Told]:  # noqa: UP045 - Python 3.9 evaluates it
-    """Return what this process was told; None where no command follows it."""
+    """Return the orders to this process; None if no command follows it."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None

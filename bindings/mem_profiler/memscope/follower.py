@@ -49,7 +49,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Collected:
-    """What became of a collection: files by device, what is missing, and why it ended early."""
+    """The outcome of a collection: files by device, gaps, and why it ended early."""
 
     pid: int
     paths: dict[str, str]

@@ -23,7 +23,7 @@ class Window:
         self._traces = False
 
     def begin(self, own: Collection) -> None:
-        """Begin what the settings want; a window that is open already is shut first."""
+        """Start the parts that the settings select; an open window is shut first."""
         self.end(own)
         settings = own.settings
         listeners: list[Listener] = []

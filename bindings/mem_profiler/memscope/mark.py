@@ -26,7 +26,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unfinished(NamedTuple):
-    """What a mark says: settings, names of the files, stem of the log, pid, path of the segment."""
+    """The content of a mark: settings, file names, stem of the log, pid, path of the segment."""
 
     settings: Settings
     places: Folders
@@ -74,7 +74,7 @@ class Mark:
         return None
 
     def read(self) -> Unfinished:
-        """Return what it says. Raises InputFileError."""
+        """Return its content. Raises InputFileError."""
         try:
             told = json.loads(os.pread(self._fd, _MOST_BYTES, 0))
             pid, stamp, segment = told["pid"], told["stamp"], told["segment"]

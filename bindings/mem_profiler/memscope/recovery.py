@@ -118,7 +118,9 @@ def _segment_of(told: Unfinished) -> Found | None:
 
 
 def _write_rest(told: Unfinished, found: Found) -> None:
-    """Write what the rings have and no log, as a log of its own. Raises MemError, OSError."""
+    """Write events that are in the rings and in no log to a separate log. Raises MemError,
+    OSError.
+    """
     stem = next(
         name
         for name in (f"{told.stem}{_REST}{k}" for k in range(1, 1 << 16))
@@ -165,7 +167,7 @@ def _rebuild(
 
 
 def _put(made: str, path: str) -> None:
-    """Replace a dump, with what SQLite left beside it."""
+    """Replace a dump, with SQLite's files next to it."""
     Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     for suffix in ("-wal", "-shm"):
         Path(path + suffix).unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from mem_profiler.segment import devices
 
 
 class CollectingServer(Server):
-    """The commands, in the process beside."""
+    """The commands, in the helper."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(pid)

@@ -260,7 +260,7 @@ class _Reader:
             raise self.error((*path, key), f"{key}: {error}", value=True) from None
 
     def texts(self, table: dict[str, Any], path: locate.Path) -> list[str]:
-        """Return a text or a list of them, empty where there is none."""
+        """Return a text or a list of texts, empty if there is none."""
         value = table.get(str(path[-1]), [])
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not all(isinstance(v, str) and v for v in values):

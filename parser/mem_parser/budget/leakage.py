@@ -42,8 +42,8 @@ def measure_leaks(
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
 
-    ``suppressions`` are patterns of stacks to skip. What a program freed as it ended is no leak
-    here: many a program fills memory all the time it runs, and frees it in the end.
+    ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
+    leak here: many programs fill memory while they run, and free it at the end.
     """
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)

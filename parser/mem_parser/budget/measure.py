@@ -228,7 +228,7 @@ def lost_share(profile: Profile) -> float:
 
 
 def obstacle_of(profile: Profile) -> str | None:
-    """Return why no limit of this capture may pass; None where there is no obstacle."""
+    """Return why no limit of this capture may pass; None if there is no obstacle."""
     lost = lost_share(profile)
     if lost > MOST_LOST:
         return f"{percent(lost, 1.0)} of the samples were lost, more than {MOST_LOST:.0%}"

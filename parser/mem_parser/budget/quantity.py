@@ -34,7 +34,7 @@ class Allowance:
 
 
 def parse_bytes(text: str | float) -> float:
-    """Return a size in bytes. Raises `ValueError` that says what a size looks like."""
+    """Return a size in bytes. Raises `ValueError` with the syntax of sizes."""
     if isinstance(text, str):
         try:
             return sizes.parse_amount(text)

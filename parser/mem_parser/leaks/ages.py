@@ -73,7 +73,7 @@ def timeline(capture: Capture, buckets: int) -> Timeline | None:
 
 
 def _bound(value: float | None) -> float:
-    """Return a bound as the file has it; a value that is no time counts as no bound."""
+    """Return a bound as the file has it; an invalid time counts as no bound."""
     try:
         found = math.inf if value is None else float(value)
     except OverflowError:

@@ -394,7 +394,7 @@ class _Judge:
         return min(p, 1.0 - 1e-12)
 
     def otherwise(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
-        """Return the verdict of a group that is no leak, with its evidence."""
+        """Return the verdict of a group that is not a leak, with its evidence."""
         end = times.duration_s
         mature = _count(group, times.mature)
         if group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any()):

@@ -37,7 +37,7 @@ Frame = TypeVar("Frame")
 
 
 class FrameKind(enum.Enum):
-    """What a frame is to a reader who wants the program's."""
+    """The role of a frame for a reader interested in the program's."""
 
     PROGRAM = enum.auto()
     FRAMEWORK = enum.auto()
@@ -51,7 +51,7 @@ _PROGRAM, _INSIDE, _PASSES = FrameKind
 
 @lru_cache(maxsize=1 << 16)
 def kind_of(file: str, function: str) -> FrameKind:
-    """Return what a function of a source file is."""
+    """Return the role of a function of a source file."""
     if not _FRAMEWORK.search(file):
         return _PROGRAM
     return _PASSES if _PASSING.search(f"{file}:{function}") else _INSIDE

@@ -27,7 +27,7 @@ _MOST_FOLDERS = 64
 
 
 def find(folder: str) -> str | None:
-    """Return the nearest project file of ``folder`` or above it; None where there is none."""
+    """Return the nearest project file of ``folder`` or above it; None if there is none."""
     at = os.path.abspath(folder)
     home = os.path.expanduser("~")
     for _ in range(_MOST_FOLDERS):
@@ -61,7 +61,7 @@ def of_folder(folder: str) -> Libraries:
 
 
 def load(path: str) -> Libraries:
-    """Read a project file. Raises `UsageProblem` naming it and what is wrong."""
+    """Read a project file. Raises `UsageProblem` naming it and the error."""
     try:
         with PlainFile(path) as file:
             status = file.status

@@ -15,7 +15,7 @@ from mem_parser.symbols.table import Role
 
 
 class By(enum.Enum):
-    """What a row's pattern matches: the whole text, if it does not say otherwise."""
+    """The kind of match of a row's pattern: the whole text by default."""
 
     NAME = "name"
     RUST_NAME = "name of a Rust function"

@@ -40,7 +40,7 @@ def open_named(name: str) -> PlainFile:
 
 
 def read_block(file: PlainFile, entry: Entry) -> bytes:
-    """Return what is in a block, unpacked. Raises BadBlockError."""
+    """Return the unpacked content of a block. Raises BadBlockError."""
     return unpack(entry.head, _stored(file, entry))
 
 

@@ -1,6 +1,6 @@
 """Blocks of a `.memlog` file: a checksummed head of 48 bytes, then the contents it announces.
 
-A block is complete or it is none: a reader takes a block only if the checksum of its head and that
+A block is complete or ignored: a reader accepts it only if the checksum of its head and that
 of its stored bytes are right.
 """
 
@@ -30,7 +30,7 @@ _WINDOW_BITS = 24
 
 
 class BlockKind(enum.IntEnum):
-    """What is in a block."""
+    """The content of a block."""
 
     FILE = 1
     FACTS = 2
@@ -92,7 +92,7 @@ def pack_block(
 
 
 def parse_head(data: bytes) -> Head | None:
-    """Return the head that ``data`` begins with; None where there is none, or it is damaged."""
+    """Return the head that ``data`` begins with; None if there is none, or it is damaged."""
     if len(data) < HEAD_BYTES or not data.startswith(BLOCK_MARK):
         return None
     if zlib.crc32(data[: HEAD.size]) != _CRC.unpack_from(data, HEAD.size)[0]:
@@ -102,7 +102,7 @@ def parse_head(data: bytes) -> Head | None:
 
 
 def unpack(head: Head, stored: bytes) -> bytes:
-    """Return what is in a block of those stored bytes. Raises BadBlockError."""
+    """Return the content of a block from its stored bytes. Raises BadBlockError."""
     if len(stored) != head.stored_bytes or zlib.crc32(stored) != head.checksum:
         raise BadBlockError("its checksum is wrong")
     if head.raw_bytes > MOST_RAW_BYTES:

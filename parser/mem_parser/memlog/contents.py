@@ -1,6 +1,6 @@
 """Contents of `.memlog` blocks: events, stacks, Python frames, keyframes, objects.
 
-Each `*_block` makes a whole block, each `read_*` reads what is in one, unpacked. A block that
+Each `*_block` makes a whole block, each `read_*` reads the unpacked content of one. A block that
 passes its checksums may still be forged: readers check each number against the others, and raise
 `BadBlockError`.
 """
@@ -79,7 +79,7 @@ class Columns:
 
     @property
     def rest(self) -> bytes:
-        """What is behind the last column that was read."""
+        """The rest after the last column that was read."""
         return self._data[self._at :]
 
 

@@ -73,7 +73,7 @@ class Events(TimedRows):
 
     @property
     def sign(self) -> npt.NDArray[np.int8]:
-        """What each event adds to the live blocks: 1, -1 or 0."""
+        """The change of live blocks by each event: 1, -1 or 0."""
         return _SIGN[self.kind]
 
 

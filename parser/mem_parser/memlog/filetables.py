@@ -132,8 +132,8 @@ class FileTables:
         return len(self._depth)
 
     def pad_stacks(self, count: int) -> None:
-        """Make it so many stacks at least: the last ones may be lost. Raises BadBlockError,
-        AllowanceExceeded.
+        """Extend the table to at least so many stacks: the last ones may be lost. Raises
+        BadBlockError, AllowanceExceeded.
         """
         if count > len(self._depth):
             self._fill(count, len(self._depth), _STACK_BYTES, self._lost_stacks)

@@ -44,7 +44,7 @@ def unknown_lines(run: Run, from_ns: int, to_ns: int) -> list[str]:
 
 
 def unsure_spans(run: Run, from_ns: int, to_ns: int) -> list[tuple[int, int]]:
-    """Return the times within two moments at which it is not sure what was live."""
+    """Return the times between two moments at which the live blocks are uncertain."""
     spans: list[tuple[int, int]] = []
     for segment in segments_of(run):
         low = segment.from_ns if segment.base is None else segment.sure_until_ns

@@ -1,7 +1,7 @@
 """Index the blocks of a `.memlog` file in one pass over their heads.
 
 The pass reads no block, only heads: a thousand times fewer bytes than the file has. Where a head is
-damaged, it looks for the next good one; what is in between is a gap.
+damaged, it looks for the next good one; the bytes in between are a gap.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Device work as columns: kernel launches, operators, tensor accesses.
 
-Launches are no events of blocks: they are in blocks of their own, which readers of memory skip.
+Launches are not events of blocks: they are in separate blocks, which readers of memory skip.
 Names, paths and tensors are texts of the file, by numbers from 1 on; 0 is none.
 """
 
@@ -141,12 +141,12 @@ def read_texts(head: Head, data: bytes) -> list[bytes]:
 
 
 def tensor_text(dtype: int, layout: int, dimensions: Sequence[int]) -> bytes:
-    """Return how a detail says what a tensor is: the numbers of type and format, its dimensions."""
+    """Return the detail text of a tensor: the numbers of type and format, its dimensions."""
     return " ".join(map(str, (dtype, layout, *dimensions))).encode()
 
 
 def tensor_of(text: bytes) -> tuple[int, int, list[int]] | None:
-    """Return type, format and dimensions of a detail; None: it is no tensor."""
+    """Return type, format and dimensions of a detail; None if it is not a tensor."""
     try:
         numbers = [int(word) for word in text.split(b" ")]
     except ValueError:

@@ -105,7 +105,7 @@ class LifeSums(NamedTuple):
 
 
 class LifeTask(NamedTuple):
-    """What a worker does: its share of the addresses of one domain."""
+    """The task of a worker: its share of the addresses of one domain."""
 
     stretch: Stretch
     domain: int

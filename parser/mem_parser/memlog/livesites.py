@@ -73,12 +73,12 @@ class Sites(NamedTuple):
         return Sites(self.keys[mask], self.blocks[mask], self.bytes[mask])
 
     def live(self) -> Sites:
-        """Return the sites with blocks: a count below 0, where events are missing, is none."""
+        """Return the sites with blocks: a count below 0, caused by missing events, is dropped."""
         there = self.take(self.blocks > 0)
         return there._replace(bytes=np.maximum(there.bytes, 0))
 
     def at(self, keys: Ints) -> tuple[Ints, Ints]:
-        """Return blocks and bytes of the sites with these keys; 0 where there is none."""
+        """Return blocks and bytes of the sites with these keys; 0 for missing ones."""
         if not len(self.keys):
             return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -87,7 +87,7 @@ class Sites(NamedTuple):
 
 
 class SiteSums:
-    """Adds up signed counts of sites. What is added waits until there is enough to sort."""
+    """Adds up signed counts of sites. Additions are buffered until there are enough to sort."""
 
     def __init__(self, keyframe: Keyframe | None = None) -> None:
         none = np.zeros(0, dtype=np.int64)

@@ -1,8 +1,8 @@
 """Match births and deaths: the lives of blocks, from events in order.
 
-All is of one domain. Events are matched by address, in batches: what is open behind a batch goes
-before the next one. A block that realloc, or a device, was refused to take is as if that was never
-tried.
+All is of one domain. Events are matched by address, in batches: blocks open after a batch are
+prepended to the next one. A block that realloc, or a device, was refused to take is as if that was
+never tried.
 
 A death tells stack, size and birth of its block. If these are not those of the birth that was last
 at its address, events are missing in between: then the birth has an end that nobody knows, and the
@@ -58,7 +58,7 @@ class Lives:
 
 @dataclass(slots=True)
 class _Rows:
-    """Events on their way, with what is known of each when it comes.
+    """Pending events, with the facts known when each arrives.
 
     ``ordinal``: of a birth, how many its thread had before; of a death, how many its thread had by
     then. ``follows`` as in `Lives`.
@@ -131,7 +131,7 @@ class Matcher:
             yield self._match(final=False)
 
     def finish(self) -> tuple[Lives, Open]:
-        """Return the last lives, and the births of what is still live."""
+        """Return the last lives, and the births of blocks still live."""
         lives = self._match(final=True)
         rest = self._open
         assert rest is not None
@@ -227,7 +227,7 @@ class Matcher:
 
 
 def _taken_back(kind: npt.NDArray[np.uint8], address: npt.NDArray[np.uint64]) -> Flags:
-    """Tell which rows are a BACK, or what it takes back: they cancel out."""
+    """Tell which rows are a BACK, or the event that it undoes: they cancel out."""
     result = np.zeros(len(kind), dtype=np.bool_)
     ends = (kind == Kind.DEATH) | (kind == Kind.MOVED)
     pair = ends[:-1] & (kind[1:] == Kind.BACK) & (address[1:] == address[:-1])

@@ -24,7 +24,7 @@ _WRONG = 0.05
 
 
 class Moment(NamedTuple):
-    """What was live at a time, all events of that time included.
+    """The live blocks at a time, after all events of that time.
 
     ``sure``: no event is missing since the last keyframe.
     """

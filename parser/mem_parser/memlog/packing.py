@@ -110,5 +110,5 @@ def _from_planes(data: bytes, count: int, width: int) -> Numbers:
 
 
 def _itemsize(width: int) -> int:
-    """Return the size of the smallest type of numpy that has so many bytes; 0 for none."""
+    """Return the size of the smallest type of numpy that has so many bytes; 0 if there is none."""
     return 0 if not width else 1 << (width - 1).bit_length()

@@ -1,7 +1,7 @@
 """Logs as the profiles that reports show.
 
-`read_part` is a profile for each kind of memory: births in the part, what was live at its end, what
-was live at its highest moment.
+`read_part` is a profile for each kind of memory: births in the part, live blocks at its end, and
+live blocks at its peak.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _settled(
 
 
 def _owner(run: Run) -> tuple[int | None, float | None]:
-    """Return who owns all files, None where others can write one, and the latest time of one."""
+    """Return the owner of all files, None if others can write one, and the latest file time."""
     found = [file.status for file in run.files]
     owners = {None if s.st_mode & stat.S_IWOTH else s.st_uid for s in found}
     return owners.pop() if len(owners) == 1 else None, max(s.st_mtime for s in found)

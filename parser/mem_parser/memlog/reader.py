@@ -1,8 +1,7 @@
 """Read one `.memlog` file: its facts, its tables, and its blocks as a stream.
 
-The file is untrusted. A damaged block is left out: what it had is a hole (`Memlog.holes`), and
-stacks that were in it are stacks without frames. Only a file without its first block cannot be
-read.
+The file is untrusted. A damaged block is skipped: its events are a hole (`Memlog.holes`), and its
+stacks have no frames. Only a file without its first block cannot be read.
 """
 
 from __future__ import annotations
@@ -168,7 +167,7 @@ class Memlog:
                 self.note_damage(entry, error)
 
     def forget_tables(self) -> None:
-        """Drop stacks, Python's frames and labels, which somebody else has now."""
+        """Drop stacks, Python's frames and labels, which another object holds now."""
         self.stacks = FileTables(self._allowance).stacks()
         self.python = self.labels = None
 
@@ -277,7 +276,7 @@ class Memlog:
     # -- open and closed -------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the file; what was read stays."""
+        """Close the file; the content read stays valid."""
         self._file.close()
 
     def __enter__(self) -> Self:

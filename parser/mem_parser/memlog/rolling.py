@@ -35,7 +35,7 @@ Numbers = npt.NDArray[np.uint32]
 
 
 class Source(Protocol):
-    """What a log asks its writer for. All numbers are the writer's own."""
+    """The interface of a log to its writer. All numbers are the writer's."""
 
     def facts(self) -> Profile:
         """Return the capture's facts; sites and stacks in it are left out."""
@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
     def labels(self) -> Labels | None:
-        """Return the labels of stacks, which only grow; None: there are none so far."""
+        """Return the labels of stacks, which only grow; None if there are none yet."""
         ...
 
     def texts(self, numbers: Sequence[int]) -> list[bytes]:
@@ -130,7 +130,9 @@ class RollingLog:
             self._roll()
 
     def append_keyframe(self, keyframe: Keyframe) -> None:
-        """Write what is live at a moment, with the writer's numbers of stacks. Raises OSError."""
+        """Write the live blocks of a moment, with the writer's numbers of stacks. Raises
+        OSError.
+        """
         if not self.failed:
             self._put_keyframe(keyframe)
             self._roll()
@@ -168,7 +170,7 @@ class RollingLog:
             self.close()
 
     def close(self) -> None:
-        """Close what is open; a second call does nothing."""
+        """Close open files; a second call does nothing."""
         self._files.close()
 
     def begin_file(self, domains: tuple[str, ...], rates_bytes: tuple[float, ...]) -> None:

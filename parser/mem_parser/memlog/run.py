@@ -66,7 +66,7 @@ class Run:
 
     @property
     def file_facts(self) -> FileFacts:
-        """What the last file says of itself: no other has as many domains."""
+        """Facts of the last file, which has the most domains."""
         return self.files[-1].file_facts
 
     @property
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def how_ended(self) -> str:
-        """How the capture ended, as the last file says; empty where it goes on, or was cut."""
+        """How the capture ended, from the last file; empty if it still runs, or was cut."""
         end = self.files[-1].end
         return end.how if end is not None and end.last else ""
 

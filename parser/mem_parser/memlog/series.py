@@ -154,7 +154,7 @@ class _Table:
     def take(
         self, segment: Segment, base: Keyframe | None, domain: int, parts: Iterable[Rows]
     ) -> None:
-        """Take in a segment: what was live at its beginning, and the rows of its parts."""
+        """Add a segment: its initial live blocks, and the rows of its parts."""
         s = self._series
         low = segment.from_ns // s.interval_ns - self._first
         high = (segment.to_ns - 1) // s.interval_ns - self._first

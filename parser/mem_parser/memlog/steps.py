@@ -122,7 +122,7 @@ class _Live:
 
 
 def _weighed(sites: Sites, rates_bytes: FloatArray) -> FloatArray:
-    """Return the estimates of sites; a count below 0, where events are missing, is none."""
+    """Return the estimates of sites; a count below 0, caused by missing events, counts as 0."""
     blocks = np.maximum(sites.blocks, 0)
     found = unsample(blocks, np.maximum(sites.bytes, 0), rates_bytes[sites.domain])
     return np.column_stack(

@@ -17,7 +17,7 @@ _PARTS = 256.0
 
 
 def weigh(size_bytes: npt.NDArray[np.uint64], rate_bytes: float) -> tuple[FloatArray, FloatArray]:
-    """Return the bytes that each sampled block stands for, and what it adds to their variance."""
+    """Return the weight of each sampled block in bytes, and its contribution to the variance."""
     size = size_bytes.astype(np.float64)
     if rate_bytes <= 1:
         return size, np.zeros(len(size))

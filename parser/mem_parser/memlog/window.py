@@ -1,7 +1,7 @@
 """A part of a run as a profile, which all reports show.
 
 Allocated: the births after its first moment, up to its last. In use: what is live at its last
-moment, whenever it was born. Peak: what was live when most was, within.
+moment, whenever it was born. Peak: the live blocks at the highest total in the window.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def window(
 
 
 def _live(run: Run, before: Moment, time_ns: int, sums: _WindowSums, domain: int) -> Moment:
-    """Return what is live at a moment of the window, up to which all events are in ``sums``."""
+    """Return the live blocks at a moment of the window, up to which all events are in ``sums``."""
     base = latest_base(run, time_ns)
     if base > before.time_ns:
         return live_at(run, [time_ns])[0]

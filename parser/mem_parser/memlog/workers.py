@@ -1,4 +1,4 @@
-"""The same work on several tasks, in processes of their own."""
+"""The same work on several tasks, in separate processes."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class MemlogWriter:
         self._put_events(keep=False)
 
     def append_keyframe(self, keyframe: Keyframe) -> None:
-        """Write what is live, after the events that wait. Raises OSError."""
+        """Write the live blocks, after pending events. Raises OSError."""
         self.flush()
         self._last_ns = max(self._last_ns, keyframe.time_ns)
         self._put_all(keyframe_blocks(keyframe))

@@ -66,7 +66,7 @@ def module_of(traits: int) -> str:
 
 
 class _Steps:
-    """A number that changes: times in their order, and what it is from then on."""
+    """A number that changes: ascending times, and the value from each time on."""
 
     def __init__(self) -> None:
         self.time_ns: list[int] = []

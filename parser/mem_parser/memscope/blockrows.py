@@ -182,7 +182,7 @@ class Blocks:
                 work.track[born] = self._places.track(place, self._places.device_of(address))
 
     def _label(self, work: BlockBatch, low: int, high: int, labels: Callable[[int], str]) -> None:
-        """Note the owners of what is born."""
+        """Record the owners of new blocks."""
         for k in (low + np.flatnonzero(work.is_birth[low:high])).tolist():
             work.own(
                 k, self._places.places[work.place[k]].framework, "", labels(int(work.batch.tid[k]))
@@ -223,7 +223,7 @@ class Blocks:
     # -- columns -----------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Write the rows of what came, and keep what lives."""
+        """Write the rows of new events, and keep live blocks."""
         work = self._work
         if work is None or work.high == work.low:
             if self._rows.waiting:
@@ -381,7 +381,7 @@ class Blocks:
     # -- windows -------------------------------------------------------------------------------
 
     def promote(self, time_ns: int, tid: int) -> None:
-        """Write what is live and has no row yet: rows of this time, without counters."""
+        """Write live blocks without a row: rows of this time, without counters."""
         self.settle()
         slots = self.table.living()
         wanted = self._places.are_wanted()
@@ -409,7 +409,7 @@ class Blocks:
         return self._rows.write(rows, self.tracks)
 
     def living_on(self, device: str) -> IntArray:
-        """Return the slots of what is live on a device, in the order of allocations."""
+        """Return the slots of live blocks on a device, in the order of allocations."""
         self.settle()
         slots = self.table.living()
         here = np.array([track.device == device for track in self.tracks], dtype=np.bool_)

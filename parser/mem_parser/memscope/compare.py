@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
     @property
     def change(self) -> int:
-        """What the other run has more."""
+        """The surplus of the other run."""
         return (self.compare or 0) - (self.base or 0)
 
 
@@ -121,7 +121,7 @@ class Comparison(NamedTuple):
 
     @property
     def sides(self) -> tuple[str, str]:
-        """What is compared, in words."""
+        """Description of the compared runs."""
         if self.steps is None:
             return self.base, self.compare
         return f"{self.base}, step {self.steps[0]}", f"{self.compare}, step {self.steps[1]}"

@@ -96,7 +96,7 @@ class Scribe:
         self._blocks.settle()
 
     def finish(self) -> None:
-        """Write the ends of what is live, and put late labels into their rows."""
+        """Write the ends of live blocks, and put late labels into their rows."""
         self._blocks.end_all(self.last_ns)
         self.dumps.close()
         self._find_owners()

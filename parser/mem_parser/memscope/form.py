@@ -97,7 +97,7 @@ _BLANKS = re.compile(r"[\s_-]+")
 
 
 def canonical_event(text: str) -> int:
-    """Return the place of an event in `EVENTS`; `OTHER_EVENT` for a word that is none."""
+    """Return the place of an event in `EVENTS`; `OTHER_EVENT` for an unknown word."""
     word = _BLANKS.sub("_", text.strip().upper())
     word = _EVENTS.get(word, word)
     return EVENTS.index(word) if word in EVENTS else OTHER_EVENT
@@ -204,4 +204,4 @@ def watch_block_file(
 
 
 class DumpError(InputFileError, ValueError):
-    """A file that is no dump, or a broken one; the text names the file and the row."""
+    """Not a dump, or a corrupt one; the text names the file and the row."""

@@ -26,7 +26,7 @@ class Range(NamedTuple):
 
 
 class DeviceLeaks(NamedTuple):
-    """What was found on a device."""
+    """Findings on a device."""
 
     device: str
     marks: int

@@ -1,6 +1,6 @@
 """Live blocks: in columns by slot, and by address.
 
-A list of begins is made when somebody asks what is around an address, and then kept.
+A list of begins is made at the first query around an address, and then cached.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LiveAddresses:
         return bool(self._starts)
 
     def start_of(self, place: int, address: int) -> int | None:
-        """Return where the block of a place begins that has an address; None: there is none."""
+        """Return where the block of a place begins that has an address; None if there is none."""
         live = self.of_place[place]
         if address in live:
             return address

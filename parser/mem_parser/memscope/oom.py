@@ -113,7 +113,7 @@ class OomRows:
         return python, c_texts(file, [number], DEPTH)[number]
 
     def _told(self, slot: int) -> dict[str, Any]:
-        """What a row says of a live block."""
+        """The row of a live block."""
         table = self._blocks.table
         return {
             "pool": self._blocks.tracks[int(table.track[slot])].place.type,

@@ -19,7 +19,7 @@ PACKAGE = "mem-profiler[memscope]"
 def read_rows(path: str | os.PathLike[str]) -> Rows:
     """Return a dump in columns, in the order of the file.
 
-    Raises `DumpError` that names the file and the row for anything that is no dump.
+    Raises `DumpError` that names the file and the row for anything that is not a dump.
     """
     name = os.fspath(path)
     try:

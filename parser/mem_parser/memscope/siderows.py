@@ -106,7 +106,7 @@ class SideFile:
 
 
 def row_of(told: object) -> SideRow | None:
-    """Return a row from untrusted JSON; None where it is none."""
+    """Return a row from untrusted JSON; None if it is invalid."""
     if not isinstance(told, list) or len(told) != _FIELDS:
         return None
     time_ns, tid, device, event, kind, name, address, attributes, stack = told

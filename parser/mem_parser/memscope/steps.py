@@ -53,7 +53,7 @@ class Candidate(NamedTuple):
 
 
 class StepLeaks(NamedTuple):
-    """What was found on a device."""
+    """Findings on a device."""
 
     device: str
     steps: int

@@ -151,7 +151,7 @@ class Sink(ABC):
 
     @abstractmethod
     def kept(self) -> Kept:
-        """Return what the file has after a failure. Raises OSError, sqlite3.Error."""
+        """Return the content of the file after a failure. Raises OSError, sqlite3.Error."""
 
     @abstractmethod
     def close(self) -> None:
@@ -238,7 +238,7 @@ class CsvSink(Sink):
 
     @staticmethod
     def tail(python: str, c: str) -> bytes:
-        """Return what is behind the keys of Attr."""
+        """Return the values of the keys of Attr."""
         return encoded(f'}}",{plain_or_quoted(python)},{plain_or_quoted(c)}\n')
 
     def add(self, number: int, row: Values, attributes: Mapping[str, object]) -> None:

@@ -59,7 +59,7 @@ def _makers(python: PythonStacks, used: npt.NDArray[np.bool_]) -> dict[int, int]
     if not made.any():
         return makers
     library = [in_library(c.file) or c.file.startswith(_FROZEN) for c in python.codes]
-    # A caller comes before what it calls.
+    # Callers come before their callees.
     for node in np.flatnonzero(made[python.code] & used).tolist():
         caller = int(python.parent[node]) - 1
         if caller in makers:

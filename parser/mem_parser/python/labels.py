@@ -19,7 +19,7 @@ MOST_DEPTH = 16
 
 
 class LabelKind(enum.IntEnum):
-    """What has the name."""
+    """The kind of named thing."""
 
     THREAD = 1
     TASK = 2

@@ -30,7 +30,7 @@ from mem_parser.symbols.table import SymbolTableBuilder
 
 _MODULE_FILE = re.compile(r"(?:^|/)torch/nn/modules/module\.py$")
 _FORWARD = "forward"
-# What a frame is to the call of a module.
+# The role of a frame in the call of a module.
 _NONE, _CALL, _CLASS, _BETWEEN = range(4)
 _Rows = npt.NDArray[np.int32]
 

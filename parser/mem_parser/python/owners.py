@@ -16,7 +16,7 @@ from mem_parser.python.stacks import PythonStacks
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """The columns of `StackTable`, and what they number."""
+    """The columns of `StackTable`, and the objects that they number."""
 
     python: PythonStacks | None
     labels: Labels | None

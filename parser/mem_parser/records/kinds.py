@@ -7,7 +7,7 @@ import re
 
 
 class AllocatorType(enum.IntEnum):
-    """What a block was allocated with."""
+    """The allocator of a block."""
 
     PYMALLOC_FREE = 1
     PYMALLOC_MALLOC = 2

@@ -106,7 +106,7 @@ class LineLog:
 
     @property
     def warnings(self) -> list[str]:
-        """What is missing in the files, a sentence for each."""
+        """Gaps in the files, a sentence for each."""
         holes = [hole for hole in self._run.holes if hole.lost != 0]
         missing = [f"{len(holes)} parts of the log are missing"] if holes else []
         return self._run.warnings + missing
@@ -210,7 +210,7 @@ class FileFound(NamedTuple):
 
 
 def scan_file(path: str, domain: int) -> FileFound:
-    """Read one domain of a file; runs in a process of its own. Raises InputFileError."""
+    """Read one domain of a file; runs in a separate process. Raises InputFileError."""
     with open_memlog(path) as file:
         first = np.full(len(file.stacks), _NEVER, dtype=np.int64)
         own = np.zeros(len(file.stacks), dtype=np.bool_)

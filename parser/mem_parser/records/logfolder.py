@@ -29,7 +29,7 @@ MOST_FILES = 100_000
 
 
 class LogFile(NamedTuple):
-    """A file of a log, and what it says of itself."""
+    """A file of a log, and its facts."""
 
     path: str
     facts: FileFacts
@@ -76,7 +76,7 @@ def _shown_first(name: str) -> tuple[bool, str]:
 
 
 def facts_of(path: str) -> FileFacts | None:
-    """Return what a file says of itself in its first block; None where it is no file of a log."""
+    """Return the facts in a file's first block; None if it is not a file of a log."""
     try:
         file = open_named(path)
     except InputFileError:

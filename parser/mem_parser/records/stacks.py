@@ -50,7 +50,7 @@ class Stacks:
 
     @functools.cached_property
     def allocators(self) -> list[AllocatorType]:
-        """What the blocks of each stack were allocated with."""
+        """The allocators of each stack's blocks."""
         stacks = self.profile.stacks
         if not stacks.leaf_exact:
             return [AllocatorType.MALLOC] * len(stacks)

@@ -78,7 +78,7 @@ class FrameTables:
         self._named, self._file = named, file
         self._symbols = named.symbols
         self._at = _places(named.symbols)
-        # A row more, for frames that have no address: -1 leads to it.
+        # One more row, for frames without an address: -1 selects it.
         self._address = np.append(named.names.distinct.address, np.uint64(0))
         self._offset, self._has_offset = _file_offsets(named)
         self._lengths = np.array([len(e) for e in named.names.expansion], dtype=np.int64)

@@ -1,6 +1,6 @@
 """A folder of Parquet files, one for each table, written by Arrow in bounded memory.
 
-The folder is made beside its place and renamed, so it is there as a whole or not at all.
+The folder is made under a temporary name and renamed, so it is complete or absent.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _put(folder: int, made: str, name: str, path: str) -> None:
 
 
 def _check_there(folder: int, name: str, path: str) -> bool:
-    """Tell whether the folder ``name`` is there; refuse what is not to be replaced."""
+    """Tell whether the folder ``name`` exists; refuse anything that must not be replaced."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ Namer = Callable[[str, Profile], Named]
 
 
 class TableSource:
-    """What a file has for each table. Nothing is read, added up or named before it is asked for."""
+    """The content of a file for each table. Everything is read, added up and named lazily."""
 
     def __init__(self, file: str, namer: Namer) -> None:
         self.file, self._namer = file, namer

@@ -47,7 +47,7 @@ class BadQuery(UsageProblem):
 
 
 class Answer(NamedTuple):
-    """What a query found: names of columns, whether each is of numbers, and the rows."""
+    """Result of a query: names of columns, whether each is numeric, and the rows."""
 
     columns: list[str]
     is_number: list[bool]
@@ -87,7 +87,7 @@ class _Stream:
         try:
             yield from arrow.batches(self._table, parts)
         except (Exception, KeyboardInterrupt) as error:
-            # DuckDB tells of it in words of its own.
+            # DuckDB reports it in its own words.
             self.error = error
             raise
 

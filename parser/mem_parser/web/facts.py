@@ -34,7 +34,7 @@ _GROWTH_FROM_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the flame graph shows first; the reader may change all of it."""
+    """Initial settings of the flame graph; the reader may change all of them."""
 
     count: Count = Count.INUSE
     unit: Unit = Unit.SPACE

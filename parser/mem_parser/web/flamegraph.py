@@ -53,7 +53,7 @@ _SENTENCE_BYTES = 1000
 
 
 class PageOptions(TypedDict, total=False):
-    """What pages of a profile have in common.
+    """Common settings of a profile's pages.
 
     ``name`` is what to call the profile where it does not say itself. With ``base`` the page opens
     on the difference to it. ``confidential`` leaves out paths, source files, host and command

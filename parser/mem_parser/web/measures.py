@@ -13,7 +13,7 @@ def shown_counts(*profiles: Profile) -> list[Count]:
 
 
 def measure_name(count: Count, unit: Unit) -> str:
-    """Return what a page calls ``count`` in ``unit``: `inuse.space`."""
+    """Return a page's name for ``count`` in ``unit``: `inuse.space`."""
     return f"{count}.{unit}"
 
 

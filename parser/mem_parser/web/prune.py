@@ -30,7 +30,7 @@ class Pruned:
 
     @property
     def sentence(self) -> str:
-        """What was left out, for the reader; empty if nothing was."""
+        """A note for the reader about omitted parts; empty without any."""
         if not self.left_out:
             return ""
         return (

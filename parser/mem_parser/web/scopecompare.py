@@ -68,7 +68,7 @@ def _page(found: Comparison, most: int, rows: int) -> str:
 
 
 def _title(found: Comparison) -> tuple[str, str]:
-    """Return what is compared, in short and with the paths."""
+    """Return the names of the compared runs, in short and with the paths."""
     if found.steps is not None and found.base == found.compare:
         steps = f"steps {found.steps[0]} and {found.steps[1]}"
         return f"{_name(found.base)}, {steps}", f"{found.base}, base and compare: {steps}"

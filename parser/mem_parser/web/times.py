@@ -62,7 +62,7 @@ class LogTimes:
         return [self.run.file_facts.rates_bytes[d] for d in self.domains]
 
     def picture(self) -> Picture:
-        """Find what the line shows, and the moments. Raises InputFileError."""
+        """Find the series of the line, and the moments. Raises InputFileError."""
         run, length = self.run, self.last_ns - self.first_ns
         step = max(math.ceil((length + 1) / _INTERVALS), 1)
         jobs = jobs_of(run)

@@ -38,7 +38,7 @@ _MOST = float(1 << 62)
 
 @dataclass(frozen=True)
 class Earlier:
-    """An older snapshot of the same capture, and what each of its stacks is now; -1: no stack."""
+    """An older snapshot of the same capture, and the new number of each of its stacks; -1: none."""
 
     profile: Profile
     stack_now: IntArray
@@ -201,7 +201,7 @@ class _Writer:
         return self.mapping_of_range[module, at]
 
     def _said_location(self, name: str) -> int:
-        """Return a location without address that says something: why there is no stack."""
+        """Return a location without address whose name is the reason for a missing stack."""
         number = len(self.message.location) + 1
         function = max((f.id for f in self.message.function), default=0) + 1
         self._function(function, name, name, "")

@@ -70,8 +70,9 @@ static struct mp_device_site_row *site_of(const struct mp_capture_view *capture,
     return row->site == MP_KEYED_NONE ? NULL : mp_keyed_at(seg, &sites, row->site, row->site_key);
 }
 
-/* The peak of the row's domain in the row's capture; NULL: nobody keeps it. A domain that is new in the capture
- * begins with zeros, one from an earlier capture was reset by who started this one. */
+/* The peak of the row's domain in the row's capture; NULL if it is not tracked. A domain that is
+ * new in the capture begins with zeros; one from an earlier capture was reset by whoever started
+ * this one. */
 static struct mp_peak *peak_of(struct mp_domain *domain, const struct mp_device_live_row *row) {
     uint32_t capture = mp_key_capture(row->site_key);
     if (domain == NULL)

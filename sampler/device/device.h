@@ -62,9 +62,9 @@ struct mp_device_block {
     uint32_t space; /* enum mp_address_space */
     uint32_t traits; /* enum mp_block_trait; 0: nothing is known */
     uint64_t address;
-    uint64_t container;   /* context, device or pool whose end frees the block; 0: none */
-    uint64_t asked_bytes; /* what the caller asked for: decides the sampling */
-    uint64_t taken_bytes; /* what the device gave for it; 0: not known */
+    uint64_t container;   /* context, device or pool whose destruction frees the block; 0: none */
+    uint64_t asked_bytes; /* requested size: decides the sampling */
+    uint64_t taken_bytes; /* device memory used for it; 0: unknown */
     uintptr_t api_pc;     /* first byte of the wrapper that names the API: frame 0 */
     struct mp_frame caller;
 };
@@ -97,7 +97,7 @@ uint32_t mp_device_drop_container(uint32_t space, uint64_t container);
  * runs. */
 bool mp_device_actual_due(uint32_t domain);
 
-/* Used and total bytes of a device as its driver tells them; stored with the domain. */
+/* Used and total bytes of a device, reported by its driver; stored with the domain. */
 void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes);
 
 /* Bytes that a pool holds, used or not (MP_MEMORY_POOL); `delta` may be negative. */

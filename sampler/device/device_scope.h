@@ -41,7 +41,7 @@ enum mp_device_family {
 };
 
 struct mp_device_scope {
-    uintptr_t mark;                 /* tells a scope in force from memory that was reused */
+    uintptr_t mark;                 /* distinguishes a scope in force from reused memory */
     struct mp_device_scope *before; /* the thread's innermost scope before; perhaps gone */
     struct mp_device_scope *outer;  /* the next one out that is in force; NULL: none */
     struct mp_device_scope *top; /* outermost in force of this family; itself if none is around */

@@ -1,10 +1,11 @@
 /*
- * launches.h - what the program runs on a device: kernels, operators, and the tensors that these read and write.
+ * launches.h - device work of the program: kernels, operators, and the tensors that these read and
+ * write.
  *
- * Model: a launch is one event in the rings (core/events.h), which says what it is, where and by whom. Its name,
- * path or tensor is a record of the arena, stored once, that the event names by its id; who launches the same thing
- * again and again keeps the id. A capture says which launches it wants (mp_events.launches); of others nothing is
- * written, and no text is stored.
+ * Model: a launch is one event in the rings (core/events.h), with its kind, device and thread. Its
+ * name, path or tensor is a record of the arena, stored once, that the event names by its id;
+ * repeated launches reuse the id. A capture selects its launches (mp_events.launches); others write
+ * no event and store no text.
  *
  * Threads: HOOK; errno preserved. An event that cannot be written is counted as any other; a name that cannot be
  * stored is 0, and lost[MP_LOST_LAUNCH] counts it.

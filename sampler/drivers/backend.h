@@ -96,7 +96,8 @@ void *mp_device_adopt(const struct mp_device_library *library, const char *symbo
  * its locks then. */
 bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc);
 
-/* HOOK. Where the last answer is old enough, and `device` is one: store what the driver says that it has in use. */
+/* HOOK. If the last answer is old enough and `device` is valid, store the driver's number of bytes
+ * in use. */
 void mp_device_ask_free(const char *family, int device, int (*ask)(size_t *free, size_t *total));
 
 /*

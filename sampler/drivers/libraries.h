@@ -57,8 +57,7 @@ bool mp_device_redirected(void);
 /* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */
 void mp_device_announce(void);
 
-/* In a forked child that gets a segment of its own: device memory of the parent is not the
- * child's. */
+/* In a forked child with its own segment: device memory of the parent is not the child's. */
 void mp_device_after_fork(void);
 
 #endif

@@ -2,11 +2,11 @@
  * physical.h - physical device memory, which has a handle, and addresses through its mappings.
  *
  * Model: a program creates memory under a handle and maps it into a range of addresses that it reserved
- * before (a reserved range is no memory and gets no record). The memory is live as long as something
+ * before (a reserved range is not memory and gets no record). The memory is live while anything
  * refers to it: each reference that a handle holds, and each mapping. A driver may give a released
- * handle's value to new memory while the old one is still mapped; so the address of the block in the
- * segment is not the handle but a number of ours, and the block has one owner for each reference and each
- * mapping.
+ * handle's value to new memory while the old one is still mapped; so the address of the block in
+ * the segment is not the handle but a number of ours, and the block has one owner for each
+ * reference and each mapping.
  *
  * Two tables hold the number of each handle and the mappings. They exist with and without a capture, and
  * for blocks with and without a sample. An entry that finds no room has no record: nobody sees that

@@ -135,7 +135,7 @@ static uint64_t bit_of(unsigned device) {
     return device < 31 ? 1ULL << device : device == MP_LAUNCH_NO_DEVICE ? 1ULL << 31 : 0;
 }
 
-/* Has the capture the total of a device? It has from now on. A second thread may tell it again. */
+/* Test and set: does the capture have the total of a device? Two threads may both store it. */
 static bool was_told(struct mp_tool_domain *domain, unsigned device, uint32_t capture) {
     uint64_t word = mp_load_relaxed(&domain->told), own = bit_of(device);
     uint64_t devices = word >> 32 == capture ? word & UINT32_MAX : 0;
@@ -214,7 +214,7 @@ void mp_pool_heap_end(struct mp_tool_domain *domain, void *handle) {
     tell_reserved(domain);
 }
 
-/* A pool may give out again what it got from another one: the same address is a block of each. */
+/* Pools may be nested: the same address is then a block of each. */
 static uint64_t region_key(const struct mp_tool_domain *domain, uint64_t address) {
     return address ^ (uint64_t)mp_tool_domain_index(domain) << MP_POOL_SHIFT;
 }

@@ -55,7 +55,7 @@ bool mp_tool_domain_tells_totals(const struct mp_tool_domain *domain);
 /* 0..MP_TOOL_DOMAINS - 1. */
 unsigned mp_tool_domain_index(const struct mp_tool_domain *domain);
 
-/* A range of memory, as a pool tells it. */
+/* A range of memory, as reported by a pool. */
 struct mp_pool_range {
     uint64_t address;
     uint64_t bytes;

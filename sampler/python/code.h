@@ -1,9 +1,9 @@
 /*
- * code.h - copy out of a code object what names a frame.
+ * code.h - copy the parts of a code object that name a frame.
  *
  * Model: the record of a code object in the segment is a struct mp_python_code, then name, qualified name and
- * file as UTF-8, each padded to whole words. A text that is longer than its bound is cut at a character; one
- * that is no text is empty.
+ * file as UTF-8, each padded to whole words. A text that is longer than its bound is cut at a
+ * character; one that is not a text is empty.
  *
  * Threads: HOOK. The code object is that of a frame of the calling thread.
  */

@@ -2,10 +2,10 @@
  * code_lifetime.h - how many code objects have ended, so that one at a known address is known to be the one that was there.
  *
  * Model: CPython frees each code object through its type's tp_dealloc, and through nothing else: code has no subtypes, an
- * interpreter gives the memory of its objects back only when none is left, and the objects that 3.11 and 3.12 have
- * as constants stay for ever. A function of ours in that slot adds one to a cell, by the address of the object, and
- * to the sum of all, and jumps to what was in the slot. While the cell of an address stands still, no code
- * object at that address has ended.
+ * interpreter gives the memory of its objects back only when none is left, and the objects that
+ * 3.11 and 3.12 have as constants are never freed. A function of ours in that slot adds one to a
+ * cell, by the address of the object, and to the sum of all, and jumps to what was in the slot.
+ * While the cell of an address stands still, no code object at that address has ended.
  *
  * The cells are those of all interpreters of the process. Each time that counting begins all of them move, and
  * none is ever 0 from then on: what was seen before proves nothing.
@@ -41,7 +41,7 @@ struct mp_py_deaths {
 /* The slot of one interpreter. */
 struct mp_py_dealloc {
     uintptr_t *slot; /* tp_dealloc of its type of code objects */
-    uintptr_t ours;  /* what is in the slot while ends are counted; 0: they are not */
+    uintptr_t ours;  /* content of the slot while ends are counted; 0: they are not */
 };
 
 extern struct mp_py_deaths mp_py_deaths;
@@ -50,7 +50,7 @@ extern struct mp_py_deaths mp_py_deaths;
  * of the interpreter's module. One number, one slot. */
 void mp_py_deaths_begin(struct mp_py_dealloc *dealloc, unsigned number, uintptr_t module_start);
 
-/* INIT. Count no longer, and put back what was in the slot, whose module is still there. */
+/* INIT. Stop counting, and restore the slot, whose module is still there. */
 void mp_py_deaths_end(struct mp_py_dealloc *dealloc, unsigned number);
 
 /* HOOK. Somebody else has taken the slot: count no longer. */

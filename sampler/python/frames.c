@@ -80,7 +80,7 @@ static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, bool counte
     return true;
 }
 
-/* Row of the memo below `limit` that has the frame; `limit`: none of those that are looked at. */
+/* Row of the memo below `limit` that has the frame; `limit`: none. */
 static uint32_t find(const struct mp_py_memo *memo, uintptr_t frame, uint32_t limit) {
     for (uint32_t i = limit, left = FIND_ROWS; i > 0 && left > 0; i--, left--)
         if (memo->row[i - 1].frame == frame)
@@ -164,7 +164,7 @@ other_code(const struct mp_py_memo *memo, uint32_t at, const struct mp_py_row *o
     return NULL;
 }
 
-/* False: there is no room. */
+/* False if there is no room. */
 static bool copy_rows(struct mp_py_walk *walk, const struct mp_py_memo *memo, uint32_t at,
                       uint32_t end) {
     for (uint32_t i = at + 1; i > end; i--) {

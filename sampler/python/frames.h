@@ -32,7 +32,7 @@ struct mp_py_row {
     uintptr_t place; /* of the instruction */
     uint32_t node;   /* for the caller of the walk */
     uint8_t flag;    /* the byte of the frame */
-    bool shim;       /* an entry from C and no frame of its own */
+    bool shim;       /* an entry from C without its own frame */
     uint16_t task
         : MP_PY_ROW_BITS; /* for the caller: 1 + row of the memo whose frame says which task runs here */
     uint16_t is_thread : 1; /* for the caller: the frame says which thread this is */
@@ -66,7 +66,7 @@ struct mp_py_walk {
  * any more, none of those that are kept. */
 void mp_py_frames_walk(struct mp_py_memo *memo, uintptr_t state, struct mp_py_walk *walk);
 
-/* HOOK. Does a frame begin an evaluation loop of its own? `outer` is the row of its caller or NULL. */
+/* HOOK. Does a frame begin a new evaluation loop? `outer` is the row of its caller or NULL. */
 bool mp_py_frame_is_entry(const struct mp_py_layout *layout, const struct mp_py_row *row,
                           const struct mp_py_row *outer);
 

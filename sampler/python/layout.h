@@ -1,5 +1,5 @@
 /*
- * layout.h - where CPython keeps what names its frames, by version.
+ * layout.h - offsets of CPython's structures that name its frames, by version.
  *
  * Model: the interpreter's structures have fixed offsets in each minor version, free-threaded builds their own. The
  * table has those that `offsetof` gives with the headers of each version. From 3.13 the runtime begins with
@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum mp_py_entry {
-    MP_PY_ENTRY_ALWAYS, /* each frame has an evaluation loop of its own */
+    MP_PY_ENTRY_ALWAYS, /* each frame has its own evaluation loop */
     MP_PY_ENTRY_FLAG,   /* a byte of the frame says so */
     MP_PY_ENTRY_SHIM,   /* the next frame outwards is a shim */
 };

@@ -123,7 +123,7 @@ static uintptr_t read_address(struct mp_cursor *c, uint8_t encoding) {
     return base + read_format(c, encoding);
 }
 
-/* The augmentation string says which fields the augmentation data hold, in its order. */
+/* The augmentation string lists the fields of the augmentation data, in order. */
 static void read_augmentation(struct mp_cursor *c, const uint8_t *letters, struct mp_cfi_fde *out) {
     uint64_t bytes = mp_cursor_uleb(c);
     struct mp_cursor data = *c;

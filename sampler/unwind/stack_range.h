@@ -35,7 +35,7 @@ void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
 /* HOOK. Make everything below `end` readable; false if that is not certain. */
 bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
 
-/* What a thread knows of the room on its stacks, so that it seldom asks again. Zeros at first. */
+/* A thread's cached stack bounds, to save queries. Zeros at first. */
 struct mp_stack_room {
     uintptr_t low, high;   /* its own stack; where that grows to is known */
     uintptr_t mapped_page; /* of a foreign stack, by the latest probe; 0: none */
@@ -58,8 +58,8 @@ static inline bool mp_stack_is_short(uintptr_t sp, size_t bytes, struct mp_stack
  * pages at most. */
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
 
-/* HOOK. Copy what is at any address, without a fault. False where it is not mapped, or where a system call is
- * not allowed. */
+/* HOOK. Copy from any address without faulting. False if it is not mapped, or if no system call is
+ * allowed. */
 bool mp_stack_copy(uintptr_t at, void *to, size_t bytes);
 
 /* HOOK. Read an aligned word inside the range. */

@@ -179,7 +179,7 @@ struct leap {
     uintptr_t cfa;
     uintptr_t ra_at;
     uintptr_t fp_at; /* as in the loop, for the next frame */
-    uintptr_t followed; /* where the frame pointer was read that led there; 0: none was */
+    uintptr_t followed; /* where the frame pointer that was followed there was read; 0: none was */
 };
 
 enum leaving {

@@ -1,10 +1,11 @@
 /*
- * unwind_code.h - what may be machine code, and whether a library was put where other code had been.
+ * unwind_code.h - what may be machine code, and whether a library replaced other code at an
+ * address.
  *
- * Model: a module says by its program headers what of it is executable. About memory of no module, where
- * programs make code at run time, only the kernel knows, and a hook does not ask: such an address counts as
- * code unless it lies in the stack in use, in the heap of brk() or below all mappings, and a frame record
- * alone leads there only if the record after it is plausible too (unwind_fp.c).
+ * Model: the program headers of a module tell its executable parts. Outside of modules (JIT code)
+ * only the kernel knows, and a hook does not ask: such an address counts as code unless it lies in
+ * the stack in use, in the heap of brk() or below all mappings, and a frame record alone leads
+ * there only if the record after it is plausible too (unwind_fp.c).
  *
  * The rule cache keeps what was found about such addresses. A library that is opened later may lie over
  * them. The loader tells nobody, so the first rule of a module that was not there at the start, and lies
@@ -35,7 +36,7 @@ bool mp_code_in_module(const struct mp_module *module, uintptr_t at);
 /* HOOK. Does a call in the module's code return to `pc`? */
 bool mp_code_is_after_call(const struct mp_module *module, uintptr_t pc);
 
-/* HOOK. May `at`, an address in no module, be code? `stack` is what is known of the stack in use. */
+/* HOOK. May `at`, an address outside of modules, be code? `stack` describes the stack in use. */
 bool mp_code_outside(uintptr_t at, const struct mp_stack_range *stack);
 
 /* HOOK. The cache is about to keep a rule for `at`, which is in no module. */
@@ -45,7 +46,7 @@ void mp_code_keep_outside(uintptr_t at);
  * the cache may keep a rule: it must forget them. */
 bool mp_code_is_overlaid(const struct mp_module *module);
 
-/* HOOK. Modules may have been unloaded: none is known any more. */
+/* HOOK. Modules may have been unloaded: forget all of them. */
 void mp_code_forget_modules(void);
 
 #endif

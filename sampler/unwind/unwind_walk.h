@@ -30,7 +30,7 @@ struct mp_walk {
     uint8_t end;        /* why a step failed: as mp_unwind_result.end */
     uint8_t signals;    /* signal frames and changes of the stack passed */
     bool by_record : 1; /* left the last frame by its frame record, where fp was read too */
-    bool is_stray : 1;  /* pc turned out to be no code: its frame is none */
+    bool is_stray : 1;  /* pc turned out not to be code: its frame is invalid */
     uint32_t sequence;  /* of the cache when the walk began */
     struct mp_stack_range range;
 };

@@ -2,7 +2,8 @@
  * atb_abi.h - the part of the interface of Ascend's library of transformer operators (ATB) that the wrappers read.
  *
  * Source: its published headers, atb/types.h and atb/svector.h, and the description of a runner's pack in its
- * sources (atb/utils/runner_variant_pack.h), which is no public interface: numbers in it are checked.
+ * sources (atb/utils/runner_variant_pack.h), which is not a public interface: numbers in it are
+ * checked.
  */
 #ifndef MP_ATB_ABI_H
 #define MP_ATB_ABI_H
@@ -39,7 +40,7 @@ struct atb_flags {
     bool *heap;
 };
 
-/* It goes on behind that. */
+/* More fields follow. */
 struct atb_pack {
     struct atb_tensors in;
     struct atb_tensors out;

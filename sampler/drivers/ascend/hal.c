@@ -72,7 +72,7 @@ static struct mp_hal_memory mp_hal_memory_of_prop(const struct drv_mem_prop *pro
     return memory;
 }
 
-/* Whole pages: what the device gives for `bytes`. */
+/* Device memory used for `bytes`: whole pages. */
 static uint64_t mp_hal_taken_bytes(uint64_t bytes, enum hal_page page) {
     static const unsigned shift[] = {
         [MP_HAL_PAGE_NORMAL] = 12, [MP_HAL_PAGE_HUGE] = 21, [MP_HAL_PAGE_GIANT] = 30};

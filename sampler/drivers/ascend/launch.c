@@ -4,8 +4,8 @@
  * The time of a launch is that at which the call has returned: only then the runtime knows the task's number. Stream,
  * task and device are what the runtime itself says; where it has no such function, they are left out.
  *
- * ACL's functions end in the runtime's: the outermost one is the launch. What a program launches by the handle of a
- * whole binary (rtKernelLaunchWithHandleV2) has no name here.
+ * ACL's functions end in the runtime's: the outermost one is the launch. Launches by the handle of
+ * a whole binary (rtKernelLaunchWithHandleV2) have no name.
  */
 #include "launch.h"
 #include "device/launches.h"
@@ -34,7 +34,7 @@
 ASKED_OF_ACL(MP_ASKED_ROW)
 ASKED_OF_RUNTIME(MP_ASKED_ROW)
 
-/* ACL's function, or the runtime's where there is no ACL. */
+/* ACL's function, or the runtime's without ACL. */
 #define EITHER(of_acl, of_runtime) (MP_REAL(of_acl) != NULL ? MP_REAL(of_acl) : MP_REAL(of_runtime))
 
 int mp_ascend_device(void) {
@@ -105,7 +105,7 @@ static __attribute__((noinline)) void launched(const struct mp_device_scope *sco
         if (launch.name == 0)
             launch.name = ask_name(handle);
     }
-    errno = saved_errno; /* of the launch, not of what the runtime was asked */
+    errno = saved_errno; /* of the launch, not of the queries to the runtime */
     mp_launch_add(&launch);
 }
 

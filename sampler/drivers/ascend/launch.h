@@ -3,9 +3,11 @@
  * programs launch them with.
  *
  * Model: a table of fixed size, without a lock. A key is a handle and what kind it is, a value the id of a text of
- * the arena (device/launches.h) in one segment. A handle that gets another name has that one from then on; keys stay.
+ * the arena (device/launches.h) in one segment. A new name of a handle replaces the old one; keys
+ * stay.
  *
- * Threads: HOOK. Whoever names a handle does it before others launch with it; both of two names at once are right.
+ * Threads: HOOK. A handle is named before it is launched; if two threads name it at once, either
+ * name is right.
  */
 #ifndef MP_ASCEND_LAUNCH_H
 #define MP_ASCEND_LAUNCH_H
@@ -18,7 +20,7 @@ enum mp_handle_kind {
     MP_HANDLE_PATH,         /* ...and its path there */
 };
 
-/* From now on the handle has the text `id`, which is none where it is 0. A full table forgets it. */
+/* Set the text `id` of the handle (0: none). A full table drops it. */
 void mp_handle_name(enum mp_handle_kind kind, const void *handle, uint32_t id);
 
 /* 0: unknown, or named in another segment. */

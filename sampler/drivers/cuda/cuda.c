@@ -46,7 +46,7 @@ static CUcontext current_context(void) {
     return ask != NULL && ask(&context) == MP_CUDA_SUCCESS ? context : NULL;
 }
 
-/* Ordinal of the current context's device; -1: there is none. */
+/* Ordinal of the current context's device; -1: no context. */
 static int current_device(void) {
     mp_fn_cuCtxGetDevice *ask = MP_REAL(cuCtxGetDevice);
     CUdevice device = -1;
@@ -90,7 +90,7 @@ static bool mp_cuda_records(CUstream stream, bool per_thread) {
     return status != MP_CUDA_CAPTURE_NONE;
 }
 
-/* Physical memory says itself where it lies: on a device, or on a NUMA node of the host. */
+/* The properties of physical memory give its location: a device, or a NUMA node of the host. */
 static uint32_t mp_cuda_domain_of_prop(CUresult rc, const CUmemAllocationProp *prop) {
     if (prop == NULL || !is_answer(rc))
         return MP_DOMAIN_IGNORED;
@@ -170,7 +170,8 @@ static const char *exported_name(const char *symbol, int version, cuuint64_t fla
     return name;
 }
 
-/* A driver that does not export what the wrappers themselves ask gives it by its look-up. */
+/* Functions that the wrappers call and the driver does not export come from its look-up
+ * function. */
 static void find_helpers(int version) {
     static struct mp_device_row *const helpers[] = {ASKED(MP_ASKED_POINTER)};
     for (unsigned i = 0; i < sizeof helpers / sizeof helpers[0]; i++)

@@ -1,5 +1,5 @@
 /*
- * cuda_abi.h - what the wrappers need to know of CUDA's interfaces: types, values and structures.
+ * cuda_abi.h - the part of CUDA's interfaces used by the wrappers: types, values and structures.
  *
  * Source: cuda.h and driver_types.h of CUDA 12.9; a test compares sizes, offsets and signatures with the published
  * headers. Enumerations are passed as int; handles of which only the value matters are pointers.

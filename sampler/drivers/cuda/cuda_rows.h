@@ -5,7 +5,7 @@
  * stream 0 as the thread's own stream.
  *
  * Memory of another process (IPC handles, imported pool pointers) is counted where it was allocated, and is a
- * name here. A reserved range of addresses is no memory.
+ * name here. A reserved range of addresses is not memory.
  */
 #ifndef MP_CUDA_ROWS_H
 #define MP_CUDA_ROWS_H

@@ -33,7 +33,7 @@ static void ask_totals(const struct mp_device_scope *scope, bool ok) {
 MP_HIP_ROWS(MP_ROW_WRAPPER)
 #undef MP_ROW_FAMILY
 
-/* A family of their own: HSA's chunks are counted beside what is used of them. */
+/* A separate family: HSA's chunks are counted besides the used parts of them. */
 #define MP_ROW_FAMILY MP_FAMILY_POOL
 #undef MP_ROW_TAIL
 #define MP_ROW_TAIL(scope, row) (void)(scope)

@@ -18,7 +18,7 @@ struct context_row {
     uint64_t key;
     void *platform;
     int32_t device;
-    bool watched; /* the driver will tell of its end */
+    bool watched; /* the driver will report its destruction */
 };
 
 static struct context_row rows[CONTEXT_ROWS];

@@ -47,7 +47,7 @@ struct device {
     mp_vkAllocateMemory_fn allocate_memory;
     mp_vkFreeMemory_fn free_memory;
     void *physical;
-    mp_vkGetPhysicalDeviceMemoryProperties2_fn budget; /* NULL: the driver tells no usage */
+    mp_vkGetPhysicalDeviceMemoryProperties2_fn budget; /* NULL: the driver does not report usage */
     uint64_t container; /* never 0, never used again */
     int number; /* of the physical device in the instance's list; -1: not found */
     uint32_t device_local_types; /* bit mask of memory types */
@@ -216,7 +216,7 @@ static bool has_budget(const struct instance *instance, void *physical) {
     return found;
 }
 
-/* What a device's memory is, as far as its blocks need it. */
+/* Properties of a device's memory that its blocks need. */
 static void describe(struct device *row, const struct instance *instance, void *physical) {
     struct mp_vk_memory_properties memory = {0};
     instance->memory_properties(physical, &memory);

@@ -30,9 +30,9 @@ from mem_cli.parser import group
 
 TIMEOUT_S = 60.0
 _OF_TARGETS = re.compile(
-    r"__main__|pytest_plugin|mem_profiler\.(inprocess|memray_api|memscope|notebook|tracking)"
+    r"__main__|\.libmem_|pytest_plugin|mem_profiler\.(inprocess|memray_api|memscope|notebook|tracking)"
 )
-"""Modules that no command imports."""
+"""Modules that no command imports, and the sampler, whose name ends as an extension module's."""
 Run = Callable[..., tuple[int, str, str]]
 """A command line to its exit code and what it printed."""
 

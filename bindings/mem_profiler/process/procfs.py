@@ -119,7 +119,9 @@ def exit_code(pid: int) -> int | None:
 
 def status_words(pid: int | str) -> dict[str, str]:
     """The lines of /proc/PID/status as words; empty when gone."""
-    raw = _read(pid, "status") or b""
+    raw = _read(pid, "status")
+    if not raw:
+        return {}
     lines = raw.decode("utf-8", "replace").split("\n")  # names may have other line separators
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 

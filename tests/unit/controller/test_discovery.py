@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from mem_profiler.segment.file import Segment
 def test_processes_that_cannot_be_captured_are_told_apart() -> None:
     with pytest.raises(ProcessGone, match="no process"):
         discovery.open_process(2**22 + 1)
-    with pytest.raises(NoSampler, match="without the sampler") as caught:
-        discovery.open_process(os.getpid())
+    with subprocess.Popen(["sleep", "60"]) as other:
+        with pytest.raises(NoSampler, match="without the sampler") as caught:
+            discovery.open_process(other.pid)
+        other.kill()
     assert "mem_profiler run" in str(caught.value.hint)
     if os.getuid() == 0:
         with pytest.raises(NoSampler, match="no program"):

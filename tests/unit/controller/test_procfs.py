@@ -46,6 +46,12 @@ def test_a_process_that_was_killed_is_ending() -> None:
     assert procfs.is_ending(process.pid)
 
 
+def test_a_process_that_is_gone_has_no_status() -> None:
+    gone = 2**22 + 1
+    assert procfs.status_words(gone) == {}
+    assert procfs.status(gone) is None
+
+
 def test_the_version_of_python_is_told_by_file_names() -> None:
     assert procfs.python_version(["/usr/lib/libpython3.12.so.1.0"], "/opt/app") == "3.12"
     assert procfs.python_version([], "/usr/bin/python3.11") == "3.11"

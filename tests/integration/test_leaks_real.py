@@ -13,7 +13,7 @@ from c_build import ROOT, compile_program
 from controller_tools import LIBRARY, TIMEOUT_S, run_command
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
-from mem_parser.leaks.narrowed import narrow
+from mem_parser.leaks.judged import narrow
 from mem_parser.model import Thread
 from mem_parser.readers import read_profile
 from mem_parser.symbols.cache import SymbolCache

@@ -82,8 +82,7 @@ def leaks(
     mem_parser leaks --ignore libcrypto custom_prof.4711.1.heap
     """
     from mem_cli.terminal import room
-    from mem_parser.leaks.judged import judged
-    from mem_parser.leaks.narrowed import narrow
+    from mem_parser.leaks.judged import judged, narrow
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
     from mem_parser.reports.table import folded_lines

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command
+from controller_tools import run_command, wait_until
+from mem_profiler.process import procfs
 from mem_profiler.segment import folders, layout, room
 from mem_profiler.segment.file import Segment
 from sampler_run import WAIT_S, Counted, Target, build, environment, run, segments
@@ -129,7 +130,8 @@ def test_a_segment_that_a_fork_child_still_maps_is_not_trimmed(segment_dir: Path
             assert path.stat().st_blocks == before
         finally:
             os.kill(child, signal.SIGKILL)
-        target.finish()  # its output ends with the child
+        target.finish()  # its output ends with the child, its lock of the segment a moment later
+        wait_until(lambda: procfs.is_gone(child), "the child is gone")
         programs(1, env)
         assert path.stat().st_blocks < before
 

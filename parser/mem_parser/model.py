@@ -319,12 +319,12 @@ class AttachStops:
     longest_s: float
 
     def text(self) -> str:
-        """The same as text: `one thread stopped for 0.9 ms`."""
+        """The same as text: `paused one thread for 0.9 ms`."""
         total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
         if self.times == 1:
-            return f"one thread stopped for {total_ms:.1f} ms"
+            return f"paused one thread for {total_ms:.1f} ms"
         return (
-            f"threads stopped {self.times} times, one at a time, for {total_ms:.1f} ms in all and"
+            f"paused threads {self.times} times, one at a time, for {total_ms:.1f} ms in all and"
             f" {longest_ms:.1f} ms at most"
         )
 

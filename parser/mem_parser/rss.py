@@ -191,13 +191,13 @@ def _parts(memory: Memory, live: Estimate, rss: int, anonymous: int) -> Iterator
 def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
     slack = next(p for p in parts if p.key == "slack")
     if slack.bytes + slack.margin < 0:
-        yield "more is live than resident: blocks that were never touched or are in swap take none"
+        yield "more is in use than resident: blocks never touched, or in swap, are not resident"
     if memory.anon_bytes is None:
-        yield "the file does not separate anonymous memory from mapped files"
+        yield "this file cannot tell heap pages from mapped files"
     if not profile.since_start and profile.capture.kind != "recovered":
-        yield "blocks allocated before the capture count as slack"
+        yield "memory allocated before the capture is included in slack"
     if profile.capture.pymalloc:
-        yield "small objects of this CPython went through pymalloc; they count as slack"
+        yield "small objects of this CPython went through pymalloc; slack includes them"
 
 
 def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:

@@ -15,7 +15,7 @@ from mem_parser.readers import read_profile
 from mem_profiler import attach as attaching
 from sampler_run import Target, build, environment
 
-STOPPED = re.compile(r"one thread stopped for ([\d.]+) ms|threads stopped (\d+) times.* ms in all")
+STOPPED = re.compile(r"paused one thread for ([\d.]+) ms|paused threads (\d+) times.* ms in all")
 
 
 def report(name: str, path: Path) -> str:
@@ -46,7 +46,7 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
         assert by_hand or "detached from storm" in done.stderr
         assert attaching.is_attached(target.pid) is by_hand
         end_storm(target)
-    assert re.search(r"attached to \S+ \(pid \d+\): \d+ slots in \d+ modules", printed)
+    assert re.search(r"attached to \S+ \(pid \d+\): \d+ hooks placed in \d+ modules", printed)
     header = HeapFile(only_heap(tmp_path)).header
     assert header["samples"] > 1000
     stops = header["attach"]

@@ -238,7 +238,7 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
     shutil.copy(segment, copy)
     kept = run_command("clean")
     assert kept.returncode == 0
-    assert "not in a file yet" in kept.stdout
+    assert "kept unsaved profile" in kept.stdout
     done = run_command("recover", pid, "-o", tmp_path / "p")
     assert done.returncode == 0, done.stderr
     [heap] = heaps(tmp_path)

@@ -73,7 +73,7 @@ def leaks(
     fail_on: str | None,
     **options: Any,
 ) -> None:
-    r"""Say which stacks leak, and which only seem to.
+    r"""Find leaks and tell them from caches.
 
     \b
     mem_parser leaks custom_prof.4711.1.heap

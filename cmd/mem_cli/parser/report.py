@@ -15,7 +15,7 @@ from mem_cli.parser.pages import Given, finish_page, open_page, page_options
 @page_options
 @with_option
 def report(file: str, **options: Any) -> None:
-    r"""Make a report for people who install nothing: one HTML file with all views.
+    r"""Write a self-contained HTML report: one file with all views.
 
     \b
     mem_parser report custom_prof.4711.1.heap -o redis.html

@@ -14,6 +14,7 @@ from mem_cli.console import say, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import MemError, NoSampler, one_line
+from mem_parser.units import counted
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, usable
@@ -29,14 +30,14 @@ def _name(pid: int) -> str:
 
 def attached_line(pid: int, answer: Answer) -> str:
     """The result of an attach."""
-    text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules redirected"
-    text += f", {answer.stops.text()}"
+    hooks = f"{counted(answer.held, 'hook')} placed in {counted(answer.modules, 'module')}"
+    text = f"attached to {_name(pid)}: {hooks}, {answer.stops.text()}"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 
 def detached_line(pid: int, answer: Answer) -> str:
     """The result of a detach."""
-    text = f"detached from {_name(pid)}: {answer.restored} slots restored"
+    text = f"detached from {_name(pid)}: {counted(answer.restored, 'hook')} removed"
     if answer.kept:
         text += f", {answer.kept} left alone, because others have changed them since"
     return f"{text}; {one_line(answer.text)}" if answer.text else text

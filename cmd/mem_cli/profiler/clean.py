@@ -23,4 +23,4 @@ def clean(everything: bool) -> None:
     say(f"removed {counted(count, 'segment')}, {short_size(held)}")
     for found in kept:
         pid = found.control.number("pid")
-        say(f"kept {found.path}, not in a file yet: mem_profiler recover {pid} writes it")
+        say(f"kept unsaved profile of pid {pid}; save it with mem_profiler recover {pid}")

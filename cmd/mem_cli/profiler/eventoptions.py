@@ -33,18 +33,18 @@ _OPTIONS = (
     click.option(
         "--events-memory",
         type=Bytes(RING_LEAST_BYTES, 64 << 30, "64K and 64G"),
-        help=f"With --events: memory of the rings in the segment; {RING_BYTES >> 20}M.",
+        help=f"Memory of the events' rings in the segment. [default: {RING_BYTES >> 20}M]",
     ),
     click.option(
         "--events-file-size",
         type=Bytes(FILE_LEAST_BYTES, 1 << 40, "4M and 1024G"),
-        help=f"With --events: most bytes of a file; {FILE_BYTES // 1_000_000} MB.",
+        help=f"Maximum size of each event file. [default: {FILE_BYTES // 1_000_000} MB]",
     ),
     click.option(
         "--events-files",
         type=click.IntRange(1, 100_000),
         metavar="N",
-        help=f"With --events: files that stay, the latest ones; {FILES}.",
+        help=f"Number of event files to keep, the latest ones. [default: {FILES}]",
     ),
 )
 

@@ -93,7 +93,7 @@ class ProcessGroup(DirectGroup):
 )
 @click.option(
     "-s", "--duration", "seconds", type=Time(), default=DEFAULT_S,
-    help="How long (60): seconds, or 90s, 5m, 1h.",
+    help="Capture length, e.g. 90, 90s, 5m, 1h. [default: 60]",
 )  # fmt: skip
 @rate_option
 @device_rate_option

@@ -167,7 +167,7 @@ class Serving:
     async def index(self, _request: Request) -> Response:
         """The page of all processes."""
         settings = {
-            "place": "Those that this server may watch.",
+            "place": "Processes this server can read.",
             "control": self.choices.control,
             "most": MOST_OTHERS,
         }

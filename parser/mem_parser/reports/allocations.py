@@ -226,7 +226,7 @@ def blocks(found: Allocations) -> Iterator[Block]:
         Column("location", right=False, flexible=True),
     )
     more = counted(found.left_out, "more row")
-    left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
+    left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
     judged = (row.size for row in found.rows)
     return found.view.framed(marked(columns, rows, judged), left_out)
 

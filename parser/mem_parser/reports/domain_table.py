@@ -14,7 +14,7 @@ from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.table import SMALL_SHARE, TableOptions, nameless_lines
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_value
+from mem_parser.units import counted, format_value
 
 _NOTHING = "-"
 
@@ -62,8 +62,7 @@ def format_domains(
     yield from refusal_lines(joined, symbols, options.rule)
     yield from nameless_lines(symbols)
     if len(shown) < len(order):
-        why = "" if options.rows else f" below {100 * SMALL_SHARE:g} % of every domain"
-        yield f"{len(order) - len(shown)} rows{why} not shown: -n 0 shows all"
+        yield f"{counted(len(order) - len(shown), 'smaller row')} hidden. Use -n 0 to show all."
 
 
 def _grid(

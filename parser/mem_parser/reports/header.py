@@ -7,7 +7,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
 from mem_parser.reports.device import header_line
 from mem_parser.symbols.table import CUT_NAME
-from mem_parser.units import format_bytes, format_rate, format_total
+from mem_parser.units import counted, format_bytes, format_rate, format_total
 
 MOST_DEPTH = 4096
 """Frames of a stack that the sampler keeps at most."""
@@ -18,28 +18,28 @@ WHICH = {
     Count.PEAK: "at the peak",
 }
 """What blocks of each count are, behind a number of bytes."""
-_LOSS_TEXT = {
-    "truncated": "stacks cut at the depth limit",
-    "unwind_no_module": "stacks ended in unknown code",
-    "unwind_no_rule": "stacks ended where unwind tables are missing",
-    "unwind_bad_rule": "stacks ended at an unwind rule that the sampler does not know",
-    "unwind_range": "stacks ended outside the thread's stack",
-    "stack_empty": "samples without a stack",
-    "stack_table_full": "samples without a stack: the table of stacks was full",
-    "stack_sites_full": "samples without a stack: the table of sites was full",
-    "stack_busy": "samples without a stack: all buffers for new stacks were in use",
-    "domain_full": "device blocks lost: the table of domains was full",
-    "reserve": "times the file system refused space",
-    "module_full": "modules not recorded: the table of modules was full",
-    "thread_full": "threads not recorded: the table of threads was full",
-    "reentry": "samples lost inside the sampler itself",
-    "live_full": "samples lost: the table of live blocks was full",
-    "site_full": "samples lost: the table of sites was full",
-    "stack_room": "samples lost where a thread had too little stack left",
-    "python": "stacks without all of their Python frames",
-    "label": "samples of threads or tasks beyond the names that are kept",
-    "launch": "kernels, operators or accesses without a name or in an unknown form",
+_LOSSES = {
+    "unwind_no_module": ("stack", "incomplete: unknown code"),
+    "unwind_no_rule": ("stack", "incomplete: unwind tables are missing"),
+    "unwind_bad_rule": ("stack", "incomplete: an unwind rule is not supported"),
+    "unwind_range": ("stack", "incomplete: the rest is outside the thread's stack"),
+    "stack_empty": ("sample", "without a stack"),
+    "stack_table_full": ("sample", "without a stack: the table of stacks was full"),
+    "stack_sites_full": ("sample", "without a stack: the table of sites was full"),
+    "stack_busy": ("sample", "without a stack: all buffers for new stacks were in use"),
+    "domain_full": ("device block", "lost: the table of domains was full"),
+    "reserve": ("request for space", "refused by the file system"),
+    "module_full": ("module", "not recorded: the table of modules was full"),
+    "thread_full": ("thread", "not recorded: the table of threads was full"),
+    "reentry": ("sample", "lost inside the sampler itself"),
+    "live_full": ("sample", "lost: the table of live blocks was full"),
+    "site_full": ("sample", "lost: the table of sites was full"),
+    "stack_room": ("sample", "lost: a thread had too little stack left"),
+    "python": ("stack", "incomplete: Python frames are missing"),
+    "label": ("sample", "without a label: the table of names was full"),
+    "launch": ("launch", "without a name, or in an unknown form"),
 }
+"""By cause: noun and predicate of a line for the user."""
 
 
 def header_lines(
@@ -110,13 +110,13 @@ def _coverage(profile: Profile, count: Count) -> str:
     else:
         span = "since the capture began"
     if count is Count.INUSE:
-        older = "" if profile.since_start else "; older ones are not counted"
-        end = "when the file was written" if profile.since_start else "at their end"
-        return f"allocated {span} and not freed {end}{older}"
+        if profile.since_start:
+            return "Counts all memory allocated since the program started and still in use."
+        return f"Counts only memory allocated {span} and still in use at the end."
     if count is Count.PEAK:
-        also = "; --inuse: what was left at the end" if profile.default_count is count else ""
-        return _at_the_peak(profile.capture) + also
-    return f"allocated {'and freed ' if count is Count.FREED else ''}{span}"
+        left = " Use --inuse for what was left at the end."
+        return _at_the_peak(profile.capture) + (left if profile.default_count is count else "")
+    return f"Counts memory allocated {'and freed ' if count is Count.FREED else ''}{span}."
 
 
 def _of_part(capture: Capture, count: Count) -> str:
@@ -124,25 +124,24 @@ def _of_part(capture: Capture, count: Count) -> str:
     assert capture.part_s is not None
     low, high = capture.part_s
     if count is Count.INUSE:
-        return f"in use at {high:.3f} s of the log, whenever it was allocated"
+        return f"In use at {high:.3f} s of the log, whenever it was allocated."
     if count is Count.PEAK and capture.peak_at_s is not None:
         at = low + capture.peak_at_s
-        where = f"from {low:.3f} to {high:.3f} s of the log: {at:.3f} s"
-        return f"live at the highest moment {where}{_choice(capture)}"
+        where = f"between {low:.3f} and {high:.3f} s of the log: {at:.3f} s"
+        return f"In use at the peak {where}{_choice(capture)}."
     freed = "and freed " if count is Count.FREED else ""
-    return f"allocated {freed}from {low:.3f} to {high:.3f} s of the log"
+    return f"Counts memory allocated {freed}from {low:.3f} to {high:.3f} s of the log."
 
 
 def _at_the_peak(capture: Capture) -> str:
     at = capture.peak_at_s
-    when = f" after {at:.1f} s" if at is not None else ""
+    when = f", {at:.1f} s after start" if at is not None else ""
     if capture.peak_source is PeakSource.SAMPLER:
-        return f"live at the peak{when}{_choice(capture)}"
-    text = f"live at the highest reading{when}; a peak between two readings is not seen"
+        return f"In use at the peak{when}{_choice(capture)}."
     if capture.peak_source is PeakSource.TOTAL and capture.peak_bytes is not None:
         peak = format_bytes(capture.peak_bytes)
-        return f"live at the highest reading; the peak{when} was {peak}"
-    return text
+        return f"In use at the highest reading; the peak was {peak}{when}."
+    return f"In use at the highest reading{when}; a peak between two readings is not seen."
 
 
 def _choice(capture: Capture) -> str:
@@ -155,17 +154,26 @@ def _cut(capture: Capture) -> list[str]:
     cut, limit = capture.lost.get("truncated", 0), capture.depth_limit
     if not cut:
         return []
-    below = "" if capture.python else f", below {CUT_NAME}"  # Python's frames may be whole
-    line = f"{cut} {_LOSS_TEXT['truncated']}{below}"
+    frames = f"{limit} frames" if limit else "the limit"
+    below = "" if capture.python else f" ({CUT_NAME})"  # Python's frames may be whole
+    verb, them = ("is", "it") if cut == 1 else ("are", "them")
+    line = f"{counted(cut, 'stack')} {verb} longer than {frames}{below}."
     if not limit or limit >= MOST_DEPTH:
         return [line]
-    return [f"{line}; mem_profiler --depth {min(4 * limit, MOST_DEPTH)} keeps more of them"]
+    return [f"{line} Capture with --depth {min(4 * limit, MOST_DEPTH)} to keep {them}."]
 
 
 def _losses(capture: Capture) -> list[str]:
     found = [
-        f"{number} {_LOSS_TEXT.get(cause, one_line(cause))}"
+        _loss(cause, number)
         for cause, number in capture.lost.items()
         if number and cause != "truncated"
     ]
     return ["; ".join(found)] if found else []
+
+
+def _loss(cause: str, number: int) -> str:
+    if cause not in _LOSSES:
+        return f"{number} {one_line(cause)}"
+    noun, predicate = _LOSSES[cause]
+    return f"{counted(number, noun)} {'is' if number == 1 else 'are'} {predicate}"

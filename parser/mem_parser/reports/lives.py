@@ -296,7 +296,7 @@ def _functions(found: Lives) -> Iterator[Block]:
     ]
     heads = ("bytes", "blocks", "rate", "blocks/s", "median", "90%", "live")
     more = counted(found.left_out, "more row")
-    left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
+    left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
     yield from marked(
         (*map(Column, heads), NAME), rows, (row.bytes for row in found.rows), left_out
     )

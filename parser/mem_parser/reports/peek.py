@@ -117,7 +117,7 @@ def blocks(view: View, found: list[Peek]) -> Iterator[Block]:
         yield Grid(columns, list(rows), one.row.name)
         more = len(one.callers) - len(callers) + len(one.callees) - len(callees)
         if more:
-            yield f"{more} lighter callers and callees not shown: --json has all"
+            yield f"{more} lighter callers and callees hidden; --json has all"
     if len(found) > MOST_FUNCTIONS:
         yield f"{len(found) - MOST_FUNCTIONS} more functions match: give a narrower FUNCTION"
 

@@ -259,7 +259,7 @@ def _marks(profile: Profile, most: int) -> Iterator[Block]:
     heads = map(Column, ("marks", "in ranges", "first", "last"))
     yield Grid((*heads, Column("mark", right=False, flexible=True)), list(rows), "Marks")
     if len(rows) < len(groups):
-        yield f"{len(groups) - len(rows)} more not shown: -n 0 shows all"
+        yield f"{len(groups) - len(rows)} more hidden. Use -n 0 to show all."
 
 
 def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None) -> Grid:
@@ -280,7 +280,7 @@ def _top(title: str, what: str, groups: list[Group], total: Estimate, most: int)
     shown = groups[:most] if most else groups
     yield _grid(title, what, shown, total)
     if len(shown) < len(groups):
-        yield f"{len(groups) - len(shown)} more not shown: -n 0 shows all"
+        yield f"{len(groups) - len(shown)} more hidden. Use -n 0 to show all."
 
 
 def _histogram(sizes: Sequence[Group], what: str) -> Grid:

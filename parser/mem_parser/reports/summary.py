@@ -97,7 +97,7 @@ def blocks(found: Summary) -> Iterator[Block]:
     )
     columns = (*map(Column, ("total", "%", "own", "%", "count")), NAME)
     more = counted(found.left_out, "more function")
-    left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
+    left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
     return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 
 

@@ -30,8 +30,8 @@ asked for.
 """
 MAX_NAMELESS_LINES = 5
 PACKED_LINE = (
-    "the file is packed with gzip; mem_parser convert FILE -o plain.heap makes what jeprof and "
-    "google-pprof read"
+    "the file is packed with gzip; mem_parser convert FILE -o plain.heap converts it for jeprof "
+    "and google-pprof"
 )
 
 
@@ -80,7 +80,7 @@ def format_table(
         yield from nameless_lines(symbols)
         if options.lines:
             yield from lineless_lines(symbols)
-    yield from filter(None, [left_out_line(left_out, options.rows, options.unit)])
+    yield from filter(None, [left_out_line(left_out, options.unit)])
 
 
 def _nothing(profile: Profile, count: Count) -> str:
@@ -110,13 +110,12 @@ def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Ro
     return list(compress(rows, large)), list(compress(rows, (not x for x in large)))
 
 
-def left_out_line(rows: list[Row], limit: int | None, unit: Unit) -> str:
-    """Return the text about the ``rows`` that `ranked` left out by ``limit``; empty without any."""
+def left_out_line(rows: list[Row], unit: Unit) -> str:
+    """Return the text about the ``rows`` that `ranked` left out; empty without any."""
     if not rows:
         return ""
     flat = format_value(sum(r.flat.value for r in rows), unit)
-    why = "" if limit else f" below {100 * SMALL_SHARE:g} %"
-    return f"{counted(len(rows), 'row')}{why} not shown ({flat} flat): -n 0 shows all"
+    return f"{counted(len(rows), 'smaller row')} hidden ({flat}). Use -n 0 to show all."
 
 
 def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterator[str]:

@@ -127,7 +127,7 @@ def blocks(found: Temporary) -> Iterator[Block]:
     ]
     columns = (*map(Column, ("bytes", "blocks", "of its", "rate", "blocks/s")), NAME)
     more = counted(found.left_out, "more row")
-    left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
+    left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
     yield from marked(columns, rows, (row.bytes for row in found.rows), left_out)
 
 

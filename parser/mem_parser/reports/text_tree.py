@@ -185,11 +185,8 @@ def blocks(found: TextTree) -> Iterator[Block]:
 def _left_out(found: TextTree) -> str:
     if not found.left_out:
         return ""
-    options = found.options
-    beyond = f" or beyond the heaviest {options.most}" if options.most else ""
-    why = f"below {100 * options.share:g} %{beyond}"
     branches = "branch" if found.left_out == 1 else "branches"
-    return f"{found.left_out} {branches} {why} not shown: --min-share 0 -n 0 shows all"
+    return f"{found.left_out} smaller {branches} hidden. Use --min-share 0 -n 0 to show all."
 
 
 def _lines(root: Node) -> Iterator[tuple[str, Node]]:

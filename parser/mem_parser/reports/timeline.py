@@ -186,7 +186,7 @@ def _marks(found: Timeline) -> Iterator[Block]:
     yield Grid(columns, list(rows), "Marks")
     left = len([m for m in found.marks if m.kind != "end"]) - len(shown)
     if left:
-        yield f"{counted(left, 'more mark')} not shown: --json has all"
+        yield f"{counted(left, 'more mark')} hidden; --json has all"
 
 
 def _text(mark: Mark) -> str:

@@ -76,7 +76,7 @@ def blocks(found: Top) -> Iterator[Block]:
     taken = ([format_value(row.flat_taken or 0.0, unit)] if with_taken else [] for row in shown)
     rows = ((*f, *c, *t, row.name) for f, c, t, row in zip(flat, cum, taken, shown, strict=True))
     heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if with_taken else []))
-    left_out = left_out_line(found.left_out, found.options.rows, unit)
+    left_out = left_out_line(found.left_out, unit)
     columns = (*map(Column, heads), NAME)
     return found.view.framed(marked(columns, rows, map(found.judged, shown)), left_out)
 

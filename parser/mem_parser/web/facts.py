@@ -191,7 +191,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     ]
     notes = list(found.notes)
     if found.peak_rss_bytes is not None:
-        notes.append(f"highest RSS of the process so far: {format_bytes(found.peak_rss_bytes)}")
+        notes.append(f"Peak RSS: {format_bytes(found.peak_rss_bytes)}")
     if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:
         notes += growth_lines(found)
     places = [{"label": part.label, "bytes": part.bytes} for part in found.places]

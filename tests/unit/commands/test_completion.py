@@ -100,5 +100,5 @@ def test_processes_are_completed_by_name_and_number(path: str) -> None:
 def test_the_other_shells_are_told_the_same(path: str, shell: str) -> None:
     answer = "\n".join(told(path, shell, "mem_parser le"))
     assert "leaks" in answer
-    assert "Say which stacks leak" in answer
+    assert "Find leaks and tell them" in answer
     assert "file" in answer

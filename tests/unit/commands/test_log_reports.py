@@ -222,7 +222,7 @@ def test_what_was_live_before_the_first_file_is_in_use_but_not_freed(
 ) -> None:
     code, out, _ = run("top", halves[1], "--python")
     assert (code, out.splitlines()[1]) == (
-        0, "in use at 8.000 s of the log, whenever it was allocated",
+        0, "In use at 8.000 s of the log, whenever it was allocated.",
     )  # fmt: skip
     assert run("top", halves[1], "--freed")[0] == 2
     extra = write_log(tmp_path / "e.memlog", [*ROWS, birth(8.5, 0x50, 7)])

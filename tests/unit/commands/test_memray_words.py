@@ -178,7 +178,7 @@ def test_a_table_for_programs_has_every_column(heap: Path) -> None:
     head, *lines = csv.reader(io.StringIO(done.stdout))
     assert len(lines) == 2
     assert {"thread", "tid", "allocator", "function", "file", "line", "size", "count"} <= set(head)
-    assert "1 more row not shown" in parse("table", heap, "--alloc", "-n", "2").stdout
+    assert "1 more row hidden" in parse("table", heap, "--alloc", "-n", "2").stdout
 
 
 def test_a_tree_and_a_flame_graph_may_be_inverted(heap: Path) -> None:

@@ -40,7 +40,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(text: str) -> int:
     return sum(
-        re.match(r" *-?\d", line) is not None and "iB" in line and "not shown" not in line
+        re.match(r" *-?\d", line) is not None and "iB" in line and "hidden" not in line
         for line in text.splitlines()
     )
 
@@ -58,7 +58,7 @@ def test_a_table_stays_on_the_screen_and_says_what_shows_more(
     text = plain(screen(*given))
     assert lines_used(text) == 23
     assert max(map(len, text.splitlines())) <= 80
-    assert text.splitlines()[-1].endswith("-n 0 shows all")
+    assert text.splitlines()[-1].endswith("Use -n 0 to show all.")
     assert rows_of(text) >= 12
 
     low = plain(screen(*given, rows=10))

@@ -78,7 +78,7 @@ def test_the_header_says_the_option_as_long_as_there_is_more_to_keep() -> None:
         total = profile.total(Count.INUSE, Unit.SPACE)
         return "\n".join(header_lines(profile, total, Count.INUSE, Unit.SPACE))
 
-    assert "7 stacks cut at the depth limit, below [cut]; mem_profiler --depth 12 keeps" in said()
-    assert "below [cut]; mem_profiler --depth 4096" in said(depth_limit=2000)
+    assert "frames ([cut]). Capture with --depth 12 to keep them." in said()
+    assert "--depth 4096 to keep" in said(depth_limit=2000)
     assert "--depth" not in said(depth_limit=4096)
     assert "[cut]" not in said(lost={"unwind_no_rule": 7})

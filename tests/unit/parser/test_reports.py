@@ -92,7 +92,7 @@ def test_cum_order_and_the_number_of_rows_are_chosen() -> None:
     profile, symbols = named((("malloc b a", 3 << 20), ("malloc a", 1 << 20)))
 
     assert table(profile, symbols, by_cum=True)[3].endswith("  a")
-    assert table(profile, symbols, rows=1)[-1].startswith("1 row not shown (1.000 MiB flat)")
+    assert table(profile, symbols, rows=1)[-1].startswith("1 smaller row hidden (1.000 MiB)")
 
 
 def test_the_header_says_losses_rss_and_incompleteness() -> None:
@@ -104,8 +104,8 @@ def test_the_header_says_losses_rss_and_incompleteness() -> None:
     text = "\n".join(table(profile, symbols))
 
     assert "7 lost   RSS 1.000 MiB" in text
-    assert "5 samples lost where a thread had too little stack left" in text
-    assert "3 stacks cut at the depth limit" in text
+    assert "5 samples are lost: a thread had too little stack left" in text
+    assert "3 stacks are longer than" in text
     assert "INCOMPLETE: it ends within line 7" in text
 
 

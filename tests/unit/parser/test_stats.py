@@ -17,5 +17,7 @@ def test_stats_group_by_size_call_and_module() -> None:
     assert {g.name: g.bytes.value for g in found.totals} == {
         "allocated": 143, "freed": 0, "in use": 143}  # fmt: skip
     lines = list(plain_lines(stats.blocks(found)))
-    assert "1 more not shown: -n 0 shows all" not in lines
-    assert "1 more not shown: -n 0 shows all" in plain_lines(stats.blocks(stats.stats(view(), 2)))
+    assert "1 more hidden. Use -n 0 to show all." not in lines
+    assert "1 more hidden. Use -n 0 to show all." in plain_lines(
+        stats.blocks(stats.stats(view(), 2))
+    )

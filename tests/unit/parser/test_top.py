@@ -22,7 +22,7 @@ def test_top_marks_what_is_noise_and_says_so() -> None:
 def test_top_leaves_out_small_rows_and_names_their_sum() -> None:
     shown = view((("malloc a", 1000), ("malloc b", 1)))
     lines = list(plain_lines(top.blocks(top.top(shown, top.TopOptions()))))
-    assert lines[-1] == "1 row below 0.5 % not shown (1 B flat): -n 0 shows all"
+    assert lines[-1] == "1 smaller row hidden (1 B). Use -n 0 to show all."
 
 
 def test_top_by_line_tells_file_and_line_to_programs() -> None:

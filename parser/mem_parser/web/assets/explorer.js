@@ -1,8 +1,8 @@
 // The flame graph with everything around it: builds the view that the state asks for and keeps all parts in step.
 
 const HELP_NOTES = [
-  "A frame's width is the estimate for all stacks through it. \u00b1 is the half width of the 95 % interval: a sample cannot say it more exactly.",
-  "Focus, Ignore and Hide take regular expressions as --focus, --ignore and --hide do; they match function, full name, file and module.",
+  "A frame's width is the estimate for all stacks through it. \u00b1 is the 95 % margin of error: numbers are estimates from samples.",
+  "Focus, Ignore and Hide take regular expressions; they match function, full name, file and module.",
   "Grey strips are frames too narrow to see: zoom in, or search.",
 ];
 

@@ -18,7 +18,7 @@ const KEY_HELP = [
   ["v", "next value: in use, allocated, freed"],
   ["b", "bytes or objects"],
   ["t", "dark or light"],
-  ["e", "the whole time of a log; arrows move a handle of its line, with Shift ten times as far"],
+  ["e", "show the full timeline; arrows move a handle, with Shift ten times as far"],
 ];
 
 class Keys {

@@ -66,7 +66,7 @@ class ProcessesPage {
     if (!others.length) return;
     this.otherHost.append(element("h2", "", "Without a sampler"), element("p", "faint",
       `The ${others.length === this.settings.most ? `${countText(others.length)} largest` : "others"}. `
-      + "An attach puts the sampler in while the process runs; no capture begins by that."));
+      + "Attach loads the sampler. It does not start a capture."));
     new DataTable(this.otherHost, [
       { key: "pid", label: "Pid", kind: "number", value: (row) => row.pid, text: (row) => String(row.pid) },
       { key: "command", label: "Command", kind: "text", main: true, text: (row) => row.command },

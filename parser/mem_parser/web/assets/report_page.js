@@ -282,7 +282,7 @@ class ReportPage {
     columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
     const hidden = this.profile.rest.includes(1) ? `; functions of \u201c${REST_FRAME}\u201d are in its row alone` : "";
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}${hidden}.`));
+    host.append(element("p", "faint", `${words}; \u00b1 is the 95 % margin of error; \u2265 means at least${note}${hidden}.`));
     const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
     new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS });
   }

@@ -64,7 +64,7 @@ function leaksTab(host, block, kept = {}) {
   kept.opened ??= new Set();
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
-  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "Verdicts are on bytes in use, whatever the other tabs count."), ...notesOf(block));
+  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "This tab always counts bytes in use."), ...notesOf(block));
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";

@@ -33,7 +33,7 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     for note in result.notes:
         yield f"note: {one_line(note)}"
     if real > shown:
-        yield f"{counted(real - shown, 'more row')}: -n 0 shows all"
+        yield f"{counted(real - shown, 'more row')} hidden. Use -n 0 to show all."
 
 
 def _total(result: Diff) -> str:

@@ -32,6 +32,7 @@ from mem_parser.memscope.rows import UNKNOWN as NO_OWNER
 from mem_parser.memscope.rows import Rows
 from mem_parser.memscope.steps import ended, lives, steps_of
 from mem_parser.sizes import short_size
+from mem_parser.units import counted
 
 
 class Moment(NamedTuple):
@@ -282,7 +283,8 @@ def lines(path: str, pools: Sequence[PoolClasses], rows: int) -> Iterator[str]:
             table.append(("", *shares, "100.0%"))
         yield from table_lines(("", *map(one_line, sums.names), "total"), table)
         if len(shown) < len(sums.steps):
-            yield f"{len(sums.steps) - len(shown)} earlier steps: -n 0"
+            hidden = counted(len(sums.steps) - len(shown), "earlier step")
+            yield f"{hidden} hidden. Use -n 0 to show all."
 
 
 def _cells(moment: Moment) -> list[str]:

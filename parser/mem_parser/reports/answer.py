@@ -67,7 +67,7 @@ def blocks(answer: Answer, width: int | None) -> Iterator[Block]:
     heads = [Column(t, right=r) for t, r in zip(titles, answer.is_number, strict=True)]
     yield Grid(heads, [tuple(row) for row in cells])
     if answer.more:
-        yield f"only the first {counted(len(answer.rows), 'row')}: -n 0 shows all"
+        yield f"only the first {counted(len(answer.rows), 'row')} shown. Use -n 0 to show all."
     elif not answer.rows:
         yield "0 rows"
 

@@ -66,7 +66,7 @@ def test_a_table_has_each_step_and_the_peak(dump: Path) -> None:
     assert cells[2] == ["step 1 end", "8 MiB", "0 B", "3 MiB", "11 MiB"]
     assert cells[-2][0] == "peak"
     assert cells[-1] == ["66.7%", "8.3%", "25.0%", "100.0%"]
-    assert "1 earlier steps: -n 0" in run("-n", 1, dump).stdout
+    assert "1 earlier step hidden. Use -n 0 to show all." in run("-n", 1, dump).stdout
 
 
 def test_json_has_plain_numbers_of_bytes(dump: Path) -> None:

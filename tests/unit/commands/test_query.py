@@ -61,7 +61,7 @@ def test_a_terminal_has_80_columns_and_long_texts_are_cut(log: Path) -> None:
     assert all(len(line) <= 80 for line in plain(shown).splitlines())
     assert "…" in shown
     assert "12345678" in shown
-    assert "only the first 40 rows: -n 0 shows all" in shown
+    assert "only the first 40 rows shown. Use -n 0 to show all." in shown
 
 
 def test_rows_are_counted_as_asked(run: Run, log: Path) -> None:

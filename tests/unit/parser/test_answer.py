@@ -42,7 +42,7 @@ def test_cells_are_one_line_and_columns_that_come_again_are_numbered() -> None:
     [grid, last] = report.blocks(answer, 80)
     assert isinstance(grid, Grid)
     assert all("\n" not in cell and "\x1b" not in cell for cell in grid.rows[0])
-    assert last == "only the first 1 row: -n 0 shows all"
+    assert last == "only the first 1 row shown. Use -n 0 to show all."
 
 
 def test_every_value_of_sql_becomes_one_of_json() -> None:

@@ -39,12 +39,15 @@ OF_FOLDERS = {
 """Tests of sources that have no name in common with them."""
 UNIT, INTEGRATION, DIRECT = 4, 1, 50
 """Most files of each kind beside these; a unit test of that score leaves the others out."""
+WIDE_UNIT, WIDE_INTEGRATION = 20, 8
+"""The same for a second look at what survived, where nothing is left out."""
 
 
 class Choice:
     """Knows what every test imports, and what every module does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wide: bool = False) -> None:
+        self._wide = wide
         self._tests = [
             path
             for folder in ("unit", "integration")
@@ -69,10 +72,12 @@ class Choice:
         part, is_c = file.split("/", 1)[0], path.suffix == ".c"
         scores = {test: self._score(test, path, is_c=is_c) for test in self._tests}
         ranked = sorted((t for t in self._tests if scores[t]), key=lambda t: (-scores[t], t))
-        unit = [t for t in ranked if "unit" in t.parts][:UNIT]
-        if unit and scores[unit[0]] >= DIRECT:
+        most = (WIDE_UNIT, WIDE_INTEGRATION) if self._wide else (UNIT, INTEGRATION)
+        unit = [t for t in ranked if "unit" in t.parts][: most[0]]
+        if unit and scores[unit[0]] >= DIRECT and not self._wide:
             unit, ranked = [t for t in unit if scores[t] >= DIRECT], []
-        slow = [t for t in ranked if "integration" in t.parts and scores[t] >= 10][:INTEGRATION]
+        least = 1 if self._wide else 10
+        slow = [t for t in ranked if "integration" in t.parts and scores[t] >= least][: most[1]]
         named = [tests for folder, tests in OF_FOLDERS.items() if file.startswith(folder + "/")]
         first = [str(t.relative_to(ROOT)) for t in unit]
         last = [str(t.relative_to(ROOT)) for t in slow]

@@ -188,9 +188,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a regular expression of files")
     parser.add_argument("--minutes", type=float, default=600, help="begin none after this time")
     parser.add_argument("--test-s", type=float, default=240, help="most seconds of a break's tests")
+    parser.add_argument("--wide", action="store_true", help="more tests, for what survived fewer")
     options = parser.parse_args()
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    results, choice = Results(options.results), Choice()
+    results, choice = Results(options.results), Choice(wide=options.wide)
     rows = [Break.of(row) for row in options.list.read_text(encoding="utf-8").splitlines()]
     asked = [one for one in rows if re.search(options.only, one.file)]
     # In a chance order: the part that a run comes to says something of the whole.

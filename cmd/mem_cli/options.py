@@ -33,6 +33,9 @@ Options = dict[str, Any]
 COUNTS = ("inuse", "alloc", "freed", "peak")
 
 
+start_frames_option = click.option(
+    "--start-frames", is_flag=True, help="Keep each frame that starts a program or thread."
+)
 all_frames_option = click.option(
     "--all-frames", is_flag=True, help="Keep frames of allocators and libraries."
 )
@@ -70,6 +73,7 @@ def frame_options(command: Command) -> Command:
             help="Charge blocks of matching frames to their callers.",
         ),
         all_frames_option,
+        start_frames_option,
         templates_option,
     ]  # fmt: skip
     for option in reversed(options):
@@ -330,6 +334,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
         domains=given["domain"],
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
+        start_frames=given.get("start_frames", False),
     )
 
 

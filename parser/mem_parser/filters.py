@@ -24,6 +24,7 @@ from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.model import BoolArray, Count, IntArray, Profile, ThreadBlocks, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_allocators
+from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.units import format_value, percent
 
@@ -47,6 +48,8 @@ class Filters:
     domains: tuple[str, ...] = ()
     min_samples: int = 0
     rule: FrameRule = FrameRule.PROGRAM
+    start_frames: bool = False
+    """Keep all frames that start a program or thread, in place of one."""
 
     def __post_init__(self) -> None:
         """Check all that needs no profile. Raises `UsageProblem`."""
@@ -92,7 +95,7 @@ class Filters:
         whole = profile.total(self.count, self.unit)
         left = self._of_threads(profile)
         left = left.where(self.stacks(left, symbols)[left.sites.stack])
-        shown = self.without_hidden(symbols)
+        shown = self.folded(self.without_hidden(symbols))
         offsets, locations = without_allocators(shown, self.rule)
         named = dataclasses.replace(shown, offsets=offsets, locations_of_stack=locations)
         if self.narrows:
@@ -104,6 +107,15 @@ class Filters:
             )
             left = dataclasses.replace(left, warnings=[*left.warnings, note])
         return left, named
+
+    def with_allocators(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
+        """Apply, but keep frames of allocators and libraries: pages hide them themselves."""
+        left, named = dataclasses.replace(self, rule=FrameRule.NONE).apply(profile, symbols)
+        return left, self.folded(named)
+
+    def folded(self, symbols: Symbols) -> Symbols:
+        """Return ``symbols`` with one frame for those that start a stack, unless all are kept."""
+        return symbols if self.start_frames else fold_starts(symbols, self.rule)
 
     def part(self, profile: Profile) -> Profile:
         """Return the blocks of the domains and threads. Raises as `apply` does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 
@@ -80,9 +79,8 @@ def leak_page(named: Named, choice: NamingChoice, filters: Filters, width: int) 
 
 def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) -> str:
     """Return a flame graph as a page. With ``base`` it shows the difference. Raises MemError."""
-    keep = dataclasses.replace(filters, rule=FrameRule.NONE)
-    profile, symbols = keep.apply(*named)
-    older = None if base is None else keep.apply(*base)
+    profile, symbols = filters.with_allocators(*named)
+    older = None if base is None else filters.with_allocators(*base)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, labels=False)
     name = f"{profile.capture.comm} (pid {pid})"

@@ -27,6 +27,7 @@ from mem_parser.model import Count, Module, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
 from mem_parser.reports.table import TableOptions
+from mem_parser.startframes import fold_starts
 from mem_parser.symbols.files import open_binary
 
 if TYPE_CHECKING:
@@ -143,9 +144,10 @@ def _graph(opened: Opened, table: TableOptions, options: Options) -> CallGraph:
 
 
 def _sums(opened: Opened, table: TableOptions, options: Options) -> StackSums:
+    symbols = opened.symbols
     return sum_stacks(
         opened.profile,
-        opened.symbols,
+        symbols if options["start_frames"] else fold_starts(symbols, table.rule),
         count=table.count,
         unit=table.unit,
         rule=table.rule,

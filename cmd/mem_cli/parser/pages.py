@@ -138,7 +138,7 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     patterns = filters.focus or filters.ignore or filters.hide
     options = options | {"labels": labels or not patterns}
     opened = open_sources(sources, options, filters.count, whole=True)
-    profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
+    profile, symbols = filters.with_allocators(opened.profile, opened.symbols)
     domains = None
     if profile.parts and len(profile.domains) > 1:
         domains = profile
@@ -147,7 +147,7 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     if older:
         others = options | {"binary": None}
         before = open_sources(older, others, filters.count, whole=True, like=opened)
-        base = keep_frames.apply(before.profile, before.symbols)
+        base = filters.with_allocators(before.profile, before.symbols)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(
         filters.count,

@@ -22,7 +22,7 @@ _SORTS_BEFORE = click.Choice([*_SORTS.choices, *_COLUMNS])
 @click.command("summary")
 @view_options
 @memray_options
-@click.option("--sort", type=_SORTS, help="Sort by (total); t, o, a: total, own, count.")
+@click.option("--sort", type=_SORTS, help="Sort rows by this column. [default: own]")
 @click.option("-s", "--sort-column", "sort_before", type=_SORTS_BEFORE, hidden=True, help="--sort.")
 @click.option(
     "-n",
@@ -46,7 +46,7 @@ def summary(file: str, **options: Any) -> None:
 
     options = understood(file, options)
     opened, view = open_view(file, options)
-    given = options["sort"] or options["sort_before"] or "total"
+    given = options["sort"] or options["sort_before"] or "own"
     sort = report.Sort((_LETTERS | _COLUMNS).get(given, given))
     every = report.summary(view, sort)
 

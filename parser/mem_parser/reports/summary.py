@@ -56,17 +56,29 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The rows to show, in order, and the number of hidden ones."""
+    """The rows to show, in order; ``left_out`` are hidden, and ``callers`` of these own nothing."""
 
     view: View
     sort: Sort
     rows: list[SummaryRow]
-    left_out: int
+    left_out: int = 0
+    callers: int = 0
 
     def first(self, limit: int) -> Summary:
-        """Return the summary with at most ``limit`` of its rows; 0: with all."""
-        shown = self.rows[:limit] if limit else self.rows
-        return Summary(self.view, self.sort, shown, self.left_out + len(self.rows) - len(shown))
+        """Return the summary with at most ``limit`` of its rows, sorted by own none that own
+        nothing; 0: with all.
+        """
+        if not limit:
+            return self
+        owners = [r for r in self.rows if r.own.samples] if self.sort is Sort.OWN else self.rows
+        shown = owners[:limit]
+        return Summary(
+            self.view,
+            self.sort,
+            shown,
+            self.left_out + len(self.rows) - len(shown),
+            self.callers + len(self.rows) - len(owners),
+        )
 
     def judged(self, row: SummaryRow) -> Estimate:
         """Return the number that decides whether the row is noise: the sort key."""
@@ -74,7 +86,7 @@ class Summary:
         return result
 
 
-def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
+def summary(view: View, sort: Sort = Sort.OWN, limit: int = 0) -> Summary:
     """Return the summary; ``limit`` is the most rows, 0 for all."""
     objects = {r.name: r.cum for r in rows_of(view.sums(unit=Unit.OBJECTS))}
     rows = [
@@ -83,7 +95,7 @@ def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
         if r.name in objects
     ]
     rows.sort(key=lambda r: (-getattr(r, sort).value, -r.total.value, -r.own.value, r.name))
-    return Summary(view, sort, rows, 0).first(limit)
+    return Summary(view, sort, rows).first(limit)
 
 
 def blocks(found: Summary) -> Iterator[Block]:
@@ -93,11 +105,13 @@ def blocks(found: Summary) -> Iterator[Block]:
     own = shares((row.own for row in found.rows), Unit.SPACE, whole)
     count = amounts((row.count for row in found.rows), Unit.OBJECTS)
     rows = (
-        (*t, *o, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
+        (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )
-    columns = (*map(Column, ("total", "%", "own", "%", "count")), NAME)
-    more = counted(found.left_out, "more function")
-    left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
+    columns = (*map(Column, ("own", "%", "total", "%", "count")), NAME)
+    smaller, callers = found.left_out - found.callers, found.callers
+    parts = [counted(smaller, "smaller row")] if smaller else []
+    parts += [f"{counted(callers, 'caller')} without own memory"] if callers else []
+    left_out = f"{' and '.join(parts)} hidden. Use -n 0 to show all." if parts else ""
     return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 
 

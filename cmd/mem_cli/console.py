@@ -30,6 +30,30 @@ def say(line: str, *, err: bool = False) -> None:
     click.echo(log_line(line), err=err)
 
 
+def note(line: str, *, err: bool = False) -> None:
+    """Print a line as `say` does, unless `-q` was given: notes, progress, next steps."""
+    if not is_quiet():
+        say(line, err=err)
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given to the running command or to its group."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET))
+
+
+def quiet_option(text: str = "Leave out notes, progress and next steps.") -> click.Option:
+    """Return `-q`, which a group and each of its commands take."""
+
+    def keep(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.meta[_QUIET] = True
+
+    return click.Option(
+        ["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=text
+    )
+
+
 def warn(text: str) -> None:
     """Print `warning: text` to standard error."""
     say(f"warning: {text}", err=True)
@@ -40,6 +64,7 @@ def say_command(command: str, *, err: bool = False) -> None:
     click.echo(command, err=err)
 
 
+_QUIET = "mem_cli.quiet"
 _UNCUT = 1 << 20
 WAIT_S = 1.0
 """After this time a user may think that nothing happens; then once in this time."""
@@ -58,7 +83,7 @@ def waiting(text: str, after_s: float | None = None) -> Iterator[None]:
     """
     is_main = threading.current_thread() is threading.main_thread()
     is_free = is_main and signal.getsignal(signal.SIGALRM) is _NOBODY
-    if not (is_free and sys.stderr.isatty()):
+    if is_quiet() or not (is_free and sys.stderr.isatty()):
         yield
         return
     import shutil

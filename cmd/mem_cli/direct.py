@@ -15,6 +15,7 @@ import click
 
 from mem_cli.colour import color_option
 from mem_cli.commands import keep_examples
+from mem_cli.console import quiet_option
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -32,7 +33,7 @@ class DirectGroup(click.Group):
         the list of commands: one without a line is hidden.
         """
         super().__init__(*words, **options)
-        self.params.append(color_option())
+        self.params += [quiet_option(), color_option()]
         self.package = package
         self.summaries = summaries
 
@@ -58,14 +59,14 @@ class DirectGroup(click.Group):
         return sorted(self.summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command. It takes `--color`, and shows its help if required arguments are
-        missing.
+        """Return a command. It takes `-q` and `--color`, and shows its help if required arguments
+        are missing.
         """
         if cmd_name in self.summaries and cmd_name not in self.commands:
             module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
             found = (one for one in vars(module).values() if isinstance(one, click.Command))
             command = next(one for one in found if one.name == cmd_name)
-            command.params.append(color_option())
+            _add_shared_options(command)
             command.no_args_is_help |= any(
                 isinstance(param, click.Argument) and param.required for param in command.params
             )
@@ -126,7 +127,18 @@ class DirectGroup(click.Group):
             given, _, _ = parser.parse_args(list(args))
         except click.UsageError:  # the same
             given = {}
-        return self.direct(words, given)
+        meant = self.direct(words, given)
+        if meant is not None:
+            _add_shared_options(meant)
+        return meant
+
+
+def _add_shared_options(command: click.Command) -> None:
+    """Add `-q` and `--color`, unless the command has its own."""
+    known = {name for param in command.params for name in param.opts}
+    command.params += [
+        o for o in (quiet_option(), color_option()) if not known.intersection(o.opts)
+    ]
 
 
 def every_option(commands: Iterable[click.Command]) -> list[click.Parameter]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import HeapFile, Stepper, build_stepper, run_command
+from mem_cli.profiler.capture_view import SUCCESS
 from mem_profiler.process import byname
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -26,8 +27,9 @@ def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_only_process_of_a_name_is_captured(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper) as target:
         for words in (["-p", stepper.name], [stepper.name], [target.pid]):
-            done = run_command(*words, "-s", "0.01m", "-c", "1", "-o", tmp_path / "p")
-            assert done.returncode == 0, done.stderr
+            done = run_command(*words, "-q", "-s", "0.01m", "-c", "1", "-o", tmp_path / "p")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.startswith(SUCCESS) and "next:" not in done.stdout
             found = re.search(r"^  (\S+\.heap) ", done.stdout, re.MULTILINE)
             assert found
             heap = HeapFile(found[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.console import say, waiting
+from mem_cli.console import note, say, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import MemError, NoSampler, one_line
@@ -60,7 +60,7 @@ class Attached:
                     continue
                 one = _attach(pid, asked_to_stop)
                 self.attachments.append(one)
-                say(attached_line(pid, one.answer), err=True)
+                note(attached_line(pid, one.answer), err=True)
         except BaseException:
             self.detach()
             raise
@@ -85,7 +85,7 @@ class Attached:
                 say_error(str(error), hint_of(error))
                 continue
             if answer is not None:
-                say(detached_line(one.pid, answer), err=True)
+                note(detached_line(one.pid, answer), err=True)
 
 
 def has_sampler(pid: int) -> bool:
@@ -133,7 +133,7 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
             step = f"stop {pid}"
     finally:
         for line in next_lines([[profiler, step], [profiler, f"detach {pid}"]]):
-            say(line)
+            note(line)
 
 
 def detach_by_hand(pid: int) -> None:

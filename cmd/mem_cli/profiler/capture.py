@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from mem_cli.console import say
+from mem_cli.console import note
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import attaching, capture_view
 from mem_cli.profiler.outcome import finish
@@ -53,7 +53,7 @@ def _capture_sessions(
     sessions = session.open_all(pids, leave_out)
     try:
         for one in sessions:
-            say(capture_view.target_line(one, rates.host_bytes), err=True)
+            note(capture_view.target_line(one, rates.host_bytes), err=True)
         with capture_view.CaptureProgress(sessions, seconds) as progress:
 
             def on_tick(gone: float) -> None:

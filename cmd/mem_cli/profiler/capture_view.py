@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mem_cli.console import plain_console
+from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
@@ -84,12 +84,14 @@ def _log_lines(log: Log) -> Iterator[str]:
 LEAKS_FROM_S = 10.0  # shorter captures show little growth
 
 
-def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
-    """The lines about one written file. `awaited`: the process's ordinary end is no news."""
+def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -> Iterator[str]:
+    """The lines about one written file, with or without ``notes`` and the next steps. `awaited`:
+    the process's ordinary end is no news.
+    """
     ended = _ended(result, awaited=awaited)
     if ended:
         yield ended
-    for note in result.notes:
+    for note in result.notes if notes else ():
         yield f"note: {one_line(note)}"
     yield SUCCESS
     for one in (result, *result.devices):
@@ -98,7 +100,8 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
         yield from _log_lines(result.log)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    yield from next_lines(_next(result, awaited=awaited))
+    if notes:
+        yield from next_lines(_next(result, awaited=awaited))
 
 
 def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
@@ -225,7 +228,7 @@ class CaptureProgress:
         self._sessions = sessions
         self._seconds = seconds
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(

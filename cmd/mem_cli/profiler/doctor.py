@@ -8,7 +8,7 @@ import textwrap
 import click
 from rich.text import Text
 
-from mem_cli.console import plain_console, say, waiting
+from mem_cli.console import note, plain_console, waiting
 from mem_cli.errors import asks_for_root
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
 from mem_cli.rerun_hint import again_as_root, next_command, next_lines
@@ -111,5 +111,5 @@ def doctor(
         step = [again_as_root()] if _root_may_help(findings) else _next(number, target)
         if not blocked or _root_may_help(findings):
             for line in next_lines([step]):
-                say(line)
+                note(line)
     ctx.exit(TargetUnsupported.exit_code if blocked else 0)

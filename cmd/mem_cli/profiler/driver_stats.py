@@ -11,7 +11,7 @@ import click
 
 from mem_cli.colour import color_option
 from mem_cli.commands import PATH
-from mem_cli.console import say, waiting, warn
+from mem_cli.console import note, say, waiting, warn
 from mem_cli.options import json_option, output_option
 from mem_cli.output import check_output
 from mem_cli.profiler.options import Bytes
@@ -94,7 +94,7 @@ def on(
     steps += [f"driver-stats sizes {shell_path(folder or '.')}"] if logs else []
     steps += [f"detach {number}"] if attached else []
     for line in next_lines([[profiler, step] for step in steps]):
-        say(line)
+        note(line)
 
 
 @click.command(no_args_is_help=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mem_cli.console import say
+from mem_cli.console import is_quiet, say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import capture_view
 from mem_parser.errors import MemError
@@ -21,16 +21,16 @@ def finish(
     *,
     symbolize: bool,
     of_run: bool = False,
-    quiet: bool = False,
+    brief: bool = False,
 ) -> int:
-    """Print what became of captures; ``quiet``: only what is no ordinary success."""
+    """Print the results of captures; ``brief``: only warnings and failures."""
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
 
         embed_names((one for result in results for one in (result, *result.devices)), form)
     for result in results:
-        for line in capture_view.result_lines(result, awaited=of_run):
-            if quiet and line.startswith(capture_view.SUCCESS):
+        for line in capture_view.result_lines(result, awaited=of_run, notes=not is_quiet()):
+            if brief and line.startswith(capture_view.SUCCESS):
                 break
             say(line, err=of_run)
     for error in errors:

@@ -15,7 +15,7 @@ import click
 
 from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.commands import PATH
-from mem_cli.console import say, waiting
+from mem_cli.console import is_quiet, note, quiet_option, say, waiting
 from mem_cli.errors import shell_code
 from mem_cli.forms import form_option
 from mem_cli.profiler import capture_view
@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from mem_profiler.capture.unloaded import Behind, Unloaded
 
 
-@click.command(cls=ProgramCommand, context_settings={"allow_interspersed_args": False})
+@click.command(
+    cls=ProgramCommand,
+    context_settings={"allow_interspersed_args": False},
+    params=[quiet_option("Say nothing of a capture that went well.")],
+)
 @click.option(
     "-c",
     "--rate",
@@ -62,7 +66,6 @@ if TYPE_CHECKING:
     help="Path and prefix of files; NAME.heap (or NAME.bin): the file itself.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace the file of -o NAME.heap.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing of a capture that went well.")
 @click.option(
     "--children", "--follow-fork", is_flag=True, help="Capture child processes too, a file each."
 )
@@ -157,7 +160,7 @@ def run(  # noqa: PLR0917 - click passes options by name
             outcome, _ = run_to_end(arguments, lambda: launch.Run(arguments, options))
         code = finish(
             outcome.results, outcome.errors, form,
-            symbolize=symbolize, of_run=True, quiet=given.quiet,
+            symbolize=symbolize, of_run=True, brief=is_quiet(),
         )  # fmt: skip
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
@@ -165,7 +168,7 @@ def run(  # noqa: PLR0917 - click passes options by name
         wanted = dataclasses.replace(options, rate_bytes=gate.rate)
         outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once
         results, errors = outcome.results, outcome.errors
-        code = finish(results, errors, form, symbolize=symbolize, of_run=True, quiet=True)
+        code = finish(results, errors, form, symbolize=symbolize, of_run=True, brief=True)
         # The program's own exit code comes first, then what went wrong with its capture.
         code = shell_code(outcome.status) or code
         last = stopped or bool(code)
@@ -180,7 +183,6 @@ class _Given:
 
     output: str
     force: bool
-    quiet: bool
     trace_python_allocators: bool
     native: bool
     aggregate: bool
@@ -255,7 +257,7 @@ def run_to_end(
         outcome.errors.insert(0, _why_unloaded(outcome.unloaded))
     outcome.errors += map(_why_behind, outcome.behind)
     for line in _uncaptured_lines(outcome):
-        say(line, err=True)
+        note(line, err=True)
     for room in outcome.rooms:
         say(capture_view.room_line(room), err=True)
     return outcome, early.wanted

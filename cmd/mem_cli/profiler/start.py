@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mem_cli.commands import PATH
-from mem_cli.console import say
+from mem_cli.console import note, say
 from mem_cli.profiler import attaching
 from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import depth_option, device_rate_option, rate_option
@@ -68,4 +68,4 @@ def start(
     profiler = next_command("mem_profiler")
     steps = [f"stop {process}", *([f"detach {process}"] if led else [])]
     for line in next_lines([[profiler, step] for step in steps]):
-        say(line)
+        note(line)

@@ -41,7 +41,10 @@ def heap(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [["HEAP"], ["BIN", "HEAP"], ["HEAP", "BIN"], ["-p", "BIN", "HEAP"], ["HEAP", "-p", "BIN"]],
+    [
+        *(["HEAP"], ["BIN", "HEAP"], ["HEAP", "BIN"], ["-p", "BIN", "HEAP"], ["HEAP", "-p", "BIN"]),
+        *(["HEAP", "-q", "--color", "never"], ["-q", "--color", "never", "HEAP"]),
+    ],
 )
 def test_a_file_alone_shows_its_summary(heap: Path, words: list[str]) -> None:
     places = {"HEAP": str(heap), "BIN": PROGRAM}
@@ -145,6 +148,12 @@ def test_a_screen_of_30_lines_ends_with_the_commands_and_examples(program: str) 
     assert any(line == "Commands:" for line in last)
     assert sum(line.startswith("  mem_p") for line in last) == 3
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_command_can_be_quiet_and_without_colour() -> None:
+    for _, _, command in COMMANDS:
+        given = {option for param in command.params for option in param.opts}
+        assert {"-q", "--color"} <= given, command.name
 
 
 def test_every_short_option_has_a_long_one() -> None:

@@ -26,7 +26,7 @@ import click
 from mem_cli.commands import keep_examples
 from mem_cli.console import say, warn
 from mem_cli.rerun_hint import again_as_root
-from mem_parser import inherited_signals
+from mem_parser import inherited_signals, sudo
 from mem_parser.errors import MemError, PermissionDenied, one_line
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
@@ -48,8 +48,10 @@ def say_error(message: str, hint: str | None = None, details: Sequence[str] = ()
 
 
 def asks_for_root(advice: str | None) -> bool:
-    """Whether a hint is to run as root, and the user is not root yet."""
-    return os.geteuid() != 0 and re.search(r"\broot\b", advice or "") is not None
+    """Whether a hint is to run as root, and the user is not root yet, but sudo could do it."""
+    if os.geteuid() == 0 or re.search(r"\broot\b", advice or "") is None:
+        return False
+    return not sudo.is_refused_here()
 
 
 def hint_of(error: MemError) -> str | None:

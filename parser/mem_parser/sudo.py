@@ -33,6 +33,12 @@ def caller() -> Caller | None:
     return Caller(uid, gid) if uid and gid is not None else None
 
 
+def is_refused_here() -> bool:
+    """Whether no program can gain rights in this shell: no_new_privs."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
+        return any(line.split() == ["NoNewPrivs:", "1"] for line in status)
+
+
 def give(handle: int, folder: int) -> None:
     """Give an open file or folder that we made in an open folder to the user who ran sudo.
 

@@ -83,7 +83,8 @@ def test_a_process_killed_meanwhile_is_gone(segment_dir: Path) -> None:
 def test_another_users_process_is_refused_and_ones_own_is_not(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
         said = in_child(lambda: attaching.attach(target.pid), NOBODY)
-        assert said == f"{PermissionDenied.__name__}: pid {target.pid}: a process of uid 0"
+        reason = f"No permission to trace pid {target.pid}: its owner is root"
+        assert said == f"{PermissionDenied.__name__}: {reason}"
         end_storm(target)
 
     drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []}

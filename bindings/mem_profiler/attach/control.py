@@ -22,7 +22,6 @@ import mem_profiler
 from mem_parser.errors import (
     MemError,
     NoSampler,
-    PermissionDenied,
     ProcessGone,
     TargetBusy,
     TargetError,
@@ -35,7 +34,7 @@ from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.entries import planning
-from mem_profiler.process import procfs
+from mem_profiler.process import procfs, tracing
 from mem_profiler.segment import discovery, folders, layout, usable
 from mem_sandbox import child
 from mem_sandbox.child import Asked, never
@@ -146,9 +145,7 @@ def _reading(pid: int) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise PermissionDenied(
-            f"this user may not read pid {pid}", hint="run mem_profiler as root or as that user"
-        ) from None
+        raise tracing.denied(pid, "read") from None
     except OSError as error:
         if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None

@@ -36,7 +36,7 @@ from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import address_space, kill_points, lock, threads
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.process import procfs
+from mem_profiler.process import procfs, tracing
 from mem_sandbox import child
 from mem_sandbox.child import Asked, Stopped, never
 
@@ -134,10 +134,7 @@ def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
         with lock.held(pid), Memory(pid, writable=True) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
-        raise PermissionDenied(
-            f"this user may not trace pid {pid}",
-            hint=f"mem_profiler doctor {pid} says why; try as root",
-        ) from None
+        raise tracing.denied(pid, "trace") from None
     except (ProcessLookupError, FileNotFoundError):
         raise ProcessGone(f"pid {pid} has ended") from None
     except OSError as error:
@@ -344,9 +341,7 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
                 f"pid {tracer} ({name}) traces pid {pid}",
                 hint="a process can have only one tracer: end that one first",
             )
-        return PermissionDenied(
-            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; try as root"
-        )
+        return tracing.denied(pid, "trace")
     if code == errno.EACCES:
         return PermissionDenied(
             f"pid {pid}: {text}", hint="root (CAP_SYS_ADMIN) can read and judge the filter"

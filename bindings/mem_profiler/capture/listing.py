@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate, logkeeper
+from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment import room as ledgers
 from mem_profiler.segment.file import Control, Segment
@@ -45,14 +45,6 @@ class Row:
     live_bytes: float | None
     lost: int | None
     dead: bool = False
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or the number if it has no name."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _state(control: Control, now_ns: int) -> str:

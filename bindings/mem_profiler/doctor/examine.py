@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
-from mem_parser.errors import MemError, PermissionDenied, UsageProblem
+from mem_parser.errors import MemError, UsageProblem
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler.doctor import access, libraries, machine, names, neighbours, room
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
-from mem_profiler.process import procfs, program
+from mem_profiler.process import procfs, program, tracing
 from mem_sandbox import child, confine
 
 DEADLINE_S = 30.0
@@ -55,7 +55,7 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     if first_blocker(findings):
         return findings
     findings += access.permission(pid)
-    if any(f.status == "blocker" and f.check in ("user", "access") for f in findings):
+    if any(f.status == "blocker" and f.check in ("user", "access", "process") for f in findings):
         return findings
     found = _in_child(
         lambda: _gather_process(pid, quick=quick),
@@ -146,9 +146,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
         mappings = list(procfs.maps(pid))
         images = images_of(pid, mappings)
     except PermissionError:
-        raise PermissionDenied(
-            f"the mappings of pid {pid} are hidden", hint="run as root"
-        ) from None
+        raise tracing.denied(pid, "read") from None
     gathered = _Gathered(program_of(pid, images), images, procfs.environment(pid))
     gathered.mappings = mappings
     gathered.around += machine.restrictions(pid)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mem_parser.errors import MemError, PermissionDenied, TargetUnsupported, one_line
 
-_PERMISSIONS = {"user", "ptrace_scope", "tracer", "access"}
+_PERMISSIONS = {"user", "ptrace_scope", "access"}
 
 Status = Literal["ok", "warning", "blocker"]
 
@@ -49,7 +49,11 @@ def raise_blocker(subject: str, findings: Sequence[Finding]) -> None:
     blocker = first_blocker(findings)
     if blocker is None:
         return
-    kind: type[MemError] = PermissionDenied if blocker.check in _PERMISSIONS else TargetUnsupported
+    forbidden = blocker.check in _PERMISSIONS
+    kind: type[MemError] = (
+        PermissionDenied if forbidden or blocker.check == "tracer" else TargetUnsupported
+    )
+    text = f"No permission to trace {subject}" if forbidden else subject
     named = blocker.check == "process"  # such a text names the process itself
-    text = blocker.text if named else f"{subject}: {blocker.text}"
+    text = blocker.text if named else f"{text}: {blocker.text}"
     raise kind(text, hint=blocker.cure or None)

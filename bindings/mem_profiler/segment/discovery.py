@@ -24,7 +24,7 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_profiler.process import foreign, procfs, program
+from mem_profiler.process import foreign, procfs, program, tracing
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment import bound
 from mem_profiler.segment.file import Control, Segment
@@ -94,7 +94,7 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     try:
         mappings = procfs.maps(pid)
     except PermissionError:
-        raise _denied(pid) from None
+        raise tracing.denied(pid, "read") from None
     inherited = False
     trouble: MemError | None = None
     for mapping in segment_mappings(mappings):
@@ -104,7 +104,7 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
         try:
             segment = _open_mapped(pid, mapping, writable=writable)
         except PermissionError:
-            raise _denied(pid) from None
+            raise tracing.denied(pid, "read") from None
         except OSError as error:
             trouble = NoSampler(f"cannot open the segment of pid {pid}: {error.strerror}")
             continue
@@ -121,15 +121,6 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     raise _without(pid, inherited)
 
 
-def _denied(pid: int) -> MemError:
-    facts = procfs.status(pid)
-    owner = f" of uid {facts.uids[0]}" if facts and facts.uids else ""
-    return PermissionDenied(
-        f"this user may not read pid {pid}, a process{owner}",
-        hint="run mem_profiler as root or as that user",
-    )
-
-
 def _without(pid: int, inherited: bool) -> MemError:
     name = procfs.comm(pid) or "?"
     if inherited:
@@ -139,6 +130,9 @@ def _without(pid: int, inherited: bool) -> MemError:
         )
     exe = procfs.exe(pid)
     if exe is None:
+        facts = procfs.status(pid)
+        if facts is not None and facts.sizes.get("VmSize"):
+            return tracing.denied(pid, "read")
         return NoSampler(f"pid {pid} ({name}) has no program file, so it cannot have a sampler")
     reason = _unsupported(pid)
     if reason is None and procfs.is_secure_exec(pid):

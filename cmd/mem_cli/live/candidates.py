@@ -10,8 +10,8 @@ from mem_cli.profiler.target import capturable
 from mem_parser.errors import MemError
 from mem_parser.sizes import short_size
 from mem_profiler.capture import listing
-from mem_profiler.capture.listing import user_name
 from mem_profiler.process import procfs
+from mem_profiler.process.tracing import user_name
 
 ATTACHABLE = "may be attached to"
 

@@ -160,7 +160,7 @@ def target_line(session: Session, rate_bytes: int) -> str:
 
 def room_line(room: Room) -> str:
     """Losses due to the bound of all segments of a folder."""
-    from mem_profiler.capture.listing import user_name
+    from mem_profiler.process.tracing import user_name
     from mem_profiler.segment.room import VARIABLE
 
     costs = []

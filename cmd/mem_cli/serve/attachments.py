@@ -22,8 +22,8 @@ from mem_parser.errors import MemError, TargetBusy, TargetError, TargetUnsupport
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Attachment, Stopped
 from mem_profiler.capture import gate
-from mem_profiler.capture.listing import user_name
 from mem_profiler.process import procfs
+from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import discovery
 
 MOST = 64

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.colour import color_option
-from mem_cli.commands import keep_examples
+from mem_cli.commands import keep_examples, nearest
 from mem_cli.console import quiet_option
+from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -25,6 +26,9 @@ _MEANT = "mem_cli.direct.meant"
 
 class DirectGroup(click.Group):
     """A group that may be called without a command's name."""
+
+    unknown = ""
+    """What is said of a first word that means nothing, before the word."""
 
     def __init__(
         self, *words: Any, package: str, summaries: Mapping[str, str], **options: Any
@@ -52,6 +56,10 @@ class DirectGroup(click.Group):
 
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
         """Yield shell completions of the first word, besides the commands."""
+        raise NotImplementedError
+
+    def other_words(self) -> Iterable[str]:
+        """Return what a wrong first word may be a slip of, besides the commands."""
         raise NotImplementedError
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's method
@@ -98,7 +106,10 @@ class DirectGroup(click.Group):
         """Return the command and its arguments."""
         meant = ctx.meta.pop(_MEANT, None)
         if meant is None:
-            return super().resolve_command(ctx, args)
+            try:
+                return super().resolve_command(ctx, args)
+            except click.exceptions.NoSuchCommand:
+                raise self._unknown_word(ctx, args[0]) from None
         return meant.name, meant, args[1:]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -112,6 +123,14 @@ class DirectGroup(click.Group):
             if text and name.startswith(incomplete)
         )
         return [*first, *commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _unknown_word(self, ctx: click.Context, word: str) -> UsageProblem:
+        listed = [name for name, text in self.summaries.items() if text]
+        near = nearest(word, [*listed, *self.other_words()])
+        commands = f"{ctx.command_path} --help lists the commands"
+        return UsageProblem(
+            f"{self.unknown} {word!r}.", hint=" ".join(filter(None, [near, commands]))
+        )
 
     def _meant(self, ctx: click.Context, args: Sequence[str]) -> click.Command | None:
         every = click.Command(None, params=every_option((self, *self.option_sources())))

@@ -231,7 +231,7 @@ def test_a_forked_child_is_told_from_its_parent(stepper: Path, tmp_path: Path) -
     with Stepper(stepper) as target:
         target.tell("k")
         children = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().split()
-        done = run_command("start", children[0])
+        done = run_command("stop", children[0])
         assert done.returncode == 4
         assert "forked child" in done.stderr
         assert "MEM_PROFILER_FOLLOW_FORK=1" in done.stderr

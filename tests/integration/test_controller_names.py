@@ -12,6 +12,7 @@ import pytest
 from controller_tools import HeapFile, Stepper, build_stepper, run_command
 from mem_cli.profiler.capture_view import SUCCESS
 from mem_profiler.process import byname
+from other_users import UID, become, home_of, need_users
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -43,12 +44,12 @@ def test_several_of_a_name_are_listed_with_what_to_type(stepper: Path, tmp_path:
         done = run_command("-s", "9", stepper.name, "-o", prefix, variables={"COLUMNS": "80"})
         assert (done.returncode, done.stdout) == (4, "")
         error, head, *rows, hint = done.stderr.splitlines()
-        assert error == f"error: 2 processes are called {stepper.name}: which one?"
-        assert head.split() == ["PID", "AGE", "COMMAND"]
-        assert [row.split()[0] for row in rows] == [str(one.pid), str(two.pid)]
+        assert error == f"error: Two processes are named {stepper.name}. Pass a PID."
+        assert head.split() == ["PID", "USER", "AGE", "RSS", "COMMAND"]
+        assert [row.split()[0] for row in rows] == [str(two.pid), str(one.pid)]
         assert max(map(len, rows)) <= 80, rows
-        assert [row.split()[3][:30] for row in rows] == [str(stepper)[:30]] * 2
-        assert hint == f"hint:  mem_profiler -s 9 {one.pid} -o {prefix}"
+        assert [row.split()[6][:30] for row in rows] == [str(stepper)[:30]] * 2
+        assert hint == f"hint:  mem_profiler -s 9 {two.pid} -o {prefix}"
     assert list(tmp_path.glob("*.heap")) == []
 
 
@@ -69,15 +70,45 @@ def test_many_of_a_name_fit_on_a_screen(stepper: Path) -> None:
 def test_of_several_the_only_one_that_can_be_captured_is_taken(
     stepper: Path, tmp_path: Path
 ) -> None:
-    """A process under a debugger cannot be attached to; one without the sampler not started."""
+    """A stop is for the one with a capture, though both have the sampler then."""
+    prefix = tmp_path / "p"
     with Stepper(stepper) as one, Stepper(stepper, LD_PRELOAD="") as bare:
         assert {found.pid for found in byname.find(stepper.name)} == {one.pid, bare.pid}
-        done = run_command("start", stepper.name, "-c", "1")
+        done = run_command("stop", stepper.name, "-o", prefix)
+        assert done.returncode == 4
+        assert done.stderr.startswith(f"error: None of the 2 processes named {stepper.name} has a")
+        done = run_command("start", bare.pid, "-c", "1")
         assert done.returncode == 0, done.stderr
-        assert f"of pid {one.pid} is running" in done.stdout
-        done = run_command("stop", "-p", stepper.name, "-o", tmp_path / "p")
+        assert done.stderr.startswith(f"attached to {stepper.name[:15]} (pid {bare.pid})")
+        assert done.stdout.splitlines()[-1] == f"  mem_profiler detach {bare.pid}"
+        bare.tell("a 7 100")
+        done = run_command("stop", "-p", stepper.name, "-o", prefix)
         assert done.returncode == 0, done.stderr
-        assert f".{one.pid}." in done.stdout
+        assert done.stdout.endswith(f"; mem_profiler detach {bare.pid} removes them\n")
+        [heap] = tmp_path.glob("*.heap")
+        assert (HeapFile(heap).total("alloc_blocks"), HeapFile(heap).header["pid"]) == (7, bare.pid)
+        assert run_command("detach", bare.pid).returncode == 0
+
+
+def test_a_process_of_another_user_is_last_and_in_no_line_to_paste(stepper: Path) -> None:
+    need_users()
+    with (
+        home_of(UID, [stepper]) as home,
+        Stepper(stepper) as own,
+        Stepper(home / stepper.name, prefix=become(UID)) as other,
+    ):
+        for target in (own, other):
+            assert target.pid in {one.pid for one in byname.find(stepper.name)}
+        *_, first, second, hint = run_command("start", stepper.name).stderr.splitlines()
+        assert (first.split()[:2], second.split()[:2]) == (
+            [str(own.pid), "root"],
+            [str(other.pid), str(UID)],
+        )
+        assert hint == f"hint:  mem_profiler start {own.pid}"
+        with Stepper(home / stepper.name, prefix=become(UID)):
+            own.end()
+            done = run_command("start", stepper.name)
+        assert done.stderr.splitlines()[-1] == "hint:  mem_profiler start PID"
 
 
 def test_a_number_may_be_given_with_p_too(stepper: Path, tmp_path: Path) -> None:

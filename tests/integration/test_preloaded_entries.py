@@ -103,7 +103,7 @@ def test_the_everyday_form_captures_a_prepared_program(prepared: Target, tmp_pat
         done = run_command("-s", "0.2", "-c", "1", "-o", tmp_path / f"{round_number}", "-p",
                            prepared.pid)  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert f"(pid {prepared.pid}): 13 slots" in done.stderr
+        assert f"(pid {prepared.pid}): 13 hooks" in done.stderr
         behind(prepared)
     assert len(list(tmp_path.glob("*.heap"))) == 2
 

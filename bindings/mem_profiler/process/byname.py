@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from mem_parser import sudo
 from mem_profiler.process import procfs
 
 COMM_MAX_BYTES = 15  # the kernel keeps this much of a name
@@ -24,19 +25,28 @@ class Named:
     started_s: float
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is a process of this user, or of the one who ran sudo."""
+        user = sudo.caller()
+        return self.uid in {os.geteuid(), user.uid if user else -1}
+
+    @property
     def age_s(self) -> float:
         """The time since its start."""
         return max(time.clock_gettime(time.CLOCK_BOOTTIME) - self.started_s, 0.0)
 
 
 def find(name: str) -> list[Named]:
-    """All visible processes of that name but this one, the oldest first. No kernel threads."""
+    """All visible processes of that name but this one and kernel threads: those of this user, and
+    of who ran sudo, come first, and of each the newest.
+    """
     cut = os.fsencode(name)[:COMM_MAX_BYTES].decode("utf-8", "replace")
     found = (
         _facts(pid) for pid in procfs.pids() if pid != os.getpid() and _is_called(pid, name, cut)
     )
     return sorted(
-        (one for one in found if one is not None), key=lambda one: (one.started_s, one.pid)
+        (one for one in found if one is not None),
+        key=lambda one: (not one.is_own, -one.started_s, -one.pid),
     )
 
 

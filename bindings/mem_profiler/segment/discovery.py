@@ -140,8 +140,8 @@ def _without(pid: int, inherited: bool) -> MemError:
     if reason is not None:
         return TargetUnsupported(f"pid {pid} ({exe}) {reason}")
     return NoSampler(
-        f"pid {pid} ({name}) runs without the sampler",
-        hint=f"mem_profiler attach {pid} puts it in; mem_profiler run -- {exe} ... starts with it",
+        f"The sampler is not loaded in pid {pid} ({name}).",
+        hint=f"mem_profiler start {pid} loads it and starts a capture",
     )
 
 

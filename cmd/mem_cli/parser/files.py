@@ -5,6 +5,8 @@ With `-t` or `-s` (or another option that only they have) it is the default form
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _ELF = b"\x7fELF"
+_LISTED_MAX = 1000
 _EVERYDAY = ("table", "svg", "by", "heap")
 """Options that only the default form has."""
 
@@ -28,6 +31,7 @@ _EVERYDAY = ("table", "svg", "by", "heap")
 class FileGroup(DirectGroup):
     """`mem_parser`: files may take the place of a command and its arguments."""
 
+    unknown = "No command or file is named"
     gives_up_rights = False
     """Whether the process may be confined: it has no work but one command."""
 
@@ -36,6 +40,12 @@ class FileGroup(DirectGroup):
         from mem_cli.parser.summary import summary
 
         return (summary,)
+
+    def other_words(self) -> Iterable[str]:
+        """Return the files of this folder."""
+        with contextlib.suppress(OSError):
+            return os.listdir()[:_LISTED_MAX]
+        return ()
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -30,7 +30,8 @@ def _name(pid: int) -> str:
 
 def attached_line(pid: int, answer: Answer) -> str:
     """The result of an attach."""
-    hooks = f"{counted(answer.held, 'hook')} placed in {counted(answer.modules, 'module')}"
+    hooks = f"{counted(answer.held, 'hook')} placed"
+    hooks += f" in {counted(answer.modules, 'module')}" if answer.modules else ""
     text = f"attached to {_name(pid)}: {hooks}, {answer.stops.text()}"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
@@ -94,17 +95,6 @@ def has_sampler(pid: int) -> bool:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:
         return False
-    return True
-
-
-def lead_to_sampler(pid: int, asked_to_stop: Callable[[], bool]) -> bool:
-    """Attach where the sampler of the process's start is behind the program's own malloc.
-
-    Returns whether it was. Raises MemError, KeyboardInterrupt.
-    """
-    if not usable.needs_attach(pid):
-        return False
-    say(attached_line(pid, _attach(pid, asked_to_stop).answer), err=True)
     return True
 
 

@@ -8,6 +8,7 @@ import textwrap
 import click
 from rich.text import Text
 
+from mem_cli.commands import nearest
 from mem_cli.console import note, plain_console, waiting
 from mem_cli.errors import asks_for_root
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
@@ -74,10 +75,20 @@ def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
         return pid_of(pid)
     if not target:
         raise UsageProblem("neither a process nor a program given", hint="mem_profiler doctor PID")
-    number = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
-    if number is not None and number > PID_MAX:
-        raise UsageProblem(f"{number} is not a process number")
-    return number
+    word = target[0]
+    if len(target) == 1 and word.isdecimal():
+        if int(word) > PID_MAX:
+            raise UsageProblem(f"{word} is not a process number")
+        return int(word)
+    if len(target) > 1 or "/" in word or shutil.which(word):
+        return None
+    from mem_profiler.process import byname
+
+    if not byname.find(word):
+        raise UsageProblem(
+            f"No program or running process is named {word!r}.", hint=nearest(word, byname.names())
+        )
+    return pid_of(word)
 
 
 @click.command(
@@ -86,7 +97,7 @@ def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-p", "--pid", type=PROCESS, help="The process, by its number or name.")
-@click.argument("target", nargs=-1, type=click.UNPROCESSED, metavar="PID | -- PROG")
+@click.argument("target", nargs=-1, type=click.UNPROCESSED, metavar="PID|NAME | -- PROG")
 @click.pass_context
 def doctor(
     ctx: click.Context, *, as_json: bool, pid: Target | None, target: tuple[str, ...]

@@ -15,7 +15,7 @@ from mem_cli.console import note, say, waiting, warn
 from mem_cli.options import json_option, output_option
 from mem_cli.output import check_output
 from mem_cli.profiler.options import Bytes
-from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
+from mem_cli.profiler.target import SAMPLED, Target, given, pid_of, target_options
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
@@ -103,7 +103,7 @@ def off(target: Target | None, pid: Target | None) -> None:
     """End the record of a process and drop what it has; its log stays."""
     from mem_profiler.driver_stats import other_process
 
-    number = pid_of(given(target, pid), sampled)
+    number = pid_of(given(target, pid), SAMPLED)
     other_process.close(number)
     say(f"pid {number}: CLOSED")
 
@@ -122,7 +122,7 @@ def report(target: Target | None, pid: Target | None, *, output: str | None, as_
     from mem_profiler.driver_stats import other_process
 
     check_output(output)
-    number = pid_of(given(target, pid), sampled)
+    number = pid_of(given(target, pid), SAMPLED)
     with waiting(f"reading the record of pid {number}"):
         found = other_process.report(number)
     if as_json:

@@ -61,6 +61,8 @@ _SUMMARIES = {
 class ProcessGroup(DirectGroup):
     """`mem_profiler`: a process may take the place of a command and its arguments."""
 
+    unknown = "No command or running process is named"
+
     def direct(self, words: Sequence[str], _given: Mapping[str, Any]) -> click.Command | None:
         """Return the capture; None where no process has such a name."""
         from mem_profiler.process import byname
@@ -71,6 +73,12 @@ class ProcessGroup(DirectGroup):
         target = click.Argument(["target"], required=True, type=PROCESS, metavar="PID|NAME")
         options = [p for p in self.params if isinstance(p, click.Option) and not p.is_eager]
         return click.Command("", params=[target, *options], callback=_capture, help=self.help)
+
+    def other_words(self) -> Iterable[str]:
+        """Return the names of running programs."""
+        from mem_profiler.process import byname
+
+        return byname.names()
 
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
         """Yield the processes."""

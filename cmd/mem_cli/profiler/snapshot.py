@@ -7,7 +7,7 @@ import click
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, symbolize_option
 from mem_cli.profiler.outcome import finish
-from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
+from mem_cli.profiler.target import WRITE, Target, given, pid_of, target_options
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output, toggle
 
@@ -29,5 +29,5 @@ def snapshot(
 ) -> None:
     """Write what a capture has so far; the capture goes on."""
     output.check_prefix(prefix)
-    number = pid_of(given(target, pid), sampled)
+    number = pid_of(given(target, pid), WRITE)
     ctx.exit(finish([toggle.snapshot(number, prefix, form)], [], form, symbolize=symbolize))

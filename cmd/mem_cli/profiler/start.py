@@ -13,7 +13,7 @@ from mem_cli.profiler import attaching
 from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import depth_option, device_rate_option, rate_option
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
+from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import one_line
@@ -43,7 +43,10 @@ def start(
     prefix: str | None,
     **events: Any,
 ) -> None:
-    """Start a capture that goes on until it is stopped."""
+    """Start a capture that goes on until it is stopped.
+
+    A process that runs without the sampler is attached to.
+    """
     where = prefix or DEFAULT_PREFIX
     logging = EventChoice.take(events).logging(where)
     if logging is not None:
@@ -53,19 +56,24 @@ def start(
             "-o is for --events; the file of the capture gets its name at the end",
             hint=f"mem_profiler stop PID -o {prefix}",
         )
-    process = pid_of(given(target, pid), sampled)
+    process = pid_of(given(target, pid))
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
-    led = attaching.lead_to_sampler(process, stop.asked)
-    if logging is not None:
-        rates = Rates(rate, device_rate, depth_limit, logging)
-        number = logkeeper.start(process, rates)
-    else:
-        number = toggle.start(process, rate, device_rate, depth_limit)
+    attached = attaching.Attached()
+    attached.where_needed([process], stop.asked)
+    try:
+        if logging is not None:
+            rates = Rates(rate, device_rate, depth_limit, logging)
+            number = logkeeper.start(process, rates)
+        else:
+            number = toggle.start(process, rate, device_rate, depth_limit)
+    except BaseException:
+        attached.detach()
+        raise
     say(f"capture {number} of pid {process} is running, 1 sample / {rate} B")
     if logging is not None:
         say(f"its events go to {one_line(where)}.{process}.*.memlog")
     profiler = next_command("mem_profiler")
-    steps = [f"stop {process}", *([f"detach {process}"] if led else [])]
+    steps = [f"stop {process}", *([f"detach {process}"] if attached.attachments else [])]
     for line in next_lines([[profiler, step] for step in steps]):
         note(line)

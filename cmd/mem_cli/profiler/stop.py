@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from mem_cli.console import note
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, symbolize_option
 from mem_cli.profiler.outcome import finish
-from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
+from mem_cli.profiler.target import WRITE, Target, given, pid_of, target_options
+from mem_cli.rerun_hint import next_command
 from mem_parser.heapfile.form import Form
+from mem_profiler.attach import is_attached
 from mem_profiler.capture import output, toggle
 
 
@@ -29,5 +32,9 @@ def stop(
 ) -> None:
     """End a capture and write its file."""
     output.check_prefix(prefix)
-    number = pid_of(given(target, pid), sampled)
-    ctx.exit(finish([toggle.stop(number, prefix, form)], [], form, symbolize=symbolize))
+    number = pid_of(given(target, pid), WRITE)
+    code = finish([toggle.stop(number, prefix, form)], [], form, symbolize=symbolize)
+    if is_attached(number):
+        detach = f"{next_command('mem_profiler')} detach {number}"
+        note(f"note: the sampler's hooks are still in pid {number}; {detach} removes them")
+    ctx.exit(code)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.commands import nearest
 from mem_cli.console import waiting
-from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
-from mem_parser.escape import one_line, shell_join, shell_word
+from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem
+from mem_parser.escape import one_line, shell_join
+from mem_parser.sizes import short_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,7 +30,7 @@ Target = int | str
 """A process number, or a name."""
 EXAMINED_MAX = 32
 """Of so many processes of one name it is looked whether they can be captured."""
-_NAMED_MAX = 3
+_NUMERALS = ("", "", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _AROUND = 5
 """Lines of the screen beside the list: the error, the heads, the hint, and the next prompt."""
 _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -97,8 +100,7 @@ def capturable(pid: int) -> bool:
     return first_blocker(examine_process(pid, quick=True)) is None
 
 
-def sampled(pid: int) -> bool:
-    """Tell whether a process has the sampler, and this user may control it."""
+def _sampled(pid: int) -> bool:
     from mem_cli.profiler.attaching import has_sampler
 
     try:
@@ -107,75 +109,105 @@ def sampled(pid: int) -> bool:
         return False
 
 
-def pid_of(target: Target, usable: Callable[[int], bool] = capturable) -> int:
-    """Return the process number. ``usable`` decides between several processes of a name.
+def _captured(pid: int) -> bool:
+    from mem_profiler.segment import discovery
+
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            control = segment.control()
+    except MemError:
+        return False
+    return control.number("capture_number") > control.number("written_capture")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a command needs of a process: a test, the same in words, and the command that helps."""
+
+    fits: Callable[[int], bool]
+    words: str
+    helper: str
+
+
+CAPTURE = Use(capturable, "can be captured", "doctor")
+SAMPLED = Use(_sampled, "has the sampler", "attach")
+WRITE = Use(_captured, "has a capture that is not in a file yet", "start")
+
+
+def pid_of(target: Target, use: Use = CAPTURE) -> int:
+    """Return the process number. ``use`` decides between several processes of a name.
 
     Raises `ProcessGone`, `PermissionDenied`, `TargetError`.
     """
     if isinstance(target, int):
         return target
-    from mem_profiler.process import byname
+    from mem_profiler.process import byname, tracing
 
     found = byname.find(target)
     if not found:
         raise ProcessGone(
-            f"no process is called {target}",
-            hint=f"mem_profiler run -- {shell_word(target)} ... starts one",
+            f"No running process is named {target!r}.", hint=nearest(target, byname.names())
         )
-    mine = [one for one in found if os.geteuid() in {0, one.uid}]
+    every = tracing.may_trace_all()
+    mine = [one for one in found if every or one.uid == os.geteuid()]
     if not mine:
-        pids = ", ".join(str(one.pid) for one in found[:_NAMED_MAX])
-        raise PermissionDenied(
-            f"{target} is a process of another user: pid {pids}",
-            hint="run mem_profiler as root or as that user",
-        )
+        raise tracing.denied(found[0].pid, "trace")
     if len(mine) == 1:
         return mine[0].pid
-    return _the_only(target, mine, usable)
+    return _the_only(target, mine, use)
 
 
-def _the_only(name: str, found: Sequence[Named], usable: Callable[[int], bool]) -> int:
-    with waiting(f"examining {len(found)} processes called {name}"):
-        fit = [one for one in found[:EXAMINED_MAX] if usable(one.pid)]
+def _the_only(name: str, found: Sequence[Named], use: Use) -> int:
+    with waiting(f"examining {len(found)} processes named {name}"):
+        fit = [one for one in found[:EXAMINED_MAX] if use.fits(one.pid)]
     if len(fit) == 1 and len(found) <= EXAMINED_MAX:
         return fit[0].pid
+    first = (fit or found)[0]
+    pid = str(first.pid) if first.is_own else "PID"  # the command may be run without a look
     if not fit:
-        text = f"none of the {len(found)} processes called {name} can be used"
-        hint = f"mem_profiler doctor {found[0].pid} says why"
+        text = f"None of the {len(found)} processes named {name} {use.words}."
+        hint = f"mem_profiler {use.helper} {pid}"
     else:
-        text = f"{len(found)} processes are called {name}: which one?"
-        hint = shell_join(_with_pid(name, fit[0].pid))
+        text = f"{_numeral(len(found))} processes are named {name}. Pass a PID."
+        hint = shell_join(_with_pid(name, pid))
     raise TargetError(text, hint=hint, details=_table(fit or found))
 
 
-def _with_pid(name: str, pid: int) -> list[str]:
+def _numeral(number: int) -> str:
+    return _NUMERALS[number] if number < len(_NUMERALS) else str(number)
+
+
+def _with_pid(name: str, pid: str) -> list[str]:
     """Return the words of the running command with the number in the name's place."""
     words = ["mem_profiler"]
     for word in sys.argv[1:]:
         option, equals, value = word.rpartition("=")
         words.append(f"{option}{equals}{pid}" if value == name else word)
-    return words if str(pid) in " ".join(words) else ["mem_profiler", "-p", str(pid)]
+    return words if pid in " ".join(words) else ["mem_profiler", "-p", pid]
 
 
 def _table(found: Sequence[Named]) -> list[str]:
     """Return the list of candidates, no longer than the screen."""
     import shutil
 
-    from mem_profiler.process import procfs
+    from mem_profiler.process import procfs, tracing
 
     screen = shutil.get_terminal_size()
     most = max(screen.lines - _AROUND, 3)
     shown = found if len(found) <= most else found[: most - 1]
-    lines = [f"{'PID':>10}  {'AGE':>7}  COMMAND"]
+    lines = [f"{'PID':>7}  {'USER':<8}  {'AGE':>6}  {'RSS':>9}  COMMAND"]
     for one in shown:
-        command = one_line(procfs.command(one.pid))
-        line = f"{one.pid:>10}  {_age(one.age_s):>7}  {command}"
+        command, user = one_line(procfs.command(one.pid)), one_line(tracing.user_name(one.uid))
+        resident = procfs.resident(one.pid)
+        size = short_size(resident.rss_bytes) if resident else "-"
+        line = f"{one.pid:>7}  {user:<8.8}  {format_age(one.age_s):>6}  {size:>9}  {command}"
         lines.append(line if len(line) <= screen.columns else f"{line[: screen.columns - 1]}…")
     if len(shown) < len(found):
-        lines.append(f"{'':>10}  and {len(found) - len(shown)} more")
+        lines.append(f"{'':>7}  and {len(found) - len(shown)} more")
     return lines
 
 
-def _age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
+    """Return the time since a start in its largest unit: `3 min`."""
     size, unit = next(((s, u) for s, u in _AGES if seconds >= s), (1.0, "s"))
     return f"{seconds / size:.0f} {unit}"

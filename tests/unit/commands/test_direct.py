@@ -81,7 +81,7 @@ def test_a_file_with_t_is_the_table(heap: Path, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["fly"], 2, "No such command 'fly'"),
+        (["fly"], 2, "No command or file is named 'fly'."),
         (["missing.heap"], 3, "missing.heap: no such file"),
         (["/missing/x", "-t"], 3, "/missing/x: no such file"),
         (["HEAP", "--wrong"], 2, "No such option '--wrong'"),
@@ -102,6 +102,13 @@ def test_what_is_no_file_and_no_command_is_one_line_and_a_code(
     assert text in done.stderr.splitlines()[0]
     assert len(done.stderr.splitlines()) <= 2
     assert done.stdout == ""
+
+
+def test_a_slip_is_told_what_it_may_have_meant(tmp_path: Path) -> None:
+    (tmp_path / "nginx").touch()
+    for word, meant in (("sumary", "summary"), ("ngnx", "nginx")):
+        hint = parse(word, "x.heap", cwd=tmp_path).stderr.splitlines()[-1]
+        assert hint == f"hint:  did you mean {meant}? mem_parser --help lists the commands"
 
 
 def test_a_command_goes_before_a_file_of_its_name(heap: Path, tmp_path: Path) -> None:

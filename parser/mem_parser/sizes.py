@@ -83,3 +83,10 @@ def whole_or(text: str | None, default: int) -> int:
 
 def _power(prefix: str | None) -> int:
     return _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
+
+
+def short_time(seconds: float) -> str:
+    """Return whole seconds, minutes, hours or days: `5m`."""
+    units = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
+    size, unit = next(((s, u) for s, u in units if seconds >= s), (1.0, "s"))
+    return f"{seconds // size:.0f}{unit}"

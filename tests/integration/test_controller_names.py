@@ -48,7 +48,7 @@ def test_several_of_a_name_are_listed_with_what_to_type(stepper: Path, tmp_path:
         assert head.split() == ["PID", "USER", "AGE", "RSS", "COMMAND"]
         assert [row.split()[0] for row in rows] == [str(two.pid), str(one.pid)]
         assert max(map(len, rows)) <= 80, rows
-        assert [row.split()[6][:30] for row in rows] == [str(stepper)[:30]] * 2
+        assert [row.split()[5][:30] for row in rows] == [str(stepper)[:30]] * 2
         assert hint == f"hint:  mem_profiler -s 9 {two.pid} -o {prefix}"
     assert list(tmp_path.glob("*.heap")) == []
 

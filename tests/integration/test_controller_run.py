@@ -231,7 +231,7 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
         target.tell("a 30 100")
         pid = target.pid
         assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
-    listed = run_command("ps").stdout
+    listed = run_command("ps", "--all").stdout
     assert f"mem_profiler recover {pid}" in listed
     [segment] = segment_dir.glob("mem_profiler.*/*-*-*")
     copy = tmp_path / "copy"
@@ -278,7 +278,7 @@ def test_a_killed_run_can_be_recovered_without_naming_it(
     assert [child.stdout.readline() for _ in range(2)] == ["ok\n", "ok\n"]
     child.kill()
     child.communicate(timeout=TIMEOUT_S)  # closes the stepper's input too: it ends
-    wait_until(lambda: "not written" in run_command("ps").stdout, "the program has ended")
+    wait_until(lambda: "not written" in run_command("ps", "--all").stdout, "the program has ended")
     done = run_command("recover", "-o", tmp_path / "p")
     assert done.returncode == 0, done.stderr
     assert heaps(tmp_path)[0].total("alloc_blocks") == 40

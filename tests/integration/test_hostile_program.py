@@ -118,7 +118,7 @@ def test_what_a_dead_process_left(running: subprocess.Popen[bytes]) -> None:
     assert say("start", running.pid).returncode == 0
     running.kill()
     running.wait(TIMEOUT_S)
-    assert b"recover" in say("ps").stdout
+    assert b"recover" in say("ps", "--all").stdout
     say("clean")
     assert say("recover", running.pid).returncode == 0
     say("clean", "--all")

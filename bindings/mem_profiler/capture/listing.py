@@ -7,6 +7,7 @@ time. Of the dead processes, the listing shows the latest and counts the others.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate, logkeeper
+from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment import room as ledgers
@@ -33,7 +35,7 @@ COUNT_MAX = 1 << 62
 @dataclass(frozen=True)
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where it has no capture.
-    `dead`: the process is gone and its capture is not saved yet.
+    `dead`: the process is gone and its capture is not saved yet; then it has no age and no size.
     """
 
     pid: int
@@ -45,6 +47,8 @@ class Row:
     live_bytes: float | None
     lost: int | None
     dead: bool = False
+    age_s: float | None = None
+    rss_bytes: int | None = None
 
 
 def _state(control: Control, now_ns: int) -> str:
@@ -174,6 +178,13 @@ def _checked(row: dict[str, Any]) -> Row:
     )
 
 
+def _measured(row: Row) -> Row:
+    """A row with what the kernel says of its living process."""
+    resident = procfs.resident(row.pid)
+    rss_bytes = resident.rss_bytes if resident else None
+    return dataclasses.replace(row, age_s=procfs.age_s(row.pid), rss_bytes=rss_bytes)
+
+
 def listing() -> Listing:
     """Every process with a sampler, and the latest segments of dead ones. Removes dead segments
     without an unsaved capture.
@@ -186,7 +197,7 @@ def listing() -> Listing:
         state = logkeeper.state(segment, control, now_ns) or _state(control, now_ns)
         owner = os.fstat(segment.fd).st_uid
         living.append(_Entry(pid, segment, owner, state, dead=False))
-    rows = list(_rows(living))
+    rows = [_measured(row) for row in _rows(living)]
     every = leftovers.in_folders()
     # Saved but not removed: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]

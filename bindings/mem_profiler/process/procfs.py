@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import struct
+import time
 from dataclasses import dataclass
 
 from mem_parser.errors import MemError
@@ -91,6 +92,15 @@ def start_ticks(pid: int) -> int | None:
     """Start time in clock ticks since boot (field 22); None when gone."""
     fields = stat_fields(pid)
     return int(fields[19]) if len(fields) > 19 else None
+
+
+def age_s(pid: int) -> float | None:
+    """The time since a process started; None when gone."""
+    ticks = start_ticks(pid)
+    if ticks is None:
+        return None
+    started_s = ticks / os.sysconf("SC_CLK_TCK")
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started_s, 0.0)
 
 
 def is_gone(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Output of the capturing commands: results, next steps, process list, progress.
+"""Output of the capturing commands: results, next steps, progress.
 
 Model: functions from results to lines of text, and one progress bar. Nothing here knows segments.
 """
@@ -22,15 +22,12 @@ from mem_profiler._core import lib
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from mem_profiler.capture.listing import Row
     from mem_profiler.capture.saving import Result
     from mem_profiler.capture.session import Session
     from mem_profiler.events.collector import Log
     from mem_profiler.segment.room import Room
 
-STATE_COLUMN = 3
 SUCCESS = "succeeded in collecting memory data!"
-WIDEST_STATE = 20
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
@@ -178,47 +175,6 @@ def room_line(room: Room) -> str:
         f"segments of {owner} in {one_line(room.path)} may take {short_size(room.bound_bytes)}"
         f" together ({VARIABLE}): {', '.join(costs)}"
     )
-
-
-def process_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """The table of `ps`."""
-    head = ("PID", "USER", "COMMAND", "STATE", "RATE", "SAMPLES", "LIVE ≈", "LOST")
-    cells = [head]
-    for row in rows:
-        known = row.samples is not None
-        state = row.state
-        if row.dead:
-            state = f"{row.state}: mem_profiler recover {row.pid}"
-        cells.append(
-            (
-                str(row.pid),
-                one_line(row.user),
-                one_line(row.command),
-                one_line(state),
-                short_size(row.rate_bytes or 1) if known else "-",
-                str(row.samples) if known else "-",
-                short_size(row.live_bytes or 0) if known else "-",
-                str(row.lost) if known else "-",
-            )
-        )
-    # A long state runs on over columns that have nothing to say, instead of widening its own.
-    running_on = [
-        row.dead or (row.samples is None and len(line[STATE_COLUMN]) > WIDEST_STATE)
-        for row, line in zip(rows, cells[1:], strict=True)
-    ]
-    widths = [
-        max(len(line[i]) for line, on in zip(cells, [False, *running_on], strict=True) if not on)
-        if i >= STATE_COLUMN
-        else max(len(line[i]) for line in cells)
-        for i in range(len(head))
-    ]
-    right = (0, 4, 5, 6, 7)
-    for line, on in zip(cells, [False, *running_on], strict=True):
-        parts = [
-            text.rjust(widths[i]) if i in right else text.ljust(widths[i])
-            for i, text in enumerate(line[: STATE_COLUMN + 1] if on else line)
-        ]
-        yield "  ".join(parts).rstrip()
 
 
 class CaptureProgress:

@@ -1,24 +1,119 @@
-"""`mem_profiler ps`."""
+"""`mem_profiler ps`: the processes with a sampler, as a table or as JSON."""
 
 from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
 
 import click
 
 from mem_cli.console import say
+from mem_cli.options import json_option
 from mem_cli.profiler import capture_view
+from mem_parser.escape import one_line
+from mem_parser.sizes import short_size, short_time
 from mem_profiler.capture import listing
+from mem_profiler.capture.listing import Listing, Row
+
+_HEAD = ("PID", "USER", "COMMAND", "AGE", "RSS", "STATE", "RATE", "SAMPLES", "≈IN USE", "LOST")
+_USER, _COMMAND, _STATE = 1, 2, 5
+_LEFT = (_USER, _COMMAND, _STATE)
+_LEAST = 6
+_STATE_MAX = 20
 
 
 @click.command()
-def ps() -> None:
+@click.option(
+    "--all", "every", is_flag=True, help="Also list ended processes, whose profiles are unsaved."
+)
+@json_option
+def ps(*, every: bool, as_json: bool) -> None:
     """List every process with a sampler, and what dead ones left."""
     found = listing.listing()
-    if not found.rows:
+    if as_json:
+        _write_json(found)
+        return
+    living = [row for row in found.rows if not row.dead]
+    if not living:
         say("no process runs with the sampler; mem_profiler run -- PROG ARGS starts one")
-    for line in capture_view.process_lines(found.rows) if found.rows else ():
+    rows = found.rows if every else living
+    for line in process_lines(rows, shutil.get_terminal_size().columns) if rows else ():
         say(line)
-    if found.more:
+    ended = len(found.rows) - len(living) + found.more
+    if every and found.more:
         what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"
         say(f"and {found.more} more: {what}")
+    elif ended and not every:
+        have = "ended process has an unsaved profile"
+        if ended > 1:
+            have = "ended processes have unsaved profiles"
+        say(f"{ended} {have}: mem_profiler ps --all")
     for room in found.rooms:
         say(capture_view.room_line(room))
+
+
+def _write_json(found: Listing) -> None:
+    from mem_cli.terminal import write_json
+
+    rows = [dataclasses.asdict(row) for row in found.rows]
+    write_json({"processes": rows, "more_ended": found.more})
+
+
+def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
+    """Yield the table; long users and commands are cut where it would be wider than ``columns``.
+
+    The column of losses is there if there are any.
+    """
+    count = len(_HEAD) if any(row.lost for row in rows) else len(_HEAD) - 1
+    cells = [list(_HEAD[:count]), *(_cells(row)[:count] for row in rows)]
+    # A long state runs on over columns that have nothing to say, instead of widening its own.
+    running_on = [False] + [
+        row.dead or (row.samples is None and len(line[_STATE]) > _STATE_MAX)
+        for row, line in zip(rows, cells[1:], strict=True)
+    ]
+    widths = [
+        max(
+            len(line[i]) for line, on in zip(cells, running_on, strict=True) if i < _STATE or not on
+        )
+        for i in range(count)
+    ]
+    too_wide = sum(widths) + 2 * (count - 1) - columns
+    for i in (_USER, _COMMAND):
+        cut = min(max(too_wide, 0), max(widths[i] - _LEAST, 0))
+        widths[i] -= cut
+        too_wide -= cut
+    for line, on in zip(cells, running_on, strict=True):
+        shown = line[: _STATE + 1] if on else line
+        parts = [
+            _cut(text, widths[i]).ljust(widths[i]) if i in _LEFT else text.rjust(widths[i])
+            for i, text in enumerate(shown)
+        ]
+        yield "  ".join([*parts[:-1], shown[-1] if on else parts[-1]]).rstrip()
+
+
+def _cells(row: Row) -> list[str]:
+    state = f"{row.state}: mem_profiler recover {row.pid}" if row.dead else row.state
+    known = row.samples is not None
+    return [
+        str(row.pid),
+        one_line(row.user),
+        one_line(row.command),
+        "-" if row.age_s is None else short_time(row.age_s),
+        "-" if row.rss_bytes is None else _size(row.rss_bytes),
+        one_line(state),
+        short_size(row.rate_bytes or 1) if known else "-",
+        f"{row.samples:,}" if known else "-",
+        _size(row.live_bytes or 0) if known else "-",
+        f"{row.lost:,}" if known else "-",
+    ]
+
+
+def _size(size_bytes: float) -> str:
+    """Return a size in at most three digits and a point."""
+    number, unit = short_size(size_bytes).split()
+    return f"{float(number):.0f} {unit}" if len(number) > 4 else f"{number} {unit}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

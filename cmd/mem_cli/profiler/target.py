@@ -18,7 +18,7 @@ from mem_cli.commands import nearest
 from mem_cli.console import waiting
 from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join
-from mem_parser.sizes import short_size
+from mem_parser.sizes import short_size, short_time
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -33,7 +33,6 @@ EXAMINED_MAX = 32
 _NUMERALS = ("", "", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _AROUND = 5
 """Lines of the screen beside the list: the error, the heads, the hint, and the next prompt."""
-_AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 class _Process(click.ParamType[Target]):
@@ -195,19 +194,13 @@ def _table(found: Sequence[Named]) -> list[str]:
     screen = shutil.get_terminal_size()
     most = max(screen.lines - _AROUND, 3)
     shown = found if len(found) <= most else found[: most - 1]
-    lines = [f"{'PID':>7}  {'USER':<8}  {'AGE':>6}  {'RSS':>9}  COMMAND"]
+    lines = [f"{'PID':>7}  {'USER':<8}  {'AGE':>4}  {'RSS':>9}  COMMAND"]
     for one in shown:
         command, user = one_line(procfs.command(one.pid)), one_line(tracing.user_name(one.uid))
         resident = procfs.resident(one.pid)
         size = short_size(resident.rss_bytes) if resident else "-"
-        line = f"{one.pid:>7}  {user:<8.8}  {format_age(one.age_s):>6}  {size:>9}  {command}"
+        line = f"{one.pid:>7}  {user:<8.8}  {short_time(one.age_s):>4}  {size:>9}  {command}"
         lines.append(line if len(line) <= screen.columns else f"{line[: screen.columns - 1]}…")
     if len(shown) < len(found):
         lines.append(f"{'':>7}  and {len(found) - len(shown)} more")
     return lines
-
-
-def format_age(seconds: float) -> str:
-    """Return the time since a start in its largest unit: `3 min`."""
-    size, unit = next(((s, u) for s, u in _AGES if seconds >= s), (1.0, "s"))
-    return f"{seconds / size:.0f} {unit}"

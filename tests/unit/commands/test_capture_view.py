@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-from mem_cli.profiler.capture_view import process_lines, result_lines
+from mem_cli.profiler.capture_view import result_lines
 from mem_parser.sizes import short_size
-from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
-
-
-def test_the_process_list_lines_up_and_names_what_to_do() -> None:
-    rows = [
-        Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
-        Row(9, "web", "sh\x1b[2J", "dead, not written", 1, 5, 100.0, 1, dead=True),
-    ]
-    lines = list(process_lines(rows))
-    assert lines[1].split() == [
-        *("4711", "redis", "redis-server", "capturing", "1", "KiB", "612301", "214.6", "MiB", "0")
-    ]
-    assert "dead, not written: mem_profiler recover 9" in lines[2]
-    assert "\x1b" not in lines[2]
-
-
-def test_a_dead_process_does_not_widen_the_list_beyond_80_columns() -> None:
-    rows = [
-        Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
-        Row(3990, "redis", "redis-server", "dead, not written", 1024, 612301, 9e8, 0, dead=True),
-        Row(5, "web", "x", f"refused: {'no room ' * 9}", None, None, None, None),
-    ]
-    head, living, dead, refused = process_lines(rows)
-    assert refused.endswith("no room")
-    assert max(len(head), len(living)) <= 80
-    assert head.index("LOST") + 4 == len(living)
-    assert dead.endswith("  dead, not written: mem_profiler recover 3990")
-    assert dead.index("dead,") == head.index("STATE")
 
 
 def test_sizes_are_in_powers_of_1024() -> None:

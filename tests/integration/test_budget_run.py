@@ -193,7 +193,7 @@ def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Pat
     done = gated(tmp_path, 'leaks = "0"', program, "serve", 4000, 72 << 20)
     assert done.code == 6, done.text
     assert re.search(
-        r"^FAIL  leaks  1 leak, \S+ GiB/h ± \S+, in conn_open, budgeted\.c:\d+:\s+"
+        r"^FAIL  leaks  1 leak, \S+ [KM]iB/\w+ ± \S+, in conn_open, budgeted\.c:\d+:\s+"
         r"\S+ MiB ± \S+\s+leaking, over 0 B$",
         done.text,
         re.MULTILINE,

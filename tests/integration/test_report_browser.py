@@ -122,7 +122,7 @@ def test_a_growth_below_its_error_is_no_rate(desktop: Any, tmp_path: Path) -> No
     one_sample = {
         "verdict": "inconclusive", "bytes": 65536.0, "std_error": 65536.0, "samples": 1,
         "lower95": 1e3, "upper95": 3e5, "bytes_per_hour": 7.2e7, "bytes_per_hour_lower95": 1e6,
-        "bytes_per_hour_upper95": 2.1e8, "evidence": "1 sample is too few", "stack": [],
+        "bytes_per_hour_upper95": 2.1e8, "growth": "", "evidence": "Only 1 sample.", "stack": [],
     }  # fmt: skip
     page = report.render(*make_profile(SERVER), leaks={"rows": [LEAKS["rows"][0], one_sample]})
     open_page(desktop, saved(page, tmp_path), "#tab=leaks")
@@ -337,7 +337,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
 
     everywhere(desktop, f"bytes {count}", COUNTED[count, "bytes"])
     for tab, said in (
-        ("leaks", "bytes in use,"),
+        ("leaks", "counts bytes in use"),
         ("threads", "Blocks in use at the end"),
     ):
         element(desktop, f"#tab-{tab}").click()

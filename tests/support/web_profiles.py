@@ -221,7 +221,7 @@ LEAKS = {
     "rows": [
         {"verdict": "leak", "bytes": 5e6, "std_error": 1e5, "lower95": 4.8e6, "upper95": 5.4e6,
          "bytes_per_hour": 4e6, "bytes_per_hour_lower95": 3e6, "bytes_per_hour_upper95": 5e6,
-         "evidence": "grew in 6 of 6 windows",
+         "growth": "3.81 MiB/h \u00b1 0.95", "evidence": "grew in 6 of 6 windows",
          "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
                    {"function": "<b>parse</b>", "file": "/src/p.c", "line": 3}]},
         {"verdict": "young", "bytes": 1e3, "std_error": None, "bytes_per_hour": None,

@@ -19,9 +19,9 @@ from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.interning import distinct
+from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.units import format_estimate, per
 
 MOST = 5
 
@@ -123,13 +123,9 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
     """Return leaks with their growth, the fastest first."""
     rows = []
     for finding in findings[:MOST]:
-        rate = ""
-        growth = finding.per_hour
-        if growth is not None and not growth.is_below_its_error:
-            gained = format_estimate(growth, Unit.SPACE)
-            rate = f"+{per('h', gained)}, "
+        rate = growth_text(finding.per_hour, finding.watched_s)
         stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
-        text = f"{rate}{finding.evidence}{stacks}"
+        text = f"{f'+{rate}, ' if rate else ''}{finding.evidence}{stacks}"
         rows.append(Culprit(finding.frames, finding.live, text=text))
     return rows
 

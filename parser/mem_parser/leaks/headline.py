@@ -20,7 +20,30 @@ NO_LEAKS = "no leaks found"
 _MOST = 2
 
 
-def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]) -> str:
+_UNITS = (("h", 1.0, 360.0), ("min", 1 / 60, 6.0), ("s", 1 / 3600, 0.0))
+"""Units of time: their share of an hour, and the seconds from which a rate is told in them: a tenth
+of the unit."""
+
+
+def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
+    """Return the growth with its error for a time of the order that it was measured in: a rate by
+    the hour from seconds says more than was seen. Empty where it is unknown or below its own error.
+    """
+    if per_hour is None or per_hour.is_below_its_error:
+        return ""
+    unit, hours, _ = next(u for u in _UNITS if not watched_s < u[2])  # nan: hours
+    rate = Estimate(
+        per_hour.value * hours,
+        per_hour.std_error * hours,
+        per_hour.samples,
+        per_hour.unseen.scaled(hours),
+    )
+    return per(unit, format_total(rate, Unit.SPACE).removesuffix(" (95 %)"))
+
+
+def headline(
+    rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]], watched_s: float
+) -> str:
     """Return the sentence; ``rates`` (bytes per hour) and ``owners`` (the frames from the charged
     one on) are those of each leak, the fastest first. Leaks have no samples in common, so their
     errors add in squares. A sum below its own error is left out.
@@ -30,17 +53,12 @@ def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]
     known = [rate for rate in rates if rate is not None]
     parts = [counted(len(owners), "leak")]
     together = functools.reduce(operator.add, known) if known else None
-    if together is not None and not together.is_below_its_error:
-        parts.append(_per_hour(together))
+    parts += filter(None, [growth_text(together, watched_s)])
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
         named.append(f"and {len(owners) - _MOST} more")
     parts.append(f"in {'; '.join(named)}")
     return ", ".join(parts)
-
-
-def _per_hour(rate: Estimate) -> str:
-    return per("h", format_total(rate, Unit.SPACE).removesuffix(" (95 %)"))
 
 
 def _place(frames: Sequence[Frame]) -> str:

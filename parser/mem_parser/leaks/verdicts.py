@@ -2,7 +2,7 @@
 
     leak          grew early and late at comparable rates, and its old blocks do not die
     cache-like    grew, then stayed flat; or new blocks replace old ones
-    young         only blocks of the last tenth of the capture
+    young         allocated only in the last tenth of the capture
     inconclusive  too few samples, or growth in bursts
 
 The test, on the survivors born in the early and the late part of the capture (see `ages`): neither
@@ -34,14 +34,15 @@ from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.frames import Frame, find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
-from mem_parser.leaks.headline import headline
+from mem_parser.leaks.headline import growth_text, headline
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
-from mem_parser.model import BoolArray, Capture, Count, Profile, Unit
+from mem_parser.leaks.watch import least_watch_s, postponement, time_text
+from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above, trend
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_bytes
+from mem_parser.units import counted, format_bytes
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
@@ -58,12 +59,6 @@ _SURE_Z = 2.326
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
 _HOUR_S = 3600.0
-LEAST_WATCH_S = 30.0
-"""A program that goes on is watched so long at least before growth is called a leak: one that
-starts, or whose data is loaded, grows as steadily for some seconds."""
-_ADVISED_WATCH_S = 60.0
-_GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
-"""Ends of captures after which the program went on (`Capture.end`)."""
 
 
 class Verdict(enum.StrEnum):
@@ -83,9 +78,10 @@ class Finding:
     """One stack, or the common part of several, and the verdict on it.
 
     ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
-    program as well as that of sampling; None where the file has no times. ``frames`` begin at the
-    one that is charged; ``inner`` are those of libraries below it. ``is_open``: it would be a leak
-    if the program had been watched for longer.
+    program as well as that of sampling; None where the file has no times. ``watched_s`` are the
+    seconds that it was measured in. ``frames`` begin at the one that is charged; ``inner`` are
+    those of libraries below it. ``is_open``: it would be a leak if the program had been watched
+    for longer.
     """
 
     verdict: Verdict
@@ -93,6 +89,7 @@ class Finding:
     per_hour: Estimate | None
     frames: tuple[Frame, ...]
     evidence: str
+    watched_s: float = math.nan
     stacks: int = 1
     inner: tuple[Frame, ...] = ()
     group: Group | None = field(default=None, repr=False, compare=False)
@@ -108,6 +105,7 @@ class Finding:
             "std_error": _finite(self.live.std_error),
             "lower95": lower,
             "upper95": upper,
+            "growth": growth_text(growth, self.watched_s),
             "bytes_per_hour": None if growth is None else _finite(growth.value),
             "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
             "bytes_per_hour_lower95": None if growth is None else growth.known_ends[0],
@@ -155,7 +153,8 @@ class LeakReport:
 
 def headline_of(leaks: Sequence[Finding]) -> str:
     """Return the leaks in one sentence."""
-    return headline([f.per_hour for f in leaks], [f.frames for f in leaks])
+    watched_s = min((f.watched_s for f in leaks), default=math.nan)
+    return headline([f.per_hour for f in leaks], [f.frames for f in leaks], watched_s)
 
 
 def find_leaks(
@@ -201,38 +200,30 @@ def find_leaks(
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)
-    if times is not None and is_too_short(profile.capture):
-        report.findings = [_postponed(finding, times) for finding in report.findings]
-        report.suppressed = [_postponed(finding, times) for finding in report.suppressed]
+    need_s = 0.0 if times is None else least_watch_s(profile.capture, table, times)
+    if times is not None and times.duration_s < need_s:
+        advice = postponement(times.duration_s, need_s)
+        report.findings = [_postponed(finding, advice) for finding in report.findings]
+        report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
     report.findings.sort(key=_by_weight)
     return report
 
 
-def is_too_short(capture: Capture) -> bool:
-    """Tell whether a capture ended before growth can be told from start-up, in a program that went
-    on.
-    """
-    return capture.end in _GOES_ON and (capture.duration_s or 0.0) < LEAST_WATCH_S
-
-
-def _postponed(finding: Finding, times: Timeline) -> Finding:
+def _postponed(finding: Finding, advice: str) -> Finding:
     """Return the finding without a verdict that needs more time."""
     if finding.verdict is not Verdict.LEAK:
         return finding
-    text = (
-        f"grows; {_time(times.duration_s)} are too short to tell why: "
-        f"watch {_ADVISED_WATCH_S:.0f} s"
-    )
     return dataclasses.replace(
-        finding, verdict=Verdict.INCONCLUSIVE, evidence=text, per_hour=None, is_open=True
+        finding, verdict=Verdict.INCONCLUSIVE, evidence=advice, per_hour=None, is_open=True
     )
 
 
 def _before_end_note(profile: Profile, before: Profile) -> str:
     held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
     return (
-        f"as of {before.capture.duration_s:.3g} s, when the program held {format_bytes(held)}: as "
-        f"it ended it freed all but {format_bytes(left)} (leaks --at-end: verdicts on these)"
+        f"Verdicts are for second {before.capture.duration_s:.3g} ({format_bytes(held)} in use), "
+        "before the program's clean-up. "
+        f"Use --at-end for the {format_bytes(left)} left."
     )
 
 
@@ -307,22 +298,23 @@ class _Judge:
         return [*findings, *self._of_rest(left, times)]
 
     def by_owner(self, findings: list[Finding]) -> list[Finding]:
-        """Return the findings with those leaks as one that are charged to one function."""
+        """Return the findings with those of one verdict as one that are charged to one function."""
         times = self.times
         if times is None:
             return findings
         owners: dict[object, list[Finding]] = {}
         for finding in findings:
-            if finding.verdict is Verdict.LEAK and finding.frames:
-                owners.setdefault(finding.frames[0].function_key, []).append(finding)
+            if finding.verdict is not Verdict.INCONCLUSIVE and finding.frames:
+                key = finding.verdict, finding.frames[0].function_key
+                owners.setdefault(key, []).append(finding)
         several = [same for same in owners.values() if len(same) > 1]
         joined = {id(f) for same in several for f in same}
         kept = [f for f in findings if id(f) not in joined]
         return kept + [self._joined(same, times) for same in several]
 
     def _joined(self, findings: list[Finding], times: Timeline) -> Finding:
-        """Return the leaks of one function as one finding: sums of their sites, each weighed by
-        itself, so errors add in squares. The line is that of the fastest.
+        """Return the findings on one function as one: sums of their sites, each weighed by itself,
+        so errors add in squares. The line is that of the fastest leak, or of the largest.
         """
         groups = [f.group for f in findings if f.group is not None]
         members = np.concatenate([g.members for g in groups])
@@ -331,7 +323,9 @@ class _Judge:
         if not group.frames:
             # Different lines of the function.
             group.frames = (fastest.frames[0], *self.table.callers(members))
-        return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
+        leak = fastest.verdict is Verdict.LEAK
+        evidence = self._leak_text(group, times) if leak else fastest.evidence
+        return _finding(group, fastest.verdict, evidence, times)
 
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
         """Return one finding for all thin stacks without a group."""
@@ -397,8 +391,12 @@ class _Judge:
         """Return the verdict of a group that is not a leak, with its evidence."""
         end = times.duration_s
         mature = _count(group, times.mature)
-        if group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any()):
-            return Verdict.YOUNG, f"no block older than {_time(end - group.oldest_s)}"
+        came = float(group.births[times.mature].sum())
+        recent = group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any())
+        if recent and came < MIN_SAMPLES:
+            return Verdict.YOUNG, f"All blocks are less than {time_text(end - group.oldest_s)} old."
+        if recent:
+            return Verdict.CACHE_LIKE, "Steady turnover: all older blocks were freed."
         early, late = _count(group, times.early), _count(group, times.late)
         before = early + _count(group, times.warm_up)
         v = times.span(times.early) + times.span(times.warm_up)
@@ -409,17 +407,16 @@ class _Judge:
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
-            freed = f"{_percent(1 - before / born)} of the older blocks were freed"
-            if _only_recent(group, times, mature):
-                return Verdict.YOUNG, freed
-            if aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE:
-                return Verdict.CACHE_LIKE, f"new blocks replace old ones: {freed}"
+            share = _percent(1 - before / born)
+            older = "all older blocks" if share == "100 %" else f"{share} of the older blocks"
+            replaced = aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE
+            if replaced or _only_recent(group, times, mature):
+                return Verdict.CACHE_LIKE, f"Steady turnover: {older} were freed."
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
     def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
         if tested < MIN_SAMPLES:
-            count = group.live.samples
-            return f"{count} {'sample is' if count == 1 else 'samples are'} too few"
+            return f"Only {counted(group.live.samples, 'sample')}; not enough for a verdict."
         if not steady(group, times):
             return "grew in bursts"
         if slowed(group, times):
@@ -437,8 +434,10 @@ class _Judge:
         kept = _count(group, times.mature)
         freed = max(born - kept, 0.0)
         old = times.duration_s - group.oldest_s
-        oldest = f"oldest block {_time(old)}, " if math.isfinite(old) else ""
-        what = "none freed" if not freed else f"{_percent(kept / born)} never freed"
+        oldest = f"oldest block {time_text(old)}, " if math.isfinite(old) else ""
+        what = f"{_percent(kept / born)} never freed" if freed else "none freed"
+        if kept < born / 2:  # "7 % never freed" reads as the opposite
+            what = "a steady part is never freed"
         return f"{oldest}{what}"
 
 
@@ -528,6 +527,7 @@ def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | No
         _per_hour(group, times),
         group.frames,
         evidence,
+        math.nan if times is None else times.duration_s,
         group.stacks,
         group.inner,
         group,
@@ -562,17 +562,9 @@ def _flat_text(group: Group, times: Timeline, late: float) -> str:
     """Say by when most of the memory was in use."""
     by = _full_at(group, times)
     grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
-    when = _time(float(times.end[by]))
+    when = time_text(float(times.end[by]))
     return f"grew to {grown} in the first {when}, {'flat' if not late else 'nearly flat'} since"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share > 0.01 else f"{100 * share:.2g} %"
-
-
-def _time(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "the last tenth"
-    if seconds >= 2 * _HOUR_S:
-        return f"{seconds / _HOUR_S:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
+from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.grid import Judged, Tone
-from mem_parser.units import counted, format_bytes, format_estimate, per
+from mem_parser.units import counted, format_bytes, format_estimate
 
 MOST_OF_ONE = 10
 _WIDTH = 80
@@ -94,17 +95,23 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
     else:
         name = _name(finding.frames)
     yield from _placed("LEAK", name, spot, width)
-    parts = [_growth(finding.per_hour), f"{_bytes(finding.live)} live"]
-    yield _labelled("", "   ".join(filter(None, parts)))
-    yield _labelled("", finding.evidence)
+    parts = [*filter(None, [_growth(finding)]), f"{_bytes(finding.live)} in use"]
+    together = "   ".join(parts)
+    fits = len(together) <= width - _INDENT
+    yield from (_labelled("", part) for part in ([together] if fits else parts))
+    yield from _evidence(finding, width)
 
 
-def _growth(per_hour: Estimate | None) -> str:
-    if per_hour is None:
+def _evidence(finding: Finding, width: int) -> Iterator[str]:
+    for line in textwrap.wrap(finding.evidence, max(width - _INDENT, _LEAST_NAME)):
+        yield _labelled("", line)
+
+
+def _growth(finding: Finding) -> str:
+    if finding.per_hour is None:
         return ""
-    if per_hour.is_below_its_error:
-        return "too few samples to tell how fast"
-    return f"+{per('h', _bytes(per_hour))}"
+    rate = growth_text(finding.per_hour, finding.watched_s)
+    return f"+{rate}" if rate else "too few samples to tell how fast"
 
 
 def _largest(findings: list[Finding], width: int) -> Iterator[str]:
@@ -112,7 +119,7 @@ def _largest(findings: list[Finding], width: int) -> Iterator[str]:
     for finding in findings[:MOST_OF_ONE]:
         name, tail = _name(finding.frames), _bytes(finding.live)
         yield from _placed(str(finding.verdict), name, tail, width)
-        yield _labelled("", finding.evidence)
+        yield from _evidence(finding, width)
     rest = findings[MOST_OF_ONE:]
     if rest:
         yield _labelled(str(rest[0].verdict), f"{_stacks(rest)} more")
@@ -126,7 +133,7 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     if largest.stacks > 1 and not largest.frames:
         return
     yield from _placed("", _name(largest.frames), _bytes(largest.live), width, before=_LARGEST)
-    yield _labelled("", largest.evidence)
+    yield from _evidence(largest, width)
 
 
 def _stacks(findings: list[Finding]) -> str:

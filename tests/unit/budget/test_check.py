@@ -230,8 +230,8 @@ def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> N
     assert found.verdict is Verdict.FAIL
     frame = found.culprits[0].frames[0]
     assert (frame.function, frame.line) == ("conn_open", 212)
-    assert re.match(r"\+\S+ MiB/h ± \S+, oldest block", found.culprits[0].text)
-    said = r"1 leak, \S+ MiB/h ± \S+, in conn_open, target\.c:212"
+    assert re.match(r"\+\S+ MiB/min ± \S+, oldest block", found.culprits[0].text)
+    said = r"1 leak, \S+ MiB/min ± \S+, in conn_open, target\.c:212"
     assert re.fullmatch(said, found.headline)
     assert re.match(rf"{said}: \S+ \S+ ± \S+ leaking, over 0 B$", sentence(found))
     assert found.as_json()["headline"] == found.headline

@@ -324,7 +324,10 @@ def test_the_report_says_how_many_rows_it_does_not_show() -> None:
     lines = list(diff_lines(diff_profiles(named(base), named(new)), rows=2, width=80))
     assert lines[0].endswith("6 rows beyond noise")
     assert [line.split()[-2:] for line in lines[2:4]] == [["f8", "f8.c:9"], ["f7", "f7.c:8"]]
-    assert lines[4:] == ["3 rows within the noise (+0 B together)", "4 more rows hidden. Use -n 0 to show all."]
+    assert lines[4:] == [
+        "3 rows within the noise (+0 B together)",
+        "4 more rows hidden. Use -n 0 to show all.",
+    ]
 
 
 profiles_of_stacks = st.lists(

@@ -18,6 +18,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
+from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict, find_leaks
 from mem_parser.libraries.mark import mark_libraries
@@ -26,7 +27,7 @@ from mem_parser.model import Capture, Count, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.significance import binomial_tail, holm, p_rate_above
-from mem_parser.units import format_bytes, format_total
+from mem_parser.units import format_bytes
 from simulated import (
     Program,
     Source,
@@ -388,8 +389,8 @@ def test_a_suppression_may_name_a_folded_frame() -> None:
 def test_the_report_opens_and_fails_with_the_leaks_in_one_sentence() -> None:
     random = np.random.default_rng(3)
     report, _ = judge_marked(behind_containers(random))
-    rate = re.escape(format_bytes(report.leaks[0].per_hour.value))  # type: ignore[union-attr]
-    sentence = rf"1 leak, {rate}/h ± [\d.]+, in Session::add, target\.c:7"
+    rate = re.escape(format_bytes(report.leaks[0].per_hour.value / 60))  # type: ignore[union-attr]
+    sentence = rf"1 leak, {rate}/min ± [\d.]+, in Session::add, target\.c:7"
     assert re.fullmatch(sentence, report.headline)
     profile, _ = Program([]).capture(random)
     lines = list(leak_lines(report, profile, file="x.heap", width=80, exit_code=6))
@@ -405,10 +406,36 @@ def test_the_report_opens_and_fails_with_the_leaks_in_one_sentence() -> None:
 def test_a_sentence_on_many_leaks_names_two_and_counts_the_rest() -> None:
     random = np.random.default_rng(3)
     report = judge(Program([leak(random, 100, f"leak{k}") for k in range(4)]))
-    assert re.match(r"4 leaks, .*/h ± .*, in leak\d, target\.c:1; leak\d, .*; and 2 more$",
+    assert re.match(r"4 leaks, .*/min ± .*, in leak\d, target\.c:1; leak\d, .*; and 2 more$",
                     report.headline)  # fmt: skip
     total = sum((f.per_hour for f in report.leaks if f.per_hour), start=Estimate(0.0))
-    assert format_total(total, Unit.SPACE).split(" (")[0].split(" ± ")[1] in report.headline
+    assert growth_text(total, 60.0) in report.headline
+
+
+@pytest.mark.parametrize(
+    ("watched_s", "text"),
+    [
+        (math.nan, "3.433 GiB/h ± 0.34"),
+        (360.0, "3.433 GiB/h ± 0.34"),
+        (359.0, "58.59 MiB/min ± 5.7"),
+        (5.0, "1000 KiB/s ± 98"),
+    ],
+)
+def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
+    watched_s: float, text: str
+) -> None:
+    assert growth_text(Estimate(3600 * 1024e3, 180e6, 400), watched_s) == text
+    assert growth_text(Estimate(1e6, 3e6, 13), watched_s) == ""
+
+
+def test_no_leak_is_told_before_others_had_their_time() -> None:
+    random = np.random.default_rng(3)
+    for lifetime_s, verdict in ((39, Verdict.LEAK), (45, Verdict.INCONCLUSIVE)):
+        program = Program([leak(random, 100, "leak"), lru(random, 600, lifetime_s, "ring")])
+        found = next(f for f in judge(program).findings if f.frames[0].function == "leak")
+        assert found.verdict is verdict
+        assert found.is_open is (verdict is Verdict.INCONCLUSIVE)
+    assert found.evidence == "grows; 60 s is too short to tell: watch 2 min"
 
 
 def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:

@@ -26,9 +26,9 @@ PYTHON = {
     "_run_code": "<frozen runpy>",
     "do_execute": "/x/site-packages/ipykernel/ipkernel.py",
     "run_code": "/x/site-packages/IPython/core/interactiveshell.py",
-    "cell": "/tmp/ipykernel_7/1.py",
-    "job": "/home/app/job.py",
-    "run": "/home/app/threads.py",
+    "cell": "/srv/ipykernel_7/1.py",
+    "job": "/srv/app/job.py",
+    "run": "/srv/app/threads.py",
 }
 
 

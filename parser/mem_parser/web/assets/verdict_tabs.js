@@ -53,13 +53,6 @@ function stackCell(row, opened = new Set()) {
   return details;
 }
 
-// As in mem_parser/estimate.py: a number whose 95 % interval reaches further than the number is large.
-function isBelowItsError(value, lower, upper) {
-  if (lower === null || lower === undefined) return false;
-  if (upper === null || upper === undefined) return true;
-  return Math.max(value - lower, upper - value) > Math.abs(value);
-}
-
 function leaksTab(host, block, kept = {}) {
   kept.opened ??= new Set();
   const rows = block.rows ?? [];
@@ -68,14 +61,12 @@ function leaksTab(host, block, kept = {}) {
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
-    if (isBelowItsError(row.bytes_per_hour, row.bytes_per_hour_lower95, row.bytes_per_hour_upper95)) return "too few samples to tell";
-    const rate = `${signedText(row.bytes_per_hour, "space")}/h`;
-    return withEnds(rate, row.bytes_per_hour, row.bytes_per_hour_lower95, row.bytes_per_hour_upper95, "space");
+    return row.growth ? `+${row.growth}` : "too few samples to tell";
   };
   const table = new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: live },
-    { key: "rate", label: "Per hour", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
+    { key: "rate", label: "Growth", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
     { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: (row) => stackCell(row, kept.opened) },
     { key: "evidence", label: "Evidence", kind: "text", words: true, text: (row) => String(row.evidence ?? "") },
   ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks", kept });

@@ -1,0 +1,72 @@
+"""How long a program must be watched before growth is called a leak."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mem_parser.leaks.ages import Timeline
+from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
+from mem_parser.model import Capture
+
+LEAST_WATCH_S = 30.0
+"""A program that goes on is watched so long at least before growth is called a leak: one that
+starts, or whose data is loaded, grows as steadily for some seconds."""
+_ADVISED_WATCH_S = 60.0
+TURNOVERS = 1.5
+"""And so many times the program's turnover: blocks that are hardly older than others become may yet
+be freed like them."""
+_GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
+"""Ends of captures after which the program went on (`Capture.end`)."""
+_HOUR_S = 3600.0
+
+
+def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
+    """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
+    times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
+    the capture the turnover is not known.
+    """
+    floor = LEAST_WATCH_S if capture.end in _GOES_ON else 0.0
+    whole = times.start[0] == 0.0 and times.end[-1] == times.duration_s  # no window
+    return max(floor, TURNOVERS * turnover_s(table, times) if whole else 0.0)
+
+
+def turnover_s(table: SiteColumns, times: Timeline) -> float:
+    """Return the age in seconds by which half of all blocks were freed that are freed at all, by
+    the buckets of birth of all stacks; 0 where too few were. Stacks that free nothing take no part,
+    so a leak does not hide the turnover of the rest.
+    """
+    gone = table.births - table.survivors
+    frees = (gone.sum(axis=1) > 0) & (table.births.sum(axis=1) > 0)
+    born, died = table.births[frees].sum(axis=0), gone[frees].sum(axis=0)
+    filled = (times.width > 0) & (born >= MIN_SAMPLES)
+    if not filled.any():
+        return 0.0
+    share = np.divide(died, born, out=np.zeros(len(born)), where=born > 0)
+    old = filled & times.mature
+    highest = float(share[old].max(initial=0.0))
+    if highest <= 0:
+        return 0.0
+    enough = np.flatnonzero(filled & (share >= highest / 2))
+    newest = int(enough[-1])
+    if newest + 1 == len(share) or times.width[newest + 1] <= 0:
+        return float(times.duration_s - times.end[newest])
+    # In the next bucket blocks are on average as young as the share that is still there tells.
+    still = 1 - float(share[newest + 1]) / highest
+    return float(times.duration_s - times.end[newest + 1] + still * times.width[newest + 1])
+
+
+def postponement(watched_s: float, need_s: float) -> str:
+    """Return the evidence of growth that was watched for too short a time."""
+    advised = max(_ADVISED_WATCH_S, math.ceil(need_s / 60) * 60)
+    return f"grows; {time_text(watched_s)} is too short to tell: watch {time_text(advised)}"
+
+
+def time_text(seconds: float) -> str:
+    """Return a time as evidence has it: `12 s`, `58 min`, `2.5 h`."""
+    if not math.isfinite(seconds):
+        return "the last tenth"
+    if seconds >= 2 * _HOUR_S:
+        return f"{seconds / _HOUR_S:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mem_cli.options import with_option
 from mem_cli.parser.pages import Given, finish_page, open_page, page_options
+
+if TYPE_CHECKING:
+    from mem_parser.leaks.verdicts import LeakReport
 
 
 @click.command("report")
@@ -22,20 +25,27 @@ def report(file: str, **options: Any) -> None:
     mem_parser report new.heap --base old.heap --confidential -o for-the-vendor.html
     mem_parser report app.4711.1-*.memlog -o app.html   # with a line of its time
     """
+    from mem_parser.reports.opening import opening
     from mem_parser.web.report import render
 
     given = open_page(file, "report", options)
-    page = given.drawn(render, leaks=_leaks(given), diff=_diff(given, options["base"]))
+    found = _leaks(given)
+    page = given.drawn(
+        render,
+        leaks=None if found is None else found.as_json(),
+        diff=_diff(given, options["base"]),
+        opening=[] if given.base or given.filters.narrows else opening(*given.named, found),
+    )
     finish_page(page, given, partial=options["partial"])
 
 
-def _leaks(given: Given) -> dict[str, Any] | None:
+def _leaks(given: Given) -> LeakReport | None:
     """Return the verdicts for the page; None where the file holds no ages of blocks."""
     from mem_parser.leaks.judged import judged
 
     if given.profile.sites.live_births is None:
         return None
-    return judged(*given.named, binary=given.binary).as_json()
+    return judged(*given.named, binary=given.binary)
 
 
 def _diff(given: Given, base_name: str | None) -> dict[str, dict[str, Any]] | None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mem_cli.memray_words import memray_options, understood
 from mem_cli.options import csv_option, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
+from mem_parser.escape import shell_path
 
-_ROWS = 30
+if TYPE_CHECKING:
+    from mem_cli.pipeline import Opened
+    from mem_parser.reports.grid import Block
+    from mem_parser.reports.opening import Sentence
+    from mem_parser.reports.view import View
+
+_ROWS, _WIDTH = 30, 80
 _LETTERS = {"t": "total", "o": "own", "a": "count"}
 """Of memray's live view."""
 _COLUMNS = {"1": "total", "2": "total", "3": "own", "4": "own", "5": "count"}
@@ -43,6 +51,7 @@ def summary(file: str, **options: Any) -> None:
     """
     from mem_cli.terminal import fitted
     from mem_parser.reports import summary as report
+    from mem_parser.reports.opening import opening_lines, opening_records
 
     options = understood(file, options)
     opened, view = open_view(file, options)
@@ -54,11 +63,36 @@ def summary(file: str, **options: Any) -> None:
         return every.first(_ROWS if rows is None else rows)
 
     found = first(options["rows"])
+    sentences = [] if options["as_csv"] else opened_with(opened, view, options["binary"])
+    heads = list(opening_lines(sentences, f"mem_parser {{}} {shell_path(file)}", _WIDTH))
+
+    def blocks(rows: int | None) -> Iterator[Block]:
+        yield from [*heads, ""] if heads else []
+        yield from report.blocks(first(rows))
+
     deliver(
         opened.sources,
         options,
-        fitted(lambda rows: report.blocks(first(rows)), options["rows"], options["output"]),
-        record=lambda: view.record(report.records(found), left_out=found.left_out),
+        fitted(blocks, options["rows"], options["output"]),
+        record=lambda: view.record(
+            report.records(found), left_out=found.left_out, verdicts=opening_records(sentences)
+        ),
         rows=lambda: report.records(found),
         keys=report.KEYS,
     )
+
+
+def opened_with(opened: Opened, view: View, binary: str | None) -> list[Sentence]:
+    """Return what the report opens with: nothing for a part of a profile. Raises `InputFileError`
+    for a ``binary`` of another program.
+    """
+    from mem_parser.reports.opening import opening
+
+    if view.filters.narrows:
+        return []
+    report = None
+    if view.profile.sites.live_births is not None and not view.profile.capture.device:
+        from mem_parser.leaks.judged import judged
+
+        report = judged(view.profile, view.raw, binary=binary)
+    return opening(view.profile, view.raw, report, opened.sources[0].profile)

@@ -46,7 +46,10 @@ def header_lines(
     profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
 ) -> list[str]:
     """Return the header; the first line begins `Total: `. ``plain``: sizes as whole bytes."""
-    return [*counted_lines(profile, total, count, unit, plain=plain), *other_lines(profile)]
+    first = counted_lines(profile, total, count, unit, plain=plain)
+    if count is Count.PEAK is profile.default_count and profile.capture.part_s is None:
+        first[-1] += " Use --inuse for what was left at the end."
+    return [*first, *other_lines(profile)]
 
 
 def counted_lines(
@@ -114,8 +117,7 @@ def _coverage(profile: Profile, count: Count) -> str:
             return "Counts all memory allocated since the program started and still in use."
         return f"Counts only memory allocated {span} and still in use at the end."
     if count is Count.PEAK:
-        left = " Use --inuse for what was left at the end."
-        return _at_the_peak(profile.capture) + (left if profile.default_count is count else "")
+        return _at_the_peak(profile.capture)
     return f"Counts memory allocated {'and freed ' if count is Count.FREED else ''}{span}."
 
 

@@ -20,13 +20,15 @@ tabs; leaks, threads and a budget have their own, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
+from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
+from mem_parser.reports.opening import Sentence
 from mem_parser.symbols.table import Symbols
-from mem_parser.web.facts import Opening, memory_account
+from mem_parser.web.facts import Opening, memory_account, without_paths
 from mem_parser.web.flamegraph import PageKind, PageOptions, page_of
 from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
@@ -67,9 +69,10 @@ def render(
     leaks: Mapping[str, Any] | None = None,
     diff: Mapping[str, Mapping[str, Any]] | None = None,
     budget: Mapping[str, Any] | None = None,
+    opening: Sequence[Sentence] = (),
     **options: Unpack[PageOptions],
 ) -> str:
-    """Return the page.
+    """Return the page, whose first tab begins with ``opening``.
 
     ``base`` adds the difference to the flame graph and the call graphs; all other tabs are of
     ``profile`` alone.
@@ -82,6 +85,7 @@ def render(
             leaks=leaks,
             diff=diff,
             budget=budget,
+            opening=opening,
             start=options.get("start"),
             confidential=options.get("confidential", False),
         )
@@ -96,6 +100,7 @@ def report_blocks(
     leaks: Mapping[str, Any] | None = None,
     diff: Mapping[str, Mapping[str, Any]] | None = None,
     budget: Mapping[str, Any] | None = None,
+    opening: Sequence[Sentence] = (),
     start: Opening | None = None,
     confidential: bool = False,
 ) -> dict[str, Any]:
@@ -105,6 +110,10 @@ def report_blocks(
         "account": memory_account(profile),
         "series": _series(profile),
         "tables": pack_text(tables(profile)),
+        "opening": [
+            {"kind": s.kind, "text": visible(without_paths(s.text) if confidential else s.text)}
+            for s in opening
+        ],
     }
     both = [profile] if base is None else [profile, base]
     unseen = {unit: max(p.unseen(unit) for p in both) for unit in Unit}
@@ -113,13 +122,13 @@ def report_blocks(
             block = verdict_block(given, unseen[Unit.SPACE], confidential=confidential)
             blocks[key] = pack_text(block)
     if diff is not None:
-        opening = measure_name(start.count, start.unit)
+        first = measure_name(start.count, start.unit)
         blocks["diff"] = {
             measure: pack_text(
                 verdict_block(
                     given,
                     unseen[Unit(given.get("unit", Unit.SPACE))],
-                    most=MOST_ROWS if measure == opening else _FEWER_ROWS,
+                    most=MOST_ROWS if measure == first else _FEWER_ROWS,
                     confidential=confidential,
                 )
             )

@@ -46,6 +46,7 @@ class ReportPage {
   read(data) {
     this.facts = data.facts;
     this.account = data.account;
+    this.opening = data.opening;
     this.series = data.series;
     this.wholeTables = unpackJson(data.tables);
     this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, source: data.source ?? null };

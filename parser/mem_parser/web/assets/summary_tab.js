@@ -10,6 +10,8 @@ function summaryTab(host, report) {
   const { count, unit, words } = report.choice;
   const totals = tables.totals;
   const whole = totals[`${count}.${unit}`][0];
+  if (report.opening?.length) host.append(element("ul", "opening", null, report.opening.map(({ kind, text }) =>
+    element("li", kind.replaceAll(" ", "-"), text))));
   host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
   const title = count === "change" ? "Whose memory grew" : count === "alloc" || count === "freed" ? "Who allocated it" : "Who holds the memory";

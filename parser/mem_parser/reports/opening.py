@@ -1,0 +1,163 @@
+"""What reports open with: who leaks, the peak and whose it is, what is in use, the largest cache.
+
+One sentence each, with the `mem_parser` command that shows more of it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from mem_parser.charge import charged_from
+from mem_parser.errors import one_line
+from mem_parser.estimate import Estimate
+from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
+from mem_parser.reports.grid import Judged, Record, Tone
+from mem_parser.symbols.table import Symbols
+from mem_parser.units import counted, format_bytes, format_total
+
+_RSS_WITHIN = 0.05
+"""A reading of RSS belongs to the peak if it is no further from it than this share of the time."""
+_LEAST_SHARE = 0.05
+_NOTED_CACHE = 0.1
+_TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One answer; ``command`` is the subcommand of `mem_parser` that shows more, and options."""
+
+    kind: str
+    text: str
+    command: str = ""
+
+
+def opening(
+    profile: Profile, symbols: Symbols, report: LeakReport | None, whole: Profile | None = None
+) -> list[Sentence]:
+    """Return the sentences. ``symbols`` have all frames; ``report`` are the verdicts on leaks, None
+    where they are not asked for. ``whole`` is the profile with what is no longer in use.
+    """
+    if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
+        return [_freed(whole or profile)]
+    found = [] if report is None else list(_leaks(report))
+    if profile.default_count is Count.PEAK:
+        found.append(_peak(profile, symbols))
+    found.append(_in_use(profile, symbols))
+    return found + ([] if report is None else list(_caches(report)))
+
+
+def _leaks(report: LeakReport) -> Iterator[Sentence]:
+    growing = [f for f in report.findings if f.is_open and f.frames]
+    if report.leaks:
+        yield Sentence("leak", report.headline, "leaks")
+    elif growing:
+        more = f" and {len(growing) - 1} more" if len(growing) > 1 else ""
+        yield Sentence("grows", f"{_function(growing[0])}{more} {growing[0].evidence}", "leaks")
+    elif any(f.per_hour is not None for f in report.findings):
+        yield Sentence("no leak", report.headline)
+
+
+def _peak(profile: Profile, symbols: Symbols) -> Sentence:
+    total = profile.total(Count.PEAK, Unit.SPACE)
+    at_s = profile.capture.peak_at_s
+    when = "" if at_s is None else f" at {at_s:.1f} s"
+    beside = _rss_beside(profile, at_s, total.value)
+    return Sentence("peak", f"peak {_amount(total)}{when}{beside}{_most(profile, symbols, total)}")
+
+
+def _rss_beside(profile: Profile, at_s: float | None, held_bytes: float) -> str:
+    """Return the RSS of the peak. A reading below what was held missed a short peak: then the
+    highest RSS of the process stands for it.
+    """
+    rss, most = rss_at(profile, at_s), profile.capture.memory.peak_rss_bytes
+    if rss is not None and rss >= held_bytes:
+        return f" (RSS then {format_bytes(rss)})"
+    return "" if most is None else f" (RSS at most {format_bytes(most)})"
+
+
+def rss_at(profile: Profile, at_s: float | None) -> int | None:
+    """Return the RSS that was read nearest to a moment; None where no reading is near."""
+    read = [r for r in profile.series if r.rss_bytes is not None]
+    if at_s is None or not read:
+        return None
+    near = min(read, key=lambda r: abs(r.t_s - at_s))
+    span_s = max(profile.capture.duration_s or 0.0, near.t_s)
+    return near.rss_bytes if abs(near.t_s - at_s) <= max(_RSS_WITHIN * span_s, 0.1) else None
+
+
+def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
+    total = profile.total(Count.INUSE, Unit.SPACE)
+    at_end = " at the end" if profile.default_count is Count.PEAK else ""
+    if not total.samples:
+        return Sentence("in use", f"nothing is in use{at_end}")
+    most = "" if at_end else _most(profile, symbols, total)
+    return Sentence("in use", f"in use{at_end} {_amount(total)}{most}")
+
+
+def _freed(profile: Profile) -> Sentence:
+    total = profile.total(Count.ALLOC, Unit.SPACE)
+    if not total.samples:
+        return Sentence("nothing", "nothing was allocated")
+    text = f"allocated {_amount(total)}, all freed again"
+    return Sentence("freed", text, "summary --alloc")
+
+
+def _caches(report: LeakReport) -> Iterator[Sentence]:
+    """Yield the caches, where they hold much of what was judged."""
+    caches = [f for f in report.findings if f.verdict is Verdict.CACHE_LIKE and f.frames]
+    held = sum(f.live.value for f in (*report.findings, *report.suppressed))
+    if caches and sum(f.live.value for f in caches) >= _NOTED_CACHE * held:
+        largest = max(caches, key=lambda f: f.live.value)
+        first = "" if len(caches) == 1 else "the largest "
+        text = f"{counted(len(caches), 'cache')}: {first}{_function(largest)}"
+        yield Sentence("cache", f"{text}, {_amount(largest.live)}, steady")
+
+
+def _function(finding: Finding) -> str:
+    return one_line(finding.frames[0].function)
+
+
+def _amount(total: Estimate) -> str:
+    return format_total(total, Unit.SPACE).removesuffix(" (95 %)")
+
+
+def _most(profile: Profile, symbols: Symbols, total: Estimate) -> str:
+    """Return the function that holds most of a total, and its share."""
+    value = profile.weigh(profile.default_count, Unit.SPACE)[0]
+    by_stack = np.bincount(profile.sites.stack, value, len(symbols.offsets) - 1)
+    charged = symbols.locations_of_stack[charged_from(symbols, FrameRule.PROGRAM)]
+    function = symbols.function_of_location[charged]
+    sums: defaultdict[str, float] = defaultdict(float)
+    for k, amount in enumerate(np.bincount(function, by_stack, len(symbols.functions)).tolist()):
+        sums[symbols.functions[k].name] += amount
+    name = max(sums, key=lambda n: sums[n])
+    share = sums[name] / total.value if total.value else 0.0
+    return f", {100 * share:.0f} % of it {one_line(name)}" if share >= _LEAST_SHARE else ""
+
+
+def opening_lines(sentences: Sequence[Sentence], command: str, width: int) -> Iterator[str]:
+    """Yield the sentences in lines of ``width`` columns, with the command of each at its end, or on
+    a line of its own. ``command``: how a subcommand with `{}` in its place is called.
+    """
+    for one in sentences:
+        more = command.format(one.command) if one.command else ""
+        first, *rest = textwrap.wrap(one.text, width, subsequent_indent="  ") or [""]
+        fits = not rest and len(first) + len(more) + 3 <= width
+        tone = _TONES.get(one.kind)
+        shown = first + (f"{more:>{width - len(first)}}" if more and fits else "")
+        yield shown if tone is None else Judged(shown, tone, len(first.partition(",")[0]))
+        yield from rest
+        if more and not fits:
+            yield f"  {more}"
+
+
+def opening_records(sentences: Sequence[Sentence]) -> list[Record]:
+    """Return the sentences for programs."""
+    return [asdict(one) for one in sentences]

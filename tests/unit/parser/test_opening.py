@@ -1,0 +1,98 @@
+"""What reports open with: the answers in one sentence each, in words that hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.model import Memory, PeakSource, Profile, Reading
+from mem_parser.reports.opening import Sentence, opening, opening_lines, rss_at
+from mem_parser.symbols.table import Symbols
+from reportview import named
+from simulated import Program, burst, leak, lru
+
+
+def at_the_peak(
+    profile: Profile, *, rss: tuple[tuple[float, int], ...] = (), most: int | None = None
+) -> Profile:
+    """The profile of a program that was seen to its end, and had all in use at its peak."""
+    sites = dataclasses.replace(
+        profile.sites, peak_blocks=profile.sites.inuse_blocks, peak_bytes=profile.sites.inuse_bytes
+    )
+    capture = dataclasses.replace(
+        profile.capture, peak_at_s=4.0, peak_source=PeakSource.SAMPLER, from_start=True,
+        end="exited 0", duration_s=10.0, memory=Memory(peak_rss_bytes=most),
+    )  # fmt: skip
+    series = [Reading(t, 0.0, 0.0, 0, value) for t, value in rss]
+    return dataclasses.replace(profile, sites=sites, capture=capture, series=series)
+
+
+def texts(profile: Profile, symbols: Symbols) -> list[str]:
+    return [one.text for one in opening(profile, symbols, None)]
+
+
+@pytest.mark.parametrize(
+    ("rss", "most", "beside"),
+    [
+        ((), None, ""),
+        (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
+        (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
+        (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
+        (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
+    ],
+)
+def test_the_rss_beside_a_peak_is_of_that_moment(
+    rss: tuple[tuple[float, int], ...], most: int | None, beside: str
+) -> None:
+    profile, symbols = named()
+    first, second = texts(at_the_peak(profile, rss=rss, most=most), symbols)
+    assert first == f"peak 143 B at 4.0 s{beside}, 70 % of it net_read"
+    assert second == "in use at the end 143 B"
+
+
+def test_a_moment_without_a_reading_near_has_no_rss() -> None:
+    profile = at_the_peak(named()[0], rss=((1.0, 7), (9.0, 8)))
+    assert rss_at(profile, 1.4) == 7
+    assert rss_at(profile, 1.6) is None
+    assert rss_at(profile, None) is None
+
+
+def test_what_is_in_use_is_said_with_its_largest_owner() -> None:
+    assert texts(*named()) == ["in use 143 B, 70 % of it net_read"]
+    profile, symbols = named()
+    empty = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
+    assert texts(empty, symbols) == ["nothing was allocated"]
+    [freed] = opening(empty, symbols, None, profile)
+    assert (freed.text, freed.command) == ("allocated 143 B, all freed again", "summary --alloc")
+
+
+def test_leaks_growth_and_caches_are_said_first_and_last() -> None:
+    random = np.random.default_rng(3)
+    cases = {
+        "leak": Program([leak(random, 100, "grow"), lru(random, 900, 5, "ring")]),
+        "grows": Program([leak(random, 100, "grow"), lru(random, 600, 45, "ring")]),
+        "no leak": Program([burst(random, 1.0, 3000, "load")]),
+    }
+    for kind, program in cases.items():
+        profile, symbols = program.capture(np.random.default_rng(1))
+        found = opening(profile, symbols, find_leaks(profile, symbols))
+        assert found[0].kind == kind, found
+        assert found[0].command == ("" if kind == "no leak" else "leaks")
+        assert [s.kind for s in found].count("in use") == 1
+        if kind == "leak":
+            assert found[0].text.startswith("1 leak, ")
+            assert found[-1].text.startswith("1 cache: ring, ")
+        if kind == "grows":
+            assert found[0].text == "grow grows; 60 s is too short to tell: watch 2 min"
+
+
+def test_a_command_stands_at_the_end_of_its_line_or_below_it() -> None:
+    short = Sentence("leak", "1 leak, in f", "leaks")
+    long = Sentence("leak", f"1 leak, in {'f' * 60} {'g' * 30}", "leaks")
+    lines = list(opening_lines([short, long], "mem_parser {} x.heap", 80))
+    assert lines[0] == f"1 leak, in f{'mem_parser leaks x.heap':>68}"
+    assert lines[1:] == [f"1 leak, in {'f' * 60}", f"  {'g' * 30}", "  mem_parser leaks x.heap"]
+    assert max(map(len, lines)) == 80

@@ -25,6 +25,7 @@ from controller_tools import (
 )
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
+from mem_profiler.capture.launched import FILES_MAX
 from sampler_run import build
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
@@ -90,6 +91,49 @@ def test_run_follows_wrappers_that_exec_to_the_program_itself(
     assert nothing_left(segment_dir)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["timeout", "60", "STEPPER"],
+        ["sh", "-c", "ls / >/dev/null; STEPPER; true"],
+        ["sh", "-c", "timeout 60 env A=1 STEPPER & wait"],
+        ["make", "-s", "--eval", "all:; @STEPPER"],
+    ],
+    ids=["timeout", "script", "several launchers", "make"],
+)
+def test_the_file_of_a_launcher_is_that_of_the_program_that_it_starts(
+    command: list[str], stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    program = f"{stepper} < {tmp_path / 'orders'}"
+    (tmp_path / "orders").write_text("a 900 50000\n")
+    words = [word.replace("STEPPER", program if " " in word else str(stepper)) for word in command]
+    orders = "a 900 50000\n"
+    done = run_command("run", "-c", "1", "-o", tmp_path / "x.heap", "--", *words, input=orders)
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    assert (heap.header["comm"], heap.total("alloc_blocks")) == ("stepper", 900)
+    assert f"note: the profile is of stepper, which {command[0]} started" in done.stderr
+    assert "-s -o stepper.svg" in done.stderr
+    assert nothing_left(segment_dir)
+
+
+def test_a_launcher_of_nothing_says_so(tmp_path: Path) -> None:
+    done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "true")
+    assert "note: sh started no program that took a sample" in done.stderr
+    assert [heap.header["comm"] for heap in heaps(tmp_path)] == ["sh"]
+
+
+def test_forked_workers_of_a_server_have_their_files(stepper: Path, tmp_path: Path) -> None:
+    server = tmp_path / "gunicorn"
+    server.symlink_to(stepper)
+    done = run_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", server, input="a 5 50\nk\nc 3 50\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(heaps(tmp_path)) == 2
+    assert "note: the profiles are of gunicorn and its worker processes" in done.stderr
+
+
 def test_run_with_children_writes_a_file_for_each_process(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
@@ -146,7 +190,9 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
     script = "for i in $(seq 100); do ls / > /dev/null; (true); done"
     done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
     assert done.returncode == 0, done.stderr
-    assert len(heaps(tmp_path)) == 1
+    assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"ls"}
+    assert len(heaps(tmp_path)) == FILES_MAX
+    assert f"also started ls ({100 - FILES_MAX} processes)" in done.stderr
     assert nothing_left(segment_dir)
     environment = {**os.environ, "LD_PRELOAD": str(LIBRARY)}
     subprocess.run(["sh", "-c", script], env=environment, check=True, timeout=60)

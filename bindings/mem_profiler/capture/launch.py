@@ -27,7 +27,7 @@ from mem_parser import inherited_signals
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
-from mem_profiler.capture import device_choice, gate, loop
+from mem_profiler.capture import device_choice, gate, launched, loop
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
@@ -110,6 +110,7 @@ class Outcome:
     unloaded: Unloaded | None = None
     behind: list[Behind] = field(default_factory=list)
     children_behind: list[Behind] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # on the choice of files
     rooms: list[Room] = field(default_factory=list)  # whose bound cost something
 
 
@@ -176,7 +177,12 @@ class Run:
     def __init__(self, arguments: Sequence[str], options: Options) -> None:
         """Start the program. Raises MemError before anything starts."""
         path = program.check(arguments[0])
-        self.options = options
+        # A log of events is one of each process from its start.
+        alone = options.children or options.logging is not None
+        self.launched = None if alone else launched.of_command(path, arguments)
+        self.options = options = dataclasses.replace(
+            options, children=options.children or self.launched is not None
+        )
         self.base = RunFolder()
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
@@ -191,6 +197,9 @@ class Run:
             self.base.remove()
             raise
         self.pid = self.child.pid
+        if self.launched is not None:
+            self.launched.pid = self.pid
+        self._main = self.pid
         self.follower = Follower(self.pid, path, arguments)
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
@@ -401,7 +410,7 @@ class Run:
     def where(self, image: Image) -> Where:
         """The output location of an image's files."""
         where = self.options.prefix
-        if isinstance(where, ExactFile) and image.pid != self.pid:
+        if isinstance(where, ExactFile) and image.pid != self._main:
             return where.of_process(image.pid)
         return where
 
@@ -412,12 +421,17 @@ class Run:
         outcome.unloaded = self.follower.unloaded(
             own.segment.control() if own else None, own.created_ns if own else 0
         )
-        for image in self.current():
+        images = self.current()
+        if self.launched is not None:
+            images = self.launched.choose(images)
+            self._main = images[0].pid if images else self.pid
+            outcome.notes = self.launched.lines()
+        for image in images:
             if image is own and outcome.unloaded is not None:
                 continue  # of a wrapper that became the program
             found = behind_of(image.segment.control(), image.words)
             if found is not None:
-                mine = image.pid == self.pid
+                mine = image.pid == self._main
                 (outcome.behind if mine else outcome.children_behind).append(found)
                 continue
             end = outcome.end if image.pid == self.pid else "target ended"
@@ -425,7 +439,7 @@ class Run:
                 self.write_image(outcome, image, end)
             except MemError as error:
                 began = image.segment.control().number("capture_number") != 0
-                own_or_began = image.pid == self.pid or began
+                own_or_began = image.pid == self._main or began
                 (outcome.errors if own_or_began else outcome.uncaptured).append(error)
         outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))

@@ -33,7 +33,7 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.started import ProgramCommand, command_line
-from mem_parser.errors import MemError, NoSampler, UsageProblem
+from mem_parser.errors import MemError, NoSampler, UsageProblem, one_line
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output
 
@@ -124,6 +124,8 @@ def run(  # noqa: PLR0917 - click passes options by name
     r"""Start a program with the sampler; capture it from start to exit.
 
     The command ends as the program does, of the same signal too; with --budget, 128 + its number.
+
+    Of a shell, timeout, make or another launcher the files are of what it starts.
 
     \b
     mem_profiler run PROG ARGS
@@ -264,13 +266,15 @@ def run_to_end(
 
 
 def _uncaptured_lines(outcome: launch.Outcome) -> Iterator[str]:
-    """The notes on children that are in no file; those of one reason are one note."""
+    """The notes on which processes have a file; those of one reason are one note."""
     from mem_profiler.capture.unloaded import Behind
 
     reasons = Counter(map(str, outcome.uncaptured))
     for program, count in Counter(one.path for one in outcome.children_behind).items():
         words = next(one.words for one in outcome.children_behind if one.path == program)
         reasons[str(_why_behind(Behind(program, words)))] += count
+    for text in outcome.notes:
+        yield f"note: {one_line(text)}"
     for text, count in reasons.most_common():
         yield f"note: {text}{f' ({count} processes)' if count > 1 else ''}"
 

@@ -1,0 +1,129 @@
+"""Programs that only start others: the files of a run are of what they started.
+
+Model: shells, wrappers such as timeout, build tools and pre-forking servers are known by name. A
+run of one follows its children as `--children` does, and at the end writes no file of launchers,
+and none of helpers that held little beside the largest program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mem_profiler.process import program
+from mem_profiler.segment import usable
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.launch import Image
+    from mem_profiler.segment.file import Control
+
+FILES_MAX = 8
+SMALL_SHARE = 20  # a program that held less than this part of the largest one is a helper
+_NAMED_MAX = 5
+_LAUNCHERS = frozenset((
+    "ash", "bash", "busybox", "chroot", "chrt", "dash", "dumb-init", "entr", "env", "fish", "flock",
+    "gmake", "gosu", "ionice", "ksh", "make", "mksh", "ninja", "nice", "nohup", "npm", "npx",
+    "numactl", "parallel", "pnpm", "poetry", "runuser", "script", "setarch", "setpriv", "setsid",
+    "sh", "stdbuf", "su", "sudo", "taskset", "time", "timeout", "tini", "unbuffer", "unshare", "uv",
+    "watch", "xargs", "xvfb-run", "yarn", "zsh",
+))  # fmt: skip
+_SERVERS = frozenset(("celery", "gunicorn", "hypercorn", "uvicorn", "uwsgi"))
+"""Their children are forks of themselves, which have the file of the run too."""
+
+
+@dataclass
+class Launched:
+    """What a launcher started. ``name``, ``pid`` and ``exe`` are the launcher's. A server's own
+    process is one of those that it started.
+    """
+
+    name: str
+    exe: str
+    is_server: bool
+    pid: int = 0
+    nothing: bool = False
+    chosen: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def choose(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images that get a file, the largest first: of a process that became another
+        program its own alone, which is also what is left if nothing was started.
+        """
+        own = [image for image in images if image.pid == self.pid][:1]
+        if own and not self.is_server and not self._is_launcher(own[0].segment.control()):
+            return own
+        held = [(image, image.segment.control()) for image in images]
+        started = [(image, control) for image, control in held if not self._is_launcher(control)]
+        sizes = {id(image): _most_held(control) for image, control in started}
+        started.sort(key=lambda one: sizes[id(one[0])], reverse=True)
+        most = sizes[id(started[0][0])] if started else 0
+        wanted = [
+            (image, control)
+            for image, control in started
+            if self.is_server
+            or sizes[id(image)] * SMALL_SHARE >= most
+            or usable.is_behind_program(control)
+        ][:FILES_MAX]
+        chosen = [image for image, _ in wanted]
+        self.chosen.update(control.text("comm") or "?" for _, control in wanted)
+        self.left_out.update(
+            control.text("comm") or "?" for image, control in started if image not in chosen
+        )
+        self.nothing = not chosen
+        return chosen or own
+
+    def _is_launcher(self, control: Control) -> bool:
+        path = control.text("exe")
+        if os.path.basename(path) in _LAUNCHERS:
+            return True
+        return path == self.exe and control.number("pid") == self.pid and not self.is_server
+
+    def lines(self) -> list[str]:
+        """Say which programs the files are of, and which have none."""
+        said = []
+        if self.nothing:
+            said.append(
+                f"{self.name} started no program that took a sample;"
+                " mem_profiler doctor -- PROG says whether one can be captured"
+            )
+        elif self.is_server and self.chosen.total() > 1:
+            said.append(f"the profiles are of {self.name} and its worker processes")
+        elif self.chosen and not self.is_server:
+            files = "profile is" if self.chosen.total() == 1 else "profiles are"
+            said.append(f"the {files} of {_listed(self.chosen)}, which {self.name} started")
+        if self.left_out:
+            said.append(
+                f"{self.name} also started {_listed(self.left_out)}, without a file here;"
+                " --children writes one of each process"
+            )
+        return said
+
+
+def of_command(path: str, arguments: Sequence[str]) -> Launched | None:
+    """Return the launcher that a command is; None: the command is the program itself."""
+    exe = os.path.realpath(program.judged_file(path))
+    called = os.path.basename(path)
+    module = arguments[2] if len(arguments) > 2 and arguments[1] == "-m" else ""
+    if called in _SERVERS or module in _SERVERS:
+        return Launched(module or called, exe, is_server=True)
+    if called in _LAUNCHERS or os.path.basename(exe) in _LAUNCHERS:
+        return Launched(called, exe, is_server=False)
+    return None
+
+
+def _most_held(control: Control) -> int:
+    """The peak of a capture, in parts of a size that all processes of a run share."""
+    number = control.number("capture_number")
+    return int(control["peak"][number & 1]["high_parts"])
+
+
+def _listed(names: Counter[str]) -> str:
+    shown = [
+        name if count == 1 else f"{name} ({count} processes)"
+        for name, count in names.most_common(_NAMED_MAX)
+    ]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

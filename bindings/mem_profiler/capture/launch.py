@@ -200,6 +200,7 @@ class Run:
         if self.launched is not None:
             self.launched.pid = self.pid
         self._main = self.pid
+        self._wanted: list[Image] = []
         self.follower = Follower(self.pid, path, arguments)
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
@@ -423,9 +424,11 @@ class Run:
         )
         images = self.current()
         if self.launched is not None:
-            images = self.launched.choose(images)
+            chosen = self.launched.choose([one.segment.control() for one in images])
+            images = [images[i] for i in chosen]
             self._main = images[0].pid if images else self.pid
             outcome.notes = self.launched.lines()
+        self._wanted = images
         for image in images:
             if image is own and outcome.unloaded is not None:
                 continue  # of a wrapper that became the program
@@ -450,7 +453,7 @@ class Run:
             image.recording.close()
             image.segment.close()
         self.watch.close()
-        written = {name for name, image in self.images.items() if image in self.current()}
+        written = {name for name, image in self.images.items() if image in self._wanted}
         for folder in self.base.users():
             for found in leftovers.in_folders([folder], most=None):
                 if found.alive:

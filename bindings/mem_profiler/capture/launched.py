@@ -17,7 +17,6 @@ from mem_profiler.process import program
 from mem_profiler.segment import usable
 
 if TYPE_CHECKING:
-    from mem_profiler.capture.launch import Image
     from mem_profiler.segment.file import Control
 
 FILES_MAX = 8
@@ -48,30 +47,31 @@ class Launched:
     chosen: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def choose(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images that get a file, the largest first: of a process that became another
-        program its own alone, which is also what is left if nothing was started.
+    def choose(self, controls: Sequence[Control]) -> list[int]:
+        """Return which of the run's processes get a file, the largest first, by their places.
+
+        Of a process that became another program it is its own alone, and so if nothing was started.
         """
-        own = [image for image in images if image.pid == self.pid][:1]
-        if own and not self.is_server and not self._is_launcher(own[0].segment.control()):
+        own = [i for i, control in enumerate(controls) if control.number("pid") == self.pid][:1]
+        if own and not self.is_server and not self._is_launcher(controls[own[0]]):
             return own
-        held = [(image, image.segment.control()) for image in images]
-        started = [(image, control) for image, control in held if not self._is_launcher(control)]
-        sizes = {id(image): _most_held(control) for image, control in started}
-        started.sort(key=lambda one: sizes[id(one[0])], reverse=True)
-        most = sizes[id(started[0][0])] if started else 0
-        wanted = [
-            (image, control)
-            for image, control in started
+        sizes = {
+            i: _most_held(control)
+            for i, control in enumerate(controls)
+            if not self._is_launcher(control)
+        }
+        started = sorted(sizes, key=lambda i: sizes[i], reverse=True)
+        most = max(sizes.values(), default=0)
+        chosen = [
+            i
+            for i in started
             if self.is_server
-            or sizes[id(image)] * SMALL_SHARE >= most
-            or usable.is_behind_program(control)
+            or sizes[i] * SMALL_SHARE >= most
+            or usable.is_behind_program(controls[i])
         ][:FILES_MAX]
-        chosen = [image for image, _ in wanted]
-        self.chosen.update(control.text("comm") or "?" for _, control in wanted)
-        self.left_out.update(
-            control.text("comm") or "?" for image, control in started if image not in chosen
-        )
+        for i in started:
+            names = self.chosen if i in chosen else self.left_out
+            names[controls[i].text("comm") or "?"] += 1
         self.nothing = not chosen
         return chosen or own
 

@@ -23,6 +23,7 @@ from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
 from mem_parser.output_path import PROFILE_SUFFIXES, new_file, open_folder
+from mem_profiler.process import procfs
 
 NAMES_TRIED = 100_000
 _NO_LINKS = (
@@ -215,7 +216,8 @@ def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
 
 def kept_hint(pid: int) -> str:
     """How to retry saving a capture that is still in its segment."""
-    return f"the segment keeps the capture: mem_profiler stop {pid} (or recover {pid}) -o PREFIX"
+    command = "recover" if procfs.is_gone(pid) else "stop"
+    return f"the capture is kept; save it with mem_profiler {command} {pid} -o PREFIX"
 
 
 def write_files(

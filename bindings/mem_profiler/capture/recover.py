@@ -35,6 +35,9 @@ def _end_of(control: Control) -> str:
     return "exited" if control.number("state") == layout.STATE_EXITED else "target ended"
 
 
+_LIST_HINT = "mem_profiler ps --all lists the profiles that can be saved"
+
+
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
     end = _end_of(control)
@@ -143,7 +146,7 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
         )
     if any(not found.captured for found in mine) or not mine:
         gone = "" if procfs.stat_fields(pid) else " (it has ended)"
-        raise TargetError(f"pid {pid}{gone} left nothing to recover")
+        raise TargetError(f"pid {pid}{gone} left nothing to recover", hint=_LIST_HINT)
     raise TargetError(f"all captures of pid {pid} are in files already")
 
 
@@ -152,7 +155,8 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
     try:
         inode = os.stat(path).st_ino
     except OSError as error:
-        raise InputFileError(f"{path}: {error.strerror}") from None
+        text = f"{path} is no process number, segment or folder: {error.strerror}"
+        raise InputFileError(text, hint=_LIST_HINT) from None
     real = os.path.realpath(path)
     for found in leftovers.in_folders(most=None):
         if os.path.realpath(found.path) != real or found.inode != inode:

@@ -130,10 +130,11 @@ def _beyond_the_capability() -> Refusal:
     if procfs.status_words("self").get("Seccomp") == "2":
         return Refusal("access", "a seccomp filter of this process refuses it", _FILTER)
     label = _text("/proc/self/attr/current").strip("\0\n ")
-    named = f" ({label})" if label else ""
-    text = f"a security module of the kernel refuses it{named}"
-    cure = "the kernel's log names the rule (dmesg); docker run --security-opt apparmor=unconfined"
-    return Refusal("access", text, cure)
+    named = label or "such as AppArmor, SELinux, Landlock"
+    cure = "see the kernel's log (dmesg)"
+    if "docker" in label:
+        cure += ", or: docker run --security-opt apparmor=unconfined"
+    return Refusal("access", f"a security module of the kernel refuses it ({named})", cure)
 
 
 def _grant() -> str:

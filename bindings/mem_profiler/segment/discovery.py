@@ -199,13 +199,13 @@ def the_only_process() -> int:
     candidates = [(pid, name_and_close(segment)) for pid, segment in running()]
     if not candidates:
         raise NoSampler(
-            "no process with a sampler was found",
-            hint="mem_profiler run -- PROG ARGS starts one, -p PID attaches to one",
+            "No running process has the sampler.",
+            hint="pass a process with -p PID, or start one: mem_profiler run -- PROG ARGS",
         )
     if len(candidates) > 1:
         names = ", ".join(f"{pid} ({name})" for pid, name in candidates[:20])
         raise TargetError(
-            f"{len(candidates)} processes have a sampler: {names}",
-            hint=f"choose one with -p {candidates[0][0]}, or take them all with --all",
+            f"{len(candidates)} processes have the sampler: {names}",
+            hint="choose one with -p PID, or take them all with --all",
         )
     return candidates[0][0]

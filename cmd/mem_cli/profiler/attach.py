@@ -18,7 +18,7 @@ from mem_cli.profiler.target import Target, given, pid_of, target_options
     "-c", "--rate", type=Bytes(), help="Also start a capture, with this many bytes per sample."
 )
 def attach(target: Target | None, pid: Target | None, rate: int | None) -> None:
-    """Put the sampler into a process that runs without it."""
+    """Load the sampler into a running process."""
     number = pid_of(given(target, pid))
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)

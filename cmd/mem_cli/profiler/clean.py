@@ -15,12 +15,14 @@ from mem_profiler.capture import recover
     "--all",
     "everything",
     is_flag=True,
-    help="Also remove captures that were never written to a file.",
+    help="Remove unsaved profiles, too.",
 )
 def clean(everything: bool) -> None:
-    """Remove the segments that dead processes left."""
+    """Remove what ended processes left in memory, but their unsaved profiles."""
     count, held, kept = recover.clean(everything=everything)
     say(f"removed {counted(count, 'segment')}, {short_size(held)}")
-    for found in kept:
-        pid = found.control.number("pid")
+    if len(kept) == 1:
+        pid = kept[0].control.number("pid")
         say(f"kept unsaved profile of pid {pid}; save it with mem_profiler recover {pid}")
+    elif kept:
+        say(f"kept {len(kept)} unsaved profiles; save them with mem_profiler recover")

@@ -11,5 +11,5 @@ from mem_cli.profiler.target import SAMPLED, Target, given, pid_of, target_optio
 @click.command(no_args_is_help=True)
 @target_options
 def detach(target: Target | None, pid: Target | None) -> None:
-    """Take the sampler's hooks out of a process that was attached to."""
+    """Remove the sampler's hooks from a process that was attached to."""
     attaching.detach_by_hand(pid_of(given(target, pid), SAMPLED))

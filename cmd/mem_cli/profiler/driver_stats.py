@@ -72,7 +72,7 @@ def on(
 ) -> None:
     """Begin to record every block of a process.
 
-    A process that runs without the sampler is attached to.
+    It loads the sampler if need be.
     """
     from mem_profiler.driver_stats import other_process
     from mem_profiler.driver_stats.record import Wanted
@@ -182,7 +182,7 @@ def log(folder: str, workers: int | None, *, output: str | None, as_json: bool) 
 @output_option
 @json_option
 def sizes(folder: str, workers: int | None, *, output: str | None, as_json: bool) -> None:
-    """Show the most bytes in use in each 100 ms, from the newest log in a folder."""
+    """Show the peak of each 100 ms of the newest log."""
     from mem_cli.profiler.driver_stats import size_blocks
     from mem_cli.terminal import show, write_json
 
@@ -204,7 +204,10 @@ def sizes(folder: str, workers: int | None, *, output: str | None, as_json: bool
 def at(
     time_ms: float, folder: str, workers: int | None, *, output: str | None, as_json: bool
 ) -> None:
-    """Show what was in use when most was, in the 100 ms around a time, by line of source."""
+    """Show the peak around a time, by line of source.
+
+    It is that of the 100 ms in which the time is.
+    """
     from mem_cli.profiler.driver_stats import line_blocks
     from mem_cli.terminal import show, write_json
 

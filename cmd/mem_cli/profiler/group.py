@@ -41,18 +41,18 @@ DEFAULT_S = 60.0
 
 
 _SUMMARIES = {
-    "attach": "Put the sampler into a process that runs without it.",
-    "clean": "Remove the segments that dead processes left.",
-    "detach": "Take the sampler's hooks out of a process that was attached to.",
+    "attach": "Load the sampler into a running process.",
+    "clean": "Remove what ended processes left, but unsaved profiles.",
+    "detach": "Remove the sampler's hooks from a running process.",
     "doctor": "Say whether a process or a program can be captured.",
     "driver-stats": "Show the bytes in use by line of source, of every block.",
-    "live": "Watch a process in the terminal: who holds its memory, and what changes.",
-    "memscope": "Collect the events of device memory of a program into dumps, or compare two.",
-    "ps": "List every process with a sampler, and what dead ones left.",
-    "recover": "Write files from segments whose process is gone, and complete dumps.",
-    "run": "Start a program with the sampler; capture it from start to exit.",
-    "serve": "Show captured processes in a browser, and give their profiles to other tools.",
-    "snapshot": "Write what a capture has so far; the capture goes on.",
+    "live": "Watch in the terminal who holds the memory of a process.",
+    "memscope": "Collect the events of device memory, or compare two runs.",
+    "ps": "List the processes with the sampler, and unsaved profiles.",
+    "recover": "Save the unsaved profiles of ended processes.",
+    "run": "Run a program and capture it from start to exit.",
+    "serve": "Show captured processes in a browser and to other tools.",
+    "snapshot": "Write the profile so far; the capture goes on.",
     "start": "Start a capture that goes on until it is stopped.",
     "stop": "End a capture and write its file.",
 }

@@ -67,7 +67,7 @@ device_rate_option = click.option(
     "--device-rate",
     type=Bytes(),
     default=1,
-    help="Bytes per sample of device memory; by default every block.",
+    help="Bytes per sample of device memory. [default: every block]",
 )
 device_option = click.option(
     "--device",
@@ -79,14 +79,13 @@ depth_option = click.option(
     "depth_limit",
     type=click.IntRange(1, lib.MP_DEPTH_LIMIT_MAX),
     metavar="N",
-    help=f"Frames of a stack that are kept, the innermost ones; by default {lib.MP_DEPTH_DEFAULT}, "
-    f"at most {lib.MP_DEPTH_LIMIT_MAX}.",
+    help=f"Innermost frames to keep of each stack. [default: {lib.MP_DEPTH_DEFAULT}]",
 )
 max_total_option = click.option(
     "--max-total",
     type=Bytes(2 << 20, 1 << 40, "2M and 1024G"),
-    help="Most memory that all segments of the run take together; by default a tenth of the file "
-    "system, at most 1G.",
+    help="Most memory for all processes of the run together. [default: a tenth of the file system, "
+    "at most 1G]",
 )
 prefix_option = click.option(
     "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,

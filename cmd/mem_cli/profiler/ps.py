@@ -29,14 +29,14 @@ _STATE_MAX = 20
 )
 @json_option
 def ps(*, every: bool, as_json: bool) -> None:
-    """List every process with a sampler, and what dead ones left."""
+    """List the processes with the sampler, and the unsaved profiles of ended ones."""
     found = listing.listing()
     if as_json:
         _write_json(found)
         return
     living = [row for row in found.rows if not row.dead]
     if not living:
-        say("no process runs with the sampler; mem_profiler run -- PROG ARGS starts one")
+        say("No running process has the sampler; mem_profiler start PID loads it.")
     rows = found.rows if every else living
     for line in process_lines(rows, shutil.get_terminal_size().columns) if rows else ():
         say(line)

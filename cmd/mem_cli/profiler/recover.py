@@ -36,8 +36,9 @@ def recover_command(
     *,
     symbolize: bool,
 ) -> None:
-    """Write files from segments whose process is gone, and complete dumps of device memory whose
-    command was killed: those below FOLDER, or of all that is left.
+    """Save the unsaved profiles of ended processes: of one, or of all.
+
+    Dumps of device memory whose command was killed are completed too, with FOLDER those below it.
     """
     output.check_prefix(prefix)
     if pid is not None:

@@ -121,7 +121,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     arguments: tuple[str, ...],
     **outputs: Any,
 ) -> None:
-    r"""Start a program with the sampler; capture it from start to exit.
+    r"""Run a program and capture it from start to exit.
 
     The command ends as the program does, of the same signal too; with --budget, 128 + its number.
 

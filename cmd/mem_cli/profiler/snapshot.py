@@ -27,7 +27,7 @@ def snapshot(
     *,
     symbolize: bool,
 ) -> None:
-    """Write what a capture has so far; the capture goes on."""
+    """Write the profile so far; the capture goes on."""
     output.check_prefix(prefix)
     number = pid_of(given(target, pid), WRITE)
     ctx.exit(finish([toggle.snapshot(number, prefix, form)], [], form, symbolize=symbolize))

@@ -45,7 +45,7 @@ def start(
 ) -> None:
     """Start a capture that goes on until it is stopped.
 
-    A process that runs without the sampler is attached to.
+    It loads the sampler if need be, as -s does.
     """
     where = prefix or DEFAULT_PREFIX
     logging = EventChoice.take(events).logging(where)

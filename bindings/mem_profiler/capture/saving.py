@@ -55,7 +55,7 @@ class Result:
     """A written file, and the facts that a command prints about it.
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
-    program is not among the modules. `named`: the file holds the names of its addresses. `log` is
+    program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the file holds the names of its addresses. `log` is
     that of the capture's events, where it has one.
     """
 
@@ -76,6 +76,7 @@ class Result:
     failed: int = 0
     packed: bool = False
     exe_build_id: str | None = None
+    is_uncrossed: bool = False
     named: bool = False
     log: Log | None = None
     devices: list[Result] = field(default_factory=list)
@@ -163,6 +164,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         failed=_count(facts["failed"]),
         packed=bool(facts["packed"]),
         exe_build_id=None if facts["build_id"] is None else _text(facts["build_id"]),
+        is_uncrossed=bool(facts["is_uncrossed"]),
     )
 
 
@@ -190,6 +192,7 @@ def _facts(profile: Profile) -> dict[str, Any]:
     return {name: getattr(profile.capture, name) for name in names} | {
         "domain": profile.domains[0],
         "build_id": None if exe is None else exe.build_id or "",
+        "is_uncrossed": exe is None and bool(profile.modules),
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),
         "failed": 0 if failed is None else int(failed.sum()),

@@ -133,9 +133,9 @@ def _log_words(paths: Sequence[str]) -> str:
 
 def knows_its_binary(result: Result) -> bool:
     """Tell whether the names of a file are found without being told where the program is: they are
-    in it, or there are none, or the program is still where it was.
+    in it, or there are none, or no stack is of the program, or it is still where it was.
     """
-    if result.named or not result.samples:
+    if result.named or not result.samples or result.is_uncrossed:
         return True
     if not result.exe or result.exe_build_id is None:
         return False

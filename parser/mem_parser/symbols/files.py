@@ -89,7 +89,10 @@ class ModuleFinder:
         self.debuginfod = debuginfod
         self.debug_dirs = debug_dirs
         self._cache = cache or SymbolCache(None)
-        self._binary = Binary(binary, self._cache) if binary is not None else None
+        try:
+            self._binary = Binary(binary, self._cache) if binary is not None else None
+        except InputFileError as error:  # a start script, say
+            raise InputFileError(str(error), hint=self._whose()) from error
         self.main = self._find_main()
         if self._binary is not None and self.main is None and profile.modules:
             self._refuse_binary(self._binary)
@@ -202,13 +205,14 @@ class ModuleFinder:
         return programs[0] if programs and _same_file(programs[0], binary.image) else None
 
     def _refuse_binary(self, binary: Binary) -> None:
+        text = f"{binary.path}: not the program of this profile"
+        raise InputFileError(text, hint=self._whose())
+
+    def _whose(self) -> str | None:
         exe = self._profile.capture.exe or next(
             (m.path for m in self._profile.modules if _is_program(m)), ""
         )
-        raise InputFileError(
-            f"{binary.path}: not the program of this profile",
-            hint=f"the profile is of {exe}" if exe else None,
-        )
+        return f"the profile is of {exe}" if exe else None
 
 
 def may_have_file(module: Module) -> bool:

@@ -176,7 +176,8 @@ def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
     ]
     for unknown in ({"exe_build_id": "00"}, {"exe_build_id": None}, {"exe": "/missing"}):
         assert " -p /" in steps(result(**unknown))[0]
-    assert " -p " not in steps(result(exe="/missing", named=True))[0]
+    for known in ({"named": True}, {"exe_build_id": None, "is_uncrossed": True}):
+        assert " -p " not in steps(result(**({"exe": "/missing"} | known)))[0]
 
 
 def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> None:

@@ -55,8 +55,8 @@ class Result:
     """A written file, and the facts that a command prints about it.
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
-    program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the file holds the names of its addresses. `log` is
-    that of the capture's events, where it has one.
+    program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
+    file holds the names of its addresses. `log` is that of the capture's events, where it has one.
     """
 
     path: str

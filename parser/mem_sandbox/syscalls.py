@@ -14,6 +14,7 @@ import struct
 
 _NUMBERS = {
     "prctl": (157, 167),
+    "ptrace": (101, 117),
     "seccomp": (317, 277),
     "fstatfs": (138, 44),
     "capget": (125, 90),

@@ -64,11 +64,14 @@ def _right(pid: int, words: dict[str, str]) -> list[Finding]:
     """Test the right itself: the kernel checks an open of `mem` as it checks a tracer."""
     try:
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
+        refused = tracing.is_filtered(pid)
     except PermissionError:
-        found = tracing.refusal(pid)
-        return [Finding(found.check, "blocker", found.text, found.cure)]
+        refused = True
     except OSError as error:
         return [Finding("process", "blocker", f"pid {pid} cannot be read: {error.strerror}")]
+    if refused:
+        found = tracing.refusal(pid)
+        return [Finding(found.check, "blocker", found.text, found.cure)]
     uid = int((words.get("Uid", "").split() or ["-1"])[0])
     same = uid == os.geteuid()
     text = "same user" if same else f"a process of {tracing.user_name(uid)}, which you may trace"

@@ -7,6 +7,7 @@ namespace stands for all of these. Yama's ptrace_scope and security modules may 
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser import sudo
-from mem_parser.errors import PermissionDenied, ProcessGone, TargetError
+from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError
 from mem_profiler.process import procfs
+from mem_sandbox import child, syscalls
 
 CAP_SYS_PTRACE = 19
 _NAMES = {
@@ -24,6 +26,8 @@ _NAMES = {
     19: "SYS_PTRACE", 21: "SYS_ADMIN", 23: "SYS_NICE", 24: "SYS_RESOURCE", 38: "PERFMON", 39: "BPF",
 }  # fmt: skip
 _NAMED_MAX = 3
+_PTRACE_PEEKDATA = 2
+_LIMIT_S = 5.0
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 _WHOLE_MAP = ["0", "0", "4294967295"]  # of the first user namespace
 _AS_ROOT = "run mem_profiler as root"
@@ -68,6 +72,27 @@ def ptrace_scope() -> int:
         return int(_YAMA.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
+
+
+def is_filtered(pid: int) -> bool:
+    """Whether a seccomp filter of this process refuses ptrace, which such filters often do.
+
+    A child asks, since a filter may kill; the request is void for who does not trace the process.
+    """
+    if procfs.status_words("self").get("Seccomp") != "2":
+        return False
+
+    def ask(_asked: child.Asked) -> bool:
+        try:
+            syscalls.call(syscalls.number_of("ptrace"), _PTRACE_PEEKDATA, pid)
+        except OSError as error:
+            return error.errno != errno.ESRCH
+        return False
+
+    try:
+        return bool(child.call(ask, "the system call ptrace", _LIMIT_S))
+    except MemError:
+        return True
 
 
 def refusal(pid: int) -> Refusal:

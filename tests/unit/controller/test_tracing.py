@@ -70,6 +70,15 @@ def own_namespace() -> None:
     assert ctypes.CDLL(None).unshare(0x10000000) == 0
 
 
+def filter_ptrace() -> None:
+    """Refuse ptrace with EPERM: load the number, compare it, two returns."""
+    number = syscalls.number_of("ptrace")
+    rows = ((0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000))
+    code = syscalls.Buffer(b"".join(struct.pack("=HBBI", *row) for row in rows))
+    program = syscalls.Buffer(struct.pack("@HP", len(rows), code.address))
+    syscalls.call(syscalls.number_of("seccomp"), 1, 0, program.address)
+
+
 def without_sudo() -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     as_user()
@@ -87,6 +96,7 @@ def without_sudo() -> None:
         (as_user, as_group, f"it runs with another group, {USER}", "run mem_profiler as root"),
         (hide, as_user, "it is not dumpable", "run mem_profiler as root"),
         (as_user, own_namespace, "it is outside of this user namespace", "run mem_profiler on"),
+        (nothing, filter_ptrace, "a seccomp filter of this process refuses it", "docker run --sec"),
         (nothing, without_sudo, "its owner is root", "run mem_profiler as root, in another shell"),
     ],
 )

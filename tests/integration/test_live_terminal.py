@@ -260,11 +260,12 @@ def test_two_views_and_a_capture_at_once(tmp_path: Path, target: subprocess.Pope
             assert "is captured already" in third.text()
 
 
+@pytest.mark.parametrize("launcher", [[], ["sh", "-c", f'{sys.executable} "$0"; exit $?']])
 def test_a_program_of_the_command_has_its_output_in_a_file_and_gives_its_exit_code(
-    tmp_path: Path, script: Path
+    tmp_path: Path, script: Path, launcher: list[str]
 ) -> None:
-    with terminal(tmp_path, "run", "--live", "-o", "x", script) as seen:
-        seen.shows("functions")
+    with terminal(tmp_path, "run", "--live", "-o", "x", *launcher, script) as seen:
+        seen.shows("grow_here")
         assert "a line of its own" not in seen.text()
         seen.press("p")
         seen.shows("a line of its own")

@@ -322,6 +322,19 @@ class Run:
         images = self.current()[:1]
         return images[0] if images and images[0].pid == self.pid else None
 
+    def _chosen(self, images: list[Image]) -> list[Image]:
+        """Those that a launcher started, or all."""
+        if self.launched is None:
+            return images
+        return [images[i] for i in self.launched.choose([i.segment.control() for i in images])]
+
+    def program_pid(self) -> int | None:
+        """The process to watch: the program, or what a launcher started; None: not there yet."""
+        found = self._chosen([image for image in self.current() if not image.has_ended()])
+        if self.launched is None:
+            return self.pid
+        return None if self.launched.nothing or not found else found[0].pid
+
     def tick(self) -> None:
         """Look for new segments, and read those that are due."""
         self.discover()
@@ -424,8 +437,7 @@ class Run:
         )
         images = self.current()
         if self.launched is not None:
-            chosen = self.launched.choose([one.segment.control() for one in images])
-            images = [images[i] for i in chosen]
+            images = self._chosen(images)
             self._main = images[0].pid if images else self.pid
             outcome.notes = self.launched.lines()
         self._wanted = images

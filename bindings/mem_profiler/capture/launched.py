@@ -52,6 +52,7 @@ class Launched:
 
         Of a process that became another program it is its own alone, and so if nothing was started.
         """
+        self.chosen, self.left_out = Counter(), Counter()
         own = [i for i, control in enumerate(controls) if control.number("pid") == self.pid][:1]
         if own and not self.is_server and not self._is_launcher(controls[own[0]]):
             return own

@@ -15,7 +15,7 @@ from mem_cli.live import needs
 from mem_cli.live.choices import DEFAULTS, filters_of, naming_of
 from mem_cli.live.distant import readers
 from mem_cli.live.viewing import Choice, show
-from mem_parser.errors import MemError, NoSampler
+from mem_parser.errors import MemError, NoSampler, ProcessGone
 from mem_parser.escape import one_line
 from mem_parser.output_path import open_folder
 from mem_parser.plainfile import open_plain
@@ -121,7 +121,7 @@ def _view(one: launch.Run, choice: Choice, forkserver: Forkserver, output: Outpu
                 output=output.tail,
                 beside=(one.tick,),
                 forward=one.forward,
-                again=lambda: None if one.over else one.pid,
+                again=lambda: None if one.over else one.program_pid() or one.pid,
                 at_once=True,
             )
         finally:
@@ -133,9 +133,12 @@ def _opened(one: launch.Run) -> Watched | None:
     """Wait for the sampler of the program; None: the program ended before it could be seen."""
     while not one.over:
         one.tick()
+        pid = one.program_pid()
         try:
-            watched = Watched(one.pid)
-        except NoSampler:
+            watched = None if pid is None else Watched(pid)
+        except (NoSampler, ProcessGone):
+            watched = None
+        if watched is None:
             one.watch.ended(_POLL_S)
             continue
         if watched.state is State.CAPTURED:

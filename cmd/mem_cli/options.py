@@ -34,7 +34,9 @@ COUNTS = ("inuse", "alloc", "freed", "peak")
 
 
 start_frames_option = click.option(
-    "--start-frames", is_flag=True, help="Keep each frame that starts a program or thread."
+    "--start-frames/--no-start-frames",
+    default=None,
+    help="Keep each frame that starts a program or thread (CSV does).",
 )
 all_frames_option = click.option(
     "--all-frames", is_flag=True, help="Keep frames of allocators and libraries."
@@ -73,7 +75,6 @@ def frame_options(command: Command) -> Command:
             help="Charge blocks of matching frames to their callers.",
         ),
         all_frames_option,
-        start_frames_option,
         templates_option,
     ]  # fmt: skip
     for option in reversed(options):
@@ -102,7 +103,7 @@ def narrowing_options(command: Command) -> Command:
 
 def filter_options(command: Command) -> Command:
     """Add the filters and the choice of the count."""
-    command = count_options(command)
+    command = start_frames_option(count_options(command))
     return narrowing_options(frame_options(command))
 
 
@@ -334,8 +335,16 @@ def filters_from(given: dict[str, Any]) -> Filters:
         domains=given["domain"],
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
-        start_frames=given.get("start_frames", False),
+        start_frames=keeps_start_frames(given),
     )
+
+
+def keeps_start_frames(given: Options) -> bool:
+    """Tell whether the frames that start a program or thread stay: in CSV and in formats of other
+    tools, unless the user chooses.
+    """
+    chosen = given.get("start_frames")
+    return bool(given.get("as_csv", "start_frames" not in given) if chosen is None else chosen)
 
 
 def settled(given: Options, profiles: Iterable[Profile]) -> Options:

@@ -23,8 +23,7 @@ import numpy as np
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.model import BoolArray, Count, IntArray, Profile, ThreadBlocks, Unit
 from mem_parser.names import FrameRule
-from mem_parser.reports.aggregate import without_allocators
-from mem_parser.startframes import fold_starts
+from mem_parser.reports.aggregate import without_frames
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.units import format_value, percent
 
@@ -95,9 +94,7 @@ class Filters:
         whole = profile.total(self.count, self.unit)
         left = self._of_threads(profile)
         left = left.where(self.stacks(left, symbols)[left.sites.stack])
-        shown = self.folded(self.without_hidden(symbols))
-        offsets, locations = without_allocators(shown, self.rule)
-        named = dataclasses.replace(shown, offsets=offsets, locations_of_stack=locations)
+        named = without_frames(self.without_hidden(symbols), self.rule, folds=self.folds)
         if self.narrows:
             total = left.total(self.count, self.unit)
             note = (
@@ -109,13 +106,13 @@ class Filters:
         return left, named
 
     def with_allocators(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
-        """Apply, but keep frames of allocators and libraries: pages hide them themselves."""
-        left, named = dataclasses.replace(self, rule=FrameRule.NONE).apply(profile, symbols)
-        return left, self.folded(named)
+        """Apply, but keep all frames: pages leave some of them out themselves."""
+        return dataclasses.replace(self, rule=FrameRule.NONE).apply(profile, symbols)
 
-    def folded(self, symbols: Symbols) -> Symbols:
-        """Return ``symbols`` with one frame for those that start a stack, unless all are kept."""
-        return symbols if self.start_frames else fold_starts(symbols, self.rule)
+    @property
+    def folds(self) -> bool:
+        """Whether one frame stands for those that start the program or a thread."""
+        return self.rule is FrameRule.PROGRAM and not self.start_frames
 
     def part(self, profile: Profile) -> Profile:
         """Return the blocks of the domains and threads. Raises as `apply` does."""

@@ -1,17 +1,21 @@
 """Fold the frames that start a program or a thread into one.
 
-Stacks begin with frames that are not the program's: the C library's before `main`, trampolines of
-threads, Python's `threading`, the event loop, a notebook's kernel. From the outermost frame on, an
-unbroken run of such frames, and of libraries' frames between them and the program, becomes one
-frame named after what it starts. An event loop that the program runs is folded where it is. Frames
-that blocks are charged to stay, and so does every byte.
+Nobody looks for memory in `_start`, in a thread's trampolines, or in the event loop and the kernel
+below a notebook's cell: these frames are on every stack and own nothing. The rule is a small
+grammar. Every function is of a `_Kind`, mostly of none; a table says which kinds may follow which,
+from the outermost frame inwards, and the run ends at the first frame that may not. So a function of
+such a name in the middle of a stack stays, and `main` is folded only where an interpreter's or
+Rust's own `main` follows it. Names that a program may have too count only with their file or
+module. An event loop that the program runs is folded where it is. The frames up to the one that
+blocks are charged to stay: total and own bytes of every other function are the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,139 +23,263 @@ import numpy.typing as npt
 from mem_parser.charge import charged_from
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.names import FrameRule
-from mem_parser.symbols.table import CUT_NAME, LABEL_MODULE, Function, Location, Role, Symbols
+from mem_parser.symbols.table import LABEL_MODULE, Function, Location, Role, Symbols
 
-KINDS = ("[program start]", "[thread start]", "[library start]", "[event loop]", "[notebook]")
-"""Names of folded frames; a run has the last one of its frames."""
-_PROGRAM, _THREAD, _LOADER, _LOOP, _NOTEBOOK = range(len(KINDS))
-_NATIVE = {
-    _LOADER: r"call_init(?:\.\w+)*|_dl_init\w*|_dl_start_user|_init",
-    _THREAD: (
-        r"start_thread|__?clone3?|clone3|execute_native_thread_routine|pythread_wrapper|thread_run"
-        r"|g_thread_proxy|std::(?:__\w+::)?__thread_proxy|thread_native_entry|runtime\.goexit"
-        r"|std::sys::.*::thread_start"
-    ),
-    _PROGRAM: (
-        r"_start|__libc_start_\w+|Py_(?:Bytes)?Main|Py_RunMain|pymain_\w+|_?PyRun_\w+|pyrun_\w+"
-        r"|run_mod|run_eval_code_obj|runtime\.(?:main|mstart\w*|rt0_go)"
-    ),
-    _LOOP: r"TaskStepMethWrapper_call|task_step(?:_impl)?|task_wakeup|context_run",
+_NAMES = ("[program start]", "[thread start]", "[library start]", "[event loop]", "[notebook]")
+START_FUNCTIONS = tuple(Function(name, name, "", role=Role.START) for name in _NAMES)
+"""The functions that stand for the folded frames."""
+
+
+class _Kind(enum.IntEnum):
+    """What a function does before the program's own code runs."""
+
+    OTHER = 0
+    ROOT = 1
+    """No function: outside of the outermost frame."""
+    BOOT = 2
+    CONSTRUCTORS = 3
+    THREAD = 4
+    TRAMPOLINE = 5
+    """A library's, which is part of the start only behind that of a thread or a runtime."""
+    MAIN = 6
+    RUNTIME = 7
+    """What `main` calls in programs that a runtime starts."""
+    INTERPRETER = 8
+    PYTHON_PROGRAM = 9
+    PYTHON_THREAD = 10
+    LOOP = 11
+    KERNEL = 12
+    SCRIPT = 13
+    """A module's code that only starts something of the standard library or of IPython."""
+    CELL = 14
+    """A notebook's cell; of one that calls a magic, another is further inwards."""
+
+
+_K = _Kind
+_STRONG = np.ones(len(_Kind), dtype=np.bool_)
+"""All others are folded only if one of these follows."""
+_STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL]] = False
+_PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP)
+_FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
+    _K.ROOT: (_K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
+    _K.BOOT: (_K.BOOT, _K.CONSTRUCTORS, _K.MAIN, _K.RUNTIME, *_PYTHON),
+    _K.CONSTRUCTORS: (_K.CONSTRUCTORS,),
+    _K.THREAD: (_K.THREAD, _K.TRAMPOLINE, _K.RUNTIME, *_PYTHON),
+    _K.TRAMPOLINE: (_K.TRAMPOLINE, _K.THREAD, _K.RUNTIME, *_PYTHON),
+    _K.MAIN: (_K.RUNTIME,),
+    _K.RUNTIME: (_K.RUNTIME, _K.TRAMPOLINE, _K.INTERPRETER, *_PYTHON),
+    _K.INTERPRETER: (_K.INTERPRETER, *_PYTHON),
+    _K.PYTHON_PROGRAM: (_K.INTERPRETER, *_PYTHON),
+    _K.PYTHON_THREAD: (_K.PYTHON_THREAD, _K.LOOP, _K.KERNEL),
+    _K.LOOP: (_K.LOOP, _K.KERNEL),
+    _K.KERNEL: (_K.KERNEL, _K.LOOP, _K.CELL),
+    _K.SCRIPT: (_K.PYTHON_PROGRAM, _K.KERNEL),
+    _K.CELL: (_K.KERNEL,),
 }
-"""Names of functions."""
-_PYTHON = {
-    _NOTEBOOK: (
-        r"/(?:ipykernel|IPython|traitlets|tornado|jupyter_client|zmq|nbclient)/"
-        r"|(?:^|/)ipykernel_launcher\.py$"
+_MAY_FOLLOW = np.zeros((len(_Kind), len(_Kind)), dtype=np.bool_)
+for _outer, _inner in _FOLLOWING.items():
+    _MAY_FOLLOW[_outer, list(_inner)] = True
+_NAME_OF = np.full(len(_Kind), -1, dtype=np.int8)
+"""Position in `START_FUNCTIONS` of the name that a kind gives the folded frame; -1: none."""
+for _name, _kinds in enumerate(
+    (
+        (_K.BOOT, _K.RUNTIME, _K.PYTHON_PROGRAM),
+        (_K.THREAD, _K.PYTHON_THREAD),
+        (_K.CONSTRUCTORS,),
+        (_K.LOOP,),
+        (_K.KERNEL,),
+    )
+):
+    _NAME_OF[list(_kinds)] = _name
+
+PROGRAM_START = r"_start|__libc_start_\w+|__libc_start_call_main"
+CONSTRUCTORS = r"call_init(?:\.\w+)*|_dl_init\w*|_dl_start_user|_init"
+THREAD_START = r"start_thread|__?clone3?|clone3|execute_native_thread_routine"
+_BY_NAME = {
+    _K.BOOT: re.compile(rf"{PROGRAM_START}|libc_start_main_stage2|_rt0_\w+|runtime\.rt0_go\S*"),
+    _K.CONSTRUCTORS: re.compile(CONSTRUCTORS),
+    _K.THREAD: re.compile(
+        rf"{THREAD_START}|g_thread_proxy|java[./]lang[./]Thread\.run(?:With)?\S*"
+        r"|runtime\.goexit\S*"
     ),
-    _LOOP: r"(?:^|/)asyncio/(?:\w+_events|events|runners|tasks)\.py$|/uvloop/",
-    _THREAD: (
-        r"(?:^|/)threading\.py$|(?:^|/)concurrent/futures/(?:thread|process)\.py$"
-        r"|(?:^|/)multiprocessing/(?:process|spawn|forkserver|popen_\w+|pool)\.py$"
+    _K.MAIN: re.compile(r"main"),
+    _K.RUNTIME: re.compile(
+        r"Py_(?:BytesMain|Main|RunMain)|pymain_\w+|std::rt::lang_start\w*(?:::.*)?"
+        r"|runtime\.main"
     ),
-    _PROGRAM: r"^<frozen runpy>$|(?:^|/)runpy\.py$",
+    _K.INTERPRETER: re.compile(
+        r"_?PyRun_\w+|pyrun_\w+|run_mod|run_eval_code_obj|PyEval_EvalCode|_PyEval_Vector"
+        r"|_PyEval_EvalFrame(?:Default)?(?:\.\w+)*"
+    ),
 }
-"""Files of Python's functions."""
-_LIBRARY, _OTHER, _LABEL = 100, -1, -2
-Kinds = npt.NDArray[np.int8]
+_BY_MODULE = {
+    _K.THREAD: re.compile(
+        r"/libjvm\.so!(?:thread_native_entry|Thread::call_run|JavaThread::(?:run|thread_main_inner))"
+        r"|/libc(?:-[\d.]+)?\.so[\d.]*!clone$"
+    ),
+    _K.RUNTIME: re.compile(r"/libjli\.so!"),
+    _K.LOOP: re.compile(r"/(?:_asyncio\.|uvloop/)[^/]*\.so!"),
+    _K.TRAMPOLINE: re.compile(r"/lib(?:stdc\+\+|c\+\+)\.so[\d.]*!"),
+}
+"""By module and name, with or without symbols."""
+_STANDARD = r"/lib(?:32|64)?/python\d[\d.]*t?/"
+_PACKAGES = r"/(?:site|dist)-packages/"
+_BY_FILE = {
+    _K.PYTHON_PROGRAM: re.compile(
+        rf"^<frozen runpy>"
+        rf"|{_STANDARD}(?:runpy|multiprocessing/(?:spawn|process|forkserver))\.py$"
+    ),
+    _K.PYTHON_THREAD: re.compile(
+        rf"{_STANDARD}(?:threading|concurrent/futures/(?:thread|process)|multiprocessing/pool)\.py$"
+    ),
+    _K.LOOP: re.compile(
+        rf"{_STANDARD}asyncio/(?:runners|base_events|events|unix_events|selector_events)\.py$"
+        rf"|{_PACKAGES}(?:uvloop/|tornado/(?:ioloop|platform/asyncio)\.py$|anyio/_backends/)"
+    ),
+    _K.KERNEL: re.compile(
+        rf"{_PACKAGES}(?:ipykernel(?:/|_launcher\.py$)|IPython/|traitlets/|tornado/"
+        r"|jupyter_client/|decorator\.py$)|^<decorator-gen-|/mem_profiler/notebook/magic\.py$"
+    ),
+}
+_BY_MODULE_CODE = {
+    _K.SCRIPT: re.compile(r"^<string>$|/bin/(?:ipython\d?|jupyter[\w-]*)$"),
+    _K.CELL: re.compile(r"/ipykernel_\d+/\d+\.py$|^<ipython-input-"),
+}
+"""For the code of modules, before `_BY_FILE`."""
 
 
-def fold_starts(symbols: Symbols, rule: FrameRule) -> Symbols:
-    """Return ``symbols`` with one frame for what starts each stack. Blocks are charged by ``rule``;
-    `FrameRule.NONE` and `FrameRule.JEPROF` keep all frames.
+def _kind_of(function: Function) -> _Kind:
+    if function.python:
+        tables = (_BY_MODULE_CODE, _BY_FILE) if function.full_name == "<module>" else (_BY_FILE,)
+        rows = (row for table in tables for row in table.items())
+        return next((kind for kind, p in rows if p.search(function.file)), _K.OTHER)
+    if function.known:
+        for kind, pattern in _BY_NAME.items():
+            if pattern.fullmatch(function.name):
+                return kind
+    place = f"{function.module}!{function.name}"
+    otherwise = _K.TRAMPOLINE if function.role is Role.LIBRARY else _K.OTHER
+    return next((kind for kind, p in _BY_MODULE.items() if p.search(place)), otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Frames to be replaced by one: of a ``stack``, from ``begin`` up to ``end``, by the one of the
+    position ``name`` in `START_FUNCTIONS`.
     """
-    if rule in {FrameRule.NONE, FrameRule.JEPROF} or not len(symbols.locations_of_stack):
-        return symbols
-    of_function = _kinds(symbols.functions)
-    if not ((of_function >= 0) & (of_function != _LIBRARY)).any():
-        return symbols
-    kinds = of_function[symbols.function_of_location][symbols.locations_of_stack]
-    least = charged_from(symbols, rule) + 1
-    folded = _folded(kinds, symbols.offsets, least)
-    return _replaced(symbols, kinds, folded) if folded.any() else symbols
+
+    stack: IntArray
+    begin: IntArray
+    end: IntArray
+    name: IntArray
+
+    def with_more(self, more: _Runs) -> _Runs:
+        """Return these runs and ``more``."""
+        columns = zip(dataclasses.astuple(self), dataclasses.astuple(more), strict=True)
+        return _Runs(*map(np.concatenate, columns))
 
 
-def _kinds(functions: Sequence[Function]) -> Kinds:
-    """Return for each function an index of `KINDS`, `_LIBRARY`, `_LABEL` or `_OTHER`."""
-    native = [(kind, re.compile(pattern).fullmatch) for kind, pattern in _NATIVE.items()]
-    any_native = re.compile("|".join(f"(?:{pattern})" for pattern in _NATIVE.values())).fullmatch
-    python = [(kind, re.compile(pattern).search) for kind, pattern in _PYTHON.items()]
-    files: dict[str, int] = {}
+def fold_starts(symbols: Symbols, charged: IntArray | None = None) -> Symbols:
+    """Return ``symbols`` with one frame of `START_FUNCTIONS` for each run of frames that start a
+    stack. Stacks keep their numbers, and labels of threads and tasks stay outside.
 
-    def kind_of(f: Function) -> int:
-        if f.module == LABEL_MODULE:
-            return _LABEL
-        if f.python or f.file.endswith(".py"):
-            file = f.module if f.python else f.file
-            if file not in files:
-                files[file] = next((k for k, found in python if found(file)), _OTHER)
-            return files[file]
-        if f.known and any_native(f.name):
-            return next(kind for kind, found in native if found(f.name))
-        if f.role is Role.START:
-            return _OTHER if f.name == CUT_NAME else _PROGRAM
-        return _OTHER if f.role is Role.PROGRAM else _LIBRARY
-
-    return np.array([kind_of(f) for f in functions], dtype=np.int8)
-
-
-def _folded(kinds: Kinds, offsets: IntArray, least: IntArray) -> BoolArray:
-    """Return which frames are folded: none of a stack before position ``least``."""
-    folded = np.zeros(len(kinds), dtype=np.bool_)
-    at = offsets[1:] - 1
-    stack = np.flatnonzero(at >= least)
-    at = at[stack]
-    while len(stack) and (labels := kinds[at] == _LABEL).any():
-        at = at - labels
-        there = at >= least[stack]
-        stack, at = stack[there], at[there]
-    starts = (kinds[at] >= 0) & (kinds[at] != _LIBRARY)
-    stack, at = stack[starts], at[starts]
-    begun = stack
-    while len(stack):
-        folded[at] = True
-        at = at - 1
-        goes_on = (at >= least[stack]) & (kinds[at] >= 0)
-        stack, at = stack[goes_on], at[goes_on]
-    _keep_libraries(folded, kinds, least, begun)
-    loops = kinds == _LOOP
-    folded |= loops & (np.arange(len(kinds)) >= np.repeat(least, np.diff(offsets)))
-    return folded
-
-
-def _keep_libraries(folded: BoolArray, kinds: Kinds, least: IntArray, stack: IntArray) -> None:
-    """Keep the libraries between a charged frame and what starts its stack, where that frame is a
-    library's: the stack is about them.
+    ``charged`` is the position of the frame of each stack that its blocks are charged to, if known.
     """
-    at = least[stack]
-    at = at[kinds[at - 1] == _LIBRARY]
-    while len(at):
-        at = at[folded[at] & (kinds[at] == _LIBRARY)]
-        folded[at] = False
-        at = at + 1
-
-
-def _replaced(symbols: Symbols, kinds: Kinds, folded: BoolArray) -> Symbols:
-    """Return ``symbols`` with one frame for each unbroken run of ``folded``."""
-    offsets = symbols.offsets
-    stack = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    ids = np.flatnonzero(folded)
-    follows = (np.diff(ids, prepend=-2) == 1) & (stack[ids] == stack[ids - 1])
-    run = np.cumsum(~follows) - 1
-    kind = np.full(int(run[-1]) + 1, 0, dtype=np.int64)
-    real = kinds[ids] != _LIBRARY
-    np.maximum.at(kind, run[real], kinds[ids][real])
-    functions = [Function(name, name, "", role=Role.START) for name in KINDS]
-    locations = [Location(len(symbols.functions) + k) for k in range(len(KINDS))]
+    if charged is None:
+        charged = charged_from(symbols, FrameRule.PROGRAM)
+    kinds = _Kinds(symbols)
+    runs = _outermost(symbols, kinds, charged)
+    if kinds.loops.any():
+        runs = runs.with_more(_loops(symbols, kinds, charged, runs))
+    if not len(runs.stack):
+        return symbols
     spelled = symbols.locations_of_stack.copy()
-    first = ids[~follows]
-    spelled[first] = len(symbols.locations) + kind
-    kept = ~folded
-    kept[first] = True
-    lengths = np.bincount(stack[kept], minlength=len(offsets) - 1)
+    spelled[runs.begin] = len(symbols.locations) + runs.name
+    gone = runs.end - runs.begin - 1
+    behind = np.cumsum(gone)
+    kept = np.ones(len(spelled), dtype=np.bool_)
+    kept[np.arange(int(gone.sum())) + np.repeat(runs.begin + 1 - (behind - gone), gone)] = False
+    lengths = np.diff(symbols.offsets)
+    np.subtract.at(lengths, runs.stack, gone)
+    first = len(symbols.functions)
     return dataclasses.replace(
         symbols,
-        functions=[*symbols.functions, *functions],
-        locations=[*symbols.locations, *locations],
+        functions=[*symbols.functions, *START_FUNCTIONS],
+        locations=[*symbols.locations, *(Location(first + k) for k in range(len(_NAMES)))],
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         locations_of_stack=spelled[kept],
     )
+
+
+def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> _Runs:
+    """Return the run at the outer end of each stack that has one. Frame by frame from outside,
+    because runs are short and most frames are of none.
+    """
+    spelled = symbols.locations_of_stack
+    end = symbols.offsets[1:].copy()
+    left = np.arange(len(end))
+    while len(left):
+        labelled = kinds.labels[spelled[end[left] - 1]] & (end[left] - 1 > charged[left])
+        left = left[labelled]
+        end[left] -= 1
+    begin = end.copy()
+    name = np.zeros(len(end), dtype=np.int64)
+    left = np.flatnonzero(end - 1 > charged)
+    at, outer = end[left] - 1, np.full(len(left), _K.ROOT, dtype=np.int8)
+    while len(left):
+        kind = kinds.of(spelled[at])
+        follows = _MAY_FOLLOW[outer, kind]
+        left, at, outer = left[follows], at[follows], kind[follows]
+        given = _NAME_OF[outer]
+        name[left] = np.where(given >= 0, given, name[left])
+        strong = _STRONG[outer]
+        begin[left[strong]] = at[strong]
+        inwards = at - 1 > charged[left]
+        left, at, outer = left[inwards], at[inwards] - 1, outer[inwards]
+    stack = np.flatnonzero(begin < end)
+    return _Runs(stack, begin[stack], end[stack], name[stack])
+
+
+def _loops(symbols: Symbols, kinds: _Kinds, charged: IntArray, outermost: _Runs) -> _Runs:
+    """Return the runs of event loops further inwards, which the program runs."""
+    stack = np.repeat(np.arange(len(charged)), np.diff(symbols.offsets))
+    until = symbols.offsets[1:].copy()
+    until[outermost.stack] = outermost.begin
+    place = np.flatnonzero(kinds.loops[symbols.locations_of_stack])
+    of_place = stack[place]
+    place = place[(place > charged[of_place]) & (place < until[of_place])]
+    of_place = stack[place]
+    goes_on = (np.diff(place, prepend=-2) == 1) & (np.diff(of_place, prepend=-1) == 0)
+    first = np.flatnonzero(~goes_on)
+    last = np.append(first[1:], len(place)) - 1 if len(first) else first
+    name = np.full(len(first), _NAME_OF[_K.LOOP], dtype=np.int64)
+    return _Runs(of_place[first], place[first], place[last] + 1, name)
+
+
+class _Kinds:
+    """The kinds of locations; each is looked up when it is first met."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self._symbols = symbols
+        self._kind = np.full(len(symbols.locations), -1, dtype=np.int8)
+        of_location = symbols.function_of_location
+        labels = [f.module == LABEL_MODULE for f in symbols.functions]
+        self.labels: BoolArray = np.array(labels, dtype=np.bool_)[of_location]
+        files = {f.file for f in symbols.functions if f.python}
+        files = {file for file in files if _BY_FILE[_K.LOOP].search(file)}
+        modules = {f.module for f in symbols.functions if not f.python}
+        modules = {module for module in modules if _BY_MODULE[_K.LOOP].search(f"{module}!")}
+        loops = [f.file in files if f.python else f.module in modules for f in symbols.functions]
+        self.loops: BoolArray = np.array(loops, dtype=np.bool_)[of_location]
+
+    def of(self, locations: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
+        """Return the kind of each of ``locations``."""
+        found = self._kind[locations]
+        new = np.unique(locations[found < 0])
+        if not len(new):
+            return found
+        functions = self._symbols.functions
+        self._kind[new] = [
+            _kind_of(functions[self._symbols.locations[k].function]) for k in new.tolist()
+        ]
+        return self._kind[locations]

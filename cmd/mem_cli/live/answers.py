@@ -82,7 +82,7 @@ def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) ->
     profile, symbols = filters.with_allocators(*named)
     older = None if base is None else filters.with_allocators(*base)
     hide = filters.rule is not FrameRule.NONE
-    start = Opening(filters.count, filters.unit, hide, labels=False)
+    start = Opening(filters.count, filters.unit, hide, start_frames=filters.start_frames)
     name = f"{profile.capture.comm} (pid {pid})"
     return render(profile, symbols, name=name, base=older, start=start)
 

@@ -222,8 +222,8 @@ def _narrowed(opened: Opened, filters: Filters) -> tuple[Profile, Symbols]:
     """Apply the filters, and say how much they leave."""
     from mem_parser.names import FrameRule
 
-    rule = FrameRule.OWN if filters.rule is FrameRule.PROGRAM else filters.rule
-    filters = dataclasses.replace(filters, rule=rule, start_frames=True)
+    if filters.rule is FrameRule.PROGRAM:
+        filters = dataclasses.replace(filters, rule=FrameRule.OWN)
     known = len(opened.profile.warnings)
     profile, symbols = filters.apply(opened.profile, opened.symbols)
     for warning in profile.warnings[known:]:

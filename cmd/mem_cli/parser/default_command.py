@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.options import Options, settled, sorted_by_cum
+from mem_cli.options import Options, keeps_start_frames, settled, sorted_by_cum
 from mem_cli.output import check_output
 from mem_cli.parser.picture import check_picture, write_picture
 from mem_cli.pipeline import (
@@ -27,7 +27,6 @@ from mem_parser.model import Count, Module, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
 from mem_parser.reports.table import TableOptions
-from mem_parser.startframes import fold_starts
 from mem_parser.symbols.files import open_binary
 
 if TYPE_CHECKING:
@@ -102,14 +101,16 @@ def _check(options: Options) -> None:
 def _table_options(options: Options) -> TableOptions:
     count = Count.ALLOC if options["alloc"] else Count.INUSE
     rule = FrameRule.JEPROF if options["jeprof_frames"] else FrameRule.PROGRAM
+    rule = FrameRule.NONE if options["all_frames"] else rule
     return TableOptions(
         count=Count.PEAK if options["peak"] else count,
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,
         by_cum=sorted_by_cum(options),
         rows=options["rows"],
         plain_bytes=options["plain_bytes"],
-        rule=FrameRule.NONE if options["all_frames"] else rule,
+        rule=rule,
         lines=options["lines"],
+        folds=rule is FrameRule.PROGRAM and not keeps_start_frames(options),
     )
 
 
@@ -144,14 +145,14 @@ def _graph(opened: Opened, table: TableOptions, options: Options) -> CallGraph:
 
 
 def _sums(opened: Opened, table: TableOptions, options: Options) -> StackSums:
-    symbols = opened.symbols
     return sum_stacks(
         opened.profile,
-        symbols if options["start_frames"] else fold_starts(symbols, table.rule),
+        opened.symbols,
         count=table.count,
         unit=table.unit,
         rule=table.rule,
         group=_group(options),
+        folds=table.folds,
     )
 
 

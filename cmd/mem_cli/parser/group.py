@@ -14,7 +14,7 @@ import click
 
 from mem_cli.commands import OUTPUT, PATH, refuse_group_options
 from mem_cli.errors import run_command
-from mem_cli.options import frame_options, sort_options, time_options
+from mem_cli.options import frame_options, sort_options, start_frames_option, time_options
 from mem_cli.parser.files import FileGroup
 from mem_cli.parser.rights import give_up
 from mem_parser.version import __version__
@@ -90,6 +90,7 @@ _SUMMARIES = {
 @click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
 @time_options
 @frame_options
+@start_frames_option
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option(
     "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."

@@ -157,6 +157,7 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         templates=templates,
         inverted=options.get("invert", False),
         labels=labels,
+        start_frames=filters.start_frames,
     )
     return Given(
         sources=opened.sources,

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from mem_parser.python.functions import LIBRARY_FOLDER
+from mem_parser.startframes import CONSTRUCTORS, PROGRAM_START, THREAD_START
 from mem_parser.symbols.table import Role
 
 
@@ -237,8 +238,7 @@ LIBRARIES = (
     # What calls the program.
     Library(
         By.NAME, Role.START,
-        r"_start|__libc_start_\w+|__libc_start_call_main|start_thread|__?clone3?|clone3"
-        r"|execute_native_thread_routine|call_init(?:\.\w+)*|_dl_init\w*|_dl_start_user|_init",
+        rf"{PROGRAM_START}|{THREAD_START}|{CONSTRUCTORS}",
         "the code before `main` and before the function of a thread",
     ),
     # Runtimes as a whole: whatever of them asks for memory does so for its caller.

@@ -21,6 +21,7 @@ from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
+from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Location, Symbols
 
 Keys = npt.NDArray[np.int64]
@@ -81,11 +82,11 @@ def sum_stacks(
     unit: Unit = Unit.SPACE,
     rule: FrameRule = FrameRule.PROGRAM,
     group: GroupBy = GroupBy.FUNCTION,
+    folds: bool = False,
 ) -> StackSums:
-    """Return the stacks of ``profile`` without the frames that ``rule`` drops, each with its
-    estimate.
-    """
-    offsets, locations = without_allocators(symbols, rule)
+    """Return the stacks of ``profile`` as `without_frames` does, each with its estimate."""
+    symbols = without_frames(symbols, rule, folds=folds)
+    offsets, locations = symbols.offsets, symbols.locations_of_stack
     names, key_of_location = _keys(symbols, group)
     none = np.zeros(len(offsets) - 1)
     empty = StackSums(
@@ -203,6 +204,16 @@ def estimate(value: float, variance: float, samples: float, sums: StackSums) -> 
     """Return the sum of estimates from the sums of their values, variances and samples."""
     error = math.sqrt(max(variance, 0.0)) if sums.exact_samples else math.nan
     return Estimate(value, error, round(samples), sums.unseen)
+
+
+def without_frames(symbols: Symbols, rule: FrameRule, *, folds: bool) -> Symbols:
+    """Return ``symbols`` without the frames that ``rule`` drops. ``folds``, for the rule `PROGRAM`:
+    one frame stands for those that start the program or a thread.
+    """
+    offsets, locations = without_allocators(symbols, rule)
+    left = dataclasses.replace(symbols, offsets=offsets, locations_of_stack=locations)
+    # Without its libraries a stack begins with the frame that its blocks are charged to.
+    return fold_starts(left, offsets[:-1]) if folds else left
 
 
 def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, npt.NDArray[np.int32]]:

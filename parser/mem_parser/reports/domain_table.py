@@ -29,8 +29,9 @@ def format_domains(
         part = joined.where(joined.sites.domain == number)
         totals[name] = part.total(options.count, options.unit)
         sums = sum_stacks(
-            part, symbols, count=options.count, unit=options.unit, rule=options.rule, group=group
-        )
+            part, symbols, count=options.count, unit=options.unit, rule=options.rule, group=group,
+            folds=options.folds,
+        )  # fmt: skip
         for row in rows_of(sums):
             rows.setdefault(row.name, {})[name] = row
     for name, total in totals.items():

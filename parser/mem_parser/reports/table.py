@@ -39,6 +39,7 @@ PACKED_LINE = (
 class TableOptions:
     """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all. ``lines``: rows are
     source lines. ``width``: the most columns of a row, whose name is cut; None: it is not.
+    ``folds``: as of `mem_parser.reports.aggregate.without_frames`.
     """
 
     count: Count = Count.INUSE
@@ -49,6 +50,7 @@ class TableOptions:
     rule: FrameRule = FrameRule.PROGRAM
     lines: bool = False
     width: int | None = None
+    folds: bool = False
 
     def cut(self, row: str) -> str:
         """Return a row that is no wider than it may be."""

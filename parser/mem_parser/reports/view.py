@@ -89,6 +89,7 @@ class View:
             "count": str(self.filters.count),
             "unit": str(self.filters.unit),
             "filters": self.filters.words,
+            "start_frames": "folded" if self.filters.folds else "kept",
             "rate_bytes": self.profile.rate_bytes,
             "sampling": self.profile.sampling or None,
             "samples": self.total.samples,

@@ -34,7 +34,7 @@ _GROWTH_FROM_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Initial settings of the flame graph; the reader may change all of them."""
+    """Initial settings of the flame graph; the reader may change all but the last of them."""
 
     count: Count = Count.INUSE
     unit: Unit = Unit.SPACE
@@ -47,6 +47,8 @@ class Opening:
     """Callers are below callees."""
     labels: bool = False
     """Stacks begin with their thread and task."""
+    start_frames: bool = False
+    """Each frame that starts the program or a thread is kept; the reader cannot change it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""

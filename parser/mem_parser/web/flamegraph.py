@@ -10,6 +10,7 @@ from mem_parser.escape import visible
 from mem_parser.model import Profile
 from mem_parser.python.labelframes import without_labels
 from mem_parser.reports.sourcefiles import Sources
+from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Symbols
 from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import Tree, build_tree
@@ -115,6 +116,8 @@ def page_of(
     confidential = options.get("confidential", False)
     most_nodes = options.get("most_nodes", MOST_NODES)
     source = sources_block(profile, symbols, None if confidential else options.get("sources"))
+    # By files, which a confidential page does not have.
+    symbols, base = drawn_stacks(symbols, base, start)
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         domains = None if domains is None else confidential_profile(domains)
@@ -163,6 +166,15 @@ def shown_names(symbols: Symbols, start: Opening | None) -> Symbols:
     if not start.labels:
         symbols = without_labels(symbols)
     return with_templates(symbols) if start.templates else symbols
+
+
+def drawn_stacks(
+    symbols: Symbols, base: tuple[Profile, Symbols] | None, start: Opening
+) -> tuple[Symbols, tuple[Profile, Symbols] | None]:
+    """Return the stacks that a page draws, of a profile and of its base."""
+    if start.start_frames or not start.hide_allocators:
+        return symbols, base
+    return fold_starts(symbols), base and (base[0], fold_starts(base[1]))
 
 
 def page_tree(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.startframes import KINDS
+from mem_parser.startframes import START_FUNCTIONS
 from mem_parser.symbols.table import LABEL_MODULE, Function, Role
 
 ALLOCATOR = 1
@@ -32,8 +32,8 @@ def kind_of(function: Function) -> int:
     """Return the kind as the sum of this module's flags; 0 is an ordinary function."""
     if function.module == LABEL_MODULE:
         return LABEL | LIBRARY | WRAPPER
-    if function.name in KINDS:
-        return LIBRARY | WRAPPER
+    if function in START_FUNCTIONS:
+        return PSEUDO | LIBRARY | WRAPPER
     if function.name.startswith("["):
         return PSEUDO
     kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0

@@ -17,7 +17,13 @@ from mem_parser.leaks.judged import judged
 from mem_parser.model import Profile
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.facts import Opening, page_facts
-from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, page_tree, shown_names, symbol_notes
+from mem_parser.web.flamegraph import (
+    EXPLORER_SCRIPTS,
+    drawn_stacks,
+    page_tree,
+    shown_names,
+    symbol_notes,
+)
 from mem_parser.web.measures import measures
 from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import assemble, policy_of, script_of
@@ -85,7 +91,8 @@ def live_data(view: View, name: str, most_nodes: int = MOST_NODES) -> dict[str, 
     """
     profile, symbols, base = view.profile, view.symbols, view.base
     start = Opening(apart=view.domains is not None)
-    tree, symbols = page_tree(view.domains or profile, symbols, base, start, most_nodes)
+    drawn, drawn_base = drawn_stacks(symbols, base, start)
+    tree, _ = page_tree(view.domains or profile, drawn, drawn_base, start, most_nodes)
     pruned = prune(tree, most_nodes)
     shown = shown_names(symbols, start)
     older = None if base is None else (base[0], shown_names(base[1], start))

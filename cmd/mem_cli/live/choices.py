@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mem_cli.options import libraries_from, python_view
+from mem_cli.options import keeps_start_frames, libraries_from, python_view
 from mem_parser.filters import Filters
 from mem_parser.live.naming import NamingChoice
 from mem_parser.names import FrameRule
@@ -27,11 +27,13 @@ def naming_of(given: dict[str, Any]) -> NamingChoice:
 
 def filters_of(given: dict[str, Any]) -> Filters:
     """Return which frames count."""
-    return Filters(rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM)
+    rule = FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM
+    return Filters(rule=rule, start_frames=keeps_start_frames(given))
 
 
 DEFAULTS: dict[str, Any] = {
     "binary": None, "debug_dir": (), "native": False, "python": False, "nn_modules": False,
     "labels": False, "library": (), "all_frames": False,
+    "start_frames": None,
 }  # fmt: skip
 """What `naming_of` and `filters_of` make of a command without these options."""

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from mem_cli.commands import PATH
 from mem_cli.forms import form_option
-from mem_cli.options import all_frames_option, python_options
+from mem_cli.options import all_frames_option, python_options, start_frames_option
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
     Bytes,
@@ -38,6 +38,7 @@ def naming_options(command: Any) -> Any:
             help="Charge blocks of matching frames to their callers.",
         ),
         all_frames_option,
+        start_frames_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

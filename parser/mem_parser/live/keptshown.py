@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mem_parser.filters import Filters
 from mem_parser.interning import Growing
 from mem_parser.live.stacksums import Names, ShownStacks, shown_stacks
-from mem_parser.names import FrameRule
+from mem_parser.startframes import START_FUNCTIONS
 from mem_parser.symbols.table import Function, KnownColumns, Symbols
 
 
@@ -23,13 +23,13 @@ class KeptShown:
     """The stacks of one series, for one thread."""
 
     def __init__(self) -> None:
-        self._begin(None, FrameRule.NONE)
+        self._begin(None, Filters())
 
-    def _begin(self, series: object, rule: FrameRule) -> None:
-        self._series, self._rule = series, rule
+    def _begin(self, series: object, filters: Filters) -> None:
+        self._series, self._filters = series, filters
         self._role = np.zeros(0, dtype=np.int8)
-        self._index: dict[str, int] = {}
-        self._firsts: list[Function] = []
+        self._index = {f.name: k for k, f in enumerate(START_FUNCTIONS)}
+        self._firsts = list(START_FUNCTIONS)
         self._key: Growing[np.int64] = Growing(np.int64)
         self._own: Growing[np.int64] = Growing(np.int64)
         self._stack: Growing[np.int64] = Growing(np.int64)
@@ -44,8 +44,8 @@ class KeptShown:
         if known is None or chooses or known.locations_of_stack is not symbols.locations_of_stack:
             return None
         role = np.array([f.role for f in symbols.functions], dtype=np.int8)
-        if not self._goes_on(known, filters.rule, role):
-            self._begin(known.series, filters.rule)
+        if not self._goes_on(known, filters, role):
+            self._begin(known.series, filters)
         if len(self._own) >= len(symbols.offsets):
             return None  # an earlier moment
         self._name(symbols.functions[len(self._role) :])
@@ -56,9 +56,11 @@ class KeptShown:
             self._own.values, self._stack.values, self._function.values, len(names.names)
         )
 
-    def _goes_on(self, known: KnownColumns, rule: FrameRule, role: npt.NDArray[np.int8]) -> bool:
+    def _goes_on(self, known: KnownColumns, filters: Filters, role: npt.NDArray[np.int8]) -> bool:
         """Tell whether what was found of known stacks holds."""
-        same = known.series is self._series and known.series is not None and rule is self._rule
+        same = known.series is self._series and known.series is not None
+        last = self._filters
+        same &= (filters.rule, filters.folds) == (last.rule, last.folds)
         before = len(self._role)
         return same and before <= len(role) and np.array_equal(role[:before], self._role)
 

@@ -13,6 +13,7 @@ from mem_parser.estimate import FloatArray
 from mem_parser.filters import Filters
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.reports.aggregate import stack_parts
+from mem_parser.startframes import START_FUNCTIONS, fold_starts
 from mem_parser.symbols.table import Symbols
 
 
@@ -57,7 +58,7 @@ class ShownStacks:
 @dataclass(slots=True)
 class Names:
     """The distinct names of functions, with module and file of the first one of each; ``key`` is
-    the index of its name for each function.
+    the index of its name for each function. They begin with `START_FUNCTIONS`.
     """
 
     names: list[str]
@@ -68,7 +69,7 @@ class Names:
     @classmethod
     def of(cls, symbols: Symbols) -> Names:
         """The names of the functions of ``symbols``."""
-        functions = symbols.functions
+        functions = [*START_FUNCTIONS, *symbols.functions]
         index: dict[str, int] = {}
         key = [index.setdefault(f.name, len(index)) for f in functions]
         first = dict(zip(reversed(key), range(len(key) - 1, -1, -1), strict=True))
@@ -77,7 +78,7 @@ class Names:
             list(index),
             [f.module for f in firsts],
             [f.file for f in firsts],
-            np.array(key, dtype=np.int64),
+            np.array(key[len(START_FUNCTIONS) :], dtype=np.int64),
         )
 
 
@@ -89,8 +90,13 @@ def shown_stacks(
     key = names.key
     if len(hidden.functions) > len(symbols.functions):
         key = np.append(key, -1)  # what stands for stacks of nothing but hidden frames
-    on_stack = key[hidden.function_of_location][hidden.locations_of_stack]
     begin = charged_from(hidden, filters.rule)
+    if filters.folds:
+        inner = begin - hidden.offsets[:-1]
+        hidden = fold_starts(hidden, begin)
+        begin = hidden.offsets[:-1] + inner
+        key = np.append(key, np.arange(len(START_FUNCTIONS)))
+    on_stack = key[hidden.function_of_location][hidden.locations_of_stack]
     own = np.where(stacks, on_stack[begin], -1)
     counts = _is_last(hidden, on_stack) & (on_stack >= 0)
     stack = np.repeat(np.arange(len(stacks)), np.diff(hidden.offsets))

@@ -47,7 +47,7 @@ def summary(file: str, **options: Any) -> None:
     r"""Total memory, own memory and number of blocks by function.
 
     \b
-    mem_parser summary custom_prof.4711.1.heap --sort own
+    mem_parser summary custom_prof.4711.1.heap --sort total
     """
     from mem_cli.terminal import fitted
     from mem_parser.reports import summary as report
@@ -60,7 +60,7 @@ def summary(file: str, **options: Any) -> None:
     every = report.summary(view, sort)
 
     def first(rows: int | None) -> report.Summary:
-        return every.first(_ROWS if rows is None else rows)
+        return every.first(_ROWS if rows is None else rows, callers=options["as_csv"])
 
     found = first(options["rows"])
     sentences = [] if options["as_csv"] else opened_with(opened, view, options["binary"])

@@ -46,7 +46,7 @@ def show_top(file: str, options: Options) -> None:
     sums = view.sums(group)
 
     def first(rows: int | None) -> report.Top:
-        return report.top(view, report.TopOptions(by_cum, rows, group), sums)
+        return report.top(view, report.TopOptions(by_cum, rows, group, options["as_csv"]), sums)
 
     found = first(options["rows"])
     deliver(

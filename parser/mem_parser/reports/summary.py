@@ -26,8 +26,8 @@ from mem_parser.reports.grid import (
     numbers,
     shares,
 )
+from mem_parser.reports.table import hidden_line
 from mem_parser.reports.view import View
-from mem_parser.units import counted
 
 KEYS = (
     "function", "file", "module", *number_keys("total"), *number_keys("own"),
@@ -64,13 +64,14 @@ class Summary:
     left_out: int = 0
     callers: int = 0
 
-    def first(self, limit: int) -> Summary:
+    def first(self, limit: int, *, callers: bool = False) -> Summary:
         """Return the summary with at most ``limit`` of its rows, sorted by own none that own
-        nothing; 0: with all.
+        nothing, but for ``callers``; 0: with all.
         """
         if not limit:
             return self
-        owners = [r for r in self.rows if r.own.samples] if self.sort is Sort.OWN else self.rows
+        whole = callers or self.sort is not Sort.OWN
+        owners = self.rows if whole else [r for r in self.rows if r.own.samples]
         shown = owners[:limit]
         return Summary(
             self.view,
@@ -108,10 +109,7 @@ def blocks(found: Summary) -> Iterator[Block]:
         (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )
     columns = (*map(Column, ("own", "%", "total", "%", "count")), NAME)
-    smaller, callers = found.left_out - found.callers, found.callers
-    parts = [counted(smaller, "smaller row")] if smaller else []
-    parts += [f"{counted(callers, 'caller')} without own memory"] if callers else []
-    left_out = f"{' and '.join(parts)} hidden. Use -n 0 to show all." if parts else ""
+    left_out = hidden_line(found.left_out - found.callers, found.callers)
     return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 
 

@@ -93,10 +93,13 @@ def _nothing(profile: Profile, count: Count) -> str:
     return line
 
 
-def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Row], list[Row]]:
+def ranked(
+    sums: StackSums, *, by_cum: bool, limit: int | None, owners: bool = False
+) -> tuple[list[Row], list[Row]]:
     """Return the rows to show, the largest first, and the hidden ones.
 
-    ``limit`` is the most rows, 0: all; None: those above `SMALL_SHARE` of the total.
+    ``limit`` is the most rows, 0: all; None: those above `SMALL_SHARE` of the total. ``owners``:
+    with a limit only functions that have blocks of their own are shown.
     """
 
     def order(row: Row) -> tuple[float, float, str]:
@@ -104,20 +107,35 @@ def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Ro
         return -first.value, -second.value, row.name
 
     rows = sorted(rows_of(sums), key=order)
-    if limit is not None:
-        number = limit or len(rows)
-        return rows[:number], rows[number:]
-    least = SMALL_SHARE * sums.total.value
-    large = [max(row.flat.value, row.cum.value) >= least for row in rows]
-    return list(compress(rows, large)), list(compress(rows, (not x for x in large)))
+    if limit == 0:
+        return rows, []
+    least = 0.0 if limit else SMALL_SHARE * sums.total.value
+    large = [
+        max(row.flat.value, row.cum.value) >= least and (not owners or row.flat.samples > 0)
+        for row in rows
+    ]
+    shown, hidden = list(compress(rows, large)), list(compress(rows, (not x for x in large)))
+    number = limit or len(shown)
+    return shown[:number], shown[number:] + hidden
 
 
 def left_out_line(rows: list[Row], unit: Unit) -> str:
     """Return the text about the ``rows`` that `ranked` left out; empty without any."""
-    if not rows:
-        return ""
+    callers = sum(not r.flat.samples for r in rows)
     flat = format_value(sum(r.flat.value for r in rows), unit)
-    return f"{counted(len(rows), 'smaller row')} hidden ({flat}). Use -n 0 to show all."
+    return hidden_line(len(rows) - callers, callers, flat)
+
+
+def hidden_line(smaller: int, callers: int, own: str = "") -> str:
+    """Return the text about so many hidden rows: ``smaller`` ones, which ``own`` so much, and
+    ``callers`` of functions that own something; empty without any.
+    """
+    worth = f" ({own})" if own else ""
+    rows, others = counted(smaller, "smaller row"), counted(callers, "caller")
+    if not callers:
+        return f"{rows} hidden{worth}. Use -n 0 to show all." if smaller else ""
+    first = f"{rows}{worth} and " if smaller else ""
+    return f"{first}{others} without own memory hidden. Use -n 0 to show all."
 
 
 def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterator[str]:

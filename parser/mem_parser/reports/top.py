@@ -38,11 +38,14 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class TopOptions:
-    """``rows`` None: those above `SMALL_SHARE` of the total; 0: all."""
+    """``rows`` None: those above `SMALL_SHARE` of the total; 0: all. Sorted by flat, ``callers``
+    that own nothing are left out unless asked for.
+    """
 
     by_cum: bool = False
     rows: int | None = None
     group: GroupBy = GroupBy.FUNCTION
+    callers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Top:
 def top(view: View, options: TopOptions, sums: StackSums | None = None) -> Top:
     """Return the table of ``view``; ``sums`` are those of its group, if known."""
     sums = sums or view.sums(options.group)
-    shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
+    owners = not (options.by_cum or options.callers)
+    shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows, owners=owners)
     return Top(view, options, shown, left_out)
 
 

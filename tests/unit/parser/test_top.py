@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mem_cli.terminal import plain_lines
 from mem_parser.reports import top
 from mem_parser.reports.aggregate import GroupBy
@@ -23,6 +25,22 @@ def test_top_leaves_out_small_rows_and_names_their_sum() -> None:
     shown = view((("malloc a", 1000), ("malloc b", 1)))
     lines = list(plain_lines(top.blocks(top.top(shown, top.TopOptions()))))
     assert lines[-1] == "1 smaller row hidden (1 B). Use -n 0 to show all."
+
+
+def test_callers_that_own_nothing_are_shown_by_cum_and_where_all_are_asked_for() -> None:
+    shown = view((("malloc a main", 1000), ("malloc b main", 1)))
+
+    def names(**options: Any) -> list[str]:
+        return [row.name for row in top.top(shown, top.TopOptions(**options)).shown]
+
+    assert names() == ["a"]
+    assert names(rows=2) == ["a", "b"]
+    assert names(by_cum=True) == names(callers=True)[::-1] == ["main", "a"]
+    assert names(rows=0) == ["a", "b", "main"]
+    lines = list(plain_lines(top.blocks(top.top(shown, top.TopOptions()))))
+    assert lines[-1] == (
+        "1 smaller row (1 B) and 1 caller without own memory hidden. Use -n 0 to show all."
+    )
 
 
 def test_top_by_line_tells_file_and_line_to_programs() -> None:

@@ -225,12 +225,11 @@ def test_any_boxes_leave_what_the_filters_leave(desktop: Any, folder: Path) -> N
                 for name in ("focus", "ignore", "hide")
                 if seed.random() < 0.5
             }
-            left = Filters(**{name: (text,) for name, text in chosen.items()}).apply(
-                profile, symbols
-            )
+            patterns = {name: (text,) for name, text in chosen.items()}
+            left = Filters(**patterns, start_frames=True).apply(profile, symbols)
             expected = {
                 row.name: (row.flat.value, row.cum.value)
-                for row in rows_of(sum_stacks(left[0], Filters(hide=()).apply(*left)[1]))
+                for row in rows_of(sum_stacks(left[0], Filters(start_frames=True).apply(*left)[1]))
             }
             shown = Shown(desktop, page.as_uri(), fragment(tab="table", **chosen))
             rows = {k: (amount(a), amount(b)) for k, (a, b) in table(shown).items()}

@@ -2,9 +2,9 @@
 // cannot be used changes nothing; the line below the boxes says why.
 
 const BOX_WORDS = {
-  focus: ["Focus", "Only stacks with a matching frame, as --focus REGEX"],
-  ignore: ["Ignore", "No stack with a matching frame, as --ignore REGEX"],
-  hide: ["Hide", "Remove matching frames from stacks, as --hide REGEX"],
+  focus: ["Focus", "Only stacks with a matching frame"],
+  ignore: ["Ignore", "No stack with a matching frame"],
+  hide: ["Hide", "Remove matching frames from stacks"],
 };
 const TYPING_MS = 350;
 
@@ -56,7 +56,7 @@ class FilterBar {
   }
 
   addTemplates() {
-    this.templates = toggleControl("toggle-templates", "Template arguments", "C++ names with their template arguments, as --templates",
+    this.templates = toggleControl("toggle-templates", "Template arguments", "C++ names with their template arguments",
       () => this.set({ templates: !this.state.get("templates") }));
     this.boxes.append(this.templates);
   }

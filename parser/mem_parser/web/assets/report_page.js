@@ -8,8 +8,8 @@ const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
 // What the boxes do not change, by tab.
 const WHOLE_PROFILE_TABS = {
   summary: "readings over time and the resident memory are of the whole process",
-  leaks: "verdicts are of the whole profile: mem_parser leaks takes --focus, --ignore and --hide",
-  diff: "this table is of the whole profile: mem_parser diff takes --focus, --ignore and --hide",
+  leaks: "verdicts are of the whole profile",
+  diff: "this table is of the whole profile",
   budget: "verdicts are of the whole profile",
 };
 
@@ -136,13 +136,15 @@ class ReportPage {
     for (const control of this.choices) control.querySelector("select").value = this.state.get(control.dataset.choice);
   }
 
-  // The tabs that there is something for.
+  // The tabs that there is something for; a leak comes first.
   presentTabs() {
     const there = {
       threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
       diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
     };
-    return Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
+    const present = Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
+    const leads = ([key]) => key === "leaks" && this.opening?.some(({ kind }) => kind === "leak");
+    return [...present.filter(leads), ...present.filter((tab) => !leads(tab))];
   }
 
   // Leaves a tab that the data has no more.

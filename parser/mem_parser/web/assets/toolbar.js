@@ -28,7 +28,7 @@ const TOGGLES = [
   ["collapse", "Collapse recursion", "Draw repeated calls of a function to itself as one (c)"],
   ["hideAllocators", "Hide libraries", "Charge what malloc, operator new and libraries allocate to the program's own functions (a)"],
   ["hideImports", "Hide imports", "Leave out the frames of Python's import system (m)"],
-  ["labels", "Threads and tasks", "Begin stacks with the names of their Python thread and asyncio task, as --labels (w)"],
+  ["labels", "Threads and tasks", "Begin stacks with the names of their Python thread and asyncio task (w)"],
   ["diff", "Difference", "Compare with the base profile (d)"],
 ];
 

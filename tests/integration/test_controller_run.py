@@ -117,6 +117,20 @@ def test_the_file_of_a_launcher_is_that_of_the_program_that_it_starts(
     assert nothing_left(segment_dir)
 
 
+def test_the_log_of_a_launcher_is_that_of_the_program_that_it_starts(
+    stepper: Path, tmp_path: Path
+) -> None:
+    words = ["sh", "-c", f"ls / > /dev/null; {stepper}; true"]
+    orders = "a 900 50000\n"
+    done = run_command(
+        "run", "--events", "-c", "1", "-o", tmp_path / "p", "--", *words, input=orders
+    )
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    [log] = tmp_path.glob("*.memlog")
+    assert log.name.startswith(f"p.{heap.header['pid']}.")
+
+
 def test_a_launcher_of_nothing_says_so(tmp_path: Path) -> None:
     done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "true")
     assert "note: sh started no program that took a sample" in done.stderr

@@ -177,9 +177,7 @@ class Run:
     def __init__(self, arguments: Sequence[str], options: Options) -> None:
         """Start the program. Raises MemError before anything starts."""
         path = program.check(arguments[0])
-        # A log of events is one of each process from its start.
-        alone = options.children or options.logging is not None
-        self.launched = None if alone else launched.of_command(path, arguments)
+        self.launched = None if options.children else launched.of_command(path, arguments)
         self.options = options = dataclasses.replace(
             options, children=options.children or self.launched is not None
         )
@@ -440,6 +438,9 @@ class Run:
             images = self._chosen(images)
             self._main = images[0].pid if images else self.pid
             outcome.notes = self.launched.lines()
+            for image in self.images.values():
+                if image not in images:
+                    image.recording.discard_log()
         self._wanted = images
         for image in images:
             if image is own and outcome.unloaded is not None:

@@ -437,7 +437,7 @@ class Run:
         if self.launched is not None:
             images = self._chosen(images)
             self._main = images[0].pid if images else self.pid
-            outcome.notes = self.launched.lines()
+            outcome.notes = self.launched.lines() if outcome.unloaded is None else []
             for image in self.images.values():
                 if image not in images:
                     image.recording.discard_log()

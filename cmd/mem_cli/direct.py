@@ -62,6 +62,10 @@ class DirectGroup(click.Group):
         """Return what a wrong first word may be a slip of, besides the commands."""
         raise NotImplementedError
 
+    def advice(self, word: str) -> str | None:  # noqa: ARG002 - for who overrides it
+        """Return what to do with a word that is no command, and which no other word is like."""
+        return None
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's method
         """Return the names of all commands."""
         return sorted(self.summaries)
@@ -126,7 +130,7 @@ class DirectGroup(click.Group):
 
     def _unknown_word(self, ctx: click.Context, word: str) -> UsageProblem:
         listed = [name for name, text in self.summaries.items() if text]
-        near = nearest(word, [*listed, *self.other_words()])
+        near = self.advice(word) or nearest(word, [*listed, *self.other_words()])
         commands = f"{ctx.command_path} --help lists the commands"
         return UsageProblem(
             f"{self.unknown} {word!r}.", hint=" ".join(filter(None, [near, commands]))

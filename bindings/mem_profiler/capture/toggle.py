@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 LEFT_BEHIND_S = 5.0
 
 
+def _starts(pid: int) -> str:
+    return f"mem_profiler start {pid} starts one"
+
+
 def start(
     pid: int, rate_bytes: int, device_rate_bytes: int = 1, depth_limit: int | None = None
 ) -> int:
@@ -64,7 +68,7 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         control = segment.control()
         number = control.number("capture_number")
         if number == 0:
-            raise TargetError(f"no capture of pid {pid} runs", hint=f"mem_profiler start {pid}")
+            raise TargetError(f"No capture of pid {pid} is running.", hint=_starts(pid))
         if not running and control.number("written_capture") == number:
             raise TargetError(
                 f"capture {number} of pid {pid} has ended and is in a file already",
@@ -101,7 +105,7 @@ def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         control = segment.control()
         number = control.number("capture_number")
         if number == 0:
-            raise TargetError(f"pid {pid} has had no capture yet", hint=f"mem_profiler start {pid}")
+            raise TargetError(f"pid {pid} has had no capture yet", hint=_starts(pid))
         running = control.running(gate.target_now_ns(pid))
         end = "running" if running else gate.how_it_ended(control)
         # The lock's holder may be writing a log of the events; a saved capture had its log.

@@ -72,7 +72,8 @@ def check(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         what = "may not be executed" if os.path.exists(name) else "was not found"
-        raise UsageProblem(f"the program {name} {what}")
+        hint = f"mem_profiler {name} captures the running process" if name.isdecimal() else None
+        raise UsageProblem(f"the program {name} {what}", hint=hint)
     judged = judged_file(path)
     try:
         status = os.stat(judged)

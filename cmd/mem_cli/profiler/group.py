@@ -80,6 +80,15 @@ class ProcessGroup(DirectGroup):
 
         return byname.names()
 
+    def advice(self, word: str) -> str | None:
+        """Return how to start a program that does not run."""
+        import shutil
+
+        from mem_parser.escape import shell_word
+
+        found = shutil.which(word) is not None
+        return f"mem_profiler run -- {shell_word(word)} starts it;" if found else None
+
     def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
         """Yield the processes."""
         return PROCESS.shell_complete(None, None, incomplete)

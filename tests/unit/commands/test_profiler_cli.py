@@ -41,6 +41,7 @@ from mem_cli.profiler.group import cli
         (["run", "-c", "x", "--", "true"], 2, "not a number of bytes"),
         (["run", "--children"], 2, "Missing argument"),
         (["fly"], 2, "No command or running process is named 'fly'."),
+        (["run", "99999999"], 2, "the program 99999999 was not found"),
         (["doctor", "no-such-name"], 2, "No program or running process is named"),
         (["recover", "/nowhere/segment"], 3, "No such file"),
         (["recover", "/etc/passwd"], 3, "is not a segment"),
@@ -53,6 +54,20 @@ def test_bad_options_end_with_one_plain_line(arguments: list[str], code: int, te
     shown = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
     assert text in shown
     assert getattr(error, "exit_code", None) == code
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["strat", "1"], "did you mean start? mem_profiler --help lists the commands"),
+        (["/bin/true"], "mem_profiler run -- /bin/true starts it; mem_profiler --help lists the"),
+        (["run", "99999999"], "mem_profiler 99999999 captures the running process"),
+    ],
+)
+def test_a_slip_has_the_command_that_may_be_meant(words: list[str], hint: str) -> None:
+    done = run_command(*words)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"hint:  {hint}")
 
 
 def test_errors_reach_the_terminal_as_two_lines_without_a_traceback() -> None:

@@ -38,7 +38,7 @@ def number_written(path: Path) -> int:
 
 
 def test_without_a_capture_there_is_nothing_to_stop_or_write(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="no capture of pid"):
+    with pytest.raises(TargetError, match="No capture of pid"):
         toggle.stop(PID, str(tmp_path / "p"))
     with pytest.raises(TargetError, match="has had no capture yet"):
         toggle.snapshot(PID, str(tmp_path / "p"))

@@ -135,6 +135,8 @@ class CaptureReport:
     notes: list[str] = field(default_factory=list)
     sampling: str = ""
     """As of `mem_parser.model.Profile`."""
+    started: float | None = None
+    duration_s: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -296,7 +298,8 @@ class _Judge:
         report = CaptureReport(
             self.subject.path, self.subject.title, results, profile.rate_bytes,
             int(profile.counts(Count.ALLOC)[0].sum()) if samples is None else samples,
-            sampling=profile.sampling,
+            sampling=profile.sampling, started=profile.capture.started,
+            duration_s=profile.capture.duration_s,
         )  # fmt: skip
         if obstacle:
             report.notes.append(obstacle)

@@ -106,7 +106,9 @@ def test_callers_go_on_to_the_programs_own_source() -> None:
 
 
 def test_junit_has_a_case_for_every_limit() -> None:
-    root = ET.fromstring(junit.render(report_of()))
+    report = report_of()
+    report.captures[0].started = 1e9
+    root = ET.fromstring(junit.render(report))
 
     assert root.tag == "testsuites"
     [suite] = root
@@ -119,6 +121,8 @@ def test_junit_has_a_case_for_every_limit() -> None:
     }  # fmt: skip
     for case in suite:
         assert set(case.attrib) == {"classname", "name", "time"}
+    assert suite.get("time") == root.get("time") == "10.000"
+    assert suite.get("timestamp") == "2001-09-09T01:46:40"
     failure = suite[0][0]
     assert failure.get("type") == "over budget"
     assert "over 1.953 MiB" in str(failure.get("message"))

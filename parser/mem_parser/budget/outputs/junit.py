@@ -1,9 +1,12 @@
 """JUnit XML, in the form that Jenkins, GitLab and GitHub's actions read: a test suite for every
-capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error.
+capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error. All
+limits are judged on the one run, so a suite has its time and a case none.
 """
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from mem_parser.budget.outputs.text import result_lines
@@ -11,20 +14,25 @@ from mem_parser.budget.outputs.words import sentence
 from mem_parser.budget.verdict import CaptureReport, Report, Verdict
 from mem_parser.escape import xml_document, xml_text
 
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+
 
 def render(report: Report) -> str:
     """Return the document."""
     root = ET.Element("testsuites", name="memory budget")
     for capture in report.captures:
         root.append(_suite(capture))
-    _count(root, [r.verdict for _, r in report.results])
+    _count(root, [r.verdict for _, r in report.results], sum(map(_seconds, report.captures)))
     ET.indent(root)
     return xml_document(root)
 
 
 def _suite(capture: CaptureReport) -> ET.Element:
     suite = ET.Element("testsuite", name=xml_text(capture.program))
-    _count(suite, [r.verdict for r in capture.results])
+    _count(suite, [r.verdict for r in capture.results], _seconds(capture))
+    if capture.started is not None and 0 <= capture.started < _LATEST:
+        began = datetime.fromtimestamp(capture.started, UTC)
+        suite.set("timestamp", began.strftime("%Y-%m-%dT%H:%M:%S"))
     for result in capture.results:
         case = ET.SubElement(
             suite, "testcase", classname=xml_text(f"memory.{capture.program}"),
@@ -42,8 +50,13 @@ def _suite(capture: CaptureReport) -> ET.Element:
     return suite
 
 
-def _count(element: ET.Element, verdicts: list[Verdict]) -> None:
+def _seconds(capture: CaptureReport) -> float:
+    duration_s = capture.duration_s or 0.0
+    return duration_s if 0.0 <= duration_s < math.inf else 0.0
+
+
+def _count(element: ET.Element, verdicts: list[Verdict], seconds: float) -> None:
     element.set("tests", str(len(verdicts)))
     element.set("failures", str(verdicts.count(Verdict.FAIL)))
     element.set("errors", str(verdicts.count(Verdict.INCONCLUSIVE)))
-    element.set("time", "0")
+    element.set("time", f"{seconds:.3f}")

@@ -9,15 +9,15 @@ import sys
 from mem_cli.colour import is_coloured
 from mem_cli.live.texts import LEAST_COLUMNS, LEAST_LINES
 from mem_parser.errors import MemError, UsageProblem
+from mem_parser.tables.extras import pip_line
 
-PIP = "pip install textual"
 _CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a page"
 
 
 def check() -> None:
     """Raise MemError if the view cannot be shown here."""
     if importlib.util.find_spec("textual") is None:
-        raise MemError("the live view needs the package textual", hint=PIP)
+        raise MemError("the live view needs the package textual", hint=pip_line("textual"))
     for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
         if stream is None or not stream.isatty():
             raise UsageProblem(f"the live view needs a terminal, and {name} is none", hint=_CURE)

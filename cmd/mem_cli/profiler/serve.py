@@ -18,6 +18,7 @@ from mem_cli.console import say, warn
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import one_line, shell_word
 from mem_parser.plainfile import open_plain
+from mem_parser.tables.extras import pip_line
 
 if TYPE_CHECKING:
     from mem_cli.serve.guard import Access
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mem_cli.serve.server import Beside
 
 LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
-PIP = "pip install prometheus-client starlette uvicorn"
 LEAST_TOKEN, MOST_TOKEN = 16, 1024
 NOT_ENCRYPTED = (
     "what goes to other machines is not encrypted: whoever is in between can read it and the token"
@@ -124,7 +124,10 @@ def _check_libraries() -> None:
     """Raises MemError where a library is missing that only this command needs."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
-        raise MemError(f"{', '.join(missing)}: not installed", hint=PIP)
+        raise MemError(
+            f"{', '.join(missing)}: not installed",
+            hint=pip_line("prometheus-client", "starlette", "uvicorn"),
+        )
 
 
 def _check_reach(address: Address, *, public: bool) -> None:

@@ -1,13 +1,26 @@
-"""Libraries that only tables need, and that a user installs for them."""
+"""Libraries that only some work needs, and that a user installs for it."""
 
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import sys
 from typing import Any
 
 from mem_parser.errors import MemError
+from mem_parser.escape import shell_join
 
-PIP = "pip install duckdb pyarrow"
+
+def pip_line(*packages: str) -> str:
+    """Return the command that installs packages where this Python finds them: `pip`, if the shell
+    finds the one of the same environment.
+    """
+    beside = os.path.join(os.path.dirname(sys.executable), "pip")
+    found = shutil.which("pip")
+    own = found is not None and os.path.realpath(found) == os.path.realpath(beside)
+    words = ["pip"] if own else [sys.executable, "-m", "pip"]
+    return shell_join([*words, "install", *packages])
 
 
 class MissingLibrary(MemError):
@@ -30,5 +43,6 @@ def _imported(name: str) -> Any:
     except ImportError as error:
         library = name.partition(".")[0]
         raise MissingLibrary(
-            f"{library} is missing: {str(error) or 'it cannot be imported'}", hint=PIP
+            f"{library} is missing: {str(error) or 'it cannot be imported'}",
+            hint=pip_line("duckdb", "pyarrow"),
         ) from error

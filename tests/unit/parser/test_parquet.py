@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.memlog.part import WHOLE
 from mem_parser.memlog.run import read_log
-from mem_parser.tables import parquet
+from mem_parser.tables import extras, parquet
 from mem_parser.tables.columns import Columns
 from mem_parser.tables.schema import TABLES
 from mem_parser.tables.source import LogSource
@@ -135,3 +136,17 @@ def test_nothing_of_somebody_else_is_replaced(
 def test_a_name_that_no_new_folder_can_have_is_refused(name: str) -> None:
     with pytest.raises(OSError, match="is no name of a new folder"):
         parquet.check_folder(name)
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_a_missing_library_is_installed_where_this_python_finds_it(
+    on_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = tmp_path / "bin" / "pip"
+    pip.parent.mkdir()
+    pip.write_text("#!/bin/sh\n", encoding="utf-8")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip.with_name("python")))
+    monkeypatch.setenv("PATH", str(pip.parent) if on_path else "/usr/bin")
+    called = "pip" if on_path else f"{pip.with_name('python')} -m pip"
+    assert extras.pip_line("duckdb", "pyarrow") == f"{called} install duckdb pyarrow"

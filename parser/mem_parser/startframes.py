@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.charge import charged_from
+from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import LABEL_MODULE, Function, Location, Role, Symbols
@@ -275,7 +276,7 @@ class _Kinds:
     def of(self, locations: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
         """Return the kind of each of ``locations``."""
         found = self._kind[locations]
-        new = np.unique(locations[found < 0])
+        new = distinct(locations[found < 0])
         if not len(new):
             return found
         functions = self._symbols.functions

@@ -341,6 +341,8 @@ def test_hostile_names_run_nothing(desktop: Any, pages: dict[str, str]) -> None:
         element(desktop, f"#tab-{tab}").click()
     element(desktop, "#tab-table").click()
 
+    element(desktop, "#functions-rows th[data-key=total] button").click()
+
     assert "memory report" in desktop.title
     assert "</script><img" in text_of(desktop, "#functions-rows")
     assert desktop.find_elements(By.TAG_NAME, "img") == []
@@ -368,6 +370,11 @@ def test_the_table_sorts_and_searches(desktop: Any, pages: dict[str, str]) -> No
 
     open_page(desktop, pages["report"], "#tab=table")
     assert names()[:2] == ["new_node", "read_file"]
+    hidden = "callers without own memory hidden: sort by Total to show them"
+    owners, (others, rest) = len(names()), text_of(desktop, ".table-tools span").split("; ")
+    assert rest.partition(" ")[2] == hidden
+    element(desktop, "#functions-rows th[data-key=total] button").click()
+    assert len(names()) == owners + int(rest.split()[0]) == int(others.split()[2])
     element(desktop, "#functions-rows th[data-key=name] button").click()
     assert names() == sorted(names())
     element(desktop, "#functions-rows th[data-key=name] button").click()

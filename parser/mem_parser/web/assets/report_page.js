@@ -287,7 +287,8 @@ class ReportPage {
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
     host.append(element("p", "faint", `${words}; \u00b1 is the 95 % margin of error; \u2265 means at least${note}${hidden}.`));
     const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
-    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS });
+    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS,
+      zeros: change ? null : (callers) => `${callers === 1 ? "caller" : "callers"} without own memory hidden: sort by Total to show them` });
   }
 
   // Files of the table open the source lines, where the page has sources.

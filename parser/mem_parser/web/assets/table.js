@@ -6,10 +6,11 @@ const PAGE_ROWS = 150;
 // rank?(row): the place of a text among the others; none?: what a file has for a number that is not there }
 // The `main` column has the width that the others leave, `words` are sentences, `aside` ones show where there is room. On a narrow screen
 // every row is a card, headed by its `main` cell.
+// zeros: what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS } = {}) {
-    Object.assign(this, { columns, rows, search, name, kept });
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null } = {}) {
+    Object.assign(this, { columns, rows, search, name, kept, zeros });
     this.shown = Math.max(shown, kept.shown ?? 0);
     this.kept.query ??= "";
     this.kept.sortKey ??= sort;
@@ -87,14 +88,21 @@ class DataTable {
   }
 
   fill() {
-    const rows = this.chosen();
+    const chosen = this.chosen(), rows = this.withoutZeros(chosen), hidden = chosen.length - rows.length;
     this.showRows(rows);
     this.more.hidden = rows.length <= this.shown;
-    this.count.textContent = rows.length === this.rows.length ? `${countText(rows.length)} rows` : `${countText(rows.length)} of ${countText(this.rows.length)} rows`;
+    const count = rows.length === this.rows.length ? `${countText(rows.length)} rows` : `${countText(rows.length)} of ${countText(this.rows.length)} rows`;
+    this.count.textContent = hidden ? `${count}; ${countText(hidden)} ${this.zeros(hidden)}` : count;
     for (const cell of this.head.querySelectorAll("th")) {
       const sorted = cell.dataset.key === this.kept.sortKey;
       cell.setAttribute("aria-sort", sorted ? (this.kept.descending ? "descending" : "ascending") : "none");
     }
+  }
+
+  withoutZeros(rows) {
+    const column = this.columns.find((c) => c.key === this.kept.sortKey);
+    if (!this.zeros || !this.kept.descending || this.kept.query || column?.kind !== "number") return rows;
+    return rows.filter((row) => column.value(row) !== 0);
   }
 
   showRows(rows) {

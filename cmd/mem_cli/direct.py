@@ -157,11 +157,14 @@ class DirectGroup(click.Group):
 
 
 def _add_shared_options(command: click.Command) -> None:
-    """Add `-q` and `--color`, unless the command has its own."""
+    """Add `-q` and `--color` to a command and those below it, unless they have their own."""
     known = {name for param in command.params for name in param.opts}
     command.params += [
         o for o in (quiet_option(), color_option()) if not known.intersection(o.opts)
     ]
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            _add_shared_options(one)
 
 
 def every_option(commands: Iterable[click.Command]) -> list[click.Parameter]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mem_cli.colour import color_option
 from mem_cli.commands import PATH
 from mem_cli.console import note, say, waiting, warn
 from mem_cli.options import json_option, output_option
@@ -223,7 +222,6 @@ def at(
 
 
 for one in (on, off, report, log, sizes, at):
-    one.params.append(color_option())
     driver_stats.add_command(one)
 
 

@@ -158,7 +158,8 @@ def test_a_screen_of_30_lines_ends_with_the_commands_and_examples(program: str) 
 
 
 def test_every_command_can_be_quiet_and_without_colour() -> None:
-    for _, _, command in COMMANDS:
+    below = [one for *_, c in COMMANDS for one in getattr(c, "commands", {}).values()]
+    for command in [*(c for *_, c in COMMANDS), *below]:
         given = {option for param in command.params for option in param.opts}
         assert {"-q", "--color"} <= given, command.name
 

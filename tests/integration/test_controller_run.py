@@ -447,6 +447,17 @@ def test_a_child_that_cannot_be_sampled_is_a_note(segment_dir: Path, tmp_path: P
     assert nothing_left(segment_dir)
 
 
+def test_the_peak_of_a_program_is_not_that_of_its_child(tmp_path: Path) -> None:
+    text = (
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'bytearray(300_000_000)'], check=True)"
+    )
+    done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", text)
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    assert heap.header["memory"]["peak_rss_bytes"] < 200_000_000
+
+
 def test_children_that_are_killed_show_their_peak(tmp_path: Path) -> None:
     text = (
         "import os, signal, time\n"

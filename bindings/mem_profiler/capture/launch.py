@@ -357,10 +357,11 @@ class Run:
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
         self.discover()  # /proc shows its user until the wait below
         self.follower.end()
+        alone = procfs.waited_for_none(self.pid)
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
-        if own is not None:
+        if own is not None and alone:  # else the largest of its children may be meant
             target = own.recording.target
             peak = usage.ru_maxrss * 1024
             # It counts what the child was before it became the program, a copy of this process; but

@@ -119,6 +119,12 @@ def is_ending(pid: int) -> bool:
     return bool(pending >> (signal.SIGKILL - 1) & 1)
 
 
+def waited_for_none(pid: int) -> bool:
+    """Whether a process has waited for no child: those add their page faults to its own."""
+    fields = stat_fields(pid)
+    return len(fields) > 10 and fields[8] == fields[10] == "0"
+
+
 def exit_code(pid: int) -> int | None:
     """Wait status of a process before its parent waits for it (field 52); None where unknown."""
     fields = stat_fields(pid)

@@ -24,7 +24,7 @@ from mem_parser.charge import charged_from
 from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.names import FrameRule
-from mem_parser.symbols.table import LABEL_MODULE, Function, Location, Role, Symbols
+from mem_parser.symbols.table import CUT_NAME, LABEL_MODULE, Function, Location, Role, Symbols
 
 _NAMES = ("[program start]", "[thread start]", "[library start]", "[event loop]", "[notebook]")
 START_FUNCTIONS = tuple(Function(name, name, "", role=Role.START) for name in _NAMES)
@@ -223,10 +223,14 @@ def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> _Runs:
         labelled = kinds.labels[spelled[end[left] - 1]] & (end[left] - 1 > charged[left])
         left = left[labelled]
         end[left] -= 1
+    # Of a stack that was cut the native frames end in its middle, and Python's do not.
+    cut = kinds.cut[spelled[end - 1]] & (end - 1 > charged)
+    end -= cut
     begin = end.copy()
     name = np.zeros(len(end), dtype=np.int64)
     left = np.flatnonzero(end - 1 > charged)
-    at, outer = end[left] - 1, np.full(len(left), _K.ROOT, dtype=np.int8)
+    at = end[left] - 1
+    outer = np.where(cut[left], _K.INTERPRETER, _K.ROOT).astype(np.int8)
     while len(left):
         kind = kinds.of(spelled[at])
         follows = _MAY_FOLLOW[outer, kind]
@@ -266,6 +270,8 @@ class _Kinds:
         of_location = symbols.function_of_location
         labels = [f.module == LABEL_MODULE for f in symbols.functions]
         self.labels: BoolArray = np.array(labels, dtype=np.bool_)[of_location]
+        cut = [f.name == CUT_NAME and not f.module for f in symbols.functions]
+        self.cut: BoolArray = np.array(cut, dtype=np.bool_)[of_location]
         files = {f.file for f in symbols.functions if f.python}
         files = {file for file in files if _BY_FILE[_K.LOOP].search(file)}
         modules = {f.module for f in symbols.functions if not f.python}

@@ -16,6 +16,7 @@ import pytest
 from browser import NEEDS_BROWSER, assert_quiet, browser, text_of, until
 from controller_tools import command_environment
 from mem_parser.readers import read_profile
+from parser_run import report
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir"),
@@ -77,6 +78,12 @@ def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
     # Nothing is loaded from elsewhere.
     assert not re.search(r"""(?:src|href)=["']?https?:""", page)
     assert (second[0], second[2].strip()) == (True, "5")
+    # The stack begins at the cell, not at the shell nor at the cell that has the magic.
+    shown = report("tree", tmp_path / "cell.heap", "--focus", "bytearray|<listcomp>|<module>")
+    names = [row["function"] for row in shown["rows"]]
+    assert names[:2] == ["all", "[notebook]"]
+    assert re.match(r"<module> \(<ipython-input-\d+-\w+>\)|<module> \(ipykernel_", names[2])
+    assert not any("IPython" in name or "magic" in name for name in names), names
     profile = read_profile(str(tmp_path / "cell.heap"))
     assert int(profile.sites.inuse_blocks[profile.sites.inuse_bytes >= 100_001].sum()) == 5
 

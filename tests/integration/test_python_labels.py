@@ -16,9 +16,12 @@ from click.testing import CliRunner
 
 from controller_tools import run_command
 from mem_cli.parser.group import cli
+from mem_parser.libraries.rules import Libraries
+from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.memlog.profiles import read_part
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
+from mem_parser.startframes import START_FUNCTIONS, fold_starts
 from python_stacks_seen import MOST_WITHOUT, RATE_BYTES, captured
 from pythons import of_pythons
 from sampler_run import TARGETS
@@ -86,6 +89,20 @@ def test_stacks_have_the_thread_and_task_that_the_program_names(
     # Without the GIL nobody may read the name of a task.
     assert_said(profile, BARE_BYTES, expected(bare, tasks=False))
     assert profile.capture.lost["label"] == 0
+    assert_program_alone(profile)
+
+
+def assert_program_alone(profile: Profile) -> None:
+    """Frames by which threads and event loops call the program are folded."""
+    symbols = fold_starts(Naming(NamingChoice(libraries=Libraries())).names(profile))
+    sites = profile.sites
+    blocks = sites.stack[sites.alloc_bytes == BLOCK_BYTES * sites.alloc_blocks]
+    stack = np.repeat(np.arange(len(profile.stacks)), np.diff(symbols.offsets))
+    places = symbols.locations_of_stack[np.isin(stack, blocks)]
+    functions = [symbols.functions[symbols.locations[k].function] for k in places]
+    assert {f.file for f in functions if f.python} == {str(TARGET)}
+    starts = {f.name for f in functions if f in START_FUNCTIONS}
+    assert starts == {"[thread start]", "[event loop]"}
 
 
 def test_ten_thousand_names_make_no_more_labels_than_are_kept(tmp_path: Path) -> None:

@@ -54,20 +54,23 @@ class _Kind(enum.IntEnum):
     """A module's code that only starts something of the standard library or of IPython."""
     CELL = 14
     """A notebook's cell; of one that calls a magic, another is further inwards."""
+    UNNAMED = 15
+    """Of a stripped program: `_start`, or a `main`."""
 
 
 _K = _Kind
 _STRONG = np.ones(len(_Kind), dtype=np.bool_)
 """All others are folded only if one of these follows."""
-_STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL]] = False
+_STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL, _K.UNNAMED]] = False
 _PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP)
 _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
-    _K.ROOT: (_K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
-    _K.BOOT: (_K.BOOT, _K.CONSTRUCTORS, _K.MAIN, _K.RUNTIME, *_PYTHON),
+    _K.ROOT: (_K.UNNAMED, _K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
+    _K.BOOT: (_K.BOOT, _K.CONSTRUCTORS, _K.MAIN, _K.UNNAMED, _K.RUNTIME, *_PYTHON),
     _K.CONSTRUCTORS: (_K.CONSTRUCTORS,),
     _K.THREAD: (_K.THREAD, _K.TRAMPOLINE, _K.RUNTIME, *_PYTHON),
     _K.TRAMPOLINE: (_K.TRAMPOLINE, _K.THREAD, _K.RUNTIME, *_PYTHON),
     _K.MAIN: (_K.RUNTIME,),
+    _K.UNNAMED: (_K.BOOT, _K.RUNTIME),
     _K.RUNTIME: (_K.RUNTIME, _K.TRAMPOLINE, _K.INTERPRETER, *_PYTHON),
     _K.INTERPRETER: (_K.INTERPRETER, *_PYTHON),
     _K.PYTHON_PROGRAM: (_K.INTERPRETER, *_PYTHON),
@@ -103,6 +106,7 @@ _BY_NAME = {
         rf"{THREAD_START}|g_thread_proxy|java[./]lang[./]Thread\.run(?:With)?\S*"
         r"|runtime\.goexit\S*"
     ),
+    _K.TRAMPOLINE: re.compile(r"__gthread_\w+"),
     _K.MAIN: re.compile(r"main"),
     _K.RUNTIME: re.compile(
         r"Py_(?:BytesMain|Main|RunMain)|pymain_\w+|std::rt::lang_start\w*(?:::.*)?"
@@ -159,7 +163,8 @@ def _kind_of(function: Function) -> _Kind:
             if pattern.fullmatch(function.name):
                 return kind
     place = f"{function.module}!{function.name}"
-    otherwise = _K.TRAMPOLINE if function.role is Role.LIBRARY else _K.OTHER
+    otherwise = _K.OTHER if function.known else _K.UNNAMED
+    otherwise = _K.TRAMPOLINE if function.role is Role.LIBRARY else otherwise
     return next((kind for kind, p in _BY_MODULE.items() if p.search(place)), otherwise)
 
 

@@ -38,6 +38,9 @@ start_frames_option = click.option(
     default=None,
     help="Keep each frame that starts a program or thread (CSV does).",
 )
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Notes with every reason and remedy."
+)
 all_frames_option = click.option(
     "--all-frames", is_flag=True, help="Keep frames of allocators and libraries."
 )
@@ -103,7 +106,7 @@ def narrowing_options(command: Command) -> Command:
 
 def filter_options(command: Command) -> Command:
     """Add the filters and the choice of the count."""
-    command = start_frames_option(count_options(command))
+    command = start_frames_option(verbose_option(count_options(command)))
     return narrowing_options(frame_options(command))
 
 
@@ -336,6 +339,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
         start_frames=keeps_start_frames(given),
+        at_length=given.get("verbose", False),
     )
 
 

@@ -49,6 +49,8 @@ class Filters:
     rule: FrameRule = FrameRule.PROGRAM
     start_frames: bool = False
     """Keep all frames that start a program or thread, in place of one."""
+    at_length: bool = False
+    """Notes of reports say everything."""
 
     def __post_init__(self) -> None:
         """Check all that needs no profile. Raises `UsageProblem`."""

@@ -110,6 +110,7 @@ def _table_options(options: Options) -> TableOptions:
         plain_bytes=options["plain_bytes"],
         rule=rule,
         lines=options["lines"],
+        at_length=options["verbose"],
         folds=rule is FrameRule.PROGRAM and not keeps_start_frames(options),
     )
 

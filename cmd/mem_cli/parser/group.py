@@ -14,7 +14,13 @@ import click
 
 from mem_cli.commands import OUTPUT, PATH, refuse_group_options
 from mem_cli.errors import run_command
-from mem_cli.options import frame_options, sort_options, start_frames_option, time_options
+from mem_cli.options import (
+    frame_options,
+    sort_options,
+    start_frames_option,
+    time_options,
+    verbose_option,
+)
 from mem_cli.parser.files import FileGroup
 from mem_cli.parser.rights import give_up
 from mem_parser.version import __version__
@@ -91,6 +97,7 @@ _SUMMARIES = {
 @time_options
 @frame_options
 @start_frames_option
+@verbose_option
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option(
     "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."

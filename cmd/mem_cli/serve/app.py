@@ -267,7 +267,7 @@ class Serving:
     def _check_control(self) -> None:
         if not self.choices.control:
             raise HTTPException(
-                403, "this server only reads; start it with control to begin captures"
+                403, "this server only reads: --control lets it begin captures"
             )
 
     async def heap(self, request: Request) -> Response:

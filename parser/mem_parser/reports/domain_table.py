@@ -61,7 +61,7 @@ def format_domains(
         shown = order[: options.rows] if options.rows else order
     yield from _grid(joined, [(n, [value(rows[n], d) for d in totals]) for n in shown], options)
     yield from refusal_lines(joined, symbols, options.rule)
-    yield from nameless_lines(symbols)
+    yield from nameless_lines(symbols, at_length=options.at_length)
     if len(shown) < len(order):
         yield f"{counted(len(order) - len(shown), 'smaller row')} hidden. Use -n 0 to show all."
 

@@ -39,7 +39,7 @@ PACKED_LINE = (
 class TableOptions:
     """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all. ``lines``: rows are
     source lines. ``width``: the most columns of a row, whose name is cut; None: it is not.
-    ``folds``: as of `mem_parser.reports.aggregate.without_frames`.
+    ``folds``: as of `mem_parser.reports.aggregate.without_frames`. ``at_length``: notes say all.
     """
 
     count: Count = Count.INUSE
@@ -51,6 +51,7 @@ class TableOptions:
     lines: bool = False
     width: int | None = None
     folds: bool = False
+    at_length: bool = False
 
     def cut(self, row: str) -> str:
         """Return a row that is no wider than it may be."""
@@ -79,7 +80,7 @@ def format_table(
     yield from refusal_lines(profile, symbols, options.rule)
     if total.samples:
         yield from folded_lines(symbols, options.rule)
-        yield from nameless_lines(symbols)
+        yield from nameless_lines(symbols, at_length=options.at_length)
         if options.lines:
             yield from lineless_lines(symbols)
     yield from filter(None, [left_out_line(left_out, options.unit)])
@@ -181,8 +182,10 @@ def folded_lines(symbols: Symbols, rule: FrameRule) -> Iterator[str]:
     yield f"counted for their callers, to whom they pass all they allocate: {shown}{rest}"
 
 
-def nameless_lines(symbols: Symbols) -> Iterator[str]:
-    """Yield which modules have addresses without names, and why where that is known."""
+def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str]:
+    """Yield which modules have addresses without names, and the cure where it is known;
+    ``at_length`` why, and every cure.
+    """
     counts = sorted(symbols.modules_without_names.items(), key=lambda item: (-item[1], item[0]))
     broken = {p.module for p in symbols.problems if p.names_missing}
     shown = [(m, n) for m, n in counts if m not in broken]
@@ -194,9 +197,9 @@ def nameless_lines(symbols: Symbols) -> Iterator[str]:
             if len(found) > MAX_NAMELESS_LINES
             else ""
         )
-        yield f"addresses without a symbol: {named}{more}"
-        reasons = why_nameless([m for m, _ in shown[:MAX_NAMELESS_LINES]])
-        yield from (f"  {reason}" for reason in reasons)
+        yield f"Functions without a name: {named}{more}"
+        paths = [m for m, _ in shown[:MAX_NAMELESS_LINES]]
+        yield from (f"  {line}" for line in why_nameless(paths, at_length=at_length))
 
 
 def lineless_lines(symbols: Symbols) -> Iterator[str]:

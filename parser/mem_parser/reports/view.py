@@ -76,7 +76,7 @@ class View:
         yield from refusal_lines(self.profile, self.raw, filters.rule)
         if self.total.samples:
             yield from folded_lines(self.symbols, filters.rule)
-            yield from nameless_lines(self.symbols)
+            yield from nameless_lines(self.symbols, at_length=filters.at_length)
             yield from filter(None, [left_out])
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:

@@ -101,5 +101,5 @@ def _archive(release: OsRelease) -> str:
 def by_server() -> str:
     """Return how to get debug files from a server, if one is set or not."""
     if os.environ.get(URLS_VARIABLE, "").strip():
-        return "--debuginfod asks for them"
-    return f"--debuginfod asks the servers of {URLS_VARIABLE}, which is not set"
+        return "pass --debuginfod to download symbols"
+    return f"to download symbols, set {URLS_VARIABLE} and pass --debuginfod"

@@ -24,14 +24,18 @@ _LACKS, _HAS = "lacks", "has"
 
 
 def why_nameless(
-    paths: Sequence[str], cache: SymbolCache | None = None, release: OsRelease | None = None
+    paths: Sequence[str],
+    cache: SymbolCache | None = None,
+    release: OsRelease | None = None,
+    *,
+    at_length: bool = True,
 ) -> list[str]:
     """Return a line for each known reason why ``paths`` give no names, with the files and the
-    remedy on the system ``release`` (this one).
+    remedy on the system ``release`` (this one); ``at_length`` with every other remedy.
 
     ``cache`` (the user's) keeps facts about unchanged files.
     """
-    return _reasons(_NO_NAMES, paths, cache, release)
+    return _reasons(_NO_NAMES, paths, cache, release, at_length=at_length)
 
 
 def why_without_lines(
@@ -40,11 +44,16 @@ def why_without_lines(
     """Return a line for each reason that is known why functions of ``paths`` have no source lines;
     else as `why_nameless`.
     """
-    return _reasons(_NO_LINES, paths, cache, release)
+    return _reasons(_NO_LINES, paths, cache, release, at_length=True)
 
 
 def _reasons(
-    lack: _Lack, paths: Sequence[str], cache: SymbolCache | None, release: OsRelease | None
+    lack: _Lack,
+    paths: Sequence[str],
+    cache: SymbolCache | None,
+    release: OsRelease | None,
+    *,
+    at_length: bool,
 ) -> list[str]:
     packages = _lacking(lack, paths, cache or SymbolCache(default_folder()))
     if not packages:
@@ -55,8 +64,12 @@ def _reasons(
     other = [p for p in packages if p not in owned]
     lines = []
     if owned:
-        ways = [*how_to_get([packages[p] for p in owned], release), by_server()]
-        lines.append(f"{lack.text}: {_names(owned)}; {'; '.join(ways)}")
+        ways = how_to_get([packages[p] for p in owned], release)
+        if not at_length:
+            return [f"symbols: {way.partition(' (')[0]}" for way in ways]
+        lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
+    if other and not at_length:
+        return ["No symbols, and no known debug package."]
     if other:
         ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]
         text = "; ".join(way for way in ways if way)

@@ -86,6 +86,6 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 
 def test_servers_are_named_by_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URLS_VARIABLE, raising=False)
-    assert by_server() == "--debuginfod asks the servers of DEBUGINFOD_URLS, which is not set"
+    assert by_server() == "to download symbols, set DEBUGINFOD_URLS and pass --debuginfod"
     monkeypatch.setenv(URLS_VARIABLE, "https://x")
-    assert by_server() == "--debuginfod asks for them"
+    assert by_server() == "pass --debuginfod to download symbols"

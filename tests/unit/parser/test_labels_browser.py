@@ -75,5 +75,7 @@ def test_a_table_of_the_report_has_labels_with_the_switch_alone(desktop: Any, he
     address = page_of(heap, "report")
     assert "thread io" not in Shown(desktop, address, "#tab=table").text("#panel-table")
     page = Shown(desktop, address, "#tab=table&labels=1")
+    assert "callers without own memory hidden" in page.text("#panel-table")
+    page.element("#functions-rows th[data-key=total] button").click()
     assert "thread io" in page.text("#panel-table")
     page.assert_quiet()

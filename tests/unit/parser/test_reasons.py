@@ -55,6 +55,8 @@ def test_the_packages_of_debug_symbols_are_named_in_one_line() -> None:
 
     assert line.startswith("stripped: true, bash; apt install bash-dbgsym coreutils-dbgsym (")
     assert "archive debian-debug, suite bookworm-debug" in line
+    [line] = why_nameless(files, release=DEBIAN, at_length=False)
+    assert line == "symbols: apt install bash-dbgsym coreutils-dbgsym"
 
 
 def test_fedoras_packages_are_asked_of_rpm(
@@ -70,7 +72,7 @@ def test_fedoras_packages_are_asked_of_rpm(
 
     lines = why_nameless([str(tmp_path / "stripped"), str(other)], SymbolCache(None), FEDORA)
 
-    assert lines[0].startswith("stripped: stripped; dnf debuginfo-install glibc; --debuginfod")
+    assert lines[0].startswith("stripped: stripped; dnf debuginfo-install glibc; to download")
     assert lines[1].startswith("stripped, of no package known here: other; ")
     assert len(lines) == 2
 

@@ -229,7 +229,8 @@ def test_the_ranking_is_by_bytes_and_time_and_the_peak_without_them_is_lower(
     assert curves(rows) == (1600, 1000)
 
 
-@given(st.lists(step, max_size=30))
+@example(events=[(what, 1, "") for what in ("malloc", "malloc", "free", "access")])
+@given(events=st.lists(step, max_size=30))
 def test_the_peak_without_waste_is_never_higher(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int, str]]
 ) -> None:

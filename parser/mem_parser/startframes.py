@@ -56,6 +56,9 @@ class _Kind(enum.IntEnum):
     """A notebook's cell; of one that calls a magic, another is further inwards."""
     UNNAMED = 15
     """Of a stripped program: `_start`, or a `main`."""
+    CUT = 16
+    """In place of `ROOT` where native frames begin in the middle of the stack, and Python's do not.
+    """
 
 
 _K = _Kind
@@ -65,6 +68,7 @@ _STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL, _K.UNNAMED]] = False
 _PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP)
 _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
     _K.ROOT: (_K.UNNAMED, _K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
+    _K.CUT: _PYTHON,
     _K.BOOT: (_K.BOOT, _K.CONSTRUCTORS, _K.MAIN, _K.UNNAMED, _K.RUNTIME, *_PYTHON),
     _K.CONSTRUCTORS: (_K.CONSTRUCTORS,),
     _K.THREAD: (_K.THREAD, _K.TRAMPOLINE, _K.RUNTIME, *_PYTHON),
@@ -228,14 +232,13 @@ def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> _Runs:
         labelled = kinds.labels[spelled[end[left] - 1]] & (end[left] - 1 > charged[left])
         left = left[labelled]
         end[left] -= 1
-    # Of a stack that was cut the native frames end in its middle, and Python's do not.
     cut = kinds.cut[spelled[end - 1]] & (end - 1 > charged)
     end -= cut
     begin = end.copy()
     name = np.zeros(len(end), dtype=np.int64)
     left = np.flatnonzero(end - 1 > charged)
     at = end[left] - 1
-    outer = np.where(cut[left], _K.INTERPRETER, _K.ROOT).astype(np.int8)
+    outer = np.where(cut[left], _K.CUT, _K.ROOT).astype(np.int8)
     while len(left):
         kind = kinds.of(spelled[at])
         follows = _MAY_FOLLOW[outer, kind]

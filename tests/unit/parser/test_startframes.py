@@ -113,6 +113,7 @@ def spelled(symbols: Symbols) -> list[list[str]]:
         ("label bootstrap run f", "label [thread start] f"),
         ("[cut] bootstrap run f", "[cut] [thread start] f"),
         ("[cut] start_thread f", "[cut] start_thread f"),
+        ("[cut] _PyEval_EvalFrameDefault cell", "[cut] _PyEval_EvalFrameDefault cell"),
         # The frame that is charged stays: of a stack of nothing else the innermost.
         ("_start __libc_start_main", "[program start] __libc_start_main"),
         ("_start", "_start"),

@@ -38,7 +38,9 @@ for cell in json.loads(sys.argv[1]):
 print(json.dumps(shown))
 """
 FRAME = re.compile(
-    r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"([^>]*)></iframe>(.*)', re.DOTALL
+    r"<p>[^<]+(?:<br>[^<]+)*</p>"
+    r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"([^>]*)></iframe>(.*)',
+    re.DOTALL,
 )
 
 
@@ -71,6 +73,7 @@ def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
     good, pages, printed = first
     assert (good, printed) == (True, "")
     page, style, table = parts(pages)
+    assert re.match(r"<p>peak (?:488|49\d|50\d)\.\d KiB at [^<]*", pages[0])
     assert page.startswith("<!DOCTYPE html>")
     assert "height: 333px" in style
     assert re.search(r"Total: (?:488|49\d|50\d)\.\d KiB at the peak", table)

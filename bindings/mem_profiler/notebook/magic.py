@@ -1,4 +1,4 @@
-"""`%%mem_profile`: runs a cell under a tracker, and shows its flame graph and table below it.
+"""`%%mem_profile`: runs a cell under a tracker, and shows verdicts, flame graph and table below it.
 
 Model: the cell runs in the kernel; commands in processes of their own make page and table of the
 file, in the Python that the tracker's helper has. The page is in the output itself (`srcdoc`), so a
@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import html
 import importlib
+import json
 import os
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mem_profiler.helper.client import environment, interpreter
@@ -76,8 +78,10 @@ def run(shell: Any, line: str, cell: str) -> str:
         table = ""
         if given.rows:
             table = _report("top", tracker.path, "-n", str(given.rows), *count)
+        report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
+        verdicts = [str(one["text"]) for one in report["verdicts"]]
         with open(page, encoding="utf-8") as file:
-            return shown(file.read(), table, given.height)
+            return shown(verdicts, file.read(), table, given.height)
 
 
 def _report(*words: str) -> str:
@@ -97,8 +101,9 @@ def _report(*words: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def shown(page: str, table: str, height_px: int) -> str:
-    """The flame graph in a frame of its own, and the table, as HTML without anything outside.
+def shown(verdicts: Sequence[str], page: str, table: str, height_px: int) -> str:
+    """The verdicts, the flame graph in a frame of its own, and the table, as HTML without anything
+    outside.
 
     The frame runs the page's scripts, but has no rights in the notebook.
     """
@@ -107,7 +112,8 @@ def shown(page: str, table: str, height_px: int) -> str:
         f'style="width: 100%; height: {int(height_px)}px; border: 0"></iframe>'
     )
     text = f'<pre style="overflow-x: auto">{html.escape(table)}</pre>' if table else ""
-    return frame + text
+    lines = "<br>".join(map(html.escape, verdicts))
+    return f"<p>{lines}</p>{frame}{text}"
 
 
 def load(shell: Any) -> None:

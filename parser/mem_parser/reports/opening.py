@@ -16,6 +16,7 @@ from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
+from mem_parser.leaks.watch import LEAST_WATCH_S
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
@@ -60,7 +61,7 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
     elif growing:
         more = f" and {len(growing) - 1} more" if len(growing) > 1 else ""
         yield Sentence("grows", f"{_function(growing[0])}{more} {growing[0].evidence}", "leaks")
-    elif any(f.per_hour is not None for f in report.findings):
+    elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
         yield Sentence("no leak", report.headline)
 
 

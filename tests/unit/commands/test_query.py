@@ -16,6 +16,7 @@ import pytest
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.profiles import read_part
 from mem_parser.tables import extras
+from mem_parser.tables.extras import pip_line
 from mem_parser.tables.schema import TABLES
 from parser_run import Run
 from screens import lines_used, plain, screen
@@ -165,7 +166,7 @@ def test_without_a_library_one_line_says_how_to_install_it(
         assert (code, out) == (1, "")
         first, second = err.splitlines()
         assert first == f"error: {library} is missing: No module named '{library}'"
-        assert second == "hint:  pip install duckdb pyarrow"
+        assert second == f"hint:  {pip_line('duckdb', 'pyarrow')}"
     assert not (tmp_path / "x.parquet").exists()
 
 

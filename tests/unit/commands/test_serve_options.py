@@ -10,6 +10,7 @@ import pytest
 
 from mem_cli.errors import run_command
 from mem_cli.profiler.group import cli
+from mem_parser.tables.extras import pip_line
 
 
 def serve(*words: str) -> int:
@@ -47,7 +48,8 @@ def test_a_missing_library_is_one_line_with_what_to_install(
     assert serve() == 1
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "error: uvicorn: not installed", "hint:  pip install prometheus-client starlette uvicorn"
+        "error: uvicorn: not installed",
+        f"hint:  {pip_line('prometheus-client', 'starlette', 'uvicorn')}",
     ]  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_run_and_its_next_steps(target: list[str]) -> None:
     _, _, steps = done.stderr.decode().partition("next:\n")
     [heap] = [name for name in os.listdir() if name.endswith(".heap")]
     words = [pasted(line) for line in steps.replace(" \\\n", " ").splitlines()]
-    assert words[0] == ["-f", f"./{heap}" if heap.startswith("-") else heap, "-t"]
+    assert words[0] == [f"./{heap}" if heap.startswith("-") else heap]
     assert words[1][-1].count("/") == words[1][-1].startswith("./")
 
 

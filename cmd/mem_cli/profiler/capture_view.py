@@ -113,7 +113,7 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
         yield [parser, f"timeline {logs}"]
         yield [parser, f"peaks {logs}"]
         yield [parser, f"report {logs}"]
-    yield [parser, *program, file, "-t"]
+    yield [parser, path, *program]
     yield [parser, *program, file, f"-s -o {picture}"]
     if result.packed:
         yield [parser, f"convert {path} -o plain.heap", "# for jeprof and google-pprof"]

@@ -266,9 +266,7 @@ class Serving:
 
     def _check_control(self) -> None:
         if not self.choices.control:
-            raise HTTPException(
-                403, "this server only reads: --control lets it begin captures"
-            )
+            raise HTTPException(403, "this server only reads: --control lets it begin captures")
 
     async def heap(self, request: Request) -> Response:
         """A .heap file of what the capture has so far."""

@@ -22,12 +22,17 @@ _GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
 _HOUR_S = 3600.0
 
 
+def went_on(capture: Capture) -> bool:
+    """Tell whether the program went on when the capture ended."""
+    return capture.end in _GOES_ON
+
+
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
     """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
     times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
     the capture the turnover is not known.
     """
-    floor = LEAST_WATCH_S if capture.end in _GOES_ON else 0.0
+    floor = LEAST_WATCH_S if went_on(capture) else 0.0
     whole = times.start[0] == 0.0 and times.end[-1] == times.duration_s  # no window
     return max(floor, TURNOVERS * turnover_s(table, times) if whole else 0.0)
 

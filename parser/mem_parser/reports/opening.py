@@ -16,7 +16,7 @@ from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
-from mem_parser.leaks.watch import LEAST_WATCH_S
+from mem_parser.leaks.watch import LEAST_WATCH_S, went_on
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
@@ -51,7 +51,8 @@ def opening(
     if profile.default_count is Count.PEAK:
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
-    return found + ([] if report is None else list(_caches(report)))
+    is_short = went_on(profile.capture) and (profile.capture.duration_s or 0.0) < LEAST_WATCH_S
+    return found + ([] if report is None or is_short else list(_caches(report)))
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:

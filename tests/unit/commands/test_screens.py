@@ -170,7 +170,7 @@ def steps(one: Result) -> list[str]:
 def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
     path = "./custom_prof.7.1.heap"
     assert steps(result()) == [
-        f"  mem_parser -f {path} -t",
+        f"  mem_parser {path}",
         f"  mem_parser -f {path} -s -o bash.svg",
         f"  mem_parser leaks {path}",
     ]
@@ -191,7 +191,7 @@ def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> Non
     ).stdout.splitlines()
     words = f"-p /missing/program -f {path}"
     assert told == [
-        f"5 {words} -t",
+        f"3 {path} -p /missing/program",
         f"7 {words} -s -o program.svg",
         f"2 leaks {path}",
         f"8 {words} -f {path} --by domain",

@@ -251,18 +251,17 @@ def filters() -> Iterator[tuple[str, bytes]]:
 def plans() -> Iterator[tuple[str, bytes]]:
     """Plans that fit the page of code of fuzz_plan.c."""
     from mem_profiler.entries import decode, plan
+    from mem_profiler.entries.names import NONE, Signature
+    from mem_profiler.entries.symbols import Function
 
     page = bytes.fromhex("488b0510000000905541574156 4881ec") * 256
     entries = []
     for at, kind in ((0, 0), (72, 4), (512, 2)):
         code = page[at : at + decode.CODE_BYTES]
-        points = decode.points(code, at)
-        head = plan._ENTRY.pack(at, kind, 0, 0, 0xFF, 0xFF if kind == 0 else 0, len(points),
-                                len(code), code, b"malloc")  # fmt: skip
-        packed = b"".join(plan._pack_point(point, 0) for point in points)
-        entries.append((head + packed).ljust(plan._ENTRY_BYTES, b"\0"))
-    head = plan._HEAD.pack(plan._MAGIC, plan._VERSION, len(entries), plan._ENTRY_BYTES)
-    yield "three", head + b"".join(entries)
+        signature = Signature(kind, 0, 0, NONE, NONE if kind == 0 else 0)
+        function = Function("malloc", at, len(code), is_ifunc=False, is_local=False)
+        entries.append(plan._Entry(function, signature, code, decode.points(code, at)))
+    yield "three", plan._packed(entries, 0)
 
 
 def forged_segments() -> Iterator[tuple[str, bytes]]:
@@ -354,12 +353,18 @@ def with_launches(path: Path) -> bytes:
         writer = MemlogWriter(file.fileno(), FileFacts("run", 1, 7, ("host",), (1.0,)))
         writer.append_facts(facts_profile())
         writer.append_texts([b"MatMul", b"a/0_MatMul", tensor_text(1, 2, (2, 3)), b"\xff,\n"])
-        kinds = [*LaunchKind, LaunchKind.KERNEL]
+        # Kind, device, name, detail; the last names a text that is not there.
+        rows = [
+            *((kind, (0, 63, 1)[k % 3], 1, (0, 2, 2, 2, 2, 3, 3, 3)[k % 8])
+              for k, kind in enumerate(LaunchKind)),
+            (LaunchKind.KERNEL, 1, 4, 0),
+        ]  # fmt: skip
+        kinds, devices, names, details = zip(*rows, strict=True)
         writer.append_launches(
             Launches.of(
-                time_ns=range(len(kinds)), kind=kinds, address=[7 << 32 | 1] * len(kinds),
-                size_bytes=[3] * len(kinds), thread=[0] * len(kinds), device=[0, 63, 1] * 3,
-                name=[1, 1, 1, 1, 1, 1, 1, 1, 4], detail=[0, 2, 2, 2, 2, 3, 3, 3, 0],
+                time_ns=range(len(rows)), kind=kinds, address=[7 << 32 | 1] * len(rows),
+                size_bytes=[3] * len(rows), thread=[0] * len(rows), device=devices,
+                name=names, detail=details,
             )
         )  # fmt: skip
         writer.end(last=True)

@@ -51,6 +51,19 @@ def test_every_fuzzer_has_a_corpus_and_all_of_it_is_small() -> None:
     assert sum(path.stat().st_size for path in files) < CORPUS_MAX_BYTES
 
 
+def test_every_seed_can_be_made_anew(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, seeds; print(*{row[0] for row in seeds.every(pathlib.Path('.'))})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{FUZZ}:{os.environ.get('PYTHONPATH', '')}"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(done.stdout.split()) <= set(run.EVERY)
+
+
 BROKEN = """
 import sys
 from harness import Finding, fuzz

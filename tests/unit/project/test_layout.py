@@ -279,8 +279,8 @@ def test_no_driver_knows_another() -> None:
     assert wrong == []
 
 
-def test_a_driver_is_one_folder_and_two_lines() -> None:
-    named = re.compile(r"\bze\b|BACKEND_ZE\b|level.?zero", re.IGNORECASE)
+def test_a_driver_is_one_folder_and_four_lines() -> None:
+    named = re.compile(r"(?:\b|_)ze(?:\b|_)|level.?zero", re.IGNORECASE)
     own = SAMPLER / "drivers" / "ze"
     found = {
         str(path.relative_to(ROOT))
@@ -290,7 +290,8 @@ def test_a_driver_is_one_folder_and_two_lines() -> None:
         and own not in path.parents
         and named.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"sampler/abi/backends.h", "sampler/drivers/libraries.h"}
+    lines = {"abi/backends.h", "drivers/libraries.h", "device/device.h", "device/device_scope.h"}
+    assert found == {f"sampler/{line}" for line in lines}
     assert len(found) + len(list(own.iterdir())) <= 6
 
 

@@ -6,9 +6,11 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from golden_inputs import INPUTS, SHOP
+from mem_cli.parser.group import cli
 from mem_cli.terminal import show, write_csv
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.reports.grid import NAME, Column, Grid
@@ -25,8 +27,20 @@ def heap(folder: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path], None]] = {"shop.heap": heap, "x.1-0.memlog": INPUTS["log"][0]}
-REPORTS = ("top", "summary", "tree", "stats", "rss", "peek", "list")
-LOG_REPORTS = ("timeline", "peaks", "temporary", "lifetimes")
+
+
+def taking(*parameters: str) -> list[str]:
+    """The commands of `mem_parser` that have these parameters."""
+    commands = {name: cli.get_command(click.Context(cli), name) for name in cli.summaries}
+    return [
+        name
+        for name, command in commands.items()
+        if command is not None and set(parameters) <= {one.name or "" for one in command.params}
+    ]
+
+
+REPORTS = [name for name in taking("file", "as_json") if name != "at"]
+LOG_REPORTS = [n for n in taking("files", "as_json") if "needs --events" in cli.summaries[n]]
 
 
 def words(command: str, file: str) -> list[str]:

@@ -55,6 +55,7 @@ def start(target: Target, folder: Path, *words: object) -> int:
     with discovery.open_process(target.pid, writable=False) as segment:
         keeper = segment.lock_holder()
     assert keeper is not None
+    assert b"mem_profiler.helper\0log\0" in Path(f"/proc/{keeper}/cmdline").read_bytes()
     return keeper
 
 

@@ -1,12 +1,10 @@
 """Helper processes that keep a capture running after the command that started it has ended.
 
-    python -m MODULE PID WANTED
-
-Model: `start` starts such a process, detached, and waits for one line of JSON from it: an answer,
-or an error. `serve` is the other side. The process holds the lock of the segment, and follows the
-capture until another process shuts its gate or starts another one, the program ends, the segment is
-removed, or SIGTERM arrives. It writes its result to its standard output, an unnamed file, which a
-process with its rights reads through /proc (`words_of`).
+Model: `start` starts such a kind of `mem_profiler.helper`, detached, and waits for one line of JSON
+from it: an answer, or an error. `serve` is the other side. The process holds the lock of the
+segment, and follows the capture until another process shuts its gate or starts another one, the
+program ends, the segment is removed, or SIGTERM arrives. It writes its result to its standard
+output, an unnamed file, which a process with its rights reads through /proc (`Words`).
 """
 
 from __future__ import annotations
@@ -34,15 +32,16 @@ if TYPE_CHECKING:
 START_S = 60.0
 END_S = 90.0
 TOLD_TO_END = "log stopped"
+_HELPER = "mem_profiler.helper"
 _ANSWER_BYTES = 8192
 _WORDS_BYTES = 16 << 20
 
 
-def start(module: str, pid: int, wanted: Any) -> dict[str, Any]:
-    """Start a helper; returns its answer. Raises MemError."""
+def start(kind: str, pid: int, wanted: Any) -> dict[str, Any]:
+    """Start a helper of a kind; returns its answer. Raises MemError."""
     roots = [path for path in sys.path if path]
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(pid), json.dumps(wanted)],
+        [sys.executable, "-P", "-m", _HELPER, kind, str(pid), json.dumps(wanted)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)},
     )  # fmt: skip
@@ -60,20 +59,21 @@ def start(module: str, pid: int, wanted: Any) -> dict[str, Any]:
     return dict(answer)
 
 
-def holder(segment: Segment, module: str) -> int | None:
-    """The helper that holds a segment's lock; None if another process or none holds it."""
+def holder(segment: Segment, kind: str) -> int | None:
+    """The helper of a kind that holds a segment's lock; None: another process or none holds it."""
     pid = segment.lock_holder()
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return None
-    return pid if module.encode() in words else None
+    named = [_HELPER.encode(), kind.encode()]
+    return pid if named in (words[k : k + 2] for k in range(len(words))) else None
 
 
-def wait_for_end(segment: Segment, pid: int, module: str) -> None:
+def wait_for_end(segment: Segment, pid: int, kind: str) -> None:
     """Wait until the helper has ended. Raises TargetError on a timeout."""
     give_up = time.monotonic() + END_S
-    while holder(segment, module) is not None:
+    while holder(segment, kind) is not None:
         if time.monotonic() > give_up:
             raise TargetError(f"the log of pid {pid} does not end")
         time.sleep(PAUSE_MIN_S)
@@ -154,10 +154,10 @@ def say_at_end(words: Any) -> None:
     os.pwrite(1, data, 0)
 
 
-def serve(begin: Callable[[int, Any], Beside]) -> None:
-    """Serve the process of the command line."""
+def serve(begin: Callable[[int, Any], Beside], pid: int, wanted: str) -> None:
+    """Keep a capture of a process; the other side of `start`."""
     try:
-        beside = begin(int(sys.argv[1]), json.loads(sys.argv[2]))
+        beside = begin(pid, json.loads(wanted))
     except MemError as error:
         told = {"error": str(error), "hint": error.hint, "kind": type(error).__name__}
         sys.stdout.write(json.dumps(told) + "\n")

@@ -1,11 +1,9 @@
 """The process that writes the log of an open capture's events: `mem_profiler start --events`.
 
-    python -m mem_profiler.capture.logkeeper PID WANTED
-
-Model: a helper (`mem_profiler.capture.holder`). `stop` or `recover` write the `.heap` file of the
-capture, as without a log. On SIGTERM the helper ends the log and leaves the capture running: the
-rings then keep the latest events. If the log ends early, because the file system is full or its
-drain was killed, the helper stays to report why.
+Model: a helper of the kind `log` (`mem_profiler.capture.holder`). `stop` or `recover` write the
+`.heap` file of the capture, as without a log. On SIGTERM the helper ends the log and leaves the
+capture running: the rings then keep the latest events. If the log ends early, because the file
+system is full or its drain was killed, the helper stays to report why.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from mem_profiler.segment.file import Control, Segment
 if TYPE_CHECKING:
     from mem_profiler.capture.session import Rates
 
-MODULE = "mem_profiler.capture.logkeeper"
+KIND = "log"
 WITH_LOG, LOG_ENDED = "capturing, events", "capturing, log ended"
 ENDED_NOTE = (
     "the process that wrote the log of events had ended before the capture:"
@@ -41,7 +39,7 @@ def start(pid: int, rates: Rates) -> int:
         rates.host_bytes, rates.device_bytes, rates.depth_limit, os.path.abspath(logging.where),
         logging.ring_bytes, logging.limits.file_bytes, logging.limits.files,
     ]  # fmt: skip
-    return int(holder.start(MODULE, pid, wanted)["number"])
+    return int(holder.start(KIND, pid, wanted)["number"])
 
 
 def end(segment: Segment, pid: int) -> Log | None:
@@ -49,7 +47,7 @@ def end(segment: Segment, pid: int) -> Log | None:
 
     Raises MemError.
     """
-    keeper = holder.holder(segment, MODULE)
+    keeper = holder.holder(segment, KIND)
     if keeper is None:
         return None
     words: holder.Words | None = None
@@ -57,7 +55,7 @@ def end(segment: Segment, pid: int) -> Log | None:
         words = holder.Words(keeper)
     try:
         gate.stop(segment, pid, segment.control().number("capture_number"))
-        holder.wait_for_end(segment, pid, MODULE)
+        holder.wait_for_end(segment, pid, KIND)
         return _log(words.read()) if words is not None else Log([], 0, {}, "")
     finally:
         if words is not None:
@@ -74,7 +72,7 @@ def state(segment: Segment, control: Control, now_ns: int) -> str | None:
         return None  # the rings keep the last events
     if segment.lock_holder() is None:
         return LOG_ENDED
-    keeper = holder.holder(segment, MODULE)
+    keeper = holder.holder(segment, KIND)
     if keeper is None:
         return WITH_LOG
     try:
@@ -146,5 +144,6 @@ def _begin(pid: int, wanted: Any) -> Beside:
     return _LogKeeper(session)
 
 
-if __name__ == "__main__":
-    holder.serve(_begin)
+def serve(pid: int, wanted: str) -> None:
+    """Keep the log of a process, in the helper."""
+    holder.serve(_begin, pid, wanted)

@@ -1,9 +1,7 @@
 """The process that writes the log of another process's record, until that is closed.
 
-    python -m mem_profiler.driver_stats.keeper PID [MODE, RESERVE, FOLDER, FILES]
-
-Model: a helper (`mem_profiler.capture.holder`). It starts the record, whose data are dropped when
-it ends or the helper is told to end.
+Model: a helper of the kind `record-log` (`mem_profiler.capture.holder`). It starts the record,
+whose data are dropped when it ends or the helper is told to end.
 """
 
 from __future__ import annotations
@@ -17,22 +15,22 @@ from mem_profiler.driver_stats import record
 from mem_profiler.driver_stats.record import Wanted
 from mem_profiler.segment.file import Segment
 
-MODULE = "mem_profiler.driver_stats.keeper"
+KIND = "record-log"
 
 
 def start(pid: int, wanted: Wanted) -> None:
     """Begin the record of a process, with a log. Raises MemError."""
-    holder.start(MODULE, pid, wanted.told)
+    holder.start(KIND, pid, wanted.told)
 
 
 def keeps(segment: Segment) -> bool:
     """Whether the holder of a segment's lock is such a process."""
-    return holder.holder(segment, MODULE) is not None
+    return holder.holder(segment, KIND) is not None
 
 
 def wait_for_end(segment: Segment, pid: int) -> None:
     """Wait until the log is whole. Raises TargetError where that takes too long."""
-    holder.wait_for_end(segment, pid, MODULE)
+    holder.wait_for_end(segment, pid, KIND)
 
 
 class _Keeper(Beside):
@@ -53,5 +51,6 @@ def _begin(pid: int, wanted: Any) -> Beside:
     return _Keeper(session)
 
 
-if __name__ == "__main__":
-    holder.serve(_begin)
+def serve(pid: int, wanted: str) -> None:
+    """Keep the record of a process, in the helper."""
+    holder.serve(_begin, pid, wanted)

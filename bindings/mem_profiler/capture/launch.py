@@ -22,12 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mem_profiler
 from mem_parser import inherited_signals
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
-from mem_profiler.capture import device_choice, gate, launched, loop
+from mem_profiler.capture import device_choice, gate, launched, loop, preload
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
@@ -114,14 +113,6 @@ class Outcome:
     rooms: list[Room] = field(default_factory=list)  # whose bound cost something
 
 
-def library() -> str:
-    """The sampler to preload. Raises MemError if it was not built."""
-    path = mem_profiler.library_path()
-    if not path.is_file():
-        raise MemError(f"the sampler {path} is missing", hint="make build")
-    return str(path)
-
-
 def environment(options: Options, base: Path) -> dict[str, str]:
     """The program's environment. Raises UsageProblem where a variable prevents the capture."""
     variables = dict(os.environ)
@@ -132,15 +123,13 @@ def environment(options: Options, base: Path) -> dict[str, str]:
             "MEM_PROFILER_DISABLE is set, so the program would run without the sampler",
             hint="unset MEM_PROFILER_DISABLE",
         )
-    preload = library()
-    if any(mark in preload for mark in " :"):
-        # The loader splits names at these; a link in the run's folder contains neither.
+    library = preload.library()
+    if not preload.is_one_word(library):
         link = base / folders.LIBRARY_LINK
-        link.symlink_to(preload)
-        device_choice.link_companions(link, Path(preload))
-        preload = str(link)
-    theirs = variables.get("LD_PRELOAD", "")
-    variables["LD_PRELOAD"] = f"{preload}:{theirs}" if theirs else preload
+        link.symlink_to(library)
+        device_choice.link_companions(link, Path(library))
+        library = str(link)
+    preload.put(variables, library)
     variables["MEM_PROFILER_DIR"] = str(base)
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
@@ -152,7 +141,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     if options.max_total_bytes is not None:
         variables[room.VARIABLE] = str(options.max_total_bytes)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
-    variables |= device_choice.environment(chosen, Path(preload), variables)
+    variables |= device_choice.environment(chosen, Path(library), variables)
     if options.children:
         variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
     if options.no_pymalloc:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 
 from mem_parser.errors import MemError, UsageProblem
-from mem_profiler.capture import gate, launch
-from mem_profiler.segment import discovery
+from mem_profiler.capture import preload
 
 
 def why_not() -> str:
     """Why this process cannot be captured, in one line; empty where it can."""
+    # Not before: they bring numpy into a program that only wants to begin a capture.
+    from mem_profiler.capture import gate
+    from mem_profiler.segment import discovery
+
     try:
         with discovery.open_process(os.getpid(), writable=False) as segment:
             gate.check_state(segment, os.getpid())
@@ -30,9 +33,8 @@ def environment() -> dict[str, str]:
     Raises MemError, UsageProblem.
     """
     variables = dict(os.environ)
-    library = launch.library()
-    if any(mark in library for mark in " :"):
+    library = preload.library()
+    if not preload.is_one_word(library):
         raise UsageProblem(f"{library} has a space or colon in its path")
-    theirs = variables.get("LD_PRELOAD", "")
-    variables["LD_PRELOAD"] = f"{library}:{theirs}" if theirs else library
+    preload.put(variables, library)
     return variables

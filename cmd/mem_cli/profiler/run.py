@@ -290,10 +290,10 @@ def _why_behind(program: Behind) -> MemError:
 
 def _why_unloaded(program: Unloaded) -> MemError:
     """The error for a program that ended without the sampler, with the doctor's reason."""
-    from mem_profiler.capture import launch
+    from mem_profiler.capture import preload
     from mem_profiler.doctor import reason
 
-    found = reason(program.path, program.environment, program.uids, launch.library())
+    found = reason(program.path, program.environment, program.uids, preload.library())
     name = os.path.basename(program.path)
     text = f"{name} ended without loading the sampler: {found.text}"
     return NoSampler(text, hint=launch.room_hint() or found.cure or None)

@@ -27,21 +27,16 @@ def leave_environment(config: pytest.Config) -> None:
     """
     if _STARTED not in os.environ or getattr(config.option, "dist", "no") != "no":
         return
-    from mem_profiler.capture import launch
+    from mem_profiler.capture import preload
 
     del os.environ[_STARTED]
-    first, _, theirs = os.environ.get("LD_PRELOAD", "").partition(":")
-    if first == launch.library():
-        if theirs:
-            os.environ["LD_PRELOAD"] = theirs
-        else:
-            del os.environ["LD_PRELOAD"]
+    preload.take_back(os.environ, preload.library())
 
 
 def _why_not() -> str:
     """Why the process that was started with the sampler cannot be captured, with the cure."""
     from mem_profiler import doctor, inprocess
-    from mem_profiler.capture import launch
+    from mem_profiler.capture import preload
     from mem_profiler.process import procfs
     from mem_profiler.segment import discovery
 
@@ -50,7 +45,7 @@ def _why_not() -> str:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:
         environment = procfs.environment(pid)
-        found = doctor.reason(sys.executable, environment, {os.getuid()}, launch.library())
+        found = doctor.reason(sys.executable, environment, {os.getuid()}, preload.library())
         return f"{found.text}; {found.cure}" if found.cure else found.text
     except MemError:
         pass

@@ -43,11 +43,15 @@ def test_only_a_segment_of_its_own_is_this_process_s(
     assert inside.has_segment() is found
 
 
-def test_a_tracker_needs_no_other_package() -> None:
+@pytest.mark.parametrize(
+    "entry",
+    ["", ".driver_stats", ".inprocess", ".memray_api", ".memscope", ".notebook", ".tracking"],
+)
+def test_the_entries_for_programs_need_no_other_package(entry: str) -> None:
     paths = [str(ROOT / name) for name in ("bindings", "parser")]
     text = (
         f"import sys; sys.path += {paths!r}; before = set(sys.modules)\n"
-        "from mem_profiler import Tracker\n"
+        f"import mem_profiler{entry}; mem_profiler.Tracker\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - sys.stdlib_module_names))\n"
     )

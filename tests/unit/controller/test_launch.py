@@ -10,7 +10,7 @@ import pytest
 
 from fake_segment import FakeSegment
 from mem_parser.errors import UsageProblem
-from mem_profiler.capture import launch
+from mem_profiler.capture import launch, preload
 from mem_profiler.capture.launch import Options
 from mem_profiler.events.logs import Logging
 from mem_profiler.segment.file import Segment
@@ -24,7 +24,7 @@ def variables(tmp_path: Path, **options: object) -> dict[str, str]:
 
 def test_the_program_is_told_where_and_how_to_capture(tmp_path: Path) -> None:
     found = variables(tmp_path, device_rate_bytes=4096)
-    assert found["LD_PRELOAD"].split(":")[0] == launch.library()
+    assert found["LD_PRELOAD"].split(":")[0] == preload.library()
     assert found["MEM_PROFILER_DIR"] == str(tmp_path)
     assert (found["MEM_PROFILER_START"], found["MEM_PROFILER_DEVICE_RATE"]) == ("1024", "4096")
     assert not {"PYTHONMALLOC", "MEM_PROFILER_PYMEM"} & (found.keys() - os.environ.keys())
@@ -55,7 +55,7 @@ def test_a_path_that_the_loader_would_split_is_reached_by_a_link(
     odd.mkdir()
     library = odd / "libmem_sampler.so"
     library.write_bytes(b"")
-    monkeypatch.setattr(launch, "library", lambda: str(library))
+    monkeypatch.setattr(preload, "library", lambda: str(library))
     first = variables(tmp_path)["LD_PRELOAD"].split(":")[0]
     assert " " not in first
     assert Path(first).resolve() == library

@@ -11,7 +11,8 @@ static uint32_t recycle(struct mp_segment *seg, const struct mp_level *level, ui
     uint64_t *keys = mp_level_keys(seg, level);
     for (uint32_t row = first; row < first + MP_BUCKET_ROWS; row++) {
         uint64_t old = mp_load_relaxed(&keys[row]);
-        if (old == MP_KEY_RECYCLING || mp_key_capture(old) + 2 > mp_key_capture(key))
+        /* MP_KEY_RECYCLING has the number of no capture before the last: nobody takes it. */
+        if (mp_key_capture(old) + 2 > mp_key_capture(key))
             continue;
         if (!mp_cas_u64(&keys[row], old, MP_KEY_RECYCLING))
             continue;

@@ -277,6 +277,45 @@ static void test_captures_reuse_rows(void) {
     drop_segment(&seg);
 }
 
+/* Fill both buckets of `key` on the first level with rows of a capture; 0: empty them. */
+static void crowd(struct mp_segment *seg, uint64_t key, uint32_t capture) {
+    const struct mp_level *level = &seg->layout.sites.level[0];
+    for (unsigned which = 0; which < 2; which++) {
+        uint32_t first = mp_bucket(level, mp_mix(key), which);
+        for (uint32_t i = 0; i < MP_BUCKET_ROWS; i++) {
+            struct mp_site_row *row = mp_level_row(seg, level, first + i);
+            uint64_t old = mp_site_key(5000 + first + i, 64, 0, 0, capture);
+            memset(row, 0, sizeof *row);
+            mp_store_release(&mp_level_keys(seg, level)[first + i], capture == 0 ? 0 : old);
+            if (capture != 0)
+                mp_site_add(row, 64, 0, false);
+        }
+    }
+}
+
+static void test_only_rows_of_older_captures_are_reused(void) {
+    CASE("a full bucket gives rows of captures two or more back, and no others");
+    struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
+    uint64_t key = mp_site_key(1000, 64, 0, 0, 5);
+    uint32_t site;
+    mp_site_intern(&seg, mp_site_key(1001, 64, 0, 0, 5), &site); /* reserves the level */
+    seg.control->sites.growing = 1; /* another thread is at it: no second level */
+    CHECK_EQ(mp_table_ready(&seg.layout.sites, &seg.control->sites), 1);
+    for (uint32_t capture = 4; capture <= 5; capture++) {
+        crowd(&seg, key, capture);
+        site = MP_SITE_NONE;
+        CHECK(mp_site_intern(&seg, key, &site) == NULL);
+        CHECK_EQ(site, MP_SITE_NONE);
+    }
+    crowd(&seg, key, 3);
+    struct mp_site_row *row = mp_site_intern(&seg, key, &site);
+    CHECK(row != NULL && row->alloc_blocks == 0);
+    CHECK_EQ(site, mp_bucket(&seg.layout.sites.level[0], mp_mix(key), 0));
+    seg.control->sites.growing = 0;
+    crowd(&seg, key, 0);
+    drop_segment(&seg);
+}
+
 static void test_live(void) {
     CASE("a live block is found once, with what was stored");
     struct mp_segment seg = new_segment(LIMIT_BYTES);
@@ -583,6 +622,7 @@ int main(void) {
     test_sites();
     test_a_row_claimed_by_two();
     test_captures_reuse_rows();
+    test_only_rows_of_older_captures_are_reused();
     test_live();
     test_filter();
     test_live_evicts_old_captures();

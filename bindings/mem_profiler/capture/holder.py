@@ -53,8 +53,8 @@ def start(kind: str, pid: int, wanted: Any) -> dict[str, Any]:
     if "error" in answer:
         child.kill()
         child.wait()
-        kind = getattr(errors, str(answer.get("kind")), TargetError)
-        raise kind(answer["error"], hint=answer.get("hint"))
+        error = getattr(errors, str(answer.get("kind")), TargetError)
+        raise error(answer["error"], hint=answer.get("hint"))
     child.returncode = 0  # it outlives this process
     return dict(answer)
 

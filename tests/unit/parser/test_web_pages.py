@@ -28,7 +28,8 @@ HOSTILE = "</script><script>alert(1)</script><img/src=x onerror=alert(1)>&lt;\u2
 LEAKS = {
     "rows": [
         {
-            "verdict": "leak", "bytes": 5e6, "std_error": 1e5, "bytes_per_hour": 4e6, "growth": "3.81 MiB/h",
+            "verdict": "leak", "bytes": 5e6, "std_error": 1e5, "bytes_per_hour": 4e6,
+            "growth": "3.81 MiB/h",
             "evidence": "grew in 6 of 6 windows, see /var/log/grown.txt",
             "stack": [{"function": "new_node", "file": "/code/src/new_node.c", "line": 14}],
         }

@@ -12,6 +12,7 @@ from attach_run import end_storm, storm
 from controller_tools import HeapFile, run_command
 from mem_cli.parser.group import cli
 from mem_parser.readers import read_profile
+from mem_parser.reports.header import NOTED_STOP_S
 from mem_profiler import attach as attaching
 from sampler_run import Target, build, environment
 
@@ -57,7 +58,8 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
     capture = read_profile(str(only_heap(tmp_path))).capture
     assert capture.attach is not None
     shown = report("summary", only_heap(tmp_path))
-    assert f"attached while the program ran: {capture.attach.text()}" in shown
+    noted = f"attached while the program ran: {capture.attach.text()}" in shown
+    assert noted is (capture.attach.longest_s >= NOTED_STOP_S)
 
 
 def test_a_capture_of_a_program_that_began_with_the_sampler_says_nothing_of_it(

@@ -11,6 +11,8 @@ from mem_parser.units import counted, format_bytes, format_rate, format_total
 
 MOST_DEPTH = 4096
 """Frames of a stack that the sampler keeps at most."""
+NOTED_STOP_S = 0.01
+"""A shorter stop of the program is no news to its user."""
 WHICH = {
     Count.INUSE: "in use",
     Count.ALLOC: "allocated",
@@ -66,8 +68,9 @@ def other_lines(profile: Profile) -> list[str]:
     """Return the lines of the header that hold for every count: losses and notes."""
     lines = _losses(profile.capture)
     lines += _cut(profile.capture)
-    if profile.capture.attach is not None:
-        lines.append(f"attached while the program ran: {profile.capture.attach.text()}")
+    attach = profile.capture.attach
+    if attach is not None and attach.longest_s >= NOTED_STOP_S:
+        lines.append(f"attached while the program ran: {attach.text()}")
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
     # The file's own note says the same, with a remedy.

@@ -10,11 +10,12 @@ import pytest
 
 from heapfiles import HeapFile
 from mem_parser.estimate import Estimate, unseen_bytes, unseen_objects
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import AttachStops, Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.readers import read_bytes
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_stacks
 from mem_parser.reports.graph import build_graph, total_line
+from mem_parser.reports.header import other_lines
 from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.table import TableOptions, format_table
 from mem_parser.symbols.table import Function, Symbols
@@ -205,3 +206,10 @@ def test_the_drawing_asks_nothing_of_the_network() -> None:
     assert "<!DOCTYPE" not in text
     assert 'href="http' not in text
     assert "src=" not in text
+
+
+@pytest.mark.parametrize(("longest_s", "is_said"), [(0.003, False), (0.01, True)])
+def test_only_a_stop_that_a_user_may_feel_is_said(longest_s: float, is_said: bool) -> None:
+    profile, _ = named((("malloc f main", 100),))
+    profile.capture.attach = AttachStops(3, 0.02, longest_s)
+    assert any(line.startswith("attached ") for line in other_lines(profile)) is is_said

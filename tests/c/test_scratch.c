@@ -1,5 +1,6 @@
 /*
- * test_scratch.c - buffers for new stacks: whose they are, when they are taken back, and how much stack is left.
+ * test_scratch.c - guards against re-entry, and buffers for new stacks: whose they are, when they are taken back, and how
+ * much stack is left.
  */
 #include "core/scratch.h"
 #include "device_segment.h"
@@ -37,6 +38,45 @@ static NOINLINE void leave_all_below(void) {
         CHECK(mp_scratch_take(&guards[i]) != NULL);
         guards[i].mark = 0;
     }
+}
+
+static void test_guard(void) {
+    CASE("re-entry is refused, a guard whose frame is gone is taken over");
+    struct mp_guard outer, inner;
+    struct mp_guard *deep = &inner < &outer ? &inner : &outer,
+                    *shallow = &inner < &outer ? &outer : &inner;
+    CHECK(mp_guard_enter(shallow));
+    CHECK(!mp_guard_enter(deep));
+    mp_guard_leave(shallow);
+    CHECK(mp_guard_enter(deep)); /* as if longjmp had left it */
+    CHECK(mp_guard_enter(shallow));
+    mp_guard_leave(shallow);
+    CHECK(mp_guard_enter(deep));
+    deep->mark = 0; /* its memory was reused */
+    struct mp_guard deeper;
+    CHECK(mp_guard_enter(&deeper));
+    mp_guard_leave(&deeper);
+    CASE("a lock that an abandoned frame held is opened by the next guard");
+    uint32_t lock = 1;
+    CHECK(mp_guard_enter(deep));
+    mp_self.growth_lock = &lock;
+    CHECK(mp_guard_enter(shallow));
+    CHECK_EQ(lock, 0);
+    mp_guard_leave(shallow);
+    CASE("a handler whose signal stack is above the interrupted one takes no guard from it");
+    static struct mp_guard below;
+    CHECK(&below < deep);
+    CHECK(mp_guard_enter(&below));
+    CHECK(!mp_guard_enter(deep));
+    CHECK_EQ(mp_self.guard_sp, (uintptr_t)&below);
+    mp_guard_leave(&below);
+    CASE("a guard on a stack that is gone is not read, and given up after a while");
+    mp_self.guard_sp = UINTPTR_MAX - 4095;
+    unsigned refused = 0;
+    while (!mp_guard_enter(deep) && refused < 1000)
+        refused++;
+    CHECK(refused > 0 && refused < 1000);
+    mp_guard_leave(deep);
 }
 
 static void test_claims(void) {
@@ -171,6 +211,7 @@ static void test_room(void) {
 }
 
 int main(void) {
+    test_guard();
     start_unwinder();
     test_claims();
     test_threads();

@@ -150,8 +150,9 @@ def test_the_time_of_all_stops_is_told_those_in_vain_included(
 
     assert answer.holds == 2
     assert 0 < answer.held_ns / 2 <= answer.longest_ns < answer.held_ns < whole_ns
-    assert f"stopped 2 times, one at a time, for {answer.held_ns / 1e6:.1f} ms" in attached_line(
-        target.pid, answer
+    assert (
+        f"paused threads 2 times, one at a time, for {answer.held_ns / 1e6:.1f} ms"
+        in attached_line(target.pid, answer)
     )
 
 

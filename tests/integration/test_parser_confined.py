@@ -98,7 +98,7 @@ def test_a_file_that_takes_its_reader_over_gains_the_output_alone(
     # Of every thread: a second one could be made to do what the first may not.
     assert found["rights"] == [f"{0xF:016x}", "1"]
     assert not error
-    assert "main" in (tmp_path / "out" / "out.txt").read_text()
+    assert "4.883 KiB" in (tmp_path / "out" / "out.txt").read_text()
 
 
 @NEEDS_SCOPES

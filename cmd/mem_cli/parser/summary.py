@@ -59,8 +59,10 @@ def summary(file: str, **options: Any) -> None:
     sort = report.Sort((_LETTERS | _COLUMNS).get(given, given))
     every = report.summary(view, sort)
 
+    for_programs = options["as_csv"] or options["as_json"]
+
     def first(rows: int | None) -> report.Summary:
-        return every.first(_ROWS if rows is None else rows, callers=options["as_csv"])
+        return every.first(_ROWS if rows is None else rows, callers=for_programs)
 
     found = first(options["rows"])
     sentences = [] if options["as_csv"] else opened_with(opened, view, options["binary"])

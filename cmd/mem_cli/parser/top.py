@@ -45,8 +45,10 @@ def show_top(file: str, options: Options) -> None:
     group = GroupBy.LINE if options["lines"] else GroupBy.FUNCTION
     sums = view.sums(group)
 
+    for_programs = options["as_csv"] or options["as_json"]
+
     def first(rows: int | None) -> report.Top:
-        return report.top(view, report.TopOptions(by_cum, rows, group, options["as_csv"]), sums)
+        return report.top(view, report.TopOptions(by_cum, rows, group, for_programs), sums)
 
     found = first(options["rows"])
     deliver(

@@ -98,11 +98,12 @@ def _samples(profile: Profile, total: Estimate) -> str:
     samples = profile.capture.samples if profile.capture.samples is not None else total.samples
     if profile.sampling:
         sampling = one_line(profile.sampling)
-        return f"{samples} samples, {sampling}" if profile.exact_samples else sampling
+        return f"{counted(samples, 'sample')}, {sampling}" if profile.exact_samples else sampling
     if profile.rate_bytes <= 1:
-        return f"{samples} samples, every block"
-    about = "" if profile.exact_samples else f"about {total.samples} "
-    return f"{about or f'{samples} '}samples at {format_rate(profile.rate_bytes)}"
+        return f"{counted(samples, 'sample')}, every block"
+    if profile.exact_samples:
+        return f"{counted(samples, 'sample')} at {format_rate(profile.rate_bytes)}"
+    return f"about {counted(total.samples, 'sample')} at {format_rate(profile.rate_bytes)}"
 
 
 def _coverage(profile: Profile, count: Count) -> str:

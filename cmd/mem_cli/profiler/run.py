@@ -290,7 +290,7 @@ def _why_behind(program: Behind) -> MemError:
 
 def _why_unloaded(program: Unloaded) -> MemError:
     """The error for a program that ended without the sampler, with the doctor's reason."""
-    from mem_profiler.capture import preload
+    from mem_profiler.capture import launch, preload
     from mem_profiler.doctor import reason
 
     found = reason(program.path, program.environment, program.uids, preload.library())

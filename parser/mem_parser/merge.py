@@ -22,6 +22,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
 from mem_parser.model import Capture, Profile
+from mem_parser.units import format_rate
 
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
@@ -110,7 +111,7 @@ class Merger:
             f"merged from {known.files} files" + (f" of {hosts}" if hosts else "")
         ]
         if mixed:
-            span = f"{rates.min():.0f} to {rates.max():.0f} B"
+            span = f"{format_rate(rates.min())} to {format_rate(rates.max())}"
             known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
         stacks, owned, names = self._frames.stacks(leaf_exact=known.leaf_exact)
         return Profile(

@@ -1,8 +1,14 @@
-"""Numbers as reports print them: powers of 1024, four significant digits, no separators."""
+"""Numbers as reports print them: powers of 1024, four significant digits, commas at thousands.
+
+An error is the 95 % interval of a number, in the number's unit: `± 4.0 MiB`, `(58–136 KiB)` where
+one end is much further, `(≥ 940)` or `or more` where there is no upper end. An error below 1 % of
+its number is not shown, and a zero has none.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -13,9 +19,12 @@ if TYPE_CHECKING:
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
 _LEAST_MARGIN = 0.5
+_LEAST_SHARE = 0.01
+"""Smaller errors, as a share of their number, are not shown."""
 _AT_LEAST = "≥"
 _ALIKE = 1.5
 """Up to this ratio both ends are shown as one margin, the larger."""
+_BYTE_UNIT = re.compile(r"\b[KMGTPE]?i?B\b")
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -26,7 +35,7 @@ def significant(value: float, digits: int = 4) -> str:
     if not math.isfinite(value):
         return "?"
     size = int(f"{value:.{digits - 1}e}".partition("e")[2]) + 1 if value else 1
-    return f"{value:.{min(max(digits - size, 0), 12)}f}"
+    return f"{value:,.{min(max(digits - size, 0), 12)}f}"
 
 
 def format_bytes(value: float) -> str:
@@ -39,26 +48,26 @@ def format_bytes(value: float) -> str:
         scaled /= 1024
         step += 1
     if step == 0:
-        return f"{scaled:.0f} B"
+        return f"{scaled:,.0f} B"
     return f"{significant(scaled)} {_PREFIXES[step]}"
 
 
 def format_rate(rate_bytes: float) -> str:
-    """Return a sampling rate in the largest unit that gives a whole number above 1: `512 KiB`,
-    `1024 B`.
+    """Return a sampling rate in the largest unit that gives a whole number: `512 KiB`,
+    `1 KiB`.
     """
     rate = round(rate_bytes)
     for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if rate % size == 0 and rate > size:
-            return f"{rate // size} {name}"
-    return f"{rate} B"
+        if rate % size == 0 and rate >= size:
+            return f"{rate // size:,} {name}"
+    return f"{rate:,} B"
 
 
 def format_value(value: float, unit: Unit) -> str:
-    """Return a size, or a number of objects as a plain whole number."""
+    """Return a size, or a number of blocks as a whole number."""
     from mem_parser.model import Unit
 
-    return format_bytes(value) if unit is Unit.SPACE else f"{value:.0f}"
+    return format_bytes(value) if unit is Unit.SPACE else f"{value:,.0f}"
 
 
 def format_change(value: float, unit: Unit) -> str:
@@ -79,69 +88,80 @@ def local_time(seconds: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return `1 row`, `2 rows`: a number with its noun, which takes an s."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return `1 row`, `2,000 rows`: a number with its noun, which takes an s."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def format_total(total: Estimate, unit: Unit) -> str:
-    """Return a total with its error: `214.6 MiB ± 0.30 (95 %)`, `12 objects (at least 9, 95 %)`."""
+    """Return a total with its error and the error's level: `67.10 MiB ± 4.0 MiB (95 %)`,
+    `12 blocks (at least 9, 95 %)`, `12 blocks or more`, `214.6 MiB`.
+    """
     from mem_parser.model import Unit
 
-    text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
+    noun = "" if unit is Unit.SPACE else " block" if round(total.value) == 1 else " blocks"
+    text = format_value(total.value, unit) + noun
     margin = "" if math.isnan(total.std_error) else format_margin(total, unit)
     if margin.endswith(")"):
         return f"{text} {margin[:-1].replace(_AT_LEAST, 'at least')}, 95 %)"
-    return f"{text} {margin} (95 %)" if margin else text
+    if margin.startswith("±"):
+        return f"{text} {margin}{noun and ' blocks'} (95 %)"
+    return f"{text} {margin}".rstrip()
 
 
 def format_estimate(estimate: Estimate, unit: Unit) -> str:
-    """Return a number with its error: `214.6 MiB ± 0.30`."""
+    """Return a number with its error: `67.10 MiB ± 4.0 MiB`."""
     return f"{format_value(estimate.value, unit)} {format_margin(estimate, unit)}".rstrip()
 
 
 def per(time_unit: str, text: str) -> str:
     """Return bytes of `format_bytes`, perhaps with a margin, as bytes per ``time_unit``:
-    `2.200 GiB/h ± 0.13`.
+    `2.200 GiB/h ± 0.13 GiB/h`.
     """
-    value, *rest = text.split(" ")
-    return " ".join((value, *(f"{rest[0]}/{time_unit}", *rest[1:]))) if rest else text
+    return _BYTE_UNIT.sub(rf"\g<0>/{time_unit}", text)
 
 
 def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return the text for an estimate's 95 % interval, in the unit of its value.
 
-    `± 0.30`; `+0.6 -0.3` where one end is much further; `(≥ 940)` without an upper end;
-    `± ?` if it is unknown. Omits an end within half a byte or object; empty without a sample.
+    `± 4.0 MiB`; the ends, `(58–136 KiB)`, where one is much further; `(≥ 940)` without an upper
+    end, `or more` if the number itself is the lower one; `± ?` if it is unknown. Empty for an error
+    below 1 % of the number or within half a byte or block, for zero, and without a sample.
     """
+    value = estimate.value
     if math.isnan(estimate.std_error):
-        return "± ?" if estimate.value else ""
+        return "± ?" if value else ""
     if not estimate.samples and not estimate.std_error:
         return ""
     lower, upper = estimate.interval95
     if math.isinf(upper):
-        return "± ?" if estimate.signed else f"({_AT_LEAST} {format_value(lower, unit)})"
-    below, above = estimate.value - lower, upper - estimate.value
-    if max(below, above) <= _LEAST_MARGIN:
+        if estimate.signed:
+            return "± ?"
+        known = lower >= (1 - _LEAST_SHARE) * value or round(lower) == round(value)
+        return "or more" if known else f"({_AT_LEAST} {format_value(lower, unit)})"
+    below, above = value - lower, upper - value
+    margin = max(below, above)
+    if margin <= _LEAST_MARGIN or margin < _LEAST_SHARE * abs(value):
         return ""
-    if max(below, above) <= _ALIKE * min(below, above):
-        return f"± {_margin(max(below, above), estimate.value, unit)}"
-    ends = (("+", above), ("-", below))
-    return " ".join(
-        f"{sign}{_margin(end, estimate.value, unit)}" for sign, end in ends if end > _LEAST_MARGIN
-    )
+    if not estimate.signed and round(value) == 0:
+        return ""
+    if margin <= _ALIKE * min(below, above):
+        return f"± {_in_unit_of(value, margin, unit, digits=2)}"
+    digits = 2 if upper > 2 * lower else 3
+    least = _in_unit_of(value, max(lower, 0.0), unit, digits=digits).partition(" ")[0]
+    return f"({least}–{_in_unit_of(value, upper, unit, digits=digits)})"
 
 
-def _margin(margin: float, value: float, unit: Unit) -> str:
-    """Return a margin in the unit of ``value``."""
+def _in_unit_of(value: float, size: float, unit: Unit, *, digits: int) -> str:
+    """Return ``size`` in the unit that ``value`` is shown in, or in its own if that is larger."""
     from mem_parser.model import Unit
 
     if unit is Unit.OBJECTS:
-        return f"{margin:.0f}"
+        return f"{size:,.0f}"
     prefix = format_bytes(value).rsplit(" ", 1)[1]
-    scaled = margin / 1024.0 ** _PREFIXES.index(prefix)
-    return significant(scaled, 2) if scaled >= 0.001 else format_bytes(margin)
+    scaled = size / 1024.0 ** _PREFIXES.index(prefix)
+    return f"{significant(scaled, digits) if scaled else '0'} {prefix}"
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share such as `44.8%`; 0 of an empty total."""
-    return f"{100.0 * part / whole if whole else 0.0:.1f}%"
+    """Return a share such as `44.8 %`; 0 of an empty total."""
+    return f"{100.0 * part / whole if whole else 0.0:.1f} %"

@@ -79,7 +79,7 @@ def test_the_demonstration_leaves_a_table_and_a_picture_and_nothing_running(tmp_
 
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "demo" / "redis.txt").read_text()
-    assert re.match(r"Total: \d[\d.]* MiB ± ", table)
+    assert re.match(r"Total: \d[\d.]* MiB (± \S+ MiB \(95 %\) )?in use", table)
     assert "processCommand" in table
     assert "Total MB: " in (tmp_path / "demo" / "redis.svg").read_text()
     assert "succeeded in collecting memory data!" in done.stdout

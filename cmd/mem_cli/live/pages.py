@@ -242,4 +242,4 @@ def branch_numbers(branch: Branch) -> str:
     """Return bytes with their error and the share of a line of a tree."""
     value = format_bytes(branch.total.value)
     margin = format_margin(branch.total, Unit.SPACE)
-    return f"{value:>10} {margin:>9} {percent(branch.share, 1.0):>6}"
+    return f"{value:>10} {margin:>11} {percent(branch.share, 1.0):>6}"

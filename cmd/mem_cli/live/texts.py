@@ -61,7 +61,7 @@ def columns(width: int, order: Order, *, marked: bool) -> list[Column]:
 
 def _columns(width: int, order: Order, *, marked: bool) -> list[Column]:
     wide = width >= WIDE
-    margin = Column("±", 9)
+    margin = Column("±", 11)
     found = [Column("own", 10, Order.OWN)]
     if wide or order is not Order.TOTAL:
         found.append(margin)
@@ -120,10 +120,7 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
 def _margin(estimate: Estimate, width: int) -> str:
     """Return the interval of a number; if both ends do not fit, the further one for both."""
     text = format_margin(estimate, Unit.SPACE)
-    ends = text.split()
-    if len(text) <= width or [end[0] for end in ends] != ["+", "-"]:
-        return text
-    return f"± {max((end[1:] for end in ends), key=float)}"
+    return text if len(text) <= width else f"± {format_bytes(estimate.margin95)}"
 
 
 def _growth(growth: Estimate | None) -> str:
@@ -179,7 +176,7 @@ def totals_line(picture: ScreenState, width: int) -> str:
     ]
     if picture.allocated_per_s is not None:
         facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
-    right = f"{counted(head.samples, 'sample')}, {head.lost} lost"
+    right = f"{counted(head.samples, 'sample')}, {head.lost:,} lost"
     # A truncated number is wrong, so the least important ones are dropped whole.
     while len(facts) > 1 and len("  ".join(facts)) + 1 + len(right) > width:
         facts.pop()
@@ -272,5 +269,5 @@ def summary(picture: ScreenState) -> str:
     highest = format_estimate(head.highest, Unit.SPACE)
     return (
         f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: highest {highest},"
-        f" {counted(head.samples, 'sample')}, {head.lost} lost"
+        f" {counted(head.samples, 'sample')}, {head.lost:,} lost"
     )

@@ -55,10 +55,10 @@ def binary(result: Result) -> str:
 
 
 def _file_line(result: Result) -> str:
-    facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
+    facts = [counted(result.samples, "sample"), f"{result.lost:,} lost"]
     if result.cut:
         more = "" if result.depth_limit >= lib.MP_DEPTH_LIMIT_MAX else " (--depth N keeps more)"
-        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames{more}")
+        facts.append(f"{result.cut:,} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
     stored = f"{short_size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
@@ -218,7 +218,7 @@ class CaptureProgress:
         readings = [latest for one in self._sessions if (latest := one.recording.recorder.latest)]
         samples = sum(reading.samples for reading in readings)
         live = short_size(sum(reading.estimate_bytes for reading in readings))
-        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
+        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples:,} samples   live ≈ {live}"
         text += "".join(
             f"   {one_line(name)} ≈ {short_size(held)}" for name, held in self._devices().items()
         )

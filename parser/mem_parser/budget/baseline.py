@@ -38,7 +38,7 @@ from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.plainfile import read_plain
 from mem_parser.significance import normal_tail
-from mem_parser.units import format_bytes, significant
+from mem_parser.units import format_bytes
 
 HEAD = "mem_parser baseline 1"
 CALLERS = 4
@@ -298,7 +298,7 @@ def _size(value: float) -> str:
     """Return a size with six digits, enough to read it back without a relevant change."""
     unit = format_bytes(value).rsplit(" ", 1)[-1]
     step = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
-    return f"{significant(value / 1024**step, 6)} {unit}"
+    return f"{value / 1024**step:.6g} {unit}"
 
 
 def _word(text: str) -> str:

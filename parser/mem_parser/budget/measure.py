@@ -231,7 +231,7 @@ def obstacle_of(profile: Profile) -> str | None:
     """Return why no limit of this capture may pass; None if there is no obstacle."""
     lost = lost_share(profile)
     if lost > MOST_LOST:
-        return f"{percent(lost, 1.0)} of the samples were lost, more than {MOST_LOST:.0%}"
+        return f"{percent(lost, 1.0)} of the samples were lost, more than {100 * MOST_LOST:.0f} %"
     if profile.incomplete:
         return f"the file is incomplete: {profile.incomplete}"
     if not profile.errors_known:

@@ -18,7 +18,7 @@ def unknown_lines(run: Run, from_ns: int, to_ns: int) -> list[str]:
         missing = [h for h in run.holes if h.from_ns <= to_ns and h.to_ns >= from_ns]
         lost = [hole.lost for hole in missing]
         known = bool(lost) and None not in lost
-        count = str(sum(n or 0 for n in lost)) if known else "an unknown number of"
+        count = f"{sum(n or 0 for n in lost):,}" if known else "an unknown number of"
         why = ", ".join(dict.fromkeys(hole.why for hole in missing if hole.why))
         shown = ", ".join(f"{low / _NS:.3f} to {high / _NS:.3f} s" for low, high in spans[:3])
         more = f" and {len(spans) - 3} more times" if len(spans) > 3 else ""

@@ -236,7 +236,7 @@ def _capture(run: Run, moments: tuple[Moment, Moment, Moment], sums: _WindowSums
     notes = list(capture.notes)
     if holes:
         lost = [h.lost for h in holes]
-        count = "an unknown number of" if None in lost else f"{sum(n or 0 for n in lost)}"
+        count = "an unknown number of" if None in lost else f"{sum(n or 0 for n in lost):,}"
         notes.append(
             f"{count} events are missing ({holes[0].why}), so numbers may be wrong from"
             f" {holes[0].from_ns / 1e9:.3f} s of the capture on"

@@ -122,7 +122,7 @@ class Collecting:
         with self._on_a_full_disk():
             self.scribe.finish()
         for found in self._missing.values():
-            count = f"{found.events}" if found.events is not None else "unknown how many"
+            count = f"{found.events:,}" if found.events is not None else "unknown how many"
             self._warn(f"{count} events are missing: {one_line(found.why)}")
         if self._tail.lost_files:
             self._warn(

@@ -220,7 +220,7 @@ def blocks(found: Allocations) -> Iterator[Block]:
     )
     columns = (
         Column("size"),
-        Column("count"),
+        Column("blocks"),
         Column("thread", right=False),
         Column("allocator", right=False),
         Column("location", right=False, flexible=True),

@@ -23,7 +23,7 @@ from mem_parser.reports.peek import chosen_rows
 from mem_parser.reports.table import SMALL_SHARE
 from mem_parser.reports.view import View
 from mem_parser.symbols.table import Role
-from mem_parser.units import format_estimate
+from mem_parser.units import format_estimate, percent
 
 MOST_LINES = 5000
 """Lines of one file, the heaviest: an editor shows them all at once."""
@@ -102,7 +102,7 @@ def _result(view: View, one: Annotation) -> dict[str, Any]:
 def _sentence(view: View, line: Line) -> str:
     which, unit = WHICH[view.filters.count], view.filters.unit
     total = view.total.value
-    share = f" ({line.cum.value / total:.1%} of all)" if total else ""
+    share = f" ({percent(line.cum.value, total)} of all)" if total else ""
     cum = format_estimate(line.cum, unit)
     if not line.flat.samples:
         return f"{cum} {which}{share}, allocated by what this line calls"

@@ -124,7 +124,7 @@ def refusal_lines(profile: Profile, symbols: Symbols, rule: FrameRule) -> Iterat
         return
     blocks, size = sum(r.blocks for r in found), sum(r.bytes for r in found)
     noun = "allocation" if blocks == 1 else "allocations"
-    yield f"refused by the device: {blocks} {noun}, {format_bytes(size)}"
+    yield f"refused by the device: {blocks:,} {noun}, {format_bytes(size)}"
     for refusal in found[:MOST_REFUSALS]:
         each = format_bytes(refusal.bytes / refusal.blocks)
         where = " < ".join(refusal.frames[:FRAMES_SHOWN]) or "?"

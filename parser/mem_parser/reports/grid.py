@@ -56,7 +56,7 @@ class Judged(str):
 
 
 NAME = Column("function", right=False, flexible=True)
-MARK = Column("", right=False)
+MARK = Column(NOISE_MARK, right=False)
 
 
 @dataclass(slots=True)
@@ -135,8 +135,10 @@ def marked(
     that explains the mark, and the line that says what is ``left_out``.
     """
     noisy = {k for k, estimate in enumerate(judged) if in_noise(estimate)}
-    cells = [(NOISE_MARK if k in noisy else "", *row) for k, row in enumerate(rows)]
-    yield Grid((MARK, *columns), list(cells), faint=noisy)
+    if noisy:
+        rows = [(NOISE_MARK if k in noisy else "", *row) for k, row in enumerate(rows)]
+        columns = (MARK, *columns)
+    yield Grid(columns, list(rows), faint=noisy)
     yield from noise_line(len(noisy))
     yield from filter(None, [left_out])
 

@@ -85,7 +85,7 @@ def other_lines(profile: Profile) -> list[str]:
 def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> str:
     parts = [f"Total: {text} {WHICH[count]}", _samples(profile, total)]
     if profile.capture.lost:
-        parts.append(f"{profile.samples_missing} lost")
+        parts.append(f"{profile.samples_missing:,} lost")
     memory = profile.capture.memory
     if memory.rss_bytes is not None and profile.capture.device is None:
         last, peak = format_bytes(memory.rss_bytes), format_bytes(memory.peak_rss_bytes or 0)

@@ -54,7 +54,7 @@ def leak_lines(
     for note in report.notes:
         yield f"note: {one_line(note)}"
     if profile.samples_missing:
-        yield f"note: {profile.samples_missing} samples were lost"
+        yield f"note: {profile.samples_missing:,} samples were lost"
     if exit_code and report.leaks:
         *lines, last = sentence
         failing = f"exit code {exit_code} (--fail-on leak)"
@@ -69,7 +69,9 @@ def leak_lines(
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Return the sentence in lines; a number stays with its unit and its margin."""
-    bound = re.sub(r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text)
+    bound = re.sub(
+        r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=B) (?=±)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text
+    )
     lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
@@ -91,7 +93,7 @@ def _labelled(label: str, text: str) -> str:
 def _leak(finding: Finding, width: int) -> Iterator[str]:
     spot = finding.frames[0].spot if finding.frames else ""
     if finding.stacks > 1 and finding.frames:
-        name = f"{finding.stacks} stacks below {one_line(finding.frames[0].function)}"
+        name = f"{finding.stacks:,} stacks below {one_line(finding.frames[0].function)}"
     else:
         name = _name(finding.frames)
     yield from _placed("LEAK", name, spot, width)

@@ -122,10 +122,10 @@ def blocks(view: View, found: list[Listing]) -> Iterator[Block]:
     for one in found[:MOST_FUNCTIONS]:
         title = f"{one.function}   {one_line(one.file)}".rstrip()
         columns = (
-            Column("flat"),
-            Column("cum"),
+            Column("own"),
+            Column("total"),
             Column("line"),
-            Column("", right=False, flexible=True),
+            Column("source", right=False, flexible=True),
         )
         shown = _shown_numbers(one)
         known = {x.number: x for x in one.lines}
@@ -146,7 +146,7 @@ def blocks(view: View, found: list[Listing]) -> Iterator[Block]:
         if one.problem:
             yield one.problem
         yield (
-            f"{format_value(one.flat.value, unit)} flat, {format_value(one.cum.value, unit)} cum "
+            f"{format_value(one.flat.value, unit)} own, {format_value(one.cum.value, unit)} total "
             f"in this function"
         )
     if len(found) > MOST_FUNCTIONS:

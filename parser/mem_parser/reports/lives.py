@@ -270,9 +270,9 @@ def _histogram(found: Lives, bar: str) -> Grid:
     columns = (
         Column("lived"),
         Column("blocks"),
-        Column("", right=False),
+        Column("share", right=False),
         Column("live after"),
-        Column("", right=False, flexible=True),
+        Column("share", right=False, flexible=True),
     )
     return Grid(columns, list(rows), "How long blocks lived, and how many live after that time")
 
@@ -294,7 +294,7 @@ def _functions(found: Lives) -> Iterator[Block]:
         )
         for k, row in enumerate(found.rows)
     ]
-    heads = ("bytes", "blocks", "rate", "blocks/s", "median", "90%", "live")
+    heads = ("bytes", "blocks", "rate", "blocks/s", "median", "90 %", "live")
     more = counted(found.left_out, "more row")
     left_out = f"{more} hidden. Use -n 0 to show all." if found.left_out else ""
     yield from marked(

@@ -55,7 +55,7 @@ def blocks(found: Sequence[PeakView], notes: Sequence[str]) -> Iterator[Block]:
         whole = one.view.total.value
         flat = shares((row.flat for row in one.holders), Unit.SPACE, whole)
         rows = [(*f, row.name) for f, row in zip(flat, one.holders, strict=True)]
-        yield Grid((Column("flat"), Column("flat%"), NAME), list(rows))
+        yield Grid((Column("own"), Column("%"), NAME), list(rows))
     yield from (f"note: {note}" for note in notes)
 
 

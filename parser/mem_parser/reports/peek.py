@@ -110,8 +110,8 @@ def blocks(view: View, found: list[Peek]) -> Iterator[Block]:
         ]
         rows[len(callers)] = (*rows[len(callers)][:2], f"─ {one.row.name}")
         columns = (
-            Column("cum"),
-            Column("cum%"),
+            Column("total"),
+            Column("%"),
             Column("callers, ─ function, callees", right=False, flexible=True),
         )
         yield Grid(columns, list(rows), one.row.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
-from mem_parser.units import format_bytes, format_change, format_margin, percent
+from mem_parser.units import format_bytes, format_change, format_margin, per, percent
 
 
 def account_lines(result: RssAccount) -> Iterator[str]:
@@ -22,7 +22,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
             share = percent(part.bytes, result.rss_bytes)
             margin = "" if part.estimate is None else format_margin(part.estimate, Unit.SPACE)
             sign = "+" if part.key != "live" else "="
-            yield f"{sign} {format_bytes(part.bytes):>10} {margin:<12} {share:>6}  {part.label}"
+            yield f"{sign} {format_bytes(part.bytes):>10} {margin:<11} {share:>6}  {part.label}"
     if result.places:
         yield "live heap and slack together, by place:"
         for place in result.places:
@@ -55,5 +55,5 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
 def _heap_growth(growth: Estimate) -> str:
     if growth.is_below_its_error:
         return ": too few samples to tell"
-    rate = f" {format_change(growth.value, Unit.SPACE)}/h"
-    return f"{rate} {format_margin(growth, Unit.SPACE)}".rstrip()
+    rate = f" {format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}"
+    return per("h", rate).rstrip()

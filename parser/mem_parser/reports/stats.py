@@ -243,7 +243,7 @@ def _marks(profile: Profile, most: int) -> Iterator[Block]:
     """Yield the program's marks, if it made any."""
     groups = group_marks(profile.marks)
     if profile.capture.marks_lost:
-        yield f"{profile.capture.marks_lost} marks of the program lost"
+        yield f"{profile.capture.marks_lost:,} marks of the program lost"
     if not groups:
         return
     rows = [
@@ -292,9 +292,9 @@ def _histogram(sizes: Sequence[Group], what: str) -> Grid:
         Column("size of a block"),
         Column("blocks"),
         Column("bytes"),
-        Column("", right=False, flexible=True),
+        Column("share of blocks", right=False, flexible=True),
     )
-    return Grid(columns, list(rows), f"Sizes ({what}; the bar is the number of blocks)")
+    return Grid(columns, list(rows), f"Sizes ({what})")
 
 
 def _bar(value: float, most: float) -> str:

@@ -108,7 +108,7 @@ def blocks(found: Summary) -> Iterator[Block]:
     rows = (
         (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )
-    columns = (*map(Column, ("own", "%", "total", "%", "count")), NAME)
+    columns = (*map(Column, ("own", "%", "total", "%", "blocks")), NAME)
     left_out = hidden_line(found.left_out - found.callers, found.callers)
     return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 

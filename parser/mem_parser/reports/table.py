@@ -145,6 +145,10 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
             return f"{value:.0f}"
         return format_value(value, options.unit)
 
+    def share(value: float) -> str:
+        # One word for scripts, as jeprof prints it.
+        return percent(value, total).replace(" ", "")
+
     with_taken = options.unit is Unit.SPACE and any(row.flat_taken is not None for row in rows)
     head = f" {'taken':>10}" if with_taken else ""
     yield f"{'flat':>10} {'flat%':>7} {'sum%':>7} {'cum':>10} {'cum%':>7}{head}  name"
@@ -154,8 +158,8 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
         flat, cum = row.flat.value, row.cum.value
         taken = f" {text(row.flat_taken or 0.0):>10}" if with_taken else ""
         yield options.cut(
-            f"{text(flat):>10} {percent(flat, total):>7} {percent(running, total):>7} "
-            f"{text(cum):>10} {percent(cum, total):>7}{taken}  {row.name}"
+            f"{text(flat):>10} {share(flat):>7} {share(running):>7} "
+            f"{text(cum):>10} {share(cum):>7}{taken}  {row.name}"
         )
 
 

@@ -182,7 +182,11 @@ def _marks(found: Timeline) -> Iterator[Block]:
     if not shown:
         return
     rows = [(letter, f"{mark.time_s:.3f} s", _text(mark)) for mark, letter in shown]
-    columns = (Column("", right=False), Column("time"), Column("mark", right=False, flexible=True))
+    columns = (
+        Column("at", right=False),
+        Column("time"),
+        Column("mark", right=False, flexible=True),
+    )
     yield Grid(columns, list(rows), "Marks")
     left = len([m for m in found.marks if m.kind != "end"]) - len(shown)
     if left:

@@ -79,7 +79,7 @@ def blocks(found: Top) -> Iterator[Block]:
     with_taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in shown)
     taken = ([format_value(row.flat_taken or 0.0, unit)] if with_taken else [] for row in shown)
     rows = ((*f, *c, *t, row.name) for f, c, t, row in zip(flat, cum, taken, shown, strict=True))
-    heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if with_taken else []))
+    heads = ("own", "%", "total", "%", *(["taken"] if with_taken else []))
     left_out = left_out_line(found.left_out, unit)
     columns = (*map(Column, heads), NAME)
     return found.view.framed(marked(columns, rows, map(found.judged, shown)), left_out)

@@ -18,7 +18,7 @@ from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import counted_lines, other_lines
 from mem_parser.reports.rss import growth_lines
 from mem_parser.rss import account
-from mem_parser.units import format_bytes, local_time
+from mem_parser.units import format_bytes, format_rate, local_time
 from mem_parser.version import __version__
 from mem_parser.web.measures import measures
 
@@ -129,9 +129,8 @@ def _origin(capture: Capture) -> str:
 def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]]:
     capture = profile.capture
     private = [] if confidential else _private(capture, name)
-    every = (
-        "every block" if profile.rate_bytes <= 1 else f"1 sample per {profile.rate_bytes:,.0f} B"
-    )
+    rate_bytes = profile.rate_bytes
+    every = "every block" if rate_bytes <= 1 else f"1 sample per {format_rate(rate_bytes)}"
     rate = profile.sampling or every
     shown = [
         *private,

@@ -178,7 +178,7 @@ def test_losses_above_one_percent_forbid_to_pass_but_not_to_fail() -> None:
     lossy = Made([PARSE], lost={"live_full": 40, "reentry": 0}).subject()
     found = one(lossy, inuse(1 << 20))
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert "1.3% of the samples were lost" in found.reason
+    assert "1.3 % of the samples were lost" in found.reason
     assert one(lossy, inuse(2000)).verdict is Verdict.FAIL
     few = Made([PARSE], lost={"live_full": 15}).subject()
     assert one(few, inuse(1 << 20)).verdict is Verdict.PASS
@@ -230,10 +230,10 @@ def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> N
     assert found.verdict is Verdict.FAIL
     frame = found.culprits[0].frames[0]
     assert (frame.function, frame.line) == ("conn_open", 212)
-    assert re.match(r"\+\S+ MiB/min ± \S+, oldest block", found.culprits[0].text)
-    said = r"1 leak, \S+ MiB/min ± \S+, in conn_open, target\.c:212"
+    assert re.match(r"\+\S+ MiB/min ± \S+ MiB/min, oldest block", found.culprits[0].text)
+    said = r"1 leak, \S+ MiB/min ± \S+ MiB/min, in conn_open, target\.c:212"
     assert re.fullmatch(said, found.headline)
-    assert re.match(rf"{said}: \S+ \S+ ± \S+ leaking, over 0 B$", sentence(found))
+    assert re.match(rf"{said}: \S+ \S+ ± \S+ \S+ leaking, over 0 B$", sentence(found))
     assert found.as_json()["headline"] == found.headline
 
 

@@ -55,12 +55,16 @@ def test_the_text_says_who_and_by_how_much_within_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     joined = "\n".join(lines)
     assert re.search(
-        r"^FAIL  inuse  3\.4\d\d MiB ± 0\.1\d over 1\.953 MiB by 1\.\d+ MiB$", joined, re.MULTILINE
+        r"^FAIL  inuse  3\.4\d\d MiB ± 0\.1\d MiB over 1\.953 MiB by 1\.\d+ MiB$",
+        joined,
+        re.MULTILINE,
     )
-    assert re.search(r"^ {6}2\.9\S+ MiB ± \S+  parse_header  server\.c:88$", joined, re.MULTILINE)
+    assert re.search(
+        r"^ {6}2\.9\S+ MiB ± \S+ MiB  parse_header  server\.c:88$", joined, re.MULTILINE
+    )
     assert "        called by load_index  server.c:7" in lines
     assert re.search(
-        r"^PASS  alloc_rate  \S+ KiB/s ± \S+ under 3\.906 MiB/s$", joined, re.MULTILINE
+        r"^PASS  alloc_rate  \S+ KiB/s ± \S+ KiB/s under 3\.906 MiB/s$", joined, re.MULTILINE
     )
     assert re.search(r"^\?     inuse of function:grow .* limit 500\.0 KiB:", joined, re.MULTILINE)
     assert lines[-1].endswith("exit code 6")

@@ -53,9 +53,9 @@ def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> Non
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         lines = screen_lines(app)
-        assert lines[0].startswith("server (pid 4711)  libc.so.6  1 sample / 1024 B")
+        assert lines[0].startswith("server (pid 4711)  libc.so.6  1 sample / 1 KiB")
         assert lines[0].endswith("0:00:01")
-        assert lines[1].startswith("live 5.245 MiB +0.0036  highest 5.245 MiB +0.0036 ")
+        assert lines[1].startswith("live 5.245 MiB  highest 5.245 MiB ")
         assert lines[1].endswith("55 samples, 0 lost")
         assert lines[2].startswith("heap ")
         assert " RSS " in lines[2]
@@ -293,7 +293,7 @@ def test_slash_filters_by_function_file_or_module() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("slash", *"^(net|db)_", "enter")
-        await shows(pilot, "2 of 5 functions /^(net|db)_/: own 90.9%, total 90.9%")
+        await shows(pilot, "2 of 5 functions /^(net|db)_/: own 90.9 %, total 90.9 %")
         assert names(app) == ["net_read", "db_get"]
         await pilot.press("slash", *"parse.c", "enter")
         await shows(pilot, "1 of 5 functions /parse.c/")
@@ -312,7 +312,7 @@ def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("down", "i")
-        await shows(pilot, "1 of 5 functions in serve.so: own 0.0%, total 90.9%")
+        await shows(pilot, "1 of 5 functions in serve.so: own 0.0 %, total 90.9 %")
         await pilot.press("i")
         await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
 

@@ -71,7 +71,7 @@ def test_temporary_blocks_have_a_share_of_all_and_a_rate(run: Run, log: Path) ->
     assert row["bytes_per_s"] == round(110 / 4.1, 3)
     code, out, _ = run("temporary", log, "--python")
     assert (code, out.splitlines()[0]) == (
-        0, "Temporary: 110 B in 2 objects   33.3% of all blocks   2 samples",
+        0, "Temporary: 110 B in 2 blocks   33.3 % of all blocks   2 samples",
     )  # fmt: skip
     assert "at most" not in out
     assert run("temporary", log, "--within", "1s", "--following")[0] == 2
@@ -112,7 +112,7 @@ def test_the_histogram_has_every_freed_block_and_the_curve_ends_with_the_live(
     assert all(a["to_s"] == b["from_s"] for a, b in itertools.pairwise(found))
     code, out, _ = run("lifetimes", log, "--ascii", "--python")
     assert (code, out.isascii()) == (0, True)
-    assert "3 objects live at the end: how long they live is not known" in out
+    assert "3 blocks live at the end: how long they live is not known" in out
     code, out, _ = run("lifetimes", log, "--csv", "--python")
     assert [r["function"] for r in csv.DictReader(io.StringIO(out))] == [
         "load (shop.py)", "churn (shop.py)",

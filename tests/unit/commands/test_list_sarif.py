@@ -66,7 +66,7 @@ def test_a_line_has_what_it_and_what_its_calls_allocated(heap: Path) -> None:
     texts = {line: result["message"]["text"] for (_, line), result in found.items()}
     assert texts[7].startswith("585.9 KiB")
     assert "allocated here, in add (" in texts[7]
-    assert "; 976.6 KiB" in texts[20] and "(99.9% of all) with calls" in texts[20]
+    assert "; 976.6 KiB" in texts[20] and "(99.9 % of all) with calls" in texts[20]
     assert "allocated by what this line calls" in texts[30]
     assert {r["ruleId"] for (_, line), r in found.items() if line == 30} == {"memory/call"}
 

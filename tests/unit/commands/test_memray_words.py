@@ -149,7 +149,7 @@ def test_a_table_has_size_count_thread_allocator_and_place(heap: Path) -> None:
     ]  # fmt: skip
     shown = parse("table", heap, "--inuse").stdout.splitlines()
     [head] = [line for line in shown if "allocator" in line]
-    assert head.split() == ["size", "count", "thread", "allocator", "location"]
+    assert head.split() == ["size", "blocks", "thread", "allocator", "location"]
     freed = rows("table", heap, "--freed", "--sort", "count")
     assert [(r["allocator"], r["count"]) for r in freed] == [("realloc", 30), ("malloc", 1)]
 

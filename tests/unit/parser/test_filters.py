@@ -42,7 +42,7 @@ def test_a_filter_leaves_whole_stacks(filters: dict[str, object], left: dict[str
 
 
 def test_the_header_says_what_is_left() -> None:
-    assert view(focus=("db",)).header[-1] == "note: only --focus db: 40 B of 143 B (28.0%)"
+    assert view(focus=("db",)).header[-1] == "note: only --focus db: 40 B of 143 B (28.0 %)"
     assert not any("note: only" in line for line in view().header)
 
 

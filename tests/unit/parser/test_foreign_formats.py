@@ -150,7 +150,7 @@ def test_stacks_that_end_with_a_semicolon_have_no_frame_behind_it() -> None:
     [
         (b"main;f 5000\n", "rate unknown"),
         (b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n\nMAPPED_LIBRARIES:\n",
-         "estimated at 1024 B"),
+         "estimated at 1 KiB"),
         (b"heap profile: 4: 64 [8: 128]\n 4: 64 [8: 128] @ 0x1\n\nMAPPED_LIBRARIES:\n",
          "rate unknown"),
     ],

@@ -390,7 +390,7 @@ def test_the_report_opens_and_fails_with_the_leaks_in_one_sentence() -> None:
     random = np.random.default_rng(3)
     report, _ = judge_marked(behind_containers(random))
     rate = re.escape(format_bytes(report.leaks[0].per_hour.value / 60))  # type: ignore[union-attr]
-    sentence = rf"1 leak, {rate}/min ± [\d.]+, in Session::add, target\.c:7"
+    sentence = rf"1 leak, {rate}/min ± [\d.]+ \S+/min, in Session::add, target\.c:7"
     assert re.fullmatch(sentence, report.headline)
     profile, _ = Program([]).capture(random)
     lines = list(leak_lines(report, profile, file="x.heap", width=80, exit_code=6))
@@ -415,10 +415,10 @@ def test_a_sentence_on_many_leaks_names_two_and_counts_the_rest() -> None:
 @pytest.mark.parametrize(
     ("watched_s", "text"),
     [
-        (math.nan, "3.433 GiB/h ± 0.34"),
-        (360.0, "3.433 GiB/h ± 0.34"),
-        (359.0, "58.59 MiB/min ± 5.7"),
-        (5.0, "1000 KiB/s ± 98"),
+        (math.nan, "3.433 GiB/h ± 0.34 GiB/h"),
+        (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
+        (359.0, "58.59 MiB/min ± 5.7 MiB/min"),
+        (5.0, "1,000 KiB/s ± 98 KiB/s"),
     ],
 )
 def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(

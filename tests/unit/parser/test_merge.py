@@ -110,7 +110,7 @@ def test_merging_merged_files_changes_nothing() -> None:
     parts = [host(ONE, 1024), host(TWO, 65536), host(ONE + 0x1000000, 1024)]
     at_once = merged(*parts)
     in_steps = merged(merged(*parts[:2]), parts[2])
-    assert at_once.capture.notes[1].startswith("sampled at 1024 to 65536 B")
+    assert at_once.capture.notes[1].startswith("sampled at 1 KiB to 64 KiB")
     for unit in Unit:
         one, two = at_once.total(Count.ALLOC, unit), in_steps.total(Count.ALLOC, unit)
         assert (one.value, one.std_error) == pytest.approx((two.value, two.std_error))

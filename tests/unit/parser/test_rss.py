@@ -132,7 +132,7 @@ def test_growth_carries_its_error() -> None:
     (line,) = growing(0.1)
 
     rate, margin = re.findall(
-        r"live heap \+([\d.]+) MiB/h \u00b1 ([\d.]+), RSS \+20.00 MiB/h", line
+        r"live heap \+([\d.]+) MiB/h \u00b1 ([\d.]+) MiB/h, RSS \+20.00 MiB/h", line
     )[0]
     assert float(rate) == pytest.approx(20.0)
     assert 0 < float(margin) < 20

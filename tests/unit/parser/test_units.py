@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mem_parser.estimate import Estimate, unseen_bytes
+from mem_parser.estimate import Estimate, unseen_bytes, unseen_objects
 from mem_parser.model import Unit
 from mem_parser.units import (
     counted,
@@ -27,7 +27,7 @@ POWERS = {name: 1024.0**k for k, name in enumerate(("B", "KiB", "MiB", "GiB", "T
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0.000"), (1.5, "1.500"), (9.9999, "10.00"), (999.96, "1000"), (123456.7, "123457"),
+        (0, "0.000"), (1.5, "1.500"), (9.9999, "10.00"), (999.96, "1,000"), (123456.7, "123,457"),
         (0.012344, "0.01234"), (-2.5, "-2.500"), (math.nan, "?"), (math.inf, "?"),
     ],
 )  # fmt: skip
@@ -39,21 +39,22 @@ def test_four_digits_count(value: float, text: str) -> None:
 def test_what_is_printed_is_the_number_to_four_digits(value: float) -> None:
     text = significant(value)
     assert "e" not in text
-    assert float(text) == pytest.approx(value, rel=5.1e-4)
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=5.1e-4)
 
 
 @given(st.floats(0, 2.0**69))
 def test_a_size_reads_back_and_is_below_a_thousand_and_24(value: float) -> None:
     number, unit = format_bytes(value).split(" ")
-    assert float(number) * POWERS[unit] == pytest.approx(value, rel=5.1e-4, abs=0.5)
-    assert float(number) < 1024 or unit == "EiB"
+    size = float(number.replace(",", ""))
+    assert size * POWERS[unit] == pytest.approx(value, rel=5.1e-4, abs=0.5)
+    assert size < 1024 or unit == "EiB"
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (17, "17 B"), (1023, "1023 B"), (1023.99, "1.000 KiB"), (1536, "1.500 KiB"),
-        (1048570, "1.000 MiB"), (-2048, "-2.000 KiB"), (2.0**80, "1048576 EiB"), (math.nan, "?"),
+        (17, "17 B"), (1023, "1,023 B"), (1023.99, "1.000 KiB"), (1536, "1.500 KiB"),
+        (1048570, "1.000 MiB"), (-2048, "-2.000 KiB"), (2.0**80, "1,048,576 EiB"), (math.nan, "?"),
     ],
 )  # fmt: skip
 def test_sizes_change_their_unit_where_they_would_round_to_the_next(
@@ -63,7 +64,7 @@ def test_sizes_change_their_unit_where_they_would_round_to_the_next(
 
 
 def test_objects_are_whole_and_changes_have_a_sign() -> None:
-    assert format_value(1e6, Unit.OBJECTS) == "1000000"
+    assert format_value(1e6, Unit.OBJECTS) == "1,000,000"
     assert format_change(3 << 20, Unit.SPACE) == "+3.000 MiB"
     assert format_change(-17, Unit.OBJECTS) == "-17"
     assert format_change(0, Unit.OBJECTS) == "+0"
@@ -72,12 +73,19 @@ def test_objects_are_whole_and_changes_have_a_sign() -> None:
 @pytest.mark.parametrize(
     ("estimate", "unit", "text"),
     [
-        (Estimate(225 << 20, 1 << 18, 9), Unit.SPACE, "225.0 MiB ± 0.49 (95 %)"),
+        (Estimate(225 << 20, 1 << 18, 9), Unit.SPACE, "225.0 MiB"),
         (Estimate(5000, 0.2, 9), Unit.SPACE, "4.883 KiB"),
         (Estimate(5000, math.nan, 9), Unit.SPACE, "4.883 KiB"),
-        (Estimate(1 << 30, 100, 9), Unit.SPACE, "1.000 GiB ± 196 B (95 %)"),
-        (Estimate(7, 2, 7), Unit.OBJECTS, "7 objects ± 5 (95 %)"),
-        (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB +0.0035 (95 %)"),
+        (Estimate(225 << 20, 1 << 21, 9), Unit.SPACE, "225.0 MiB ± 3.9 MiB (95 %)"),
+        (Estimate(7, 2, 7), Unit.OBJECTS, "7 blocks ± 5 blocks (95 %)"),
+        (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block or more"),
+        (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB"),
+        (
+            Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)),
+            Unit.SPACE,
+            "1.000 MiB (1.00–1.11 MiB, 95 %)",
+        ),
+        (Estimate(0.0, 1.0, 3, unseen_bytes(1000)), Unit.SPACE, "0 B"),
     ],
 )
 def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, text: str) -> None:
@@ -86,13 +94,22 @@ def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, 
 
 @example(656774945658198.0, 2.220446049250313e-16)
 @given(st.floats(1, 1e15), st.floats(0, 1))
-def test_no_margin_of_note_is_left_out_or_zero(value: float, share: float) -> None:
+def test_a_margin_is_in_the_unit_of_its_number_or_below_one_percent(
+    value: float, share: float
+) -> None:
     estimate = Estimate(value, value * share, 9)
-    ends = re.findall(r"(?:± |\+|-)([\d.]+)", format_total(estimate, Unit.SPACE))
-    assert bool(ends) == (estimate.margin95 > 0.5)
-    assert not ends or max(map(float, ends)) > 0
+    number, unit, *error = format_total(estimate, Unit.SPACE).split(" ", 2)
+    assert bool(error) == (estimate.margin95 > 0.5 and estimate.margin95 >= 0.01 * value)
+    for text in error:
+        found = re.fullmatch(
+            rf"± ([\d.,]+) {unit} \(95 %\)|\(([\d.]+)–([\d.,]+) {unit}, 95 %\)", text
+        )
+        assert found is not None, text
+        half, low, high = (None if x is None else float(x.replace(",", "")) for x in found.groups())
+        assert half is None or half > 0
+        assert low is None or low <= float(number.replace(",", "")) <= high
 
 
 def test_a_noun_takes_an_s_and_a_share_of_nothing_is_none() -> None:
-    assert [counted(n, "row") for n in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
-    assert (percent(1, 3), percent(1, 0), percent(0, 5)) == ("33.3%", "0.0%", "0.0%")
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert (percent(1, 3), percent(1, 0), percent(0, 5)) == ("33.3 %", "0.0 %", "0.0 %")

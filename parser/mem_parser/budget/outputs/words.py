@@ -13,7 +13,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, relative
 from mem_parser.model import Unit
-from mem_parser.units import format_bytes, format_estimate, per
+from mem_parser.units import format_bytes, format_estimate, format_rate, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
@@ -117,9 +117,9 @@ def own_frame(frames: Sequence[Frame]) -> Frame | None:
 
 
 def samples_text(report_samples: int, rate_bytes: float, sampling: str = "") -> str:
-    """Return `12345 samples at 16.00 KiB`; ``sampling`` is that of the profile."""
+    """Return `12,345 samples at 16 KiB`; ``sampling`` is that of the profile."""
     if sampling:
-        return f"{report_samples} samples, {sampling}" if rate_bytes > 1 else sampling
+        return f"{report_samples:,} samples, {sampling}" if rate_bytes > 1 else sampling
     if rate_bytes <= 1:
-        return f"{report_samples} samples, every block"
-    return f"{report_samples} samples at {format_bytes(rate_bytes)}"
+        return f"{report_samples:,} samples, every block"
+    return f"{report_samples:,} samples at {format_rate(rate_bytes)}"

@@ -5,7 +5,7 @@ function culpritItem(culprit, rate) {
   const grew = culprit.delta !== null && culprit.delta !== undefined;
   const bytes = (grew ? signedText(culprit.delta, "space") : bytesText(culprit.bytes ?? 0)) + rate;
   const amount = grew
-    ? withEnds(bytes, culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space")
+    ? withEnds(bytes, culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space", true)
     : withEnds(bytes, culprit.bytes ?? 0, culprit.lower95, culprit.upper95, "space");
   const name = first ? frameText(first) : "[no stack]";
   const parts = [element("div", "", `${amount}  ${name}`)];

@@ -35,7 +35,7 @@ function changeText(view, node, { unit, exact, unseen }) {
   const delta = view.value[node] - view.base[node];
   const variance = changeVariance(view, node);
   const ends = exact ? changeInterval95(delta, variance, unseen[unit]) : [];
-  const text = withEnds(signedText(delta, unit), delta, ...ends.length ? ends : [null, null], unit);
+  const text = withEnds(signedText(delta, unit), delta, ...ends.length ? ends : [null, null], unit, true);
   return `${text} \u2013 ${changeWord(view, node, exact, unseen[unit])}`;
 }
 

@@ -8,16 +8,18 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 function bytesText(value) {
   let size = Math.abs(value), unit = 0;
   while (size >= 1024 && unit < UNITS.length - 1) { size /= 1024; unit += 1; }
-  const digits = unit === 0 || size >= 1000 ? 0 : size >= 100 ? 1 : 2;
-  return `${value < 0 ? "\u2212" : ""}${size.toFixed(digits)} ${UNITS[unit]}`;
+  const digits = unit === 0 || size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
+  return `${value < 0 ? "\u2212" : ""}${grouped(size, digits)} ${UNITS[unit]}`;
 }
 
 function countText(value) {
   const size = Math.abs(value);
   const sign = value < 0 ? "\u2212" : "";
-  if (size < 1e7) return sign + Math.round(size).toLocaleString("en-US");
-  if (size < 1e9) return `${sign}${(size / 1e6).toFixed(2)} M`;
-  return `${sign}${(size / 1e9).toFixed(2)} G`;
+  return sign + grouped(size, 0);
+}
+
+function grouped(value, digits) {
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 function amountText(value, unit) {
@@ -55,28 +57,31 @@ function gammaEnd(mean, variance, z) {
   return mean * Math.max(1 - root * (root - z), 0) ** 3;
 }
 
-// "12.3 MiB ± 0.40", "+0.60 -0.30" where one end is much further, "(≥ 940)" without an upper end;
-// the value alone where the ends are not known or there is nothing between them.
-function withEnds(text, value, lower, upper, unit) {
+// An amount with the ends of its 95 % interval, as format_margin of mem_parser/units.py writes them:
+// "12.30 MiB ± 0.40 MiB", "(58–136 KiB)" where one end is much further, "(≥ 940)" or "or more" without
+// an upper end; the value alone for an error below 1 % of it, and where the ends are not known.
+function withEnds(text, value, lower, upper, unit, signed = false) {
   if (lower === null || lower === undefined) return text;
   if (upper === null || upper === undefined || upper === Infinity) {
-    return Number.isFinite(lower) ? `${text} (\u2265 ${amountText(lower, unit)})` : `${text} \u00b1 ?`;
+    if (signed || !Number.isFinite(lower)) return `${text} \u00b1 ?`;
+    return lower >= 0.99 * value || Math.round(lower) === Math.round(value) ? `${text} or more` : `${text} (\u2265 ${amountText(lower, unit)})`;
   }
   const below = value - lower, above = upper - value;
-  const larger = Math.max(below, above);
-  if (!(larger > 0.5)) return text;
-  const margin = (size) => marginText(size, value, unit);
-  if (larger <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${margin(larger)}`;
-  const ends = [["+", above], ["-", below]].filter(([, size]) => size > 0.5);
-  return [text, ...ends.map(([sign, size]) => sign + margin(size))].join(" ");
+  const margin = Math.max(below, above);
+  if (!(margin > 0.5) || margin < 0.01 * Math.abs(value) || (!signed && Math.round(value) === 0)) return text;
+  if (margin <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${inUnitOf(value, margin, unit, 2)}`;
+  const digits = upper > 2 * lower ? 2 : 3;
+  const least = inUnitOf(value, Math.max(lower, 0), unit, digits).split(" ")[0];
+  return `${text} (${least}\u2013${inUnitOf(value, upper, unit, digits)})`;
 }
 
-// A margin in the unit that `value` is written in.
-function marginText(size, value, unit) {
+// A size in the unit that `value` is written in, with so many significant digits.
+function inUnitOf(value, size, unit, digits) {
   if (unit === "objects") return countText(size);
-  const scaled = size / 1024 ** UNITS.indexOf(bytesText(value).split(" ").at(-1));
-  if (scaled < 0.001) return bytesText(size);
-  return scaled >= 10 ? scaled.toFixed(0) : scaled.toFixed(Math.max(1 - Math.floor(Math.log10(scaled)), 0));
+  const name = bytesText(value).split(" ").at(-1);
+  const scaled = size / 1024 ** UNITS.indexOf(name);
+  const decimals = Math.max(digits - 1 - Math.floor(Math.log10(scaled)), 0);
+  return `${scaled ? grouped(scaled, Math.min(decimals, 12)) : "0"} ${name}`;
 }
 
 // A sum with its error, as the page's trees have it.
@@ -87,10 +92,7 @@ function estimateText(value, variance, samples, unit, { exact, unseen }) {
 }
 
 function percentText(part, whole) {
-  if (!(whole > 0)) return "0 %";
-  const share = 100 * part / whole;
-  if (share !== 0 && Math.abs(share) < 0.01) return "< 0.01 %";
-  return `${share.toFixed(Math.abs(share) < 10 ? 2 : 1)} %`;
+  return `${(whole > 0 ? 100 * part / whole : 0).toFixed(1)} %`;
 }
 
 function signedText(value, unit) {
@@ -106,7 +108,7 @@ function secondsText(seconds) {
 
 // A change with its error, from a row of JSON: `key` is the name of the number.
 function changeText95(row, key, unit) {
-  return withEnds(signedText(row[key] ?? 0, unit), row[key], row[`${key}_lower95`], row[`${key}_upper95`], unit);
+  return withEnds(signedText(row[key] ?? 0, unit), row[key], row[`${key}_lower95`], row[`${key}_upper95`], unit, true);
 }
 
 // The last part of a path, either kind of slash.

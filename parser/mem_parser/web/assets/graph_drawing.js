@@ -28,7 +28,7 @@ function inNoise({ value, ends: [lower, upper] }) {
 function changeLine(change, unit) {
   if (change.value === 0) return "unchanged";
   const [lower, upper] = change.ends.map((end) => Number.isFinite(end) ? end : null);
-  return `${inNoise(change) ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit)}`;
+  return `${inNoise(change) ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit, true)}`;
 }
 
 function wrappedName(name) {

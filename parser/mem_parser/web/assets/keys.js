@@ -16,7 +16,7 @@ const KEY_HELP = [
   ["w", "names of threads and tasks, where the file has them"],
   ["d", "difference to the base, where there is one"],
   ["v", "next value: in use, allocated, freed"],
-  ["b", "bytes or objects"],
+  ["b", "bytes or blocks"],
   ["t", "dark or light"],
   ["e", "show the full timeline; arrows move a handle, with Shift ten times as far"],
 ];

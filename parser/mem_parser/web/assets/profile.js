@@ -17,9 +17,9 @@ function countOf({ count, thread }) {
   return thread >= 0 ? "inuse" : count;
 }
 
-// What follows an amount: "4.64 MiB in use", "78 objects in use".
+// What follows an amount: "4.64 MiB in use", "78 blocks in use".
 function measureWords(count, unit) {
-  return `${unit === "objects" ? "objects " : ""}${COUNT_WORDS[count]}`;
+  return `${unit === "objects" ? "blocks " : ""}${COUNT_WORDS[count]}`;
 }
 
 // What the numbers of a tab are: "bytes in use", "change of bytes in use".

@@ -112,7 +112,7 @@ class ReportPage {
       host.append(control);
     };
     if (this.profile.counts.length > 1) add("count", "Show", this.profile.counts.map((count) => [count, COUNT_WORDS[count]]));
-    add("unit", "In", [["space", "bytes"], ["objects", "objects"]]);
+    add("unit", "In", [["space", "bytes"], ["objects", "blocks"]]);
     this.choices = [...host.querySelectorAll("[data-choice]")];
     this.choiceHost = host;
     this.choiceKey = String(this.profile.counts);
@@ -278,7 +278,7 @@ class ReportPage {
     const columns = [
       amount("own", "Own", unit, "own", `${words}, of the function itself (or of the allocator for it)`),
       amount("total", "Total", unit, "total", `${words}, of the function and all it calls`),
-      amount("other", other === "space" ? "Total bytes" : "Total objects", other, "total", "Of the function and all it calls"),
+      amount("other", other === "space" ? "Total bytes" : "Total blocks", other, "total", "Of the function and all it calls"),
       { key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
     ];
     if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
@@ -321,7 +321,7 @@ class ReportPage {
     new DataTable(host, [
       { key: "bytes", label: "In use", kind: "number", value: (row) => row.bytes[0], text: (row) => pairText(row.bytes, "space"), bar: (row) => row.bytes[0] / (whole || 1) },
       { key: "share", label: "Share", kind: "number", value: (row) => row.bytes[0], text: (row) => percentText(row.bytes[0], whole) },
-      { key: "objects", label: "Objects", kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
+      { key: "objects", label: "Blocks", kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
       { key: "samples", label: "Samples", kind: "number", value: (row) => row.samples, text: (row) => countText(row.samples) },
       { key: "name", label: "Thread", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.threadLink(row) },
     ], threads, { search: (row) => row.name, sort: "bytes", name: "threads", kept: this.kept.threads ??= {} });

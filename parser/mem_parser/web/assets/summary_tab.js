@@ -2,7 +2,7 @@
 
 const MEASURE_LABELS = {
   space: { inuse: "in use", alloc: "allocated", freed: "freed", peak: "in use at the peak", change: "change in use" },
-  objects: { inuse: "objects in use", alloc: "allocations", freed: "objects freed", peak: "objects at the peak", change: "change of objects in use" },
+  objects: { inuse: "blocks in use", alloc: "allocations", freed: "blocks freed", peak: "blocks at the peak", change: "change of blocks in use" },
 };
 
 function summaryTab(host, report) {

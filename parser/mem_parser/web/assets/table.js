@@ -178,8 +178,8 @@ function shortened(text) {
   return [element("span", "name-head", name.slice(0, -TAIL)), element("span", "name-tail", name.slice(-TAIL))];
 }
 
-// "12.3 MiB ± 0.20" of an amount [value, lower, upper].
+// "12.30 MiB ± 0.20 MiB" of an amount [value, lower, upper].
 function pairText(amount, unit, signed = false) {
   if (!amount) return "";
-  return withEnds((signed ? signedText : amountText)(amount[0], unit), ...amount, unit);
+  return withEnds((signed ? signedText : amountText)(amount[0], unit), ...amount, unit, signed);
 }

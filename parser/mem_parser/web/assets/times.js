@@ -191,5 +191,5 @@ function changeSumText(own, unit, { exact, unseen }) {
   const sum = (column) => column.reduce((a, b) => a + b, 0);
   const delta = sum(own.value) - sum(own.base);
   const variance = Math.min(sum(own.between), sum(own.variance) + sum(own.baseVariance));
-  return withEnds(signedText(delta, unit), delta, ...exact ? changeInterval95(delta, variance, unseen[unit]) : [null, null], unit);
+  return withEnds(signedText(delta, unit), delta, ...exact ? changeInterval95(delta, variance, unseen[unit]) : [null, null], unit, true);
 }

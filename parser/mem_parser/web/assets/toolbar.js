@@ -83,7 +83,7 @@ class Toolbar {
     };
     const group = (name, label, choices, read) => choices.length > 1 && add(name, label, choices, read);
     group("count", "Show", profile.counts.map((count) => [count, COUNT_WORDS[count]]), String);
-    add("unit", "In", [["space", "bytes"], ["objects", "objects"]], String);
+    add("unit", "In", [["space", "bytes"], ["objects", "blocks"]], String);
     const threads = [...new Set(profile.threadRows.thread)].filter((k) => k > 0).map((k) => k - 1);
     if (threads.length) {
       const words = threads.map((k) => [k, profile.threads[k]]).sort((a, b) => a[1].localeCompare(b[1]));

@@ -18,7 +18,7 @@ function verdictCounts(block) {
 function leftOutLines(block, unit = "space") {
   const sorted = (block.left_out ?? []).slice().sort((a, b) => VERDICT_ORDER.indexOf(a.verdict) - VERDICT_ORDER.indexOf(b.verdict));
   const lines = sorted.map(({ verdict, rows, bytes, delta }) => {
-    const amount = bytes ? pairText(bytes, unit) : delta ? withEnds(signedText(delta[0], unit), ...delta, unit) : "";
+    const amount = bytes ? pairText(bytes, unit) : delta ? withEnds(signedText(delta[0], unit), ...delta, unit, true) : "";
     return element("p", "", null, [verdictMark(verdict), element("span", "", ` ${countText(rows)} more, ${amount}`)]);
   });
   if (!lines.length) return [];

@@ -16,6 +16,7 @@ import pytest
 
 from c_build import ROOT, compile_program, run_program
 from controller_tools import LIBRARY, run_command, wait_until
+from json_outputs import checked_json
 from mem_profiler.doctor import examine_process, examine_program, first_blocker
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.process import procfs
@@ -60,7 +61,7 @@ def test_json_and_exit_codes() -> None:
     with living(CAT) as process:
         asleep(process.pid, "cat")
         done = run_command("doctor", "--json", process.pid)
-    answer = json.loads(done.stdout)
+    answer = checked_json("doctor", done.stdout)
     assert (done.returncode, answer["ok"]) == (0, True)
     assert {"check", "status", "text", "cure"} == set(answer["findings"][0])
     done = run_command("doctor", "--json", process.pid)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import ROOT, Stepper, build_stepper, command_environment, run_command
+from json_outputs import checked_json
 from mem_parser.errors import MemError
 from mem_profiler.capture import toggle
 from mem_profiler.driver_stats import (
@@ -399,9 +400,9 @@ def test_the_command_shows_what_the_functions_give(target: Stepper, tmp_path: Pa
     shown = driver_stats("report", pid).splitlines()
     assert shown[0].startswith("100000 bytes (97.7 KiB) in use, of ")
     assert shown[2].split()[-2:] == [str(STEPPER_LINE), "100000"]
-    told = json.loads(driver_stats("report", pid, "--json"))
-    assert told == {"pid": pid, **get_mem_report(pid=pid), "missing": 0}
-    assert kept_in(told) == 100_000
+    found = checked_json("driver-stats report", driver_stats("report", pid, "--json"))
+    assert found == {"pid": pid, **get_mem_report(pid=pid), "missing": 0}
+    assert kept_in(found) == 100_000
     assert driver_stats("report", pid, "-o", tmp_path / "lines.txt") == ""
     assert (tmp_path / "lines.txt").read_text().splitlines() == shown
     fast = driver_stats("on", pid, "--fast", "--reserve", "32M").splitlines()[0]

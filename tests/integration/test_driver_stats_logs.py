@@ -23,6 +23,7 @@ from controller_tools import (
     run_command,
     wait_until,
 )
+from json_outputs import checked_json
 from mem_profiler import driver_stats
 from mem_profiler.driver_stats import (
     MemRecordType,
@@ -258,11 +259,12 @@ def test_the_command_writes_and_shows_a_log(target: Stepper, tmp_path: Path) -> 
     target.tell("a 1000 100")
     assert driver("off", pid) == f"pid {pid}: CLOSED\n"
     assert "Process complete, profiler contains record for " in driver("log", tmp_path)
-    rows = json.loads(driver("sizes", tmp_path, "--json"))["sizes"]
+    assert checked_json("driver-stats log", driver("log", tmp_path, "--json"))["files"]
+    rows = checked_json("driver-stats sizes", driver("sizes", tmp_path, "--json"))["sizes"]
     assert rows[-1][1] >= 100_000
     shown = driver("sizes", tmp_path).splitlines()
     assert shown[-1].split() == list(map(str, rows[-1]))
-    found = json.loads(driver("at", rows[-1][0], tmp_path, "--json"))
+    found = checked_json("driver-stats at", driver("at", rows[-1][0], tmp_path, "--json"))
     assert (found["total_size"], found["sure"], kept_in(found)) == (rows[-1][1], True, 100_000)
     assert f"{STEPPER_LINE} 100000" in " ".join(driver("at", rows[-1][0], tmp_path).split())
     wrong = run_command("driver-stats", "at", 10**9, tmp_path)

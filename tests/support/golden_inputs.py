@@ -112,8 +112,8 @@ def _shops(folder: Path) -> None:
     _shop(folder)
     _shop(folder, 3, "more.heap")
     (folder / "check.toml").write_text(
-        '[budget]\nheld = "1 MiB"\npeak = "64 KiB"\n[[budget.site]]\n'
-        'name = "parser"\nmatch = "function:parse"\nheld = "1 KiB"\n'
+        '[budget]\ninuse = "1 MiB"\npeak = "64 KiB"\n[[budget.site]]\n'
+        'match = "function:parse"\ninuse = "1 KiB"\n'
     )
 
 

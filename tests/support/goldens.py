@@ -151,7 +151,7 @@ class Kept:
 
     def update(self, found: Texts) -> None:
         """Keep ``found`` from now on; files that say the same already stay as they are."""
-        if not self.archive.exists() or self._texts() != found:
+        if not self.archive.exists() or self.texts() != found:
             text = json.dumps(found, ensure_ascii=False).encode()
             self.archive.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
         self.index.write_text(index_of(found), encoding="utf-8")
@@ -160,7 +160,7 @@ class Kept:
         """Return what changed: the commands, and the first of them in full; empty if nothing."""
         if not self.archive.exists():
             return f"{self.archive.name} is missing"
-        kept = self._texts()
+        kept = self.texts()
         changed = [key for key in kept | found if kept.get(key) != found.get(key)]
         if not changed:
             index = self.index.read_text(encoding="utf-8")
@@ -169,7 +169,8 @@ class Kept:
         diff = list(difflib.unified_diff(*texts, "golden", "now", lineterm="", n=1))
         return "\n".join([f"{len(changed)} of {len(found)} changed:", *changed, *diff[:60]])
 
-    def _texts(self) -> Texts:
+    def texts(self) -> Texts:
+        """Return all that is kept."""
         texts: Texts = json.loads(lzma.decompress(self.archive.read_bytes()))
         return texts
 

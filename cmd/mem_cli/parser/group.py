@@ -43,6 +43,7 @@ _SUMMARIES = {
     "query": "Ask logs and profiles in SQL.",
     "report": "Write a self-contained HTML report.",
     "rss": "Show what the resident memory consists of.",
+    "schema": "",
     "stats": "Totals, sizes, largest functions, modules and threads.",
     "summary": "Total memory, own memory and number of blocks by function.",
     "symbolize": "Write a .heap file that holds the names of its addresses.",

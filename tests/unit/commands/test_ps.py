@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from click.testing import CliRunner
 
+from json_outputs import checked_json
 from mem_cli.profiler import ps
 from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing, Row
@@ -57,7 +56,7 @@ def test_ended_processes_are_one_line_but_with_all_and_for_programs(
     assert run(ps.ps).output.splitlines()[2:] == [words]
     every = run(ps.ps, ["--all"]).output
     assert "recover 3990" in every and words not in every
-    told = json.loads(run(ps.ps, ["--json"]).output)
-    assert [row["pid"] for row in told["processes"]] == [4711, 3990]
-    assert told["processes"][0]["rss_bytes"] == 1000 << 20
-    assert told["more_ended"] == dead - 1
+    found = checked_json("ps", run(ps.ps, ["--json"]).output)
+    assert [row["pid"] for row in found["processes"]] == [4711, 3990]
+    assert found["processes"][0]["rss_bytes"] == 1000 << 20
+    assert found["more_ended"] == dead - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from json_outputs import checked_json
 from mem_cli.errors import run_command
 from mem_cli.profiler.memscope import memscope
 from mem_parser.memscope.compare import Pair, compare_runs
@@ -319,7 +319,7 @@ def test_json_has_all_of_the_comparison_and_the_file_of_operators_is_there_too(
         "--compare", "--input", f"{base},{other}", "-o", str(output), "--json", capsys=capsys
     )
     assert code == 0, err
-    found = json.loads(output.read_text() if to_file else out)
+    found = checked_json("memscope compare", output.read_text() if to_file else out)
     assert (out == "") == to_file
     assert (found["base"], found["compare"], found["level"]) == (base, other, "op")
     assert found["steps"] is None

@@ -20,7 +20,9 @@ def document(tool: str, rules: dict[str, str], results: Sequence[dict[str, Any]]
     """Return the text of a file with the ``results`` of one tool; ``rules`` are their descriptions
     by their ids, in the order of `ruleIndex`.
     """
-    listed = [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()]
+    # GitHub refuses a rule that lacks one of them.
+    texts = ("shortDescription", "fullDescription", "help")
+    listed = [{"id": id_} | {key: {"text": text} for key in texts} for id_, text in rules.items()]
     driver = {"name": tool, "version": __version__, "rules": listed}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     whole = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
@@ -32,12 +34,15 @@ def location(frame: Frame) -> dict[str, Any]:
     folder if it is in it.
     """
     found: dict[str, Any] = {"logicalLocations": [{"name": frame.function, "kind": "function"}]}
-    if frame.file:
-        place: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative(frame.file))}}
-        if frame.line > 0:
-            place["region"] = {"startLine": frame.line}
-        found["physicalLocation"] = place
-    return found
+    return found | (line_of(frame.file, frame.line) if frame.file else {})
+
+
+def line_of(file: str, line: int) -> dict[str, Any]:
+    """Return a line of a file; 0: the file as a whole."""
+    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative(file))}}
+    if line > 0:
+        place["region"] = {"startLine": line}
+    return {"physicalLocation": place}
 
 
 def _uri(path: str) -> str:

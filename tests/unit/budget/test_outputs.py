@@ -13,6 +13,8 @@ import pytest
 
 import heapfiles
 from budget_profiles import Made, Row
+from json_outputs import checked_json
+from mem_parser import sarif as sarif_file
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
 from mem_parser.budget.outputs.words import source_frame
@@ -42,7 +44,7 @@ def report_of(file: str = "server.c", name: str = "parse_header") -> Report:
     ]
     site = Site((parse_match("function:grow"),), (Limit(Measure.INUSE, 500 * KIB, text="500 KiB"),))
     limits = (
-        Limit(Measure.INUSE, 2000 * KIB, text="2000 KiB"),
+        Limit(Measure.INUSE, 2000 * KIB, text="2000 KiB", where="ci/check.toml:6:1"),
         Limit(Measure.ALLOC_RATE, 4000 * KIB, text="4000 KiB/s"),
     )
     subject = Made(rows).subject()
@@ -139,6 +141,8 @@ def test_sarif_keeps_to_the_standard(source: str) -> None:
     place = results[0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "src/header%20file.c"
     assert place["region"] == {"startLine": 88}
+    first, _ = check_results(json.loads(sarif.render(report_of(file=""))))
+    assert first["locations"] == [sarif_file.line_of("ci/check.toml", 6)]
 
 
 def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str) -> None:
@@ -237,7 +241,7 @@ def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
         tmp_path, "check.toml", heap, *options, "--github", GITHUB_STEP_SUMMARY=str(summary)
     )
     assert done.returncode == 6
-    found = json.loads((tmp_path / "out.json").read_text())
+    found = checked_json("budget", (tmp_path / "out.json").read_text())
     assert (found["verdict"], found["exit_code"]) == ("fail", 6)
     assert next(iter(found)) == "rows"
     assert found["rows"][0]["rows"][0]["culprits"]

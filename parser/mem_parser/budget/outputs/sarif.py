@@ -1,9 +1,11 @@
 """SARIF 2.1.0 (OASIS): a result for every limit that does not hold, on the source line of its
-largest culprit, with its stack. A limit over budget is an error; an inconclusive one is *open*.
+largest culprit, else on that of the limit, with its stack: code hosts refuse results without a
+place. A limit over budget is an error; an inconclusive one is *open*.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ _RULES = {
     Measure.LEAKS: "Memory leaks",
     Measure.GROWTH: "Memory has grown since the baseline",
 }
+_PLACE = re.compile(r"(.+):(\d+):\d+", re.DOTALL)
 
 
 def render(report: Report) -> str:
@@ -40,10 +43,12 @@ def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
         "message": {"text": sarif_text(f"{capture.program}: {result.name}: {sentence(result)}")},
         "partialFingerprints": {"limit/v1": f"{capture.program}/{result.name}"},
     }
+    frame = source_frame(result.culprits[0].frames) if result.culprits else None
+    if frame is not None:
+        row["locations"] = [sarif.location(frame)]
+    elif place := _PLACE.fullmatch(result.limit.where):
+        row["locations"] = [sarif.line_of(place[1], int(place[2]))]
     if result.culprits:
-        frame = source_frame(result.culprits[0].frames)
-        if frame is not None:
-            row["locations"] = [sarif.location(frame)]
         row["stacks"] = [_stack(c.frames, gain(c)) for c in result.culprits if c.frames]
     return row
 

@@ -20,6 +20,7 @@ from hypothesis import given
 
 import strategies
 from heapfiles import HOOK, HeapFile, Record
+from json_outputs import check_format
 from mem_parser.errors import InputFileError, TruncatedProfile
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
@@ -316,6 +317,7 @@ def test_collapsed_stacks_come_back_as_they_went(program: Path) -> None:
 def test_speedscope_weights_add_up_to_the_total(program: Path) -> None:
     profile = read_bytes(named_file(program).data, "x")
     document = json.loads(write_speedscope(profile, symbols_of(profile).spell(), "x.heap"))
+    check_format("speedscope", document)
     frames = [f["name"] for f in document["shared"]["frames"]]
     first = document["profiles"][0]
 

@@ -200,6 +200,6 @@ def _report_unexpected(error: BaseException) -> int:
     else:
         say_error(
             f"unexpected {type(error).__name__}: {error}",
-            f"{DEBUG_VARIABLE}=1 shows where; please report it with the input that caused it",
+            f"{DEBUG_VARIABLE}=1 shows where; mem_profiler report-bug collects what an issue needs",
         )
     return 1

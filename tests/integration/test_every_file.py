@@ -53,8 +53,8 @@ OF_LOGS = {"at", "lifetimes", "peaks", "temporary", "timeline"}
 """Commands that need times."""
 NO_FUNCTION = {(command, kind) for command in ("list", "peek") for kind in FOREIGN}
 NO_PEAK = {("transform", kind) for kind in ("merged", "pprof", *FOREIGN)}
-OTHERS = {"memscope"}
-"""Commands of files that are no profiles."""
+OTHERS = {"memscope", "schema"}
+"""Commands of other files, or of none."""
 
 
 ANSWERS = re.compile(r"mem_profiler run --events|mem_parser|--leaks|\.memlog|it does from")

@@ -50,6 +50,7 @@ _SUMMARIES = {
     "memscope": "Collect the events of device memory, or compare two runs.",
     "ps": "List the processes with the sampler, and unsaved profiles.",
     "recover": "Save the unsaved profiles of ended processes.",
+    "report-bug": "Collect what an issue needs, and nothing private.",
     "run": "Run a program and capture it from start to exit.",
     "serve": "Show captured processes in a browser and to other tools.",
     "snapshot": "Write the profile so far; the capture goes on.",

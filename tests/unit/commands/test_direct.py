@@ -145,7 +145,7 @@ def test_without_what_it_needs_a_command_shows_its_help(
 
 def test_only_commands_that_work_without_arguments_do_not() -> None:
     without = {name for _, name, command in COMMANDS if not needs_arguments(command)}
-    assert without == {"ps", "clean", "live", "recover", "schema", "serve"}
+    assert without == {"ps", "clean", "live", "recover", "report-bug", "schema", "serve"}
 
 
 @pytest.mark.parametrize("program", GROUPS)

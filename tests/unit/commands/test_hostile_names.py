@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import hostile
+from json_outputs import check_format, checked_json
 from mem_cli.errors import run_command
 from mem_cli.parser.group import cli
 from mem_cli.profiler.capture_view import CaptureProgress
@@ -132,8 +133,13 @@ def test_json_parses_and_holds_no_raw_control_character(parse: Parse, command: l
     code, out = parse(*command)
     assert code in (0, 6)
     assert hostile.spoilt(out) == []
-    for text in strings(json.loads(out)):
+    found = json.loads(out)
+    for text in strings(found):
         text.encode()  # no lone surrogate
+    if "--sarif" in command or "speedscope" in command:
+        check_format("speedscope" if "speedscope" in command else "sarif-2.1.0", found)
+    else:
+        checked_json(command[0], out.decode())
 
 
 def strings(data: object) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from mem_parser import sudo
 from mem_parser.escape import shell_join, shell_lines, shell_path
+from mem_parser.words import phrase, shown
 
 
 def full_path(name: str) -> str:
@@ -52,7 +53,7 @@ def next_lines(commands: Iterable[Iterable[str]]) -> Iterator[str]:
     """Yield the lines of the next steps. A command consists of parts of shell text that are not
     broken, which `mem_parser.escape` quoted.
     """
-    yield "next:"
+    yield shown(phrase("next:"))
     for parts in commands:
         yield from shell_lines(parts)
 

@@ -21,6 +21,8 @@ from mem_cli.console import plain_console, show_line
 from mem_cli.output import write_lines, write_result
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
+from mem_parser.textwidth import ljust, rjust
+from mem_parser.textwidth import width as columns_of
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
@@ -150,13 +152,13 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
 
 def _folded(text: str, width: int) -> Iterable[str]:
     """Yield a line of facts in lines of ``width``, broken only between facts."""
-    if len(text) <= width:
+    if columns_of(text) <= width:
         yield text
         return
     line = ""
     for fact in text.split(_BETWEEN_FACTS):
         longer = f"{line}{_BETWEEN_FACTS}{fact}" if line else fact
-        if line and len(longer) > width:
+        if line and columns_of(longer) > width:
             yield line
             longer = fact
         line = longer
@@ -184,9 +186,9 @@ def _aligned(grid: Grid) -> list[list[str]]:
     rows = [[column.title for column in grid.columns]]
     rows += [[one_line(cell) for cell in row] for row in grid.rows]
     for k, column in enumerate(grid.columns):
-        width = max(len(row[k]) for row in rows)
+        width = max(columns_of(row[k]) for row in rows)
         for row in rows:
-            row[k] = row[k].rjust(width) if column.right else row[k].ljust(width)
+            row[k] = rjust(row[k], width) if column.right else ljust(row[k], width)
             row[k] = row[k].rstrip() if column.flexible else row[k]
     return rows
 

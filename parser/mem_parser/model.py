@@ -30,6 +30,7 @@ from mem_parser.estimate import (
     unseen_objects,
 )
 from mem_parser.tracked import Tracked
+from mem_parser.words import phrase
 
 if TYPE_CHECKING:
     from mem_parser.python.labels import Labels
@@ -322,10 +323,13 @@ class AttachStops:
         """The same as text: `paused one thread for 0.9 ms`."""
         total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
         if self.times == 1:
-            return f"paused one thread for {total_ms:.1f} ms"
-        return (
-            f"paused threads {self.times} times, one at a time, for {total_ms:.1f} ms in all and"
-            f" {longest_ms:.1f} ms at most"
+            return phrase("paused one thread for {total} ms", total=f"{total_ms:.1f}")
+        return phrase(
+            "paused threads {times} times, one at a time, for {total} ms in all and {longest} ms"
+            " at most",
+            times=self.times,
+            total=f"{total_ms:.1f}",
+            longest=f"{longest_ms:.1f}",
         )
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
+from mem_parser.words import phrase
 
 MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
@@ -108,7 +109,7 @@ def account(profile: Profile) -> RssAccount:
     result = RssAccount(memory.rss_bytes, memory.peak_rss_bytes, [])
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:
-        result.notes.append("the file does not say how large the process was")
+        result.notes.append(phrase("the file does not say how large the process was"))
         result.parts.append(_live(live))
         return result
     anonymous = _anonymous(memory, memory.rss_bytes)
@@ -139,7 +140,7 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
 
 
 def _live(live: Estimate) -> Part:
-    return Part("live", "live heap of this capture", live.value, live)
+    return Part("live", phrase("live heap of this capture"), live.value, live)
 
 
 def _anonymous(memory: Memory, rss: int) -> int:
@@ -154,11 +155,11 @@ def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
     if memory.heap_bytes is None:
         return
     arenas, stacks = memory.arena_bytes or 0, memory.stack_bytes or 0
-    yield Part("of_which_brk", "in [heap]", float(memory.heap_bytes))
+    yield Part("of_which_brk", phrase("in [heap]"), float(memory.heap_bytes))
     if arenas:
-        yield Part("of_which_arenas", "in thread arenas", float(arenas))
+        yield Part("of_which_arenas", phrase("in thread arenas"), float(arenas))
     mapped = max(anonymous - memory.heap_bytes - arenas - stacks, 0)
-    yield Part("of_which_mmap", "mapped otherwise", float(mapped))
+    yield Part("of_which_mmap", phrase("mapped otherwise"), float(mapped))
 
 
 def _parts(memory: Memory, live: Estimate, rss: int, anonymous: int) -> Iterator[Part]:
@@ -168,36 +169,42 @@ def _parts(memory: Memory, live: Estimate, rss: int, anonymous: int) -> Iterator
     shared = memory.shmem_bytes
     yield heap
     slack = anonymous - heap.bytes - stacks
-    label = "slack, older blocks, other mappings"
+    label = phrase("slack, older blocks, other mappings")
     rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
     yield Part("slack", label, slack, rest)
     if memory.stack_bytes is not None:
-        yield Part("stacks", "stacks", float(stacks))
+        yield Part("stacks", phrase("stacks"), float(stacks))
     # The sampler's segment is shared memory of the process, or a file where its folder is on disk.
     on_disk = shared is not None and shared < own <= (files or 0)
     if files is not None:
-        yield Part("files", "files (code, mapped data)", float(files - (own if on_disk else 0)))
+        yield Part(
+            "files", phrase("files (code, mapped data)"), float(files - (own if on_disk else 0))
+        )
     if shared is not None:
-        yield Part("shared", "shared memory", float(shared if on_disk else max(shared - own, 0)))
+        yield Part(
+            "shared", phrase("shared memory"), float(shared if on_disk else max(shared - own, 0))
+        )
         own = own if on_disk else min(own, shared)
     if memory.segment_bytes is not None:
-        yield Part("sampler", "the sampler's own", float(own))
+        yield Part("sampler", phrase("the sampler's own"), float(own))
     # Where shared memory has no number of its own, we know only the sampler's own pages of it.
     told = anonymous + (files or 0) + (own if shared is None else shared)
     if rss != told:
-        yield Part("rest", "rest (the kernel does not say what)", float(rss - told))
+        yield Part("rest", phrase("rest (the kernel does not say what)"), float(rss - told))
 
 
 def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
     slack = next(p for p in parts if p.key == "slack")
     if slack.bytes + slack.margin < 0:
-        yield "more is in use than resident: blocks never touched, or in swap, are not resident"
+        yield phrase(
+            "more is in use than resident: blocks never touched, or in swap, are not resident"
+        )
     if memory.anon_bytes is None:
-        yield "this file cannot tell heap pages from mapped files"
+        yield phrase("this file cannot tell heap pages from mapped files")
     if not profile.since_start and profile.capture.kind != "recovered":
-        yield "memory allocated before the capture is included in slack"
+        yield phrase("memory allocated before the capture is included in slack")
     if profile.capture.pymalloc:
-        yield "small objects of this CPython went through pymalloc; slack includes them"
+        yield phrase("small objects of this CPython went through pymalloc; slack includes them")
 
 
 def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:

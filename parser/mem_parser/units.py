@@ -12,6 +12,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from mem_parser.words import Phrase, phrase, plural
+
 if TYPE_CHECKING:
     from mem_parser.estimate import Estimate
     from mem_parser.model import Unit
@@ -87,9 +89,9 @@ def local_time(seconds: float | None) -> str:
         return ""
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> Phrase:
     """Return `1 row`, `2,000 rows`: a number with its noun, which takes an s."""
-    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return plural(f"{{number}} {noun}", f"{{number}} {noun}s", number)
 
 
 def format_total(total: Estimate, unit: Unit) -> str:
@@ -98,14 +100,20 @@ def format_total(total: Estimate, unit: Unit) -> str:
     """
     from mem_parser.model import Unit
 
-    noun = "" if unit is Unit.SPACE else " block" if round(total.value) == 1 else " blocks"
-    text = format_value(total.value, unit) + noun
+    text: str = format_value(total.value, unit)
+    if unit is Unit.OBJECTS:
+        text = plural("{number} block", "{number} blocks", round(total.value))
     margin = "" if math.isnan(total.std_error) else format_margin(total, unit)
-    if margin.endswith(")"):
-        return f"{text} {margin[:-1].replace(_AT_LEAST, 'at least')}, 95 %)"
+    if margin.startswith(f"({_AT_LEAST}"):
+        least = margin.removeprefix(f"({_AT_LEAST} ").removesuffix(")")
+        return phrase("{total} (at least {least}, 95 %)", total=text, least=least)
+    if margin.startswith("("):
+        return phrase("{total} {ends}, 95 %)", total=text, ends=margin.removesuffix(")"))
     if margin.startswith("±"):
-        return f"{text} {margin}{noun and ' blocks'} (95 %)"
-    return f"{text} {margin}".rstrip()
+        if unit is Unit.OBJECTS:
+            margin = phrase("{margin} blocks", margin=margin)
+        return phrase("{total} {margin} (95 %)", total=text, margin=margin)
+    return phrase("{total} or more", total=text) if margin else text
 
 
 def format_estimate(estimate: Estimate, unit: Unit) -> str:

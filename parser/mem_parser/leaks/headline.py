@@ -15,8 +15,9 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Unit
 from mem_parser.units import counted, format_total, per
+from mem_parser.words import joined, phrase
 
-NO_LEAKS = "no leaks found"
+NO_LEAKS = phrase("no leaks found")
 _MOST = 2
 
 
@@ -51,18 +52,18 @@ def headline(
     if not owners:
         return NO_LEAKS
     known = [rate for rate in rates if rate is not None]
-    parts = [counted(len(owners), "leak")]
+    parts: list[str] = [counted(len(owners), "leak")]
     together = functools.reduce(operator.add, known) if known else None
     parts += filter(None, [growth_text(together, watched_s)])
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
-        named.append(f"and {len(owners) - _MOST} more")
-    parts.append(f"in {'; '.join(named)}")
-    return ", ".join(parts)
+        named.append(phrase("and {number} more", number=len(owners) - _MOST))
+    parts.append(phrase("in {places}", places=joined(phrase("; "), named)))
+    return joined(phrase(", "), parts)
 
 
 def _place(frames: Sequence[Frame]) -> str:
     if not frames:
-        return "a stack without frames"
+        return phrase("a stack without frames")
     first = frames[0]
     return one_line(", ".join(filter(None, (first.function, first.spot))))

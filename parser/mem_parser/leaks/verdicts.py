@@ -43,6 +43,7 @@ from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above, trend
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_bytes
+from mem_parser.words import phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
@@ -184,7 +185,7 @@ def find_leaks(
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None:
-        report.notes.append("the file holds no ages of blocks, so it cannot show leaks")
+        report.notes.append(phrase("the file holds no ages of blocks, so it cannot show leaks"))
     keep: BoolArray | None = None
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
@@ -220,10 +221,12 @@ def _postponed(finding: Finding, advice: str) -> Finding:
 
 def _before_end_note(profile: Profile, before: Profile) -> str:
     held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
-    return (
-        f"Verdicts are for second {before.capture.duration_s:.3g} ({format_bytes(held)} in use), "
-        "before the program's clean-up. "
-        f"Use --at-end for the {format_bytes(left)} left."
+    return phrase(
+        "Verdicts are for second {second} ({held} in use), before the program's clean-up. "
+        "Use --at-end for the {left} left.",
+        second=f"{before.capture.duration_s:.3g}",
+        held=format_bytes(held),
+        left=format_bytes(left),
     )
 
 
@@ -241,10 +244,16 @@ def _restrict(
     """Return the timeline of the buckets in ``window``, widened to bucket bounds."""
     keep = (times.end > window[0]) & (times.start < window[1]) & (times.width > 0)
     if not keep.any():
-        notes.append("nothing was captured in that window")
+        notes.append(phrase("nothing was captured in that window"))
         return times, keep
     first, last = float(times.start[keep].min()), float(times.end[keep].max())
-    notes.append(f"blocks born from {first:.4g} s to {last:.4g} s, still live at the end")
+    notes.append(
+        phrase(
+            "blocks born from {first} s to {last} s, still live at the end",
+            first=f"{first:.4g}",
+            last=f"{last:.4g}",
+        )
+    )
     inner = divide(
         np.where(keep, times.start - first, 0.0), np.where(keep, times.end - first, 0.0),
         last - first,
@@ -275,7 +284,8 @@ class _Judge:
         groups, rest = self.table.by_place()
         times = self.times
         if times is None:
-            findings = [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
+            why = phrase("no ages recorded")
+            findings = [_finding(g, Verdict.INCONCLUSIVE, why, None) for g in groups]
             return [*findings, *self._of_rest(rest, None)]
         alone = [self.p_leak(g, times) for g in groups]
         weak = [g for g, p in zip(groups, alone, strict=True) if p > self.alpha]
@@ -332,7 +342,11 @@ class _Judge:
         if not len(rest.members):
             return []
         group = self.table.group(rest.members, rest.places, named=False)
-        text = f"fewer than {MIN_SAMPLES} samples in each of {rest.places} stacks"
+        text = phrase(
+            "fewer than {least} samples in each of {stacks} stacks",
+            least=MIN_SAMPLES,
+            stacks=rest.places,
+        )
         return [_finding(group, Verdict.INCONCLUSIVE, text, times)]
 
     def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
@@ -394,9 +408,10 @@ class _Judge:
         came = float(group.births[times.mature].sum())
         recent = group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any())
         if recent and came < MIN_SAMPLES:
-            return Verdict.YOUNG, f"All blocks are less than {time_text(end - group.oldest_s)} old."
+            age = time_text(end - group.oldest_s)
+            return Verdict.YOUNG, phrase("All blocks are less than {age} old.", age=age)
         if recent:
-            return Verdict.CACHE_LIKE, "Steady turnover: all older blocks were freed."
+            return Verdict.CACHE_LIKE, phrase("Steady turnover: all older blocks were freed.")
         early, late = _count(group, times.early), _count(group, times.late)
         before = early + _count(group, times.warm_up)
         v = times.span(times.early) + times.span(times.warm_up)
@@ -408,37 +423,45 @@ class _Judge:
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
             share = _percent(1 - before / born)
-            older = "all older blocks" if share == "100 %" else f"{share} of the older blocks"
+            freed = phrase("Steady turnover: all older blocks were freed.")
+            if share != "100 %":
+                freed = phrase(
+                    "Steady turnover: {share} of the older blocks were freed.", share=share
+                )
             replaced = aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE
             if replaced or _only_recent(group, times, mature):
-                return Verdict.CACHE_LIKE, f"Steady turnover: {older} were freed."
+                return Verdict.CACHE_LIKE, freed
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
     def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
         if tested < MIN_SAMPLES:
-            return f"Only {counted(group.live.samples, 'sample')}; not enough for a verdict."
+            samples = counted(group.live.samples, "sample")
+            return phrase("Only {samples}; not enough for a verdict.", samples=samples)
         if not steady(group, times):
-            return "grew in bursts"
+            return phrase("grew in bursts")
         if slowed(group, times):
-            return "still grows, but ever more slowly"
+            return phrase("still grows, but ever more slowly")
         if stopped(group, times, self.activity):
-            return "grew, but not at the end"
+            return phrase("grew, but not at the end")
         if dying(group, times) or not kept(group, times):
-            return "grows, but the program seems to free its old blocks"
+            return phrase("grows, but the program seems to free its old blocks")
         if self.growth is not None:
-            return "no sure growth between the snapshots"
-        return "grows, but not surely in both halves of the capture"
+            return phrase("no sure growth between the snapshots")
+        return phrase("grows, but not surely in both halves of the capture")
 
     def _leak_text(self, group: Group, times: Timeline) -> str:
         born = float(group.births[times.mature].sum())
         kept = _count(group, times.mature)
         freed = max(born - kept, 0.0)
         old = times.duration_s - group.oldest_s
-        oldest = f"oldest block {time_text(old)}, " if math.isfinite(old) else ""
-        what = f"{_percent(kept / born)} never freed" if freed else "none freed"
+        what = phrase("none freed")
+        if freed:
+            what = phrase("{share} never freed", share=_percent(kept / born))
         if kept < born / 2:  # "7 % never freed" reads as the opposite
-            what = "a steady part is never freed"
-        return f"{oldest}{what}"
+            what = phrase("a steady part is never freed")
+        if not math.isfinite(old):
+            return what
+        return phrase("oldest block {age}, {what}", age=time_text(old), what=what)
 
 
 def steady(group: Group, times: Timeline) -> bool:
@@ -563,7 +586,8 @@ def _flat_text(group: Group, times: Timeline, late: float) -> str:
     by = _full_at(group, times)
     grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
     when = time_text(float(times.end[by]))
-    return f"grew to {grown} in the first {when}, {'flat' if not late else 'nearly flat'} since"
+    since = phrase("nearly flat since") if late else phrase("flat since")
+    return phrase("grew to {size} in the first {time}, {since}", size=grown, time=when, since=since)
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from mem_parser.leaks.ages import Timeline
 from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
 from mem_parser.model import Capture
+from mem_parser.words import phrase
 
 LEAST_WATCH_S = 30.0
 """A program that goes on is watched so long at least before growth is called a leak: one that
@@ -65,13 +66,17 @@ def turnover_s(table: SiteColumns, times: Timeline) -> float:
 def postponement(watched_s: float, need_s: float) -> str:
     """Return the evidence of growth that was watched for too short a time."""
     advised = max(_ADVISED_WATCH_S, math.ceil(need_s / 60) * 60)
-    return f"grows; {time_text(watched_s)} is too short to tell: watch {time_text(advised)}"
+    return phrase(
+        "grows; {watched} is too short to tell: watch {advised}",
+        watched=time_text(watched_s),
+        advised=time_text(advised),
+    )
 
 
 def time_text(seconds: float) -> str:
     """Return a time as evidence has it: `12 s`, `58 min`, `2.5 h`."""
     if not math.isfinite(seconds):
-        return "the last tenth"
+        return phrase("the last tenth")
     if seconds >= 2 * _HOUR_S:
         return f"{seconds / _HOUR_S:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"

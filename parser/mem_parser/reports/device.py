@@ -16,7 +16,8 @@ from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_allocators
 from mem_parser.reports.grid import Record
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_bytes
+from mem_parser.units import counted, format_bytes
+from mem_parser.words import joined, phrase
 
 MOST_REFUSALS = 10
 FRAMES_SHOWN = 4
@@ -89,17 +90,23 @@ def header_line(profile: Profile, count: Count) -> str:
     device = profile.capture.device
     if device is None:
         return ""
-    parts = [f"memory of {profile.domains[0]}"]
+    parts = [phrase("memory of {domain}", domain=profile.domains[0])]
     taken = profile.weigh_taken(count)
     if taken is not None:
-        parts.append(f"{format_bytes(float(taken.sum()))} taken by the device for it")
+        size = format_bytes(float(taken.sum()))
+        parts.append(phrase("{size} taken by the device for it", size=size))
     if device.reserved_bytes is not None:
-        parts.append(f"{format_bytes(device.reserved_bytes)} reserved by the pool")
+        size = format_bytes(device.reserved_bytes)
+        parts.append(phrase("{size} reserved by the pool", size=size))
     elif device.actual_used_bytes is not None and device.actual_total_bytes is not None:
-        used, total = device.actual_used_bytes, device.actual_total_bytes
-        whole = f"{format_bytes(used)} of {format_bytes(total)} in use on the whole device"
-        parts.append(whole + _when(profile))
-    return "; ".join(parts)
+        whole = phrase(
+            "{used} of {total} in use on the whole device{when}",
+            used=format_bytes(device.actual_used_bytes),
+            total=format_bytes(device.actual_total_bytes),
+            when=_when(profile),
+        )
+        parts.append(whole)
+    return joined(phrase("; "), parts)
 
 
 def _when(profile: Profile) -> str:
@@ -108,7 +115,9 @@ def _when(profile: Profile) -> str:
     if device is None or device.actual_at_s is None or duration is None:
         return ""
     late = duration - device.actual_at_s
-    return f" {late:.1f} s before the end" if late >= STALE_S else ""
+    if late < STALE_S:
+        return ""
+    return phrase(" {seconds} s before the end", seconds=f"{late:.1f}")
 
 
 def remainder_line(profile: Profile, count: Count, unit: Unit) -> str:
@@ -123,14 +132,14 @@ def refusal_lines(profile: Profile, symbols: Symbols, rule: FrameRule) -> Iterat
     if not found:
         return
     blocks, size = sum(r.blocks for r in found), sum(r.bytes for r in found)
-    noun = "allocation" if blocks == 1 else "allocations"
-    yield f"refused by the device: {blocks:,} {noun}, {format_bytes(size)}"
+    told = {"blocks": counted(blocks, "allocation"), "size": format_bytes(size)}
+    yield phrase("refused by the device: {blocks}, {size}", **told)
     for refusal in found[:MOST_REFUSALS]:
         each = format_bytes(refusal.bytes / refusal.blocks)
         where = " < ".join(refusal.frames[:FRAMES_SHOWN]) or "?"
         yield f"{refusal.blocks:>6} x {each:>10}  {where}"
     if len(found) > MOST_REFUSALS:
-        yield f"{len(found) - MOST_REFUSALS} more stacks not shown"
+        yield phrase("{number} more stacks not shown", number=len(found) - MOST_REFUSALS)
 
 
 def record(profile: Profile, symbols: Symbols, count: Count) -> Record:

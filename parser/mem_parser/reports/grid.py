@@ -17,6 +17,7 @@ from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
 from mem_parser.significance import p_of_change
 from mem_parser.units import format_estimate, format_margin, format_value, percent
+from mem_parser.words import plural
 
 NOISE_MARK = "~"
 _NOISE = 0.05
@@ -147,7 +148,11 @@ def noise_line(number: int) -> list[str]:
     """Return the line that explains the mark of ``number`` rows; none for 0."""
     if not number:
         return []
-    rows, their = ("row is", "its") if number == 1 else ("rows are", "their")
     return [
-        f"{NOISE_MARK} {number} {rows} inside the noise: {their} error is as large as the number"
+        plural(
+            "{mark} {number} row is inside the noise: its error is as large as the number",
+            "{mark} {number} rows are inside the noise: their error is as large as the number",
+            number,
+            mark=NOISE_MARK,
+        )
     ]

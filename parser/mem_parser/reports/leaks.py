@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator
 
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
@@ -13,19 +12,28 @@ from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.grid import Judged, Tone
+from mem_parser.textwidth import ljust, wrapped
+from mem_parser.textwidth import width as width_of
 from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.words import Phrase, joined, phrase, shown
 
 MOST_OF_ONE = 10
 _WIDTH = 80
-_TONES = {
-    "LEAK": Tone.BAD,
-    "inconclusive": Tone.OPEN,
-    str(Verdict.CACHE_LIKE): Tone.HARMLESS,
-    str(Verdict.YOUNG): Tone.HARMLESS,
+_TONES: dict[str, Tone] = {
+    Verdict.LEAK: Tone.BAD,
+    Verdict.INCONCLUSIVE: Tone.OPEN,
+    Verdict.CACHE_LIKE: Tone.HARMLESS,
+    Verdict.YOUNG: Tone.HARMLESS,
+}
+_WORDS: dict[str, Phrase] = {
+    Verdict.LEAK: phrase("LEAK"),
+    Verdict.INCONCLUSIVE: phrase("inconclusive"),
+    Verdict.CACHE_LIKE: phrase("cache-like"),
+    Verdict.YOUNG: phrase("young"),
 }
 _INDENT = 14
 _LEAST_NAME = 20
-_LARGEST = "largest: "
+_LARGEST = phrase("largest: ")
 
 
 def leak_lines(
@@ -37,9 +45,9 @@ def leak_lines(
     ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
     shows the stack of the largest leak in ``file``.
     """
-    first, *more = _wrapped(report.headline, min(width, _WIDTH))
+    first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
     tone = Tone.BAD if report.leaks else Tone.GOOD
-    sentence = [Judged(first, tone, len(first.partition(",")[0])), *more]
+    sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
     for finding in by_verdict[Verdict.LEAK]:
@@ -50,19 +58,21 @@ def leak_lines(
         yield from _largest(by_verdict[verdict], width)
     yield from _inconclusive([f for f in undecided if not f.is_open], width)
     if report.suppressed:
-        yield _labelled("suppressed", _stacks(report.suppressed))
-    for note in report.notes:
-        yield f"note: {one_line(note)}"
+        yield _labelled(phrase("suppressed"), _stacks(report.suppressed))
+    notes = list(report.notes)
     if profile.samples_missing:
-        yield f"note: {profile.samples_missing:,} samples were lost"
+        missing = f"{profile.samples_missing:,}"
+        notes.append(phrase("{number} samples were lost", number=missing))
+    for note in notes:
+        yield shown(phrase("note: {text}", text=one_line(shown(note))))
     if exit_code and report.leaks:
         *lines, last = sentence
-        failing = f"exit code {exit_code} (--fail-on leak)"
+        failing = shown(phrase("exit code {code} (--fail-on leak)", code=exit_code))
         within = min(width, _WIDTH)
-        if len(last) + len(failing) >= within:
+        if width_of(last) + width_of(failing) >= within:
             lines, last = sentence, ""
         yield from lines
-        yield f"{last:<{max(within - len(failing), 0)}}{failing}"
+        yield f"{ljust(last, within - width_of(failing))}{failing}"
     if exit_code is None:
         yield from _next(report, file)
 
@@ -72,40 +82,46 @@ def _wrapped(text: str, width: int) -> list[str]:
     bound = re.sub(
         r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=B) (?=±)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text
     )
-    lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
+    lines = wrapped(bound, width, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 
 def _next(report: LeakReport, file: str) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
         function = re.escape(report.leaks[0].frames[0].function)
-        yield "next:"
+        yield shown(phrase("next:"))
         focus = f"--focus {shell_word(f'^{function}$')}"
         yield from shell_lines(("mem_parser tree", shell_path(file), focus))
 
 
 def _labelled(label: str, text: str) -> str:
-    line = f"{label:<{_INDENT - 1}} {text}".rstrip()
+    word = shown(_WORDS.get(label, label))
+    line = f"{ljust(word, _INDENT - 1)} {shown(text)}".rstrip()
     tone = _TONES.get(label)
-    return line if tone is None else Judged(line, tone, len(label))
+    return line if tone is None else Judged(line, tone, len(word))
 
 
 def _leak(finding: Finding, width: int) -> Iterator[str]:
     spot = finding.frames[0].spot if finding.frames else ""
     if finding.stacks > 1 and finding.frames:
-        name = f"{finding.stacks:,} stacks below {one_line(finding.frames[0].function)}"
+        name = phrase(
+            "{number} stacks below {function}",
+            number=f"{finding.stacks:,}",
+            function=one_line(finding.frames[0].function),
+        )
     else:
         name = _name(finding.frames)
-    yield from _placed("LEAK", name, spot, width)
-    parts = [*filter(None, [_growth(finding)]), f"{_bytes(finding.live)} in use"]
+    yield from _placed(Verdict.LEAK, name, spot, width)
+    held = phrase("{amount} in use", amount=_bytes(finding.live))
+    parts = shown([*filter(None, [_growth(finding)]), held])
     together = "   ".join(parts)
-    fits = len(together) <= width - _INDENT
+    fits = width_of(together) <= width - _INDENT
     yield from (_labelled("", part) for part in ([together] if fits else parts))
     yield from _evidence(finding, width)
 
 
 def _evidence(finding: Finding, width: int) -> Iterator[str]:
-    for line in textwrap.wrap(finding.evidence, max(width - _INDENT, _LEAST_NAME)):
+    for line in wrapped(shown(finding.evidence), max(width - _INDENT, _LEAST_NAME)):
         yield _labelled("", line)
 
 
@@ -113,24 +129,25 @@ def _growth(finding: Finding) -> str:
     if finding.per_hour is None:
         return ""
     rate = growth_text(finding.per_hour, finding.watched_s)
-    return f"+{rate}" if rate else "too few samples to tell how fast"
+    return f"+{rate}" if rate else phrase("too few samples to tell how fast")
 
 
 def _largest(findings: list[Finding], width: int) -> Iterator[str]:
     """Yield the largest of one verdict, and the number of the others."""
     for finding in findings[:MOST_OF_ONE]:
         name, tail = _name(finding.frames), _bytes(finding.live)
-        yield from _placed(str(finding.verdict), name, tail, width)
+        yield from _placed(finding.verdict, name, tail, width)
         yield from _evidence(finding, width)
     rest = findings[MOST_OF_ONE:]
     if rest:
-        yield _labelled(str(rest[0].verdict), f"{_stacks(rest)} more")
+        yield _labelled(rest[0].verdict, phrase("{stacks} more", stacks=_stacks(rest)))
 
 
 def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     if not findings:
         return
-    yield _labelled("inconclusive", f"{_stacks(findings)}: capture longer or at a finer rate")
+    advice = phrase("{stacks}: capture longer or at a finer rate", stacks=_stacks(findings))
+    yield _labelled(Verdict.INCONCLUSIVE, advice)
     largest = findings[0]
     if largest.stacks > 1 and not largest.frames:
         return
@@ -140,7 +157,7 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
 
 def _stacks(findings: list[Finding]) -> str:
     size = format_bytes(sum(f.live.value for f in findings))
-    return f"{counted(sum(f.stacks for f in findings), 'stack')}, {size}"
+    return joined(", ", [counted(sum(f.stacks for f in findings), "stack"), size])
 
 
 def _name(frames: tuple[Frame, ...]) -> str:
@@ -149,16 +166,16 @@ def _name(frames: tuple[Frame, ...]) -> str:
     """
     names = [one_line(f.function) for f in frames]
     caller = next((name for name in names if name != names[0]), None)
-    shown = [name for name in (caller, *names[:1]) if name is not None]
-    return " → ".join(shown) or "[no stack]"
+    told = [name for name in (caller, *names[:1]) if name is not None]
+    return " → ".join(told) or "[no stack]"
 
 
 def _placed(label: str, name: str, tail: str, width: int, *, before: str = "") -> Iterator[str]:
     """Yield `name  tail` behind a label, the name cut where the line would be longer than
     ``width``; the tail is on a line of its own where the name would have no room.
     """
-    tail = one_line(tail)
-    used = _INDENT + len(before)
+    name, before, tail = shown(name), shown(before), one_line(tail)
+    used = _INDENT + width_of(before)
     room = width - used - 2 - len(tail)
     if room < _LEAST_NAME:
         yield _labelled(label, f"{before}{_cut(name, max(width - used, _LEAST_NAME))}")
@@ -166,7 +183,7 @@ def _placed(label: str, name: str, tail: str, width: int, *, before: str = "") -
             yield _labelled("", tail)
         return
     column = max(min(_WIDTH, width) - used - 2 - len(tail), _LEAST_NAME)
-    yield _labelled(label, f"{before}{_cut(name, room):<{column}}  {tail}")
+    yield _labelled(label, f"{before}{ljust(_cut(name, room), column)}  {tail}")
 
 
 def _cut(name: str, room: int) -> str:

@@ -5,7 +5,7 @@ One sentence each, with the `mem_parser` command that shows more of it.
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,10 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
 from mem_parser.symbols.table import Symbols
+from mem_parser.textwidth import rjust, wrapped
+from mem_parser.textwidth import width as width_of
 from mem_parser.units import counted, format_bytes, format_total
+from mem_parser.words import phrase, shown
 
 _RSS_WITHIN = 0.05
 """A reading of RSS belongs to the peak if it is no further from it than this share of the time."""
@@ -60,8 +63,14 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
     if report.leaks:
         yield Sentence("leak", report.headline, "leaks")
     elif growing:
-        more = f" and {len(growing) - 1} more" if len(growing) > 1 else ""
-        yield Sentence("grows", f"{_function(growing[0])}{more} {growing[0].evidence}", "leaks")
+        others = len(growing) - 1
+        text = phrase(
+            "{function}{more} {evidence}",
+            function=_function(growing[0]),
+            more=phrase(" and {number} more", number=others) if others else "",
+            evidence=growing[0].evidence,
+        )
+        yield Sentence("grows", text, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
         yield Sentence("no leak", report.headline)
 
@@ -69,9 +78,14 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
 def _peak(profile: Profile, symbols: Symbols) -> Sentence:
     total = profile.total(Count.PEAK, Unit.SPACE)
     at_s = profile.capture.peak_at_s
-    when = "" if at_s is None else f" at {at_s:.1f} s"
-    beside = _rss_beside(profile, at_s, total.value)
-    return Sentence("peak", f"peak {_amount(total)}{when}{beside}{_most(profile, symbols, total)}")
+    text = phrase(
+        "peak {amount}{when}{rss}{most}",
+        amount=_amount(total),
+        when="" if at_s is None else phrase(" at {seconds} s", seconds=f"{at_s:.1f}"),
+        rss=_rss_beside(profile, at_s, total.value),
+        most=_most(profile, symbols, total),
+    )
+    return Sentence("peak", text)
 
 
 def _rss_beside(profile: Profile, at_s: float | None, held_bytes: float) -> str:
@@ -80,8 +94,8 @@ def _rss_beside(profile: Profile, at_s: float | None, held_bytes: float) -> str:
     """
     rss, most = rss_at(profile, at_s), profile.capture.memory.peak_rss_bytes
     if rss is not None and rss >= held_bytes:
-        return f" (RSS then {format_bytes(rss)})"
-    return "" if most is None else f" (RSS at most {format_bytes(most)})"
+        return phrase(" (RSS then {size})", size=format_bytes(rss))
+    return "" if most is None else phrase(" (RSS at most {size})", size=format_bytes(most))
 
 
 def rss_at(profile: Profile, at_s: float | None) -> int | None:
@@ -96,18 +110,21 @@ def rss_at(profile: Profile, at_s: float | None) -> int | None:
 
 def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
     total = profile.total(Count.INUSE, Unit.SPACE)
-    at_end = " at the end" if profile.default_count is Count.PEAK else ""
+    at_end = profile.default_count is Count.PEAK
     if not total.samples:
-        return Sentence("in use", f"nothing is in use{at_end}")
-    most = "" if at_end else _most(profile, symbols, total)
-    return Sentence("in use", f"in use{at_end} {_amount(total)}{most}")
+        none = phrase("nothing is in use at the end") if at_end else phrase("nothing is in use")
+        return Sentence("in use", none)
+    if at_end:
+        return Sentence("in use", phrase("in use at the end {amount}", amount=_amount(total)))
+    most = _most(profile, symbols, total)
+    return Sentence("in use", phrase("in use {amount}{most}", amount=_amount(total), most=most))
 
 
 def _freed(profile: Profile) -> Sentence:
     total = profile.total(Count.ALLOC, Unit.SPACE)
     if not total.samples:
-        return Sentence("nothing", "nothing was allocated")
-    text = f"allocated {_amount(total)}, all freed again"
+        return Sentence("nothing", phrase("nothing was allocated"))
+    text = phrase("allocated {amount}, all freed again", amount=_amount(total))
     return Sentence("freed", text, "summary --alloc")
 
 
@@ -117,9 +134,16 @@ def _caches(report: LeakReport) -> Iterator[Sentence]:
     held = sum(f.live.value for f in (*report.findings, *report.suppressed))
     if caches and sum(f.live.value for f in caches) >= _NOTED_CACHE * held:
         largest = max(caches, key=lambda f: f.live.value)
-        first = "" if len(caches) == 1 else "the largest "
-        text = f"{counted(len(caches), 'cache')}: {first}{_function(largest)}"
-        yield Sentence("cache", f"{text}, {_amount(largest.live)}, steady")
+        told = {
+            "caches": counted(len(caches), "cache"),
+            "function": _function(largest),
+            "amount": _amount(largest.live),
+        }
+        if len(caches) == 1:
+            text = phrase("{caches}: {function}, {amount}, steady", **told)
+        else:
+            text = phrase("{caches}: the largest {function}, {amount}, steady", **told)
+        yield Sentence("cache", text)
 
 
 def _function(finding: Finding) -> str:
@@ -127,7 +151,8 @@ def _function(finding: Finding) -> str:
 
 
 def _amount(total: Estimate) -> str:
-    return format_total(total, Unit.SPACE).removesuffix(" (95 %)")
+    text = format_total(total, Unit.SPACE)
+    return text.removesuffix(" (95 %)") if text.endswith(" (95 %)") else text
 
 
 def _most(profile: Profile, symbols: Symbols, total: Estimate) -> str:
@@ -141,7 +166,11 @@ def _most(profile: Profile, symbols: Symbols, total: Estimate) -> str:
         sums[symbols.functions[k].name] += amount
     name = max(sums, key=lambda n: sums[n])
     share = sums[name] / total.value if total.value else 0.0
-    return f", {100 * share:.0f} % of it {one_line(name)}" if share >= _LEAST_SHARE else ""
+    if share < _LEAST_SHARE:
+        return ""
+    return phrase(
+        ", {share} % of it {function}", share=f"{100 * share:.0f}", function=one_line(name)
+    )
 
 
 def opening_lines(sentences: Sequence[Sentence], command: str, width: int) -> Iterator[str]:
@@ -150,11 +179,11 @@ def opening_lines(sentences: Sequence[Sentence], command: str, width: int) -> It
     """
     for one in sentences:
         more = command.format(one.command) if one.command else ""
-        first, *rest = textwrap.wrap(one.text, width, subsequent_indent="  ") or [""]
-        fits = not rest and len(first) + len(more) + 3 <= width
+        first, *rest = wrapped(shown(one.text), width, "  ") or [""]
+        fits = not rest and width_of(first) + len(more) + 3 <= width
         tone = _TONES.get(one.kind)
-        shown = first + (f"{more:>{width - len(first)}}" if more and fits else "")
-        yield shown if tone is None else Judged(shown, tone, len(first.partition(",")[0]))
+        line = first + (rjust(more, width - width_of(first)) if more and fits else "")
+        yield line if tone is None else Judged(line, tone, len(re.split("[,，]", first)[0]))
         yield from rest
         if more and not fits:
             yield f"  {more}"

@@ -8,6 +8,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
 from mem_parser.units import format_bytes, format_change, format_margin, per, percent
+from mem_parser.words import joined, phrase
 
 
 def account_lines(result: RssAccount) -> Iterator[str]:
@@ -45,15 +46,16 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     told = []
     heap = result.slope_heap
     if heap is not None and (heap.value or heap.std_error):
-        told.append(f"live heap{_heap_growth(heap)}")
+        told.append(_heap_growth(heap))
     if result.slope_rss:
         told.append(f"RSS {format_change(result.slope_rss, Unit.SPACE)}/h")
     if told:
-        yield f"second half of the capture: {', '.join(told)}"
+        parts = joined(phrase(", "), told)
+        yield phrase("second half of the capture: {growth}", growth=parts)
 
 
 def _heap_growth(growth: Estimate) -> str:
     if growth.is_below_its_error:
-        return ": too few samples to tell"
-    rate = f" {format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}"
-    return per("h", rate).rstrip()
+        return phrase("live heap: too few samples to tell")
+    rate = f"{format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}"
+    return phrase("live heap {rate}", rate=per("h", rate).rstrip())

@@ -23,6 +23,7 @@ from mem_parser.reports.header import header_lines
 from mem_parser.symbols.reasons import why_nameless, why_without_lines
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_value, percent
+from mem_parser.words import joined, phrase
 
 SMALL_SHARE = 0.005
 """Rows below this share of the total, in flat and in cum, are left out unless a number of rows is
@@ -132,11 +133,15 @@ def hidden_line(smaller: int, callers: int, own: str = "") -> str:
     ``callers`` of functions that own something; empty without any.
     """
     worth = f" ({own})" if own else ""
-    rows, others = counted(smaller, "smaller row"), counted(callers, "caller")
+    rows = counted(smaller, "smaller row")
     if not callers:
-        return f"{rows} hidden{worth}. Use -n 0 to show all." if smaller else ""
-    first = f"{rows}{worth} and " if smaller else ""
-    return f"{first}{others} without own memory hidden. Use -n 0 to show all."
+        text = phrase("{rows} hidden{worth}. Use -n 0 to show all.", rows=rows, worth=worth)
+        return text if smaller else ""
+    return phrase(
+        "{rows}{callers} without own memory hidden. Use -n 0 to show all.",
+        rows=phrase("{rows}{worth} and ", rows=rows, worth=worth) if smaller else "",
+        callers=counted(callers, "caller"),
+    )
 
 
 def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterator[str]:
@@ -182,8 +187,11 @@ def folded_lines(symbols: Symbols, rule: FrameRule) -> Iterator[str]:
         return
     shown = ", ".join(one_line(name) for name in names[:MAX_NAMELESS_LINES])
     more = len(names) - MAX_NAMELESS_LINES
-    rest = f" and {more} more" if more > 0 else ""
-    yield f"counted for their callers, to whom they pass all they allocate: {shown}{rest}"
+    yield phrase(
+        "counted for their callers, to whom they pass all they allocate: {names}{more}",
+        names=shown,
+        more=phrase(" and {number} more", number=more) if more > 0 else "",
+    )
 
 
 def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str]:
@@ -196,14 +204,14 @@ def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str
     found = [(m.rsplit("/", 1)[-1], n) for m, n in shown]
     if found:
         named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
-        more = (
-            f" and {len(found) - MAX_NAMELESS_LINES} more"
-            if len(found) > MAX_NAMELESS_LINES
-            else ""
+        more = len(found) - MAX_NAMELESS_LINES
+        yield phrase(
+            "Functions without a name: {names}{more}",
+            names=named,
+            more=phrase(" and {number} more", number=more) if more > 0 else "",
         )
-        yield f"Functions without a name: {named}{more}"
         paths = [m for m, _ in shown[:MAX_NAMELESS_LINES]]
-        yield from (f"  {line}" for line in why_nameless(paths, at_length=at_length))
+        yield from (joined("", ["  ", w]) for w in why_nameless(paths, at_length=at_length))
 
 
 def lineless_lines(symbols: Symbols) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mem_parser.reports.grid import Block, Record, numbers
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.table import folded_lines, nameless_lines
 from mem_parser.symbols.table import Function, Symbols
+from mem_parser.words import phrase, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,14 @@ class View:
         """Yield a report: the header, ``body``, missing names, and what is ``left_out``.
         Without samples there is no body.
         """
-        yield from self.header
+        yield from shown(self.header)
         if not self.total.samples:
-            yield "0 samples: nothing to show"
+            yield shown(phrase("0 samples: nothing to show"))
         else:
             yield from body
+        yield from map(shown, self._ending(left_out))
+
+    def _ending(self, left_out: str) -> Iterator[str]:
         filters = self.filters
         rest = "" if filters.narrows else remainder_line(self.profile, filters.count, filters.unit)
         yield from filter(None, [rest])

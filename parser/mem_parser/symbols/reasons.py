@@ -17,6 +17,7 @@ from mem_parser.symbols.debugpackages import OsRelease, by_server, how_to_get, r
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
 from mem_parser.symbols.isolation import Job, Json, in_child
+from mem_parser.words import phrase
 
 _PACKAGE_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 20.0
@@ -66,10 +67,10 @@ def _reasons(
     if owned:
         ways = how_to_get([packages[p] for p in owned], release)
         if not at_length:
-            return [f"symbols: {way.partition(' (')[0]}" for way in ways]
+            return [phrase("symbols: {way}", way=way.partition(" (")[0]) for way in ways]
         lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
     if other and not at_length:
-        return ["No symbols, and no known debug package."]
+        return [phrase("No symbols, and no known debug package.")]
     if other:
         ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]
         text = "; ".join(way for way in ways if way)

@@ -1,0 +1,61 @@
+"""Texts by the columns that they take on a terminal, where a Chinese character takes two."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+
+_ENDS = frozenset("，。；：、！？）》”’…%,.;:)")
+"""Never first in a line."""
+_BEGINS = frozenset("（《“‘(")
+"""Never last in a line."""
+
+
+def width(text: str) -> int:
+    """Return the columns of a text of one line."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def ljust(text: str, columns: int) -> str:
+    """Return ``text`` with blanks behind it, ``columns`` wide at the least."""
+    return text + " " * (columns - width(text))
+
+
+def rjust(text: str, columns: int) -> str:
+    """Return ``text`` with blanks before it, ``columns`` wide at the least."""
+    return " " * (columns - width(text)) + text
+
+
+def wrapped(text: str, columns: int, indent: str = "", **options: bool) -> list[str]:
+    """Return ``text`` in lines of ``columns``, all but the first behind ``indent``. A line may end
+    between Chinese characters. ``options`` are textwrap's, for texts without such.
+    """
+    if width(text) == len(text):
+        return textwrap.wrap(text, columns, subsequent_indent=indent, **options)
+    lines, line = [], ""
+    for piece in _pieces(text):
+        if line.strip() and width(line) + width(piece.rstrip(" ")) > columns:
+            lines.append(line.rstrip())
+            line = indent
+        line += piece
+    return [*lines, line.rstrip()]
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the parts between which a line may end, each with the blanks behind it."""
+    found: list[str] = []
+    for char in text:
+        last = found[-1][-1] if found else ""
+        apart = last == " " or "W" in map(unicodedata.east_asian_width, (char, last or " "))
+        glued = char in _ENDS or char == " " or last in _BEGINS
+        if found and (glued or not apart):
+            found[-1] += char
+        else:
+            found.append(char)
+    return found

@@ -59,7 +59,7 @@ def read_catalogue(text: str) -> Catalogue:
         index += struct.pack("<II", len(string), at)
         at += len(string) + 1
     head = struct.pack("<7I", _MO, 0, len(keys), 28, 28 + 8 * len(keys), 0, at)
-    made = Catalogue(io.BytesIO(head + index + b"".join(s + b"\0" for s in strings)))  # type: ignore[arg-type]
+    made = Catalogue(io.BytesIO(head + index + b"".join(s + b"\0" for s in strings)))
     made.entries = every
     return made
 

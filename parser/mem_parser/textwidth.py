@@ -32,12 +32,18 @@ def rjust(text: str, columns: int) -> str:
     return " " * (columns - width(text)) + text
 
 
-def wrapped(text: str, columns: int, indent: str = "", **options: bool) -> list[str]:
+def wrapped(text: str, columns: int, indent: str = "", *, whole_words: bool = False) -> list[str]:
     """Return ``text`` in lines of ``columns``, all but the first behind ``indent``. A line may end
-    between Chinese characters. ``options`` are textwrap's, for texts without such.
+    between Chinese characters; with ``whole_words`` never within a word.
     """
     if width(text) == len(text):
-        return textwrap.wrap(text, columns, subsequent_indent=indent, **options)
+        return textwrap.wrap(
+            text,
+            columns,
+            subsequent_indent=indent,
+            break_long_words=not whole_words,
+            break_on_hyphens=not whole_words,
+        )
     lines, line = [], ""
     for piece in _pieces(text):
         if line.strip() and width(line) + width(piece.rstrip(" ")) > columns:

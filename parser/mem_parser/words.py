@@ -8,6 +8,7 @@ the environment, as gettext has it.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -83,7 +84,7 @@ def dictionary(code: str) -> dict[str, str]:
 def _used(code: str, known: Catalogue) -> dict[str, str]:
     from mem_parser.catalogue import messages
 
-    return {text: to for text, to in messages(known).items() if f'"{text}"' in code}
+    return {text: to for text, to in messages(known).items() if json.dumps(text) in code}
 
 
 def _shown(data: Any, known: Catalogue) -> Any:

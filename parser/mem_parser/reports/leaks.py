@@ -82,7 +82,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     bound = re.sub(
         r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=B) (?=±)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text
     )
-    lines = wrapped(bound, width, break_long_words=False, break_on_hyphens=False)
+    lines = wrapped(bound, width, whole_words=True)
     return [line.replace("\xa0", " ") for line in lines]
 
 

@@ -21,6 +21,7 @@ from mem_parser.rss import account
 from mem_parser.units import format_bytes, format_rate, local_time
 from mem_parser.version import __version__
 from mem_parser.web.measures import measures
+from mem_parser.words import phrase, shown
 
 _PATH = re.compile(
     r"(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()<>\[\]]+)+[/\\]([^\s/\\:;,'\"()<>\[\]]*)"
@@ -87,7 +88,7 @@ def page_facts(
     capture = profile.capture
     program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
     start = start or Opening()
-    warnings = [*other_lines(profile), *(one_line(n) for n in notes if n)]
+    warnings = shown([*other_lines(profile), *(n for n in notes if n)])
     title = f"{program} (pid {capture.pid})" if capture.pid is not None else program
     if confidential:
         warnings = [without_paths(w) for w in warnings]
@@ -98,7 +99,7 @@ def page_facts(
             name: _headline(profile, count, unit) for name, count, unit in measures(profile)
         },
         "origin": "" if confidential else _origin(capture),
-        "warnings": warnings,
+        "warnings": [one_line(w) for w in warnings],
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.errors_known,
         "unseen": {
@@ -111,7 +112,7 @@ def page_facts(
 
 
 def _headline(profile: Profile, count: Count, unit: Unit) -> str:
-    first, *more = counted_lines(profile, profile.total(count, unit), count, unit)
+    first, *more = shown(counted_lines(profile, profile.total(count, unit), count, unit))
     return " \N{EM DASH} ".join([re.sub(" {2,}", " · ", first), *more])
 
 
@@ -119,50 +120,57 @@ def _origin(capture: Capture) -> str:
     """Return command, host, start and duration in one line."""
     parts = [
         capture.command or capture.exe,
-        f"on {capture.host}" if capture.host else "",
+        phrase("on {host}", host=capture.host) if capture.host else "",
         local_time(capture.started),
-        f"for {capture.duration_s:.1f} s" if capture.duration_s is not None else "",
+        ""
+        if capture.duration_s is None
+        else phrase("for {seconds} s", seconds=f"{capture.duration_s:.1f}"),
     ]
-    return one_line(" · ".join(part for part in parts if part))
+    return one_line(" · ".join(part for part in shown(parts) if part))
 
 
 def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]]:
     capture = profile.capture
     private = [] if confidential else _private(capture, name)
-    rate_bytes = profile.rate_bytes
-    every = "every block" if rate_bytes <= 1 else f"1 sample per {format_rate(rate_bytes)}"
+    every = phrase("every block")
+    if profile.rate_bytes > 1:
+        every = phrase("1 sample per {size}", size=format_rate(profile.rate_bytes))
     rate = profile.sampling or every
-    shown = [
+    facts = [
         *private,
-        ["Duration", f"{capture.duration_s:.1f} s" if capture.duration_s is not None else ""],
-        ["Rate", rate],
-        ["Samples", f"{capture.samples:,}" if capture.samples is not None else ""],
-        ["Samples lost", f"{profile.samples_missing:,}" if capture.lost else ""],
-        ["Ended by", capture.end],
-        ["Attached", capture.attach.text() if capture.attach is not None else ""],
-        ["Allocator", without_paths(capture.allocator)],
-        ["Unwinder", capture.unwinder],
-        ["Depth limit", str(capture.depth_limit or "")],
-        ["Python", capture.python or ""],
-        ["Architecture", capture.arch],
-        ["Written by", capture.writer],
-        ["Format", profile.format],
-        ["Page by", f"mem_parser {__version__}"],
+        [
+            phrase("Duration"),
+            f"{capture.duration_s:.1f} s" if capture.duration_s is not None else "",
+        ],
+        [phrase("Rate"), rate],
+        [phrase("Samples"), f"{capture.samples:,}" if capture.samples is not None else ""],
+        [phrase("Samples lost"), f"{profile.samples_missing:,}" if capture.lost else ""],
+        [phrase("Ended by"), capture.end],
+        [phrase("Attached"), capture.attach.text() if capture.attach is not None else ""],
+        [phrase("Allocator"), without_paths(capture.allocator)],
+        [phrase("Unwinder"), capture.unwinder],
+        [phrase("Depth limit"), str(capture.depth_limit or "")],
+        [phrase("Python"), capture.python or ""],
+        [phrase("Architecture"), capture.arch],
+        [phrase("Written by"), capture.writer],
+        [phrase("Format"), profile.format],
+        [phrase("Page by"), f"mem_parser {__version__}"],
     ]
     if confidential:
-        shown.append(["Confidential", "no paths, source files, host or command line in this page"])
-        shown = [[label, without_paths(text)] for label, text in shown]
-    return [[label, one_line(text)] for label, text in shown if text]
+        text = phrase("no paths, source files, host or command line in this page")
+        facts.append([phrase("Confidential"), text])
+        facts = [[label, without_paths(shown(text))] for label, text in facts]
+    return [[label, one_line(text)] for label, text in shown(facts) if text]
 
 
 def _private(capture: Capture, name: str) -> list[list[str]]:
     return [
-        ["File", name],
-        ["Command", capture.command],
-        ["Program", capture.exe],
-        ["Host", capture.host],
-        ["Pid", str(capture.pid) if capture.pid is not None else ""],
-        ["Started", local_time(capture.started)],
+        [phrase("File"), name],
+        [phrase("Command"), capture.command],
+        [phrase("Program"), capture.exe],
+        [phrase("Host"), capture.host],
+        [phrase("Pid"), str(capture.pid) if capture.pid is not None else ""],
+        [phrase("Started"), local_time(capture.started)],
     ]
 
 
@@ -192,7 +200,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     ]
     notes = list(found.notes)
     if found.peak_rss_bytes is not None:
-        notes.append(f"Peak RSS: {format_bytes(found.peak_rss_bytes)}")
+        notes.append(phrase("Peak RSS: {size}", size=format_bytes(found.peak_rss_bytes)))
     if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:
         notes += growth_lines(found)
     places = [{"label": part.label, "bytes": part.bytes} for part in found.places]

@@ -21,6 +21,7 @@ from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned, prune, shares
 from mem_parser.web.sourcetext import source_block
 from mem_parser.web.times import LogTimes, pack_times, with_times
+from mem_parser.words import phrase, shown
 
 MOST_NODES = 250_000
 """Nodes that a page holds at most; browsers draw that many without a pause."""
@@ -90,7 +91,7 @@ class PageKind:
 Blocks = Callable[[Profile, Profile | None], dict[str, Any]]
 """More blocks of a page, of what it shows of the profile and of the base."""
 _FLAME_GRAPH = PageKind(
-    "flame graph",
+    phrase("flame graph"),
     "flamegraph.html",
     ("base.css", "flame.css", "narrow.css", "source.css"),
     ("flame_page.js",),
@@ -134,7 +135,7 @@ def page_of(
         notes = symbol_notes(symbols, pruned)
         facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
         return assemble(
-            f"{facts['title']} – {kind.title}",
+            f"{facts['title']} – {shown(kind.title)}",
             kind.body,
             (*kind.styles, *(() if log is None else ("timeline.css",))),
             (*EXPLORER_SCRIPTS, *charts, *timed, *kind.scripts),

@@ -29,6 +29,7 @@ from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import assemble, policy_of, script_of
 from mem_parser.web.prune import prune
 from mem_parser.web.report import REPORT_SCRIPTS, REPORT_STYLES, report_blocks
+from mem_parser.words import phrase
 
 MOST_NODES = 30_000
 """Nodes of the tree that a page gets each time: a megabyte at most."""
@@ -72,7 +73,8 @@ def live_page(title: str, settings: dict[str, Any]) -> ServedPage:
     ``assets/live_page.js``.
     """
     styles = (*REPORT_STYLES, "live.css")
-    return _page(f"{one_line(title)} – live", "live.html", styles, _LIVE_SCRIPTS, settings)
+    title = phrase("{title} – live", title=one_line(title))
+    return _page(title, "live.html", styles, _LIVE_SCRIPTS, settings)
 
 
 def processes_page(settings: dict[str, Any]) -> ServedPage:

@@ -17,8 +17,9 @@ from importlib.resources import files
 from typing import Any
 
 from mem_parser.escape import html_text, script_json
+from mem_parser.words import dictionary, language, phrase, shown
 
-_NEEDS = (
+_NEEDS = phrase(
     "This page draws with JavaScript, in Chrome or Edge 93, Firefox 113, Safari 16.4 or later."
     " The script is in the page: nothing is loaded from elsewhere."
 )
@@ -36,7 +37,8 @@ def asset(name: str) -> str:
 @functools.cache
 def script_of(scripts: tuple[str, ...]) -> str:
     """Return the one script of a page that has these assets."""
-    return '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
+    every = "\n".join(asset(name) for name in ("words.js", *scripts))
+    return f'(() => {{\n"use strict";\n{every}\n}})();\n'
 
 
 @functools.cache
@@ -61,7 +63,7 @@ def assemble(
     *,
     asks: bool = False,
 ) -> str:
-    """Return the page.
+    """Return the page, in the user's language.
 
     ``body``, ``styles`` and ``scripts`` are names of assets; ``blocks`` are the data blocks by the
     id of their element. ``asks`` is as of `policy_of`.
@@ -69,16 +71,18 @@ def assemble(
     style = "\n".join(asset(name) for name in styles)
     code = script_of(scripts)
     policy = policy_of(code, asks=asks)
+    if words := dictionary(code):
+        blocks = {"words": words, **blocks}
     data = "\n".join(
         f'<script type="application/json" id="{html_text(name)}">{script_json(block)}</script>'
-        for name, block in blocks.items()
+        for name, block in shown(blocks).items()
     )
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
-        f"<title>{html_text(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f'<body>\n<p id="needs">{_NEEDS}</p>\n{asset(body)}\n{data}\n'
+        f"<title>{html_text(shown(title))}</title>\n<style>\n{style}</style>\n</head>\n"
+        f'<body>\n<p id="needs">{html_text(shown(_NEEDS))}</p>\n{asset(body)}\n{data}\n'
         f"<script>{code}</script>\n</body>\n</html>\n"
     )

@@ -16,6 +16,7 @@ from mem_parser.estimate import FloatArray
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.symbols.table import Function
 from mem_parser.tree import BYTES, LEFT_OUT, LIVE, OBJECTS, Rows, Tree, regroup
+from mem_parser.words import phrase
 
 
 @dataclass(slots=True)
@@ -33,9 +34,12 @@ class Pruned:
         """A note for the reader about omitted parts; empty without any."""
         if not self.left_out:
             return ""
-        return (
-            f"{self.left_out:,} branches, each at most {100 * self.widest:.2g} % of the total, are "
-            f"drawn as “{LEFT_OUT}” under their callers to keep the file small; totals include them"
+        return phrase(
+            "{number} branches, each at most {share} % of the total, are drawn as “{frame}” under "
+            "their callers to keep the file small; totals include them",
+            number=f"{self.left_out:,}",
+            share=f"{100 * self.widest:.2g}",
+            frame=LEFT_OUT,
         )
 
 

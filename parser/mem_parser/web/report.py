@@ -34,6 +34,7 @@ from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
 from mem_parser.web.tables import tables
 from mem_parser.web.verdicts import MOST_ROWS, verdict_block
+from mem_parser.words import phrase, shown
 
 REPORT_SCRIPTS = (
     "report_tables.js",
@@ -51,7 +52,7 @@ REPORT_SCRIPTS = (
 )
 REPORT_STYLES = ("base.css", "flame.css", "report.css", "narrow.css", "source.css")
 _REPORT = PageKind(
-    "memory report",
+    phrase("memory report"),
     "report.html",
     REPORT_STYLES,
     (*REPORT_SCRIPTS, "report_start.js"),
@@ -111,8 +112,8 @@ def report_blocks(
         "series": _series(profile),
         "tables": pack_text(tables(profile)),
         "opening": [
-            {"kind": s.kind, "text": visible(without_paths(s.text) if confidential else s.text)}
-            for s in opening
+            {"kind": s.kind, "text": visible(without_paths(text) if confidential else text)}
+            for s, text in zip(opening, shown([s.text for s in opening]), strict=True)
         ],
     }
     both = [profile] if base is None else [profile, base]

@@ -12,6 +12,7 @@ from mem_parser.memscope.decompose import FRAMEWORK_TYPES
 from mem_parser.memscope.ownersums import Held, PoolOwners, with_fewer_owners
 from mem_parser.web.pack import Columns, cut_name, pack_columns
 from mem_parser.web.page import SIZE_LIMIT, assemble
+from mem_parser.words import phrase, shown
 
 SCOPE_SCRIPTS = (
     "theme.js", "format.js", "unpack.js", "state.js", "keys.js", "toolbar.js", "header.js",
@@ -44,15 +45,19 @@ def render(dumps: Sequence[tuple[str, Sequence[PoolOwners]]], size_limit: int = 
 
 
 def _page(names: Sequence[str], pools: Sequence[tuple[str, PoolOwners]]) -> str:
-    title = os.path.basename(names[0]) if len(names) == 1 else f"{len(names)} dumps"
+    title = (
+        os.path.basename(names[0])
+        if len(names) == 1
+        else phrase("{number} dumps", number=len(names))
+    )
     facts: dict[str, Any] = {
-        "title": f"{cut_name(title)}: memory by class",
+        "title": phrase("{name}: memory by class", name=cut_name(title)),
         "origin": cut_name(", ".join(names)),
         "warnings": [],
         "opening": _opening([pool for _, pool in pools]),
     }
     return assemble(
-        f"{facts['title']} – device memory",
+        f"{shown(facts['title'])} – {shown(phrase('device memory'))}",
         "report.html",
         SCOPE_STYLES,
         (*SCOPE_SCRIPTS, "class_data.js", "class_chart.js", "class_tree.js", "classes_page.js"),

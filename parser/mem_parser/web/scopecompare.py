@@ -13,6 +13,7 @@ from mem_parser.memscope.compare import Aligned, Comparison, DeviceComparison, P
 from mem_parser.web.pack import Columns, cut_name, pack_columns, pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.scopeclasses import SCOPE_SCRIPTS, SCOPE_STYLES
+from mem_parser.words import phrase, shown
 
 MOST_OPERATORS = 400_000
 """Rows of all devices together that reach the page."""
@@ -48,14 +49,14 @@ def render(found: Comparison, size_limit: int = SIZE_LIMIT) -> str:
 def _page(found: Comparison, most: int, rows: int) -> str:
     title, origin = _title(found)
     facts: dict[str, Any] = {
-        "title": f"{cut_name(title)}: memory compared",
+        "title": phrase("{name}: memory compared", name=cut_name(title)),
         "origin": cut_name(origin),
         "warnings": [],
         "what": "operators" if found.level == "op" else "kernels",
     }
     devices = [_device(device, rows) for device in found.devices]
     return assemble(
-        f"{facts['title']} – device memory",
+        f"{shown(facts['title'])} – {shown(phrase('device memory'))}",
         "report.html",
         SCOPE_STYLES,
         (*SCOPE_SCRIPTS, "long_table.js", "compare_page.js"),

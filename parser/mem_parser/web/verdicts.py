@@ -10,6 +10,7 @@ from typing import Any
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.web.facts import without_paths
+from mem_parser.words import shown
 
 MOST_ROWS = 2000
 """Rows of one table that reach the page."""
@@ -40,8 +41,8 @@ def verdict_block(
             for verdict, lost in gone.items()
         ],
     }
-    shown: dict[str, Any] = visible(block)
-    return _without_source(shown) if confidential else shown
+    told: dict[str, Any] = visible(shown(block))
+    return _without_source(told) if confidential else told
 
 
 def kept_rows(verdicts: Sequence[str], most: int) -> list[int]:

@@ -26,7 +26,7 @@ from mem_parser.web.page import asset
 from mem_parser.web.times import LogTimes, Picture, pack_times, with_times
 
 pytestmark = NEEDS_BROWSER
-SCRIPTS = ("format.js", "unpack.js", "names.js", "pattern.js", "profile.js", "times.js")
+SCRIPTS = ("words.js", "format.js", "unpack.js", "names.js", "pattern.js", "profile.js", "times.js")
 MS = 1_000_000
 SCRIPT = """async () => {
 const outermost = (profile) => {

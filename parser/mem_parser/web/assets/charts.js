@@ -17,7 +17,7 @@ function panel(title, children, className = "") {
 
 // rows: { label, text, share 0..1, act?, hint?, tone? (a class of the bar) }. The rows are one grid, so that all bars have the same zero and full width.
 function barRows(rows) {
-  if (!rows.length) return element("div", "bars", null, [element("p", "faint", "nothing")]);
+  if (!rows.length) return element("div", "bars", null, [element("p", "faint", phrase("nothing"))]);
   return element("div", "bars", null, rows.map(({ label, text, share, act, hint, tone }) => {
     const name = element(act ? "button" : "span", act ? "bar-label link" : "bar-label", null, shortened(label));
     if (act) { name.type = "button"; name.addEventListener("click", act); }

@@ -14,7 +14,7 @@ class ClassChart {
     this.plot.tabIndex = 0;
     this.hint = element("div", "tooltip");
     this.hint.hidden = true;
-    for (const [key, value] of Object.entries({ role: "slider", "aria-label": "Step", "aria-orientation": "horizontal" })) this.plot.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ role: "slider", "aria-label": phrase("Step"), "aria-orientation": "horizontal" })) this.plot.setAttribute(key, value);
     this.plot.addEventListener("pointerdown", (event) => { if (event.button === 0) this.choose(this.stepAt(event)); });
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     for (const name of ["pointerleave", "pointercancel"]) this.plot.addEventListener(name, () => { this.hint.hidden = true; });
@@ -122,7 +122,7 @@ class ClassChart {
     const { pool } = this;
     const step = pool.peakStep;
     if (step < 0) { this.lane.replaceChildren(); return; }
-    const title = `Peak: ${bytesText(pool.total(PEAK, this.when))} at ${pool.seconds(pool.top_s)} (p)`;
+    const title = phrase("Peak: {size} at {time} (p)", { size: bytesText(pool.total(PEAK, this.when)), time: pool.seconds(pool.top_s) });
     const button = element("button", "timeline-peak", "\u25bc");
     Object.assign(button, { type: "button", title, id: "class-peak" });
     button.setAttribute("aria-label", title);

@@ -28,7 +28,7 @@ class ClassPool {
   }
 
   get title() {
-    return `${this.file ? `${this.file}: ` : ""}device ${this.device}, ${this.pool}`;
+    return (this.file ? `${this.file}: ` : "") + phrase("device {device}, {pool}", this);
   }
 
   // Bytes or blocks of some of `owners` together.
@@ -53,12 +53,12 @@ class ClassPool {
     const rest = [];
     for (const member of this.byClass[number]) {
       const [name, , , joined] = this.owners[member];
-      if (joined > 1) rest.push({ key: `rest-${member}`, name: "", missing: `${countText(joined)} smaller ones`, members: [member], parts: [] });
+      if (joined > 1) rest.push({ key: `rest-${member}`, name: "", missing: phrase("{number} smaller ones", { number: countText(joined) }), members: [member], parts: [] });
       else if (found.has(name)) found.get(name).members.push(member);
-      else found.set(name, { key: `owner-${member}`, name, missing: "no owner", members: [member], parts: [] });
+      else found.set(name, { key: `owner-${member}`, name, missing: phrase("no owner"), members: [member], parts: [] });
     }
     for (const owner of found.values()) {
-      const operators = owner.members.map((member) => ({ key: `operator-${member}`, name: this.owners[member][2], missing: "no operator", members: [member], parts: [] }));
+      const operators = owner.members.map((member) => ({ key: `operator-${member}`, name: this.owners[member][2], missing: phrase("no operator"), members: [member], parts: [] }));
       if (operators.some(({ name }) => name)) owner.parts = operators;
     }
     return [...found.values(), ...rest];
@@ -95,18 +95,21 @@ class ClassPool {
 
   // "step 3", "0.10 s to 0.20 s"
   stepName(step) {
-    return this.is_steps ? `step ${this.steps[step]}` : `${this.seconds(this.begins_s[step])} to ${this.seconds(this.ends_s[step])}`;
+    return this.is_steps ? phrase("step {name}", { name: this.steps[step] })
+      : phrase("{from} to {to}", { from: this.seconds(this.begins_s[step]), to: this.seconds(this.ends_s[step]) });
   }
 
   // What a moment is, in words.
   momentText(moment, when) {
     if (moment === PEAK) {
       const step = this.is_steps ? this.peakStep : -1;
-      return `Peak of all${step >= 0 ? `, in ${this.stepName(step)}` : ""}, at ${this.seconds(this.top_s)}`;
+      const time = this.seconds(this.top_s);
+      return step >= 0 ? phrase("Peak of all, in {step}, at {time}", { step: this.stepName(step), time }) : phrase("Peak of all, at {time}", { time });
     }
     const name = this.stepName(moment);
-    if (when === "end") return `End of ${name}${this.is_steps ? `, at ${this.seconds(this.ends_s[moment])}` : ""}`;
-    return `Peak of ${name}, at ${this.seconds(this.peaks_s[moment])}`;
+    if (when === "end" && !this.is_steps) return phrase("End of {step}", { step: name });
+    if (when === "end") return phrase("End of {step}, at {time}", { step: name, time: this.seconds(this.ends_s[moment]) });
+    return phrase("Peak of {step}, at {time}", { step: name, time: this.seconds(this.peaks_s[moment]) });
   }
 }
 

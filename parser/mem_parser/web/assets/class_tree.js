@@ -7,18 +7,18 @@ class ClassTree {
     this.open = new Set();
     this.more = new Set();
     this.body = element("tbody");
-    const heads = [["Class and owner", ""], ["Bytes", "number"], ["Share", "number"], ["Blocks", "number"], ["Change", "number"]];
+    const heads = [[phrase("Class and owner"), ""], [phrase("Bytes"), "number"], [phrase("Share"), "number"], [phrase("Blocks"), "number"], [phrase("Change"), "number"]];
     const row = element("tr", "", null, heads.map(([text, className]) => {
       const cell = element("th", className, text);
       cell.scope = "col";
       return cell;
     }));
-    row.children[2].title = "Of all that the pool had in use";
-    row.lastChild.title = "Since the step before";
+    row.children[2].title = phrase("Of all that the pool had in use");
+    row.lastChild.title = phrase("Since the step before");
     const table = element("table", "class-tree", null, [element("thead", "", null, [row]), this.body]);
     table.id = "class-tree";
     table.setAttribute("role", "treegrid");
-    table.setAttribute("aria-label", "Classes and owners");
+    table.setAttribute("aria-label", phrase("Classes and owners"));
     this.body.addEventListener("keydown", (event) => this.key(event));
     host.append(table);
   }
@@ -47,7 +47,7 @@ class ClassTree {
   }
 
   moreRow(node, count) {
-    const button = element("button", "move", `${countText(count)} more`);
+    const button = element("button", "move", phrase("{number} more", { number: countText(count) }));
     button.type = "button";
     button.addEventListener("click", () => { this.more.add(node.key); this.show(this.pool, this.moment, this.when); });
     const cell = element("td", "", null, [button]);
@@ -72,7 +72,7 @@ class ClassTree {
   }
 
   sumRow() {
-    const line = this.line("total", element("td", "class-name level-1 leaf", "Total"), this.pool.owners.map((_, k) => k));
+    const line = this.line("total", element("td", "class-name level-1 leaf", phrase("Total")), this.pool.owners.map((_, k) => k));
     line.classList.add("sum");
     line.setAttribute("aria-level", "1");
     return line;
@@ -88,9 +88,9 @@ class ClassTree {
     const cells = [title, element("td", "number", bytesText(bytes)), element("td", "number share", null, [bar, element("span", "", percentText(bytes, total))]),
       element("td", "number", countText(pool.of(members, moment, when, "blocks"))),
       element("td", "number", change === null ? "" : change === 0 ? "0 B" : signedText(change, "space"))];
-    cells[1].title = `${bytes.toLocaleString("en-US")} bytes`;
-    cells[3].dataset.label = "blocks";
-    cells[4].dataset.label = "change";
+    cells[1].title = phrase("{number} bytes", { number: bytes.toLocaleString("en-US") });
+    cells[3].dataset.label = phrase("blocks");
+    cells[4].dataset.label = phrase("change");
     if (change === null) cells[4].classList.add("empty");
     for (const cell of cells) cell.setAttribute("role", "gridcell");
     const made = element("tr", "", null, cells);

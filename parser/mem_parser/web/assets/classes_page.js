@@ -1,6 +1,6 @@
 // The page of memory by class: a chart over the steps, the classes and owners of the chosen moment, and all steps as a table.
 
-const CLASS_TABS = [["classes", "Classes"], ["steps", "All steps"]];
+const CLASS_TABS = [["classes", phrase("Classes")], ["steps", phrase("All steps")]];
 
 class ClassesPage {
   constructor({ facts, pools: packed }) {
@@ -16,10 +16,10 @@ class ClassesPage {
       when: setting.choice("peak", ["peak", "end"]),
     }, () => this.refresh());
     document.getElementById("header").append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
-    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), CLASS_TABS, this.state, "Parts of the page");
+    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), CLASS_TABS, this.state, phrase("Parts of the page"));
     this.kept = {};
     if (pools.length) this.make();
-    else this.tabs.panels.classes.append(element("p", "", "The dump has no allocations."));
+    else this.tabs.panels.classes.append(element("p", "", phrase("The dump has no allocations.")));
   }
 
   pool(number) {
@@ -43,8 +43,8 @@ class ClassesPage {
       control.dataset.choice = name;
       choice.append(control);
     };
-    if (this.pools.length > 1) add("pool", "Memory", this.pools.map((pool, k) => [k, pool.title]), Number);
-    add("when", "Of each step", [["peak", "its highest moment"], ["end", "its end"]], String);
+    if (this.pools.length > 1) add("pool", phrase("Memory"), this.pools.map((pool, k) => [k, pool.title]), Number);
+    add("when", phrase("Of each step"), [["peak", phrase("its highest moment")], ["end", phrase("its end")]], String);
     const host = this.tabs.panels.classes;
     this.text = element("output", "class-text");
     this.text.id = "class-text";
@@ -53,10 +53,10 @@ class ClassesPage {
       made.className = "move";
       return made;
     };
-    this.peakButton = button("go-peak", "Peak", "The highest moment of all (p)", () => this.choose(PEAK));
+    this.peakButton = button("go-peak", phrase("Peak"), phrase("The highest moment of all (p)"), () => this.choose(PEAK));
     this.moves = [
-      button("go-before", "\u2190", "The step before (left arrow on the chart)", () => this.walk(-1)),
-      button("go-after", "\u2192", "The next step (right arrow on the chart)", () => this.walk(1)),
+      button("go-before", "\u2190", phrase("The step before (left arrow on the chart)"), () => this.walk(-1)),
+      button("go-after", "\u2192", phrase("The next step (right arrow on the chart)"), () => this.walk(1)),
     ];
     this.moves.forEach((move) => move.setAttribute("aria-label", move.title));
     this.note = element("p", "faint");
@@ -85,7 +85,7 @@ class ClassesPage {
     if (!this.pools.length) return;
     const pool = this.shown, when = this.state.get("when");
     for (const control of document.querySelectorAll("[data-choice]")) control.querySelector("select").value = String(this.state.get(control.dataset.choice));
-    document.querySelector(".headline").textContent = `${pool.title}: at most ${bytesText(pool.total(PEAK, when))} in use at once`;
+    document.querySelector(".headline").textContent = phrase("{pool}: at most {size} in use at once", { pool: pool.title, size: bytesText(pool.total(PEAK, when)) });
     if (tab === "classes") this.showClasses(pool, when);
     else this.showSteps(pool, when);
   }
@@ -97,9 +97,9 @@ class ClassesPage {
     const at = moment === PEAK ? pool.peakStep : moment;
     this.moves[0].disabled = at <= 0;
     this.moves[1].disabled = at >= pool.size - 1;
-    const words = [pool.is_steps ? `${countText(pool.size)} ${pool.size === 1 ? "step" : "steps"}` : "The dump has no steps: bars are parts of its time"];
-    if (pool.left_out) words.push(`${countText(pool.left_out)} more are not on this page, none higher than a neighbour that is`);
-    words.push("click a bar, or walk with the arrow keys; p is the peak; a row opens to its owners, and these to the operators that allocated");
+    const words = [pool.is_steps ? plural("{number} step", "{number} steps", pool.size) : phrase("The dump has no steps: bars are parts of its time")];
+    if (pool.left_out) words.push(phrase("{number} more are not on this page, none higher than a neighbour that is", { number: countText(pool.left_out) }));
+    words.push(phrase("click a bar, or walk with the arrow keys; p is the peak; a row opens to its owners, and these to the operators that allocated"));
     this.note.textContent = `${words.join("; ")}.`;
     this.chart.show(pool, moment, when);
     this.tree.show(pool, moment, when);
@@ -115,20 +115,20 @@ class ClassesPage {
       key: label, label, title, kind: "number", value, text: (step) => bytesText(value(step)),
     });
     const highest = pool.totals(when).reduce((a, b) => Math.max(a, b), 1);
-    const total = { ...bytes(" total", (step) => pool.totals(when)[step]), label: "Total", bar: (step) => pool.totals(when)[step] / highest };
+    const total = { ...bytes(" total", (step) => pool.totals(when)[step]), label: english("Total"), bar: (step) => pool.totals(when)[step] / highest };
     const columns = [
-      { key: " step", label: pool.is_steps ? "Step" : "Time", kind: "text", text: (step) => pool.is_steps ? pool.steps[step] : pool.stepName(step), cell: (step) => this.stepLink(pool, step), rank: (step) => step },
+      { key: " step", label: pool.is_steps ? english("Step") : english("Time"), kind: "text", text: (step) => pool.is_steps ? pool.steps[step] : pool.stepName(step), cell: (step) => this.stepLink(pool, step), rank: (step) => step },
       total,
       ...pool.classes.map((name, k) => bytes(name, (step) => pool.classColumn(k, when)[step])),
     ];
-    const words = when === "peak" ? "Bytes in use at the highest moment of each step" : "Bytes in use at the end of each step";
-    host.replaceChildren(element("p", "faint", `${words}${pool.left_out ? `; ${countText(pool.left_out)} more steps are not on this page` : ""}.`));
+    const words = when === "peak" ? phrase("Bytes in use at the highest moment of each step") : phrase("Bytes in use at the end of each step");
+    host.replaceChildren(element("p", "faint", `${words}${pool.left_out ? phrase("; {number} more steps are not on this page", { number: countText(pool.left_out) }) : ""}.`));
     new DataTable(host, columns, Array.from({ length: pool.size }, (_, k) => k), { search: (step) => pool.stepName(step), name: "steps", kept: this.kept });
   }
 
   stepLink(pool, step) {
     const button = element("button", "link", pool.is_steps ? pool.steps[step] || "\u00b7" : pool.stepName(step));
-    Object.assign(button, { type: "button", title: "Show its classes" });
+    Object.assign(button, { type: "button", title: phrase("Show its classes") });
     button.addEventListener("click", () => this.state.set({ tab: "classes", step }, { step: true }));
     return button;
   }

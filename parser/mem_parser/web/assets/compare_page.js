@@ -2,6 +2,7 @@
 // A side is null where it has no such thing; it counts as 0 in a difference.
 
 const NOTHING = "N/A", MOST_CHANGED = 10;
+const WHAT_WORDS = { operators: [phrase("operator"), phrase("operators")], kernels: [phrase("kernel"), phrase("kernels")] };
 const SIDE_BOTH = 0, SIDE_BASE = 1, SIDE_COMPARE = 2;
 
 // The operators of a device: those of both runs in the order of time, as mem_parser/web/scopecompare.py packs them.
@@ -63,8 +64,9 @@ class ComparePage {
     Object.assign(this, { facts, packed, devices: unpackJson(devices) });
     this.operators = [];
     this.kept = {};
-    const { what } = this.facts;
-    const tabs = [["summary", "Summary"], ["names", `By ${what.slice(0, -1)}`], ["modules", "By module"], ["operators", `All ${what}`]];
+    [this.one, this.what] = WHAT_WORDS[this.facts.what];
+    const { one, what } = this;
+    const tabs = [["summary", phrase("Summary")], ["names", phrase("By {what}", { what: one })], ["modules", phrase("By module")], ["operators", phrase("All {what}", { what })]];
     this.state = new State({
       theme: setting.choice("auto", ["auto", "light", "dark"]),
       tab: setting.choice("summary", tabs.map(([key]) => key)),
@@ -72,19 +74,19 @@ class ComparePage {
       differing: setting.flag(false),
     }, () => this.refresh());
     document.getElementById("header").append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
-    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), tabs, this.state, "Parts of the comparison");
+    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), tabs, this.state, phrase("Parts of the comparison"));
     this.filled = {};
     this.makeChoice(document.getElementById("choice"));
   }
 
   makeChoice(host) {
     if (this.devices.length > 1) {
-      const control = choiceControl("Device", this.devices.map(({ device }, k) => [k, device]), this.state.get("device"), (text) => this.state.set({ device: Number(text) }, { step: true }));
+      const control = choiceControl(phrase("Device"), this.devices.map(({ device }, k) => [k, device]), this.state.get("device"), (text) => this.state.set({ device: Number(text) }, { step: true }));
       control.dataset.choice = "device";
       host.append(control);
     }
     const turn = () => this.state.set({ differing: !this.state.get("differing") });
-    this.toggle = toggleControl("only-differences", "Only differences", "Rows whose sides differ, or that have no partner (d)", turn);
+    this.toggle = toggleControl("only-differences", phrase("Only differences"), phrase("Rows whose sides differ, or that have no partner (d)"), turn);
     host.append(this.toggle);
     new Keys({ d: turn }, () => this.state.get("tab") !== "summary");
   }
@@ -103,9 +105,9 @@ class ComparePage {
     const tab = this.state.get("tab"), differing = this.state.get("differing");
     this.tabs.show(tab);
     const { device, both, alone } = this.device;
-    const { what } = this.facts;
-    document.querySelector(".headline").textContent =
-      `Device ${device}: ${countText(both)} ${what} in both, ${countText(alone[0])} only in base, ${countText(alone[1])} only in compare`;
+    document.querySelector(".headline").textContent = phrase("Device {device}: {both} {what} in both, {base} only in base, {compare} only in compare", {
+      device, both: countText(both), what: this.what, base: countText(alone[0]), compare: countText(alone[1]),
+    });
     this.toggle.hidden = tab === "summary";
     this.toggle.setAttribute("aria-pressed", String(differing));
     const select = document.querySelector("[data-choice=device] select");
@@ -124,7 +126,7 @@ class ComparePage {
     host.append(element("div", "key-numbers", null, peaks.map(([kind, base, compare]) => {
       const number = element("div", "key-number", null, [
         element("span", "key-value", sideText(compare)), differenceCell(changeOfPair(base, compare)),
-        element("span", "key-label", `peak of ${kind}, base ${sideText(base)}`)]);
+        element("span", "key-label", phrase("peak of {kind}, base {size}", { kind, size: sideText(base) }))]);
       number.dataset.kind = kind;
       return number;
     })));
@@ -134,42 +136,45 @@ class ComparePage {
         .sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, MOST_CHANGED);
       const bars = found.map(([row, change]) => ({
         label: label(row), share: Math.abs(change) / Math.abs(found[0][1]), tone: change > 0 ? "grown" : "shrunk",
-        text: differenceText(change), hint: `${label(row)}: ${pair(row).map(sideText).join(" to ")}`,
+        text: differenceText(change), hint: `${label(row)}: ${phrase("{from} to {to}", { from: sideText(pair(row)[0]), to: sideText(pair(row)[1]) })}`,
       }));
-      const more = element("button", "link", "All of them");
+      const more = element("button", "link", phrase("All of them"));
       more.type = "button";
       more.addEventListener("click", () => this.tabs.open(tab));
-      grid.append(panel(title, found.length ? [barRows(bars), more] : [element("p", "faint", "nothing changed")]));
+      grid.append(panel(title, found.length ? [barRows(bars), more] : [element("p", "faint", phrase("nothing changed"))]));
     };
-    changed("Modules that changed most at the peak", modules, moduleName, ([, , base, compare]) => [base, compare], "modules");
-    changed(`${this.facts.what[0].toUpperCase()}${this.facts.what.slice(1)} that changed most`, names, ([name]) => name, ([, , , base, compare]) => [base, compare], "names");
+    changed(phrase("Modules that changed most at the peak"), modules, moduleName, ([, , base, compare]) => [base, compare], "modules");
+    changed(this.facts.what === "kernels" ? phrase("Kernels that changed most") : phrase("Operators that changed most"), names, ([name]) => name, ([, , , base, compare]) => [base, compare], "names");
     host.append(grid);
   }
 
   // base, compare and difference as columns; pair: what a row has of both
-  columns(pair, prefix = "", title = "") {
+  columns(pair, prefix = "", title = "", labels = [english("Base"), english("Compare"), english("Difference")]) {
     const change = (row) => changeOfPair(...pair(row));
     const side = (key, label, k) => ({
       key: `${prefix}${key}`, label, title, kind: "number", none: NOTHING, value: (row) => pair(row)[k], text: (row) => sideText(pair(row)[k]),
     });
     return [
-      side("base", prefix ? `Base ${prefix}` : "Base", 0), side("compare", prefix ? `Compare ${prefix}` : "Compare", 1),
-      { key: `${prefix}change`, label: prefix ? `Difference ${prefix}` : "Difference", title, kind: "number", value: change, text: (row) => differenceText(change(row)), cell: (row) => differenceCell(change(row)) },
+      side("base", labels[0], 0), side("compare", labels[1], 1),
+      { key: `${prefix}change`, label: labels[2], title, kind: "number", value: change, text: (row) => differenceText(change(row)), cell: (row) => differenceCell(change(row)) },
     ];
+  }
+
+  get nameLabel() {
+    return this.facts.what === "kernels" ? english("Kernel") : english("Operator");
   }
 
   nameTable(host) {
     const { names, names_left_out: leftOut } = this.device;
     const pair = ([, , , base, compare]) => [base, compare];
     const calls = (key, label, k) => ({ key, label, kind: "number", value: (row) => row[k], text: (row) => countText(row[k]) });
-    const one = this.facts.what.slice(0, -1);
     const columns = [
-      { key: "name", label: one[0].toUpperCase() + one.slice(1), kind: "text", main: true, text: (row) => row[0], hint: (row) => row[0] },
-      calls("base-calls", "Base calls", 1), calls("compare-calls", "Compare calls", 2), ...this.columns(pair),
+      { key: "name", label: this.nameLabel, kind: "text", main: true, text: (row) => row[0], hint: (row) => row[0] },
+      calls("base-calls", english("Base calls"), 1), calls("compare-calls", english("Compare calls"), 2), ...this.columns(pair),
     ];
     const rows = this.state.get("differing") ? names.filter((row) => differs(pair(row)) || row[1] !== row[2]) : names;
-    const note = leftOut ? `; ${countText(leftOut)} names that changed less are not on this page` : "";
-    host.append(element("p", "faint", `Bytes of the events of the pool behind the ${this.facts.what} of a name, negative for frees; the largest change first${note}.`));
+    const note = leftOut ? phrase("; {number} names that changed less are not on this page", { number: countText(leftOut) }) : "";
+    host.append(element("p", "faint", phrase("Bytes of the events of the pool behind the {what} of a name, negative for frees; the largest change first{more}.", { what: this.what, more: note })));
     new DataTable(host, columns, rows, { search: (row) => row[0], name: "names", kept: this.kept.names ??= {} });
   }
 
@@ -177,26 +182,26 @@ class ComparePage {
     const { modules, modules_left_out: leftOut } = this.device;
     const atPeak = ([, , base, compare]) => [base, compare], inAll = (row) => [row[4], row[5]];
     const columns = [
-      { key: "module", label: "Module", kind: "text", main: true, text: moduleName, hint: moduleName },
-      ...this.columns(atPeak, "at peak", "In use at the highest moment"), ...this.columns(inAll, "in all", "Allocated in all"),
+      { key: "module", label: english("Module"), kind: "text", main: true, text: moduleName, hint: moduleName },
+      ...this.columns(atPeak, "at peak", phrase("In use at the highest moment"), [english("Base at peak"), english("Compare at peak"), english("Difference at peak")]),
+      ...this.columns(inAll, "in all", phrase("Allocated in all"), [english("Base in all"), english("Compare in all"), english("Difference in all")]),
     ];
     const rows = this.state.get("differing") ? modules.filter((row) => differs(atPeak(row)) || differs(inAll(row))) : modules;
-    const note = leftOut ? `; ${countText(leftOut)} modules that changed less are not on this page` : "";
-    host.append(element("p", "faint", `What each owner had in use at the peak of its memory, and allocated in all; the largest change at the peak first${note}.`));
+    const note = leftOut ? phrase("; {number} modules that changed less are not on this page", { number: countText(leftOut) }) : "";
+    host.append(element("p", "faint", phrase("What each owner had in use at the peak of its memory, and allocated in all; the largest change at the peak first{more}.", { more: note })));
     new DataTable(host, columns, rows, { search: moduleName, name: "modules", kept: this.kept.modules ??= {} });
   }
 
   operatorTable(host) {
     const all = this.aligned, { leftOut } = all;
     const pair = (k) => [all.side[k] === SIDE_COMPARE ? null : all.base[k], all.side[k] === SIDE_BASE ? null : all.compare[k]];
-    const one = this.facts.what.slice(0, -1);
     const columns = [
-      { key: "place", label: "#", title: "Place among the operators of both, in the order of time", kind: "number", value: (k) => all.place[k], text: (k) => countText(all.place[k] + 1) },
-      { key: "name", label: one[0].toUpperCase() + one.slice(1), kind: "text", main: true, text: (k) => all.names[all.name[k]], hint: (k) => all.names[all.name[k]], rank: (k) => all.rank[all.name[k]] },
+      { key: "place", label: "#", title: phrase("Place among the operators of both, in the order of time"), kind: "number", value: (k) => all.place[k], text: (k) => countText(all.place[k] + 1) },
+      { key: "name", label: this.nameLabel, kind: "text", main: true, text: (k) => all.names[all.name[k]], hint: (k) => all.names[all.name[k]], rank: (k) => all.rank[all.name[k]] },
       ...this.columns(pair),
     ];
-    const words = [`The ${this.facts.what} of both in the order of time, each with its partner; ${NOTHING} has none`];
-    if (leftOut.rows) words.push(`${countText(leftOut.rows)} that change least are not on this page (${countText(leftOut.differing)} of them differ)`);
+    const words = [phrase("The {what} of both in the order of time, each with its partner; {none} has none", { what: this.what, none: NOTHING })];
+    if (leftOut.rows) words.push(phrase("{number} that change least are not on this page ({differing} of them differ)", { number: countText(leftOut.rows), differing: countText(leftOut.differing) }));
     host.append(element("p", "faint", `${words.join("; ")}.`));
     new LongTable(host, columns, all.rows(this.state.get("differing")), { search: (k) => all.names[all.name[k]], name: "operators", kept: this.kept.operators ??= {} });
   }

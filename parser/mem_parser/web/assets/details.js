@@ -7,27 +7,27 @@ function frameFacts(explorer, view, node) {
   const whole = view.width[0];
   const facts = [];
   if (view.hasBase) {
-    const [now, before] = profile.window ? ["at the end", "at the beginning"] : ["now", "base"];
+    const [now, before] = profile.window ? [phrase("at the end"), phrase("at the beginning")] : [phrase("now"), phrase("base")];
     facts.push([now, estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)]);
     facts.push([before, estimateText(view.base[node], view.baseVariance[node], view.base[node] > 0 ? 1 : 0, unit, explorer)]);
-    facts.push(["change", changeText(view, node, explorer)]);
+    facts.push([phrase("change"), changeText(view, node, explorer)]);
   } else {
     const share = percentText(view.value[node], whole);
     facts.push([explorer.countWords, `${estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)} (${share})`]);
     const downward = !explorer.state.get("invert") && view === explorer.views[0];
     if (node > 0 && downward && view.ownValue[node] !== view.value[node]) {
-      facts.push(["own", `${amountText(view.ownValue[node], unit)} (${percentText(view.ownValue[node], whole)})`]);
+      facts.push([phrase("own"), `${amountText(view.ownValue[node], unit)} (${percentText(view.ownValue[node], whole)})`]);
     }
   }
-  facts.push(["samples", countText(view.samples[node])]);
+  facts.push([phrase("samples"), countText(view.samples[node])]);
   if (node === 0 && name === 0) return facts;
   const source = view.source[node];
   const place = profile.place(name, source >= 0 ? profile.line[source] : 0);
-  if (place) facts.push(["at", place]);
+  if (place) facts.push([phrase("at"), place]);
   // The module of a Python function is its file.
   const module = profile.nameModule[name];
-  if (module && module !== profile.nameFile[name]) facts.push(["in", module]);
-  if (source > 0 && profile.inlined[source]) facts.push(["", "inlined into its caller"]);
+  if (module && module !== profile.nameFile[name]) facts.push([phrase("in"), module]);
+  if (source > 0 && profile.inlined[source]) facts.push(["", phrase("inlined into its caller")]);
   return facts;
 }
 
@@ -41,15 +41,15 @@ function changeText(view, node, { unit, exact, unseen }) {
 
 function changeWord(view, node, exact, unseen) {
   const change = changeOf(view, node, exact, unseen);
-  if (change === null) return exact ? "inside the noise" : "changed by less than 1 %";
-  if (!(view.base[node] > 0)) return "new";
-  if (!(view.value[node] > 0)) return "gone";
-  return change > 0 ? "grown" : "shrunk";
+  if (change === null) return exact ? phrase("inside the noise") : phrase("changed by less than 1 %");
+  if (!(view.base[node] > 0)) return phrase("new");
+  if (!(view.value[node] > 0)) return phrase("gone");
+  return change > 0 ? phrase("grown") : phrase("shrunk");
 }
 
 function frameTitle(explorer, view, node) {
   const name = view.name[node];
-  return name === 0 ? "everything" : explorer.profile.names[name];
+  return name === 0 ? phrase("everything") : explorer.profile.names[name];
 }
 
 class Tooltip {

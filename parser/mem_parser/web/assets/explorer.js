@@ -1,9 +1,9 @@
 // The flame graph with everything around it: builds the view that the state asks for and keeps all parts in step.
 
 const HELP_NOTES = [
-  "A frame's width is the estimate for all stacks through it. \u00b1 is the 95 % margin of error: numbers are estimates from samples.",
-  "Focus, Ignore and Hide take regular expressions; they match function, full name, file and module.",
-  "Grey strips are frames too narrow to see: zoom in, or search.",
+  phrase("A frame's width is the estimate for all stacks through it. \u00b1 is the 95 % margin of error: numbers are estimates from samples."),
+  phrase("Focus, Ignore and Hide take regular expressions; they match function, full name, file and module."),
+  phrase("Grey strips are frames too narrow to see: zoom in, or search."),
 ];
 
 // start: what the page was made to show first
@@ -54,7 +54,7 @@ class Explorer {
     this.graph = element("div", "graph");
     this.graph.tabIndex = 0;
     this.graph.setAttribute("role", "application");
-    this.graph.setAttribute("aria-label", "Flame graph; arrows walk from frame to frame, ? lists the keys");
+    this.graph.setAttribute("aria-label", phrase("Flame graph; arrows walk from frame to frame, ? lists the keys"));
     host.append(this.banner, this.graph);
     this.canvases = [0, 1].map((pane) => new FlameCanvas(this.graph, {
       onPick: (node, touch) => this.pick(pane, node, touch),
@@ -215,8 +215,8 @@ class Explorer {
   label(view, node) {
     const name = view.name[node];
     const change = this.profile.window && view.hasBase;
-    if (name === 0 && change) return `all: ${signedText(view.value[0] - view.base[0], this.unit)} ${this.countWords}`;
-    if (name === 0) return `all: ${amountText(view.value[0], this.unit)} ${this.countWords}`;
+    if (name === 0 && change) return phrase("all: {amount} {what}", { amount: signedText(view.value[0] - view.base[0], this.unit), what: this.countWords });
+    if (name === 0) return phrase("all: {amount} {what}", { amount: amountText(view.value[0], this.unit), what: this.countWords });
     const text = this.profile.names[name];
     if (!view.hasBase) return text;
     const grown = changeOf(view, node, this.exact, this.unseen[this.unit]);
@@ -226,23 +226,23 @@ class Explorer {
 
   searchText(search) {
     if (!search) return "";
-    if (!search.matched) return search.problem ?? "searching";
+    if (!search.matched) return search.problem ?? phrase("searching");
     const view = this.views[0];
     const total = matchedTotals(view, search.matched, this.zoom);
-    if (!total.frames) return "no match";
+    if (!total.frames) return phrase("no match");
     const text = estimateText(total.value, total.variance, total.samples, this.unit, this);
-    return `${text} matched (${percentText(total.width, view.width[this.zoom])})`;
+    return phrase("{amount} matched ({share})", { amount: text, share: percentText(total.width, view.width[this.zoom]) });
   }
 
   showBanner(sandwich) {
     this.banner.hidden = !sandwich;
     if (!sandwich) return;
-    const leave = element("button", "move", "Leave sandwich");
+    const leave = element("button", "move", phrase("Leave sandwich"));
     leave.type = "button";
     leave.id = "leave-sandwich";
     leave.addEventListener("click", () => this.change({ sandwich: 0 }));
     const name = this.profile.names[this.state.get("sandwich")];
-    this.banner.replaceChildren(element("span", "", "Callers above, callees below: "), element("strong", "", name), leave);
+    this.banner.replaceChildren(element("span", "", phrase("Callers above, callees below: ")), element("strong", "", name), leave);
   }
 
   pick(pane, node, touch) {
@@ -282,8 +282,8 @@ class Explorer {
       const narrow = [...view.childrenOf(parent)].filter((child) =>
         view.width[child] / view.width[this.zoom] * this.canvases[pane].width < NARROWEST);
       const width = narrow.reduce((sum, child) => sum + view.width[child], 0);
-      this.tooltip.show(`${countText(narrow.length)} narrow frames`, [
-        ["together", amountText(width, this.unit)], ["", "click to zoom to their caller"]], event);
+      this.tooltip.show(phrase("{number} narrow frames", { number: countText(narrow.length) }), [
+        [phrase("together"), amountText(width, this.unit)], ["", phrase("click to zoom to their caller")]], event);
       return;
     }
     this.tooltip.show(frameTitle(this, view, node), frameFacts(this, view, node), event);
@@ -294,11 +294,11 @@ class Explorer {
     const shown = node >= 0 && node < view.size ? node : this.zoom;
     const name = view.name[shown];
     const buttons = [];
-    if (pane === 0 && shown !== this.zoom) buttons.push(["Zoom", () => this.zoomTo(shown)]);
-    if (name && this.state.get("sandwich") !== name) buttons.push(["Sandwich", () => this.change({ sandwich: name })]);
-    if (name) buttons.push(["Copy name", () => navigator.clipboard?.writeText(this.profile.names[name]).catch(() => {})]);
+    if (pane === 0 && shown !== this.zoom) buttons.push([phrase("Zoom"), () => this.zoomTo(shown)]);
+    if (name && this.state.get("sandwich") !== name) buttons.push([phrase("Sandwich"), () => this.change({ sandwich: name })]);
+    if (name) buttons.push([phrase("Copy name"), () => navigator.clipboard?.writeText(this.profile.names[name]).catch(() => {})]);
     const open = this.state.get("source");
-    if (this.source.there) buttons.push([open ? "Hide source" : "Source", () => this.state.set({ source: !open })]);
+    if (this.source.there) buttons.push([open ? phrase("Hide source") : phrase("Source"), () => this.state.set({ source: !open })]);
     this.sourcePane.show(this, name);
     this.details.show(frameTitle(this, view, shown), frameFacts(this, view, shown), buttons);
   }

@@ -2,9 +2,9 @@
 // cannot be used changes nothing; the line below the boxes says why.
 
 const BOX_WORDS = {
-  focus: ["Focus", "Only stacks with a matching frame"],
-  ignore: ["Ignore", "No stack with a matching frame"],
-  hide: ["Hide", "Remove matching frames from stacks"],
+  focus: [phrase("Focus"), phrase("Only stacks with a matching frame")],
+  ignore: [phrase("Ignore"), phrase("No stack with a matching frame")],
+  hide: [phrase("Hide"), phrase("Remove matching frames from stacks")],
 };
 const TYPING_MS = 350;
 
@@ -14,12 +14,12 @@ class FilterBar {
     Object.assign(this, { profile, state, narrowing, set, inputs: {}, problems: {} });
     this.bar = element("div", "filters");
     this.bar.setAttribute("role", "search");
-    this.bar.setAttribute("aria-label", "Filters of the whole page");
-    this.opener = toggleControl("filters-button", "Filters", "Which stacks and frames are shown", () => this.toggle());
+    this.bar.setAttribute("aria-label", phrase("Filters of the whole page"));
+    this.opener = toggleControl("filters-button", phrase("Filters"), phrase("Which stacks and frames are shown"), () => this.toggle());
     this.opener.classList.add("opener");
     this.boxes = element("span", "filter-boxes", null, BOXES.map((name) => this.box(name)));
     this.bar.append(this.opener, this.boxes);
-    this.clear = toggleControl("filters-clear", "Clear", "Show everything again", () => this.set({ focus: "", ignore: "", hide: "" }));
+    this.clear = toggleControl("filters-clear", phrase("Clear"), phrase("Show everything again"), () => this.set({ focus: "", ignore: "", hide: "" }));
     this.clear.className = "move";
     this.boxes.append(this.clear);
     this.renew(profile, narrowing);
@@ -40,7 +40,7 @@ class FilterBar {
   box(name) {
     const [label, title] = BOX_WORDS[name];
     const input = element("input", "filter-input");
-    Object.assign(input, { type: "search", id: `filter-${name}`, spellcheck: false, title, placeholder: "regular expression", maxLength: LONGEST_PATTERN });
+    Object.assign(input, { type: "search", id: `filter-${name}`, spellcheck: false, title, placeholder: phrase("regular expression"), maxLength: LONGEST_PATTERN });
     input.autocapitalize = "off";
     input.setAttribute("aria-describedby", "filter-problem");
     let timer = 0;
@@ -56,7 +56,7 @@ class FilterBar {
   }
 
   addTemplates() {
-    this.templates = toggleControl("toggle-templates", "Template arguments", "C++ names with their template arguments",
+    this.templates = toggleControl("toggle-templates", phrase("Template arguments"), phrase("C++ names with their template arguments"),
       () => this.set({ templates: !this.state.get("templates") }));
     this.boxes.append(this.templates);
   }
@@ -99,7 +99,7 @@ class FilterBar {
       input.classList.toggle("wrong", wrong.includes(name));
       input.setAttribute("aria-invalid", String(wrong.includes(name)));
     }
-    this.problem.textContent = wrong.map((name) => `${BOX_WORDS[name][0]}: ${this.problems[name]}; nothing changed`).join(". ");
+    this.problem.textContent = wrong.map((name) => phrase("{box}: {problem}; nothing changed", { box: BOX_WORDS[name][0], problem: this.problems[name] })).join(". ");
     this.problem.hidden = !wrong.length;
   }
 
@@ -114,8 +114,10 @@ class FilterBar {
     const [left, whole, unsure] = [sum(profile.measure(plain).value), sum(all), sum(all, this.narrowing.undecided)];
     const words = measureWords(countOf(plain), values.unit);
     const amount = (value) => amountText(value, values.unit);
-    const parts = [`only ${used.map((name) => `${name} ${values[name]}`).join(", ")}: ${amount(left)} of ${amount(whole)} (${percentText(left, whole)}) ${words}`];
-    if (unsure > 0) parts.push(`of ${amount(unsure)} in \u201c${REST_FRAME}\u201d this page cannot tell`);
+    const parts = [phrase("only {boxes}: {part} of {whole} ({share}) {what}", {
+      boxes: used.map((name) => `${name} ${values[name]}`).join(", "), part: amount(left), whole: amount(whole), share: percentText(left, whole), what: words,
+    })];
+    if (unsure > 0) parts.push(phrase("of {amount} in \u201c{frame}\u201d this page cannot tell", { amount: amount(unsure), frame: REST_FRAME }));
     if (scope) parts.push(scope);
     return parts.join("; ");
   }

@@ -5,7 +5,7 @@ function showHeader(host, facts, state) {
   if (facts.facts.length) {
     const list = element("dl", "facts", null, facts.facts.map(([label, text]) =>
       element("div", "", null, [element("dt", "", label), element("dd", "", text)])));
-    const more = element("details", "about", null, [element("summary", "", "About this profile"), list]);
+    const more = element("details", "about", null, [element("summary", "", phrase("About this profile")), list]);
     more.addEventListener("toggle", () => dispatchEvent(new Event("resize")));
     host.append(more);
   }

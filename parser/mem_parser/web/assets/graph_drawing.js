@@ -26,7 +26,7 @@ function inNoise({ value, ends: [lower, upper] }) {
 }
 
 function changeLine(change, unit) {
-  if (change.value === 0) return "unchanged";
+  if (change.value === 0) return phrase("unchanged");
   const [lower, upper] = change.ends.map((end) => Number.isFinite(end) ? end : null);
   return `${inNoise(change) ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit, true)}`;
 }
@@ -63,7 +63,7 @@ function drawGraph(graph, unit, legend) {
   const boxes = graph.nodes.map(({ name, flat, cum, change }) => {
     const font = SMALLEST_FONT + (LARGEST_FONT - SMALLEST_FONT) * Math.sqrt(Math.min(share(flat), 1));
     const lines = [...wrappedName(name), `${amountText(flat, unit)} (${percentText(flat, graph.total)})`];
-    if (cum - flat > 1e-9 * Math.max(cum, 1)) lines.push(`of ${amountText(cum, unit)} (${percentText(cum, graph.total)})`);
+    if (cum - flat > 1e-9 * Math.max(cum, 1)) lines.push(phrase("of {amount} ({share})", { amount: amountText(cum, unit), share: percentText(cum, graph.total) }));
     if (change) lines.push(changeLine(change, unit));
     measure.font = `${font}px ${GRAPH_FONT}`;
     return { name, lines, font, cum, change, width: Math.max(...lines.map((line) => measure.measureText(line).width)) + 18, height: lines.length * font * 1.2 + 12 };

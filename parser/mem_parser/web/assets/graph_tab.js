@@ -9,7 +9,7 @@ class GraphTab {
     this.frame = element("div", "call-graph");
     this.frame.tabIndex = 0;
     this.frame.setAttribute("role", "img");
-    this.frame.setAttribute("aria-label", "Call graph; plus, minus and arrow keys move, 0 shows all of it");
+    this.frame.setAttribute("aria-label", phrase("Call graph; plus, minus and arrow keys move, 0 shows all of it"));
     this.svg = shape("svg", { class: "call-graph-svg" });
     this.layer = shape("g", {}, null, [drawing]);
     this.svg.append(this.layer);
@@ -21,7 +21,7 @@ class GraphTab {
       return made;
     };
     this.tools.append(button("+", "graph-in", () => this.zoomBy(1.4)), button("\u2212", "graph-out", () => this.zoomBy(1 / 1.4)),
-      button("Fit", "graph-fit", () => this.fit()), element("span", "faint", "wheel or pinch zooms, dragging moves"));
+      button(phrase("Fit"), "graph-fit", () => this.fit()), element("span", "faint", phrase("wheel or pinch zooms, dragging moves")));
     host.append(this.tools, this.frame);
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };

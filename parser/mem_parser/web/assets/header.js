@@ -3,8 +3,8 @@
 // The title of the page with the button that switches between dark and light; `t` does so wherever the reader is.
 function titleLine(title, state) {
   const button = element("button", "move theme", "\u25d0");
-  Object.assign(button, { type: "button", id: "theme-button", title: "Dark or light (t)" });
-  button.setAttribute("aria-label", "Dark or light");
+  Object.assign(button, { type: "button", id: "theme-button", title: phrase("Dark or light (t)") });
+  button.setAttribute("aria-label", phrase("Dark or light"));
   const turn = () => state.set({ theme: isDark(state.get("theme")) ? "light" : "dark" });
   button.addEventListener("click", turn);
   new Keys({ t: turn }, () => true);
@@ -43,8 +43,8 @@ function partText(facts, whole, values) {
   const { thread, domain, unit } = values;
   const { apart } = facts.start;
   const words = [];
-  if (thread >= 0) words.push(`thread ${whole.threads[thread]}`);
-  if (domain > (apart ? 0 : -1)) words.push(`domain ${whole.domains[domain]}`);
+  if (thread >= 0) words.push(phrase("thread {name}", { name: whole.threads[thread] }));
+  if (domain > (apart ? 0 : -1)) words.push(phrase("domain {name}", { name: whole.domains[domain] }));
   if (!words.length) return [];
   const amount = (chosen) => {
     const own = whole.measure({ ...values, count: countOf(values), ...chosen, diff: false });
@@ -54,5 +54,7 @@ function partText(facts, whole, values) {
   const all = amount({ thread: -1, domain: apart ? domain : -1 });
   const share = thread >= 0 || !apart ? ` (${percentText(part[0], all[0])})` : "";
   const name = words.join(", ");
-  return [`${name[0].toUpperCase()}${name.slice(1)}: ${estimateText(...part, unit, facts)} ${measureWords(countOf(values), unit)}${share}`];
+  return [phrase("{part}: {amount} {what}{share}", {
+    part: `${name[0].toUpperCase()}${name.slice(1)}`, amount: estimateText(...part, unit, facts), what: measureWords(countOf(values), unit), share,
+  })];
 }

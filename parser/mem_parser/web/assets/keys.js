@@ -1,24 +1,24 @@
 // The keyboard: single keys change the picture, arrows walk from frame to frame.
 
 const KEY_HELP = [
-  ["Click, Enter", "zoom to the frame"],
-  ["Backspace, Esc", "back to the previous view"],
-  ["0", "show everything"],
-  ["Arrows", "walk: to caller, callee and neighbours"],
-  ["/", "search; Enter and Shift+Enter step through matches, n and p too"],
-  ["f", "flame or icicle: root at the bottom or at the top"],
-  ["i", "invert: start from the functions that allocate"],
-  ["s, right click", "sandwich: callers and callees of one function"],
-  ["l", "one frame for every source line of a function"],
-  ["c", "collapse recursion"],
-  ["a", "hide frames of allocators and libraries"],
-  ["m", "hide Python's import system"],
-  ["w", "names of threads and tasks, where the file has them"],
-  ["d", "difference to the base, where there is one"],
-  ["v", "next value: in use, allocated, freed"],
-  ["b", "bytes or blocks"],
-  ["t", "dark or light"],
-  ["e", "show the full timeline; arrows move a handle, with Shift ten times as far"],
+  [phrase("Click, Enter"), phrase("zoom to the frame")],
+  ["Backspace, Esc", phrase("back to the previous view")],
+  ["0", phrase("show everything")],
+  [phrase("Arrows"), phrase("walk: to caller, callee and neighbours")],
+  ["/", phrase("search; Enter and Shift+Enter step through matches, n and p too")],
+  ["f", phrase("flame or icicle: root at the bottom or at the top")],
+  ["i", phrase("invert: start from the functions that allocate")],
+  [phrase("s, right click"), phrase("sandwich: callers and callees of one function")],
+  ["l", phrase("one frame for every source line of a function")],
+  ["c", phrase("collapse recursion")],
+  ["a", phrase("hide frames of allocators and libraries")],
+  ["m", phrase("hide Python's import system")],
+  ["w", phrase("names of threads and tasks, where the file has them")],
+  ["d", phrase("difference to the base, where there is one")],
+  ["v", phrase("next value: in use, allocated, freed")],
+  ["b", phrase("bytes or blocks")],
+  ["t", phrase("dark or light")],
+  ["e", phrase("show the full timeline; arrows move a handle, with Shift ten times as far")],
 ];
 
 class Keys {
@@ -40,12 +40,12 @@ class Keys {
 class HelpDialog {
   constructor(notes) {
     this.dialog = element("dialog", "help");
-    this.dialog.setAttribute("aria-label", "Keys and meanings");
-    const close = element("button", "move", "Close");
+    this.dialog.setAttribute("aria-label", phrase("Keys and meanings"));
+    const close = element("button", "move", phrase("Close"));
     close.type = "button";
     close.addEventListener("click", () => this.dialog.close());
     const keys = element("dl", "", null, KEY_HELP.flatMap(([key, text]) => [element("dt", "", key), element("dd", "", text)]));
-    this.dialog.append(element("h2", "", "Keys and meanings"), keys,
+    this.dialog.append(element("h2", "", phrase("Keys and meanings")), keys,
       ...notes.map((note) => element("p", "", note)), close);
     document.body.append(this.dialog);
     this.dialog.addEventListener("keydown", (event) => this.key(event));

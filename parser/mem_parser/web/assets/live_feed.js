@@ -87,7 +87,7 @@ class Feed {
     } catch (error) {
       if (this.asking.signal.aborted) return 0;
       if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
-      return this.failed("the server does not answer", null);
+      return this.failed(phrase("the server does not answer"), null);
     }
   }
 
@@ -99,7 +99,7 @@ class Feed {
 }
 
 function whyNot({ error, hint }, { status }) {
-  return [error ?? `the server answers ${status}`, hint].filter(Boolean).join(": ");
+  return [error ?? phrase("the server answers {status}", { status }), hint].filter(Boolean).join(": ");
 }
 
 // Asks the server to do something; returns its answer. Raises Error with what it says.

@@ -1,7 +1,7 @@
 // The page of one process: the report, with new data every few moments, and a line of controls.
 // Block `live`: { pid, control: whether captures may be begun and ended, rates: bytes a sample to choose from }.
 
-const SINCE_WORDS = [["", "nothing"], ["10s", "10 s ago"], ["60s", "1 min ago"], ["600s", "10 min ago"]];
+const SINCE_WORDS = [["", phrase("nothing")], ["10s", phrase("10 s ago")], ["60s", phrase("1 min ago")], ["600s", phrase("10 min ago")]];
 
 class LivePage {
   constructor(settings) {
@@ -20,7 +20,7 @@ class LivePage {
   }
 
   makeLine(host) {
-    this.stateText = element("span", "live-state", "asking");
+    this.stateText = element("span", "live-state", phrase("asking"));
     this.stateText.dataset.state = "idle";
     this.numbers = element("span", "live-line");
     this.picture = element("span", "live-picture");
@@ -29,12 +29,12 @@ class LivePage {
     this.how.setAttribute("role", "status");
     this.how.hidden = true;
     host.append(element("div", "live-line", null, [this.stateText, this.numbers, this.picture, this.controls]), this.how);
-    this.pause = toggleControl("live-pause", "Pause", "Keep this picture; the process goes on", () => this.setPaused(!this.feed.paused));
+    this.pause = toggleControl("live-pause", phrase("Pause"), phrase("Keep this picture; the process goes on"), () => this.setPaused(!this.feed.paused));
     this.pause.setAttribute("aria-pressed", "false");
-    this.markButton = toggleControl("live-mark", "Mark", "Remember this moment, and show what changes from now on", () => this.mark());
+    this.markButton = toggleControl("live-mark", phrase("Mark"), phrase("Remember this moment, and show what changes from now on"), () => this.mark());
     this.sinceHost = element("span");
     this.controls.append(this.pause, this.markButton, this.sinceHost);
-    this.controls.append(toggleControl("live-save", "Save .heap", "A file of what the capture has so far",
+    this.controls.append(toggleControl("live-save", phrase("Save .heap"), phrase("A file of what the capture has so far"),
       () => download(`${this.root}/profile.heap`).catch((error) => this.say([error.message]))));
     if (this.settings.control) this.addControl();
     this.showSince([]);
@@ -42,10 +42,10 @@ class LivePage {
   }
 
   addControl() {
-    this.start = toggleControl("live-start", "Start a capture", "Sample what the process allocates from now on",
+    this.start = toggleControl("live-start", phrase("Start a capture"), phrase("Sample what the process allocates from now on"),
       () => this.order("start", { rate: this.rate.querySelector("select").value }));
-    this.rate = choiceControl("1 sample /", this.settings.rates, this.settings.rates[0][0], () => {});
-    this.stop = toggleControl("live-stop", "Stop the capture", "What it has stays until the next one begins", () => this.order("stop"));
+    this.rate = choiceControl(phrase("1 sample /"), this.settings.rates, this.settings.rates[0][0], () => {});
+    this.stop = toggleControl("live-stop", phrase("Stop the capture"), phrase("What it has stays until the next one begins"), () => this.order("stop"));
     this.controls.append(this.rate, this.start, this.stop);
   }
 
@@ -81,11 +81,11 @@ class LivePage {
 
   // marks: [{ id, label }]. Left alone while it is as it was: it may be open.
   showSince(marks) {
-    const choices = [...SINCE_WORDS, ...marks.map(({ id, label }) => [id, `mark of ${label}`])];
+    const choices = [...SINCE_WORDS, ...marks.map(({ id, label }) => [id, phrase("mark of {time}", { time: label })])];
     const key = JSON.stringify([choices, this.since]);
     if (key === this.sinceKey) return;
     this.sinceKey = key;
-    const control = choiceControl("Compare with", choices, this.since, (since) => this.choose(since));
+    const control = choiceControl(phrase("Compare with"), choices, this.since, (since) => this.choose(since));
     control.querySelector("select").id = "live-since";
     this.sinceHost.replaceChildren(control);
   }
@@ -124,18 +124,18 @@ class LivePage {
       this.report = new ReportPage(data, { live: true });
       this.report.refresh();
     }
-    document.title = `${data.facts.title} \u2013 live`;
+    document.title = phrase("{title} \u2013 live", { title: data.facts.title });
   }
 
   showState(answer) {
-    const words = { captured: "live", idle: "no capture runs", ended: "ended" };
+    const words = { captured: phrase("live"), idle: phrase("no capture runs"), ended: phrase("ended") };
     const paused = this.feed.paused && answer.state === "captured";
-    this.stateText.textContent = paused ? "paused" : words[answer.state] ?? answer.state;
+    this.stateText.textContent = paused ? phrase("paused") : words[answer.state] ?? answer.state;
     this.stateText.dataset.state = paused ? "idle" : answer.state;
     const lines = [];
     if (answer.why) lines.push(answer.why);
-    if (answer.waits_for) lines.push(`not watched for that long yet: the comparison with ${answer.waits_for_label} begins when it is`);
-    if (answer.base_gone) lines.push("that moment is of another capture, or was forgotten: mark anew");
+    if (answer.waits_for) lines.push(phrase("not watched for that long yet: the comparison with {time} begins when it is", { time: answer.waits_for_label }));
+    if (answer.base_gone) lines.push(phrase("that moment is of another capture, or was forgotten: mark anew"));
     this.say(lines, answer.how);
     this.showControl(answer);
     if (answer.data) this.showNumbers(answer);
@@ -155,20 +155,20 @@ class LivePage {
     const { series } = data;
     const heap = this.report.wholeTables.totals["inuse.space"], resident = series.filter((row) => row[3] !== null);
     const fact = (label, text) => element("span", "live-number", null, [element("span", "fact-label", `${label} `), text]);
-    const facts = [fact("capture", `${number}, ${secondsText(seconds)}`)];
-    facts.push(fact("heap", pairText(heap, "space")));
-    if (peak !== null) facts.push(fact("highest", bytesText(Math.max(peak, heap[0]))));
+    const facts = [fact(phrase("capture"), `${number}, ${secondsText(seconds)}`)];
+    facts.push(fact(phrase("heap"), pairText(heap, "space")));
+    if (peak !== null) facts.push(fact(phrase("highest"), bytesText(Math.max(peak, heap[0]))));
     if (resident.length) facts.push(fact("RSS", bytesText(resident.at(-1)[3])));
     this.numbers.replaceChildren(...facts);
     const lines = [{ className: "heap", points: series.map((row) => [row[0], row[1]]) }];
     if (resident.length > 1) lines.push({ className: "rss", points: resident.map((row) => [row[0], row[3]]) });
-    this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, "Live heap and resident memory over time")] : []);
+    this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, phrase("Live heap and resident memory over time"))] : []);
   }
 
   // A process that has ended is gone: that is known, and what it had stays.
   showTrouble(text, status) {
     if (status === 404 && this.latest?.state === "ended") return;
-    this.stateText.textContent = status === null ? "no answer" : "not readable";
+    this.stateText.textContent = status === null ? phrase("no answer") : phrase("not readable");
     this.stateText.dataset.state = "trouble";
     this.say([text]);
   }

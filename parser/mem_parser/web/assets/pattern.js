@@ -11,7 +11,7 @@ const SPELLING = new RegExp(String.raw`${ESCAPE}|(\\.|\[\^?\]|\{,\d)|\[(?:${ESCA
 function patternOf(text, fold = false) {
   const [, folds, source] = /^(\(\?i\))?(.*)$/s.exec(text);
   const unlike = [...source.matchAll(SPELLING)].find(([, part]) => part);
-  if (unlike) throw new SyntaxError(`${unlike[1]} is not known here`);
+  if (unlike) throw new SyntaxError(phrase("{part} is not known here", { part: unlike[1] }));
   return new RegExp(source, fold || folds ? "i" : "");
 }
 
@@ -26,8 +26,8 @@ function matchTexts(pattern, texts) {
       URL.revokeObjectURL(address);
       done(answer);
     };
-    const timer = setTimeout(() => end({ problem: `takes more than ${MATCHING_MS / 1000} s on the names of this page` }), MATCHING_MS);
-    const noWorker = () => end({ problem: "cannot be used: this browser starts no worker for a page" });
+    const timer = setTimeout(() => end({ problem: phrase("takes more than {seconds} s on the names of this page", { seconds: MATCHING_MS / 1000 }) }), MATCHING_MS);
+    const noWorker = () => end({ problem: phrase("cannot be used: this browser starts no worker for a page") });
     try {
       worker = new Worker(address);
     } catch {
@@ -72,7 +72,7 @@ class Answers {
       return await matchTexts(patternOf(text, fold), this.texts ??= this.textsOf());
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
-      return { problem: `not a regular expression: ${error.message.split(": ").at(-1)}` };
+      return { problem: phrase("not a regular expression: {why}", { why: error.message.split(": ").at(-1) }) };
     }
   }
 }

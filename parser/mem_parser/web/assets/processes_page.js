@@ -10,7 +10,7 @@ class ProcessesPage {
     this.kept = {};
     this.keptOthers = {};
     this.settings = settings;
-    document.getElementById("header").append(titleLine("Processes with a sampler", this.state), element("p", "faint", this.settings.place));
+    document.getElementById("header").append(titleLine(phrase("Processes with a sampler"), this.state), element("p", "faint", this.settings.place));
     this.host = document.getElementById("processes");
     this.otherHost = document.getElementById("others");
     this.trouble = document.getElementById("trouble");
@@ -36,26 +36,26 @@ class ProcessesPage {
     const focused = document.activeElement?.id;
     this.host.replaceChildren();
     if (!rows.length) {
-      this.host.append(element("p", "", "No process runs with the sampler."), element("p", "", null, [
-        element("code", "", "mem_profiler run -- PROG ARGS"), " starts one, ", element("code", "", "mem_profiler attach PID"), " enters one that runs."]));
+      this.host.append(element("p", "", phrase("No process runs with the sampler.")), element("p", "", null, [
+        element("code", "", "mem_profiler run -- PROG ARGS"), phrase(" starts one, "), element("code", "", "mem_profiler attach PID"), phrase(" enters one that runs.")]));
       return;
     }
     const number = (key, label, text) => ({ key, label, kind: "number", value: (row) => row[key], text: (row) => row[key] === null ? "" : text(row[key]) });
     new DataTable(this.host, [
-      number("pid", "Pid", String),
-      { key: "command", label: "Command", kind: "text", main: true, text: (row) => row.command, cell: (row) => this.link(row) },
-      { key: "user", label: "User", kind: "text", text: (row) => row.user },
-      { key: "state", label: "State", kind: "text", text: (row) => row.state, cell: (row) => this.stateOf(row) },
-      number("rate_bytes", "1 sample per", bytesText), number("samples", "Samples", countText),
-      number("live_bytes", "Live \u2248", bytesText), number("lost", "Lost", countText),
+      number("pid", english("Pid"), String),
+      { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command, cell: (row) => this.link(row) },
+      { key: "user", label: english("User"), kind: "text", text: (row) => row.user },
+      { key: "state", label: english("State"), kind: "text", text: (row) => row.state, cell: (row) => this.stateOf(row) },
+      number("rate_bytes", english("1 sample per"), bytesText), number("samples", english("Samples"), countText),
+      number("live_bytes", english("Live \u2248"), bytesText), number("lost", english("Lost"), countText),
     ], rows, { search: (row) => `${row.pid} ${row.command} ${row.user} ${row.state}`, name: "processes", kept: this.kept });
-    if (more) this.host.append(element("p", "faint", `and ${countText(more)} more that ended: mem_profiler ps`));
+    if (more) this.host.append(element("p", "faint", phrase("and {number} more that ended: mem_profiler ps", { number: countText(more) })));
     if (focused) document.getElementById(focused)?.focus();
   }
 
   stateOf(row) {
     if (!row.attached) return element("span", "", row.state);
-    const button = toggleControl(`detach-${row.pid}`, "Detach", "Take out the sampler that this server put in",
+    const button = toggleControl(`detach-${row.pid}`, phrase("Detach"), phrase("Take out the sampler that this server put in"),
       () => this.order(row, "detach"));
     return element("span", "process-state", null, [row.state, " ", button]);
   }
@@ -64,32 +64,32 @@ class ProcessesPage {
     const focused = document.activeElement?.id;
     this.otherHost.replaceChildren();
     if (!others.length) return;
-    this.otherHost.append(element("h2", "", "Without a sampler"), element("p", "faint",
-      `The ${others.length === this.settings.most ? `${countText(others.length)} largest` : "others"}. `
-      + "Attach loads the sampler. It does not start a capture."));
+    this.otherHost.append(element("h2", "", phrase("Without a sampler")), element("p", "faint",
+      (others.length === this.settings.most ? phrase("The {number} largest. ", { number: countText(others.length) }) : phrase("The others. "))
+      + phrase("Attach loads the sampler. It does not start a capture.")));
     new DataTable(this.otherHost, [
-      { key: "pid", label: "Pid", kind: "number", value: (row) => row.pid, text: (row) => String(row.pid) },
-      { key: "command", label: "Command", kind: "text", main: true, text: (row) => row.command },
-      { key: "user", label: "User", kind: "text", text: (row) => row.user },
-      { key: "rss_bytes", label: "RSS", kind: "number", value: (row) => row.rss_bytes, text: (row) => bytesText(row.rss_bytes) },
-      { key: "attach", label: "Attach", kind: "text", text: (row) => `mem_profiler attach ${row.pid}`, cell: (row) => this.attachOf(row) },
+      { key: "pid", label: english("Pid"), kind: "number", value: (row) => row.pid, text: (row) => String(row.pid) },
+      { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command },
+      { key: "user", label: english("User"), kind: "text", text: (row) => row.user },
+      { key: "rss_bytes", label: english("RSS"), kind: "number", value: (row) => row.rss_bytes, text: (row) => bytesText(row.rss_bytes) },
+      { key: "attach", label: english("Attach"), kind: "text", text: (row) => `mem_profiler attach ${row.pid}`, cell: (row) => this.attachOf(row) },
     ], others, { search: (row) => `${row.pid} ${row.command} ${row.user}`, name: "others", kept: this.keptOthers, sort: "rss_bytes" });
     if (focused) document.getElementById(focused)?.focus();
   }
 
   attachOf(row) {
     if (!this.settings.control) return element("code", "", `mem_profiler attach ${row.pid}`);
-    return toggleControl(`attach-${row.pid}`, "Attach\u2026", "Put the sampler into this process", () => this.ask(row));
+    return toggleControl(`attach-${row.pid}`, phrase("Attach\u2026"), phrase("Put the sampler into this process"), () => this.ask(row));
   }
 
   // Asks before something is done to a process.
   ask(row) {
     const dialog = element("dialog", "question");
     const close = () => { dialog.close(); dialog.remove(); };
-    const yes = toggleControl("attach-yes", "Attach", "", () => { close(); this.order(row, "attach"); });
-    const no = toggleControl("attach-no", "Cancel", "", close);
-    dialog.append(element("p", "", `Put the sampler into ${row.command} (pid ${row.pid}, ${row.user})?`),
-      element("p", "faint", "One of its threads is stopped for some milliseconds. This server takes the hooks out again when it ends."),
+    const yes = toggleControl("attach-yes", phrase("Attach"), "", () => { close(); this.order(row, "attach"); });
+    const no = toggleControl("attach-no", phrase("Cancel"), "", close);
+    dialog.append(element("p", "", phrase("Put the sampler into {command} (pid {pid}, {user})?", row)),
+      element("p", "faint", phrase("One of its threads is stopped for some milliseconds. This server takes the hooks out again when it ends.")),
       element("p", "question-answers", null, [yes, no]));
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
@@ -98,7 +98,7 @@ class ProcessesPage {
   }
 
   async order(row, name) {
-    this.say(name === "attach" ? `attaching to ${row.command} (pid ${row.pid})` : `detaching from ${row.command} (pid ${row.pid})`);
+    this.say(name === "attach" ? phrase("attaching to {command} (pid {pid})", row) : phrase("detaching from {command} (pid {pid})", row));
     try {
       await order(`/p/${row.pid}/${name}`);
       this.say("");

@@ -10,7 +10,9 @@ const COUNT_PARTS = {
   inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"],
 };
 // Change: of a part of a log's time, what is in use at its end against what was at its beginning.
-const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak", change: "change in use" };
+const COUNT_WORDS = {
+  inuse: phrase("in use"), freed: phrase("freed"), alloc: phrase("allocated"), peak: phrase("in use at the peak"), change: phrase("change in use"),
+};
 
 // What is counted: the file knows the threads of blocks in use alone.
 function countOf({ count, thread }) {
@@ -19,13 +21,13 @@ function countOf({ count, thread }) {
 
 // What follows an amount: "4.64 MiB in use", "78 blocks in use".
 function measureWords(count, unit) {
-  return `${unit === "objects" ? "blocks " : ""}${COUNT_WORDS[count]}`;
+  return unit === "objects" ? phrase("blocks {what}", { what: COUNT_WORDS[count] }) : COUNT_WORDS[count];
 }
 
 // What the numbers of a tab are: "bytes in use", "change of bytes in use".
 function countedWords(count, unit) {
-  const what = unit === "space" ? "bytes" : "objects";
-  return count === "change" ? `change of ${what} in use` : `${what} ${COUNT_WORDS[count]}`;
+  const what = unit === "space" ? phrase("bytes") : phrase("objects");
+  return count === "change" ? phrase("change of {what} in use", { what }) : phrase("{what} {count}", { what, count: COUNT_WORDS[count] });
 }
 
 class Profile {

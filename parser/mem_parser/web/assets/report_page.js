@@ -7,18 +7,18 @@ const MOVING_ROWS = 40;
 const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
 // What the boxes do not change, by tab.
 const WHOLE_PROFILE_TABS = {
-  summary: "readings over time and the resident memory are of the whole process",
-  leaks: "verdicts are of the whole profile",
-  diff: "this table is of the whole profile",
-  budget: "verdicts are of the whole profile",
+  summary: phrase("readings over time and the resident memory are of the whole process"),
+  leaks: phrase("verdicts are of the whole profile"),
+  diff: phrase("this table is of the whole profile"),
+  budget: phrase("verdicts are of the whole profile"),
 };
 
 // What a window of a log's time does not change, by tab.
-const WHOLE_TIME_TABS = { leaks: "verdicts are of the whole time", summary: "the resident memory is that of the end" };
+const WHOLE_TIME_TABS = { leaks: phrase("verdicts are of the whole time"), summary: phrase("the resident memory is that of the end") };
 
 const TAB_LABELS = {
-  summary: "Summary", table: "Table", flame: "Flame graph", graph: "Call graph", tree: "Tree", threads: "Threads", leaks: "Leaks",
-  diff: "Diff", budget: "Budget",
+  summary: phrase("Summary"), table: phrase("Table"), flame: phrase("Flame graph"), graph: phrase("Call graph"), tree: phrase("Tree"), threads: phrase("Threads"), leaks: phrase("Leaks"),
+  diff: phrase("Diff"), budget: phrase("Budget"),
 };
 
 // What is a number of the data: other data has other numbers.
@@ -38,7 +38,7 @@ class ReportPage {
     this.state.inWords = () => live ? this.inWords() : {};
     this.state.fromWords = (words) => { if (live) this.fromWords(words); };
     this.makeHeader(document.getElementById("header"));
-    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), this.listed, this.state, "Parts of the report");
+    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), this.listed, this.state, phrase("Parts of the report"));
     this.panels = this.tabs.panels;
     this.makeChoice(document.getElementById("choice"));
   }
@@ -111,8 +111,8 @@ class ReportPage {
       control.dataset.choice = name;
       host.append(control);
     };
-    if (this.profile.counts.length > 1) add("count", "Show", this.profile.counts.map((count) => [count, COUNT_WORDS[count]]));
-    add("unit", "In", [["space", "bytes"], ["objects", "blocks"]]);
+    if (this.profile.counts.length > 1) add("count", phrase("Show"), this.profile.counts.map((count) => [count, COUNT_WORDS[count]]));
+    add("unit", phrase("In"), [["space", phrase("bytes")], ["objects", phrase("blocks")]]);
     this.choices = [...host.querySelectorAll("[data-choice]")];
     this.choiceHost = host;
     this.choiceKey = String(this.profile.counts);
@@ -184,12 +184,12 @@ class ReportPage {
     if (count === "change") return null;
     const graph = callGraph(new ReportTables(this.narrowing.of(this.state.values), this.wholeTables, this.state.get("templates"), this.facts), count, unit);
     if (!graph.nodes.length) return null;
-    const legend = [`${amountText(graph.total, unit)} ${measureWords(count, unit)}`];
+    const legend = [phrase("{amount} {what}", { amount: amountText(graph.total, unit), what: measureWords(count, unit) })];
     if (graph.change) {
-      const noise = this.facts.exact ? "grey and ~: inside the noise" : "these files carry no errors";
-      legend.push(`change since the base: ${changeLine(graph.change, unit)}`, `red and +: grew; blue and \u2212: shrank; ${noise}`);
+      const noise = this.facts.exact ? phrase("grey and ~: inside the noise") : phrase("these files carry no errors");
+      legend.push(phrase("change since the base: {change}", { change: changeLine(graph.change, unit) }), phrase("red and +: grew; blue and \u2212: shrank; {noise}", { noise }));
     }
-    if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
+    if (graph.fewer) legend.push(plural("{number} function below 0.5 % or beyond the heaviest {most} not drawn", "{number} functions below 0.5 % or beyond the heaviest {most} not drawn", graph.fewer, { most: MOST_NODES }));
     return drawGraph(graph, unit, legend);
   }
 
@@ -256,7 +256,7 @@ class ReportPage {
   callGraph(host) {
     const { words } = this.choice;
     const drawing = this.drawing();
-    host.append(element("p", "faint", drawing ? words : `There is no drawing of ${words}.`));
+    host.append(element("p", "faint", drawing ? words : phrase("There is no drawing of {what}.", { what: words })));
     if (drawing) new GraphTab(host, drawing);
   }
 
@@ -276,19 +276,19 @@ class ReportPage {
       };
     };
     const columns = [
-      amount("own", "Own", unit, "own", `${words}, of the function itself (or of the allocator for it)`),
-      amount("total", "Total", unit, "total", `${words}, of the function and all it calls`),
-      amount("other", other === "space" ? "Total bytes" : "Total blocks", other, "total", "Of the function and all it calls"),
-      { key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
+      amount("own", english("Own"), unit, "own", phrase("{what}, of the function itself (or of the allocator for it)", { what: words })),
+      amount("total", english("Total"), unit, "total", phrase("{what}, of the function and all it calls", { what: words })),
+      amount("other", other === "space" ? english("Total bytes") : english("Total blocks"), other, "total", phrase("Of the function and all it calls")),
+      { key: "name", label: english("Function"), kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
     ];
-    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
-    columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
-    const hidden = this.profile.rest.includes(1) ? `; functions of \u201c${REST_FRAME}\u201d are in its row alone` : "";
-    const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `${words}; \u00b1 is the 95 % margin of error; \u2265 means at least${note}${hidden}.`));
+    if (!this.facts.confidential) columns.push({ key: "file", label: english("File"), kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
+    columns.push({ key: "module", label: english("Module"), kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
+    const hidden = this.profile.rest.includes(1) ? phrase("; functions of \u201c{frame}\u201d are in its row alone", { frame: REST_FRAME }) : "";
+    const note = leftOut ? phrase("; {number} smaller functions are not in this table", { number: countText(leftOut) }) : "";
+    host.append(element("p", "faint", phrase("{what}; \u00b1 is the 95 % margin of error; \u2265 means at least{more}{hidden}.", { what: words, more: note, hidden })));
     const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
     new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS,
-      zeros: change ? null : (callers) => `${callers === 1 ? "caller" : "callers"} without own memory hidden: sort by Total to show them` });
+      zeros: change ? null : (callers) => plural("{number} caller without own memory hidden: sort by Total to show them", "{number} callers without own memory hidden: sort by Total to show them", callers) });
   }
 
   // Files of the table open the source lines, where the page has sources.
@@ -301,7 +301,7 @@ class ReportPage {
 
   functionLink(row) {
     const button = element("button", "link", null, shortened(row.name));
-    Object.assign(button, { type: "button", title: `${row.name}\nShow in the flame graph` });
+    Object.assign(button, { type: "button", title: `${row.name}\n${phrase("Show in the flame graph")}` });
     button.addEventListener("click", () => this.searchFlame(row.name));
     return button;
   }
@@ -315,28 +315,28 @@ class ReportPage {
     const threads = this.tables.threads;
     const known = threads.reduce((sum, row) => sum + row.bytes[0], 0);
     const whole = this.tables.totals["inuse.space"][0];
-    host.append(element("p", "faint", "Blocks in use at the end by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known."));
+    host.append(element("p", "faint", phrase("Blocks in use at the end by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known.")));
     const rest = whole - known;
-    if (rest > 0.001 * whole) host.append(element("p", "faint", `${bytesText(rest)} are not known by thread.`));
+    if (rest > 0.001 * whole) host.append(element("p", "faint", phrase("{size} are not known by thread.", { size: bytesText(rest) })));
     new DataTable(host, [
-      { key: "bytes", label: "In use", kind: "number", value: (row) => row.bytes[0], text: (row) => pairText(row.bytes, "space"), bar: (row) => row.bytes[0] / (whole || 1) },
-      { key: "share", label: "Share", kind: "number", value: (row) => row.bytes[0], text: (row) => percentText(row.bytes[0], whole) },
-      { key: "objects", label: "Blocks", kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
-      { key: "samples", label: "Samples", kind: "number", value: (row) => row.samples, text: (row) => countText(row.samples) },
-      { key: "name", label: "Thread", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.threadLink(row) },
+      { key: "bytes", label: english("In use"), kind: "number", value: (row) => row.bytes[0], text: (row) => pairText(row.bytes, "space"), bar: (row) => row.bytes[0] / (whole || 1) },
+      { key: "share", label: english("Share"), kind: "number", value: (row) => row.bytes[0], text: (row) => percentText(row.bytes[0], whole) },
+      { key: "objects", label: english("Blocks"), kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
+      { key: "samples", label: english("Samples"), kind: "number", value: (row) => row.samples, text: (row) => countText(row.samples) },
+      { key: "name", label: english("Thread"), kind: "text", main: true, text: (row) => row.name, cell: (row) => this.threadLink(row) },
     ], threads, { search: (row) => row.name, sort: "bytes", name: "threads", kept: this.kept.threads ??= {} });
   }
 
   threadLink(row) {
     const button = element("button", "link", row.name);
-    Object.assign(button, { type: "button", title: "Show this thread in the flame graph" });
+    Object.assign(button, { type: "button", title: phrase("Show this thread in the flame graph") });
     button.addEventListener("click", () => this.state.set({ tab: "flame", thread: row.index, zoom: 0, q: "" }, { step: true }));
     return button;
   }
 
   diffTab(host) {
     if (this.profile.hasDiff) {
-      const show = element("button", "move", "Show the difference as a flame graph");
+      const show = element("button", "move", phrase("Show the difference as a flame graph"));
       show.type = "button";
       show.addEventListener("click", () => this.state.set({ tab: "flame", diff: true, thread: -1 }, { step: true }));
       host.append(show);
@@ -345,7 +345,7 @@ class ReportPage {
     const { count, unit, words } = this.choice;
     const packed = this.blocks.diff[`${count}.${unit}`];
     if (packed) diffTab(host, unpackJson(packed), words, this.kept.diff ??= {});
-    else host.append(element("p", "faint", `The base has no ${words}: nothing to compare.`));
+    else host.append(element("p", "faint", phrase("The base has no {what}: nothing to compare.", { what: words })));
   }
 }
 

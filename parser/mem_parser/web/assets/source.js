@@ -72,7 +72,7 @@ function listingTable(explorer, { file, lines }) {
       element("td", "number", amount(row.flat)), element("td", "number", amount(row.cum)),
       element("td", "number faint", row.line > 0 ? String(row.line) : "?"), element("td", "source-text", text ?? "")]);
   });
-  const head = element("tr", "", null, ["flat", "cum", "line", ""].map((label) => element("th", label ? "number" : "", label)));
+  const head = element("tr", "", null, [phrase("flat"), phrase("cum"), phrase("line"), ""].map((label) => element("th", label ? "number" : "", label)));
   return element("table", "source-lines", null, [element("thead", "", null, [head]), element("tbody", "", null, body)]);
 }
 
@@ -82,10 +82,10 @@ function listingParts(explorer, name) {
   const values = explorer.state.values;
   const plain = profile.plainName[name];
   const files = functionLines(profile, values, plain);
-  const title = element("p", "source-title", null, [element("strong", "", profile.names[plain]), element("span", "faint", `  ${explorer.countWords}, by line`)]);
-  const parts = files.flatMap((one) => [element("p", "faint source-file", one.file || "no source file is known"), listingTable(explorer, one)]);
+  const title = element("p", "source-title", null, [element("strong", "", profile.names[plain]), element("span", "faint", `  ${phrase("{what}, by line", { what: explorer.countWords })}`)]);
+  const parts = files.flatMap((one) => [element("p", "faint source-file", one.file || phrase("no source file is known")), listingTable(explorer, one)]);
   const texts = files.some(({ file, lines }) => lines.some(({ line }) => source.line(file, line) !== undefined));
-  if (!texts) parts.push(element("p", "faint", files.map(({ file }) => source.refused.get(file)).find(Boolean) || "the page has no text of these lines: it holds those with 0.5 % of the memory or more, of files that were there"));
+  if (!texts) parts.push(element("p", "faint", files.map(({ file }) => source.refused.get(file)).find(Boolean) || phrase("the page has no text of these lines: it holds those with 0.5 % of the memory or more, of files that were there")));
   return [title, ...parts];
 }
 
@@ -97,7 +97,7 @@ class SourcePane {
     this.box.id = "source-pane";
     this.box.tabIndex = 0;
     this.box.setAttribute("role", "region");
-    this.box.setAttribute("aria-label", "Source lines");
+    this.box.setAttribute("aria-label", phrase("Source lines"));
     host.append(this.box);
   }
 
@@ -105,7 +105,7 @@ class SourcePane {
     this.box.hidden = !explorer.state.get("source") || !explorer.source.there;
     this.host.classList.toggle("with-source", !this.box.hidden);
     if (this.box.hidden) return;
-    this.box.replaceChildren(...name ? listingParts(explorer, name) : [element("p", "faint", "Select a frame to see its source lines.")]);
+    this.box.replaceChildren(...name ? listingParts(explorer, name) : [element("p", "faint", phrase("Select a frame to see its source lines."))]);
   }
 }
 
@@ -113,9 +113,9 @@ class SourcePane {
 class SourceDialog {
   constructor() {
     this.dialog = element("dialog", "source-dialog");
-    this.dialog.setAttribute("aria-label", "Source lines");
+    this.dialog.setAttribute("aria-label", phrase("Source lines"));
     this.body = element("div", "source-body");
-    const close = element("button", "move", "Close");
+    const close = element("button", "move", phrase("Close"));
     close.type = "button";
     close.addEventListener("click", () => this.dialog.close());
     this.dialog.append(this.body, close);
@@ -132,7 +132,7 @@ class SourceDialog {
 function placeLink(explorer, place, name) {
   if (!explorer.source.there || !place || !name) return element("span", "", null, [place]);
   const button = element("button", "link place-link", null, [place]);
-  Object.assign(button, { type: "button", title: "Show the source lines" });
+  Object.assign(button, { type: "button", title: phrase("Show the source lines") });
   button.addEventListener("click", (event) => { event.stopPropagation(); explorer.showSource(name); });
   button.addEventListener("keydown", (event) => event.stopPropagation());
   return button;

@@ -1,8 +1,8 @@
 // The first tab: the answer before anything else, then how the memory is made up.
 
 const MEASURE_LABELS = {
-  space: { inuse: "in use", alloc: "allocated", freed: "freed", peak: "in use at the peak", change: "change in use" },
-  objects: { inuse: "blocks in use", alloc: "allocations", freed: "blocks freed", peak: "blocks at the peak", change: "change of blocks in use" },
+  space: { inuse: phrase("in use"), alloc: phrase("allocated"), freed: phrase("freed"), peak: phrase("in use at the peak"), change: phrase("change in use") },
+  objects: { inuse: phrase("blocks in use"), alloc: phrase("allocations"), freed: phrase("blocks freed"), peak: phrase("blocks at the peak"), change: phrase("change of blocks in use") },
 };
 
 function summaryTab(host, report) {
@@ -14,20 +14,20 @@ function summaryTab(host, report) {
     element("li", kind.replaceAll(" ", "-"), text))));
   host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
-  const title = count === "change" ? "Whose memory grew" : count === "alloc" || count === "freed" ? "Who allocated it" : "Who holds the memory";
-  grid.append(topFunctions(report, title, count, unit, `${words}, charged to the function that called the allocator`));
-  if (series.length > 1 && !report.profile.times) grid.append(panel("Over time", [seriesChart(series)]));
-  grid.append(panel("What the resident memory is made of", accountRows(account)));
+  const title = count === "change" ? phrase("Whose memory grew") : count === "alloc" || count === phrase("freed") ? phrase("Who allocated it") : phrase("Who holds the memory");
+  grid.append(topFunctions(report, title, count, unit, phrase("{what}, charged to the function that called the allocator", { what: words })));
+  if (series.length > 1 && !report.profile.times) grid.append(panel(phrase("Over time"), [seriesChart(series)]));
+  grid.append(panel(phrase("What the resident memory is made of"), accountRows(account)));
   const bars = (groups, label) => [element("p", "faint", words), groupBars(groups, label, unit, whole, count)];
-  grid.append(panel("By module", bars(tables.modules[count], (name) => baseName(name) || "unknown")));
+  grid.append(panel(phrase("By module"), bars(tables.modules[count], (name) => baseName(name) || phrase("unknown"))));
   const domains = Math.max(...Object.values(tables.domains).map((rows) => rows.length));
-  if (domains > 1 && tables.domains[count]) grid.append(panel("By domain", bars(tables.domains[count], (name) => name)));
-  if (tables.sizes[count]) grid.append(panel("By block size", [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
+  if (domains > 1 && tables.domains[count]) grid.append(panel(phrase("By domain"), bars(tables.domains[count], (name) => name)));
+  if (tables.sizes[count]) grid.append(panel(phrase("By block size"), [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
   if (count !== "alloc" && report.profile.counts.includes("alloc")) {
-    grid.append(topFunctions(report, "Who allocates most", "alloc", unit, `${unit === "space" ? "bytes" : "blocks"} allocated in all, freed or not`));
+    grid.append(topFunctions(report, phrase("Who allocates most"), "alloc", unit, unit === "space" ? phrase("bytes allocated in all, freed or not") : phrase("blocks allocated in all, freed or not")));
   }
   if (facts.facts.length) {
-    grid.append(panel("The capture", [element("dl", "facts", null, facts.facts.map(([label, text]) =>
+    grid.append(panel(phrase("The capture"), [element("dl", "facts", null, facts.facts.map(([label, text]) =>
       element("div", "", null, [element("dt", "", label), element("dd", "", text)])))], "wide"));
   }
   host.append(grid);
@@ -75,7 +75,7 @@ function groupBars(groups, label, unit, whole, count) {
     text: `${pairText(amount(group), unit, count === "change")}${shareText(count, amount(group)[0], whole)}`,
   }));
   const bars = barRows(rows);
-  if (sorted.length > shown.length) bars.append(element("p", "faint", `${sorted.length - shown.length} smaller ones are not listed`));
+  if (sorted.length > shown.length) bars.append(element("p", "faint", phrase("{number} smaller ones are not listed", { number: sorted.length - shown.length })));
   return bars;
 }
 
@@ -84,8 +84,8 @@ function sizeBars(sizes, unit) {
   const amount = (row) => unit === "objects" ? row.objects[0] : row.bytes[0];
   const most = Math.max(...present.map(amount), 1);
   return barRows(present.map((row) => ({
-    label: row.to === 2 ? "0 and 1 B" : `from ${bytesText(row.from).replace(".00", "").replace(/\.0 /, " ")}`,
-    text: `${bytesText(row.bytes[0])} in ${countText(row.objects[0])}`,
+    label: row.to === 2 ? phrase("0 and 1 B") : phrase("from {size}", { size: bytesText(row.from).replace(".00", "").replace(/\.0 /, " ") }),
+    text: phrase("{size} in {number}", { size: bytesText(row.bytes[0]), number: countText(row.objects[0]) }),
     share: amount(row) / most,
   })));
 }
@@ -96,13 +96,13 @@ function accountRows(account) {
   if (account.rss === null) return notes;
   const lines = account.rows.map(({ label, bytes, ends }, k) =>
     accountLine(k === 0 ? label : `+ ${label}`, bytes, ends, account.rss));
-  const sum = accountLine("Resident (RSS)", account.rss, null, account.rss, "sum");
+  const sum = accountLine(phrase("Resident (RSS)"), account.rss, null, account.rss, "sum");
   const parts = [accountTable("account", [...lines, sum])];
   if (account.places.length) {
     const whole = account.places.reduce((total, { bytes }) => total + bytes, 0);
-    parts.push(element("h3", "", "Live heap and slack together, by place"), accountTable("account places", [
+    parts.push(element("h3", "", phrase("Live heap and slack together, by place")), accountTable("account places", [
       ...account.places.map(({ label, bytes }, k) => accountLine(k === 0 ? label : `+ ${label}`, bytes, null, whole)),
-      accountLine("live heap and slack", whole, null, whole, "sum")]));
+      accountLine(phrase("live heap and slack"), whole, null, whole, "sum")]));
   }
   return [...parts, ...notes];
 }
@@ -122,10 +122,10 @@ function accountTable(className, lines) {
 
 function seriesChart(series) {
   const lines = [{
-    name: "live heap (estimate, band \u00b1 95 %)", className: "heap", points: series.map((r) => [r[0], r[1]]),
+    name: phrase("live heap (estimate, band \u00b1 95 %)"), className: "heap", points: series.map((r) => [r[0], r[1]]),
     band: series.map((r) => [r[0], Math.max(r[1] - r[2], 0), r[1] + r[2]]),
   }];
   const resident = series.filter((r) => r[3] !== null);
-  if (resident.length > 1) lines.push({ name: "resident (RSS)", className: "rss", points: resident.map((r) => [r[0], r[3]]) });
-  return timeChart(lines, "Live heap and resident memory over time");
+  if (resident.length > 1) lines.push({ name: phrase("resident (RSS)"), className: "rss", points: resident.map((r) => [r[0], r[3]]) });
+  return timeChart(lines, phrase("Live heap and resident memory over time"));
 }

@@ -2,11 +2,11 @@
 
 const PAGE_ROWS = 150;
 
-// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words?,
+// columns: { key, label (in English, as in a CSV file), kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words?,
 // rank?(row): the place of a text among the others; none?: what a file has for a number that is not there }
 // The `main` column has the width that the others leave, `words` are sentences, `aside` ones show where there is room. On a narrow screen
 // every row is a card, headed by its `main` cell.
-// zeros: what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
+// zeros(number): what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 class DataTable {
   constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null } = {}) {
@@ -25,7 +25,7 @@ class DataTable {
     this.table.append(this.head, this.body);
     this.frame.append(this.table);
     this.count = element("span", "faint");
-    this.more = element("button", "move", "Show more");
+    this.more = element("button", "move", phrase("Show more"));
     this.more.type = "button";
     this.more.addEventListener("click", () => { this.shown += PAGE_ROWS * 4; this.kept.shown = this.shown; this.fill(); });
     host.append(this.tools, this.frame, this.more);
@@ -37,13 +37,13 @@ class DataTable {
   addTools() {
     if (this.search) {
       this.input = element("input", "search-input");
-      Object.assign(this.input, { type: "search", placeholder: "Search these rows", id: `${this.name}-search`, spellcheck: false });
-      this.input.setAttribute("aria-label", "Search these rows");
+      Object.assign(this.input, { type: "search", placeholder: phrase("Search these rows"), id: `${this.name}-search`, spellcheck: false });
+      this.input.setAttribute("aria-label", phrase("Search these rows"));
       this.input.value = this.kept.query;
       this.input.addEventListener("input", () => { this.kept.query = this.input.value; this.shown = PAGE_ROWS; this.fill(); });
       this.tools.append(this.input);
     }
-    const save = element("button", "move", "Save as CSV");
+    const save = element("button", "move", phrase("Save as CSV"));
     save.type = "button";
     save.addEventListener("click", () => this.save());
     this.tools.append(this.count, save);
@@ -52,7 +52,7 @@ class DataTable {
   makeHead() {
     const row = element("tr");
     for (const column of this.columns) {
-      const button = element("button", "sort", column.label);
+      const button = element("button", "sort", phrase(column.label));
       button.type = "button";
       button.addEventListener("click", () => this.sortBy(column.key));
       const cell = element("th", cellClass(column), null, [button]);
@@ -91,8 +91,9 @@ class DataTable {
     const chosen = this.chosen(), rows = this.withoutZeros(chosen), hidden = chosen.length - rows.length;
     this.showRows(rows);
     this.more.hidden = rows.length <= this.shown;
-    const count = rows.length === this.rows.length ? `${countText(rows.length)} rows` : `${countText(rows.length)} of ${countText(this.rows.length)} rows`;
-    this.count.textContent = hidden ? `${count}; ${countText(hidden)} ${this.zeros(hidden)}` : count;
+    const numbers = { shown: countText(rows.length), all: countText(this.rows.length) };
+    const count = rows.length === this.rows.length ? phrase("{all} rows", numbers) : phrase("{shown} of {all} rows", numbers);
+    this.count.textContent = hidden ? phrase("{rows}; {hidden}", { rows: count, hidden: this.zeros(hidden) }) : count;
     for (const cell of this.head.querySelectorAll("th")) {
       const sorted = cell.dataset.key === this.kept.sortKey;
       cell.setAttribute("aria-sort", sorted ? (this.kept.descending ? "descending" : "ascending") : "none");
@@ -117,11 +118,11 @@ class DataTable {
       else if (column.main) cell.append(...shortened(column.text(row)));
       else if (column.kind === "number") cell.append(...unbroken(column.text(row)));
       else cell.textContent = column.text(row);
-      cell.dataset.label = column.label;
+      cell.dataset.label = phrase(column.label);
       if (column.hint) cell.title = column.hint(row);
       if (column.noise?.(row)) {
         cell.classList.add("noise");
-        cell.title = "inside the noise: the error is as large as the value";
+        cell.title = phrase("inside the noise: the error is as large as the value");
       }
       if (cell.textContent === "") cell.classList.add("empty");
       if (column.bar) {

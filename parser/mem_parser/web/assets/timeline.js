@@ -10,19 +10,19 @@ class Timeline {
   constructor(times, state, set, done) {
     Object.assign(this, { times, state, set, done, wanted: null, dragged: null });
     this.text = element("output", "timeline-text");
-    this.whole = element("button", "move", "Whole time");
-    Object.assign(this.whole, { type: "button", id: "timeline-whole", title: "Show the whole time (e, or double click)" });
+    this.whole = element("button", "move", phrase("Whole time"));
+    Object.assign(this.whole, { type: "button", id: "timeline-whole", title: phrase("Show the whole time (e, or double click)") });
     this.whole.addEventListener("click", () => this.everything());
     this.legend = element("span", "timeline-legend faint");
     this.lane = element("div", "timeline-lane");
     this.drawing = element("div", "timeline-drawing");
     this.before = element("div", "timeline-out");
     this.after = element("div", "timeline-out");
-    this.handles = { from: this.handle("from", "Window begins"), to: this.handle("to", "Window ends") };
+    this.handles = { from: this.handle("from", phrase("Window begins")), to: this.handle("to", phrase("Window ends")) };
     this.plot = element("div", "timeline-plot", null, [this.drawing, this.before, this.after, this.handles.from, this.handles.to]);
     this.host = element("section", "timeline", null, [
       element("div", "timeline-head", null, [this.text, this.whole, this.legend]), this.lane, this.plot]);
-    this.host.setAttribute("aria-label", "Live memory over time");
+    this.host.setAttribute("aria-label", phrase("Live memory over time"));
     this.plot.addEventListener("pointerdown", (event) => this.press(event));
     this.plot.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) this.plot.addEventListener(name, (event) => this.release(event));
@@ -152,7 +152,7 @@ class Timeline {
       handle.title = text;
     }
     const whole = times.isWhole(this.state.values), text = times.windowText(this.state.values);
-    this.text.textContent = whole ? `Whole time: ${text}` : scope ? `${text}; ${scope}` : text;
+    this.text.textContent = whole ? phrase("Whole time: {span}", { span: text }) : scope ? `${text}; ${scope}` : text;
     this.whole.disabled = whole;
     if (this.drawn !== this.shownDomain) this.draw();
   }
@@ -190,7 +190,7 @@ class Timeline {
     for (const [seconds] of head.marks) image.append(shape("line", { class: "timeline-mark-line", x1: x(seconds), x2: x(seconds), y1: 0, y2: height }));
     this.drawing.replaceChildren(image);
     this.lane.replaceChildren(...this.buttons(x, width));
-    this.showLegend(rss.length > 1 ? `RSS${apart ? `, its own scale: at most ${bytesText(resident)}` : ""}` : "");
+    this.showLegend(rss.length > 1 ? apart ? phrase("RSS, its own scale: at most {size}", { size: bytesText(resident) }) : "RSS" : "");
   }
 
   static hatching() {
@@ -246,11 +246,13 @@ class Timeline {
     for (const hole of holes) if (!spans.some(([, , of]) => of.includes(hole))) spans.push([hole[0], hole[1], [hole]]);
     return spans.flatMap(([low, high, of]) => {
       const lost = of.some((hole) => hole[2] === null) || !of.length ? null : of.reduce((sum, hole) => sum + hole[2], 0);
-      const what = lost === null ? "events are missing" : `${countText(lost)} events are missing`;
+      const what = lost === null ? phrase("events are missing") : phrase("{number} events are missing", { number: countText(lost) });
       const why = [...new Set(of.map((hole) => hole[3]).filter(Boolean))].join(", ");
       const left = x(low), wide = Math.max(x(high) - left, 3);
       const box = shape("rect", { class: "timeline-hole", x: left, y: 0, width: wide, height, fill: "url(#hatching)" });
-      const text = `${this.times.timeText(low)} to ${this.times.timeText(high)}: ${what}${why ? ` (${why})` : ""}; what was live is not sure`;
+      const text = phrase("{from} to {to}: {what}{why}; what was live is not sure", {
+        from: this.times.timeText(low), to: this.times.timeText(high), what, why: why ? ` (${why})` : "",
+      });
       box.append(shape("title", {}, text));
       const beside = left + 200 > this.plot.clientWidth;
       const label = shape("text", { class: "tick timeline-lost", x: beside ? left - 4 : left + wide + 4, y: 24, "text-anchor": beside ? "end" : "start" }, what);
@@ -266,7 +268,7 @@ class Timeline {
     for (const [seconds, moment, text, kind, id] of head.marks) {
       if (kind === "end") continue;
       const place = x(seconds), room = place >= free;
-      const button = this.button("timeline-mark", room ? text || "\u00b7" : "\u00b7", `${text} at ${this.times.timeText(seconds)}`, place, () => {
+      const button = this.button("timeline-mark", room ? text || "\u00b7" : "\u00b7", phrase("{text} at {time}", { text, time: this.times.timeText(seconds) }), place, () => {
         const end = kind === "begin" && head.marks.find((mark) => mark[3] === "end" && mark[4] === id && mark[0] >= seconds);
         if (end) { this.put({ from: moment, to: end[1] }); this.done(); } else this.goTo(moment);
       });
@@ -276,7 +278,9 @@ class Timeline {
     }
     const totals = head.live_bytes[this.drawn];
     for (const [moment] of head.peaks) {
-      made.push(this.button("timeline-peak", "\u25bc", `High point: ${bytesText(totals[moment])} live at ${this.times.secondsText(moment)}${this.times.rivalsText(moment)}`, x(moments[moment]), () => this.goTo(moment)));
+      made.push(this.button("timeline-peak", "\u25bc", phrase("High point: {size} live at {time}{more}", {
+        size: bytesText(totals[moment]), time: this.times.secondsText(moment), more: this.times.rivalsText(moment),
+      }), x(moments[moment]), () => this.goTo(moment)));
     }
     return made;
   }
@@ -295,12 +299,12 @@ class Timeline {
     const item = (className, text) => element("span", "legend-item", null, [element("span", `timeline-swatch ${className}`), element("span", "", text)]);
     const { head, moments } = this.times;
     const profileDomains = this.domains ?? ["host"];
-    const items = [item("live", profileDomains.length > 1 ? `${profileDomains[this.drawn]}, live` : "live, highest of each interval")];
+    const items = [item("live", profileDomains.length > 1 ? phrase("{domain}, live", { domain: profileDomains[this.drawn] }) : phrase("live, highest of each interval"))];
     profileDomains.forEach((domain, k) => { if (k !== this.drawn && profileDomains.length > 1) items.push(item(`other other-${k % 4}`, domain)); });
     if (resident) items.push(item("rss", resident));
-    const note = [`handles stop at ${moments.length} moments`];
-    if (head.filtered) note.push("the curve is of all stacks");
-    if (head.marks_left_out) note.push(`${countText(head.marks_left_out)} more marks`);
+    const note = [phrase("handles stop at {number} moments", { number: moments.length })];
+    if (head.filtered) note.push(phrase("the curve is of all stacks"));
+    if (head.marks_left_out) note.push(phrase("{number} more marks", { number: countText(head.marks_left_out) }));
     this.legend.replaceChildren(...items, element("span", "", note.join("; ")));
   }
 }

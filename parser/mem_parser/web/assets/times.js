@@ -160,13 +160,13 @@ class Times {
   // "2.000 s to 12.300 s"
   windowText(values) {
     const { from, to } = this.window(values);
-    return `${this.secondsText(from)} to ${this.secondsText(to)}`;
+    return phrase("{from} to {to}", { from: this.secondsText(from), to: this.secondsText(to) });
   }
 
   // "; 2 other high points are as high within the error", empty where the error leaves no doubt.
   rivalsText(moment) {
     const rivals = this.head.peaks.find(([peak]) => peak === moment)?.[1] ?? 0;
-    return rivals ? `; ${rivals === 1 ? "another high point is" : `${rivals} other high points are`} as high within the error` : "";
+    return rivals ? plural("; another high point is as high within the error", "; {number} other high points are as high within the error", rivals) : "";
   }
 
   // The first line of a page for a part of the time: what is counted, when, with its error.
@@ -177,12 +177,13 @@ class Times {
     const { from, to } = this.window(values);
     const peak = this.highest(Math.max(values.domain, 0), { from, to });
     const spans = {
-      inuse: `at ${this.secondsText(to)}`, change: `from ${this.windowText(values)}`, alloc: `from ${this.windowText(values)}`,
-      freed: `from ${this.windowText(values)}`, peak: `at ${this.secondsText(peak)}${this.rivalsText(peak)}`,
+      inuse: phrase("at {time}", { time: this.secondsText(to) }),
+      peak: phrase("at {time}", { time: this.secondsText(peak) }) + this.rivalsText(peak),
     };
     const amount = count === "change" ? changeSumText(own, unit, facts)
       : estimateText(sum(own.value), sum(own.variance), sum(own.samples), unit, facts);
-    return `${amount} ${measureWords(count, unit)} ${spans[count]} of the log`;
+    const when = spans[count] ?? phrase("from {span}", { span: this.windowText(values) });
+    return phrase("{amount} {what} {when} of the log", { amount, what: measureWords(count, unit), when });
   }
 }
 

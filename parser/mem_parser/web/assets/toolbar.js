@@ -22,14 +22,14 @@ function toggleControl(id, label, title, onClick) {
 }
 
 const TOGGLES = [
-  ["flip", "Flame", "Root at the bottom instead of the top (f)"],
-  ["invert", "Invert", "Callers below callees: start from the functions that allocate (i)"],
-  ["lines", "By line", "One frame for every source line of a function (l)"],
-  ["collapse", "Collapse recursion", "Draw repeated calls of a function to itself as one (c)"],
-  ["hideAllocators", "Hide libraries", "Charge what malloc, operator new and libraries allocate to the program's own functions (a)"],
-  ["hideImports", "Hide imports", "Leave out the frames of Python's import system (m)"],
-  ["labels", "Threads and tasks", "Begin stacks with the names of their Python thread and asyncio task (w)"],
-  ["diff", "Difference", "Compare with the base profile (d)"],
+  ["flip", phrase("Flame"), phrase("Root at the bottom instead of the top (f)")],
+  ["invert", phrase("Invert"), phrase("Callers below callees: start from the functions that allocate (i)")],
+  ["lines", phrase("By line"), phrase("One frame for every source line of a function (l)")],
+  ["collapse", phrase("Collapse recursion"), phrase("Draw repeated calls of a function to itself as one (c)")],
+  ["hideAllocators", phrase("Hide libraries"), phrase("Charge what malloc, operator new and libraries allocate to the program's own functions (a)")],
+  ["hideImports", phrase("Hide imports"), phrase("Leave out the frames of Python's import system (m)")],
+  ["labels", phrase("Threads and tasks"), phrase("Begin stacks with the names of their Python thread and asyncio task (w)")],
+  ["diff", phrase("Difference"), phrase("Compare with the base profile (d)")],
 ];
 
 function hasImports(profile) {
@@ -47,7 +47,7 @@ class Toolbar {
     this.selects = {};
     this.bar = element("div", "toolbar");
     this.bar.setAttribute("role", "toolbar");
-    this.bar.setAttribute("aria-label", "Flame graph");
+    this.bar.setAttribute("aria-label", phrase("Flame graph"));
     this.addOptions(profile, actions);
     this.addMoves(actions);
     this.addSearch(actions);
@@ -63,7 +63,7 @@ class Toolbar {
   // On a narrow screen the options open and close; elsewhere they always show.
   addOptions(profile, actions) {
     this.options = element("span", "options");
-    const opener = toggleControl("options-button", "Options", "What is drawn, and how", () => {
+    const opener = toggleControl("options-button", phrase("Options"), phrase("What is drawn, and how"), () => {
       const open = this.bar.classList.toggle("open");
       opener.setAttribute("aria-expanded", String(open));
     });
@@ -82,15 +82,15 @@ class Toolbar {
       this.options.append(control);
     };
     const group = (name, label, choices, read) => choices.length > 1 && add(name, label, choices, read);
-    group("count", "Show", profile.counts.map((count) => [count, COUNT_WORDS[count]]), String);
-    add("unit", "In", [["space", "bytes"], ["objects", "blocks"]], String);
+    group("count", phrase("Show"), profile.counts.map((count) => [count, COUNT_WORDS[count]]), String);
+    add("unit", phrase("In"), [["space", phrase("bytes")], ["objects", phrase("blocks")]], String);
     const threads = [...new Set(profile.threadRows.thread)].filter((k) => k > 0).map((k) => k - 1);
     if (threads.length) {
       const words = threads.map((k) => [k, profile.threads[k]]).sort((a, b) => a[1].localeCompare(b[1]));
-      add("thread", "Thread", [[-1, "all threads"], ...words], Number);
+      add("thread", phrase("Thread"), [[-1, phrase("all threads")], ...words], Number);
     }
-    group("domain", "Domain", profile.domains.length > 1
-      ? [...(this.together ? [[-1, "all domains"]] : []), ...profile.domains.map((domain, k) => [k, domain])] : [], Number);
+    group("domain", phrase("Domain"), profile.domains.length > 1
+      ? [...(this.together ? [[-1, phrase("all domains")]] : []), ...profile.domains.map((domain, k) => [k, domain])] : [], Number);
   }
 
   addToggles(profile, actions) {
@@ -115,16 +115,16 @@ class Toolbar {
       return button;
     };
     this.bar.append(element("span", "group", null, [
-      move("back", "\u2190", "Back to the previous view (Backspace)", actions.back),
-      move("forward", "\u2192", "Forward again", actions.forward),
-      move("reset", "Reset zoom", "Show everything (0)", actions.reset),
+      move("back", "\u2190", phrase("Back to the previous view (Backspace)"), actions.back),
+      move("forward", "\u2192", phrase("Forward again"), actions.forward),
+      move("reset", phrase("Reset zoom"), phrase("Show everything (0)"), actions.reset),
     ]));
   }
 
   addSearch(actions) {
     const input = element("input", "search-input");
-    Object.assign(input, { type: "search", placeholder: "Search: regular expression (/)", id: "search", spellcheck: false });
-    input.setAttribute("aria-label", "Search function, file or module by regular expression");
+    Object.assign(input, { type: "search", placeholder: phrase("Search: regular expression (/)"), id: "search", spellcheck: false });
+    input.setAttribute("aria-label", phrase("Search function, file or module by regular expression"));
     input.autocapitalize = "off";
     let timer = 0;
     input.addEventListener("input", () => {
@@ -149,7 +149,7 @@ class Toolbar {
     this.found = element("output", "search-found");
     this.found.id = "search-found";
     const help = element("button", "move", "?");
-    Object.assign(help, { type: "button", title: "Keys and meanings (?)", id: "help-button" });
+    Object.assign(help, { type: "button", title: phrase("Keys and meanings (?)"), id: "help-button" });
     help.addEventListener("click", actions.help);
     this.bar.append(element("span", "group search", null, [input, this.found]), help);
   }

@@ -7,16 +7,16 @@ class TreeTab {
   constructor(host, explorer) {
     this.explorer = explorer;
     this.note = element("p", "faint");
-    const hottest = element("button", "move", "Open the heaviest path");
+    const hottest = element("button", "move", phrase("Open the heaviest path"));
     hottest.type = "button";
     hottest.id = "tree-heaviest";
     hottest.addEventListener("click", () => this.openHeaviest());
-    const close = element("button", "move", "Close all");
+    const close = element("button", "move", phrase("Close all"));
     close.type = "button";
     close.addEventListener("click", () => { this.view = null; this.show(); });
     this.list = element("ul", "tree");
     this.list.setAttribute("role", "tree");
-    this.list.setAttribute("aria-label", "Call tree");
+    this.list.setAttribute("aria-label", phrase("Call tree"));
     this.list.addEventListener("keydown", (event) => this.key(event));
     host.append(element("div", "table-tools", null, [this.note, hottest, close]), this.list);
   }
@@ -29,10 +29,10 @@ class TreeTab {
     const thread = state.get("thread"), domain = state.get("domain");
     const words = [countedWords(countOf(state.values), state.get("unit"))];
     if (profile.window) words.push(profile.times.windowText(state.values));
-    if (thread >= 0) words.push(`thread ${profile.threads[thread]}`);
+    if (thread >= 0) words.push(phrase("thread {name}", { name: profile.threads[thread] }));
     if (domain >= 0) words.push(profile.domains[domain]);
-    if (state.get("invert")) words.push("inverted");
-    this.note.textContent = `${words.join(", ")}; threads and hidden frames are chosen in the flame graph. Arrow keys walk and open.`;
+    if (state.get("invert")) words.push(phrase("inverted"));
+    this.note.textContent = phrase("{what}; threads and hidden frames are chosen in the flame graph. Arrow keys walk and open.", { what: words.join(", ") });
     const root = this.makeRow(0, 1);
     this.list.replaceChildren(root);
     this.open(root);
@@ -128,7 +128,7 @@ class TreeTab {
     const to = Math.min(from + TREE_CHILDREN, children.length);
     for (let k = from; k < to; k += 1) below.append(this.makeRow(children[k], item.level + 1));
     if (to === children.length) return;
-    const more = element("button", "move", `${countText(children.length - to)} more`);
+    const more = element("button", "move", phrase("{number} more", { number: countText(children.length - to) }));
     more.type = "button";
     more.addEventListener("click", () => { more.parentNode.remove(); this.addChildren(item, below, to); });
     below.append(element("li", "", null, [more]));

@@ -42,7 +42,7 @@ async function startPage(start) {
     needs.remove();
     start(data);
   } catch (error) {
-    needs.append(` It did not begin: ${error.message}`);
+    needs.append(` ${phrase("It did not begin: {why}", { why: error.message })}`);
     document.body.prepend(needs);
     throw error;
   }

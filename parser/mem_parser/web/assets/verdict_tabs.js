@@ -1,10 +1,14 @@
 // The tabs Leaks, Diff and (with budget_tab.js) Budget: rows that end in a word. The word is always text; its colour only repeats it.
 
-const VERDICT_ORDER = ["fail", "leak", "new", "grown", "inconclusive", "cache-like", "young", "shrunk", "gone", "noise", "pass"];
+const VERDICT_WORDS = {
+  fail: phrase("fail"), leak: phrase("leak"), new: phrase("new"), grown: phrase("grown"), inconclusive: phrase("inconclusive"),
+  "cache-like": phrase("cache-like"), young: phrase("young"), shrunk: phrase("shrunk"), gone: phrase("gone"), noise: phrase("noise"), pass: phrase("pass"),
+};
+const VERDICT_ORDER = Object.keys(VERDICT_WORDS);
 
 function verdictMark(verdict) {
   const known = VERDICT_ORDER.includes(verdict) ? verdict : "other";
-  return element("span", `verdict verdict-${known}`, String(verdict ?? ""));
+  return element("span", `verdict verdict-${known}`, VERDICT_WORDS[known] ?? String(verdict ?? ""));
 }
 
 // How many rows each verdict has, those that are not on the page included.
@@ -19,10 +23,10 @@ function leftOutLines(block, unit = "space") {
   const sorted = (block.left_out ?? []).slice().sort((a, b) => VERDICT_ORDER.indexOf(a.verdict) - VERDICT_ORDER.indexOf(b.verdict));
   const lines = sorted.map(({ verdict, rows, bytes, delta }) => {
     const amount = bytes ? pairText(bytes, unit) : delta ? withEnds(signedText(delta[0], unit), ...delta, unit, true) : "";
-    return element("p", "", null, [verdictMark(verdict), element("span", "", ` ${countText(rows)} more, ${amount}`)]);
+    return element("p", "", null, [verdictMark(verdict), element("span", "", ` ${phrase("{number} more, {amount}", { number: countText(rows), amount })}`)]);
   });
   if (!lines.length) return [];
-  return [element("div", "left-out", null, [element("p", "faint", "Not on this page, the smallest of their verdict:"), ...lines])];
+  return [element("div", "left-out", null, [element("p", "faint", phrase("Not on this page, the smallest of their verdict:")), ...lines])];
 }
 
 function notesOf(block) {
@@ -57,18 +61,18 @@ function leaksTab(host, block, kept = {}) {
   kept.opened ??= new Set();
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
-  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "This tab always counts bytes in use."), ...notesOf(block));
+  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", phrase("This tab always counts bytes in use.")), ...notesOf(block));
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
-    return row.growth ? `+${row.growth}` : "too few samples to tell";
+    return row.growth ? `+${row.growth}` : phrase("too few samples to tell");
   };
   const table = new DataTable(host, [
-    { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: live },
-    { key: "rate", label: "Growth", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
-    { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: (row) => stackCell(row, kept.opened) },
-    { key: "evidence", label: "Evidence", kind: "text", words: true, text: (row) => String(row.evidence ?? "") },
+    { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
+    { key: "bytes", label: english("Live"), kind: "number", value: (row) => row.bytes, text: live },
+    { key: "rate", label: english("Growth"), kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
+    { key: "stack", label: english("Stack"), kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: (row) => stackCell(row, kept.opened) },
+    { key: "evidence", label: english("Evidence"), kind: "text", words: true, text: (row) => String(row.evidence ?? "") },
   ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks", kept });
   return table;
 }
@@ -76,14 +80,14 @@ function leaksTab(host, block, kept = {}) {
 function diffTab(host, block, words, kept) {
   const rows = block.rows ?? [];
   const unit = block.unit === "objects" ? "objects" : "space";
-  host.append(element("p", "faint", block.base_name ? `${words}; base: ${block.base_name}` : words));
+  host.append(element("p", "faint", block.base_name ? phrase("{what}; base: {name}", { what: words, name: block.base_name }) : words));
   host.append(verdictCounts(block), ...leftOutLines(block, unit), ...notesOf(block));
   const change = (row) => changeText95(row, "delta", unit);
   return new DataTable(host, [
-    { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "delta", label: "Change", kind: "number", value: (row) => row.delta, text: change },
-    { key: "new", label: "Now", kind: "number", value: (row) => row.new, text: (row) => amountText(row.new ?? 0, unit) },
-    { key: "base", label: "Base", kind: "number", value: (row) => row.base, text: (row) => amountText(row.base ?? 0, unit) },
-    { key: "function", label: "Function", kind: "text", main: true, text: frameText, hint: (row) => `${row.function ?? "??"}  ${row.file ?? ""}` },
+    { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
+    { key: "delta", label: english("Change"), kind: "number", value: (row) => row.delta, text: change },
+    { key: "new", label: english("Now"), kind: "number", value: (row) => row.new, text: (row) => amountText(row.new ?? 0, unit) },
+    { key: "base", label: english("Base"), kind: "number", value: (row) => row.base, text: (row) => amountText(row.base ?? 0, unit) },
+    { key: "function", label: english("Function"), kind: "text", main: true, text: frameText, hint: (row) => `${row.function ?? "??"}  ${row.file ?? ""}` },
   ], rows, { search: (row) => `${row.verdict} ${frameText(row)} ${row.file ?? ""}`, name: "diff", kept });
 }

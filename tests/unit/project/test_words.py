@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mem_parser.catalogue import Entry, entries, forms
+from mem_parser.reports import header
 
 ROOT = Path(__file__).parents[3]
 ASSETS = ROOT / "parser/mem_parser/web/assets"
@@ -36,6 +37,8 @@ def marked() -> Iterator[Marked]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     yield from of_call(node.func.id, node.args)
+    for noun, _ in header._LOSSES.values():
+        yield from of_call("counted", [ast.Constant(0), ast.Constant(noun)])
     for path in scripts():
         for first, second in MARKED.findall(path.read_text()):
             yield json.loads(first), json.loads(second) if second else None

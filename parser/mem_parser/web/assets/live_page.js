@@ -20,6 +20,8 @@ class LivePage {
   }
 
   makeLine(host) {
+    document.querySelector(".where a").textContent = phrase("Processes");
+    host.setAttribute("aria-label", phrase("Live"));
     this.stateText = element("span", "live-state", phrase("asking"));
     this.stateText.dataset.state = "idle";
     this.numbers = element("span", "live-line");

@@ -46,6 +46,7 @@ from mem_parser.errors import (
 from mem_parser.escape import file_part, visible
 from mem_parser.model import Count
 from mem_parser.web.live import ServedPage, live_page, processes_page
+from mem_parser.words import phrase
 from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing
 from mem_profiler.capture.session import Rates
@@ -62,7 +63,7 @@ SCRAPE_S = 8.0
 MOST_SECONDS = 3600.0
 LISTED_S = 1.5
 PID_MAX = (1 << 31) - 1
-RATES = ((1024, "1 KiB"), (65536, "64 KiB"), (524288, "512 KiB"), (1, "every block"))
+RATES = ((1024, "1 KiB"), (65536, "64 KiB"), (524288, "512 KiB"), (1, phrase("every block")))
 _STATUS = {
     ProcessGone: 404, NoSampler: 404, PermissionDenied: 403, TargetBusy: 409, TargetError: 409,
 }  # fmt: skip
@@ -167,7 +168,7 @@ class Serving:
     async def index(self, _request: Request) -> Response:
         """The page of all processes."""
         settings = {
-            "place": "Processes this server can read.",
+            "place": phrase("Processes this server can read."),
             "control": self.choices.control,
             "most": MOST_OTHERS,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mem_cli.serve.past import WINDOW_WORDS, Snapshot
 from mem_parser.escape import json_text, visible
 from mem_parser.web.live import View, live_data
+from mem_parser.words import phrase, shown
 from mem_profiler.live.watched import State
 
 
@@ -41,16 +42,18 @@ def frame(snapshot: Snapshot, since: str, *, control: bool) -> bytes:
     }
     if waits:
         words |= {"waits_for": since, "waits_for_label": WINDOW_WORDS[since]}
-    return json_text(visible(words | {"data": None}) | {"data": data}).encode()
+    return json_text(visible(shown(words)) | {"data": data}).encode()
 
 
 def _why(snapshot: Snapshot) -> str:
     if snapshot.state is State.ENDED:
-        return f"the process ended: {snapshot.why}" if snapshot.why else "the process ended"
+        if snapshot.why:
+            return phrase("the process ended: {why}", why=snapshot.why)
+        return phrase("the process ended")
     if snapshot.state is State.IDLE and snapshot.number:
-        return "the capture has ended; this is what it had then"
+        return phrase("the capture has ended; this is what it had then")
     if snapshot.state is State.IDLE:
-        return "no capture runs in this process"
+        return phrase("no capture runs in this process")
     return ""
 
 

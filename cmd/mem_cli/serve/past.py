@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 
 from mem_parser.model import Profile
 from mem_parser.symbols.table import Symbols
+from mem_parser.words import phrase
 from mem_profiler.live.watched import State
 
 MOST_MARKS = 8
 WINDOWS_S = {"10s": 10.0, "60s": 60.0, "600s": 600.0}
-WINDOW_WORDS = {"10s": "10 s ago", "60s": "1 min ago", "600s": "10 min ago"}
+WINDOW_WORDS = {
+    "10s": phrase("10 s ago"), "60s": phrase("1 min ago"), "600s": phrase("10 min ago"),
+}  # fmt: skip
 _PARTS = 4
 """A window keeps this many moments of its length, and one that is older."""
 

@@ -51,8 +51,7 @@ def header_lines(
     """Return the header; the first line begins `Total: `. ``plain``: sizes as whole bytes."""
     first = counted_lines(profile, total, count, unit, plain=plain)
     if count is Count.PEAK is profile.default_count and profile.capture.part_s is None:
-        use = phrase("Use --inuse for what was left at the end.")
-        first[-1] = joined(" ", [first[-1], use])
+        first[-1] = phrase("{first} Use --inuse for what was left at the end.", first=first[-1])
     return [*first, *other_lines(profile)]
 
 
@@ -192,13 +191,14 @@ def _cut(capture: Capture) -> list[str]:
     )
     if not limit or limit >= MOST_DEPTH:
         return [line]
-    cure = plural(
-        "Capture with --depth {depth} to keep it.",
-        "Capture with --depth {depth} to keep them.",
+    cured = plural(
+        "{line} Capture with --depth {depth} to keep it.",
+        "{line} Capture with --depth {depth} to keep them.",
         cut,
+        line=line,
         depth=min(4 * limit, MOST_DEPTH),
     )
-    return [joined(" ", [line, cure])]
+    return [cured]
 
 
 def _losses(capture: Capture) -> list[str]:

@@ -157,7 +157,7 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
 
 def _stacks(findings: list[Finding]) -> str:
     size = format_bytes(sum(f.live.value for f in findings))
-    return joined(", ", [counted(sum(f.stacks for f in findings), "stack"), size])
+    return joined(phrase(", "), [counted(sum(f.stacks for f in findings), "stack"), size])
 
 
 def _name(frames: tuple[Frame, ...]) -> str:

@@ -1,6 +1,4 @@
-"""The catalogues have every sentence that the sources mark, with its placeholders, and pages have no
-others.
-"""
+"""Catalogues have every sentence that the sources mark, with its placeholders; pages mark all."""
 
 from __future__ import annotations
 

@@ -2,6 +2,11 @@
 // Block `live`: { place, control: whether this server attaches, most: other processes that are listed }.
 
 const LIST_EVERY_MS = 2000;
+const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("idle, behind the program's own malloc"), english("unreadable")];
+
+function stateText(state) {
+  return STATES.includes(state) ? phrase(state) : state;
+}
 
 class ProcessesPage {
   constructor(settings) {
@@ -54,10 +59,10 @@ class ProcessesPage {
   }
 
   stateOf(row) {
-    if (!row.attached) return element("span", "", row.state);
+    if (!row.attached) return element("span", "", stateText(row.state));
     const button = toggleControl(`detach-${row.pid}`, phrase("Detach"), phrase("Take out the sampler that this server put in"),
       () => this.order(row, "detach"));
-    return element("span", "process-state", null, [row.state, " ", button]);
+    return element("span", "process-state", null, [stateText(row.state), " ", button]);
   }
 
   fillOthers(others) {

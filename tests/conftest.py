@@ -34,11 +34,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's own settings out: preloads, sampler options, colours, segment folder,
-    who called by sudo.
+    who called by sudo, language.
     """
     for name in list(os.environ):
         if name.startswith(("MEM_PROFILER_", "LD_PRELOAD", "SUDO_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("LANGUAGE", "en")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
 

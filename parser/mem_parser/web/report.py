@@ -108,7 +108,7 @@ def report_blocks(
     """Return the data of the tabs but for the tree itself: the arguments are those of `render`."""
     start = start or Opening()
     blocks: dict[str, Any] = {
-        "account": memory_account(profile),
+        "account": shown(memory_account(profile)),
         "series": _series(profile),
         "tables": pack_text(tables(profile)),
         "opening": [

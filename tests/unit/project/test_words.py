@@ -20,6 +20,16 @@ MARKED = re.compile(
     r'\b(?:phrase|english|plural)\(\s*("(?:[^"\\]|\\.)*")(?:,\s*("(?:[^"\\]|\\.)*"))?'
 )
 TEXT = re.compile(r'//[^\n]*|"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`')
+CLASSES = re.compile(
+    r'(?:element\([^()]*, |(?:accountTable|item)\(|[cC]lass(?:Name)?(?: =|:) )(?:[^()`"]* [?:] )?$'
+)
+"""Stands before a text that is a class of CSS."""
+NO_WORDS = {
+    "Escape", "Enter", "ArrowLeft", "ArrowRight", "Backspace, Esc", "KiB", "MiB", "GiB", "TiB",
+    "PiB", "[narrower frames]", "whole line", "at peak", "in all",
+}  # fmt: skip
+"""Names of keys, units and settings, and frames that are no functions."""
+COMMAND = re.compile(r"(?:mem_profiler|Bearer) |font|sans-serif|px ")
 Marked = tuple[str, str | None]
 
 
@@ -82,3 +92,19 @@ def test_sentences_have_the_placeholders_of_the_english_ones(catalogue: list[Ent
         for text in forms(entry):
             assert text, entry
             assert placeholders(text) == english, entry
+
+
+def test_scripts_of_pages_mark_what_a_reader_sees() -> None:
+    unmarked = []
+    for path in scripts():
+        script = path.read_text()
+        free = MARKED.sub(lambda found: "x" * len(found[0]), script)
+        for found in TEXT.finditer(free):
+            text = found[1] if found[1] is not None else found[2]
+            if text is None or text in NO_WORDS or COMMAND.search(text):
+                continue
+            words = re.sub(r"\$\{[^}]*\}", "", text)
+            is_class = CLASSES.search(free[: found.start()].rpartition("\n")[2])
+            if re.search(r"[A-Za-z]{2,} [a-z]{2,}|^[A-Z][a-z]", words) and not is_class:
+                unmarked.append(f"{path.name}: {text}")
+    assert unmarked == []

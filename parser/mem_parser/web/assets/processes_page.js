@@ -2,7 +2,7 @@
 // Block `live`: { place, control: whether this server attaches, most: other processes that are listed }.
 
 const LIST_EVERY_MS = 2000;
-const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("idle, behind the program's own malloc"), english("unreadable")];
+const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("unreadable")];
 
 function stateText(state) {
   return STATES.includes(state) ? phrase(state) : state;

@@ -21,7 +21,7 @@ from mem_parser.reports.grid import Block
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening, opening_lines, opening_records
 from mem_parser.textwidth import width, wrapped
-from mem_parser.web import report
+from mem_parser.web import live, report
 from mem_parser.words import joined, language, phrase, plural, shown
 from reportview import view
 from simulated import Program, leak, lru
@@ -182,7 +182,11 @@ def test_a_chinese_page_has_a_dictionary_and_no_english_sentence() -> None:
     assert "Only differences" not in words, "of another page"
     english = {text for text, to in messages(catalogue()).items() if text != to and " " in text}
     opened = [row["text"] for row in blocks["opening"]]
-    for block in (blocks["facts"], blocks["account"], opened, blocks["leaks"]):
+    served = live.live_data(live.View(*make_profile(SERVER)), "x")
+    for block in (
+        blocks["facts"], blocks["account"], opened, blocks["leaks"], served["facts"],
+        served["account"],
+    ):  # fmt: skip
         assert not english & set(texts(block))
     assert not [t for t in texts(blocks["leaks"]["notes"]) if ENGLISH_WORDS.search(t)]
     assert [row["verdict"] for row in blocks["leaks"]["rows"]] == ["leak", "cache-like"]

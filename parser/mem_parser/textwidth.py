@@ -58,7 +58,7 @@ def _pieces(text: str) -> list[str]:
     found: list[str] = []
     for char in text:
         last = found[-1][-1] if found else ""
-        apart = last == " " or "W" in map(unicodedata.east_asian_width, (char, last or " "))
+        apart = last == " " or _columns(char) == 2 or _columns(last or " ") == 2
         glued = char in _ENDS or char == " " or last in _BEGINS
         if found and (glued or not apart):
             found[-1] += char

@@ -1,7 +1,7 @@
 """Numbers as reports print them: powers of 1024, four significant digits, commas at thousands.
 
 An error is the 95 % interval of a number, in the number's unit: `± 4.0 MiB`, `(58–136 KiB)` where
-one end is much further, `(≥ 940)` or `or more` where there is no upper end. An error below 1 % of
+one end is much further, `(≥ 940)` where there is no upper end. An error below 1 % of
 its number is not shown, and a zero has none.
 """
 
@@ -96,7 +96,7 @@ def counted(number: int, noun: str) -> Phrase:
 
 def format_total(total: Estimate, unit: Unit) -> str:
     """Return a total with its error and the error's level: `67.10 MiB ± 4.0 MiB (95 %)`,
-    `12 blocks (at least 9, 95 %)`, `12 blocks or more`, `214.6 MiB`.
+    `12 blocks (at least 9, 95 %)`, `214.6 MiB`.
     """
     from mem_parser.model import Unit
 
@@ -113,7 +113,7 @@ def format_total(total: Estimate, unit: Unit) -> str:
         if unit is Unit.OBJECTS:
             margin = phrase("{margin} blocks", margin=margin)
         return phrase("{total} {margin} (95 %)", total=text, margin=margin)
-    return phrase("{total} or more", total=text) if margin else text
+    return text
 
 
 def format_estimate(estimate: Estimate, unit: Unit) -> str:
@@ -132,8 +132,8 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return the text for an estimate's 95 % interval, in the unit of its value.
 
     `± 4.0 MiB`; the ends, `(58–136 KiB)`, where one is much further; `(≥ 940)` without an upper
-    end, `or more` if the number itself is the lower one; `± ?` if it is unknown. Empty for an error
-    below 1 % of the number or within half a byte or block, for zero, and without a sample.
+    end; `± ?` if it is unknown. Empty for an error below 1 % of the number or within half a byte or
+    block, for zero, and without a sample.
     """
     value = estimate.value
     if math.isnan(estimate.std_error):
@@ -144,8 +144,7 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
     if math.isinf(upper):
         if estimate.signed:
             return "± ?"
-        known = lower >= (1 - _LEAST_SHARE) * value or round(lower) == round(value)
-        return "or more" if known else f"({_AT_LEAST} {format_value(lower, unit)})"
+        return f"({_AT_LEAST} {format_value(lower, unit)})"
     below, above = value - lower, upper - value
     margin = max(below, above)
     if margin <= _LEAST_MARGIN or margin < _LEAST_SHARE * abs(value):

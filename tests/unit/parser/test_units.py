@@ -78,7 +78,7 @@ def test_objects_are_whole_and_changes_have_a_sign() -> None:
         (Estimate(5000, math.nan, 9), Unit.SPACE, "4.883 KiB"),
         (Estimate(225 << 20, 1 << 21, 9), Unit.SPACE, "225.0 MiB ± 3.9 MiB (95 %)"),
         (Estimate(7, 2, 7), Unit.OBJECTS, "7 blocks ± 5 blocks (95 %)"),
-        (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block or more"),
+        (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block (at least 1, 95 %)"),
         (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB"),
         (
             Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)),

@@ -58,13 +58,12 @@ function gammaEnd(mean, variance, z) {
 }
 
 // An amount with the ends of its 95 % interval, as format_margin of mem_parser/units.py writes them:
-// "12.30 MiB ± 0.40 MiB", "(58–136 KiB)" where one end is much further, "(≥ 940)" or "or more" without
-// an upper end; the value alone for an error below 1 % of it, and where the ends are not known.
+// "12.30 MiB ± 0.40 MiB", "(58–136 KiB)" where one end is much further, "(≥ 940)" without an upper end;
+// the value alone for an error below 1 % of it, and where the ends are not known.
 function withEnds(text, value, lower, upper, unit, signed = false) {
   if (lower === null || lower === undefined) return text;
   if (upper === null || upper === undefined || upper === Infinity) {
-    if (signed || !Number.isFinite(lower)) return `${text} \u00b1 ?`;
-    return lower >= 0.99 * value || Math.round(lower) === Math.round(value) ? `${text} or more` : `${text} (\u2265 ${amountText(lower, unit)})`;
+    return signed || !Number.isFinite(lower) ? `${text} \u00b1 ?` : `${text} (\u2265 ${amountText(lower, unit)})`;
   }
   const below = value - lower, above = upper - value;
   const margin = Math.max(below, above);

@@ -93,7 +93,7 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module_and_its_da
         str(path.relative_to(bare_tree / root))
         for root in ("parser", "bindings", "cmd")
         for path in (bare_tree / root).rglob("*")
-        if path.suffix in {".py", ".typed", ".pyi", ".js", ".css", ".html", ".json", ".svg"}
+        if path.suffix in {".py", ".typed", ".pyi", ".js", ".css", ".html", ".json", ".svg", ".po"}
         and "build" not in path.relative_to(bare_tree).parts
     }
 

@@ -106,6 +106,8 @@ class Spelled(Sequence[tuple[Frame, ...]]):
         low, high = self._low[which], self._high[which]
         high = high if end is None else low + end
         low = low if begin is None else low + begin
+        if len(which) == 1:  # most often, and several times faster
+            return tuple([self._frames[x] for x in self._locations[low[0] : high[0]].tolist()])
         for k in range(int((high - low).min()) if len(low) else 0):
             met = {self._frames[x] for x in set(self._locations[low + k].tolist())}
             if len(met) > 1:

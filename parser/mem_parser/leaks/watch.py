@@ -65,9 +65,14 @@ def turnover_s(table: SiteColumns, times: Timeline) -> float:
 
 def postponement(watched_s: float, need_s: float) -> str:
     """Return the evidence of growth that was watched for too short a time."""
+    return phrase("grows; {reason}", reason=too_short(watched_s, need_s))
+
+
+def too_short(watched_s: float, need_s: float = LEAST_WATCH_S) -> str:
+    """Return the reason why there is no verdict yet, and how long a watch allows one."""
     advised = max(_ADVISED_WATCH_S, math.ceil(need_s / 60) * 60)
     return phrase(
-        "grows; {watched} is too short to tell: watch {advised}",
+        "{watched} is too short to tell: watch {advised}",
         watched=time_text(watched_s),
         advised=time_text(advised),
     )

@@ -16,21 +16,22 @@ from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
-from mem_parser.leaks.watch import LEAST_WATCH_S, went_on
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.leaks.watch import LEAST_WATCH_S, too_short, went_on
+from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
 from mem_parser.symbols.table import Symbols
 from mem_parser.textwidth import rjust, wrapped
 from mem_parser.textwidth import width as width_of
-from mem_parser.units import counted, format_bytes, format_total
+from mem_parser.units import counted, format_bytes, format_estimate
 from mem_parser.words import phrase, shown
 
 _RSS_WITHIN = 0.05
 """A reading of RSS belongs to the peak if it is no further from it than this share of the time."""
 _LEAST_SHARE = 0.05
 _NOTED_CACHE = 0.1
-_TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
+_NOTED_PEAK = 1.1
+TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,30 @@ class Sentence:
 
 
 def opening(
-    profile: Profile, symbols: Symbols, report: LeakReport | None, whole: Profile | None = None
+    profile: Profile,
+    symbols: Symbols,
+    report: LeakReport | None,
+    whole: Profile | None = None,
+    *,
+    running: bool = False,
 ) -> list[Sentence]:
     """Return the sentences. ``symbols`` have all frames; ``report`` are the verdicts on leaks, None
     where they are not asked for. ``whole`` is the profile with what is no longer in use.
+    ``running``: somebody watches the program, and also wants its peak if it held more then, and to
+    know that it is too early for a verdict.
     """
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [_freed(whole or profile)]
+    watched_s = profile.capture.duration_s or 0.0
+    is_short = went_on(profile.capture) and watched_s < LEAST_WATCH_S
     found = [] if report is None else list(_leaks(report))
-    if profile.default_count is Count.PEAK:
+    if running and is_short and report is not None and not found:
+        found.append(
+            Sentence("too short", phrase("no leak seen; {reason}", reason=too_short(watched_s)))
+        )
+    if profile.default_count is Count.PEAK or (running and _held_more(profile)):
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
-    is_short = went_on(profile.capture) and (profile.capture.duration_s or 0.0) < LEAST_WATCH_S
     return found + ([] if report is None or is_short else list(_caches(report)))
 
 
@@ -75,6 +88,14 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
         yield Sentence("no leak", report.headline)
 
 
+def _held_more(profile: Profile) -> bool:
+    """Tell whether the peak, kept by the sampler, is clearly above what is in use."""
+    if profile.capture.peak_source is not PeakSource.SAMPLER or not profile.has(Count.PEAK):
+        return False
+    peak, now = (profile.total(count, Unit.SPACE).value for count in (Count.PEAK, Count.INUSE))
+    return peak >= _NOTED_PEAK * now
+
+
 def _peak(profile: Profile, symbols: Symbols) -> Sentence:
     total = profile.total(Count.PEAK, Unit.SPACE)
     at_s = profile.capture.peak_at_s
@@ -83,7 +104,7 @@ def _peak(profile: Profile, symbols: Symbols) -> Sentence:
         amount=_amount(total),
         when="" if at_s is None else phrase(" at {seconds} s", seconds=f"{at_s:.1f}"),
         rss=_rss_beside(profile, at_s, total.value),
-        most=_most(profile, symbols, total),
+        most=_most(profile, symbols, Count.PEAK),
     )
     return Sentence("peak", text)
 
@@ -116,7 +137,7 @@ def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
         return Sentence("in use", none)
     if at_end:
         return Sentence("in use", phrase("in use at the end {amount}", amount=_amount(total)))
-    most = _most(profile, symbols, total)
+    most = _most(profile, symbols, Count.INUSE)
     return Sentence("in use", phrase("in use {amount}{most}", amount=_amount(total), most=most))
 
 
@@ -151,13 +172,12 @@ def _function(finding: Finding) -> str:
 
 
 def _amount(total: Estimate) -> str:
-    text = format_total(total, Unit.SPACE)
-    return text.removesuffix(" (95 %)") if text.endswith(" (95 %)") else text
+    return format_estimate(total, Unit.SPACE)
 
 
-def _most(profile: Profile, symbols: Symbols, total: Estimate) -> str:
-    """Return the function that holds most of a total, and its share."""
-    value = profile.weigh(profile.default_count, Unit.SPACE)[0]
+def _most(profile: Profile, symbols: Symbols, count: Count) -> str:
+    """Return the function that holds most of a count, and its share."""
+    value = profile.weigh(count, Unit.SPACE)[0]
     by_stack = np.bincount(profile.sites.stack, value, len(symbols.offsets) - 1)
     charged = symbols.locations_of_stack[charged_from(symbols, FrameRule.PROGRAM)]
     function = symbols.function_of_location[charged]
@@ -165,7 +185,8 @@ def _most(profile: Profile, symbols: Symbols, total: Estimate) -> str:
     for k, amount in enumerate(np.bincount(function, by_stack, len(symbols.functions)).tolist()):
         sums[symbols.functions[k].name] += amount
     name = max(sums, key=lambda n: sums[n])
-    share = sums[name] / total.value if total.value else 0.0
+    whole = float(value.sum())
+    share = sums[name] / whole if whole else 0.0
     if share < _LEAST_SHARE:
         return ""
     return phrase(
@@ -181,7 +202,7 @@ def opening_lines(sentences: Sequence[Sentence], command: str, width: int) -> It
         more = command.format(one.command) if one.command else ""
         first, *rest = wrapped(shown(one.text), width, "  ") or [""]
         fits = not rest and width_of(first) + len(more) + 3 <= width
-        tone = _TONES.get(one.kind)
+        tone = TONES.get(one.kind)
         line = first + (rjust(more, width - width_of(first)) if more and fits else "")
         yield line if tone is None else Judged(line, tone, len(re.split("[,，]", first)[0]))
         yield from rest

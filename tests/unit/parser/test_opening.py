@@ -89,6 +89,36 @@ def test_leaks_growth_and_caches_are_said_first_and_last() -> None:
             assert found[0].text == "grow grows; 60 s is too short to tell: watch 2 min"
 
 
+def test_of_a_program_that_is_watched_a_higher_peak_is_said_and_that_it_is_too_early() -> None:
+    profile, symbols = Program([burst(np.random.default_rng(3), 1.0, 3000, "load")]).capture(
+        np.random.default_rng(1)
+    )
+    report = find_leaks(profile, symbols)
+    early = dataclasses.replace(profile.capture, end="running", duration_s=3.0)
+    running = dataclasses.replace(profile, capture=early)
+
+    def said(of: Profile, **more: bool) -> list[str]:
+        return [one.text for one in opening(of, symbols, find_leaks(of, symbols), **more)]
+
+    assert said(running, running=True)[0] == "no leak seen; 3 s is too short to tell: watch 60 s"
+    assert "too short" not in said(running)[0]
+    assert opening(profile, symbols, report, running=True)[0].kind == "no leak"
+
+    sites = profile.sites
+    for times, is_said in ((1, False), (2, True)):
+        peak = dataclasses.replace(
+            sites, peak_blocks=sites.inuse_blocks * times, peak_bytes=sites.inuse_bytes * times
+        )
+        kept = dataclasses.replace(early, peak_at_s=2.0, peak_source=PeakSource.SAMPLER)
+        higher = dataclasses.replace(profile, sites=peak, capture=kept)
+        texts = said(higher, running=True)
+        assert any(text.startswith("peak ") for text in texts) is is_said
+        assert not any(text.startswith("peak ") for text in said(higher))
+        if is_said:
+            assert texts[1].endswith(" at 2.0 s, 100 % of it load")
+            assert texts[2].startswith("in use ")
+
+
 def test_a_command_stands_at_the_end_of_its_line_or_below_it() -> None:
     short = Sentence("leak", "1 leak, in f", "leaks")
     long = Sentence("leak", f"1 leak, in {'f' * 60} {'g' * 30}", "leaks")

@@ -10,11 +10,13 @@ from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 from mem_parser.filters import Filters
 from mem_parser.leaks.judged import judged
+from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.live.around import around
 from mem_parser.live.naming import NamingChoice
 from mem_parser.model import Profile
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
+from mem_parser.reports.opening import Sentence, opening
 from mem_parser.reports.text_tree import Node, TextTree, TreeOptions, text_tree
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Symbols
@@ -70,11 +72,25 @@ def _left_out(found: TextTree) -> str:
 
 def leak_page(named: Named, choice: NamingChoice, filters: Filters, width: int) -> Page:
     """Return the verdicts on leaks so far, as `mem_parser leaks` has them."""
-    profile, symbols = named
-    rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
-    report = judged(profile, symbols, binary=choice.binary, rule=rule)
-    lines = list(leak_lines(report, profile, file="FILE", width=width, exit_code=0))
+    report = judgement(named, choice, filters)
+    lines = list(leak_lines(report, named[0], file="FILE", width=width, exit_code=0))
     return Page(LEAKS, [one_line(line) for line in lines])
+
+
+def verdicts(named: Named, report: LeakReport, filters: Filters) -> list[Sentence]:
+    """Return what the screen begins with, as reports do: nothing for a part of a profile. The
+    ``report`` may be of some moments before.
+    """
+    if filters.narrows:
+        return []
+    aged = named[0].sites.live_births is not None
+    return opening(*named, report if aged else None, running=True)
+
+
+def judgement(named: Named, choice: NamingChoice, filters: Filters) -> LeakReport:
+    """Return the verdicts on leaks. Raises `InputFileError`."""
+    rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
+    return judged(*named, binary=choice.binary, rule=rule)
 
 
 def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) -> str:

@@ -21,7 +21,7 @@ from textual.widgets import Input, Static
 from mem_cli.live import texts
 from mem_cli.live.answers import LEAKS
 from mem_cli.live.following import Answer, Follower
-from mem_cli.live.head import Facts, Graphs, Heads
+from mem_cli.live.head import Facts, Graphs, Heads, Verdicts
 from mem_cli.live.pages import Reading, StacksScreen, key_lines, room_for_text
 from mem_cli.live.screen_state import Page, Restarted, Said, ScreenState, Stacks
 from mem_cli.live.terminal import TerminalDriver
@@ -62,6 +62,7 @@ class LiveApp(App[int | None]):
     #news.-shown { display: block; }
     #hints { height: 1; text-style: dim; }
     #small { display: none; }
+    Verdicts.-none { display: none; }
     .-small > * { display: none; }
     .-small > #small { display: block; }
     """
@@ -116,7 +117,8 @@ class LiveApp(App[int | None]):
         self._chosen = ""
         self._said_end = False
         # Other screens may cover these, and at the end they go one by one: nobody looks for them.
-        self._facts, self._graphs, self._heads = Facts(), Graphs(), Heads()
+        self._verdicts, self._facts = Verdicts(), Facts()
+        self._graphs, self._heads = Graphs(), Heads()
         self._rows = Lines(id="rows")
         self._news = Static(id="news")
         self._asked = Asking("regular expression")
@@ -134,6 +136,7 @@ class LiveApp(App[int | None]):
     def compose(self) -> ComposeResult:
         """Make the widgets."""
         yield self._facts
+        yield self._verdicts
         yield self._graphs
         yield self._news
         yield self._heads
@@ -185,6 +188,7 @@ class LiveApp(App[int | None]):
         self._small.update(Text(texts.too_small(columns, lines)))
         self.screen_stack[0].set_class(is_small, "-small")
         self._hints.update(Text(texts.as_many(HINTS, columns)))
+        self._verdicts.styles.height = 1 if lines < 20 else 2 if lines < 40 else 3
         self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:
@@ -239,6 +243,8 @@ class LiveApp(App[int | None]):
         if picture is None or not self._rows.is_attached:
             return
         self._facts.show(picture)
+        self._verdicts.show(picture)
+        self._verdicts.set_class(not picture.verdicts, "-none")
         self._graphs.show(picture)
         self._heads.show(picture, paused=self.paused)
         rows, lines = picture.rows, self._rows

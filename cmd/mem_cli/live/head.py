@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.message import Message
@@ -12,7 +13,9 @@ from textual.widget import Widget
 
 from mem_cli.live import braille, texts
 from mem_cli.live.screen_state import ScreenState
+from mem_cli.terminal import STYLES
 from mem_parser.live.totals import Order
+from mem_parser.reports.opening import TONES
 
 SPANS_S = (30.0, 60.0, 120.0, 300.0)
 """The graphs show the last of these; a younger capture has a shorter one."""
@@ -47,6 +50,26 @@ class Facts(_OfMoment):
             Text(texts.title(self._picture.head, width), style="bold"),
             Text(texts.totals_line(self._picture, width)),
         ))  # fmt: skip
+
+
+class Verdicts(_OfMoment):
+    """The answer in words, in a fixed number of lines."""
+
+    DEFAULT_CSS = "Verdicts { height: 2; }"
+
+    def render(self) -> Text:
+        """Draw the lines; the colour says no more than they do."""
+        if self._picture is None:
+            return Text()
+        width, height = self.size
+        lines = texts.verdict_lines(self._picture.verdicts, width, max(height, 1))
+        return Text("\n").join(Text(line, style=_style_of(kind)) for line, kind in lines)
+
+
+def _style_of(kind: str) -> Style:
+    """Return the style of a sentence, as reports on a terminal have it."""
+    style = STYLES[TONES[kind]] if kind in TONES else {}
+    return Style(color=style.get("fg"), bold=style.get("bold"))
 
 
 class Graphs(_OfMoment):

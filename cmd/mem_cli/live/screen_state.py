@@ -9,6 +9,7 @@ from mem_cli.live.braille import Series
 from mem_cli.live.view_options import ViewOptions
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Rows
+from mem_parser.reports.opening import Sentence
 from mem_profiler.live.watched import State
 
 
@@ -71,6 +72,8 @@ class ScreenState:
     """One moment, as the options ask for it. ``marked_s``: seconds since the mark; None: no mark.
 
     ``number`` is that of the capture; ``part`` is set if the options exclude functions.
+    ``verdicts`` are of the whole memory, whatever the options exclude; leaks of some seconds ago.
+    ``callers`` counts functions without own memory that are left out.
     """
 
     options: ViewOptions
@@ -81,6 +84,8 @@ class ScreenState:
     rows: Rows
     threads: Sequence[Place]
     domains: Sequence[Place]
+    verdicts: Sequence[Sentence] = ()
+    callers: int = 0
     part: Part | None = None
     marked_s: float | None = None
     allocated_per_s: float | None = None

@@ -6,6 +6,7 @@ Each text that comes from the target passes `one_line` here, once.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
+from mem_parser.reports.opening import Sentence
 from mem_parser.units import (
     counted,
     format_bytes,
@@ -197,16 +199,42 @@ def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
     if len(picture.domains) > 1:
         names = {place.key: place.name for place in picture.domains}
         facts.insert(0, f"memory of {one_line(names[options.domain])}")
-    if picture.part is None:
-        facts.append(counted(len(picture.rows), "function"))
-    else:
-        facts.append(_part(picture, picture.part, wide=width >= WIDE))
-    if picture.marked_s is not None:
-        facts.append(f"mark {clock(picture.marked_s)} ago")
+    mark = "" if picture.marked_s is None else f"  mark {clock(picture.marked_s)} ago"
     state = _STATES[picture.situation.state]
     notes = f"{counted(len(picture.notes), 'note')}: n" if picture.notes else ""
     right = "  ".join(filter(None, (state, "PAUSED" if paused else "", notes)))
-    return _spread("  ".join(facts), right, width)
+    if picture.part is not None:
+        facts.append(_part(picture, picture.part, wide=width >= WIDE))
+        return _spread("  ".join(facts) + mark, right, width)
+    facts.append(counted(len(picture.rows), "function"))
+    for hidden in _callers(picture.callers):
+        text = "  ".join(facts) + hidden + mark
+        if len(text) + 1 + len(right) <= width:
+            break
+    return _spread(text, right, width)
+
+
+def _callers(count: int) -> Sequence[str]:
+    """Return how many functions are left out, with the key that shows them, ever shorter."""
+    if not count:
+        return ("",)
+    callers = counted(count, "caller")
+    return f", {callers} without own memory hidden: t", f", {callers} hidden: t", ""
+
+
+def verdict_lines(verdicts: Sequence[Sentence], width: int, most: int) -> list[tuple[str, str]]:
+    """Return the first sentences, whole, in at most ``most`` lines, each with its kind; only the
+    first one is cut where it alone takes more.
+    """
+    found: list[tuple[str, str]] = []
+    for one in verdicts:
+        lines = textwrap.wrap(one_line(one.text), width, subsequent_indent="  ") or [""]
+        if found and len(found) + len(lines) > most:
+            break
+        if len(lines) > most:
+            lines = [*lines[: most - 1], f"{lines[most - 1][: width - 1]}…"]
+        found += [(line, one.kind) for line in lines]
+    return found
 
 
 def _part(picture: ScreenState, part: Part, *, wide: bool) -> str:

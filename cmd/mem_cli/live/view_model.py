@@ -13,19 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mem_cli.live import facts
-from mem_cli.live.answers import flame_graph, leak_page, stack_lines
+from mem_cli.live.answers import flame_graph, judgement, leak_page, stack_lines, verdicts
 from mem_cli.live.screen_state import Page, Part, Place, ScreenState, Situation, Stacks
 from mem_cli.live.view_options import HOST, ViewOptions, matching
 from mem_parser.filters import Filters
+from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
-from mem_parser.live.totals import Rows, Totals, rows, totals
+from mem_parser.live.totals import Order, Rows, Totals, rows, totals
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.opening import Sentence
 from mem_parser.symbols.table import Symbols
-from mem_profiler.live.watched import Moment
+from mem_profiler.live.watched import Moment, State
 
 RATES_OVER_S = 5.0
 """Rates are of so many seconds: of one they would jump."""
+VERDICTS_EVERY_S = 5.0
+_VERDICTS_SHARE = 0.05
+"""Of a core, at most, for verdicts."""
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Held:
     moment: Moment
     symbols: dict[int, Symbols] = field(default_factory=dict)
     sums: dict[tuple[int, int | None], Totals] = field(default_factory=dict)
+    verdicts: dict[int, list[Sentence]] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,6 +49,17 @@ class Mark:
 
     held: Held
     at_s: float
+
+
+@dataclass
+class _Judged:
+    """Verdicts on leaks: ``of`` tells capture, state and memory. They hold until ``until_s`` of the
+    capture.
+    """
+
+    of: tuple[int, State, int]
+    until_s: float
+    report: LeakReport
 
 
 class ViewModel:
@@ -63,6 +80,7 @@ class ViewModel:
         self._shown: dict[int, KeptShown] = {}
         self._recent: deque[Totals] = deque()
         self._recent_of: tuple[int, int] | None = None
+        self._judged: _Judged | None = None
 
     def take(self, moment: Moment) -> None:
         """Hold a moment. One of another capture ends rates and mark: nothing can be compared."""
@@ -84,8 +102,11 @@ class ViewModel:
         began = time.perf_counter()
         options = _within(options, held.moment)
         now = self._sums(held, options.domain, options.thread)
-        found = self._rows(held, now, options)
+        every = self._rows(held, now, options)
         kept = matching(now, options) if options.narrows else None
+        # Who looks for a function by its name finds it, whatever it owns.
+        by_own = options.order is Order.OWN and kept is None
+        found = every.owners() if by_own else every
         profile = held.moment.profiles[options.domain]
         return ScreenState(
             options=options,
@@ -94,6 +115,8 @@ class ViewModel:
             head=facts.head(held.moment, options.domain),
             graphs=facts.graphs(held.moment),
             rows=found if kept is None else found.where(kept),
+            verdicts=self._verdicts_on(held, options.domain),
+            callers=len(every) - len(found),
             part=None if kept is None else Part(len(found), *now.together(kept), now.sum),
             threads=facts.threads(profile),
             domains=[
@@ -104,6 +127,25 @@ class ViewModel:
             notes=_notes(profile, held.symbols[options.domain]),
             cost_s=time.perf_counter() - began,
         )
+
+    def _verdicts_on(self, held: Held, domain: int) -> list[Sentence]:
+        """Return the verdicts; leaks are judged now and then only: that costs more than rows."""
+        if domain not in held.verdicts:
+            named = self._named(held, domain)
+            report = self._report(held, domain)
+            held.verdicts[domain] = verdicts(named, report, self.filters)
+        return held.verdicts[domain]
+
+    def _report(self, held: Held, domain: int) -> LeakReport:
+        moment, last = held.moment, self._judged
+        of = moment.number, moment.state, domain
+        if last is None or last.of != of or moment.t_s >= last.until_s:
+            began_s = time.perf_counter()
+            report = judgement(self._named(held, domain), self.choice, self.filters)
+            cost_s = time.perf_counter() - began_s
+            until_s = moment.t_s + max(VERDICTS_EVERY_S, cost_s / _VERDICTS_SHARE)
+            last = self._judged = _Judged(of, until_s, report)
+        return last.report
 
     def take_mark(self) -> None:
         """Compare no more."""

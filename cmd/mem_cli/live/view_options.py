@@ -22,7 +22,7 @@ class ViewOptions:
     of it. Both empty: all.
     """
 
-    order: Order = Order.TOTAL
+    order: Order = Order.OWN
     domain: int = HOST
     thread: int | None = None
     pattern: str = ""

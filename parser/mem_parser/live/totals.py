@@ -250,7 +250,16 @@ class Rows(Sequence[Row]):
 
     def where(self, functions: BoolArray) -> Rows:
         """Return the rows of these functions, a mask over the names of the moment."""
-        kept = np.flatnonzero(functions[self.order])
+        return self._kept(np.flatnonzero(functions[self.order]))
+
+    def owners(self) -> Rows:
+        """Return the rows of functions that own something, or did at the mark."""
+        owns = self.numbers[:, 2] > 0
+        if self.is_compared:
+            owns |= self.numbers[:, -6] > 0
+        return self._kept(np.flatnonzero(owns))
+
+    def _kept(self, kept: IntArray) -> Rows:
         texts = ([column[k] for k in kept.tolist()]
                  for column in (self.names, self.modules, self.files))  # fmt: skip
         names, modules, files = texts

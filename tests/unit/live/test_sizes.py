@@ -48,12 +48,12 @@ def test_numbers_are_whole_and_heads_stand_above_their_columns(columns: int) -> 
         assert max(map(len, lines)) <= columns
         assert "live" in lines[1]
         assert "…" not in lines[1]
-        heads = next(line for line in lines if "total▼" in line)
-        row = next(line for line in lines if line.endswith(("main", "main.so")))
-        end = heads.index("total▼") + len("total▼")
+        heads = next(line for line in lines if "own▼" in line)
+        row = next(line for line in lines if line.endswith(("db_get", "db_get.so")))
+        end = heads.index("own▼") + len("own▼")
         assert row[:end].split()[-1] in {"MiB", "KiB", "B"}
         assert row[end : end + 1] in {" ", ""}
-        assert heads.index("function") == row.index("main")
+        assert heads.index("function") == row.index("db_get")
 
     run(app, body, (columns, 24))
 

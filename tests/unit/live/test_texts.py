@@ -14,6 +14,7 @@ from mem_cli.live.view_options import ViewOptions
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
+from mem_parser.reports.opening import Sentence
 from mem_parser.units import format_bytes, format_margin
 from mem_profiler.live.watched import Moment, State
 
@@ -60,11 +61,37 @@ def test_the_first_line_keeps_its_clock_at_each_width() -> None:
     assert texts.title(head, 40).endswith("… 0:00:01")
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_verdicts_are_whole_and_have_no_more_lines_than_there_are(width: int, most: int) -> None:
+    long = Sentence("leak", f"1 leak, 2.6 GiB/h ± 0.1, in {'Session' * 4}::open, registry.cc:18")
+    short = Sentence("in use", "in use 5.245 MiB +0.0036")
+    found = texts.verdict_lines([long, short, short], width, most)
+    lines = [line for line, _ in found]
+    assert 0 < len(lines) <= most
+    assert max(map(len, lines)) <= width
+    fits = {40: 3, 60: 2, 80: 1}[width]
+    assert lines[-1].endswith("…") is (fits > most)
+    assert lines.count(short.text) == min(max(most - fits, 0), 2)
+    assert [kind for _, kind in found][:fits] == ["leak"] * min(fits, most)
+
+
+def test_functions_that_are_left_out_are_said_as_far_as_there_is_room() -> None:
+    def line(width: int) -> str:
+        marked = dataclasses.replace(picture(), marked_s=7.0)
+        return texts.choice_line(marked, paused=True, width=width)
+
+    assert ", 2 callers without own memory hidden: t  mark" in line(110)
+    assert ", 2 callers hidden: t  mark 0:00:07 ago" in line(80)
+    assert line(50).startswith("all threads  3 functions  mark 0:00:07 ago")
+    assert all(line(width).endswith("PAUSED") for width in (110, 80, 50))
+
+
 def test_one_thread_is_not_called_all() -> None:
     def line(of: ScreenState) -> str:
         return texts.choice_line(of, paused=False, width=80)
 
-    assert line(picture(threads=1)).startswith("1 thread  5 functions")
+    assert line(picture(threads=1)).startswith("1 thread  3 functions")
     assert line(picture(threads=2)).startswith("all 2 threads")
     assert line(picture()).startswith("all threads")
     ended = dataclasses.replace(picture(), situation=Situation(State.ENDED))

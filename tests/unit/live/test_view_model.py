@@ -12,7 +12,11 @@ from mem_cli.live.braille import Series
 from mem_cli.live.screen_state import ScreenState, Situation
 from mem_cli.live.view_model import RATES_OVER_S, ViewModel
 from mem_cli.live.view_options import ViewOptions
+from mem_parser.filters import Filters
+from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.live.totals import Order
 from mem_parser.model import Profile, Reading
+from mem_parser.symbols.table import Symbols
 from mem_profiler.live.watched import Moment, State
 
 NOW = Situation(State.CAPTURED)
@@ -54,6 +58,33 @@ def test_a_rate_is_that_of_the_last_seconds_and_not_of_the_whole_time() -> None:
     for second in range(12, 15):
         found = seen(view, allocated(10 + MANY * (5 + second - 11), float(second)))
     assert rate(found) == pytest.approx(MANY * SIZE * 3 / RATES_OVER_S, rel=0.01)
+
+
+def test_leaks_are_judged_now_and_then_and_again_when_the_program_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[float] = []
+
+    def judgement(named: tuple[Profile, Symbols], *_: object) -> LeakReport:
+        made.append(named[0].capture.duration_s or 0.0)
+        return LeakReport([])
+
+    monkeypatch.setattr("mem_cli.live.view_model.judgement", judgement)
+    view = view_model()
+    for second in range(20):
+        found = seen(view, profile({"load main": 10 + second}, float(second + 1)))
+        view.picture(ViewOptions(order=Order.TOTAL, pattern="main"), NOW)
+    assert made == [1.0, 6.0, 11.0, 16.0]
+    [in_use] = found.verdicts  # of the moment itself
+    assert in_use.text.startswith("in use 2.766 MiB ")
+    view.take(dataclasses.replace(moment(profile(t_s=20.5)), state=State.ENDED))
+    view.picture(ViewOptions(), NOW)
+    assert made[4:] == [20.5]
+
+
+def test_a_part_of_a_profile_has_no_verdicts() -> None:
+    assert seen(view_model(), profile()).verdicts
+    assert not seen(view_model(Filters(focus=("net_read",))), profile()).verdicts
 
 
 def test_another_memory_has_no_rate_from_this_one() -> None:

@@ -19,6 +19,8 @@ from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.target import Target
 from web_profiles import SERVER, make_profile
 
+WAIT_S = 30.0
+
 
 class FakeWatched:
     """As `Watched`, of a process whose capture goes on until `state` is changed."""
@@ -35,6 +37,8 @@ class FakeWatched:
         self.moments = 0
         self.ticks = 0
         self.closed = threading.Event()
+        self.may_close = threading.Event()
+        self.may_close.set()
         self.threads: set[int] = set()
         self.segment: Any = SimpleNamespace(
             control=lambda: SimpleNamespace(number=self._number, identity="")
@@ -84,6 +88,7 @@ class FakeWatched:
         return True
 
     def close(self) -> None:
+        self.may_close.wait(WAIT_S)
         self.closed.set()
 
 

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import time
@@ -234,15 +233,15 @@ class Serving:
         pid = _pid_of(request)
         if self.watchdog is not None:
             self.watchdog.watched(pid)
-        future = self.readers.of(pid).begin(Rates(int(text)))
-        await self._result(request, future, READ_S)
+        await self._in_time(request, pid, self.readers.of(pid).begin(Rates(int(text))))
         self._listed = None
         return JSONResponse({"started": True})
 
     async def stop(self, request: Request) -> Response:
         """End a capture that this server began."""
         self._check_control()
-        await self._result(request, self.readers.of(_pid_of(request)).end(), READ_S)
+        pid = _pid_of(request)
+        await self._in_time(request, pid, self.readers.of(pid).end())
         self._listed = None
         return JSONResponse({"stopped": True})
 
@@ -259,8 +258,12 @@ class Serving:
         self._check_control()
         pid = _pid_of(request)
         if pid in self.attachments.pids:
-            with contextlib.suppress(MemError):
-                await self._result(request, self.readers.of(pid).end(), READ_S)
+            try:
+                await self._in_time(request, pid, self.readers.of(pid).end())
+            except TargetBusy:
+                raise
+            except MemError:
+                pass  # it has no capture of this server's
         await asyncio.to_thread(self.attachments.detach, pid)
         self._listed = None
         return JSONResponse({"detached": True})
@@ -357,9 +360,15 @@ class Serving:
     # Waiting.
 
     async def _made(self, request: Request, pid: int, question: Question) -> bytes:
-        future = self.readers.of(pid).ask(question)
+        found: bytes = await self._in_time(request, pid, self.readers.of(pid).ask(question))
+        return found
+
+    async def _in_time(self, request: Request, pid: int, future: Future[Any]) -> Any:
+        """Wait for an answer, behind looks at the process that are under way. Raises TargetBusy
+        where they take too long, and as `_result`.
+        """
         try:
-            return await self._result(request, future, READ_S)  # type: ignore[no-any-return]
+            return await self._result(request, future, READ_S)
         except TimeoutError:
             raise TargetBusy(f"pid {pid} could not be read within {READ_S:.0f} s") from None
 

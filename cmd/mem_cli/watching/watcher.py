@@ -124,6 +124,7 @@ class Watcher:
         self._scraped_s = 0.0
         self._closing = False
         self._own = False
+        self._let_go: list[Future[None]] = []
         self._worker: Worker | None = None
         self._number = 0
         self._made: dict[Question, bytes] = {}
@@ -183,7 +184,10 @@ class Watcher:
         return self.order(work)
 
     def end(self) -> Future[None]:
-        """End the capture of its own; what it has stays until the next one begins."""
+        """End the capture of its own; what it has stays until the next one begins. The future is
+        done when others may capture.
+        """
+        let_go: Future[None] = Future()
 
         def work(_watched: Watched) -> None:
             if not self._own:
@@ -192,8 +196,15 @@ class Watcher:
                     hint=f"mem_profiler stop {self.pid} ends the capture of mem_profiler start",
                 )
             self._own = False
+            self._let_go.append(let_go)
 
-        return self.order(work)
+        def heard(ordered: Future[None]) -> None:
+            error = ordered.exception()
+            if error is not None:
+                _fail(let_go, error)
+
+        self.order(work).add_done_callback(heard)
+        return let_go
 
     def leave(self) -> None:
         """End the thread soon, and a capture of its own."""
@@ -279,10 +290,16 @@ class Watcher:
 
     def _watch(self) -> bool:
         """Read the process for as long as somebody asks; returns whether it has ended."""
-        with self._open(self.pid) as watched:
-            if not self.manner.stays:
-                self._worker_for(watched)
-            has_ended = self._look(watched)
+        try:
+            with self._open(self.pid) as watched:
+                if not self.manner.stays:
+                    self._worker_for(watched)
+                has_ended = self._look(watched)
+        finally:
+            let_go, self._let_go = self._let_go, []
+            for future in let_go:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(None)
         if has_ended:
             # The number of the process may become another one's.
             if not self._heard:

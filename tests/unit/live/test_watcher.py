@@ -205,6 +205,23 @@ def test_a_capture_of_its_own_goes_on_unwatched_until_it_is_ended() -> None:
     reader.close()
 
 
+def test_an_end_is_told_when_others_may_capture() -> None:
+    opened = Opened(number=0)
+    reader = opened.reader()
+    reader.begin(Rates(1024)).result(WAIT_S)
+    watched = opened.every[-1]
+    watched.may_close.clear()
+    ended, refused = reader.end(), reader.end()
+    with pytest.raises(TargetError, match="no capture of this server"):
+        refused.result(WAIT_S)
+    assert not ended.done()
+    assert not watched.closed.is_set()
+    watched.may_close.set()
+    ended.result(WAIT_S)
+    assert watched.closed.is_set()
+    reader.close()
+
+
 def test_a_capture_of_somebody_else_is_not_ended(reader: Watcher, opened: Opened) -> None:
     with pytest.raises(TargetError, match="no capture of this server"):
         reader.end().result(WAIT_S)

@@ -3,11 +3,12 @@
 const READABLE = 0.7;
 
 class GraphTab {
-  // drawing: the group of its shapes
-  constructor(host, drawing) {
+  // drawing: the group of its shapes. kept: { view } of the drawing before, where this one takes its place
+  constructor(host, drawing, kept = {}) {
+    this.kept = kept;
     this.tools = element("div", "table-tools");
     this.frame = element("div", "call-graph");
-    this.frame.tabIndex = 0;
+    Object.assign(this.frame, { tabIndex: 0, id: "graph-frame" });
     this.frame.setAttribute("role", "img");
     this.frame.setAttribute("aria-label", phrase("Call graph; plus, minus and arrow keys move, 0 shows all of it"));
     this.svg = shape("svg", { class: "call-graph-svg" });
@@ -26,6 +27,10 @@ class GraphTab {
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();
+    if (kept.view) {
+      this.fitted = true;
+      this.apply(kept.view);
+    }
     new ResizeObserver(() => { if (!this.fitted) this.fit(READABLE); }).observe(this.frame);
   }
 
@@ -46,7 +51,7 @@ class GraphTab {
   }
 
   apply(view) {
-    this.view = view;
+    this.view = this.kept.view = view;
     this.layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale})`);
     this.svg.dataset.scale = view.scale.toFixed(4);
   }

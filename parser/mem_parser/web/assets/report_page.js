@@ -80,7 +80,9 @@ class ReportPage {
     }
     this.fromWords(words);
     if (tree) this.treeTab.view = null;
-    this.refresh();
+    this.renewing = true;
+    keepFocus(() => this.refresh());
+    this.renewing = false;
     if (tree) this.treeTab.showAgain(tree);
     place();
   }
@@ -231,7 +233,11 @@ class ReportPage {
     // A drawing of calls takes too long to follow a handle: it waits until the handle rests.
     if (this.filled[tab] !== filled && !(tab === "graph" && this.moving)) {
       // The flame graph's panel is filled once: it changes in place.
-      if (tab !== "flame" && !(tab === "tree" && this.treeTab)) {
+      if (["flame", "graph", "tree"].every((other) => tab !== other)) {
+        const fresh = element("div");
+        this.fill(tab, fresh);
+        putInPlace(this.panels[tab], fresh);
+      } else if (tab === "graph") {
         this.panels[tab].replaceChildren();
         this.fill(tab, this.panels[tab]);
       } else if (!this.filled[tab]) this.fill(tab, this.panels[tab]);
@@ -257,7 +263,8 @@ class ReportPage {
     const { words } = this.choice;
     const drawing = this.drawing();
     host.append(element("p", "faint", drawing ? words : phrase("There is no drawing of {what}.", { what: words })));
-    if (drawing) new GraphTab(host, drawing);
+    if (!this.renewing) this.kept.graph = {};
+    if (drawing) new GraphTab(host, drawing, this.kept.graph);
   }
 
   functionTable(host) {
@@ -287,7 +294,7 @@ class ReportPage {
     const note = leftOut ? phrase("; {number} smaller functions are not in this table", { number: countText(leftOut) }) : "";
     host.append(element("p", "faint", phrase("{what}; \u00b1 is the 95 % margin of error; \u2265 means at least{more}{hidden}.", { what: words, more: note, hidden })));
     const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
-    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS,
+    showTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS,
       zeros: change ? null : (callers) => plural("{number} caller without own memory hidden: sort by Total to show them", "{number} callers without own memory hidden: sort by Total to show them", callers) });
   }
 
@@ -318,7 +325,7 @@ class ReportPage {
     host.append(element("p", "faint", phrase("Blocks in use at the end by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known.")));
     const rest = whole - known;
     if (rest > 0.001 * whole) host.append(element("p", "faint", phrase("{size} are not known by thread.", { size: bytesText(rest) })));
-    new DataTable(host, [
+    showTable(host, [
       { key: "bytes", label: english("In use"), kind: "number", value: (row) => row.bytes[0], text: (row) => pairText(row.bytes, "space"), bar: (row) => row.bytes[0] / (whole || 1) },
       { key: "share", label: english("Share"), kind: "number", value: (row) => row.bytes[0], text: (row) => percentText(row.bytes[0], whole) },
       { key: "objects", label: english("Blocks"), kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
@@ -330,8 +337,14 @@ class ReportPage {
   threadLink(row) {
     const button = element("button", "link", row.name);
     Object.assign(button, { type: "button", title: phrase("Show this thread in the flame graph") });
-    button.addEventListener("click", () => this.state.set({ tab: "flame", thread: row.index, zoom: 0, q: "" }, { step: true }));
+    button.addEventListener("click", () => this.state.set({ tab: "flame", thread: this.threadOf(row), zoom: 0, q: "" }, { step: true }));
     return button;
+  }
+
+  // A row may stay while other data numbers the threads anew.
+  threadOf({ index, name }) {
+    const { threads } = this.profile;
+    return threads[index] === name ? index : threads.indexOf(name);
   }
 
   diffTab(host) {
@@ -349,16 +362,12 @@ class ReportPage {
   }
 }
 
-// Returns what puts scroll positions, focus and what is marked in a box of a panel back after it was filled anew.
+// Returns what scrolls the page, and a drawing that is made anew, back to where they were.
 function placeIn(panel) {
-  const scrolled = [".table-frame", ".call-graph"].map((selector) => [selector, panel.querySelector(selector)?.scrollTop ?? 0]);
-  const focused = panel.contains(document.activeElement) ? document.activeElement : null;
-  const { id, selectionStart, selectionEnd } = focused ?? {};
+  const graph = () => panel.querySelector(".call-graph");
+  const { scrollTop: top = 0, scrollLeft: left = 0 } = graph() ?? {}, page = scrollY;
   return () => {
-    for (const [selector, top] of scrolled) if (top) panel.querySelector(selector)?.scrollTo({ top });
-    const again = id ? document.getElementById(id) : null;
-    if (!again || again === document.activeElement) return;
-    again.focus({ preventScroll: true });
-    if (typeof selectionStart === "number") again.setSelectionRange(selectionStart, selectionEnd);
+    graph()?.scrollTo({ top, left });
+    if (scrollY !== page) scrollTo({ top: page, behavior: "instant" });
   };
 }

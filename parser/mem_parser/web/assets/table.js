@@ -8,9 +8,10 @@ const PAGE_ROWS = 150;
 // every row is a card, headed by its `main` cell.
 // zeros(number): what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
+// rowKey(row): what tells rows apart when others come; without it the text of the main column.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null } = {}) {
-    Object.assign(this, { columns, rows, search, name, kept, zeros });
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null, rowKey = null } = {}) {
+    Object.assign(this, { columns, rows, search, name, kept, zeros, rowKey });
     this.shown = Math.max(shown, kept.shown ?? 0);
     this.kept.query ??= "";
     this.kept.sortKey ??= sort;
@@ -28,8 +29,17 @@ class DataTable {
     this.more = element("button", "move", phrase("Show more"));
     this.more.type = "button";
     this.more.addEventListener("click", () => { this.shown += PAGE_ROWS * 4; this.kept.shown = this.shown; this.fill(); });
-    host.append(this.tools, this.frame, this.more);
+    this.parts = [this.tools, this.frame, this.more];
+    for (const part of this.parts) part.isTable = true;
+    host.append(...this.parts);
     this.addTools();
+    this.makeHead();
+    this.fill();
+  }
+
+  // Shows other rows of the same kind where it is.
+  renew(columns, rows, { search = null, shown = PAGE_ROWS, zeros = null } = {}) {
+    Object.assign(this, { columns, rows, search, zeros, shown: Math.max(shown, this.kept.shown ?? 0) });
     this.makeHead();
     this.fill();
   }
@@ -50,6 +60,9 @@ class DataTable {
   }
 
   makeHead() {
+    const looks = JSON.stringify(this.columns.map(({ key, label, title }) => [key, label, title]));
+    if (looks === this.headLooks) return;
+    this.headLooks = looks;
     const row = element("tr");
     for (const column of this.columns) {
       const button = element("button", "sort", phrase(column.label));
@@ -106,8 +119,24 @@ class DataTable {
     return rows.filter((row) => column.value(row) !== 0);
   }
 
+  // Rows that are there already stay, with new cells where these differ.
   showRows(rows) {
-    this.body.replaceChildren(...rows.slice(0, this.shown).map((row) => this.makeRow(row)));
+    const there = new Map([...this.body.rows].map((line) => [line.rowKey, line]));
+    const met = new Map(), { main } = this;
+    const lines = rows.slice(0, this.shown).map((row) => {
+      const fresh = this.makeRow(row), key = String(this.rowKey ? this.rowKey(row) : main?.text(row));
+      met.set(key, (met.get(key) ?? 0) + 1);
+      fresh.rowKey = `${met.get(key)} ${key}`;
+      const line = there.get(fresh.rowKey);
+      if (line?.cells.length !== fresh.cells.length) return fresh;
+      [...fresh.cells].forEach((cell, k) => { if (!line.cells[k].isEqualNode(cell)) line.cells[k].replaceWith(cell); });
+      return line;
+    });
+    putNodes(this.body, lines);
+  }
+
+  get main() {
+    return this.columns.find((column) => column.main);
   }
 
   makeRow(row) {
@@ -151,6 +180,48 @@ class DataTable {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
+}
+
+// Shows a table, or other rows in the one of the same `kept` that the page has already: new content names that by stand-ins.
+function showTable(host, columns, rows, options) {
+  const { kept } = options, { table } = kept;
+  if (!table?.frame.isConnected || host.isConnected) return kept.table = new DataTable(host, columns, rows, options);
+  keepFocus(() => table.renew(columns, rows, options));
+  host.append(...table.parts.map((part) => Object.assign(element("div"), { standsFor: part })));
+  return table;
+}
+
+// Puts fresh content where other content of the same kind is. What looks the same stays, and what a stand-in stands for: focus, scroll positions and
+// the pointer find it where it was.
+function putInPlace(host, fresh) {
+  const there = [...host.childNodes];
+  keepFocus(() => putNodes(host, [...fresh.childNodes].map((node, k) => node.standsFor ?? renewed(there[k], node))));
+}
+
+// A node that shows what a fresh one does: the one that is there, if it may stay. Boxes have no listeners of their own, parts of a table its object.
+function renewed(there, fresh) {
+  if (!there || there.isTable || fresh.isTable) return fresh;
+  if (there.isEqualNode(fresh)) return there;
+  const isBox = ["DIV", "SECTION", "UL"].includes(fresh.nodeName) && !fresh.hasAttribute("style");
+  if (!isBox || there.nodeName !== fresh.nodeName || there.className !== fresh.className) return fresh;
+  for (const { name, value } of fresh.attributes) there.setAttribute(name, value);
+  putInPlace(there, fresh);
+  return there;
+}
+
+// Lets a host have these nodes alone, in their order; those that are in it are not moved without need.
+function putNodes(host, nodes) {
+  const kept = new Set(nodes);
+  for (const node of [...host.childNodes]) if (!kept.has(node)) node.remove();
+  nodes.forEach((node, k) => { if (host.childNodes[k] !== node) host.insertBefore(node, host.childNodes[k] ?? null); });
+}
+
+// Moves the focus to where it was, if some work took it away.
+function keepFocus(work) {
+  const focused = document.activeElement;
+  work();
+  if (!focused || focused === document.activeElement) return;
+  (focused.isConnected ? focused : document.getElementById(focused.id))?.focus({ preventScroll: true });
 }
 
 function cellClass({ kind, main, aside, words }) {

@@ -67,7 +67,7 @@ function leaksTab(host, block, kept = {}) {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
     return row.growth ? `+${row.growth}` : phrase("too few samples to tell");
   };
-  const table = new DataTable(host, [
+  const table = showTable(host, [
     { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "bytes", label: english("Live"), kind: "number", value: (row) => row.bytes, text: live },
     { key: "rate", label: english("Growth"), kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
@@ -83,7 +83,7 @@ function diffTab(host, block, words, kept) {
   host.append(element("p", "faint", block.base_name ? phrase("{what}; base: {name}", { what: words, name: block.base_name }) : words));
   host.append(verdictCounts(block), ...leftOutLines(block, unit), ...notesOf(block));
   const change = (row) => changeText95(row, "delta", unit);
-  return new DataTable(host, [
+  return showTable(host, [
     { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "delta", label: english("Change"), kind: "number", value: (row) => row.delta, text: change },
     { key: "new", label: english("Now"), kind: "number", value: (row) => row.new, text: (row) => amountText(row.new ?? 0, unit) },

@@ -15,6 +15,7 @@ from mem_parser.diff import diff_by
 from mem_parser.escape import one_line
 from mem_parser.leaks.judged import judged
 from mem_parser.model import Profile
+from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.facts import Opening, page_facts
 from mem_parser.web.flamegraph import (
@@ -105,13 +106,14 @@ def live_data(view: View, name: str, most_nodes: int = MOST_NODES) -> dict[str, 
         base=None if base is None else base[0],
         start=start,
     )
-    leaks = None if profile.sites.live_births is None else judged(profile, shown).as_json()
+    leaks = None if profile.sites.live_births is None else judged(profile, shown)
     diff = None if older is None else _diff(older, (profile, shown), view.base_name)
     blocks = report_blocks(
         profile,
         base=base and base[0],
-        leaks=leaks,
+        leaks=None if leaks is None else leaks.as_json(),
         diff=diff,
+        opening=opening(profile, symbols, leaks, running=True),
         start=start,
     )
     return {"facts": facts, "tree": pack_tree(pruned.tree), **blocks}

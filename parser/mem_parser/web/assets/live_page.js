@@ -30,6 +30,7 @@ class LivePage {
     this.how = element("p", "live-how");
     this.how.setAttribute("role", "status");
     this.how.hidden = true;
+    this.verdicts = element("div", "live-verdicts");
     host.append(element("div", "live-line", null, [this.stateText, this.numbers, this.picture, this.controls]), this.how);
     this.pause = toggleControl("live-pause", phrase("Pause"), phrase("Keep this picture; the process goes on"), () => this.setPaused(!this.feed.paused));
     this.pause.setAttribute("aria-pressed", "false");
@@ -126,6 +127,8 @@ class LivePage {
       this.report = new ReportPage(data, { live: true });
       this.report.refresh();
     }
+    document.querySelector("#header .title-line").after(this.verdicts);
+    putInPlace(this.verdicts, element("div", "", null, openingLines(data.opening)));
     document.title = phrase("{title} \u2013 live", { title: data.facts.title });
   }
 

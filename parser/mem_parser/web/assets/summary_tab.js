@@ -10,8 +10,7 @@ function summaryTab(host, report) {
   const { count, unit, words } = report.choice;
   const totals = tables.totals;
   const whole = totals[`${count}.${unit}`][0];
-  if (report.opening?.length) host.append(element("ul", "opening", null, report.opening.map(({ kind, text }) =>
-    element("li", kind.replaceAll(" ", "-"), text))));
+  if (!report.live) host.append(...openingLines(report.opening));
   host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
   const title = count === "change" ? phrase("Whose memory grew") : count === "alloc" || count === phrase("freed") ? phrase("Who allocated it") : phrase("Who holds the memory");
@@ -31,6 +30,12 @@ function summaryTab(host, report) {
       element("div", "", null, [element("dt", "", label), element("dd", "", text)])))], "wide"));
   }
   host.append(grid);
+}
+
+// What a report opens with; a live page has it above all tabs.
+function openingLines(sentences) {
+  if (!sentences?.length) return [];
+  return [element("ul", "opening", null, sentences.map(({ kind, text }) => element("li", kind.replaceAll(" ", "-"), text)))];
 }
 
 // Every total by name; the one that the tabs count comes first.

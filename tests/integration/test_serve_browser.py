@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import shutil
 import subprocess
 import threading
@@ -32,8 +33,9 @@ LOAD = "-q -n 100000000 -r 2000 -d 200 -c 2 -t set"
 class Shop:
     """A redis-server under load, a server that shows it, and a browser."""
 
-    def __init__(self, driver: Any, server: Server, pid: int, port: int) -> None:
+    def __init__(self, driver: Any, server: Server, pid: int, port: int, segments: Path) -> None:
         self.driver, self.server, self.pid, self.port = driver, server, pid, port
+        self.segments = str(segments)
 
     def until(self, condition: Any) -> Any:
         from selenium.webdriver.support.ui import WebDriverWait
@@ -95,7 +97,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             load = ["redis-benchmark", "-p", str(port), *LOAD.split()]
             with demo.child(load, {}):
                 driver.get(f"{server.url}/#token={server.token}")
-                yield Shop(driver, server, redis.pid, port)
+                yield Shop(driver, server, redis.pid, port, segments)
     shutil.rmtree(segments, ignore_errors=True)
 
 
@@ -261,6 +263,114 @@ def test_what_the_reader_typed_opened_and_zoomed_stays_when_new_data_comes(shop:
     assert text_of(shop.driver, ".details-title") == title
     assert element(shop.driver, "#move-reset").is_enabled()
     assert "zoom" not in shop.driver.execute_script("return location.hash")
+    assert_quiet(shop.driver)
+
+
+PLACE = """
+    const frame = document.querySelector("#panel-table .table-frame");
+    const sorted = document.querySelector("#functions-rows th[aria-sort=descending]");
+    return { focused: window.focusedBefore === document.activeElement, page: scrollY,
+             table: frame.scrollTop, sorted: sorted.dataset.key,
+             left: window.linesBefore.filter((line) => line.isConnected).length };
+"""
+
+
+def test_new_data_comes_into_the_rows_that_are_there(shop: Shop) -> None:
+    """Nothing moves below the reader: no scroll position, no focus, no line."""
+    shop.driver.set_window_size(1280, 420)
+    try:
+        shop.open("#tab=table")
+        lines: int = shop.driver.execute_script(
+            """document.querySelector("#functions-rows th[data-key=total] button").click();
+               window.linesBefore = [...document.querySelectorAll("#functions-rows tbody tr")];
+               window.numbersBefore = window.linesBefore[0].textContent;
+               window.focusedBefore = document.querySelector("#functions-rows td button.link");
+               window.focusedBefore.focus({ preventScroll: true });
+               scrollTo(0, 120);
+               document.querySelector("#panel-table .table-frame").scrollTop = 70;
+               return window.linesBefore.length;"""
+        )
+        before = shop.driver.execute_script(PLACE)
+        assert (before["page"], before["table"], before["left"]) == (120, 70, lines)
+        renewed = "return document.querySelector('#functions-rows tbody').rows[0].textContent"
+        first = shop.driver.execute_script(renewed)
+        shop.until(lambda: shop.driver.execute_script(renewed) != first)
+        shop.next_frame()
+        after = shop.driver.execute_script(PLACE)
+        assert after["left"] > lines / 2  # a function may have freed all that it held
+        assert {**after, "left": lines} == before
+    finally:
+        shop.driver.set_window_size(1280, 900)
+
+    shop.open("#tab=leaks")
+    shop.driver.execute_script(
+        """window.opened = document.querySelector("#leaks-rows details.stack");
+           window.opened.open = true;"""
+    )
+    shop.next_frame()
+    shop.next_frame()
+    opened = "return document.querySelectorAll('#leaks-rows details[open]').length"
+    assert shop.driver.execute_script(opened) == 1
+    assert_quiet(shop.driver)
+
+
+def test_a_zoomed_call_graph_stays_zoomed(shop: Shop) -> None:
+    shop.open("#tab=graph")
+    shop.until(lambda: element(shop.driver, ".call-graph-svg").get_attribute("data-scale"))
+    shop.click("#graph-in")
+    shop.driver.execute_script("document.querySelector('#graph-in').focus()")
+    view = "return document.querySelector('.call-graph-svg > g').getAttribute('transform')"
+    before = shop.driver.execute_script(view)
+    shop.next_frame()
+    shop.next_frame()
+    assert shop.driver.execute_script(view) == before
+    assert shop.driver.execute_script("return document.activeElement.id") == "graph-in"
+
+
+def test_the_page_begins_with_verdicts_on_every_tab(shop: Shop) -> None:
+    for tab in ("summary", "flame"):
+        shop.open(f"#tab={tab}")
+        lines = text_of(shop.driver, "#header .title-line + .live-verdicts")
+        assert "in use " in lines
+        assert len(shop.driver.find_elements("css selector", "ul.opening")) == 1
+
+
+def test_the_list_has_the_living_first_and_folds_the_ended(
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program = build_stepper(tmp_path_factory.mktemp("stepper"))
+    captured = {"MEM_PROFILER_START": "1", "MEM_PROFILER_DIR": shop.segments}
+    with Stepper(program, **captured) as ended:
+        ended.tell("a 10 1000")
+    with Stepper(program, **captured) as one:
+        one.tell("a 10 1000")
+        shop.driver.get(f"{shop.server.url}/")
+
+        def pids(table: str) -> list[str]:
+            cells = f"return [...document.querySelectorAll('#{table}-rows td[data-label=Pid]')]"
+            found: list[str] = shop.driver.execute_script(f"{cells}.map((e) => e.textContent)")
+            return found
+
+        shop.until(lambda: str(one.pid) in pids("processes") and str(ended.pid) in pids("ended"))
+        living = pids("processes")
+        assert str(ended.pid) not in living
+        assert living.index(str(one.pid)) < living.index(str(shop.pid))  # the newest first
+        assert re.fullmatch(
+            r"\d+ ended process(es)?, not saved", text_of(shop.driver, "#ended summary")
+        )
+        assert not shop.driver.execute_script("return document.querySelector('#ended').open")
+
+        # The age of a line changes, the line does not.
+        shop.click("#ended summary")
+        age = f"""const line = document.querySelector("a[href='/p/{one.pid}']").closest("tr");
+                  window.line ??= line;
+                  return [line === window.line, line.querySelector("[data-label=Age]").textContent,
+                          line.querySelector("[data-label=RSS]").textContent];"""
+        _, first, rss = shop.driver.execute_script(age)
+        assert rss.endswith("iB")
+        shop.until(lambda: shop.driver.execute_script(age)[1] != first)
+        assert shop.driver.execute_script(age)[0]
+        assert shop.driver.execute_script("return document.querySelector('#ended').open")
     assert_quiet(shop.driver)
 
 

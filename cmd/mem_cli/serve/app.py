@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -50,6 +51,7 @@ from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing
 from mem_profiler.capture.session import Rates
 from mem_profiler.process import procfs
+from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import layout
 
 PIECE_BYTES = 64 << 10
@@ -185,7 +187,13 @@ class Serving:
         found, attached = listed.found, self.attachments.pids
         rows = [dataclasses.asdict(row) | {"attached": row.pid in attached} for row in found.rows]
         more = [dataclasses.asdict(one) for one in listed.others]
-        return JSONResponse(visible({"rows": rows, "more": found.more, "others": more}))
+        found_all = {
+            "rows": rows,
+            "more": found.more,
+            "others": more,
+            "user": user_name(os.geteuid()),
+        }
+        return JSONResponse(visible(found_all))
 
     async def _list(self) -> _Listed:
         """List all processes; with very many of them a list is used for longer."""

@@ -1,5 +1,6 @@
 // The list of processes with a sampler, as `mem_profiler ps` has it, and of others that may get one.
 // Block `live`: { place, control: whether this server attaches, most: other processes that are listed }.
+// Living processes come first, the server's own user's and the newest before others; ended ones are folded.
 
 const LIST_EVERY_MS = 2000;
 const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("unreadable")];
@@ -12,50 +13,61 @@ class ProcessesPage {
   constructor(settings) {
     this.state = new State({ theme: setting.choice("auto", ["auto", "light", "dark"]) }, () => applyTheme(this.state.get("theme")));
     applyTheme(this.state.get("theme"));
-    this.kept = {};
-    this.keptOthers = {};
+    this.kept = { living: {}, ended: {}, others: {} };
     this.settings = settings;
     document.getElementById("header").append(titleLine(phrase("Processes with a sampler"), this.state), element("p", "faint", this.settings.place));
     this.host = document.getElementById("processes");
     this.otherHost = document.getElementById("others");
+    this.endedLine = element("summary");
+    this.endedHost = element("div");
+    this.ended = element("details", "ended", null, [this.endedLine, this.endedHost]);
+    this.ended.id = "ended";
+    this.host.after(this.ended);
     this.trouble = document.getElementById("trouble");
     this.feed = new Feed({ address: () => "/processes", answer: (data) => this.show(data), trouble: (text) => this.showTrouble(text) });
   }
 
-  show({ rows, more, others }) {
+  show({ rows, more, others, user }) {
     if (!this.failed) this.trouble.hidden = true;
-    const key = JSON.stringify([rows, more]), otherKey = JSON.stringify(others.map(({ pid, command }) => [pid, command]));
-    if (key !== this.key) {
-      this.key = key;
-      this.fill(rows, more);
-    }
-    if (otherKey !== this.otherKey) {
-      this.otherKey = otherKey;
-      this.fillOthers(others);
+    const living = rows.filter((row) => !row.dead).sort((a, b) => (b.user === user) - (a.user === user) || (a.age_s ?? Infinity) - (b.age_s ?? Infinity));
+    const parts = [[this.host, (host) => this.fill(host, living)], [this.endedHost, (host) => this.fillEnded(host, rows.filter((row) => row.dead), more)],
+      [this.otherHost, (host) => this.fillOthers(host, others)]];
+    for (const [host, fill] of parts) {
+      const fresh = element("div");
+      fill(fresh);
+      putInPlace(host, fresh);
     }
     document.documentElement.dataset.ready = "1";
     return LIST_EVERY_MS;
   }
 
-  fill(rows, more) {
-    const focused = document.activeElement?.id;
-    this.host.replaceChildren();
+  fill(host, rows) {
     if (!rows.length) {
-      this.host.append(element("p", "", phrase("No process runs with the sampler.")), element("p", "", null, [
+      host.append(element("p", "", phrase("No process runs with the sampler.")), element("p", "", null, [
         element("code", "", "mem_profiler run -- PROG ARGS"), phrase(" starts one, "), element("code", "", "mem_profiler attach PID"), phrase(" enters one that runs.")]));
       return;
     }
-    const number = (key, label, text) => ({ key, label, kind: "number", value: (row) => row[key], text: (row) => row[key] === null ? "" : text(row[key]) });
-    new DataTable(this.host, [
-      number("pid", english("Pid"), String),
+    showTable(host, [
       { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command, cell: (row) => this.link(row) },
-      { key: "user", label: english("User"), kind: "text", text: (row) => row.user },
-      { key: "state", label: english("State"), kind: "text", text: (row) => row.state, cell: (row) => this.stateOf(row) },
-      number("rate_bytes", english("1 sample per"), bytesText), number("samples", english("Samples"), countText),
-      number("live_bytes", english("Live \u2248"), bytesText), number("lost", english("Lost"), countText),
-    ], rows, { search: (row) => `${row.pid} ${row.command} ${row.user} ${row.state}`, name: "processes", kept: this.kept });
-    if (more) this.host.append(element("p", "faint", phrase("and {number} more that ended: mem_profiler ps", { number: countText(more) })));
-    if (focused) document.getElementById(focused)?.focus();
+      numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("age_s", english("Age"), ageText), numberOf("rss_bytes", english("RSS"), bytesText),
+      numberOf("live_bytes", english("In use \u2248"), bytesText),
+      { ...textOf("state", english("State")), cell: (row) => this.stateOf(row) },
+      { ...numberOf("rate_bytes", english("1 sample per"), bytesText), aside: true }, ...COUNTS,
+    ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, rowKey: ({ pid }) => pid });
+  }
+
+  // more: ended ones that have no row
+  fillEnded(host, rows, more) {
+    const count = rows.length + more;
+    this.ended.hidden = !count;
+    this.endedLine.textContent = plural("{number} ended process, not saved", "{number} ended processes, not saved", count);
+    if (!count) return;
+    showTable(host, [
+      { ...textOf("command", english("Command")), main: true }, numberOf("pid", english("Pid"), String), textOf("user", english("User")),
+      numberOf("live_bytes", english("In use \u2248"), bytesText), ...COUNTS,
+      { key: "recover", label: english("To save it"), kind: "text", text: (row) => `mem_profiler recover ${row.pid}`, cell: (row) => element("code", "", `mem_profiler recover ${row.pid}`) },
+    ], rows, { search: wordsOf, name: "ended", kept: this.kept.ended, rowKey: ({ pid }) => pid });
+    if (more) host.append(element("p", "faint", phrase("{number} more are not listed: mem_profiler ps --all", { number: countText(more) })));
   }
 
   stateOf(row) {
@@ -65,21 +77,15 @@ class ProcessesPage {
     return element("span", "process-state", null, [stateText(row.state), " ", button]);
   }
 
-  fillOthers(others) {
-    const focused = document.activeElement?.id;
-    this.otherHost.replaceChildren();
+  fillOthers(host, others) {
     if (!others.length) return;
-    this.otherHost.append(element("h2", "", phrase("Without a sampler")), element("p", "faint",
+    host.append(element("h2", "", phrase("Without a sampler")), element("p", "faint",
       (others.length === this.settings.most ? phrase("The {number} largest. ", { number: countText(others.length) }) : phrase("The others. "))
       + phrase("Attach loads the sampler. It does not start a capture.")));
-    new DataTable(this.otherHost, [
-      { key: "pid", label: english("Pid"), kind: "number", value: (row) => row.pid, text: (row) => String(row.pid) },
-      { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command },
-      { key: "user", label: english("User"), kind: "text", text: (row) => row.user },
-      { key: "rss_bytes", label: english("RSS"), kind: "number", value: (row) => row.rss_bytes, text: (row) => bytesText(row.rss_bytes) },
+    showTable(host, [
+      { ...textOf("command", english("Command")), main: true }, numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("rss_bytes", english("RSS"), bytesText),
       { key: "attach", label: english("Attach"), kind: "text", text: (row) => `mem_profiler attach ${row.pid}`, cell: (row) => this.attachOf(row) },
-    ], others, { search: (row) => `${row.pid} ${row.command} ${row.user}`, name: "others", kept: this.keptOthers, sort: "rss_bytes" });
-    if (focused) document.getElementById(focused)?.focus();
+    ], others, { search: wordsOf, name: "others", kept: this.kept.others, sort: "rss_bytes", rowKey: ({ pid }) => pid });
   }
 
   attachOf(row) {
@@ -94,7 +100,7 @@ class ProcessesPage {
     const yes = toggleControl("attach-yes", phrase("Attach"), "", () => { close(); this.order(row, "attach"); });
     const no = toggleControl("attach-no", phrase("Cancel"), "", close);
     dialog.append(element("p", "", phrase("Put the sampler into {command} (pid {pid}, {user})?", row)),
-      element("p", "faint", phrase("One of its threads is stopped for some milliseconds. This server takes the hooks out again when it ends.")),
+      element("p", "faint", phrase("This server takes it out again when it ends.")),
       element("p", "question-answers", null, [yes, no]));
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
@@ -121,7 +127,6 @@ class ProcessesPage {
   }
 
   link(row) {
-    if (row.dead) return element("span", "", row.command);
     const link = element("a", "process", row.command || "?");
     link.href = `/p/${row.pid}`;
     return link;
@@ -132,6 +137,26 @@ class ProcessesPage {
     this.trouble.textContent = text;
     this.trouble.hidden = false;
   }
+}
+
+function numberOf(key, label, text) {
+  return { key, label, kind: "number", value: (row) => row[key], text: (row) => row[key] === null ? "" : text(row[key]) };
+}
+
+function textOf(key, label) {
+  return { key, label, kind: "text", text: (row) => row[key] };
+}
+
+const COUNTS = [numberOf("samples", "Samples", countText), numberOf("lost", "Lost", countText)].map((column) => ({ ...column, aside: true }));
+
+// What a search looks at.
+function wordsOf({ pid, command, user, state = "" }) {
+  return `${pid} ${command} ${user} ${state}`;
+}
+
+function ageText(seconds) {
+  const [length, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([one]) => seconds >= 2 * one || one === 1);
+  return `${Math.floor(seconds / length)} ${unit}`;
 }
 
 startPage(({ live }) => new ProcessesPage(live));

@@ -147,7 +147,7 @@ function textOf(key, label) {
   return { key, label, kind: "text", text: (row) => row[key] };
 }
 
-const COUNTS = [numberOf("samples", "Samples", countText), numberOf("lost", "Lost", countText)].map((column) => ({ ...column, aside: true }));
+const COUNTS = [numberOf("samples", english("Samples"), countText), numberOf("lost", english("Lost"), countText)].map((column) => ({ ...column, aside: true }));
 
 // What a search looks at.
 function wordsOf({ pid, command, user, state = "" }) {

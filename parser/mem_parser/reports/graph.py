@@ -24,14 +24,15 @@ MAX_NODES = 80
 
 @dataclass(frozen=True, slots=True)
 class CallGraph:
-    """The content of the drawing. ``legend`` is lines of text, the total first; ``changes`` are
-    those of the nodes' cum since a base, if there is one.
+    """The content of the drawing. ``heading`` says what it shows, ``legend`` is lines of text, the
+    total first; ``changes`` are those of the nodes' cum since a base, if there is one.
     """
 
     nodes: list[Row]
     edges: list[Edge]
     total: float
     unit: Unit
+    heading: str
     legend: list[str]
     changes: list[Estimate] | None = None
 
@@ -39,7 +40,7 @@ class CallGraph:
 def build_graph(
     profile: Profile, sums: StackSums, count: Count, unit: Unit, title: str
 ) -> CallGraph:
-    """Return the call graph of ``sums``; ``title`` names the program in the legend."""
+    """Return the call graph of ``sums``; ``title`` names the program."""
     total = sums.total
     rows = [row for row in rows_of(sums) if row.cum.value > 0]
     nodes, node_limit = choose_nodes(rows, total.value)
@@ -47,13 +48,13 @@ def build_graph(
     position = np.full(max(len(sums.names), 1), -1, dtype=np.int64)
     position[[key_of_name[row.name] for row in nodes]] = np.arange(len(nodes))
     chosen = choose_edges(calls_between(sums, position, len(nodes)), total.value)
-    legend = [total_line(total.value, unit), title]
-    legend += header_lines(profile, total, count, unit)
+    heading, header = heading_of(title, header_lines(profile, total, count, unit))
+    legend = [total_line(total.value, unit), *header]
     if not total.samples:
         legend.append("0 samples: nothing to show")
     legend += pruned_lines(len(rows) - len(nodes), node_limit)
     legend += left_out_lines(chosen, unit)
-    return CallGraph(nodes, chosen.drawn, total.value, unit, legend)
+    return CallGraph(nodes, chosen.drawn, total.value, unit, heading, legend)
 
 
 def without_detail(graph: CallGraph) -> CallGraph:
@@ -69,8 +70,16 @@ def pruned_lines(nodes: int, limit: str) -> list[str]:
     return [f"{counted(nodes, 'function')} {limit} not drawn"] if nodes else []
 
 
+def heading_of(title: str, header: list[str]) -> tuple[str, list[str]]:
+    """Return a line of the program, its total with the error and what is counted; and the rest of
+    the ``header`` of reports.
+    """
+    total, _, rest = header[0].removeprefix("Total: ").partition("   ")
+    return f"{title}: {total}", [rest, *header[1:]]
+
+
 def total_line(value: float, unit: Unit) -> str:
-    """Return the line in the top left corner: `Total MB: 25.7`, powers of 1024."""
+    """Return the line below the heading: `Total MB: 25.7`, powers of 1024."""
     if unit is Unit.OBJECTS:
         return f"Total objects: {value:.0f}"
     size = value / MIB

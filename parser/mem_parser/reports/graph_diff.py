@@ -17,7 +17,7 @@ from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_by_key
 from mem_parser.reports.edges import calls_between, choose_edges, left_out_lines
-from mem_parser.reports.graph import CallGraph, choose_nodes, pruned_lines, total_line
+from mem_parser.reports.graph import CallGraph, choose_nodes, heading_of, pruned_lines, total_line
 from mem_parser.reports.grid import amount
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.view import View
@@ -85,8 +85,8 @@ def build_diff_graph(
         )
         for e in edges.drawn
     ]
-    legend = [total_line(new.total.value, unit), title]
-    legend += header_lines(profile, new.total, count, unit)
+    heading, header = heading_of(title, header_lines(profile, new.total, count, unit))
+    legend = [total_line(new.total.value, unit), *header]
     legend.append(f"change since the base: {change_text(whole, unit)}")
     if between is not None:
         legend.append("snapshots of one capture: blocks that are live in both cancel out")
@@ -94,7 +94,7 @@ def build_diff_graph(
     legend.append(f"red and +: grew; blue and -: shrank; {told}")
     legend += pruned_lines(len(rows) - len(nodes), limit)
     legend += left_out_lines(edges, unit)
-    return CallGraph(nodes, drawn, new.total.value, unit, legend, changes)
+    return CallGraph(nodes, drawn, new.total.value, unit, heading, legend, changes)
 
 
 def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:

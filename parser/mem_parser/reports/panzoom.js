@@ -67,6 +67,15 @@
   svg.addEventListener("dblclick", function () {
     show.apply(null, home);
   });
+  // Paper gets all of it, whatever part is on the screen.
+  var left = home;
+  window.addEventListener("beforeprint", function () {
+    left = [box.x, box.y, box.width, box.height];
+    show.apply(null, home);
+  });
+  window.addEventListener("afterprint", function () {
+    show.apply(null, left);
+  });
   window.addEventListener("keydown", function (event) {
     var middle = { x: box.x + box.width / 2, y: box.y + box.height / 2 };
     if (event.key === "+" || event.key === "=") {

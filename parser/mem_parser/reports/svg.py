@@ -37,6 +37,24 @@ _XLINK = "http://www.w3.org/1999/xlink"
 _WRAP = 36
 _LONGEST_NAME = 240
 _SMALLEST_FONT, _LARGEST_FONT = 9.0, 34.0
+_Colour = tuple[int, int, int]
+_FILL = ((245, 243, 240), (237, 193, 175), (175, 210, 242))
+_LINE = ((130, 130, 130), (180, 20, 10), (20, 70, 190))
+_DARK_FILL = ((48, 51, 57), (122, 44, 36), (28, 66, 124))
+"""Each for little, for much (red), and for what shrank (blue); graph_drawing.js has the same."""
+_STYLE = """
+svg { background: #ffffff; }
+.heading { font-weight: bold; }
+@media screen and (prefers-color-scheme: dark) {
+  svg { background: #16181c; }
+  text { fill: #eceef1; }
+  .graph > polygon { fill: none; }
+  .node > polygon { fill: var(--dark); stroke: #a3a9b3; }
+  .edge > path { stroke: #a3a9b3; }
+  .edge > polygon { fill: #a3a9b3; stroke: #a3a9b3; }
+}
+"""
+"""Paper is white whatever the screen is."""
 
 
 def draw_svg(graph: CallGraph) -> str:
@@ -72,7 +90,7 @@ def dot_source(graph: CallGraph, *, simple: bool = False) -> str:
     dot = graphviz.Digraph(
         "calls",
         graph_attr={
-            "label": _text(graph.legend, "\\l"),
+            "label": _text([graph.heading, *graph.legend], "\\l"),
             "labelloc": "t",
             "labeljust": "l",
             "fontsize": "16",
@@ -128,38 +146,29 @@ def _node_label(row: Row, graph: CallGraph, change: Estimate | None) -> list[str
 
 def _node_style(row: Row, graph: CallGraph, change: Estimate | None) -> dict[str, str]:
     flat = row.flat.value / graph.total if graph.total else 0.0
-    cum = row.cum.value / graph.total if graph.total else 0.0
     size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(flat, 0.0), 1.0))
-    if change is None:
-        fill, line = _colours(min(max(cum, 0.0), 1.0))
-    else:
-        fill, line = _change_colours(change, graph)
+    strength = _strength(row, graph, change)
+    fill, line = _shade(_FILL, strength), _shade(_LINE, strength)
     return {"fontsize": f"{size:.1f}", "fillcolor": fill, "color": line}
 
 
-def _colours(share: float) -> tuple[str, str]:
-    """Return fill and line colour: from grey for little to red for all of the total."""
-    strength = math.sqrt(share)
-    fill = (245 - 8 * strength, 243 - 50 * strength, 240 - 65 * strength)
-    line = (130 + 50 * strength, 130 - 110 * strength, 130 - 120 * strength)
-    return _hex(fill), _hex(line)
-
-
-def _change_colours(change: Estimate, graph: CallGraph) -> tuple[str, str]:
-    """Return red for growth and blue for shrinkage, stronger for more; grey for noise."""
+def _strength(row: Row, graph: CallGraph, change: Estimate | None) -> float:
+    """Return from 0 for little to 1 for all of the total, or of the largest change; below 0 for
+    what shrank, 0 for noise.
+    """
+    if change is None:
+        return math.sqrt(min(max(row.cum.value / graph.total, 0.0), 1.0)) if graph.total else 0.0
     most = max((abs(c.value) for c in graph.changes or []), default=0.0)
-    if in_noise(change) or not change.value or not most:
-        return _colours(0.0)
-    strength = math.sqrt(abs(change.value) / most)
-    if change.value > 0:
-        return _colours(strength**2)
-    fill = (240 - 65 * strength, 243 - 33 * strength, 245 - 3 * strength)
-    line = (130 - 110 * strength, 130 - 60 * strength, 130 + 60 * strength)
-    return _hex(fill), _hex(line)
+    if in_noise(change) or not most:
+        return 0.0
+    return math.copysign(math.sqrt(abs(change.value) / most), change.value)
 
 
-def _hex(colour: tuple[float, float, float]) -> str:
-    return "#" + "".join(f"{round(c):02x}" for c in colour)
+def _shade(colours: tuple[_Colour, _Colour, _Colour], strength: float) -> str:
+    """Return a mix: the first of ``colours`` at strength 0, the others at 1 and at -1."""
+    end = colours[1] if strength >= 0 else colours[2]
+    mixed = [a + (b - a) * abs(strength) for a, b in zip(colours[0], end, strict=True)]
+    return "#" + "".join(f"{round(c):02x}" for c in mixed)
 
 
 def _wrapped(name: str) -> list[str]:
@@ -182,7 +191,7 @@ def _text(lines: list[str], end: str) -> str:
 
 
 def _finish(drawing: bytes, graph: CallGraph) -> str:
-    """Return the drawing filling its window, with tooltips and the script."""
+    """Return the drawing filling its window, with title, tooltips, colours and the script."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     try:
@@ -192,21 +201,34 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
     root.set("width", "100%")
     root.set("height", "100%")
     root.set("preserveAspectRatio", "xMidYMin meet")
-    root.set("style", "background:white")
+    root.set("lang", "en")
     _set_titles(root, graph)
+    title, style = (ET.Element(f"{{{_SVG}}}{name}") for name in ("title", "style"))
+    title.text, style.text = xml_text(graph.heading), _STYLE
+    root[:0] = [title, style]
     script = ET.SubElement(root, f"{{{_SVG}}}script")
     script.text = resources.files(__package__).joinpath("panzoom.js").read_text("utf-8")
     return xml_document(root)
 
 
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
-    """Make tooltips show the whole name instead of a node's number."""
+    """Make tooltips show the whole name instead of a node's number; boxes get a dark colour too."""
     names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
+    darks = {
+        f"n{k}": _shade(_DARK_FILL, _strength(row, graph, graph.changes and graph.changes[k]))
+        for k, row in enumerate(graph.nodes)
+    }
     for group in root.iter(f"{{{_SVG}}}g"):
         title = group.find(f"{{{_SVG}}}title")
         if title is None or title.text is None:
             continue
+        box = group.find(f"{{{_SVG}}}polygon")
+        if title.text in darks and box is not None:
+            box.set("style", f"--dark: {darks[title.text]}")
         ends = title.text.split("->")
         title.text = " → ".join(names.get(end, end) for end in ends)
         if group.get("class") == "graph":
             group.remove(title)
+            heading = group.find(f"{{{_SVG}}}text")
+            if heading is not None:
+                heading.set("class", "heading")

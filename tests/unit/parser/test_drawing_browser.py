@@ -21,6 +21,7 @@ GRAPH = CallGraph(
     [Edge(0, 1, 9.0, False)],
     9.0,
     Unit.SPACE,
+    "leaf: 9 B in use",
     ["Total MB: 0.0"],
 )
 USE = """

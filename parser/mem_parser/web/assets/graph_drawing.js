@@ -4,21 +4,24 @@ const GRAPH_FONT = "Helvetica, Arial, sans-serif";
 const EDGE_FONT = 11, LABEL_GAP = 4;
 const SMALLEST_FONT = 9, LARGEST_FONT = 34, LABEL_WRAP = 36, LONGEST_LABEL = 240;
 
-// Fill and line: from grey for little to red for all of the total.
-function shareColours(share) {
-  const strength = Math.sqrt(Math.min(Math.max(share, 0), 1));
-  const colour = (from, by) => `rgb(${from.map((value, k) => Math.round(value + by[k] * strength)).join(" ")})`;
-  return [colour([245, 243, 240], [-8, -50, -65]), colour([130, 130, 130], [50, -110, -120])];
+// Colours for little, for much (red), and for what shrank (blue).
+const BOX_COLOURS = {
+  fill: [[245, 243, 240], [237, 193, 175], [175, 210, 242]],
+  stroke: [[130, 130, 130], [180, 20, 10], [20, 70, 190]],
+  dark: [[48, 51, 57], [122, 44, 36], [28, 66, 124]],
+};
+
+// The colours at 0 for little to 1 for all, and to -1 for what shrank most.
+function boxColours(strength) {
+  return Object.fromEntries(Object.entries(BOX_COLOURS).map(([name, [little, more, less]]) => {
+    const end = strength < 0 ? less : more;
+    return [name, `rgb(${little.map((value, k) => Math.round(value + (end[k] - value) * Math.abs(strength))).join(" ")})`];
+  }));
 }
 
-// Red for what grew and blue for what shrank, the stronger the more of the largest change; grey for noise.
-function changeColours(change, most) {
-  if (inNoise(change) || !most) return shareColours(0);
-  const share = Math.abs(change.value) / most;
-  if (change.value > 0) return shareColours(share);
-  const strength = Math.sqrt(share);
-  const colour = (from, by) => `rgb(${from.map((value, k) => Math.round(value + by[k] * strength)).join(" ")})`;
-  return [colour([240, 243, 245], [-65, -33, -3]), colour([130, 130, 130], [-110, -60, 60])];
+// Of a change the part of the largest one; 0 for noise.
+function changeStrength(change, most) {
+  return inNoise(change) || !most ? 0 : Math.sign(change.value) * Math.sqrt(Math.abs(change.value) / most);
 }
 
 function inNoise({ value, ends: [lower, upper] }) {
@@ -56,8 +59,8 @@ function layOut(boxes, edges) {
   }
 }
 
-// graph: of `callGraph`; the group of its shapes, with `legend` above.
-function drawGraph(graph, unit, legend) {
+// graph: of `callGraph`; the group of its shapes.
+function drawGraph(graph, unit) {
   const measure = document.createElement("canvas").getContext("2d");
   const share = (value) => value / (graph.total || 1);
   const boxes = graph.nodes.map(({ name, flat, cum, change }) => {
@@ -74,25 +77,23 @@ function drawGraph(graph, unit, legend) {
     edge.width = measure.measureText(edge.label).width;
   }
   layOut(boxes, graph.edges);
-  const text = (x, y, size, content, anchor = "middle") =>
-    shape("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor, "font-family": GRAPH_FONT, "font-size": size.toFixed(1) }, content);
+  const text = (x, y, size, content) =>
+    shape("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": "middle", "font-family": GRAPH_FONT, "font-size": size.toFixed(1) }, content);
   const group = shape("g");
   const most = graph.change ? Math.max(0, ...boxes.map((box) => Math.abs(box.change.value))) : 0;
-  for (const box of boxes) group.append(boxShape(box, box.change ? changeColours(box.change, most) : shareColours(share(box.cum)), text));
+  for (const box of boxes) group.append(boxShape(box, boxColours(box.change ? changeStrength(box.change, most) : Math.sqrt(Math.min(Math.max(share(box.cum), 0), 1))), text));
   for (const edge of graph.edges) {
     const title = `${graph.nodes[edge.from].name} \u2192 ${graph.nodes[edge.to].name}`;
     group.append(callShape(edge, title, share(edge.value), text));
   }
-  const left = Math.min(0, ...boxes.map((box) => box.x - box.width / 2));
-  legend.forEach((line, k) => group.append(text(left, (k - legend.length) * 20 - 10, 16, line, "start")));
   return group;
 }
 
-function boxShape(box, [fill, stroke], text) {
+function boxShape(box, { fill, stroke, dark }, text) {
   const [left, right, bottom] = [box.x - box.width / 2, box.x + box.width / 2, box.y + box.height];
   const made = shape("g");
   made.append(shape("title", {}, box.name),
-    shape("polygon", { fill, stroke, points: `${left},${box.y} ${right},${box.y} ${right},${bottom} ${left},${bottom}` }),
+    shape("polygon", { class: "box", style: `--dark: ${dark}`, fill, stroke, points: `${left},${box.y} ${right},${box.y} ${right},${bottom} ${left},${bottom}` }),
     ...box.lines.map((line, k) => text(box.x, box.y + 6 + box.font * (1.2 * k + 0.95), box.font, line)));
   return made;
 }
@@ -107,7 +108,7 @@ function callShape({ points, indirect, label, labelX, labelY }, title, share, te
   for (let k = 1; k < points.length - 1; k += 1) line += `Q${points[k].join(" ")} ${halfway(points[k], points[k + 1])}`;
   line += `L${end[0] - 6 * dx} ${end[1] - 6 * dy}`;
   const [x, y] = [end[0] - 7 * dx, end[1] - 7 * dy];
-  const made = shape("g");
+  const made = shape("g", { class: "call" });
   made.append(shape("title", {}, title),
     shape("path", { d: line, fill: "none", stroke: "#606060", "stroke-width": (1 + 5 * Math.min(share, 1)).toFixed(2), ...indirect ? { "stroke-dasharray": "5 3" } : {} }),
     shape("polygon", { fill: "#606060", points: `${end} ${x - 4 * dy},${y + 4 * dx} ${x + 4 * dy},${y - 4 * dx}` }),

@@ -1,16 +1,20 @@
-// The call graph as a picture that zooms by wheel, pinch, keys and buttons.
+// The call graph as a picture that zooms by wheel, pinch, keys and buttons. Paper gets all of it.
 
 const READABLE = 0.7;
+let graphShown = null;
+whenPrinted(() => graphShown?.apply(graphShown.view));
 
 class GraphTab {
-  // drawing: the group of its shapes. kept: { view } of the drawing before, where this one takes its place
-  constructor(host, drawing, kept = {}) {
+  // drawing: the group of its shapes; heading and lines: what it shows, in words
+  // kept: { view } of the drawing before, where this one takes its place
+  constructor(host, drawing, heading, lines, kept = {}) {
     this.kept = kept;
+    graphShown = this;
     this.tools = element("div", "table-tools");
     this.frame = element("div", "call-graph");
     Object.assign(this.frame, { tabIndex: 0, id: "graph-frame" });
     this.frame.setAttribute("role", "img");
-    this.frame.setAttribute("aria-label", phrase("Call graph; plus, minus and arrow keys move, 0 shows all of it"));
+    this.frame.setAttribute("aria-label", phrase("Call graph of {heading}; plus and minus zoom, arrow keys move, 0 shows all of it. The tabs Table and Tree have its numbers as text.", { heading }));
     this.svg = shape("svg", { class: "call-graph-svg" });
     this.layer = shape("g", {}, null, [drawing]);
     this.svg.append(this.layer);
@@ -23,7 +27,7 @@ class GraphTab {
     };
     this.tools.append(button("+", "graph-in", () => this.zoomBy(1.4)), button("\u2212", "graph-out", () => this.zoomBy(1 / 1.4)),
       button(phrase("Fit"), "graph-fit", () => this.fit()), element("span", "faint", phrase("wheel or pinch zooms, dragging moves")));
-    host.append(this.tools, this.frame);
+    host.append(element("h2", "", heading), ...lines.map((line) => element("p", "faint", line)), this.tools, this.frame);
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();
@@ -52,7 +56,9 @@ class GraphTab {
 
   apply(view) {
     this.view = this.kept.view = view;
-    this.layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale})`);
+    const { x, y, width, height } = this.layer.getBBox();
+    if (onPaper) this.svg.setAttribute("viewBox", `${x} ${y} ${width} ${height}`); else this.svg.removeAttribute("viewBox");
+    this.layer.setAttribute("transform", onPaper ? "" : `translate(${view.x} ${view.y}) scale(${view.scale})`);
     this.svg.dataset.scale = view.scale.toFixed(4);
   }
 

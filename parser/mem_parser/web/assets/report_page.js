@@ -180,19 +180,23 @@ class ReportPage {
     else this.state.set({ ...changes, zoom: 0, ..."templates" in changes && { sandwich: 0 } }, { step });
   }
 
-  // The call graph of what the boxes leave, by the names that are shown; null where nothing is counted.
-  drawing() {
-    const { count, unit } = this.choice;
-    if (count === "change") return null;
-    const graph = callGraph(new ReportTables(this.narrowing.of(this.state.values), this.wholeTables, this.state.get("templates"), this.facts), count, unit);
-    if (!graph.nodes.length) return null;
-    const legend = [phrase("{amount} {what}", { amount: amountText(graph.total, unit), what: measureWords(count, unit) })];
+  // The call graph of what the boxes leave, by the names that are shown, in the panel `host`.
+  callGraph(host) {
+    const { count, unit, words } = this.choice;
+    const graph = count === "change" ? null : callGraph(new ReportTables(this.narrowing.of(this.state.values), this.wholeTables, this.state.get("templates"), this.facts), count, unit);
+    if (!graph?.nodes.length) {
+      host.append(element("p", "faint", phrase("There is no drawing of {what}.", { what: words })));
+      return;
+    }
+    const heading = `${this.facts.title}: ${pairText(this.tables.totals[`${count}.${unit}`], unit)} ${measureWords(count, unit)}`;
+    const legend = [words];
     if (graph.change) {
       const noise = this.facts.exact ? phrase("grey and ~: inside the noise") : phrase("these files carry no errors");
       legend.push(phrase("change since the base: {change}", { change: changeLine(graph.change, unit) }), phrase("red and +: grew; blue and \u2212: shrank; {noise}", { noise }));
     }
     if (graph.fewer) legend.push(plural("{number} function below 0.5 % or beyond the heaviest {most} not drawn", "{number} functions below 0.5 % or beyond the heaviest {most} not drawn", graph.fewer, { most: MOST_NODES }));
-    return drawGraph(graph, unit, legend);
+    if (!this.renewing) this.kept.graph = {};
+    new GraphTab(host, drawGraph(graph, unit), heading, legend, this.kept.graph);
   }
 
   // Whether a handle of the line is held.
@@ -257,14 +261,6 @@ class ReportPage {
       budget: () => budgetTab(host, unpackJson(this.blocks.budget)),
     };
     makers[tab]();
-  }
-
-  callGraph(host) {
-    const { words } = this.choice;
-    const drawing = this.drawing();
-    host.append(element("p", "faint", drawing ? words : phrase("There is no drawing of {what}.", { what: words })));
-    if (!this.renewing) this.kept.graph = {};
-    if (drawing) new GraphTab(host, drawing, this.kept.graph);
   }
 
   functionTable(host) {

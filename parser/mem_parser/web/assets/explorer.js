@@ -68,6 +68,7 @@ class Explorer {
     this.help = new HelpDialog(HELP_NOTES);
     new Keys(this.keyActions(), () => host.offsetParent !== null || host.getClientRects().length > 0);
     systemDark.addEventListener("change", () => this.refresh());
+    whenPrinted(() => this.refresh());
   }
 
   makeSearch() {

@@ -4,6 +4,7 @@
 const ROW_FINE = 19, ROW_COARSE = 26;
 const NARROWEST = 0.6;
 const LABEL_FROM = 26;
+const MOST_PIXELS = 4;
 const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
 
 class FlameCanvas {
@@ -27,6 +28,8 @@ class FlameCanvas {
 
   listen() {
     this.scroller.addEventListener("scroll", () => this.paintSoon(), { passive: true });
+    // A pinch makes the page larger, not the pixels of the canvas.
+    window.visualViewport?.addEventListener("resize", () => this.paintSoon());
     new ResizeObserver(() => this.resized()).observe(this.scroller);
     this.canvas.addEventListener("pointermove", (event) => {
       if (event.pointerType === "mouse") this.handlers.onHover(this.nodeAt(event), event);
@@ -67,6 +70,7 @@ class FlameCanvas {
     const path = this.view.path(this.zoom);
     path.forEach((node, depth) => this.place(depth, node, 0, this.width));
     this.layoutBelow(this.zoom, path.length);
+    if (onPaper) this.height = this.rows.length * this.row;
     this.spacer.style.height = `${Math.max(this.rows.length * this.row, this.height)}px`;
   }
 
@@ -128,7 +132,7 @@ class FlameCanvas {
 
   paint() {
     if (!this.view || !this.width) return;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = Math.min((window.devicePixelRatio || 1) * (window.visualViewport?.scale ?? 1), MOST_PIXELS);
     const canvas = this.canvas;
     if (canvas.width !== Math.round(this.width * ratio) || canvas.height !== Math.round(this.height * ratio)) {
       canvas.width = Math.round(this.width * ratio);
@@ -141,7 +145,7 @@ class FlameCanvas {
     pen.clearRect(0, 0, this.width, this.height);
     pen.font = FONT;
     pen.textBaseline = "middle";
-    const scroll = this.scroller.scrollTop;
+    const scroll = onPaper ? 0 : this.scroller.scrollTop;
     for (let level = 0; level < this.rows.length; level += 1) {
       const y = this.rowTop(level) - scroll;
       if (y > -this.row && y < this.height) this.paintRow(pen, this.rows[level], y, level);
@@ -172,11 +176,17 @@ class FlameCanvas {
     pen.strokeRect(x + 1, y + 1, Math.max(wide - 3, 1), this.row - 3);
   }
 
+  widthOf(pen, text) {
+    let width = this.labelWidths.get(text);
+    if (width === undefined) this.labelWidths.set(text, width = pen.measureText(text).width);
+    return width;
+  }
+
+  // A name with too little room goes without its namespaces before it is cut.
   label(pen, node, x, y, wide) {
-    const text = this.labelOf(node);
-    const room = wide - 9;
-    let needed = this.labelWidths.get(text);
-    if (needed === undefined) this.labelWidths.set(text, needed = pen.measureText(text).width);
+    const whole = this.labelOf(node), room = wide - 9;
+    const text = this.widthOf(pen, whole) <= room ? whole : whole.replace(/^([+\u2212] )?[\w:]*::(?=\w+$)/, "$1");
+    const needed = this.widthOf(pen, text);
     const kept = needed <= room ? text : `${text.slice(0, Math.max(Math.floor(text.length * (room - 12) / needed), 1))}\u2026`;
     pen.globalAlpha = Math.max(pen.globalAlpha, 0.75);
     pen.fillStyle = this.palette.text;

@@ -33,7 +33,7 @@ from mem_parser.web.flamegraph import PageKind, PageOptions, page_of
 from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
 from mem_parser.web.tables import tables
-from mem_parser.web.verdicts import MOST_ROWS, verdict_block
+from mem_parser.web.verdicts import MOST_ROWS, merged_rows, verdict_block
 from mem_parser.words import phrase, shown
 
 REPORT_SCRIPTS = (
@@ -118,6 +118,8 @@ def report_blocks(
     }
     both = [profile] if base is None else [profile, base]
     unseen = {unit: max(p.unseen(unit) for p in both) for unit in Unit}
+    if leaks is not None:
+        leaks = {**leaks, "rows": merged_rows(leaks.get("rows", ()), unseen[Unit.SPACE])}
     for key, given in (("leaks", leaks), ("budget", budget)):
         if given is not None:
             block = verdict_block(given, unseen[Unit.SPACE], confidential=confidential)

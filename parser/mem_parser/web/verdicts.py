@@ -45,6 +45,37 @@ def verdict_block(
     return _without_source(told) if confidential else told
 
 
+def merged_rows(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> list[Mapping[str, Any]]:
+    """Return rows of leaks with those made one that a reader could not tell apart: of the same
+    verdict, function, caller and file. A row with a growth of its own stays.
+
+    ``unseen`` is what a sample more may add to a sum.
+    """
+    alike: dict[Any, list[Mapping[str, Any]]] = {}
+    for k, row in enumerate(rows):
+        stack = row.get("stack") or [{}]
+        names = [frame.get("function") for frame in stack]
+        caller = next((name for name in names if name != names[0]), None)
+        shown = (row.get("verdict"), names[0], caller, stack[0].get("file"))
+        alike.setdefault(k if row.get("growth") else shown, []).append(row)
+    return [same[0] if len(same) == 1 else _one_row(same, unseen) for same in alike.values()]
+
+
+def _one_row(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> dict[str, Any]:
+    """Return the first of ``rows``, which is the largest, with what all of them hold."""
+    size, lower, upper = _together(rows, unseen)["bytes"]
+    evidence = {row.get("evidence") for row in rows}
+    return {
+        **rows[0],
+        "bytes": size,
+        "lower95": lower,
+        "upper95": upper,
+        "samples": sum(row.get("samples") or 0 for row in rows),
+        "stacks": sum(row.get("stacks") or 1 for row in rows),
+        "evidence": ("largest: " if len(evidence) > 1 else "") + str(rows[0].get("evidence", "")),
+    }
+
+
 def kept_rows(verdicts: Sequence[str], most: int) -> list[int]:
     """Return which ``most`` rows stay, in order: half of the room is for all verdicts alike, so
     that none vanishes, the other half for the rows that come first.

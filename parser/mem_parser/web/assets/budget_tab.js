@@ -15,7 +15,7 @@ function culpritItem(culprit, rate) {
 }
 
 function budgetTab(host, block) {
-  const rows = block.rows ?? [];
+  const rows = byVerdict(block.rows ?? []);
   const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
   const amount = (row, value) => value === null || value === undefined ? "" : bytesText(value) + rateOf(row);
   const measured = (row) => withEnds(amount(row, row.value), row.value, row.lower95, row.upper95, "space");
@@ -31,7 +31,7 @@ function budgetTab(host, block) {
   ], rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
   for (const row of rows) {
     if (!(row.culprits ?? []).length) continue;
-    host.append(element("h3", "", phrase("{name}: who makes it up", { name: row.name })),
+    host.append(element("h2", "", phrase("{name}: who makes it up", { name: row.name })),
       element("ul", "culprits", null, row.culprits.map((culprit) => culpritItem(culprit, rateOf(row)))));
   }
   return table;

@@ -11,6 +11,11 @@ function verdictMark(verdict) {
   return element("span", `verdict verdict-${known}`, VERDICT_WORDS[known] ?? String(verdict ?? ""));
 }
 
+// What needs the reader first.
+function byVerdict(rows) {
+  return rows.slice().sort((a, b) => VERDICT_ORDER.indexOf(a.verdict) - VERDICT_ORDER.indexOf(b.verdict));
+}
+
 // How many rows each verdict has, those that are not on the page included.
 function verdictCounts(block) {
   const words = Object.entries(block.counts ?? {}).sort((a, b) => VERDICT_ORDER.indexOf(a[0]) - VERDICT_ORDER.indexOf(b[0]));
@@ -20,8 +25,7 @@ function verdictCounts(block) {
 
 // Below the table: what of each verdict is not on the page.
 function leftOutLines(block, unit = "space") {
-  const sorted = (block.left_out ?? []).slice().sort((a, b) => VERDICT_ORDER.indexOf(a.verdict) - VERDICT_ORDER.indexOf(b.verdict));
-  const lines = sorted.map(({ verdict, rows, bytes, delta }) => {
+  const lines = byVerdict(block.left_out ?? []).map(({ verdict, rows, bytes, delta }) => {
     const amount = bytes ? pairText(bytes, unit) : delta ? withEnds(signedText(delta[0], unit), ...delta, unit, true) : "";
     return element("p", "", null, [verdictMark(verdict), element("span", "", ` ${phrase("{number} more, {amount}", { number: countText(rows), amount })}`)]);
   });
@@ -46,6 +50,7 @@ function stackCell(row, opened = new Set()) {
   const names = stack.map((frame) => String(frame.function ?? "??"));
   const top = [names.find((name) => name !== names[0]), names[0]].filter((name) => name !== undefined);
   const summary = element("summary", "", null, top.flatMap((name, k) => [...(k ? [" \u2192 "] : []), ...shortened(name)]));
+  if (row.stacks > 1) summary.append(element("span", "faint", ` (${countText(row.stacks)} stacks)`));
   summary.title = top.join(" \u2192 ");
   const key = stack.map(frameText).join("\n");
   const details = element("details", "stack", null, [

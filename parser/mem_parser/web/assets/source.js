@@ -72,8 +72,11 @@ function listingTable(explorer, { file, lines }) {
       element("td", "number", amount(row.flat)), element("td", "number", amount(row.cum)),
       element("td", "number faint", row.line > 0 ? String(row.line) : "?"), element("td", "source-text", text ?? "")]);
   });
-  const head = element("tr", "", null, [phrase("flat"), phrase("cum"), phrase("line"), ""].map((label) => element("th", label ? "number" : "", label)));
-  return element("table", "source-lines", null, [element("thead", "", null, [head]), element("tbody", "", null, body)]);
+  const head = element("tr", "", null, [phrase("own"), phrase("total"), phrase("line"), ""].map((label) =>
+    label ? Object.assign(element("th", "number", label), { scope: "col" }) : element("td")));
+  const table = element("table", "source-lines", null, [element("thead", "", null, [head]), element("tbody", "", null, body)]);
+  table.setAttribute("aria-label", file || phrase("source lines"));
+  return table;
 }
 
 // Title and listings of a function, number `name` in the table of names.

@@ -102,12 +102,13 @@ function accountRows(account) {
   const lines = account.rows.map(({ label, bytes, ends }, k) =>
     accountLine(k === 0 ? label : `+ ${label}`, bytes, ends, account.rss));
   const sum = accountLine(phrase("Resident (RSS)"), account.rss, null, account.rss, "sum");
-  const parts = [accountTable("account", [...lines, sum])];
+  const parts = [accountTable("account", [...lines, sum], phrase("Resident memory"))];
   if (account.places.length) {
     const whole = account.places.reduce((total, { bytes }) => total + bytes, 0);
-    parts.push(element("h3", "", phrase("Live heap and slack together, by place")), accountTable("account places", [
+    const title = phrase("Live heap and slack together, by place");
+    parts.push(element("h3", "", title), accountTable("account places", [
       ...account.places.map(({ label, bytes }, k) => accountLine(k === 0 ? label : `+ ${label}`, bytes, null, whole)),
-      accountLine(phrase("live heap and slack"), whole, null, whole, "sum")]));
+      accountLine(phrase("live heap and slack"), whole, null, whole, "sum")], title));
   }
   return [...parts, ...notes];
 }
@@ -119,8 +120,9 @@ function accountLine(label, value, ends, whole, className = "") {
     element("td", "number faint", percentText(value, whole))]);
 }
 
-function accountTable(className, lines) {
+function accountTable(className, lines, label) {
   const table = element("table", className, null, [element("tbody", "", null, lines)]);
+  table.setAttribute("aria-label", label);
   table.querySelectorAll("th").forEach((cell) => { cell.scope = "row"; });
   return table;
 }

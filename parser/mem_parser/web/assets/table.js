@@ -21,11 +21,18 @@ class DataTable {
     this.frame.tabIndex = 0;
     this.table = element("table", "data");
     this.table.id = `${name}-rows`;
+    // Called as the tab that it is on.
+    const label = host.closest("[role=tabpanel]")?.getAttribute("aria-labelledby");
+    if (label) {
+      this.frame.setAttribute("role", "region");
+      for (const named of [this.frame, this.table]) named.setAttribute("aria-labelledby", label);
+    }
     this.head = element("thead");
     this.body = element("tbody");
     this.table.append(this.head, this.body);
     this.frame.append(this.table);
     this.count = element("span", "faint");
+    this.count.setAttribute("role", "status");
     this.more = element("button", "move", phrase("Show more"));
     this.more.type = "button";
     this.more.addEventListener("click", () => { this.shown += PAGE_ROWS * 4; this.kept.shown = this.shown; this.fill(); });

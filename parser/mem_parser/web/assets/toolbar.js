@@ -109,7 +109,7 @@ class Toolbar {
     const move = (name, label, title, act) => {
       const button = element("button", "move", label);
       Object.assign(button, { type: "button", title, id: `move-${name}` });
-      button.setAttribute("aria-label", title);
+      if (label.length === 1) button.setAttribute("aria-label", title);
       button.addEventListener("click", act);
       this.buttons[name] = button;
       return button;

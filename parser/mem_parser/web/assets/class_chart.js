@@ -99,7 +99,7 @@ class ClassChart {
     });
     image.append(...lines, ...parts, ...texts, ...this.names(width, height + NAMES_HEIGHT, one));
     this.drawing.replaceChildren(image);
-    this.showPeak(one);
+    this.showPeak();
   }
 
   // Names of steps below the bars, as many as there is room for.
@@ -118,7 +118,7 @@ class ClassChart {
     return found;
   }
 
-  showPeak(one) {
+  showPeak() {
     const { pool } = this;
     const step = pool.peakStep;
     if (step < 0) { this.lane.replaceChildren(); return; }
@@ -126,7 +126,7 @@ class ClassChart {
     const button = element("button", "timeline-peak", "\u25bc");
     Object.assign(button, { type: "button", title, id: "class-peak" });
     button.setAttribute("aria-label", title);
-    button.style.left = `${((step + 0.5) * one).toFixed(1)}px`;
+    button.style.left = `${100 * (step + 0.5) / pool.size}%`;
     button.addEventListener("click", () => this.choose(PEAK));
     this.lane.replaceChildren(button);
   }

@@ -1,7 +1,7 @@
 // Colours of frames. Hue tells the module, lightness varies by function; in a difference red grew and blue shrank.
 // Colour never stands alone: labels carry signs, the details line carries words.
 
-const MATCH_COLOUR = { light: "#ffd21f", dark: "#b58900" };
+const MATCH_COLOUR = { light: "#ffd21f", dark: "#866600" };
 
 function hashOf(text) {
   let hash = 0x811c9dc5;
@@ -37,7 +37,7 @@ class Palette {
     if (name === 0 || this.profile.nameKind[name] & (KIND_ALLOCATOR | KIND_PSEUDO)) return this.rest;
     const hue = this.hues.get(baseName(this.profile.nameModule[name]));
     const step = hashOf(this.profile.names[name]) % 11 - 5;
-    return this.dark ? `hsl(${hue} 32% ${33 + step}%)` : `hsl(${hue} 58% ${78 + step}%)`;
+    return this.dark ? `hsl(${hue} 32% ${28 + step}%)` : `hsl(${hue} 58% ${78 + step}%)`;
   }
 
   // -1 (all gone) to 1 (all new); null: inside the noise.

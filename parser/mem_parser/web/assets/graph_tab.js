@@ -57,7 +57,7 @@ class GraphTab {
   apply(view) {
     this.view = this.kept.view = view;
     const { x, y, width, height } = this.layer.getBBox();
-    if (onPaper) this.svg.setAttribute("viewBox", `${x} ${y} ${width} ${height}`); else this.svg.removeAttribute("viewBox");
+    if (onPaper) this.svg.setAttribute("viewBox", `${x - 2} ${y - 2} ${width + 4} ${height + 4}`); else this.svg.removeAttribute("viewBox");
     this.layer.setAttribute("transform", onPaper ? "" : `translate(${view.x} ${view.y}) scale(${view.scale})`);
     this.svg.dataset.scale = view.scale.toFixed(4);
   }

@@ -289,7 +289,7 @@ class Timeline {
     const button = element("button", className, text);
     Object.assign(button, { type: "button", title });
     button.setAttribute("aria-label", title);
-    button.style.left = `${place.toFixed(1)}px`;
+    button.style.left = `${(100 * place / this.plot.clientWidth).toFixed(3)}%`;
     button.addEventListener("click", act);
     return button;
   }

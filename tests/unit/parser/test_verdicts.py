@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.estimate import Unseen
-from mem_parser.web.verdicts import kept_rows, verdict_block
+from mem_parser.web.verdicts import kept_rows, merged_rows, verdict_block
 
 NOTHING = Unseen(0.0, True)
 
@@ -66,3 +66,27 @@ def test_few_rows_stay_as_they_are() -> None:
 
     assert block["rows"] == given_rows
     assert block["left_out"] == []
+
+
+def test_leaks_that_a_reader_cannot_tell_apart_are_one_row() -> None:
+    def row(caller: str, size: float, verdict: str = "inconclusive", **more: Any) -> dict[str, Any]:
+        stack = [{"function": f, "file": "a.c", "line": 3} for f in ("get", "get", caller)]
+        known = {"std_error": 3.0, "samples": 2, "stacks": 1, "evidence": "Only 2 samples"}
+        return {"verdict": verdict, "bytes": size, "stack": stack, **known, **more}
+
+    given_rows = [
+        row("main", 50.0, "leak", growth="1 MiB/h"), row("main", 40.0, "leak", growth="2 MiB/h"),
+        row("main", 30.0), row("other", 20.0), row("main", 10.0, std_error=4.0, evidence="Only 1"),
+        {"verdict": "young", "bytes": 2.0, "std_error": None}, row("main", 5.0, "young"),
+    ]  # fmt: skip
+
+    merged = merged_rows(given_rows, NOTHING)
+
+    assert [(r["verdict"], r["bytes"]) for r in merged] == [
+        ("leak", 50.0), ("leak", 40.0), ("inconclusive", 40.0), ("inconclusive", 20.0),
+        ("young", 2.0), ("young", 5.0),
+    ]  # fmt: skip
+    assert merged[0] is given_rows[0]
+    one = merged[2]
+    assert (one["stacks"], one["samples"], one["evidence"]) == (2, 4, "largest: Only 2 samples")
+    assert one["upper95"] - 40.0 == pytest.approx(1.96 * 5.0, rel=0.3)

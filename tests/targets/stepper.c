@@ -3,9 +3,10 @@
  *
  * a N S   allocate and keep N blocks of S bytes       f       free all blocks that are kept
  * c N S   allocate N blocks of S bytes, free them      x PROG  exec PROG
- * k       fork; the child goes on reading, the parent waits for it
+ * d N     free the N newest of the kept ones             k       fork; the child goes on, the parent waits
  * Blocks are kept in a list inside themselves, so S is at least the size of a pointer.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +29,8 @@ __attribute__((noinline)) static void allocate(long count, long size) {
     }
 }
 
-static void release(void) {
-    while (kept != NULL) {
+static void release(long count) {
+    while (kept != NULL && count-- > 0) {
         struct block *next = kept->next;
         free(kept);
         kept = next;
@@ -61,8 +62,10 @@ int main(void) {
             allocate(count, size);
         else if (sscanf(line, "c %ld %ld", &count, &size) == 2)
             churn(count, size);
+        else if (sscanf(line, "d %ld", &count) == 1)
+            release(count);
         else if (line[0] == 'f')
-            release();
+            release(LONG_MAX);
         else if (line[0] == 'k' && fork() > 0)
             return wait(NULL) > 0 ? 0 : 1;
         else if (line[0] == 'x')

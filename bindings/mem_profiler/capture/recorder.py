@@ -23,6 +23,7 @@ from mem_profiler.profile.readings import Readings, Track
 from mem_profiler.segment import collect, devices, reserve
 from mem_profiler.segment.devices import Domain, DomainCounts
 from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.peaks import Peak, peak_of
 
 TICK_S = 0.1
 COST_SHARE = 0.05
@@ -92,6 +93,7 @@ class Recorder:
         t_s = round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6)
         quick = collect.read_quick(self.segment, control, number)
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
+        peak = peak_of(self.segment.control())
         readings = self.readings
         resident = procfs.resident(self.pid)
         if resident is not None and resident.rss_bytes:
@@ -101,7 +103,7 @@ class Recorder:
             readings.anon.add(resident.anon_bytes)
         reading = Reading(
             t_s=t_s,
-            estimate_bytes=round(float(sums.bytes.sum()), 1),
+            estimate_bytes=_held_at_once(sums, peak),
             std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
             samples=quick.samples,
             rss_bytes=readings.rss_bytes,
@@ -114,11 +116,12 @@ class Recorder:
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
         self.domains = devices.read_domains(self.segment, control)
-        used = devices.used_in(self.domains, number)
-        if not used:
+        if not devices.used_in(self.domains, number):
             return
         rate = float(control["device_rate_bytes"][number & 1])
         counts = devices.read_quick(self.segment, control, number)
+        self.domains = devices.read_domains(self.segment, control)
+        used = devices.used_in(self.domains, number)
         readings = [
             (
                 domain,
@@ -141,6 +144,14 @@ class Recorder:
             track.add(reading, final=final)
 
 
+def _held_at_once(sums: estimate.Unsampled, peak: Peak | None) -> float:
+    """The sum of the bytes of all rows. They are of different moments; the sum of one moment is at
+    most the peak, which was read after them.
+    """
+    total = float(sums.bytes.sum())
+    return round(total if peak is None else min(total, peak.bytes), 1)
+
+
 @dataclass(frozen=True)
 class _Held:
     """A reading of a domain, and the bytes of its blocks: taken, or requested if unknown."""
@@ -154,7 +165,7 @@ def _device_reading(domain: Domain, counts: DomainCounts, rate: float, t_s: floa
     taken = counts.taken * sums.objects / np.maximum(counts.blocks, 1)
     reading = Reading(
         t_s=t_s,
-        estimate_bytes=round(float(sums.bytes.sum()), 1),
+        estimate_bytes=_held_at_once(sums, domain.peak),
         std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
         samples=counts.samples,
         rss_bytes=None,

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.model import AttachStops, Capture, Memory, Module, PeakSource, Profile, Thread
+from mem_parser.model import (
+    AttachStops,
+    Capture,
+    Count,
+    Memory,
+    Module,
+    PeakSource,
+    Profile,
+    Thread,
+    Unit,
+)
 from mem_profiler.process import procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
@@ -113,10 +123,10 @@ def build(
     small = _small_objects(target, control)
     more_notes = [*_before_main(control), *small, *interpreters, *unseen]
     capture.notes = _notes(found, [*ending.notes, *more_notes])
-    _put_peak(capture, peak, start_ns)
     capture.before_end_at_s = found.before_end_at_s
     rate = float(int(control.capture["rate_bytes"]))
     host = _profile(HOST, rate, capture, found, shared)
+    _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
     if readings is not None and not target.pymalloc:
         capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
@@ -182,9 +192,9 @@ def _of_domain(
         notes=_notes(found, list(ending.notes)),
         before_end_at_s=found.before_end_at_s,
     )
-    _put_peak(capture, domain.peak, start_ns)
     rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
     profile = _profile(domain.name, rate, capture, found, shared)
+    _put_peak(profile, domain.peak, start_ns)
     profile.series = list(track.series) if track else []
     return profile
 
@@ -346,13 +356,25 @@ def _notes(found: Tables, extra: list[str]) -> list[str]:
     return notes
 
 
-def _put_peak(capture: Capture, peak: Peak | None, start_ns: int) -> None:
-    """Add the highest total. A sampler that no controller told to keep it has none."""
+def _put_peak(profile: Profile, peak: Peak | None, start_ns: int) -> None:
+    """Add the highest total, which is never below what is in use. A sampler that no controller told
+    to keep it has none.
+
+    Sites remember a moment whose total may be a little lower than the highest, with mean sizes. And
+    rows of a program that goes on are of different moments, all later than the total that was read.
+    Where they have more in use, this is the peak, and now its time.
+    """
+    capture, sites = profile.capture, profile.sites
     if peak is None:
         capture.peak_at_s = capture.peak_bytes = capture.peak_source = None
         return
-    capture.peak_at_s = max(peak.at_ns - start_ns, 0) / NS
-    capture.peak_bytes, capture.peak_source = peak.bytes, PeakSource.SAMPLER
+    in_use, remembered = (profile.total(c, Unit.SPACE).value for c in (Count.INUSE, Count.PEAK))
+    if in_use > remembered:
+        sites.peak_blocks, sites.peak_bytes = sites.inuse_blocks, sites.inuse_bytes
+    at_s = max(peak.at_ns - start_ns, 0) / NS
+    capture.peak_at_s = capture.duration_s if in_use > peak.bytes else at_s
+    capture.peak_bytes = max(peak.bytes, in_use, remembered)
+    capture.peak_source = PeakSource.SAMPLER
 
 
 def _device(domain: Domain, actual: Actual | None, start_ns: int) -> Device:

@@ -46,8 +46,7 @@ def _highest(profile: Profile, live: Estimate) -> Estimate:
     readings, whose error is that of their sum.
     """
     if profile.has(Count.PEAK):
-        peak = profile.total(Count.PEAK, Unit.SPACE)
-        return peak if peak.value >= live.value else live
+        return profile.total(Count.PEAK, Unit.SPACE)
     top = max(profile.series, key=lambda r: r.estimate_bytes, default=None)
     if top is None or top.estimate_bytes <= live.value:
         return live

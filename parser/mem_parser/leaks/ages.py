@@ -23,6 +23,7 @@ YOUNG_SHARE = 0.1
 _YOUNG_MOST = 0.3
 _WARM_UP_SHARE = 0.13
 _OLD_ENOUGH = 0.78
+_OLDEST_SHARE = 0.27
 
 
 @dataclass(slots=True)
@@ -30,7 +31,8 @@ class Timeline:
     """Buckets as [start, end) in seconds; the masks say which part a bucket belongs to.
 
     ``aging`` are the buckets whose survivors tell whether blocks die with age: those whose blocks
-    are all at least a quarter of the capture old.
+    are all at least a quarter of the capture old. ``oldest`` are those of its first quarter, as
+    near as bounds allow.
     """
 
     start: FloatArray
@@ -40,12 +42,18 @@ class Timeline:
     late: BoolArray
     young: BoolArray
     aging: BoolArray
+    oldest: BoolArray
     duration_s: float
 
     @property
     def width(self) -> FloatArray:
         """Length of each bucket in seconds."""
         return self.end - self.start
+
+    @property
+    def middle(self) -> BoolArray:
+        """The buckets of the older half of the time that are not among the oldest."""
+        return (self.warm_up | self.early) & ~self.oldest
 
     @property
     def mature(self) -> BoolArray:
@@ -94,7 +102,10 @@ def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
     aging = mature & (end <= _OLD_ENOUGH * duration)
     if aging.sum() < 2:
         aging = mature
-    return Timeline(start, end, warm_up, early, late, young, aging, duration)
+    oldest = mature & ~late & (end <= _OLDEST_SHARE * duration)
+    if not oldest.any():
+        oldest = warm_up | early
+    return Timeline(start, end, warm_up, early, late, young, aging, oldest, duration)
 
 
 def _young_from(start: FloatArray, end: FloatArray, duration: float) -> float:

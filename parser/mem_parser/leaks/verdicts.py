@@ -9,9 +9,9 @@ The test, on the survivors born in the early and the late part of the capture (s
 part's rate is at most a quarter of the other's. The exact test of `significance.p_rate_above`
 rejects each of the two hypotheses; the larger p-value counts, and Holm's correction over all stacks
 keeps the chance of any false leak among stacks at that limit below `ALPHA`. More observations
-forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had stopped at the
-end, or came in bursts. With snapshots of one capture, a test on births and deaths alone must show
-growth between them as well.
+forbid the verdict (`observed`): survival falls with age, the oldest blocks do not surely stay,
+growth slowed down, had stopped at the end, or came in bursts. With snapshots of one capture, a test
+on births and deaths alone must show growth between them as well.
 
 Stacks too thin for a verdict of their own are pooled by the line that allocates and the one that is
 charged, and tested again. Stacks keep the frames of libraries for the tests: a container that leaks
@@ -35,30 +35,33 @@ from mem_parser.frames import Frame, find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
 from mem_parser.leaks.headline import growth_text, headline
+from mem_parser.leaks.observed import (
+    COMPARABLE,
+    FLAT,
+    SURE,
+    SURE_Z,
+    aging,
+    dying,
+    kept,
+    may_stay,
+    only_recent,
+    slowed,
+    steady,
+    stopped,
+    survived,
+)
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import least_watch_s, postponement, time_text
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.significance import holm, p_rate_above, trend
+from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_bytes
 from mem_parser.words import phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
-COMPARABLE = 0.25
-"""A part of the capture grew comparably to the other if its rate is above this share of it."""
-_FLAT = 0.5
-_SURE = 0.01
-_DOUBT = 0.05
-_DOUBT_Z = 1.645
-"""One-sided 5 % of the normal distribution: enough to doubt a leak."""
-_TRIFLE = 0.85
-_SURE_Z = 2.326
-"""One-sided 1 %: enough to call something replaced."""
-_STEADY_SHARE = 0.6
-_STEADY_RATE = 0.125
 _HOUR_S = 3600.0
 
 
@@ -385,7 +388,7 @@ class _Judge:
 
     def p_leak(self, group: Group, times: Timeline) -> float:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
-        early, late = _count(group, times.early), _count(group, times.late)
+        early, late = survived(group, times.early), survived(group, times.late)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
         if not steady(group, times) or slowed(group, times) or stopped(group, times, self.activity):
@@ -404,7 +407,7 @@ class _Judge:
     def otherwise(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
         """Return the verdict of a group that is not a leak, with its evidence."""
         end = times.duration_s
-        mature = _count(group, times.mature)
+        mature = survived(group, times.mature)
         came = float(group.births[times.mature].sum())
         recent = group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any())
         if recent and came < MIN_SAMPLES:
@@ -412,12 +415,12 @@ class _Judge:
             return Verdict.YOUNG, phrase("All blocks are less than {age} old.", age=age)
         if recent:
             return Verdict.CACHE_LIKE, phrase("Steady turnover: all older blocks were freed.")
-        early, late = _count(group, times.early), _count(group, times.late)
-        before = early + _count(group, times.warm_up)
+        early, late = survived(group, times.early), survived(group, times.late)
+        before = early + survived(group, times.warm_up)
         v = times.span(times.early) + times.span(times.warm_up)
         w = times.span(times.late)
         # "The late rate is at least half the early one" rejected: growth ended.
-        flat = before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE
+        flat = before and w and p_rate_above(before, v, late, w, 1 / FLAT) < SURE
         if flat and _full_at(group, times) < int(np.flatnonzero(times.mature)[-1]):
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
@@ -428,8 +431,9 @@ class _Judge:
                 freed = phrase(
                     "Steady turnover: {share} of the older blocks were freed.", share=share
                 )
-            replaced = aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE
-            if replaced or _only_recent(group, times, mature):
+            replaced = aging(group, times) > SURE_Z or p_rate_above(late, w, before, v, 2) < SURE
+            replaced |= only_recent(group, times, mature)
+            if replaced and not may_stay(group, times):
                 return Verdict.CACHE_LIKE, freed
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
@@ -443,15 +447,17 @@ class _Judge:
             return phrase("still grows, but ever more slowly")
         if stopped(group, times, self.activity):
             return phrase("grew, but not at the end")
-        if dying(group, times) or not kept(group, times):
+        if dying(group, times):
             return phrase("grows, but the program seems to free its old blocks")
+        if not kept(group, times):
+            return phrase("grows, but too few samples to tell whether its old blocks stay")
         if self.growth is not None:
             return phrase("no sure growth between the snapshots")
         return phrase("grows, but not surely in both halves of the capture")
 
     def _leak_text(self, group: Group, times: Timeline) -> str:
         born = float(group.births[times.mature].sum())
-        kept = _count(group, times.mature)
+        kept = survived(group, times.mature)
         freed = max(born - kept, 0.0)
         old = times.duration_s - group.oldest_s
         what = phrase("none freed")
@@ -462,85 +468,6 @@ class _Judge:
         if not math.isfinite(old):
             return what
         return phrase("oldest block {age}, {what}", age=time_text(old), what=what)
-
-
-def steady(group: Group, times: Timeline) -> bool:
-    """Tell whether growth went on through most of the early and late time, not in a few bursts."""
-    mask = times.early | times.late
-    rate = _count(group, mask) / max(times.span(mask), 1e-9)
-    width = times.width[mask]
-    busy = group.survivors[mask] >= _STEADY_RATE * rate * width
-    return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
-
-
-def slowed(group: Group, times: Timeline) -> bool:
-    """Tell whether the late rate is surely below the early one and below two thirds of it."""
-    early, late = _count(group, times.early), _count(group, times.late)
-    v, w = times.span(times.early), times.span(times.late)
-    if not early or not v or not w or late / w >= early / v * 2 / 3:
-        return False
-    return p_rate_above(early, v, late, w, 1.0) < _DOUBT
-
-
-def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
-    """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
-    rate, and surely below it. A leak has more of them: they include short-lived blocks.
-
-    ``activity`` are the births of all stacks: a program that becomes idle as a whole says nothing
-    of one stack.
-    """
-    late, young = _count(group, times.late), _count(group, times.young)
-    v, w = times.span(times.late), times.span(times.young)
-    busy = float(activity[times.late].sum())
-    if v and w and busy:
-        w *= min(1.0, float(activity[times.young].sum()) / w / (busy / v))
-    if not w or not v or young / w >= _FLAT * late / v:
-        return False
-    return p_rate_above(late, v, young, w, 1.0) < _DOUBT
-
-
-def aging(group: Group, times: Timeline) -> float:
-    """Return how surely blocks die with age, in standard errors: survival rises with the time of
-    birth.
-    """
-    mask = times.aging
-    middle = (times.start + times.end) / 2
-    return trend(middle[mask], group.survivors[mask], group.births[mask])
-
-
-def dying(group: Group, times: Timeline) -> bool:
-    """Tell whether survival falls with age, significantly and by a relevant amount."""
-    old, late = times.early | times.warm_up, times.late
-    born = [float(group.births[m].sum()) for m in (old, late)]
-    if not born[0] or not born[1]:
-        return False
-    share = [_count(group, m) / b for m, b in zip((old, late), born, strict=True)]
-    return aging(group, times) > _DOUBT_Z and share[0] < _TRIFLE * share[1]
-
-
-def kept(group: Group, times: Timeline) -> bool:
-    """Tell whether, where blocks are freed at all, early ones surely survive at more than half the
-    rate of late ones.
-    """
-    early, late = _count(group, times.early), _count(group, times.late)
-    v, w = (float(group.births[m].sum()) for m in (times.early, times.late))
-    if early >= v and late >= w:
-        return True
-    return p_rate_above(early, v, late, w, _FLAT) < _DOUBT
-
-
-def _only_recent(group: Group, times: Timeline, mature: float) -> bool:
-    """Tell whether survivors are mostly of the youngest blocks, and the older ones surely died."""
-    young = _count(group, times.young)
-    share = times.span(times.mature) / max(times.span(times.young), 1e-9)
-    middle = (times.start + times.end) / 2
-    if mature > COMPARABLE * young * share:
-        return False
-    return trend(middle, group.survivors, group.births) > _SURE_Z
-
-
-def _count(group: Group, mask: BoolArray) -> float:
-    return float(group.survivors[mask].sum())
 
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
@@ -572,7 +499,7 @@ def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
     scale = _HOUR_S / span
     value = float(group.bytes_by_bucket[mask].sum()) * scale
     error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
-    return Estimate(value, error, round(_count(group, mask)), group.live.unseen.scaled(scale))
+    return Estimate(value, error, round(survived(group, mask)), group.live.unseen.scaled(scale))
 
 
 def _full_at(group: Group, times: Timeline) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
 from mem_parser.model import Count, IntArray, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule, allocator_functions
@@ -137,6 +138,16 @@ def _totals(profile: Profile) -> list[Group]:
     ]
 
 
+def _named(totals: Sequence[Group], filters: Filters) -> list[Group]:
+    """Return totals with names for people: what filters leave may have its own peak at another time
+    than the whole, and more in use now than at that of the whole.
+    """
+    if not filters.narrows:
+        return list(totals)
+    peak = _OF[Count.PEAK]
+    return [replace(g, name="at that peak") if g.name == peak else g for g in totals]
+
+
 def _sizes(weights: _Weights, blocks: IntArray, size: IntArray) -> list[Group]:
     """Return the histogram: every power of two between the smallest and the largest size."""
     present = blocks > 0
@@ -220,8 +231,9 @@ def blocks(found: Stats) -> Iterator[Block]:
     capture = view.profile.capture
     if capture.peak_bytes is not None and capture.peak_at_s is not None:
         what = "highest reading" if capture.peak_source is PeakSource.READING else "peak"
-        yield f"{what}: {format_bytes(capture.peak_bytes)} after {capture.peak_at_s:.1f} s"
-    yield _grid("Totals", "", found.totals, None)
+        whole = " of the whole profile" if view.filters.narrows else ""
+        yield f"{what}{whole}: {format_bytes(capture.peak_bytes)} after {capture.peak_at_s:.1f} s"
+    yield _grid("Totals", "", _named(found.totals, view.filters), None)
     rest = "" if view.filters.narrows else remainder_line(view.profile, count, Unit.SPACE)
     yield from filter(None, [rest])
     yield from refusal_lines(view.profile, view.raw, view.filters.rule)

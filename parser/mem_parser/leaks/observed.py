@@ -1,0 +1,134 @@
+"""What the survivors of a group say: whether growth goes on, and whether its old blocks die."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mem_parser.estimate import FloatArray
+from mem_parser.leaks.ages import Timeline
+from mem_parser.leaks.survivors import MIN_SAMPLES, Group
+from mem_parser.model import BoolArray
+from mem_parser.significance import p_rate_above, trend
+
+COMPARABLE = 0.25
+"""A part of the capture grew comparably to the other if its rate is above this share of it."""
+FLAT = 0.5
+SURE = 0.01
+_DOUBT = 0.05
+_DOUBT_Z = 1.645
+"""One-sided 5 % of the normal distribution: enough to doubt a leak."""
+SURE_Z = 2.326
+"""One-sided 1 %: enough to call something replaced."""
+_LEVEL = 0.8
+_STEADY_SHARE = 0.6
+_STEADY_RATE = 0.125
+
+
+def steady(group: Group, times: Timeline) -> bool:
+    """Tell whether growth went on through most of the early and late time, not in a few bursts."""
+    mask = times.early | times.late
+    rate = survived(group, mask) / max(times.span(mask), 1e-9)
+    width = times.width[mask]
+    busy = group.survivors[mask] >= _STEADY_RATE * rate * width
+    return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
+
+
+def slowed(group: Group, times: Timeline) -> bool:
+    """Tell whether the late rate is surely below the early one and below two thirds of it."""
+    early, late = survived(group, times.early), survived(group, times.late)
+    v, w = times.span(times.early), times.span(times.late)
+    if not early or not v or not w or late / w >= early / v * 2 / 3:
+        return False
+    return p_rate_above(early, v, late, w, 1.0) < _DOUBT
+
+
+def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
+    """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
+    rate, and surely below it. A leak has more of them: they include short-lived blocks.
+
+    ``activity`` are the births of all stacks: a program that becomes idle as a whole says nothing
+    of one stack.
+    """
+    late, young = survived(group, times.late), survived(group, times.young)
+    v, w = times.span(times.late), times.span(times.young)
+    busy = float(activity[times.late].sum())
+    if v and w and busy:
+        w *= min(1.0, float(activity[times.young].sum()) / w / (busy / v))
+    if not w or not v or young / w >= FLAT * late / v:
+        return False
+    return p_rate_above(late, v, young, w, 1.0) < _DOUBT
+
+
+def aging(group: Group, times: Timeline) -> float:
+    """Return how surely blocks die with age, in standard errors: survival rises with the time of
+    birth.
+    """
+    return _trend(group, times, times.aging)
+
+
+def dying(group: Group, times: Timeline) -> bool:
+    """Tell whether survival falls with age, and does not surely come to rest: after the turnover of
+    what is freed early, a leak's oldest blocks survive like those that are a little younger.
+    """
+    if aging(group, times) <= _DOUBT_Z:
+        return False
+    return _old_die(group, times) or not _nearly_level(group, times)
+
+
+def may_stay(group: Group, times: Timeline) -> bool:
+    """Tell whether enough of the oldest blocks are left for a leak, and do not surely die, or few."""
+    if survived(group, times.oldest) < MIN_SAMPLES:
+        return False
+    return not _old_die(group, times) or _nearly_level(group, times)
+
+
+def _old_die(group: Group, times: Timeline) -> bool:
+    """Tell whether survival still falls with age in the older half of the time."""
+    return _trend(group, times, times.oldest | times.middle) > _DOUBT_Z
+
+
+def _nearly_level(group: Group, times: Timeline) -> bool:
+    """Tell whether survival surely falls by less than a fifth in the older half of the time."""
+    return _p_kept(group, times.oldest, times.middle, _LEVEL) < SURE
+
+
+def _trend(group: Group, times: Timeline, mask: BoolArray) -> float:
+    middle = (times.start + times.end) / 2
+    return trend(middle[mask], group.survivors[mask], group.births[mask])
+
+
+def kept(group: Group, times: Timeline) -> bool:
+    """Tell whether the oldest blocks surely stay: where none is freed, more than half of them; else
+    at more than half the rate of late ones.
+    """
+    if not _freed(group, times):
+        return bool(FLAT ** float(group.births[times.oldest].sum()) < SURE)
+    return _p_kept(group, times.oldest, times.late, FLAT) < SURE
+
+
+def _freed(group: Group, times: Timeline) -> bool:
+    """Tell whether any block that is not young was freed."""
+    return survived(group, times.mature) < float(group.births[times.mature].sum())
+
+
+def _p_kept(group: Group, older: BoolArray, younger: BoolArray, ratio: float) -> float:
+    """Return the p-value of "of blocks born in ``older`` at most ``ratio`` times the share survives
+    of those born in ``younger``".
+    """
+    x, y = survived(group, older), survived(group, younger)
+    v, w = (float(group.births[m].sum()) for m in (older, younger))
+    return p_rate_above(x, v, y, w, ratio)
+
+
+def only_recent(group: Group, times: Timeline, mature: float) -> bool:
+    """Tell whether survivors are mostly of the youngest blocks, and the older ones surely died."""
+    young = survived(group, times.young)
+    share = times.span(times.mature) / max(times.span(times.young), 1e-9)
+    if mature > COMPARABLE * young * share:
+        return False
+    return _trend(group, times, np.ones_like(times.young)) > SURE_Z
+
+
+def survived(group: Group, mask: BoolArray) -> float:
+    """Return the survivors of the buckets of ``mask``, in samples."""
+    return float(group.survivors[mask].sum())

@@ -79,7 +79,7 @@ def test_of_several_the_only_one_that_can_be_captured_is_taken(
         assert done.stderr.startswith(f"error: None of the 2 processes named {stepper.name} has a")
         done = run_command("start", bare.pid, "-c", "1")
         assert done.returncode == 0, done.stderr
-        assert done.stderr.startswith(f"attached to {stepper.name[:15]} (pid {bare.pid})")
+        assert done.stderr.startswith(f"attached to {stepper.name} (pid {bare.pid})")
         assert done.stdout.splitlines()[-1] == f"  mem_profiler detach {bare.pid}"
         bare.tell("a 7 100")
         done = run_command("stop", "-p", stepper.name, "-o", prefix)

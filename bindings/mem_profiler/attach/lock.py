@@ -37,7 +37,7 @@ def held(pid: int) -> Iterator[None]:
 
 def _busy(pid: int, fd: int) -> TargetBusy:
     holder = _holder(os.fstat(fd).st_ino)
-    who = f"pid {holder} ({procfs.comm(holder) or '?'})" if holder else "another process"
+    who = f"pid {holder} ({procfs.program_name(holder) or '?'})" if holder else "another process"
     return TargetBusy(f"{who} is attaching to pid {pid} now", hint="try again")
 
 

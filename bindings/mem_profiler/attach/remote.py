@@ -336,7 +336,7 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
     if code == errno.EPERM:
         tracer = procfs.tracer(pid)
         if tracer:
-            name = procfs.comm(tracer)
+            name = procfs.program_name(tracer)
             return TargetBusy(
                 f"pid {tracer} ({name}) traces pid {pid}",
                 hint="a process can have only one tracer: end that one first",

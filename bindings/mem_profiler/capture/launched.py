@@ -72,7 +72,7 @@ class Launched:
         ][:FILES_MAX]
         for i in started:
             names = self.chosen if i in chosen else self.left_out
-            names[controls[i].text("comm") or "?"] += 1
+            names[controls[i].program_name or "?"] += 1
         self.nothing = not chosen
         return chosen or own
 

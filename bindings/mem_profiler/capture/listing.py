@@ -90,7 +90,7 @@ def _blank(entry: _Entry) -> dict[str, Any]:
     return {
         "pid": entry.pid,
         "user": user_name(entry.uid),
-        "command": entry.segment.control().text("comm") or "?",
+        "command": entry.segment.control().program_name or "?",
         "state": entry.state,
         "rate_bytes": None,
         "samples": None,

@@ -73,6 +73,7 @@ class Result:
     notes: list[str]
     depth_limit: int
     domain: str
+    comm: str = ""
     failed: int = 0
     packed: bool = False
     exe_build_id: str | None = None
@@ -150,6 +151,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         path=path,
         pid=pid,
         exe=_text(facts["exe"]),
+        comm=_text(facts["comm"]),
         command=_text(facts["command"]),
         kind=_text(facts["kind"]),
         end=end if _END.fullmatch(end) else "unknown",
@@ -188,7 +190,9 @@ def _facts(profile: Profile) -> dict[str, Any]:
     """Runs in the child."""
     failed = profile.sites.failed_blocks
     exe = next((m for m in profile.modules if m.path == profile.capture.exe), None)
-    names = ("exe", "command", "kind", "end", "duration_s", "samples", "notes", "depth_limit")
+    names = (
+        "comm", "exe", "command", "kind", "end", "duration_s", "samples", "notes", "depth_limit",
+    )  # fmt: skip
     return {name: getattr(profile.capture, name) for name in names} | {
         "domain": profile.domains[0],
         "build_id": None if exe is None else exe.build_id or "",

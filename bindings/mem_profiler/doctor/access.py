@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from mem_parser.programname import named_with_file
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.process import procfs, tracing
 
@@ -13,7 +14,7 @@ def life(pid: int) -> list[Finding]:
     fields = procfs.stat_fields(pid)
     if not fields:
         return [Finding("process", "blocker", f"there is no process {pid}")]
-    name = procfs.comm(pid)
+    name = procfs.program_name(pid)
     if fields[0] in ("Z", "X", "x"):
         return [
             Finding("process", "blocker", f"{name} has ended and waits for its parent (zombie)")
@@ -24,7 +25,9 @@ def life(pid: int) -> list[Finding]:
         return [Finding("process", "blocker", f"{name} is a thread of the kernel")]
     if fields[0] in ("T", "t"):
         return [_stopped(pid, name, fields[0])]
-    return [Finding("process", "ok", f"{name}, {_threads(pid)}")]
+    return [
+        Finding("process", "ok", f"{named_with_file(name, procfs.exe(pid) or '')}, {_threads(pid)}")
+    ]
 
 
 def _threads(pid: int) -> str:
@@ -52,7 +55,7 @@ def permission(pid: int) -> list[Finding]:
             Finding(
                 "tracer",
                 "blocker",
-                f"pid {tracer} ({procfs.comm(tracer) or 'not visible here'}) traces it",
+                f"pid {tracer} ({procfs.program_name(tracer) or 'not visible here'}) traces it",
                 "end that debugger or strace; a process can have only one tracer",
             )
         )

@@ -18,6 +18,7 @@ import struct
 import time
 from dataclasses import dataclass
 
+from mem_parser import programname
 from mem_parser.errors import MemError
 from mem_sandbox import child
 
@@ -306,7 +307,19 @@ def command(pid: int) -> str:
         with contextlib.suppress(MemError, ValueError):
             told = child.call(lambda _: _first_of_command(pid).hex(), f"pid {pid}", MEMORY_LIMIT_S)
             raw = bytes.fromhex(str(told))
-    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace") or comm(pid)
+    return _words(raw) or comm(pid)
+
+
+def _words(raw: bytes) -> str:
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+
+
+def program_name(pid: int) -> str:
+    """The name of the program; empty when gone. Without the command line where the process can
+    influence that reading.
+    """
+    told = b"" if is_strange(pid) else _first_of_command(pid)
+    return programname.program_name(comm(pid), exe(pid) or "", _words(told))
 
 
 def leak_suppressions(pid: int) -> str:

@@ -126,7 +126,8 @@ def denied(pid: int, action: str) -> TargetError:
         return ProcessGone(f"pid {pid} has ended")
     found = refusal(pid)
     return PermissionDenied(
-        f"No permission to {action} pid {pid} ({procfs.comm(pid)}): {found.text}", hint=found.cure
+        f"No permission to {action} pid {pid} ({procfs.program_name(pid)}): {found.text}",
+        hint=found.cure,
     )
 
 

@@ -122,7 +122,7 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
 
 
 def _without(pid: int, inherited: bool) -> MemError:
-    name = procfs.comm(pid) or "?"
+    name = procfs.program_name(pid) or "?"
     if inherited:
         return NoSampler(
             f"pid {pid} ({name}) is a forked child, and the sampler does not follow children",
@@ -188,7 +188,7 @@ def mapped_inodes() -> dict[tuple[int, int], int]:
 def name_and_close(segment: Segment) -> str:
     """The process name in a segment; closes the segment."""
     with segment:
-        return segment.control().text("comm")
+        return segment.control().program_name
 
 
 def the_only_process() -> int:

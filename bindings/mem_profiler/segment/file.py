@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mem_parser.errors import NotAProfile, ProcessGone, UnsupportedVersion
 from mem_parser.plainfile import open_plain
+from mem_parser.programname import program_name
 from mem_profiler._core import ffi, lib
 from mem_profiler.segment import bound, layout
 from mem_profiler.segment.folders import UserFolder
@@ -102,6 +103,11 @@ class Control:
     def text(self, name: str) -> str:
         """A string field."""
         return layout.text(self._record[name])
+
+    @property
+    def program_name(self) -> str:
+        """The name of the program; empty: not known."""
+        return program_name(self.text("comm"), self.text("exe"), self.text("command"))
 
     def array(self, kind: int, row_bytes: int, most_rows: int) -> Array:
         """The array of a kind, of at most `most_rows` rows.

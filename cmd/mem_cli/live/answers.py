@@ -15,6 +15,7 @@ from mem_parser.live.around import around
 from mem_parser.live.naming import NamingChoice
 from mem_parser.model import Profile
 from mem_parser.names import FrameRule
+from mem_parser.programname import captured_name
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import Sentence, opening
 from mem_parser.reports.text_tree import Node, TextTree, TreeOptions, text_tree
@@ -99,7 +100,7 @@ def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) ->
     older = None if base is None else filters.with_allocators(*base)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, start_frames=filters.start_frames)
-    name = f"{profile.capture.comm} (pid {pid})"
+    name = f"{captured_name(profile.capture)} (pid {pid})"
     return render(profile, symbols, name=name, base=older, start=start)
 
 

@@ -11,6 +11,7 @@ from mem_cli.live.screen_state import Graph, Head, Place
 from mem_parser.estimate import Estimate
 from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Reading, Unit
+from mem_parser.programname import captured_name
 from mem_parser.units import format_bytes
 from mem_profiler.live.watched import Moment
 
@@ -28,7 +29,8 @@ def head(moment: Moment, domain: int) -> Head:
     profile, host = moment.profiles[domain], moment.profiles[0]
     live = profile.total(Count.INUSE, Unit.SPACE)
     return Head(
-        comm=host.capture.comm,
+        program=captured_name(host.capture),
+        exe=host.capture.exe,
         pid=moment.pid or host.capture.pid or 0,
         allocator=os.path.basename(host.capture.allocator),
         rate_bytes=profile.rate_bytes,

@@ -26,7 +26,8 @@ class Situation:
 class Head:
     """The facts of a process and its capture."""
 
-    comm: str
+    program: str
+    exe: str
     pid: int
     allocator: str
     rate_bytes: float

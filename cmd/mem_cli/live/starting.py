@@ -102,7 +102,7 @@ def view(one: launch.Run, options: launch.Options, output: Output) -> None:
         if not _view(one, choice, forkserver, output):
             return
     if not one.over:
-        name = one_line(procfs.comm(one.pid)) or "the program"
+        name = one_line(procfs.program_name(one.pid)) or "the program"
         say(f"{name} (pid {one.pid}) goes on; its file is written when it ends", err=True)
 
 

@@ -15,6 +15,7 @@ from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
+from mem_parser.programname import named_with_file
 from mem_parser.reports.opening import Sentence
 from mem_parser.units import (
     counted,
@@ -152,7 +153,7 @@ def _cell(column: Column, text: str) -> str:
 
 def title(head: Head, width: int) -> str:
     """Return the first line: the process, its sampling rate, and the time."""
-    name = one_line(head.comm) or "?"
+    name = named_with_file(head.program, head.exe)
     left = [f"{name} (pid {head.pid})"]
     if head.allocator:
         left.append(one_line(head.allocator))
@@ -293,7 +294,7 @@ def _spread(left: str, right: str, width: int) -> str:
 def summary(picture: ScreenState) -> str:
     """Return the last lines, printed when the viewer leaves."""
     head = picture.head
-    name = one_line(head.comm) or "?"
+    name = one_line(head.program) or "?"
     highest = format_estimate(head.highest, Unit.SPACE)
     return (
         f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: highest {highest},"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -25,6 +24,7 @@ def graph(file: str, **options: Any) -> None:
     mem_parser graph custom_prof.4711.1.heap -o redis.svg --focus net
     mem_parser graph new.heap --base old.heap -o change.svg
     """
+    from mem_parser.programname import profile_name
     from mem_parser.reports.graph import build_graph
     from mem_parser.reports.graph_diff import graph_of_change
 
@@ -32,7 +32,7 @@ def graph(file: str, **options: Any) -> None:
     files = [file] if options["base"] is None else [file, options["base"]]
     found = open_views(files, options)
     view = found[0][1]
-    name = os.path.basename(options["binary"] or view.profile.capture.exe or file)
+    name = profile_name(view.profile.capture, options["binary"], file)
     if len(found) == 1:
         filters = view.filters
         drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _name(pid: int) -> str:
-    return f"{one_line(procfs.comm(pid)) or '?'} (pid {pid})"
+    return f"{one_line(procfs.program_name(pid)) or '?'} (pid {pid})"
 
 
 def attached_line(pid: int, answer: Answer) -> str:

@@ -15,6 +15,7 @@ from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.programname import named_with_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler._core import lib
@@ -106,7 +107,8 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
     parser = next_command("mem_parser", reads=result.path)
     path = shell_path(result.path)
     file = f"-f {path}"
-    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    name = file_part(program_name(result.comm, result.exe, result.command))
+    picture = shell_path(f"{name or 'heap'}.svg")
     program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
     if result.log is not None and result.log.paths:
         logs = _log_words(result.log.paths)
@@ -151,8 +153,9 @@ def target_line(session: Session, rate_bytes: int) -> str:
     """The processes about to be captured."""
     control = session.control
     allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
-    name = one_line(control.text("comm"))
-    return f"{name} (pid {session.pid}, {one_line(allocator)})   1 sample / {rate_bytes} B"
+    name = named_with_file(control.program_name, control.text("exe"))
+    facts = f"pid {session.pid}, {one_line(allocator)}"
+    return f"{name} ({facts})   1 sample / {rate_bytes} B"
 
 
 def room_line(room: Room) -> str:

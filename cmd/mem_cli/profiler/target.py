@@ -64,7 +64,7 @@ class _Process(click.ParamType[Target]):
 
         if incomplete.isdigit():
             return [
-                CompletionItem(str(pid), help=procfs.comm(pid))
+                CompletionItem(str(pid), help=procfs.program_name(pid))
                 for pid in procfs.pids()
                 if str(pid).startswith(incomplete) and procfs.exe(pid) is not None
             ]

@@ -26,6 +26,7 @@ from mem_parser.errors import TargetBusy, TargetError
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.model import Count, Profile
+from mem_parser.programname import captured_name
 from mem_profiler.live.watched import Facts
 
 MOST_KEPT = 16
@@ -58,11 +59,11 @@ class Answers:
             found = self._read(facts)
             had, t_s = self._named(found), found[0].capture.duration_s or 0.0
             self._past.add(facts.number, about.at_s, had)
-        comm = (had.profile.capture.comm if had is not None else "") or about.comm
+        name = "" if had is None else captured_name(had.profile.capture)
         self._latest = Snapshot(
             seq=about.seq,
             pid=about.pid,
-            name=f"{comm or '?'} (pid {about.pid})",
+            name=f"{name or about.program or '?'} (pid {about.pid})",
             at_s=about.at_s,
             clock=about.clock,
             state=about.state,

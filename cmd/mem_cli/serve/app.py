@@ -284,7 +284,7 @@ class Serving:
         """A .heap file of what the capture has so far."""
         pid, domain = _pid_of(request), request.query_params.get("domain", "")[:100]
         body = await self._made(request, pid, ("heap", domain))
-        name = await asyncio.to_thread(procfs.comm, pid)
+        name = await asyncio.to_thread(procfs.program_name, pid)
         return _download(body, f"{file_part(name or 'profile')}.{pid}.heap")
 
     # For other tools.

@@ -61,7 +61,7 @@ def others(known: set[int]) -> list[Other]:
             found.append((resident.rss_bytes, pid, status.uids[0]))
     found.sort(reverse=True)
     return [
-        Other(pid, user_name(uid), procfs.comm(pid) or "?", size)
+        Other(pid, user_name(uid), procfs.program_name(pid) or "?", size)
         for size, pid, uid in found[:MOST_OTHERS]
     ]
 

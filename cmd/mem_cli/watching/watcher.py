@@ -428,7 +428,7 @@ class Watcher:
                 state=state,
                 own=watched.is_own,
                 why=watched.why,
-                comm=procfs.comm(self.pid) or "",
+                program=procfs.program_name(self.pid),
             )
             worker.take(about, facts, meanwhile)
             self.latest, self._made = about, {}

@@ -79,7 +79,7 @@ class About:
     state: State
     own: bool = False
     why: str = ""
-    comm: str = ""
+    program: str = ""
 
 
 class Answers(Protocol):

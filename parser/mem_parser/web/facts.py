@@ -14,6 +14,7 @@ from typing import Any
 
 from mem_parser.escape import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
+from mem_parser.programname import captured_name, file_name
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import counted_lines, other_lines
 from mem_parser.reports.rss import growth_lines
@@ -49,7 +50,7 @@ class Opening:
     labels: bool = False
     """Stacks begin with their thread and task."""
     start_frames: bool = False
-    """Each frame that starts the program or a thread is kept; the reader cannot change it."""
+    """Frames are kept that `mem_parser.folds` would fold; the reader cannot change it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -86,7 +87,7 @@ def page_facts(
     the first lines of the page by what is counted (see `measures`).
     """
     capture = profile.capture
-    program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
+    program = captured_name(capture) or file_name(name)
     start = start or Opening()
     warnings = shown([*other_lines(profile), *(n for n in notes if n)])
     title = f"{program} (pid {capture.pid})" if capture.pid is not None else program

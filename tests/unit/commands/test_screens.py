@@ -192,7 +192,7 @@ def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> Non
     words = f"-p /missing/program -f {path}"
     assert told == [
         f"3 {path} -p /missing/program",
-        f"7 {words} -s -o program.svg",
+        f"7 {words} -s -o bash.svg",
         f"2 leaks {path}",
         f"8 {words} -f {path} --by domain",
     ]

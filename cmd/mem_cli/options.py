@@ -36,7 +36,7 @@ COUNTS = ("inuse", "alloc", "freed", "peak")
 start_frames_option = click.option(
     "--start-frames/--no-start-frames",
     default=None,
-    help="Keep each frame that starts a program or thread (CSV does).",
+    help="Keep each start frame and unnamed function (CSV does).",
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Notes with every reason and remedy."
@@ -339,6 +339,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
         start_frames=keeps_start_frames(given),
+        addresses=keeps_start_frames(given) or bool(given.get("as_json") or given.get("as_csv")),
         at_length=given.get("verbose", False),
     )
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.folds import Folds
 from mem_parser.model import BoolArray, Count, IntArray, Profile, ThreadBlocks, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_frames
@@ -49,6 +50,8 @@ class Filters:
     rule: FrameRule = FrameRule.PROGRAM
     start_frames: bool = False
     """Keep all frames that start a program or thread, in place of one."""
+    addresses: bool = False
+    """Keep all functions without a name, in place of one for each file."""
     at_length: bool = False
     """Notes of reports say everything."""
 
@@ -112,9 +115,12 @@ class Filters:
         return dataclasses.replace(self, rule=FrameRule.NONE).apply(profile, symbols)
 
     @property
-    def folds(self) -> bool:
-        """Whether one frame stands for those that start the program or a thread."""
-        return self.rule is FrameRule.PROGRAM and not self.start_frames
+    def folds(self) -> Folds:
+        """The frames for which one stands."""
+        if self.rule is not FrameRule.PROGRAM:
+            return Folds.NONE
+        starts = Folds.NONE if self.start_frames else Folds.STARTS
+        return starts if self.addresses else starts | Folds.UNNAMED
 
     def part(self, profile: Profile) -> Profile:
         """Return the blocks of the domains and threads. Raises as `apply` does."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,9 +174,9 @@ def _kind_of(function: Function) -> _Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
+class Runs:
     """Frames to be replaced by one: of a ``stack``, from ``begin`` up to ``end``, by the one of the
-    position ``name`` in `START_FUNCTIONS`.
+    position ``name`` in a list of functions.
     """
 
     stack: IntArray
@@ -183,10 +184,10 @@ class _Runs:
     end: IntArray
     name: IntArray
 
-    def with_more(self, more: _Runs) -> _Runs:
+    def with_more(self, more: Runs) -> Runs:
         """Return these runs and ``more``."""
         columns = zip(dataclasses.astuple(self), dataclasses.astuple(more), strict=True)
-        return _Runs(*map(np.concatenate, columns))
+        return Runs(*map(np.concatenate, columns))
 
 
 def fold_starts(symbols: Symbols, charged: IntArray | None = None) -> Symbols:
@@ -201,6 +202,11 @@ def fold_starts(symbols: Symbols, charged: IntArray | None = None) -> Symbols:
     runs = _outermost(symbols, kinds, charged)
     if kinds.loops.any():
         runs = runs.with_more(_loops(symbols, kinds, charged, runs))
+    return with_runs(symbols, runs, START_FUNCTIONS)
+
+
+def with_runs(symbols: Symbols, runs: Runs, functions: Sequence[Function]) -> Symbols:
+    """Return ``symbols`` with one frame of ``functions`` in place of each of ``runs``."""
     if not len(runs.stack):
         return symbols
     spelled = symbols.locations_of_stack.copy()
@@ -214,14 +220,14 @@ def fold_starts(symbols: Symbols, charged: IntArray | None = None) -> Symbols:
     first = len(symbols.functions)
     return dataclasses.replace(
         symbols,
-        functions=[*symbols.functions, *START_FUNCTIONS],
-        locations=[*symbols.locations, *(Location(first + k) for k in range(len(_NAMES)))],
+        functions=[*symbols.functions, *functions],
+        locations=[*symbols.locations, *(Location(first + k) for k in range(len(functions)))],
         offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         locations_of_stack=spelled[kept],
     )
 
 
-def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> _Runs:
+def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> Runs:
     """Return the run at the outer end of each stack that has one. Frame by frame from outside,
     because runs are short and most frames are of none.
     """
@@ -250,10 +256,10 @@ def _outermost(symbols: Symbols, kinds: _Kinds, charged: IntArray) -> _Runs:
         inwards = at - 1 > charged[left]
         left, at, outer = left[inwards], at[inwards] - 1, outer[inwards]
     stack = np.flatnonzero(begin < end)
-    return _Runs(stack, begin[stack], end[stack], name[stack])
+    return Runs(stack, begin[stack], end[stack], name[stack])
 
 
-def _loops(symbols: Symbols, kinds: _Kinds, charged: IntArray, outermost: _Runs) -> _Runs:
+def _loops(symbols: Symbols, kinds: _Kinds, charged: IntArray, outermost: Runs) -> Runs:
     """Return the runs of event loops further inwards, which the program runs."""
     stack = np.repeat(np.arange(len(charged)), np.diff(symbols.offsets))
     until = symbols.offsets[1:].copy()
@@ -266,7 +272,7 @@ def _loops(symbols: Symbols, kinds: _Kinds, charged: IntArray, outermost: _Runs)
     first = np.flatnonzero(~goes_on)
     last = np.append(first[1:], len(place)) - 1 if len(first) else first
     name = np.full(len(first), _NAME_OF[_K.LOOP], dtype=np.int64)
-    return _Runs(of_place[first], place[first], place[last] + 1, name)
+    return Runs(of_place[first], place[first], place[last] + 1, name)
 
 
 class _Kinds:

@@ -28,7 +28,8 @@ def naming_of(given: dict[str, Any]) -> NamingChoice:
 def filters_of(given: dict[str, Any]) -> Filters:
     """Return which frames count."""
     rule = FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM
-    return Filters(rule=rule, start_frames=keeps_start_frames(given))
+    kept = keeps_start_frames(given)
+    return Filters(rule=rule, start_frames=kept, addresses=kept)
 
 
 DEFAULTS: dict[str, Any] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,11 @@ from mem_cli.pipeline import (
 )
 from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.folds import Folds
 from mem_parser.memlog.part import is_log
 from mem_parser.model import Count, Module, Profile, Unit
 from mem_parser.names import FrameRule
+from mem_parser.programname import profile_name
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
 from mem_parser.reports.table import TableOptions
 from mem_parser.symbols.files import open_binary
@@ -102,6 +103,7 @@ def _table_options(options: Options) -> TableOptions:
     count = Count.ALLOC if options["alloc"] else Count.INUSE
     rule = FrameRule.JEPROF if options["jeprof_frames"] else FrameRule.PROGRAM
     rule = FrameRule.NONE if options["all_frames"] else rule
+    kept = keeps_start_frames(options)
     return TableOptions(
         count=Count.PEAK if options["peak"] else count,
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,
@@ -111,7 +113,7 @@ def _table_options(options: Options) -> TableOptions:
         rule=rule,
         lines=options["lines"],
         at_length=options["verbose"],
-        folds=rule is FrameRule.PROGRAM and not keeps_start_frames(options),
+        folds=Folds.ALL if rule is FrameRule.PROGRAM and not kept else Folds.NONE,
     )
 
 
@@ -141,7 +143,7 @@ def _graph(opened: Opened, table: TableOptions, options: Options) -> CallGraph:
     from mem_parser.reports.graph import build_graph
 
     profile = opened.profile
-    name = os.path.basename(options["binary"] or profile.capture.exe or opened.sources[0].file)
+    name = profile_name(profile.capture, options["binary"], opened.sources[0].file)
     return build_graph(profile, _sums(opened, table, options), table.count, table.unit, name)
 
 

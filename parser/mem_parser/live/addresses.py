@@ -57,6 +57,7 @@ class KeptAddresses:
         self._nameless: Growing[np.bool_] = Growing(np.bool_)
         self._runs_python: Growing[np.bool_] = Growing(np.bool_)
         self._problems: dict[tuple[str, bool], SymbolProblem] = {}
+        self.program = ("", "")
 
     def __len__(self) -> int:
         return len(self._address)
@@ -121,6 +122,7 @@ class KeptAddresses:
             profile, self._distinct(low), self.builder, self._binary, debug_dirs=self._debug_dirs
         )
         self.expansion += found.expansion
+        self.program = found.program
         self._module_of.extend(found.module_of)
         for problem in found.problems:
             self._problems[problem.module, problem.names_missing] = problem

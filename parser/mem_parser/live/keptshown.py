@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.filters import Filters
+from mem_parser.folds import with_unnamed
 from mem_parser.interning import Growing
 from mem_parser.live.stacksums import Names, ShownStacks, shown_stacks
 from mem_parser.startframes import START_FUNCTIONS
@@ -48,7 +49,7 @@ class KeptShown:
             self._begin(known.series, filters)
         if len(self._own) >= len(symbols.offsets):
             return None  # an earlier moment
-        self._name(symbols.functions[len(self._role) :])
+        self._name(symbols, symbols.functions[len(self._role) :])
         self._role = role
         names = self._names()
         self._look_at(symbols, known, filters, names)
@@ -64,9 +65,9 @@ class KeptShown:
         before = len(self._role)
         return same and before <= len(role) and np.array_equal(role[:before], self._role)
 
-    def _name(self, new: list[Function]) -> None:
+    def _name(self, symbols: Symbols, new: list[Function]) -> None:
         index = self._index
-        for function in new:
+        for function in with_unnamed(new, symbols):
             if function.name not in index:
                 index[function.name] = len(index)
                 self._firsts.append(function)

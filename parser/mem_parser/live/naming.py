@@ -221,6 +221,7 @@ class _Kept:
             known.builder.copy(),
             known.problems,
             known.nameless(),
+            known.program,
         )
 
     def symbols(self, profile: Profile) -> Symbols:
@@ -242,6 +243,7 @@ class _Kept:
             spelled,
             addresses.problems,
             addresses.nameless(self._shown if is_spliced else None),
+            program=addresses.program,
             beside_python=is_spliced and choice.python is PythonView.MIXED,
             called=(
                 self._called.values[:count] if is_spliced and choice.python is PythonView.PYTHON

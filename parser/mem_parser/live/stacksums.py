@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy.typing as npt
 from mem_parser.charge import charged_from
 from mem_parser.estimate import FloatArray
 from mem_parser.filters import Filters
+from mem_parser.folds import fold_frames, with_unnamed
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.reports.aggregate import stack_parts
-from mem_parser.startframes import START_FUNCTIONS, fold_starts
-from mem_parser.symbols.table import Symbols
+from mem_parser.startframes import START_FUNCTIONS
+from mem_parser.symbols.table import Function, Symbols
 
 
 @dataclass(slots=True)
@@ -69,17 +71,22 @@ class Names:
     @classmethod
     def of(cls, symbols: Symbols) -> Names:
         """The names of the functions of ``symbols``."""
-        functions = [*START_FUNCTIONS, *symbols.functions]
-        index: dict[str, int] = {}
-        key = [index.setdefault(f.name, len(index)) for f in functions]
-        first = dict(zip(reversed(key), range(len(key) - 1, -1, -1), strict=True))
-        firsts = [functions[first[k]] for k in range(len(index))]
+        firsts: dict[str, Function] = {}
+        for function in (*START_FUNCTIONS, *with_unnamed(symbols.functions, symbols)):
+            firsts.setdefault(function.name, function)
+        index = {name: k for k, name in enumerate(firsts)}
         return cls(
             list(index),
-            [f.module for f in firsts],
-            [f.file for f in firsts],
-            np.array(key[len(START_FUNCTIONS) :], dtype=np.int64),
+            [f.module for f in firsts.values()],
+            [f.file for f in firsts.values()],
+            np.array([index[f.name] for f in symbols.functions], dtype=np.int64),
         )
+
+    def keys_of(self, names: Sequence[str]) -> IntArray:
+        """Return the index of each of some ``names``."""
+        wanted = set(names)
+        found = {name: k for k, name in enumerate(self.names) if name in wanted}
+        return np.array([found[name] for name in names], dtype=np.int64)
 
 
 def shown_stacks(
@@ -93,9 +100,9 @@ def shown_stacks(
     begin = charged_from(hidden, filters.rule)
     if filters.folds:
         inner = begin - hidden.offsets[:-1]
-        hidden = fold_starts(hidden, begin)
+        hidden = fold_frames(hidden, filters.folds, begin)
         begin = hidden.offsets[:-1] + inner
-        key = np.append(key, np.arange(len(START_FUNCTIONS)))
+        key = np.append(key, names.keys_of([f.name for f in hidden.functions[len(key) :]]))
     on_stack = key[hidden.function_of_location][hidden.locations_of_stack]
     own = np.where(stacks, on_stack[begin], -1)
     counts = _is_last(hidden, on_stack) & (on_stack >= 0)

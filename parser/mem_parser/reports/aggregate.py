@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.folds import Folds, fold_frames
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Location, Symbols
 
 Keys = npt.NDArray[np.int64]
@@ -82,7 +82,7 @@ def sum_stacks(
     unit: Unit = Unit.SPACE,
     rule: FrameRule = FrameRule.PROGRAM,
     group: GroupBy = GroupBy.FUNCTION,
-    folds: bool = False,
+    folds: Folds = Folds.NONE,
 ) -> StackSums:
     """Return the stacks of ``profile`` as `without_frames` does, each with its estimate."""
     symbols = without_frames(symbols, rule, folds=folds)
@@ -206,14 +206,14 @@ def estimate(value: float, variance: float, samples: float, sums: StackSums) -> 
     return Estimate(value, error, round(samples), sums.unseen)
 
 
-def without_frames(symbols: Symbols, rule: FrameRule, *, folds: bool) -> Symbols:
-    """Return ``symbols`` without the frames that ``rule`` drops. ``folds``, for the rule `PROGRAM`:
-    one frame stands for those that start the program or a thread.
+def without_frames(symbols: Symbols, rule: FrameRule, *, folds: Folds) -> Symbols:
+    """Return ``symbols`` without the frames that ``rule`` drops, and with one
+    in place of those that ``folds`` names, for the rule `PROGRAM`.
     """
     offsets, locations = without_allocators(symbols, rule)
     left = dataclasses.replace(symbols, offsets=offsets, locations_of_stack=locations)
     # Without its libraries a stack begins with the frame that its blocks are charged to.
-    return fold_starts(left, offsets[:-1]) if folds else left
+    return fold_frames(left, folds, offsets[:-1])
 
 
 def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, npt.NDArray[np.int32]]:

@@ -15,6 +15,7 @@ import numpy as np
 from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
+from mem_parser.folds import unnamed_function
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.leaks.watch import LEAST_WATCH_S, too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
@@ -183,7 +184,8 @@ def _most(profile: Profile, symbols: Symbols, count: Count) -> str:
     function = symbols.function_of_location[charged]
     sums: defaultdict[str, float] = defaultdict(float)
     for k, amount in enumerate(np.bincount(function, by_stack, len(symbols.functions)).tolist()):
-        sums[symbols.functions[k].name] += amount
+        found = symbols.functions[k]
+        sums[(unnamed_function(found, symbols) or found).name] += amount
     name = max(sums, key=lambda n: sums[n])
     whole = float(value.sum())
     share = sums[name] / whole if whole else 0.0

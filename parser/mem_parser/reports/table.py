@@ -15,6 +15,7 @@ from itertools import compress
 import numpy as np
 
 from mem_parser.escape import one_line
+from mem_parser.folds import Folds
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
@@ -51,7 +52,7 @@ class TableOptions:
     rule: FrameRule = FrameRule.PROGRAM
     lines: bool = False
     width: int | None = None
-    folds: bool = False
+    folds: Folds = Folds.NONE
     at_length: bool = False
 
     def cut(self, row: str) -> str:
@@ -201,7 +202,8 @@ def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str
     counts = sorted(symbols.modules_without_names.items(), key=lambda item: (-item[1], item[0]))
     broken = {p.module for p in symbols.problems if p.names_missing}
     shown = [(m, n) for m, n in counts if m not in broken]
-    found = [(m.rsplit("/", 1)[-1], n) for m, n in shown]
+    module, program = symbols.program
+    found = [(program if m == module else m.rsplit("/", 1)[-1], n) for m, n in shown]
     if found:
         named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
         more = len(found) - MAX_NAMELESS_LINES

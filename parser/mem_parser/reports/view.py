@@ -13,6 +13,7 @@ from mem_parser.domains import as_part
 from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
 from mem_parser.filters import Filters
+from mem_parser.folds import Folds
 from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -93,7 +94,7 @@ class View:
             "count": str(self.filters.count),
             "unit": str(self.filters.unit),
             "filters": self.filters.words,
-            "start_frames": "folded" if self.filters.folds else "kept",
+            "start_frames": "folded" if Folds.STARTS in self.filters.folds else "kept",
             "rate_bytes": self.profile.rate_bytes,
             "sampling": self.profile.sampling or None,
             "samples": self.total.samples,

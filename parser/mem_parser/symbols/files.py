@@ -93,6 +93,7 @@ class ModuleFinder:
             self._binary = Binary(binary, self._cache) if binary is not None else None
         except InputFileError as error:  # a start script, say
             raise InputFileError(str(error), hint=self._whose()) from error
+        self.given = binary
         self.main = self._find_main()
         if self._binary is not None and self.main is None and profile.modules:
             self._refuse_binary(self._binary)

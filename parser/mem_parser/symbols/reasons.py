@@ -67,7 +67,8 @@ def _reasons(
     if owned:
         ways = how_to_get([packages[p] for p in owned], release)
         if not at_length:
-            return [phrase("symbols: {way}", way=way.partition(" (")[0]) for way in ways]
+            ways = [way.partition(" (")[0] for way in ways]
+            return [phrase("symbols: {way}", way="; ".join(ways))]
         lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
     if other and not at_length:
         return [phrase("No symbols, and no known debug package.")]

@@ -25,6 +25,7 @@ from mem_parser.model import (
     Profile,
     StackTable,
 )
+from mem_parser.programname import captured_name, file_name
 from mem_parser.symbols import answerform, remote_files
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
@@ -240,7 +241,21 @@ class _Symbolizer:
             self.builder,
             self.problems,
             self.nameless,
+            self._program(),
         )
+
+    def _program(self) -> tuple[str, str]:
+        """Return the module of the program's file, and the name of the program: that of the file
+        that the user gave, else as it was called.
+        """
+        main, given = self.finder.main, self.finder.given
+        if main is None:
+            return "", ""
+        capture = self.profile.capture
+        name = file_name(given) if given else main.name
+        if not given and main.path == capture.exe.removesuffix(" (deleted)"):
+            name = captured_name(capture)
+        return main.path, printable(name)
 
     def _answers(
         self, asked: list[_Question], distinct: Distinct
@@ -400,6 +415,8 @@ class AddressNames:
     builder: SymbolTableBuilder
     problems: list[SymbolProblem]
     nameless: dict[str, int]
+    program: tuple[str, str] = ("", "")
+    """As `Symbols.program`."""
 
     def spell(self) -> Symbols:
         """Replace the address of every frame by its locations."""
@@ -413,6 +430,7 @@ class AddressNames:
             spelled,
             self.problems,
             self.nameless,
+            program=self.program,
         )
 
     def _expand(self) -> tuple[Ids, npt.NDArray[np.int32]]:

@@ -122,6 +122,8 @@ class Symbols:
     innermost frame, where stacks have it."""
     passing: tuple[str, ...] = ()
     """Names of the functions that are wrappers by their stacks alone, the heaviest first."""
+    program: tuple[str, str] = ("", "")
+    """The module of the program's own file, and the name of the program; empty: not known."""
     known: KnownColumns | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from mem_parser.escape import visible
+from mem_parser.folds import Folds, fold_frames
 from mem_parser.model import Profile
 from mem_parser.python.labelframes import without_labels
 from mem_parser.reports.sourcefiles import Sources
-from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Symbols
 from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import Tree, build_tree
@@ -175,7 +175,8 @@ def drawn_stacks(
     """Return the stacks that a page draws, of a profile and of its base."""
     if start.start_frames or not start.hide_allocators:
         return symbols, base
-    return fold_starts(symbols), base and (base[0], fold_starts(base[1]))
+    older = base and (base[0], fold_frames(base[1], Folds.ALL))
+    return fold_frames(symbols, Folds.ALL), older
 
 
 def page_tree(

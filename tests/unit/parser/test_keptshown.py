@@ -14,7 +14,7 @@ from mem_parser.live.stacksums import Names, ShownStacks, last_of_name, shown_st
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Function, KnownColumns, Location, Role, Symbols
 
-NAMES = ["main", "load", "push", "malloc", "load", "start_thread"]
+NAMES = ["main", "load", "push", "malloc", "load", "start_thread", "a+0x10", "a+0x20"]
 SERIES = object()
 Stacks = list[list[int]]
 stacks_strategy = st.lists(
@@ -33,6 +33,8 @@ def symbols(stacks: Stacks, roles: list[Role], series: object = SERIES) -> Symbo
     count = max((k for stack in stacks for k in stack), default=-1) + 1
     functions = [
         Function(name, name, f"/lib/{k}.so", f"{k}.c", role=role)
+        if "+" not in name
+        else Function(name, name, "/a", known=False, role=role)
         for k, (name, role) in enumerate(zip(NAMES[:count], roles, strict=False))
     ]
     locations = [Location(k) for k in range(count)]
@@ -76,7 +78,7 @@ def test_what_is_kept_is_what_would_be_found_anew(
 
 def test_a_function_that_became_a_wrapper_changes_all_its_stacks() -> None:
     kept, filters = KeptShown(), Filters(rule=FrameRule.PROGRAM)
-    before = [Role.PROGRAM] * 6
+    before = [Role.PROGRAM] * len(NAMES)
     first = kept.of(symbols([[2, 0], [2, 1]], before), filters)
     assert first is not None
     after = [*before[:2], Role.WRAPPER, *before[3:]]
@@ -89,7 +91,7 @@ def test_a_function_that_became_a_wrapper_changes_all_its_stacks() -> None:
 
 def test_an_earlier_moment_and_filters_that_choose_are_not_answered() -> None:
     kept, filters = KeptShown(), Filters(rule=FrameRule.NONE)
-    roles = [Role.PROGRAM] * 6
+    roles = [Role.PROGRAM] * len(NAMES)
     later = symbols([[2, 0], [2, 1]], roles)
     assert kept.of(later, filters) is not None
     assert kept.of(symbols([[2, 0]], roles), filters) is None
@@ -100,7 +102,7 @@ def test_an_earlier_moment_and_filters_that_choose_are_not_answered() -> None:
 
 def test_another_series_begins_anew() -> None:
     kept, filters = KeptShown(), Filters(rule=FrameRule.NONE)
-    roles = [Role.PROGRAM] * 6
+    roles = [Role.PROGRAM] * len(NAMES)
     assert kept.of(symbols([[2, 0], [2, 1]], roles), filters) is not None
     other = symbols([[1, 0], [0]], roles, object())
     same(kept.of(other, filters), anew(other, filters))

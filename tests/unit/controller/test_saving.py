@@ -16,9 +16,9 @@ from mem_profiler.capture import saving
 from mem_profiler.segment.file import Segment
 
 GOOD: dict[str, Any] = {
-    "exe": "/x", "command": "x", "kind": "capture", "end": "stopped", "duration_s": 1.0,
-    "samples": 1, "notes": [], "depth_limit": 128, "domain": "host", "lost": 0, "cut": 0,
-    "failed": 0, "packed": False, "build_id": None, "is_uncrossed": False,
+    "comm": "x", "exe": "/x", "command": "x", "kind": "capture", "end": "stopped",
+    "duration_s": 1.0, "samples": 1, "notes": [], "depth_limit": 128, "domain": "host",
+    "lost": 0, "cut": 0, "failed": 0, "packed": False, "build_id": None, "is_uncrossed": False,
 }  # fmt: skip
 
 

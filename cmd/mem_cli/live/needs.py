@@ -17,7 +17,7 @@ _CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a pag
 def check() -> None:
     """Raise MemError if the view cannot be shown here."""
     if importlib.util.find_spec("textual") is None:
-        raise MemError("the live view needs the package textual", hint=pip_line("textual"))
+        raise MemError("the live view needs the package textual", hint=pip_line("live", "textual"))
     for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
         if stream is None or not stream.isatty():
             raise UsageProblem(f"the live view needs a terminal, and {name} is none", hint=_CURE)

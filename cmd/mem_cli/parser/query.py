@@ -66,7 +66,7 @@ def query(
     sql: str | None, files: tuple[str, ...], *, tables: bool, rows: int | None, memory: int,
     **options: Any,
 ) -> None:  # fmt: skip
-    r"""Ask .memlog and .heap files in SQL (DuckDB's): pip install duckdb pyarrow.
+    r"""Ask .memlog and .heap files in SQL (DuckDB's): pip install 'mem-profiler[query]'.
 
     Each file has the tables events, blocks, sites, stacks, frames, readings, marks, holes and
     captures; files of one log are one. A query is one SELECT, and reads nothing else.

@@ -58,7 +58,7 @@ def serve(
     r"""Show captured processes in a browser, and give their profiles to other tools.
 
     Listens on a Unix socket that this user alone can open, and reads only. Needs
-    pip install prometheus-client starlette uvicorn.
+    pip install 'mem-profiler[serve]'.
 
     \b
     mem_profiler serve --listen 127.0.0.1:8080
@@ -126,7 +126,7 @@ def _check_libraries() -> None:
     if missing:
         raise MemError(
             f"{', '.join(missing)}: not installed",
-            hint=pip_line("prometheus-client", "starlette", "uvicorn"),
+            hint=pip_line("serve", "prometheus-client", "starlette", "uvicorn"),
         )
 
 

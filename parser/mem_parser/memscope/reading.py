@@ -11,9 +11,9 @@ from mem_parser.memscope import csvfile, database
 from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.rowcolumns import RowColumns
 from mem_parser.memscope.rows import Rows
+from mem_parser.tables.extras import pip_line
 
 LARGE_BYTES = 64 << 20
-PACKAGE = "mem-profiler[memscope]"
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:
@@ -48,7 +48,8 @@ def _advise(path: str) -> None:
     """Say how a large dump is read faster."""
     with contextlib.suppress(OSError):
         if os.stat(path).st_size >= LARGE_BYTES:
-            text = f"{path}: pip install '{PACKAGE}' reads so large a dump three times as fast"
+            line = pip_line("memscope", "pyarrow")
+            text = f"{path}: with pyarrow so large a dump is read three times as fast: {line}"
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 

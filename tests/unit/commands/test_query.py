@@ -166,7 +166,7 @@ def test_without_a_library_one_line_says_how_to_install_it(
         assert (code, out) == (1, "")
         first, second = err.splitlines()
         assert first == f"error: {library} is missing: No module named '{library}'"
-        assert second == f"hint:  {pip_line('duckdb', 'pyarrow')}"
+        assert second == f"hint:  {pip_line('query', 'duckdb', 'pyarrow')}"
     assert not (tmp_path / "x.parquet").exists()
 
 

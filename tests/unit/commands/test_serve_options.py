@@ -49,7 +49,7 @@ def test_a_missing_library_is_one_line_with_what_to_install(
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "error: uvicorn: not installed",
-        f"hint:  {pip_line('prometheus-client', 'starlette', 'uvicorn')}",
+        f"hint:  {pip_line('serve', 'prometheus-client', 'starlette', 'uvicorn')}",
     ]  # fmt: skip
 
 

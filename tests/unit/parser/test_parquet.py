@@ -138,15 +138,29 @@ def test_a_name_that_no_new_folder_can_have_is_refused(name: str) -> None:
         parquet.check_folder(name)
 
 
-@pytest.mark.parametrize("on_path", [True, False])
+@pytest.mark.parametrize(
+    ("made_by", "installed", "line"),
+    [
+        ("pip, active", True, "pip install 'mem-profiler[query]'"),
+        ("pip", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
+        ("pip", False, "{bin}/python -m pip install duckdb pyarrow"),
+        ("uv", True, "uv pip install --python {bin}/python 'mem-profiler[query]'"),
+        ("neither", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
+    ],
+)
 def test_a_missing_library_is_installed_where_this_python_finds_it(
-    on_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made_by: str, installed: bool, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pip = tmp_path / "bin" / "pip"
-    pip.parent.mkdir()
-    pip.write_text("#!/bin/sh\n", encoding="utf-8")
-    pip.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(pip.with_name("python")))
-    monkeypatch.setenv("PATH", str(pip.parent) if on_path else "/usr/bin")
-    called = "pip" if on_path else f"{pip.with_name('python')} -m pip"
-    assert extras.pip_line("duckdb", "pyarrow") == f"{called} install duckdb pyarrow"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("pip", "uv"):
+        if made_by.startswith(name):
+            (folder / name).write_text("#!/bin/sh\n", encoding="utf-8")
+            (folder / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin" if made_by == "pip" else str(folder))
+    has_pip = made_by.startswith("pip")
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda _: has_pip or None)
+    if not installed:
+        monkeypatch.setattr(extras, "DISTRIBUTION", "mem-profiler-that-nobody-installed")
+    assert extras.pip_line("query", "duckdb", "pyarrow") == line.format(bin=folder)

@@ -12,7 +12,6 @@ from typing import Any
 from mem_parser.errors import MemError
 from mem_parser.escape import shell_join
 
-
 DISTRIBUTION = "mem-profiler"
 
 

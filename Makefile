@@ -11,7 +11,7 @@ GATE = $(BUILD)/sampler/libmem_sampler_libascend_kernel_hook.so
 LAYERS = $(BUILD)/sampler/libmem_sampler_layers.so
 LOADED = bindings/mem_profiler/libmem_sampler*.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
-PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
+PACKAGING = Makefile pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
 	$(wildcard sampler/abi/*.h sampler/unwind/*.[ch] sampler/inject/*.[ch])
 C_FILES = $(wildcard sampler/*/*.[ch] sampler/drivers/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 PYTHON_FILES = setup.py release parser bindings cmd tests

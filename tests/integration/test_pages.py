@@ -210,6 +210,7 @@ class Stage:
             (self.folder / name).symlink_to(ROOT / name)
         for name in ("example.py", "script.py"):
             (self.folder / name).write_text("kept = [bytes(500) for _ in range(20_000)]\n")
+        (self.folder / "pytest.ini").write_text("[pytest]\ntestpaths = test_budget.py\n")
         (self.folder / "test_budget.py").write_text(
             "import pytest\n@pytest.mark.mem_limit('24 MB')\ndef test_parse(): bytes(10_000)\n"
         )

@@ -17,7 +17,7 @@ import yaml
 
 FENCE = re.compile(r" *```(\w*) *$")
 SHELLS = {"sh", "bash", "console", "shell"}
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True)

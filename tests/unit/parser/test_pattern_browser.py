@@ -67,7 +67,12 @@ def answers(desktop: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Of each expression what matches, exact about case and not; a text where it is refused."""
     texts = [*ALIKE, *REFUSED, *cases()]
     script = SCRIPT.replace("TEXTS", json.dumps(TEXTS)).replace("CASES", json.dumps(texts))
-    found = answer_of(desktop, [asset("words.js"), asset("pattern.js")], script, tmp_path_factory.mktemp("pattern"))
+    found = answer_of(
+        desktop,
+        [asset("words.js"), asset("pattern.js")],
+        script,
+        tmp_path_factory.mktemp("pattern"),
+    )
     return dict(zip(texts, found, strict=True))
 
 

@@ -55,7 +55,7 @@ function timeChart(lines, label) {
   const lastX = Math.max(...all.map((p) => p[0]), 1e-9), mostY = Math.max(...all.map((p) => p[1]), 1) * 1.06;
   const x = (value) => left + value / lastX * (width - left - right);
   const y = (value) => height - bottom - value / mostY * (height - bottom - top);
-  const words = lines.map(({ name, points }) => `${name} at most ${bytesText(Math.max(...points.map((p) => p[1])))}, ${bytesText(points.at(-1)[1])} at the end`);
+  const words = lines.map(({ name, points }) => phrase("{name} at most {most}, {last} at the end", { name, most: bytesText(Math.max(...points.map((p) => p[1]))), last: bytesText(points.at(-1)[1]) }));
   const chart = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "chart", "aria-label": `${label}: ${words.join("; ")}` });
   for (let value = 0, step = tickStep(mostY, 4, true); value <= mostY; value += step) {
     chart.append(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),

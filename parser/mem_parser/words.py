@@ -8,17 +8,15 @@ the environment, as gettext has it.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from mem_parser.catalogue import Catalogue
 
-_FOLDER = Path(__file__).parent / "locale"
+FOLDER = os.path.join(os.path.dirname(__file__), "locale")
 _LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
 Say = Callable[["Catalogue"], str]
 
@@ -68,8 +66,8 @@ def shown(data: Any) -> Any:
 
 def language() -> str:
     """Return the tag of the user's language as HTML has it: `en`, `zh-CN`."""
-    found = _file(_asked())
-    return "en" if found is None else found.stem.replace("_", "-")
+    found = _name(_asked())
+    return "en" if found is None else found.replace("_", "-")
 
 
 def dictionary(code: str) -> dict[str, str]:
@@ -82,6 +80,8 @@ def dictionary(code: str) -> dict[str, str]:
 
 @functools.cache
 def _used(code: str, known: Catalogue) -> dict[str, str]:
+    import json
+
     from mem_parser.catalogue import messages
 
     return {text: to for text, to in messages(known).items() if json.dumps(text) in code}
@@ -106,24 +106,25 @@ def _asked() -> str:
 
 
 @functools.cache
-def _file(asked: str) -> Path | None:
-    """Return the catalogue of the first language that there is one for; English needs none."""
+def _name(asked: str) -> str | None:
+    """Return the name of the first language that there is a catalogue for; English needs none."""
     for name in asked.split(":"):
         plain = re.split("[.@]", name)[0]
-        if re.match("C$|POSIX$|en(?:_|$)", plain):
+        if not plain or re.match("C$|POSIX$|en(?:_|$)", plain):
             return None
-        if re.fullmatch(r"\w+", plain, re.ASCII):
-            found = sorted(_FOLDER.glob(f"{plain}.po")) or sorted(_FOLDER.glob(f"{plain}_*.po"))
-            if found:
-                return found[0]
+        known = sorted(file.removesuffix(".po") for file in os.listdir(FOLDER))
+        found = [one for one in known if plain in {one, one.partition("_")[0]}]
+        if found:
+            return found[0]
     return None
 
 
 @functools.cache
 def _catalogue(asked: str) -> Catalogue | None:
-    path = _file(asked)
-    if path is None:
+    name = _name(asked)
+    if name is None:
         return None
     from mem_parser.catalogue import read_catalogue
 
-    return read_catalogue(path.read_text(encoding="utf-8"))
+    with open(os.path.join(FOLDER, f"{name}.po"), encoding="utf-8") as file:
+        return read_catalogue(file.read())

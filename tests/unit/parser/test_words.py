@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening, opening_lines, opening_records
 from mem_parser.textwidth import width, wrapped
 from mem_parser.web import live, report
-from mem_parser.words import joined, language, phrase, plural, shown
+from mem_parser.words import FOLDER, joined, language, phrase, plural, shown
 from reportview import view
 from simulated import Program, leak, lru
 from web_profiles import SERVER, blocks_of, make_profile
@@ -40,9 +41,7 @@ def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def catalogue() -> Catalogue:
     """Return the Chinese catalogue."""
-    from mem_parser.words import _FOLDER
-
-    return read_catalogue((_FOLDER / "zh_CN.po").read_text(encoding="utf-8"))
+    return read_catalogue(Path(FOLDER, "zh_CN.po").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

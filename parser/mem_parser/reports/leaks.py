@@ -103,14 +103,13 @@ def _labelled(label: str, text: str) -> str:
 
 def _leak(finding: Finding, width: int) -> Iterator[str]:
     spot = finding.frames[0].spot if finding.frames else ""
+    name = _name(finding.frames)
     if finding.stacks > 1 and finding.frames:
         name = phrase(
             "{number} stacks below {function}",
             number=f"{finding.stacks:,}",
             function=one_line(finding.frames[0].function),
         )
-    else:
-        name = _name(finding.frames)
     yield from _placed(Verdict.LEAK, name, spot, width)
     held = phrase("{amount} in use", amount=_bytes(finding.live))
     parts = shown([*filter(None, [_growth(finding)]), held])

@@ -27,6 +27,7 @@ from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_frames
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.units import format_value, percent
+from mem_parser.words import phrase
 
 HIDDEN = "[hidden]"
 """What a stack consists of when all its frames are hidden."""
@@ -102,10 +103,12 @@ class Filters:
         named = without_frames(self.without_hidden(symbols), self.rule, folds=self.folds)
         if self.narrows:
             total = left.total(self.count, self.unit)
-            note = (
-                f"only {' '.join(self.words)}: {format_value(total.value, self.unit)} of "
-                f"{format_value(whole.value, self.unit)} "
-                f"({percent(total.value, whole.value)})"
+            note = phrase(
+                "only {filters}: {part} of {whole} ({share})",
+                filters=" ".join(self.words),
+                part=format_value(total.value, self.unit),
+                whole=format_value(whole.value, self.unit),
+                share=percent(total.value, whole.value),
             )
             left = dataclasses.replace(left, warnings=[*left.warnings, note])
         return left, named

@@ -13,7 +13,7 @@ from mem_parser.memscope.compare import Aligned, Comparison, DeviceComparison, P
 from mem_parser.web.pack import Columns, cut_name, pack_columns, pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.scopeclasses import SCOPE_SCRIPTS, SCOPE_STYLES
-from mem_parser.words import phrase, shown
+from mem_parser.words import joined, phrase, shown
 
 MOST_OPERATORS = 400_000
 """Rows of all devices together that reach the page."""
@@ -71,13 +71,21 @@ def _page(found: Comparison, most: int, rows: int) -> str:
 def _title(found: Comparison) -> tuple[str, str]:
     """Return the names of the compared runs, in short and with the paths."""
     if found.steps is not None and found.base == found.compare:
-        steps = f"steps {found.steps[0]} and {found.steps[1]}"
-        return f"{_name(found.base)}, {steps}", f"{found.base}, base and compare: {steps}"
+        first, second = found.steps
+        steps = phrase("steps {first} and {second}", first=first, second=second)
+        both = phrase("{name}, base and compare: {steps}", name=found.base, steps=steps)
+        return joined(phrase(", "), [_name(found.base), steps]), both
     names = [_name(path) for path in (found.base, found.compare)]
     if found.steps is not None:
-        names = [f"{name}, step {step}" for name, step in zip(names, found.steps, strict=True)]
+        names = [
+            joined(phrase(", "), [name, phrase("step {name}", name=step)])
+            for name, step in zip(names, found.steps, strict=True)
+        ]
     base, compare = found.sides
-    return f"{names[0]} and {names[1]}", f"base: {base}; compare: {compare}"
+    return (
+        phrase("{base} and {compare}", base=names[0], compare=names[1]),
+        phrase("base: {base}; compare: {compare}", base=base, compare=compare),
+    )
 
 
 def _name(path: str) -> str:

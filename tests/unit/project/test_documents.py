@@ -10,10 +10,13 @@ import tomllib
 from datetime import date
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mem_cli.parser.group import cli as parser
+from mem_cli.profiler.group import cli as profiler
 from mem_parser.version import __version__
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,6 +96,34 @@ def test_both_readmes_have_the_same_sections_commands_and_exit_codes() -> None:
     codes = english[english.index("Exit codes:") :].split("`MEM_PROFILER_DEBUG")[0]
     theirs = chinese[chinese.index("退出码：0") :].split("`MEM_PROFILER_DEBUG")[0]
     assert re.findall(r"\b\d\b", codes) == re.findall(r"(?<![\d.])\d(?![\d.])", theirs)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in documents() if path.name != "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)  # fmt: skip
+def test_every_command_within_a_sentence_has_its_name_and_options(path: Path) -> None:
+    wrong = []
+    text = "".join(piece for is_code, piece in links.blocks(path.read_text("utf-8")) if not is_code)
+    for line in re.findall(r"`(mem_p(?:arser|rofiler) [^`]+)`", text):
+        program, *words = line.replace("|", " ").replace("[", " ").replace("]", " ").split()
+        group = parser if program == "mem_parser" else profiler
+        assert isinstance(group, click.Group)
+        context = click.Context(group)
+        known = {
+            option for param in group.params for option in (*param.opts, *param.secondary_opts)
+        }
+        child = group.get_command(context, words[0])
+        if child is not None:
+            known = {o for param in child.params for o in (*param.opts, *param.secondary_opts)}
+            known |= {option for part in getattr(child, "commands", {}).values()
+                      for param in part.params for option in param.opts}  # fmt: skip
+        elif re.fullmatch(r"[a-z][a-z-]+", words[0]):
+            wrong.append(line)
+        before = words[: words.index("--")] if "--" in words else words
+        given = {re.split("[=,]", word)[0] for word in before if word.startswith("-")}
+        wrong += [f"{line}: {option}" for option in given - known - {"--help", "-h"}]
+    assert wrong == []
 
 
 def test_every_variable_of_the_sampler_is_documented() -> None:

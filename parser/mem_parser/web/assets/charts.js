@@ -59,7 +59,7 @@ function timeChart(lines, label) {
   const chart = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "chart", "aria-label": `${label}: ${words.join("; ")}` });
   for (let value = 0, step = tickStep(mostY, 4, true); value <= mostY; value += step) {
     chart.append(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      shape("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, bytesText(value)));
+      shape("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, roundBytesText(value)));
   }
   for (let value = 0, step = tickStep(lastX, 6, false); value <= lastX * 1.0001; value += step) {
     chart.append(shape("text", { class: "tick", x: x(value), y: height - 8, "text-anchor": "middle" }, `${+value.toPrecision(6)} s`));

@@ -83,7 +83,7 @@ class ClassChart {
     const lines = [], texts = [];
     for (let step = tickStep(most, 4, true), value = step; value < most; value += step) {
       lines.push(shape("line", { class: "grid", x1: 0, x2: width, y1: y(value), y2: y(value) }));
-      if (y(value) > 14) texts.push(shape("text", { class: "tick", x: 4, y: y(value) - 3 }, bytesText(value).replace(".00", "").replace(/\.0 /, " ")));
+      if (y(value) > 14) texts.push(shape("text", { class: "tick", x: 4, y: y(value) - 3 }, roundBytesText(value)));
     }
     const base = new Float64Array(pool.size);
     const colours = classColours(pool.classes);

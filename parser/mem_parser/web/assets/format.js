@@ -12,6 +12,11 @@ function bytesText(value) {
   return `${value < 0 ? "\u2212" : ""}${grouped(size, digits)} ${UNITS[unit]}`;
 }
 
+// Without zeros at the end, for round numbers: "4 KiB".
+function roundBytesText(value) {
+  return bytesText(value).replace(/(\.\d*?)0+ /, (_, digits) => `${digits === "." ? "" : digits} `);
+}
+
 function countText(value) {
   const size = Math.abs(value);
   const sign = value < 0 ? "\u2212" : "";

@@ -89,7 +89,7 @@ function sizeBars(sizes, unit) {
   const amount = (row) => unit === "objects" ? row.objects[0] : row.bytes[0];
   const most = Math.max(...present.map(amount), 1);
   return barRows(present.map((row) => ({
-    label: row.to === 2 ? phrase("0 and 1 B") : phrase("from {size}", { size: bytesText(row.from).replace(".00", "").replace(/\.0 /, " ") }),
+    label: row.to === 2 ? phrase("0 and 1 B") : phrase("from {size}", { size: roundBytesText(row.from) }),
     text: phrase("{size} in {number}", { size: bytesText(row.bytes[0]), number: countText(row.objects[0]) }),
     share: amount(row) / most,
   })));

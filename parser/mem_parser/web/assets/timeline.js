@@ -206,7 +206,7 @@ class Timeline {
     const lines = [], texts = [];
     for (let step = tickStep(most, height > 70 ? 3 : 2, true), value = step; value < most; value += step) {
       lines.push(shape("line", { class: "grid", x1: 0, x2: width, y1: y(value), y2: y(value) }));
-      if (y(value) > 14) texts.push(shape("text", { class: "tick", x: 16, y: y(value) - 3 }, bytesText(value).replace(".00", "").replace(/\.0 /, " ")));
+      if (y(value) > 14) texts.push(shape("text", { class: "tick", x: 16, y: y(value) - 3 }, roundBytesText(value)));
     }
     const step = tickStep(moments[last] - moments[0], Math.max(width / 130, 2), false);
     for (let at = Math.ceil(moments[0] / step) * step; at <= moments[last]; at += step) {

@@ -40,9 +40,14 @@ def program_name(comm: str, exe: str, command: str) -> str:
 
 def named_with_file(name: str, exe: str) -> str:
     """Return a name ready to show, with that of the executable where it is another."""
+    shown, file = one_line(name) or "?", other_file(name, exe)
+    return f"{shown} ({file})" if file else shown
+
+
+def other_file(name: str, exe: str) -> str:
+    """Return `file: ` and the name of the executable, ready to show; empty where it is ``name``."""
     file = file_name(exe)
-    shown = one_line(name) or "?"
-    return shown if file in ("", name) else f"{shown} (file: {one_line(file[:_LONGEST])})"
+    return "" if file in ("", name) else f"file: {one_line(file[:_LONGEST])}"
 
 
 def captured_name(capture: Capture) -> str:

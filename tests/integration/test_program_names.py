@@ -61,7 +61,8 @@ def test_a_process_has_the_name_it_was_started_by(
         done = run_command("stop", target.pid, "-o", tmp_path / "p")
         assert done.returncode == 0, done.stderr
         done = run_command("-s", "0.1", "-c", "1", target.pid, "-o", tmp_path / "q")
-        assert done.stderr.startswith(f"{with_file} (pid {target.pid}, "), done.stderr
+        facts = f"pid {target.pid}, file: stepper, " if name else f"pid {target.pid}, "
+        assert done.stderr.startswith(f"{shown} ({facts}"), done.stderr
     [heap] = tmp_path.glob("p*.heap")
     for words in ([heap], ["-f", heap, "-t"]):
         lines = parse(*words).stdout.splitlines()

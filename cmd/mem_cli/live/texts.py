@@ -15,7 +15,7 @@ from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
-from mem_parser.programname import named_with_file
+from mem_parser.programname import other_file
 from mem_parser.reports.opening import Sentence
 from mem_parser.units import (
     counted,
@@ -153,8 +153,9 @@ def _cell(column: Column, text: str) -> str:
 
 def title(head: Head, width: int) -> str:
     """Return the first line: the process, its sampling rate, and the time."""
-    name = named_with_file(head.program, head.exe)
-    left = [f"{name} (pid {head.pid})"]
+    file = other_file(head.program, head.exe)
+    facts = ", ".join(filter(None, (f"pid {head.pid}", file)))
+    left = [f"{one_line(head.program) or '?'} ({facts})"]
     if head.allocator:
         left.append(one_line(head.allocator))
     left.append(f"1 sample / {format_rate(head.rate_bytes)}")

@@ -15,7 +15,7 @@ from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
-from mem_parser.programname import named_with_file, program_name
+from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler._core import lib
@@ -153,9 +153,10 @@ def target_line(session: Session, rate_bytes: int) -> str:
     """The processes about to be captured."""
     control = session.control
     allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
-    name = named_with_file(control.program_name, control.text("exe"))
-    facts = f"pid {session.pid}, {one_line(allocator)}"
-    return f"{name} ({facts})   1 sample / {rate_bytes} B"
+    name = control.program_name
+    file = other_file(name, control.text("exe"))
+    facts = ", ".join(filter(None, (f"pid {session.pid}", file, one_line(allocator))))
+    return f"{one_line(name) or '?'} ({facts})   1 sample / {rate_bytes} B"
 
 
 def room_line(room: Room) -> str:

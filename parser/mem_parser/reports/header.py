@@ -5,7 +5,7 @@ from __future__ import annotations
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
-from mem_parser.programname import captured_name, file_name, named_with_file
+from mem_parser.programname import captured_name, named_with_file, other_file
 from mem_parser.reports.device import header_line
 from mem_parser.symbols.table import CUT_NAME
 from mem_parser.units import counted, format_bytes, format_rate, format_total
@@ -54,7 +54,7 @@ def header_lines(
     if count is Count.PEAK is profile.default_count and profile.capture.part_s is None:
         first[-1] = phrase("{first} Use --inuse for what was left at the end.", first=first[-1])
     called, exe = captured_name(profile.capture), profile.capture.exe
-    if exe and called != file_name(exe):
+    if other_file(called, exe):
         first.append(phrase("Program: {name}", name=named_with_file(called, exe)))
     return [*first, *other_lines(profile)]
 

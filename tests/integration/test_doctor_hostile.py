@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import mmap
 import multiprocessing
 import os
 import resource
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,18 @@ from mem_sandbox import child
 CAT = "/bin/cat"
 ANSWER_S = 60
 NOBODY = 65534
-KEPT: list[mmap.mmap] = []  # mappings of children, which live as long as they
+MAPS = """
+import ctypes, os, sys
+file = os.open(sys.argv[1], os.O_RDONLY)
+mmap = ctypes.CDLL(None).mmap
+mmap.restype = ctypes.c_long
+mmap.argtypes = [ctypes.c_long, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+assert mmap(0x10000000, os.fstat(file).st_size, 5, 2, file, 0) == 0x10000000
+assert os.system(sys.argv[2]) == 0
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""Maps a file as if it were code, below the libraries of its own."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -65,13 +76,17 @@ def mount_tmpfs(folder: Path) -> None:
     assert ctypes.CDLL(None).mount(b"none", os.fsencode(folder), b"tmpfs", 0, None) == 0
 
 
-def map_code(path: Path) -> mmap.mmap:
-    """Map a file as if it were code."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
-    finally:
-        os.close(fd)
+@contextlib.contextmanager
+def mapping(path: Path, *, before: Sequence[str] = (), after: str = "true") -> Iterator[int]:
+    """A process that has a file mapped as if it were code, and has run a shell's line since."""
+    words = [*before, sys.executable, "-S", "-c", MAPS, path, after]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield child.pid
+        finally:
+            child.kill()
 
 
 def of(findings: list[Finding], check: str) -> Finding:
@@ -81,18 +96,11 @@ def of(findings: list[Finding], check: str) -> Finding:
 @as_root
 def test_a_pipe_in_place_of_a_mapped_file_is_not_opened(tmp_path: Path) -> None:
     """The pipe has the path and the inode number of the file that is mapped."""
-
-    def body() -> None:
-        unshare_mounts()
-        mount_tmpfs(tmp_path)
-        shutil.copy("/bin/true", tmp_path / "libc.so.6")
-        KEPT.append(map_code(tmp_path / "libc.so.6"))
-        inode = (tmp_path / "libc.so.6").stat().st_ino
-        mount_tmpfs(tmp_path)
-        os.mkfifo(tmp_path / "libc.so.6")
-        assert (tmp_path / "libc.so.6").stat().st_ino == inode
-
-    with forked(body) as pid:
+    file, mount = tmp_path / "libc.so.6", f"mount -t tmpfs none {tmp_path}"
+    begin = f'{mount} && cp /bin/true {file} && exec "$@"'
+    inode = f"$(stat -c %i {file})"
+    end = f'n="{inode}" && {mount} && mkfifo {file} && test "$n" = "{inode}"'
+    with mapping(file, before=["unshare", "-m", "sh", "-c", begin, "sh"], after=end) as pid:
         findings = in_child(lambda: examine_process(pid))
         assert findings is not None
         assert "version unknown" in of(findings, "libc").text
@@ -133,7 +141,7 @@ def test_a_c_library_of_three_sparse_gibibytes_is_not_read_whole(tmp_path: Path)
         child.limit_memory(256 << 20)
         return examine_process(pid)
 
-    with forked(lambda: KEPT.append(map_code(sparse))) as pid:
+    with mapping(sparse) as pid:
         findings = in_child(lambda: limited(pid))
         assert findings is not None
         assert of(findings, "libc").text == f"{sparse}: version unknown"
@@ -238,7 +246,7 @@ def test_a_taken_folder_is_said(
     make: Callable[[Path], None], what: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MEM_PROFILER_DIR", raising=False)
-    with forked(shm(make)) as pid:
+    with forked(shm(make), small=True) as pid:
         found = [f for f in examine_process(pid, quick=True) if f.check == "shm_folder"]
     if what is None:
         assert found == []
@@ -291,7 +299,7 @@ def test_a_limit_on_file_sizes_is_said(most: int, status: str | None) -> None:
         limit()
         return examine_program((CAT,))
 
-    with forked(limit) as pid:
+    with forked(limit, small=True) as pid:
         both = [examine_process(pid), in_child(started)]
     for findings in both:
         assert [f.status for f in findings if f.check == "file_size"] == [status] * (
@@ -324,13 +332,13 @@ def become_nobody() -> None:
 def test_a_process_that_is_not_dumpable_is_said_to_be_so(dumpable: int) -> None:
     def body() -> None:
         become_nobody()
-        assert ctypes.CDLL(None).prctl(4, dumpable, 0, 0, 0) == 0
+        assert ctypes.CDLL(None).prctl(4, dumpable, 0, 0, 0) == 0  # an exec makes it 1 again
 
     def examine(pid: int) -> list[Finding]:
         become_nobody()
         return examine_process(pid, quick=True)
 
-    with forked(body) as pid:
+    with forked(body, small=bool(dumpable)) as pid:
         findings = in_child(lambda: examine(pid))
         said = [f.text for f in findings if "not dumpable" in f.text]
         assert bool(said) is not bool(dumpable)
@@ -339,7 +347,7 @@ def test_a_process_that_is_not_dumpable_is_said_to_be_so(dumpable: int) -> None:
 def test_names_of_files_cannot_write_to_the_screen(tmp_path: Path) -> None:
     evil = tmp_path / "libc-2.36.so\x1b[31m\n::error::"
     shutil.copy("/bin/true", evil)
-    with forked(lambda: KEPT.append(map_code(evil))) as pid:
+    with mapping(evil) as pid:
         for finding in examine_process(pid):
             row = finding.as_json()
             assert row["text"].isprintable()

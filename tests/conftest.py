@@ -73,6 +73,31 @@ def segment_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that allocates and frees as it is told."""
+    from controller_tools import build_stepper
+
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture(scope="session")
+def _helper_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    from helper_server import helper_server
+
+    with helper_server(tmp_path_factory.mktemp("helper")) as python:
+        yield python
+
+
+@pytest.fixture
+def quick_helper(_helper_python: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Helper processes begin at once; where a program gets an environment of its own, this is its
+    MEM_PROFILER_PYTHON.
+    """
+    monkeypatch.setenv("MEM_PROFILER_PYTHON", str(_helper_python))
+    return _helper_python
+
+
+@pytest.fixture(scope="session")
 def desktop() -> Iterator[Any]:
     """The driver of the one window of a browser in which all tests look at their pages."""
     from browser import browser

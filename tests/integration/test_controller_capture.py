@@ -16,7 +16,6 @@ from controller_tools import (
     TIMEOUT_S,
     HeapFile,
     Stepper,
-    build_stepper,
     run_command,
     start_command,
     wait_until,
@@ -26,11 +25,6 @@ from mem_profiler.capture import gate, session
 from mem_profiler.segment import discovery, layout
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 def capturing(pid: int) -> bool:

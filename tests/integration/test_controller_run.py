@@ -18,7 +18,6 @@ from controller_tools import (
     TIMEOUT_S,
     HeapFile,
     Stepper,
-    build_stepper,
     run_command,
     start_command,
     wait_until,
@@ -29,11 +28,6 @@ from mem_profiler.capture.launched import FILES_MAX
 from sampler_run import build
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 def heaps(folder: Path) -> list[HeapFile]:

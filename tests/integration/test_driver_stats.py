@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import ROOT, Stepper, build_stepper, command_environment, run_command
+from controller_tools import ROOT, Stepper, command_environment, run_command
 from json_outputs import checked_json
 from mem_parser.errors import MemError
 from mem_profiler.capture import toggle
@@ -29,7 +29,9 @@ from mem_profiler.segment import discovery
 from pythons import of_pythons
 from sampler_run import segments
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
+]  # fmt: skip
 
 IMPORTS = "import json, os, sys\nfrom mem_profiler.driver_stats import *\n"
 STEPPER_LINE = 23
@@ -43,7 +45,7 @@ def program(folder: Path, text: str, python: str = sys.executable) -> str:
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
     env["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
     done = subprocess.run(
-        [python, str(script)], env=env | {"MEM_PROFILER_PYTHON": sys.executable}, cwd=folder,
+        [python, str(script)], env=env, cwd=folder,
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -254,11 +256,6 @@ set_enable_mem_profiler()
 
 
 # -- another process ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture

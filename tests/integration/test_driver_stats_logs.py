@@ -18,7 +18,6 @@ import pytest
 from controller_tools import (
     ROOT,
     Stepper,
-    build_stepper,
     command_environment,
     run_command,
     wait_until,
@@ -37,7 +36,9 @@ from mem_profiler.driver_stats import (
 from mem_profiler.segment import discovery
 from pythons import of_pythons
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
+]  # fmt: skip
 
 STEPPER_LINE = 23
 COMPLETE = (
@@ -54,11 +55,6 @@ def kept_in(report: dict[str, object], line: int = STEPPER_LINE) -> int | None:
     assert isinstance(lines, list)
     found = [text for text in lines if re.search(rf"stepper\.c +line:{line} ", text)]
     return int(found[0].rpartition("size:")[2]) if found else None
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture
@@ -201,7 +197,7 @@ def test_a_python_program_logs_itself_without_what_is_ours(python: str, tmp_path
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
     env["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
     done = subprocess.run(
-        [python, "test.py"], env=env | {"MEM_PROFILER_PYTHON": sys.executable}, cwd=tmp_path,
+        [python, "test.py"], env=env, cwd=tmp_path,
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

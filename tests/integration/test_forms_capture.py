@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, run_command
+from controller_tools import Stepper, run_command
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_parser.symbols.cache import SymbolCache
@@ -29,11 +29,6 @@ with inprocess.capture(sys.argv[1], rate_bytes=1, form=inprocess.Form.GZIP) as c
     kept = [bytes(10_000) for _ in range(100)]
 print(captured.path)
 """
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, run_command
+from controller_tools import Stepper, run_command
 from mem_parser.memlog.profiles import read_part
 from mem_parser.memlog.run import read_log
 from mem_parser.model import Count
@@ -57,11 +57,6 @@ def test_reports_of_a_log_and_of_a_file_count_the_same(tmp_path: Path) -> None:
     of_file, of_log = (told("top", path).splitlines() for path in (heap, log))
     assert "at the peak" in of_log[0]
     assert of_log[1:] == of_file[1:]
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 def test_a_capture_that_ends_before_its_program_says_so(stepper: Path, tmp_path: Path) -> None:

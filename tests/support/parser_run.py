@@ -85,7 +85,7 @@ def fork(
     environment: dict[str, str],
 ) -> int:
     """Start a command in a fork, and return its pid."""
-    _import_packages()
+    import_packages()
     _names_folder()
     pid = os.fork()
     if pid == 0:
@@ -100,7 +100,7 @@ def _names_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def _import_packages() -> None:
+def import_packages() -> None:
     """Import once what each fork would import again."""
     for package in (mem_cli, mem_parser, mem_profiler):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

@@ -115,13 +115,20 @@ def named(path: Path) -> set[tuple[str, ...]]:
     return {stack[stack.index("malloc") :] for stack in names if "allocate" in stack}
 
 
-every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-some_layouts = pytest.mark.parametrize("layout", ["bfd", "gold-apart", "lld", "mold"])
-every_kind = pytest.mark.parametrize("kind", ["fixed", "movable"])
+KINDS = ("fixed", "movable")
+every = pytest.mark.parametrize(("layout", "kind"), itertools.product(LAYOUTS, KINDS))
+# Each layout in one kind, each kind in several layouts; all of them in `make soak`.
+some = pytest.mark.parametrize(
+    ("layout", "kind"),
+    [
+        pytest.param(layout, kind, marks=[pytest.mark.soak] if (n + k) % 2 else [])
+        for n, layout in enumerate(("bfd", "gold-apart", "lld", "mold"))
+        for k, kind in enumerate(KINDS)
+    ],
+)
 
 
-@every_layout
-@every_kind
+@every
 def test_stacks_through_a_hole_are_whole_and_equal_to_those_of_libgcc(
     segment_dir: Path, tmp_path: Path, layout: str, kind: str
 ) -> None:
@@ -143,8 +150,7 @@ def test_stacks_through_a_hole_are_whole_and_equal_to_those_of_libgcc(
     assert found[0] == found[1]
 
 
-@some_layouts
-@every_kind
+@some
 def test_a_captured_run_names_every_frame(
     segment_dir: Path, tmp_path: Path, layout: str, kind: str
 ) -> None:
@@ -156,8 +162,7 @@ def test_a_captured_run_names_every_frame(
     check(named(path))
 
 
-@some_layouts
-@every_kind
+@some
 def test_an_attached_program_with_something_in_its_holes_is_named_and_let_go(
     segment_dir: Path, tmp_path: Path, layout: str, kind: str
 ) -> None:
@@ -173,8 +178,7 @@ def test_an_attached_program_with_something_in_its_holes_is_named_and_let_go(
     check(named(path))
 
 
-@every_layout
-@every_kind
+@every
 def test_the_attaching_side_sees_each_image_whole_and_apart(
     tmp_path: Path, layout: str, kind: str
 ) -> None:
@@ -228,8 +232,7 @@ def _address(program: Path, name: str) -> int:
     return int(line.split()[0], 16)
 
 
-@some_layouts
-@every_kind
+@some
 def test_profiles_of_other_tools_match_the_file_by_its_mappings(
     tmp_path: Path, layout: str, kind: str
 ) -> None:

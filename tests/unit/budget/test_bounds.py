@@ -155,12 +155,13 @@ def gate(true_blocks: int, limit: float, random: np.random.Generator, tries: int
 @pytest.mark.parametrize(("share", "right"), [(0.9, Verdict.PASS), (1.1, Verdict.FAIL)])
 def test_ten_percent_off_the_limit_is_never_judged_wrongly(share: float, right: Verdict) -> None:
     random, blocks = RNG(9), 16384  # one MiB: about a thousand samples
-    verdicts = [gate(int(share * blocks), blocks * 64, random).verdict for _ in range(500)]
+    verdicts = [gate(int(share * blocks), blocks * 64, random).verdict for _ in range(200)]
     assert set(verdicts) == {right}
 
 
-def test_on_the_limit_repeating_does_not_buy_a_verdict() -> None:
-    random, blocks, runs = RNG(10), 16384, 800
+@pytest.mark.parametrize("runs", [200, pytest.param(800, marks=pytest.mark.soak)])
+def test_on_the_limit_repeating_does_not_buy_a_verdict(runs: int) -> None:
+    random, blocks = RNG(10), 16384
     reports = [gate(blocks, blocks * 64, random) for _ in range(runs)]
     # Once every block is counted, "not above the limit" is simply true.
     sampled = [r.verdict for r in reports if r.captures[0].rate_bytes > 1]
@@ -170,8 +171,9 @@ def test_on_the_limit_repeating_does_not_buy_a_verdict() -> None:
     assert sampled.count(Verdict.FAIL) + sampled.count(Verdict.PASS) > 0
 
 
-def test_many_limits_on_their_values_fail_together_no_oftener_than_one() -> None:
-    random, runs, sites = RNG(11), 300, 12
+@pytest.mark.parametrize("runs", [100, pytest.param(300, marks=pytest.mark.soak)])
+def test_many_limits_on_their_values_fail_together_no_oftener_than_one(runs: int) -> None:
+    random, sites = RNG(11), 12
     p = float(sampling_probability(64, 1024.0))
     failed = 0
     for _ in range(runs):

@@ -57,7 +57,7 @@ def check(run: Run, moments: list[int]) -> None:
 
 
 @given(
-    programs(), times, times, st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=6),
+    programs(), times, times, st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=4),
     st.sampled_from([1.0, 512.0]),
 )  # fmt: skip
 def test_the_sums_of_steps_are_what_windows_say(
@@ -67,7 +67,7 @@ def test_the_sums_of_steps_are_what_windows_say(
         check(run, sorted({min(t, run.end_ns) for t in moments}))
 
 
-@given(programs(), st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=6))
+@given(programs(), st.lists(st.integers(0, 50 * UNIT), min_size=2, max_size=4))
 def test_so_they_are_over_a_missing_file(rows: list[Row], moments: list[int]) -> None:
     with log_of(Ledger(rows), [10 * UNIT, 20 * UNIT], [], left_out=(2,)) as run:
         check(run, sorted({min(t, run.end_ns) for t in moments}))

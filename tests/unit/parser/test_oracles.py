@@ -4,6 +4,7 @@ their allocators.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -155,17 +156,20 @@ COUNTS = {
 }
 
 
+DAILY = {
+    ("ours", "--inuse_space"), ("ours", "--alloc_objects"), ("jemalloc", "--alloc_space"),
+    ("gperftools", "--inuse_space"),
+}  # fmt: skip
+"""Each file and each count once or twice; all of them in `make soak`."""
+
+
 @needs_jeprof
 @pytest.mark.parametrize(
     ("which", "option"),
     [
-        *(("ours", option) for option in COUNTS),
-        ("jemalloc", "--inuse_space"),
-        ("jemalloc", "--alloc_objects"),
-        ("gperftools", "--inuse_space"),
-        pytest.param("jemalloc", "--alloc_space", marks=pytest.mark.soak),
-        pytest.param("gperftools", "--alloc_space", marks=pytest.mark.soak),
-        pytest.param("gperftools", "--alloc_objects", marks=pytest.mark.soak),
+        pytest.param(which, option, marks=[] if pair in DAILY else [pytest.mark.soak])
+        for pair in itertools.product(("ours", "jemalloc", "gperftools"), COUNTS)
+        for which, option in [pair]
     ],
 )
 def test_jeprof_agrees(dumps: Dumps, which: str, option: str) -> None:

@@ -14,7 +14,10 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
+    pytest.mark.timeout(120),
+]
 
 PROGRAM = """
 import sys
@@ -119,7 +122,7 @@ WAYS = {
 def test_no_module_of_the_folder_takes_the_place_of_another(way: str, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('a json of the folder')\n")
     done = subprocess.run(
-        [sys.executable, "-P", "-c", WAYS[way]], cwd=tmp_path,
-        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
+        [sys.executable, "-P", "-c", WAYS[way]], cwd=tmp_path, capture_output=True, text=True,
+        env=inprocess.environment() | {"MEM_PROFILER_PYTHON": ""}, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

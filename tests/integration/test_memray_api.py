@@ -15,7 +15,10 @@ from controller_tools import ROOT, command_environment, errors_of
 from mem_parser.records.reader import FileReader
 from python_frames import PYTHON_FRAMES
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
+    pytest.mark.timeout(180),
+]
 
 C = "import ctypes; libc = ctypes.CDLL(None)\n" + "".join(
     f"libc.{name}.restype = ctypes.c_void_p; libc.{name}.argtypes = [ctypes.c_size_t] * {n}\n"

@@ -19,7 +19,7 @@ from memscope_run import Dump, attribute, dumps
 from stub_driver import STUBS, library
 
 pytestmark = [
-    pytest.mark.usefixtures("sampler", "segment_dir"),
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
     pytest.mark.timeout(240),
     pytest.mark.skipif(
         importlib.util.find_spec("torch") is None,

@@ -115,23 +115,22 @@ def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> Non
     assert re.search(r"Total: \d\.\d+ MiB at the peak", parts(pages)[2])
 
 
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        ("--nothing", "UsageError: %%mem_profile: unrecognized arguments: --nothing"),
-        ("-c 0", "UsageError: rate is a number of bytes from 1 to"),
-        ("-c many", "UsageError: %%mem_profile: argument -c/--rate: invalid int value"),
-        ("--follow-fork", "UsageError: %%mem_profile: --follow-fork needs -o FILE"),
-        ("-o /nowhere/x.heap", "UsageError: -o /nowhere/x.heap: there is no folder /nowhere"),
-    ],
-)
-def test_what_cannot_be_is_one_line_in_the_cell(line: str, text: str, tmp_path: Path) -> None:
-    [[_, pages, printed], [good, _, still]] = cells(
-        tmp_path, f"%%mem_profile {line}\nx = 1", "print('on')"
-    )
-    assert not any(pages)
-    assert printed.strip().splitlines()[-1].startswith(text)
-    assert "Traceback" not in printed
+WRONG = {
+    "--nothing": "UsageError: %%mem_profile: unrecognized arguments: --nothing",
+    "-c 0": "UsageError: rate is a number of bytes from 1 to",
+    "-c many": "UsageError: %%mem_profile: argument -c/--rate: invalid int value",
+    "--follow-fork": "UsageError: %%mem_profile: --follow-fork needs -o FILE",
+    "-o /nowhere/x.heap": "UsageError: -o /nowhere/x.heap: there is no folder /nowhere",
+}
+
+
+def test_what_cannot_be_is_one_line_in_the_cell(tmp_path: Path) -> None:
+    wrong = (f"%%mem_profile {line}\nx = 1" for line in WRONG)
+    *found, [good, _, still] = cells(tmp_path, *wrong, "print('on')")
+    for (_, pages, printed), text in zip(found, WRONG.values(), strict=True):
+        assert not any(pages)
+        assert printed.strip().splitlines()[-1].startswith(text)
+        assert "Traceback" not in printed
     assert (good, still) == (True, "on\n")
 
 

@@ -17,7 +17,10 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from web_profiles import functions_of
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
+    pytest.mark.timeout(180),
+]
 
 SCRIPT = """\
 def a(n):

@@ -17,9 +17,14 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
 
-pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
+    pytest.mark.timeout(120),
+]
 
 MIB = 1 << 20
+REAL_HELPER = {"MEM_PROFILER_PYTHON": ""}
+"""With an interpreter of its own."""
 OLDER = sorted(Path("~/.pyenv/versions").expanduser().glob("3.[678].*/bin/python"))
 OTHERS = sorted(
     path
@@ -66,6 +71,7 @@ def test_what_a_block_holds_is_in_its_file_under_its_name(tmp_path: Path) -> Non
         "    bytearray(8 << 20)\n"
         "after = [bytearray(1 << 20) for _ in range(7)]\n"
         "assert tracker.path.endswith('/out.bin'), tracker.path\n",
+        **REAL_HELPER,
     )
     assert os.listdir(tmp_path) == ["out.bin"]
     profile = read_profile(str(tmp_path / "out.bin"))
@@ -347,7 +353,7 @@ def test_a_user_without_rights_tracks_himself(segment_dir: Path) -> None:
     folder = segment_dir / "out"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
-    env = command_environment()
+    env = command_environment() | REAL_HELPER
     env["PYTHONPATH"] += os.pathsep + sysconfig.get_path("purelib")
 
     def as_user(program: str, text: str) -> subprocess.CompletedProcess[str]:
@@ -381,6 +387,7 @@ def test_ctrl_c_does_not_end_the_process_beside(tmp_path: Path) -> None:
         "    kept = bytearray(1 << 20)\n"
         "    os.killpg(0, signal.SIGINT)\n"
         "    signal.pause()\n",
+        **REAL_HELPER,
     )
     assert done.returncode == -signal.SIGINT
     assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 1)

@@ -68,7 +68,7 @@ def benchmark(port: int, requests: int) -> subprocess.Popen[str]:
 def test_redis_answers_every_request_meanwhile(segment_dir: Path, tmp_path: Path) -> None:
     with redis(tmp_path) as (pid, port), benchmark(port, 200000) as load:
         heap = captured(pid, tmp_path)
-        attach_and_detach(pid, 5)
+        attach_and_detach(pid, 3)
         output, _ = load.communicate(timeout=WAIT_S)
         assert load.returncode == 0, output
         assert "rror" not in output
@@ -131,8 +131,8 @@ def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_p
 def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:
     with Unprepared([build("cxx_storm.cc")], segment_dir) as target:
         assert target.line() == "ready"
-        heap = captured(target.pid, tmp_path)
-        attach_and_detach(target.pid, 5)
+        heap = captured(target.pid, tmp_path, 0.2)
+        attach_and_detach(target.pid, 2)
         words = target.finish().split()
     assert int(words[1]) > 0
     assert words[3] == "0"
@@ -236,7 +236,7 @@ def test_postgresql_fails_no_transaction(segment_dir: Path, tmp_path: Path) -> N
                 time.sleep(0.3)
             first, second = seen
             heap = captured(first, tmp_path)
-            attach_and_detach(second, 5)
+            attach_and_detach(second, 3)
             load.send_signal(signal.SIGALRM)  # as when its time is over
             output, _ = load.communicate(timeout=WAIT_S)
         assert load.returncode == 0

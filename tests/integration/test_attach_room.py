@@ -48,7 +48,7 @@ def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -
 def test_the_place_is_given_back_while_threads_allocate(segment_dir: Path, kind: str) -> None:
     kept = []
     with storm(kind, segment_dir) as target:
-        for _ in range(6):
+        for _ in range(4):
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 controller.start(16)

@@ -81,12 +81,23 @@ def await_wait(target: Unprepared, calls: str) -> None:
 
 
 PROGRAMS = {"threads": THREADS, "calls": CALLS, "files": FILES}
+IN_SOAK = {
+    "join", "join_clock", "cond", "cond_clock", "cond_c", "sem", "sem_clock", "sleep", "sigwait",
+    "sigtimedwait", "ppoll", "epoll_wait", "readv", "writev", "fgets", "recv", "waitpid", "wait4",
+    "fopen", "fcntl", "lockf",
+}  # fmt: skip
+"""Another function than these leads to each of their system calls, or waits there alike."""
 
 
 @pytest.mark.parametrize(
     ("program", "wait"),
-    [(f"blocked_{name}.c", row) for name, rows in PROGRAMS.items() for row in rows],
-    ids=[row[0] for rows in PROGRAMS.values() for row in rows],
+    [
+        pytest.param(
+            f"blocked_{name}.c", row, id=row[0], marks=[pytest.mark.soak] * (row[0] in IN_SOAK)
+        )
+        for name, rows in PROGRAMS.items()
+        for row in rows
+    ],
 )
 def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
     program: str,

@@ -113,8 +113,12 @@ def test_a_program_without_pytorch_has_no_rows_of_the_host(tmp_path: Path) -> No
     importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install .[torch]"
 )
 @pytest.mark.parametrize(
-    ("form", "options"), [("csv", ()), ("csv", ("--call-stack", "python,c")), ("db", ())]
-)
+    ("form", "options"),
+    [
+        pytest.param("csv", (), marks=pytest.mark.soak), ("csv", ("--call-stack", "python,c")),
+        ("db", ()),
+    ],
+)  # fmt: skip
 def test_a_training_is_collected_from_its_first_import(
     tmp_path: Path, form: str, options: tuple[str, ...]
 ) -> None:

@@ -63,7 +63,7 @@ def test_a_running_interpreter_gets_the_hooks_and_loses_them(
 ) -> None:
     with running(interpreter(version), segment_dir) as target:
         target.ask("call('object_malloc_blocks', 500, 64, 500)")
-        for _ in range(3):
+        for _ in range(2):
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 run_code_until_hooked(target, controller)
@@ -214,7 +214,7 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
     python = interpreter(version)
     with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
         assert target.line() == "ready"
-        for _ in range(8):
+        for _ in range(4):
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 number = controller.start(512)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import PLAIN, ROOT, core_program, expect_pass
+from c_build import C_FLAGS, PLAIN, ROOT, expect_pass
 from device_run import only_device_counted
 from stub_driver import Ascend, Ledger, agrees
 
@@ -27,19 +27,11 @@ def sampler_aarch64(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sampler, built for aarch64."""
     out = tmp_path_factory.mktemp("sampler-aarch64")
     result = subprocess.run(
-        [
-            "make",
-            "-C",
-            ROOT / "sampler",
-            f"BUILD={out}",
-            f"CC={COMPILER}",
-            "AR=aarch64-linux-gnu-ar",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
+        ["make", "-C", ROOT / "sampler", f"BUILD={out}", f"CC={COMPILER}",
+         "AR=aarch64-linux-gnu-ar"],
         env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
-    )
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return out / "libmem_sampler.so"
 
@@ -50,8 +42,14 @@ def test_the_whole_library_builds(sampler_aarch64: Path) -> None:
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
 
-def test_the_core_holds_under_qemu() -> None:
-    program = core_program("test_core.c", PLAIN, compiler=COMPILER)
+def test_the_core_holds_under_qemu(sampler_aarch64: Path) -> None:
+    program = sampler_aarch64.with_name("test_core")
+    subprocess.run(
+        [COMPILER, f"-I{ROOT / 'sampler'}", *C_FLAGS, *PLAIN, ROOT / "tests" / "c" / "test_core.c",
+         sampler_aarch64.with_name("libmem_core.a"), "-o", program, "-lm", "-lpthread", "-ldl",
+         "-Wl,--allow-multiple-definition"],
+        check=True, timeout=120,
+    )  # fmt: skip
     qemu = shutil.which("qemu-aarch64")
     if qemu is None:
         pytest.skip("qemu-aarch64 (Debian: qemu-user) is not installed; it builds")

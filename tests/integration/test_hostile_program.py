@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import controller_tools
 import hostile
-from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command, command_environment
+from controller_tools import LIBRARY, ROOT, TIMEOUT_S
 from mem_cli.errors import run_command
 from mem_cli.profiler.group import cli
 
@@ -64,16 +65,13 @@ def running(target: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
 
 
-def say(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+def say(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run mem_profiler; what it says is only text."""
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
-        command(*arguments), env=command_environment(), capture_output=True,
-        timeout=TIMEOUT_S, **options,  # type: ignore[call-overload]
-    )  # fmt: skip
-    assert b"Traceback" not in done.stderr
-    assert b"unexpected" not in done.stderr
-    for text in (done.stdout.removeprefix(b"ok\n"), done.stderr):
-        assert hostile.spoilt(text) == []
+    done = controller_tools.run_command(*arguments)
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    for text in (done.stdout.removeprefix("ok\n"), done.stderr):
+        assert hostile.spoilt(text.encode()) == []
     return done
 
 
@@ -87,9 +85,9 @@ def pasted(line: str) -> list[str]:
 
 
 def test_run_and_its_next_steps(target: list[str]) -> None:
-    done = say("run", "-o", "-p\n::error::", "--", *target, stdin=subprocess.DEVNULL)
+    done = say("run", "-o", "-p\n::error::", "--", *target)
     assert done.returncode == 0, done.stderr
-    _, _, steps = done.stderr.decode().partition("next:\n")
+    _, _, steps = done.stderr.partition("next:\n")
     [heap] = [name for name in os.listdir() if name.endswith(".heap")]
     words = [pasted(line) for line in steps.replace(" \\\n", " ").splitlines()]
     assert words[0] == [f"./{heap}" if heap.startswith("-") else heap]
@@ -105,12 +103,12 @@ def test_a_capture_of_a_running_process(running: subprocess.Popen[bytes]) -> Non
 
 
 def test_ps_and_doctor(running: subprocess.Popen[bytes], target: list[str]) -> None:
-    listed = say("ps").stdout.decode()
+    listed = say("ps").stdout
     assert sum(line.split()[0] == str(running.pid) for line in listed.splitlines()) == 1
     say("doctor", running.pid)
     asked = json.loads(say("doctor", "--json", "--", *target).stdout)
     assert asked["target"]
-    said = say("doctor", "--", *target).stdout.decode()
+    said = say("doctor", "--", *target).stdout
     assert pasted(said.partition("next:\n")[2])[4:] == target
 
 
@@ -118,7 +116,7 @@ def test_what_a_dead_process_left(running: subprocess.Popen[bytes]) -> None:
     assert say("start", running.pid).returncode == 0
     running.kill()
     running.wait(TIMEOUT_S)
-    assert b"recover" in say("ps", "--all").stdout
+    assert "recover" in say("ps", "--all").stdout
     say("clean")
     assert say("recover", running.pid).returncode == 0
     say("clean", "--all")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_command
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
 from mem_parser.symbols.symbolizer import symbolize
@@ -105,12 +105,11 @@ def need(*programs: str) -> None:
 
 def captured(folder: Path, *words: object, unwinder: str = "") -> Profile:
     """The profile of every block of a program, from its start to its end."""
-    variables = command_environment() | ({"MEM_PROFILER_UNWIND": unwinder} if unwinder else {})
+    variables = {"MEM_PROFILER_UNWIND": unwinder} if unwinder else {}
     prefix = folder / f"x{unwinder}"
-    done = subprocess.run(
-        command("run", "-c", "1", "-o", prefix, "--", *words),
-        env=variables, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False,
-    )  # fmt: skip
+    done = run_command(
+        "run", "-c", "1", "-o", prefix, "--", *words, variables=variables, cwd=folder
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = folder.glob(f"{prefix.name}.*.heap")
     profile = read_profile(path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_command
 from memscope_run import Dump, dumps
 
 pytestmark = [
@@ -109,11 +108,9 @@ def collected(folder: Path, call_stack: str) -> Seen:
     script, told = folder / "train.py", folder / "truth.json"
     script.write_text(TRAIN)
     (folder / "oracle.py").write_text(ORACLE)
-    done = subprocess.run(
-        [*command("memscope", "--device", "cpu", "--events", "alloc,free,launch,access",
-                  "--call-stack", call_stack, "-o", folder / "out", "--"),
-         sys.executable, script, told],
-        env=command_environment(), capture_output=True, text=True, timeout=200, check=False,
+    done = run_command(
+        "memscope", "--device", "cpu", "--events", "alloc,free,launch,access",
+        "--call-stack", call_stack, "-o", folder / "out", "--", sys.executable, script, told,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [dump] = dumps(folder / "out", "cpu")

@@ -28,7 +28,7 @@ import mem_parser
 import mem_profiler
 from mem_cli.parser import group
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 200.0
 _OF_TARGETS = re.compile(
     r"__main__|\.libmem_|pytest_plugin|mem_profiler\.(inprocess|memray_api|memscope|notebook|tracking)"
 )
@@ -107,6 +107,31 @@ def import_packages() -> None:
             if not _OF_TARGETS.search(module.name):
                 with contextlib.suppress(ImportError):  # of an extra that is not installed
                     importlib.import_module(module.name)
+
+
+class ForkedPopen(subprocess.Popen[str]):
+    """A command that has begun in a fork. `cwd`, `env` (more variables) and streams are as Popen
+    takes them.
+    """
+
+    def __init__(self, main: Callable[[], object], words: list[str], **options: Any) -> None:
+        self._main = main
+        super().__init__(words, text=True, **options)
+
+    def _execute_child(self, words: list[str], *rest: Any) -> None:
+        pipes = rest[9:15]
+        own = [fd if fd != -1 else n for n, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
+
+        def main() -> None:
+            os.closerange(3, 1 << 16)
+            self._main()
+
+        main.__module__ = self._main.__module__
+        self.pid = fork(
+            main, words, (own[0], own[1], own[2]), cwd=rest[4], environment=dict(rest[5] or {})
+        )
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 def ended(pid: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from controller_tools import command_environment
+from controller_tools import command_environment, run_command
 from host_tensors import TensorStacks
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.run import Run, read_log
@@ -172,10 +172,9 @@ def collected(folder: Path, *options: str) -> CollectedTraining:
     """Collect `PLAIN` from its start into FOLDER/out by the command."""
     script = folder / "train.py"
     script.write_text(PLAIN)
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.profiler.group", "memscope", "--device", "cpu",
-         "--analysis", "leaks,decompose", *options, "-o", folder / "out", sys.executable, script],
-        env=command_environment(), capture_output=True, text=True, timeout=WAIT_S, check=False,
+    done = run_command(
+        "memscope", "--device", "cpu", "--analysis", "leaks,decompose", *options,
+        "-o", folder / "out", sys.executable, script,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return CollectedTraining([json.loads(line) for line in done.stdout.splitlines()], done.stderr)

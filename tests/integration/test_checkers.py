@@ -156,7 +156,11 @@ def test_a_program_in_an_emulator_is_refused(segment_dir: Path, tmp_path: Path) 
     assert text in result.stderr
 
 
-@pytest.mark.parametrize("name", ["tsan", "libtsan.so.2", "qemu-x86_64", "memcheck-amd64-linux"])
+@pytest.mark.parametrize(
+    "name",
+    ["libtsan.so.2", "qemu-x86_64",
+     *(pytest.param(n, marks=pytest.mark.soak) for n in ("tsan", "memcheck-amd64-linux"))],
+)  # fmt: skip
 def test_an_innocent_program_of_such_a_name_is_captured(
     name: str, segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -108,7 +108,16 @@ def test_a_program_has_the_terminal_of_its_starter(tmp_path: Path) -> None:
     assert found == expected, set(found[1]) ^ set(expected[1])
 
 
-@pytest.mark.parametrize("status", ["3", "s2", "s9", "s11", "s13", "s25", "s40"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        "3",
+        "s9",
+        "s13",
+        "s40",
+        *(pytest.param(s, marks=pytest.mark.soak) for s in ("s2", "s11", "s25")),
+    ],
+)
 def test_the_end_is_that_of_the_program(status: str, tmp_path: Path) -> None:
     """Of a signal too, which a parent tells from an exit code (PIPE and XFSZ: Python ignores)."""
     program = str(build("inherits.c"))

@@ -32,8 +32,17 @@ def storm_in(folder: Path, mode: str, threads: int) -> tuple[int, int, Counted]:
     return plain, inside, only_counted(folder)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("mode", MODES)
+# Each mode once; all of them in one thread and in three in `make soak`.
+@pytest.mark.parametrize(
+    ("mode", "threads"),
+    [
+        pytest.param(
+            mode, threads, marks=[] if (threads == 1) == (k % 4 < 2) else [pytest.mark.soak]
+        )
+        for k, mode in enumerate(MODES)
+        for threads in SIGNALS
+    ],
+)
 def test_a_storm_of_signals_loses_no_sample_in_silence(mode: str, threads: int) -> None:
     plain, inside, counted = storm(mode, threads)
     assert inside >= SIGNALS[threads]

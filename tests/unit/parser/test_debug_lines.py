@@ -130,6 +130,7 @@ BUILDS = {
 # The standard library's headers bring much debug information, and take most of the time.
 STANDARD = {f"{how}, standard library": f"{flags} -DSTANDARD" for how, flags in BUILDS.items()}
 IN_SOAK = [how for how in STANDARD if "gcc, DWARF 5" not in how]
+IN_SOAK += ["gcc, DWARF 4", "clang, DWARF 4", "clang, split, DWARF 4"]
 BUILDS |= STANDARD
 
 

@@ -209,6 +209,7 @@ def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
         facts.append(_part(picture, picture.part, wide=width >= WIDE))
         return _spread("  ".join(facts) + mark, right, width)
     facts.append(counted(len(picture.rows), "function"))
+    text = ""
     for hidden in _callers(picture.callers):
         text = "  ".join(facts) + hidden + mark
         if len(text) + 1 + len(right) <= width:

@@ -84,8 +84,10 @@ def in_noise(estimate: Estimate) -> bool:
     return bool(estimate.value) and Z95 * estimate.std_error >= abs(estimate.value)
 
 
-def amounts(estimates: Iterable[Estimate], unit: Unit) -> list[str]:
-    """Return the texts of one column, the margins lined up below one another."""
+def amounts(estimates: Iterable[Estimate], unit: Unit, *, margins: bool = True) -> list[str]:
+    """Return the texts of one column, the ``margins`` lined up below one another."""
+    if not margins:
+        return [format_value(e.value, unit) for e in estimates]
     parts = [(format_value(e.value, unit), format_margin(e, unit)) for e in estimates]
     width = max((len(margin) for _, margin in parts), default=0)
     return [f"{value} {margin.ljust(width)}" if width else value for value, margin in parts]
@@ -119,10 +121,12 @@ def _known(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
-def shares(estimates: Iterable[Estimate], unit: Unit, whole: float) -> Iterator[tuple[str, str]]:
+def shares(
+    estimates: Iterable[Estimate], unit: Unit, whole: float, *, margins: bool = True
+) -> Iterator[tuple[str, str]]:
     """Yield the texts of two columns: as `amounts` gives them, and the percentage of ``whole``."""
     estimates = list(estimates)
-    for text, estimate in zip(amounts(estimates, unit), estimates, strict=True):
+    for text, estimate in zip(amounts(estimates, unit, margins=margins), estimates, strict=True):
         yield text, percent(estimate.value, whole)
 
 

@@ -32,7 +32,7 @@ _LOSSES = {
     "stack_sites_full": ("sample", phrase("without a stack: the table of sites was full")),
     "stack_busy": ("sample", phrase("without a stack: all buffers for new stacks were in use")),
     "domain_full": ("device block", phrase("lost: the table of domains was full")),
-    "reserve": ("request for space", phrase("refused by the file system")),
+    "reserve": ("space request", phrase("refused by the file system")),
     "module_full": ("module", phrase("not recorded: the table of modules was full")),
     "thread_full": ("thread", phrase("not recorded: the table of threads was full")),
     "reentry": ("sample", phrase("lost inside the sampler itself")),
@@ -41,7 +41,7 @@ _LOSSES = {
     "stack_room": ("sample", phrase("lost: a thread had too little stack left")),
     "python": ("stack", phrase("incomplete: Python frames are missing")),
     "label": ("sample", phrase("without a label: the table of names was full")),
-    "launch": ("launch", phrase("without a name, or in an unknown form")),
+    "launch": ("launch record", phrase("without a name, or in an unknown form")),
 }
 """By cause: noun and predicate of a line for the user."""
 

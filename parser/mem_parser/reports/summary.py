@@ -101,11 +101,13 @@ def summary(view: View, sort: Sort = Sort.OWN, limit: int = 0) -> Summary:
 
 
 def blocks(found: Summary) -> Iterator[Block]:
-    """Yield the report for people."""
-    whole = found.view.profile.total(found.view.filters.count, Unit.SPACE).value
-    total = shares((row.total for row in found.rows), Unit.SPACE, whole)
-    own = shares((row.own for row in found.rows), Unit.SPACE, whole)
-    count = amounts((row.count for row in found.rows), Unit.OBJECTS)
+    """Yield the report for people. Errors are of what rows are sorted by, to leave room for
+    names.
+    """
+    sort, whole = found.sort, found.view.profile.total(found.view.filters.count, Unit.SPACE).value
+    total = shares((r.total for r in found.rows), Unit.SPACE, whole, margins=sort is Sort.TOTAL)
+    own = shares((r.own for r in found.rows), Unit.SPACE, whole, margins=sort is Sort.OWN)
+    count = amounts((r.count for r in found.rows), Unit.OBJECTS, margins=sort is Sort.COUNT)
     rows = (
         (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )

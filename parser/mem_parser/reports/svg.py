@@ -214,9 +214,10 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
     """Make tooltips show the whole name instead of a node's number; boxes get a dark colour too."""
     names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
+    changes = graph.changes or [None] * len(graph.nodes)
     darks = {
-        f"n{k}": _shade(_DARK_FILL, _strength(row, graph, graph.changes and graph.changes[k]))
-        for k, row in enumerate(graph.nodes)
+        f"n{k}": _shade(_DARK_FILL, _strength(row, graph, change))
+        for k, (row, change) in enumerate(zip(graph.nodes, changes, strict=True))
     }
     for group in root.iter(f"{{{_SVG}}}g"):
         title = group.find(f"{{{_SVG}}}title")

@@ -74,8 +74,10 @@ def blocks(found: Top) -> Iterator[Block]:
     """Yield the report for people."""
     unit, total = found.view.filters.unit, found.view.total.value
     shown = found.shown
-    flat = shares((row.flat for row in shown), unit, total)
-    cum = shares((row.cum for row in shown), unit, total)
+    # Errors of what rows are sorted by, to leave room for names.
+    by_cum = found.options.by_cum
+    flat = shares((row.flat for row in shown), unit, total, margins=not by_cum)
+    cum = shares((row.cum for row in shown), unit, total, margins=by_cum)
     with_taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in shown)
     taken = ([format_value(row.flat_taken or 0.0, unit)] if with_taken else [] for row in shown)
     rows = ((*f, *c, *t, row.name) for f, c, t, row in zip(flat, cum, taken, shown, strict=True))

@@ -118,6 +118,7 @@ class SourceDialog {
     this.dialog = element("dialog", "source-dialog");
     this.dialog.setAttribute("aria-label", phrase("Source lines"));
     this.body = element("div", "source-body");
+    this.body.tabIndex = 0;
     const close = element("button", "move", phrase("Close"));
     close.type = "button";
     close.addEventListener("click", () => this.dialog.close());

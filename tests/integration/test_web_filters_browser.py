@@ -349,9 +349,9 @@ def test_a_difference_is_in_the_words_and_colours_of_the_call_graph(
     assert red[0] > red[2]
     assert blue[0] < blue[2]
     said = shown.text("#panel-graph")
-    assert "4.64 MiB in use change since the base: +1.39 MiB" in said
+    assert "4.64 MiB in use bytes in use change since the base: +1.39 MiB" in said
     shown.type("#filter-focus", "reply")
-    shown.until(lambda: "0 B in use change since" in shown.text("#panel-graph"))
+    shown.until(lambda: ": 0 B in use bytes" in shown.text("#panel-graph"))
     shown.assert_quiet()
 
 

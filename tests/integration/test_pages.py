@@ -158,12 +158,17 @@ int main(int words, char **word) { (void)word; load_index(words > 1 ? 14000 : 50
 SHOP = """
 #include <stdlib.h>
 #include <unistd.h>
-static char *copy_name(void) { char *volatile name = malloc(90); return name; }
-static void fill_cache(void) { for (int i = 0; i < 9; i++) (void)!malloc(500); }
-static void parse_order(void) { for (int i = 0; i < 30; i++) (void)!malloc(60), copy_name(); }
-static void read_rates(void) { static int read; if (!read++) (void)!malloc(8000); }
+static void *volatile kept;
+static void copy_name(void) { kept = malloc(90); }
+static void fill_cache(void) { for (int i = 0; i < 9; i++) kept = malloc(500); }
+static void parse_order(void) { for (int i = 0; i < 30; i++) kept = malloc(60), copy_name(); }
+#define RARE(name) static void name(void) { kept = malloc(500); }
+RARE(a) RARE(b) RARE(c) RARE(d) RARE(e) RARE(f)
 int main(void) {
-    for (;;) { usleep(1000); read_rates(); fill_cache(); parse_order(); }
+    for (int i = 0;; i++) {
+        usleep(1000), fill_cache(), parse_order();
+        if (i % 64 == 0) a(), b(), c(), d(), e(), f();
+    }
 }
 """
 
@@ -318,7 +323,7 @@ def _reports(stage: Stage) -> None:
     (stage.folder / "shop.c").write_text(SHOP)
     stage.do("gcc -g -O1 -fno-inline -o shop shop.c")
     pid = stage.start(stage.folder / "shop").pid
-    stage.do(f"mem_profiler -s 0.4 -c 1024 -o shop -p {pid}; mv shop.{pid}.1.heap shop.heap")
+    stage.do(f"mem_profiler -s 1 -c 1024 -o shop -p {pid}; mv shop.{pid}.1.heap shop.heap")
     stage.pair("shop.4711.1.heap", "shop.4711.1.cuda-0.heap")
 
 

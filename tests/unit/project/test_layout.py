@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import cmd as stdlib_cmd
+import functools
 import importlib
 import itertools
 import re
@@ -86,8 +87,13 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
-def imports(path: Path, package: str, root: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path, package: str, root: Path) -> list[str]:
     """Absolute names of the modules that a file imports, anywhere in it."""
+    return list(_imports(path, package, root))
+
+
+def _imports(path: Path, package: str, root: Path) -> Iterator[str]:
     parts = [package, *path.relative_to(root).with_suffix("").parts]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -361,21 +367,18 @@ def c_calls() -> Iterator[tuple[str, str]]:
     """Pairs of the sampler's modules: who takes a function or variable, and who has it."""
     owner: dict[str, str] = {}
     taken: list[tuple[str, str]] = []
-    for source in sorted(SAMPLER.rglob("*.[cS]")):
-        name = str(source.relative_to(SAMPLER).with_suffix(""))
-        if name.startswith("companion/"):
-            continue  # libraries of their own
-        listed = subprocess.run(
-            ["nm", "-P", ROOT / "build" / "sampler" / f"{name}.o"],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
-        name = ONE_MODULE.get(name, name)
-        for line in listed.splitlines():
-            symbol, kind = line.split()[:2]
-            if kind in "Uw":
-                taken.append((name, symbol))
-            elif kind.isupper():
-                owner[symbol] = name
+    names = [str(p.relative_to(SAMPLER).with_suffix(".o")) for p in SAMPLER.rglob("*.[cS]")]
+    listed = subprocess.run(  # but the companions, which are libraries of their own
+        ["nm", "-P", "-A", *(name for name in names if not name.startswith("companion/"))],
+        cwd=ROOT / "build" / "sampler", capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    for line in listed.splitlines():
+        file, symbol, kind = line.split()[:3]
+        name = ONE_MODULE.get(file.removesuffix(".o:"), file.removesuffix(".o:"))
+        if kind in "Uw":
+            taken.append((name, symbol))
+        elif kind.isupper():
+            owner[symbol] = name
     yield from ((name, owner[symbol]) for name, symbol in taken if symbol in owner)
 
 

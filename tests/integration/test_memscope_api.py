@@ -15,7 +15,7 @@ from controller_tools import LIBRARY, command, command_environment
 from memscope_run import Dump, attribute, dumps, mstx_library, until
 from stub_driver import Ascend
 
-SEGMENT = pytest.mark.usefixtures("segment_dir")
+SEGMENT = pytest.mark.usefixtures("segment_dir", "quick_helper")
 HEAD = """
 import ctypes, os, sys, warnings
 acl, out = ctypes.CDLL(sys.argv[1]), sys.argv[2]

@@ -10,7 +10,7 @@ import pytest
 from torch_training import TRANSFORMER, Training, trained
 
 pytestmark = [
-    pytest.mark.usefixtures("sampler", "segment_dir"),
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(
         importlib.util.find_spec("torch") is None,

@@ -90,10 +90,7 @@ def test_a_library_that_cannot_be_opened(
 
 def test_a_library_without_the_function(segment_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", out="not_sampler.so")
-    with (
-        Unprepared([build("registers.c")], segment_dir) as target,
-        monkeypatch.context() as patch,
-    ):
+    with Unprepared([build("registers.c")], segment_dir) as target, monkeypatch.context() as patch:
         assert target.line() == "ready"
         patch.setattr(mem_profiler, "library_path", lambda: other)
         with pytest.raises(TargetUnsupported, match="lacks mem_profiler_attach"):

@@ -193,9 +193,7 @@ def is_capturing(pid: int) -> bool:
         return False
 
 
-def test_a_process_that_starts_another_program_meanwhile_is_left_alone(
-    segment_dir: Path,
-) -> None:
+def test_a_process_that_starts_another_program_meanwhile_is_left_alone(segment_dir: Path) -> None:
     with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
         program = build("stepper.c")

@@ -101,10 +101,7 @@ def test_a_reading_that_never_ends_is_given_up(
 
     monkeypatch.setattr(remote, "_in_child", for_ever)
     monkeypatch.setattr(remote, "WHOLE_S", 0.3)
-    with (
-        storm("handler", segment_dir) as target,
-        pytest.raises(TargetBusy, match="did not answer"),
-    ):
+    with storm("handler", segment_dir) as target, pytest.raises(TargetBusy, match="did not answer"):
         attaching.attach(target.pid)
 
 

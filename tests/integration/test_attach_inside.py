@@ -27,15 +27,7 @@ from redirect_facts import (
     text,
     under,
 )
-from sampler_run import (
-    SAMPLER,
-    Controller,
-    Counted,
-    Counts,
-    build,
-    only_counted,
-    segments,
-)
+from sampler_run import SAMPLER, Controller, Counted, Counts, build, only_counted, segments
 
 EALREADY, EFBIG, EINVAL, ENOTSUP = 114, 27, 22, 95
 EXITED = 4

@@ -22,12 +22,7 @@ import pytest
 from attach_run import mappings
 from c_build import compile_program
 from controller_tools import wait_until
-from mem_parser.errors import (
-    MemError,
-    PermissionDenied,
-    TargetBusy,
-    TargetUnsupported,
-)
+from mem_parser.errors import MemError, PermissionDenied, TargetBusy, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.doctor import examine_process, first_blocker
 from mem_profiler.process import procfs

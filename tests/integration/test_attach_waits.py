@@ -100,10 +100,7 @@ IN_SOAK = {
     ],
 )
 def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
-    program: str,
-    wait: tuple[str, str, str],
-    segment_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    program: str, wait: tuple[str, str, str], segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, calls, result = wait
     with Unprepared([build_for(program), kind], segment_dir) as target:

@@ -19,10 +19,9 @@ from mem_profiler.doctor import examine_program, first_blocker, libraries, loade
 from mem_profiler.process import elfhead
 
 LISTED = re.compile(r"(?:=>\s*)?(/\S+) \(0x[0-9a-f]+\)")
-LOADER = {
-    "x86_64": "/lib64/ld-linux-x86-64.so.2",
-    "aarch64": "/lib/ld-linux-aarch64.so.1",
-}.get(platform.machine(), "")
+LOADER = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}.get(
+    platform.machine(), ""
+)
 MOST_COMPARED = 150
 
 pytestmark = pytest.mark.skipif(not Path(LOADER).exists(), reason="needs glibc's own loader")

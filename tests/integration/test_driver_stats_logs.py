@@ -15,13 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import (
-    ROOT,
-    Stepper,
-    command_environment,
-    run_command,
-    wait_until,
-)
+from controller_tools import ROOT, Stepper, command_environment, run_command, wait_until
 from json_outputs import checked_json
 from mem_profiler import driver_stats
 from mem_profiler.driver_stats import (

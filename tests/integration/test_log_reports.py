@@ -61,9 +61,7 @@ def test_a_log_counts_what_the_heap_file_of_its_capture_does(count: str, capture
     )
 
 
-def test_the_peak_is_in_the_timeline_and_held_by_whom_the_program_made_it(
-    capture: Capture,
-) -> None:
+def test_the_peak_is_in_the_timeline_and_held_by_whom_the_program_made_it(capture: Capture) -> None:
     log = capture.log
     highest = report("top", capture.heap, "--peak")["total"]
     out = told("timeline", log, "--csv", "--interval", "1ms")

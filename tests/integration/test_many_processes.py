@@ -17,10 +17,7 @@ from tmux import Terminal
 
 NAME = f"many{os.getpid()}"
 """Lists have the processes of other tests too."""
-COUNTS = [
-    pytest.param(50),
-    pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(240)]),
-]
+COUNTS = [pytest.param(50), pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(240)])]
 
 
 @pytest.fixture

@@ -17,16 +17,7 @@ from mem_profiler.doctor import examine_process, first_blocker
 from mem_profiler.entries import plan
 from mem_profiler.segment import layout
 from redirect_facts import FAMILY, NEW, check, text
-from sampler_run import (
-    SAMPLER,
-    Controller,
-    Target,
-    build,
-    environment,
-    only_counted,
-    run,
-    segments,
-)
+from sampler_run import SAMPLER, Controller, Target, build, environment, only_counted, run, segments
 
 JEMALLOC = ("-l:libjemalloc.a", "-lstdc++", "-lpthread", "-ldl", "-lm")
 ENOTSUP, EALREADY = 95, 114

@@ -9,13 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pythons import (
-    any_interpreter,
-    blocks_library,
-    interpreter,
-    of_versions,
-    system_interpreter,
-)
+from pythons import any_interpreter, blocks_library, interpreter, of_versions, system_interpreter
 from sampler_run import (
     SAMPLER,
     Controller,

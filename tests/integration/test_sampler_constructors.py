@@ -14,15 +14,7 @@ import beneath
 from c_build import ROOT, compile_program
 from controller_tools import run_command
 from mem_profiler.profile.build import LATE_NOTE
-from sampler_run import (
-    SAMPLER,
-    WAIT_S,
-    Counted,
-    build,
-    environment,
-    run,
-    segments,
-)
+from sampler_run import SAMPLER, WAIT_S, Counted, build, environment, run, segments
 
 CTOR_BLOCKS, CTOR_BLOCK_BYTES = 578, 100_000  # tests/targets/ctor_library.c
 MAP_NODES = 200_000  # tests/targets/ctor_map.cc

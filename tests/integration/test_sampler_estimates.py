@@ -71,9 +71,7 @@ def test_bytes_and_objects_of_a_place_are_unbiased(
     assert abs(total["objects"] - total["blocks"]) < 3.5 * error + 1e-6
 
 
-def test_the_total_is_unbiased(
-    seeded: list[tuple[dict[str, tuple[int, int]], Counted]],
-) -> None:
+def test_the_total_is_unbiased(seeded: list[tuple[dict[str, tuple[int, int]], Counted]]) -> None:
     places = [summed(seeded, place) for place in PLACES]
     truth = sum(total["bytes"] for total in places)
     error = math.sqrt(sum(total["bytes_var"] for total in places))

@@ -13,16 +13,7 @@ import pytest
 from c_build import compile_program
 from mem_profiler.entries import plan
 from redirect_facts import check, under
-from sampler_run import (
-    FLAGS,
-    TARGETS,
-    Counted,
-    Target,
-    environment,
-    only_counted,
-    run,
-    segments,
-)
+from sampler_run import FLAGS, TARGETS, Counted, Target, environment, only_counted, run, segments
 
 ODD = {
     "by_malloc": 101, "by_zalloc": 102, "by_calloc": 102, "by_small": 103, "by_heap": 104,

@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import run_command, wait_until
-from event_ledger import (
-    RINGS_FOR_ALL,
-    ROOM_FOR_ALL,
-    TWO_FILES_OF,
-    assert_equal,
-    ledger,
-    told_by,
-)
+from event_ledger import RINGS_FOR_ALL, ROOM_FOR_ALL, TWO_FILES_OF, assert_equal, ledger, told_by
 from mem_parser.memlog.events import Events
 from mem_parser.memlog.run import read_log
 from mem_parser.readers import read_profile

@@ -52,11 +52,7 @@ def build(
 
 
 def environment(
-    folder: Path,
-    *,
-    rate: int | None = None,
-    preload: Sequence[Path] = (),
-    **settings: str,
+    folder: Path, *, rate: int | None = None, preload: Sequence[Path] = (), **settings: str
 ) -> dict[str, str]:
     """Environment of a process with the sampler; settings are MEM_PROFILER_*.
 

@@ -13,15 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mem_parser.model import (
-    Memory,
-    Profile,
-    Reading,
-    SiteTable,
-    StackTable,
-    Thread,
-    ThreadBlocks,
-)
+from mem_parser.model import Memory, Profile, Reading, SiteTable, StackTable, Thread, ThreadBlocks
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.tree import BYTES, Tree
 
@@ -41,10 +33,7 @@ class Site:
 
 
 def make_profile(
-    sites: Sequence[Site],
-    *,
-    rate: float = 1.0,
-    functions: dict[str, Function] | None = None,
+    sites: Sequence[Site], *, rate: float = 1.0, functions: dict[str, Function] | None = None
 ) -> tuple[Profile, Symbols]:
     """Return the profile of `sites`; a stack is names separated by blanks."""
     known: dict[str, int] = {}

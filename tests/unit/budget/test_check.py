@@ -443,9 +443,7 @@ def test_a_baseline_that_is_too_coarse_says_so_instead_of_asking_for_more_runs(
     assert not report.may_be_decided
 
 
-def test_a_baseline_is_taken_so_finely_that_the_unchanged_program_passes(
-    rules: BudgetFile,
-) -> None:
+def test_a_baseline_is_taken_so_finely_that_the_unchanged_program_passes(rules: BudgetFile) -> None:
     few = [scaled(r, 0.03, size=1) for r in BIG]
     coarse = baseline_rate(rules, [Made(few).subject()], 3)
     assert RATE / 64 <= coarse < RATE / 2

@@ -213,8 +213,7 @@ def budget(folder: Path, *arguments: object, **more: str) -> subprocess.Complete
 
 
 @pytest.mark.parametrize(
-    ("limit", "code", "word"),
-    [("5 MiB", 0, "PASS"), ("3 MiB", 6, "FAIL"), ("3.95 MiB", 7, "?")],
+    ("limit", "code", "word"), [("5 MiB", 0, "PASS"), ("3 MiB", 6, "FAIL"), ("3.95 MiB", 7, "?")]
 )
 def test_exit_codes_of_the_command(
     tmp_path: Path, heap: Path, limit: str, code: int, word: str

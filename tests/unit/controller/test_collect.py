@@ -66,11 +66,7 @@ def test_rows_of_one_site_add_up_and_never_free_more_than_they_took(
 
 @pytest.mark.parametrize(
     ("alloc", "freed"),
-    [
-        ((collect.BLOCKS_MAX + 1, 1), (0, 0)),
-        ((1, collect.BYTES_MAX + 1), (0, 0)),
-        ((0, 5), (0, 0)),
-    ],
+    [((collect.BLOCKS_MAX + 1, 1), (0, 0)), ((1, collect.BYTES_MAX + 1), (0, 0)), ((0, 5), (0, 0))],
 )
 def test_a_row_that_makes_no_sense_is_left_out_and_counted(
     fake: FakeSegment, tmp_path: Path, alloc: tuple[int, int], freed: tuple[int, int]

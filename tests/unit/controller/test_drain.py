@@ -135,9 +135,7 @@ class Domains:
 
 @contextmanager
 def draining(
-    folder: Path,
-    lost: tuple[int, ...],
-    noted: Callable[[OneFile, Rings, int], None],
+    folder: Path, lost: tuple[int, ...], noted: Callable[[OneFile, Rings, int], None]
 ) -> Iterator[tuple[Drain, RollingLog, OneFile, Rings]]:
     """A drain of these rings into a log. `noted` gets the number that the drain notes."""
     fake = FakeSegment()

@@ -170,9 +170,7 @@ def test_a_lock_ends_with_the_controller_while_a_child_still_has_its_file(
         os.close(of_a_child)
 
 
-def test_a_child_that_closes_a_segment_leaves_its_parent_the_lock(
-    segment: Segment,
-) -> None:
+def test_a_child_that_closes_a_segment_leaves_its_parent_the_lock(segment: Segment) -> None:
     gate.lock(segment, os.getpid())
     with (
         forked(segment.close),

@@ -54,13 +54,7 @@ def test_pairs_name_the_labels_of_their_stacks() -> None:
 def test_a_label_that_makes_no_sense_is_left_out() -> None:
     made, ids = honest()
     native, frame = ids[-1], made.frame(0, 0, 0)
-    wrong = [
-        made.label(9, "no kind"),
-        made.label(TASK, "after itself", 10**6),
-        native,
-        10**7,
-        3,
-    ]
+    wrong = [made.label(9, "no kind"), made.label(TASK, "after itself", 10**6), native, 10**7, 3]
     within = made.label(TASK, "in none", wrong[0])
     longer = made.label(TASK, "x", 0, 9999)
     found = paths(made, [made.labelled(native, frame, k) for k in (*wrong, within, longer)])

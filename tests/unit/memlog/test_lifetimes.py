@@ -136,10 +136,7 @@ def bucket_of_one(lived: int) -> int:
 @given(programs(), cuts, st.sampled_from([1, 3, 1 << 20]))
 def test_lives_are_those_of_the_ledger(rows: list[Row], at: list[int], batch: int) -> None:
     rows = without_late_backs(rows)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        log_of(Ledger(rows), at, [], per_block=3) as run,
-    ):
+    with pytest.MonkeyPatch.context() as patch, log_of(Ledger(rows), at, [], per_block=3) as run:
         patch.setattr("mem_parser.memlog.matching._BATCH_EVENTS", batch)
         for domain in range(len(DOMAINS)):
             check(Told(rows, domain), lifetimes(run, domain=domain))

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.memscope.attributes import (
-    as_csv,
-    as_json,
-    labels_of,
-    parse,
-    safe,
-    with_labels,
-)
+from mem_parser.memscope.attributes import as_csv, as_json, labels_of, parse, safe, with_labels
 
 words = st.from_regex(r"[a-z_]{1,9}", fullmatch=True)
 values = st.text(max_size=20)

@@ -208,8 +208,7 @@ def test_the_host_is_compared_where_no_run_has_another_device(tmp_path: Path) ->
 
 
 moves = st.lists(
-    st.tuples(st.sampled_from(("op", "malloc", "free", "step")), st.integers(0, 3)),
-    max_size=30,
+    st.tuples(st.sampled_from(("op", "malloc", "free", "step")), st.integers(0, 3)), max_size=30
 ).map(lambda found: [*found, ("step", 0), ("step", 0)])
 
 

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 
 from inefficient_blocks import by_definition
 from mem_parser.memscope import inefficient
-from mem_parser.memscope.inefficient import (
-    EARLY,
-    IDLE,
-    LATE,
-    find_inefficient,
-    labels_by_row,
-)
+from mem_parser.memscope.inefficient import EARLY, IDLE, LATE, find_inefficient, labels_by_row
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import Rows
 from memscope_dumps import Story

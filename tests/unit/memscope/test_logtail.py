@@ -66,8 +66,7 @@ def test_events_that_the_next_log_has_again_count_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
-    [birth(SECOND + 1), birth(SECOND, 8192), (SECOND, Kind.DEATH, 4096, 100, 1)],
+    "other", [birth(SECOND + 1), birth(SECOND, 8192), (SECOND, Kind.DEATH, 4096, 100, 1)]
 )
 def test_events_that_only_look_alike_all_count(tmp_path: Path, other: Event) -> None:
     log, rest = Log(tmp_path), rest_of(tmp_path)

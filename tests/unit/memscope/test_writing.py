@@ -20,10 +20,7 @@ from mem_parser.memscope.form import (
     stamp_of,
     watch_block_file,
 )
-from mem_parser.memscope.writing import (
-    CsvSink,
-    DatabaseSink,
-)
+from mem_parser.memscope.writing import CsvSink, DatabaseSink
 from memscope_dumps import HEADER, Story, put
 
 

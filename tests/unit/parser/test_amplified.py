@@ -160,9 +160,7 @@ def one_row(path: Path, text: str) -> tuple[bytes, int]:
     """
     values = SHORT.replace("'{}'", text)
     database(
-        path,
-        f"CREATE TABLE {TABLE} ({','.join(NAMES)})",
-        f"INSERT INTO {TABLE} VALUES ({values})",
+        path, f"CREATE TABLE {TABLE} ({','.join(NAMES)})", f"INSERT INTO {TABLE} VALUES ({values})"
     )
     connection = sqlite3.connect(path)
     (at,) = connection.execute("SELECT rootpage FROM sqlite_master").fetchone()

@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem_parser.symbols.debugpackages import (
-    URLS_VARIABLE,
-    by_server,
-    how_to_get,
-    read_os_release,
-)
+from mem_parser.symbols.debugpackages import URLS_VARIABLE, by_server, how_to_get, read_os_release
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\n'
 UBUNTU = "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=jammy\nUBUNTU_CODENAME=jammy\n"

@@ -71,10 +71,7 @@ MARKS = [
 
 def device_file(rate: int = 1, **changes: Any) -> HeapFile:
     """8 MiB asked for in 4 blocks, 10 MiB taken, one block freed; 3 refused ones elsewhere."""
-    records = [
-        Record(FRAMES, 5, 10 * MIB, 1, 2 * MIB),
-        Record((0x17000,), 0, 0),
-    ]
+    records = [Record(FRAMES, 5, 10 * MIB, 1, 2 * MIB), Record((0x17000,), 0, 0)]
     header = CAPTURE | {"domain": "cuda-0", "samples": 5, "device": DEVICE} | changes
     lines = [
         *column("alloc_taken_bytes", "<u8", [12 * MIB, 0]),

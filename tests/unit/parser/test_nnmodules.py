@@ -103,9 +103,7 @@ def test_blocks_of_a_layer_count_for_it_though_torch_is_a_library() -> None:
 
 def test_hooks_of_torch_and_decorators_of_packages_go_with_the_call() -> None:
     between = f"no_grad.<locals>.decorate_context:124@{SITE}/torch/utils/_contextlib.py"
-    [stack] = shown(
-        Stack(f"{NATIVE} {END}", f"Net.forward:5 {between} {HOOKED} *<module>:1"),
-    )
+    [stack] = shown(Stack(f"{NATIVE} {END}", f"Net.forward:5 {between} {HOOKED} *<module>:1"))
     assert stack[2:4] == ["Net() (src/app.py)", "<module> (src/app.py)"]
 
 

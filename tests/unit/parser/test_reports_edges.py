@@ -17,14 +17,7 @@ from mem_parser.filters import Filters
 from mem_parser.model import Count, Unit
 from mem_parser.reports import svg
 from mem_parser.reports.aggregate import sum_stacks
-from mem_parser.reports.edges import (
-    EDGE_SHARE,
-    MAX_DEGREE,
-    MAX_EDGES,
-    Calls,
-    Edge,
-    choose_edges,
-)
+from mem_parser.reports.edges import EDGE_SHARE, MAX_DEGREE, MAX_EDGES, Calls, Edge, choose_edges
 from mem_parser.reports.graph import MAX_NODES, CallGraph, build_graph, without_detail
 from mem_parser.reports.graph_diff import build_diff_graph
 from mem_parser.reports.layout import DOT_VARIABLE, find_layout_program

@@ -77,11 +77,7 @@ def in_columns(raw: list[bytes]) -> list[Any]:
 def by_runtime(raw: list[bytes]) -> list[Any]:
     parsed = [SAMPLE.FromString(r) for r in raw]
     return [
-        (
-            list(m.location_id),
-            list(m.value),
-            [(x.key, x.str, x.num, x.num_unit) for x in m.label],
-        )
+        (list(m.location_id), list(m.value), [(x.key, x.str, x.num, x.num_unit) for x in m.label])
         for m in parsed
     ]
 

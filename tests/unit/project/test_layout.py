@@ -146,15 +146,7 @@ CONTROLLER = {
     "memray_api": ("tracking", "helper"),
     "memscope": ("process", "segment", "capture", "inprocess", "tracking", "helper"),
     "notebook": ("tracking", "helper"),
-    "driver_stats": (
-        "process",
-        "segment",
-        "capture",
-        "attach",
-        "inprocess",
-        "tracking",
-        "helper",
-    ),
+    "driver_stats": ("process", "segment", "capture", "attach", "inprocess", "tracking", "helper"),
 }
 
 

@@ -55,8 +55,7 @@ def passes(arch: str, compiler: str, form: str, flags: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "flags"),
-    [*((form, PLAIN) for form in PROGRAMS), ("moved", ASAN), ("moved", TSAN)],
+    ("form", "flags"), [*((form, PLAIN) for form in PROGRAMS), ("moved", ASAN), ("moved", TSAN)]
 )
 def test_variables_are_where_their_functions_find_them(form: str, flags: tuple[str, ...]) -> None:
     passes("x86_64", "gcc", form, flags)

@@ -95,9 +95,7 @@ def test_every_kind_of_frame_and_stack_is_unwound_like_libgcc_does(
 @pytest.mark.parametrize(
     "variant", [("g++", ("-O0",)), ("g++", ("-O2",)), ("clang++", ("-O2",))], ids=variant_name
 )
-def test_exceptions_in_flight_do_not_change_the_stack(
-    variant: tuple[str, tuple[str, ...]],
-) -> None:
+def test_exceptions_in_flight_do_not_change_the_stack(variant: tuple[str, tuple[str, ...]]) -> None:
     compiler, flags = variant
     need(compiler)
 

@@ -66,10 +66,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def outside(at: Path) -> Named:
-    return Named(at / "proj/build/prog", text(at / "private/keys.py"))
-
-
 def dots(at: Path) -> Named:
     text(at / "private/keys.c")
     return Named(at / "proj/prog", f"{at}/proj/../private/keys.c")
@@ -90,31 +86,6 @@ def link_to_folder(at: Path) -> Named:
 
 def by_proc(at: Path) -> Named:
     return Named(at / "proj/prog", f"/proc/self/root{text(at / 'private/keys.c')}")
-
-
-def sibling_without_mark(at: Path) -> Named:
-    return Named(at / "work/bin/prog", text(at / "work/other/keys.c"))
-
-
-def mark_below(at: Path) -> Named:
-    mark(at / "work/proj", "Makefile")
-    mark(at / "work/proj", "CMakeCache.txt")
-    return Named(at / "work/proj/prog", text(at / "work/keys.c"))
-
-
-def project_around_repository(at: Path) -> Named:
-    mark(at / "work", "Makefile")
-    mark(at / "work/proj", ".git")
-    return Named(at / "work/proj/prog", text(at / "work/keys.c"))
-
-
-def home_itself(at: Path) -> Named:
-    mark(at / "home", ".git")
-    return Named(at / "home/bin/prog", text(at / "home/src/keys.c"))
-
-
-def beside_in_home(at: Path) -> Named:
-    return Named(at / "home/prog", text(at / "home/keys.c"))
 
 
 def shared_folder(at: Path) -> Named:
@@ -167,9 +138,31 @@ def mark_by_another(at: Path) -> Named:
     return Named(at / "work/proj/prog", file, late=lambda: os.chown(at / "work", OTHER_UID, -1))
 
 
-ATTACKS = [
-    outside, dots, link_to_file, link_to_folder, by_proc, sibling_without_mark, mark_below,
-    project_around_repository, home_itself, beside_in_home, shared_folder, exchanged_folder,
+def laid(program: str, source: str, *marks: str) -> Callable[[Path], Named]:
+    """A program and a file in folders with these marks of a project."""
+
+    def make(at: Path) -> Named:
+        for name in marks:
+            mark((at / name).parent, Path(name).name)
+        return Named(at / program, text(at / source))
+
+    return make
+
+
+ATTACKS = {
+    "outside": laid("proj/build/prog", "private/keys.py"),
+    "sibling without mark": laid("work/bin/prog", "work/other/keys.c"),
+    "mark below": laid(
+        "work/proj/prog", "work/keys.c", "work/proj/Makefile", "work/proj/CMakeCache.txt"
+    ),
+    "project around repository": laid(
+        "work/proj/prog", "work/keys.c", "work/Makefile", "work/proj/.git"
+    ),
+    "home itself": laid("home/bin/prog", "home/src/keys.c", "home/.git"),
+    "beside in home": laid("home/prog", "home/keys.c"),
+}
+OTHERS = [
+    dots, link_to_file, link_to_folder, by_proc, shared_folder, exchanged_folder,
     *(
         pytest.param(row, marks=as_root)
         for row in (hard_link, hard_link_below_ours, foreign_part, mark_by_another)
@@ -177,7 +170,9 @@ ATTACKS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", ATTACKS)
+@pytest.mark.parametrize(
+    "row", [*(pytest.param(row, id=name) for name, row in ATTACKS.items()), *OTHERS]
+)
 def test_a_file_outside_the_project_is_not_shown(place: Path, row: Callable[[Path], Named]) -> None:
     named = build(row(place))
     said = shown(named)
@@ -188,43 +183,24 @@ def test_a_file_outside_the_project_is_not_shown(place: Path, row: Callable[[Pat
     assert TEXT in shown(named, Sources(trusted=True))
 
 
-def in_tree(at: Path) -> Named:
-    return Named(at / "proj/prog", text(at / "proj/x.c"))
-
-
-def source_folder_beside_build(at: Path) -> Named:
-    return Named(at / "proj/build/bin/prog", text(at / "proj/src/deep/x.c"))
-
-
-def cmake(at: Path) -> Named:
-    mark(at / "proj", "CMakeLists.txt")
-    return Named(at / "proj/build/app/prog", text(at / "proj/lib/x.cc"))
-
-
-def repository(at: Path) -> Named:
-    mark(at / "proj", ".git")
-    return Named(at / "proj/out/a/b/c/prog", text(at / "proj/core/x.hpp"))
-
-
-def cargo(at: Path) -> Named:
-    mark(at / "proj", "Cargo.toml")
-    return Named(at / "proj/target/debug/deps/prog-0a1b", text(at / "proj/crates/one/lib.rs"))
-
-
-def go(at: Path) -> Named:
-    mark(at / "proj", "go.mod")
-    return Named(at / "proj/bin/prog", text(at / "proj/internal/x.go"))
-
-
 def linked_source(at: Path) -> Named:
     real = text(at / "proj/real.hpp")
     (at / "proj/alias.h").symlink_to(real)
     return Named(at / "proj/prog", at / "proj/alias.h")
 
 
-@pytest.mark.parametrize(
-    "row", [in_tree, source_folder_beside_build, cmake, repository, cargo, go, linked_source]
-)
+USUAL = {
+    "in the tree": laid("proj/prog", "proj/x.c"),
+    "beside the build": laid("proj/build/bin/prog", "proj/src/deep/x.c"),
+    "cmake": laid("proj/build/app/prog", "proj/lib/x.cc", "proj/CMakeLists.txt"),
+    "repository": laid("proj/out/a/b/c/prog", "proj/core/x.hpp", "proj/.git"),
+    "cargo": laid("proj/target/debug/deps/prog-0a1b", "proj/crates/one/lib.rs", "proj/Cargo.toml"),
+    "go": laid("proj/bin/prog", "proj/internal/x.go", "proj/go.mod"),
+    "linked source": linked_source,
+}
+
+
+@pytest.mark.parametrize("row", USUAL.values(), ids=USUAL)
 def test_the_sources_of_a_usual_project_are_shown(
     place: Path, row: Callable[[Path], Named]
 ) -> None:

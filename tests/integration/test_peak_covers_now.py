@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -9,17 +10,20 @@ from typing import Self
 
 import pytest
 
+from controller_tools import run_command
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.target import Target as Facts
+from parser_run import parse
 from sampler_run import Controller, Target, environment
 from sampler_run import build as compiled
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
-RATES = (1, 1000, 65536)
+NOISY = 1000
+RATES = (1, NOISY, 65536)
 
 
 def check(profile: Profile) -> None:
@@ -75,17 +79,28 @@ def test_whatever_a_program_allocates_and_frees(
     with Target([compiled("stepper.c")], environment(segment_dir)) as target:
         assert target.line() == "ok"
         with Looks(target, rate, tmp_path) as looks:
-            for step in range(300):
+            for step in range(60):
                 assert target.ask(walk(order)) == "ok"
                 looks.check(file=step % 20 == 0)
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_while_threads_allocate_and_free_without_pause(
-    rate: int, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_while_threads_allocate_and_free_without_pause(segment_dir: Path, tmp_path: Path) -> None:
     with Target([compiled("storm.c"), "malloc"], environment(segment_dir)) as target:
         assert target.line() == "ready"
-        with Looks(target, rate, tmp_path) as looks:
-            for _ in range(100):
+        with Looks(target, NOISY, tmp_path) as looks:
+            for _ in range(20):
                 looks.check()
+
+
+def test_when_it_is_killed_in_the_midst(segment_dir: Path, tmp_path: Path) -> None:
+    environ = environment(segment_dir, rate=NOISY)
+    with Target([compiled("storm.c"), "malloc"], environ) as target:
+        assert target.line() == "ready"
+        target.kill()
+    done = run_command("recover", target.pid, "-o", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob("*.heap")
+    check(read_profile(path))
+    told = json.loads(parse("stats", path, "--json").stdout)
+    totals = {row["name"]: row["bytes"] for row in told["totals"]}
+    assert totals["in use"] <= totals["peak"] <= told["peak_bytes"] + 0.1

@@ -76,7 +76,7 @@ def dying(group: Group, times: Timeline) -> bool:
 
 
 def may_stay(group: Group, times: Timeline) -> bool:
-    """Tell whether enough of the oldest blocks are left for a leak and do not surely die."""
+    """Tell whether the oldest blocks that are left are enough for a leak, and not surely dying."""
     if survived(group, times.oldest) < MIN_SAMPLES:
         return False
     return not _old_die(group, times) or _nearly_level(group, times)

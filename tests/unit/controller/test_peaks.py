@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_segment import FakeSegment, site_key
+from mem_profiler.capture.recorder import Recorder
 from mem_profiler.profile import tables
 from mem_profiler.segment import layout, peaks
 from mem_profiler.segment.file import Segment
@@ -106,6 +109,18 @@ def test_the_last_bucket_has_the_births_that_no_other_has(
     found = peak_of(fake, tmp_path)
     assert found.sites.births is not None
     assert found.sites.births.tolist() == [[1, 2, 0, 0, 0, 0, 3, 4]]
+
+
+def test_a_reading_of_rows_of_several_moments_is_at_most_the_peak(
+    fake: FakeSegment, tmp_path: Path
+) -> None:
+    fake.site(site_key(fake.stack([5])), (10, 1000))
+    with Segment.open(fake.save(tmp_path), writable=False) as segment:
+        recorder = Recorder(segment, os.getpid(), reserves=False)
+        recorder.tick(time.monotonic_ns())
+        assert recorder.latest is not None
+        highest = 10_000 / (1 << layout.PART_BITS)
+        assert recorder.latest.estimate_bytes == round(highest, 1) < 1000
 
 
 @given(st.integers(0, 1 << 50))

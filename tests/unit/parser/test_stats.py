@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from mem_cli.terminal import plain_lines
+from mem_parser.filters import Filters
+from mem_parser.model import PeakSource
 from mem_parser.reports import stats
-from reportview import view
+from mem_parser.reports.view import make_view
+from reportview import named, view
 
 
 def test_stats_group_by_size_call_and_module() -> None:
@@ -21,3 +24,19 @@ def test_stats_group_by_size_call_and_module() -> None:
     assert "1 more hidden. Use -n 0 to show all." in plain_lines(
         stats.blocks(stats.stats(view(), 2))
     )
+
+
+def test_what_is_left_by_filters_has_no_peak_of_its_own() -> None:
+    profile, symbols = named()
+    sites = profile.sites
+    sites.peak_blocks, sites.peak_bytes = sites.inuse_blocks * 0, sites.inuse_bytes * 0
+    capture = profile.capture
+    capture.peak_at_s, capture.peak_bytes, capture.peak_source = 1.0, 200.0, PeakSource.SAMPLER
+    for focus, words in (
+        ((), ("peak: 200 B", " peak")),
+        (("db",), ("peak of the whole", "at that")),
+    ):
+        found = stats.stats(make_view(profile, symbols, Filters(focus=focus)))
+        text = "\n".join(plain_lines(stats.blocks(found)))
+        assert all(word in text for word in words), text
+        assert ("of the whole" in text) is bool(focus)

@@ -63,16 +63,17 @@ def _reasons(
     # A package that this system's advice does not cover is like none.
     owned = [p for p in packages if packages[p] and how_to_get([packages[p]], release)]
     other = [p for p in packages if p not in owned]
-    lines = []
+    lines: list[str] = []
     if owned:
         ways = how_to_get([packages[p] for p in owned], release)
-        if not at_length:
+        if at_length:
+            lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
+        else:
             ways = [way.partition(" (")[0] for way in ways]
-            return [phrase("symbols: {way}", way="; ".join(ways))]
-        lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
+            lines.append(phrase("symbols: {way}", way="; ".join(ways)))
     if other and not at_length:
-        return [phrase("No symbols, and no known debug package.")]
-    if other:
+        lines.append(phrase("No symbols, and no known debug package: {names}", names=_names(other)))
+    elif other:
         ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]
         text = "; ".join(way for way in ways if way)
         lines.append(f"{lack.text}, of no package known here: {_names(other)}; {text}")

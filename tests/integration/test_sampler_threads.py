@@ -16,10 +16,29 @@ def run_threads(folder: Path, what: str, n: int) -> Counted:
     return only_counted(folder)
 
 
-def test_threads_that_start_and_exit_are_counted_whole(segment_dir: Path) -> None:
-    counted = run_threads(segment_dir, "churn", 4000)
-    assert counted.missing == 0
-    assert counted.by("alloc_ten") == Counts(40000, 400000, 4000, 40000)
+KINDS = {
+    "threads that start and exit": (
+        "churn", 4000, {"alloc_ten": Counts(40000, 400000, 4000, 40000)},
+    ),
+    "the smallest stacks": ("tiny", 160, {"alloc_ten": Counts(1600, 16000, 160, 1600)}),
+    "destructors of thread keys": (
+        "last", 400,
+        {"alloc_keyed": Counts(400, 20000, 0, 0), "alloc_late": Counts(400, 24000, 0, 0)},
+    ),
+    "cancelled threads": ("cancelled", 200, {"alloc_cancelled": Counts(200, 14000, 0, 0)}),
+    "blocks freed by another thread": (
+        "handover", 5000, {"alloc_handed": Counts(5000, 400000, 0, 0)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "number", "expected"), KINDS.values(), ids=KINDS)
+def test_threads_of_each_kind_are_counted_whole(
+    segment_dir: Path, what: str, number: int, expected: dict[str, Counts]
+) -> None:
+    counted = run_threads(segment_dir, what, number)
+    assert {function: counted.by(function) for function in expected} == expected
+    assert what not in ("churn", "handover") or counted.missing == 0
 
 
 def test_more_threads_than_the_thread_table_has_rows_lose_names_only(segment_dir: Path) -> None:
@@ -27,29 +46,6 @@ def test_more_threads_than_the_thread_table_has_rows_lose_names_only(segment_dir
     assert counted.missing == 0
     assert counted.lost["thread_full"] > 0
     assert counted.by("alloc_ten") == Counts(200000, 2000000, 20000, 200000)
-
-
-def test_the_smallest_stacks_are_large_enough(segment_dir: Path) -> None:
-    counted = run_threads(segment_dir, "tiny", 160)
-    assert counted.by("alloc_ten") == Counts(1600, 16000, 160, 1600)
-
-
-def test_destructors_of_thread_keys_are_counted(segment_dir: Path) -> None:
-    counted = run_threads(segment_dir, "last", 400)
-    assert counted.by("alloc_keyed") == Counts(400, 20000, 0, 0)
-    assert counted.by("alloc_late") == Counts(400, 24000, 0, 0)
-
-
-def test_cancelled_threads_free_what_they_had(segment_dir: Path) -> None:
-    assert run_threads(segment_dir, "cancelled", 200).by("alloc_cancelled") == Counts(
-        200, 14000, 0, 0
-    )
-
-
-def test_blocks_freed_by_another_thread_are_freed(segment_dir: Path) -> None:
-    counted = run_threads(segment_dir, "handover", 5000)
-    assert counted.by("alloc_handed") == Counts(5000, 400000, 0, 0)
-    assert counted.missing == 0
 
 
 def test_a_process_may_exit_while_threads_allocate(segment_dir: Path) -> None:

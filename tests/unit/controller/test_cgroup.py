@@ -35,38 +35,36 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_the_unified_hierarchy(machine: Machine) -> None:
-    machine.process("0::/a/b")
-    machine.limit("a/b/memory.max", 64 * MIB)
-    assert machine.found() == 64 * MIB
+TREES = {
+    "the unified hierarchy": (["0::/a/b"], {"a/b/memory.max": 64 * MIB}, 64),
+    "the limit of a group above": (
+        ["0::/a/b/c"],
+        {"a/b/c/memory.max": "max", "a/b/memory.max": 200 * MIB, "a/memory.max": 32 * MIB}, 32,
+    ),
+    "the older hierarchy": (
+        ["9:cpu,cpuacct:/x", "4:freezer,memory:/a", "1:name=systemd:/y"],
+        {"memory/a/memory.limit_in_bytes": 48 * MIB,
+         "memory/memory.limit_in_bytes": 0x7FFFFFFFFFFFF000}, 48,
+    ),
+    "both at once": (
+        ["4:memory:/a", "0::/b"],
+        {"memory/a/memory.limit_in_bytes": 48 * MIB, "unified/b/memory.max": 40 * MIB}, 40,
+    ),
+    "a container whose path is the host's": (
+        ["4:memory:/docker/0123", "0::/docker/0123"],
+        {"memory/memory.limit_in_bytes": 96 * MIB}, 96,
+    ),
+}  # fmt: skip
 
 
-def test_the_limit_of_a_group_above_holds(machine: Machine) -> None:
-    machine.process("0::/a/b/c")
-    machine.limit("a/b/c/memory.max", "max")
-    machine.limit("a/b/memory.max", 200 * MIB)
-    machine.limit("a/memory.max", 32 * MIB)
-    assert machine.found() == 32 * MIB
-
-
-def test_the_older_hierarchy(machine: Machine) -> None:
-    machine.process("9:cpu,cpuacct:/x", "4:freezer,memory:/a", "1:name=systemd:/y")
-    machine.limit("memory/a/memory.limit_in_bytes", 48 * MIB)
-    machine.limit("memory/memory.limit_in_bytes", 0x7FFFFFFFFFFFF000)
-    assert machine.found() == 48 * MIB
-
-
-def test_both_at_once(machine: Machine) -> None:
-    machine.process("4:memory:/a", "0::/b")
-    machine.limit("memory/a/memory.limit_in_bytes", 48 * MIB)
-    machine.limit("unified/b/memory.max", 40 * MIB)
-    assert machine.found() == 40 * MIB
-
-
-def test_a_container_whose_path_is_the_hosts(machine: Machine) -> None:
-    machine.process("4:memory:/docker/0123", "0::/docker/0123")
-    machine.limit("memory/memory.limit_in_bytes", 96 * MIB)
-    assert machine.found() == 96 * MIB
+@pytest.mark.parametrize(("lines", "limits", "mib"), TREES.values(), ids=TREES)
+def test_the_lowest_limit_holds(
+    machine: Machine, lines: list[str], limits: dict[str, object], mib: int
+) -> None:
+    machine.process(*lines)
+    for path, text in limits.items():
+        machine.limit(path, text)
+    assert machine.found() == mib * MIB
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "-5", "0x10", "9" * 40])

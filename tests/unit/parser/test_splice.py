@@ -38,11 +38,81 @@ def unplaced(*stacks: Stack, view: PythonView = MIXED) -> int:
 
 
 PLAIN = Stack(f"{HOOK} python!{LOOP} {START}", "read:9 main:4 *<module>:1")
+BETWEEN = Stack(
+    f"{HOOK} python!{LOOP} python!PyObject_Call ext!visit ext!walk python!cfunction_call"
+    f" python!{LOOP} {START}",
+    "callback:3 *wrap:7 tree:5 *<module>:1",
+)
+INSIDE = f"blender!PyObject_Malloc blender!bpy_alloc blender!{LOOP} blender!PyRun_FileEx"
+CALL_39 = f"python!_PyFunction_Vectorcall python!{LOOP}"
+TAIL = f"python!_TAIL_CALL_CALL python!{LOOP}"
+# What is shown of a stack, innermost first; how many stacks are not placed.
+MIXES: dict[str, tuple[Stack, str, int]] = {
+    "frames of the interpreter give way to those of Python": (
+        PLAIN, "malloc read:9 main:4 <module>:1", 0,
+    ),
+    "an extension stays between the loops that it is between": (
+        BETWEEN, "malloc callback:3 wrap:7 visit walk tree:5 <module>:1", 0,
+    ),
+    "every frame of Python 3.9 is an entry": (
+        Stack(f"{HOOK} python!{LOOP} {CALL_39} ext!sort {CALL_39} {START}",
+              "*key:2 *less:8 *main:4"),
+        "malloc key:2 less:8 sort main:4", 0,
+    ),
+    "a generator is a loop of its own": (
+        Stack(f"{HOOK} python!{LOOP} python!gen_iternext numpy!fromiter python!{LOOP} {START}",
+              "*rows:2 *load:6"),
+        "malloc rows:2 fromiter load:6", 0,
+    ),
+    "a handler and the loop that it runs in are one": (
+        Stack(f"{HOOK} {TAIL} ext!call {TAIL} {START}", "a:1 *b:2 c:3 *d:4"),
+        "malloc a:1 b:2 call c:3 d:4", 0,
+    ),
+    "a handler alone is a loop": (
+        Stack(f"{HOOK} python!_TAIL_CALL_CALL ext!call {TAIL} {START}", "*a:1 *b:2"),
+        "malloc a:1 call b:2", 0,
+    ),
+    "a part of the loop that the compiler moved is a loop": (
+        Stack(f"{HOOK} python!{LOOP}.cold ext!call python!{LOOP} {START}", "*a:1 *b:2"),
+        "malloc a:1 call b:2", 0,
+    ),
+    "one loop too few puts all inside of the innermost and is counted": (
+        Stack(f"{HOOK} python!{LOOP} ext!walk {START}", "a:1 *b:2 *c:3"),
+        "malloc a:1 b:2 c:3 walk", 1,
+    ),
+    "one loop too many puts all inside of the innermost and is counted": (
+        Stack(f"ext!pool python!{LOOP} ext!walk python!{LOOP} {START}", "a:1 *b:2"),
+        "pool a:1 b:2 walk", 1,
+    ),
+    "what is outside of the interpreter stays with all outside of it": (
+        Stack(f"{HOOK} python!{LOOP} python!Py_RunMain blender!main libc!__libc_start_main"
+              " blender!_start", "*a:1"),
+        "malloc a:1 main __libc_start_main _start", 0,
+    ),
+    "the beginning of a thread goes": (
+        Stack(f"{HOOK} python!{LOOP} python!thread_run libc!start_thread libc!clone3", "*a:1"),
+        "malloc a:1", 0,
+    ),
+    "a program with Python in it keeps its own functions": (
+        Stack(f"sampler!malloc {INSIDE} blender!run_script blender!main", "a:1 *b:2"),
+        "malloc bpy_alloc a:1 b:2 run_script main", 0,
+    ),
+    "the allocation function stays where it is the interpreter's own": (
+        Stack(f"python!PyObject_Malloc python!PyMem_Malloc python!{LOOP} {START}", "*a:1"),
+        "PyObject_Malloc a:1", 0,
+    ),
+    "an extension that calls itself like Python stays": (
+        Stack(f"sampler!malloc ext!PyInit_fast ext!PyFast_Make {END}", "*a:1"),
+        "malloc PyInit_fast PyFast_Make a:1", 0,
+    ),
+}  # fmt: skip
 
 
-def test_frames_of_the_interpreter_give_way_to_those_of_python() -> None:
-    assert shown(PLAIN) == [["malloc", "read:9", "main:4", "<module>:1"]]
-    assert unplaced(PLAIN) == 0
+@pytest.mark.parametrize("what", MIXES)
+def test_python_and_native_frames_are_mixed(what: str) -> None:
+    stack, expected, missing = MIXES[what]
+    assert shown(stack) == [expected.split()]
+    assert (unplaced(stack), unplaced(stack, PLAIN)) == (missing, missing)
 
 
 def test_native_view_has_python_frames_inside_of_their_loop() -> None:
@@ -68,19 +138,6 @@ def test_python_view_has_nothing_else() -> None:
     ]
 
 
-BETWEEN = Stack(
-    f"{HOOK} python!{LOOP} python!PyObject_Call ext!visit ext!walk python!cfunction_call"
-    f" python!{LOOP} {START}",
-    "callback:3 *wrap:7 tree:5 *<module>:1",
-)
-
-
-def test_an_extension_stays_between_the_loops_that_it_is_between() -> None:
-    found = ["malloc", "callback:3", "wrap:7", "visit", "walk", "tree:5", "<module>:1"]
-    assert shown(BETWEEN) == [found]
-    assert unplaced(BETWEEN) == 0
-
-
 def test_our_own_frames_are_nowhere_and_keep_the_places_of_the_others() -> None:
     ours = "@<mem_profiler>/memscope/operators.py"
     native = f"{HOOK} python!{LOOP} ext!dispatch python!{LOOP} ext!call python!{LOOP} {START}"
@@ -92,46 +149,6 @@ def test_our_own_frames_are_nowhere_and_keep_the_places_of_the_others() -> None:
     assert unplaced(hooked, alone) == 0
     yours = Stack(native, "*op:3 *run:9@/app/mem_profiler/memscope/operators.py *main:4")
     assert "run:9" in shown(yours)[0]
-
-
-def test_every_frame_of_python_3_9_is_an_entry() -> None:
-    call = f"python!_PyFunction_Vectorcall python!{LOOP}"
-    stack = Stack(f"{HOOK} python!{LOOP} {call} ext!sort {call} {START}", "*key:2 *less:8 *main:4")
-    assert shown(stack) == [["malloc", "key:2", "less:8", "sort", "main:4"]]
-
-
-def test_a_generator_is_a_loop_of_its_own() -> None:
-    stack = Stack(
-        f"{HOOK} python!{LOOP} python!gen_iternext numpy!fromiter python!{LOOP} {START}",
-        "*rows:2 *load:6",
-    )
-    assert shown(stack)[0][:4] == ["malloc", "rows:2", "fromiter", "load:6"]
-
-
-def test_a_handler_and_the_loop_that_it_runs_in_are_one() -> None:
-    tail = f"python!_TAIL_CALL_CALL python!{LOOP}"
-    stack = Stack(f"{HOOK} {tail} ext!call {tail} {START}", "a:1 *b:2 c:3 *d:4")
-    assert shown(stack)[0][:6] == ["malloc", "a:1", "b:2", "call", "c:3", "d:4"]
-    alone = Stack(f"{HOOK} python!_TAIL_CALL_CALL ext!call {tail} {START}", "*a:1 *b:2")
-    assert shown(alone)[0][:4] == ["malloc", "a:1", "call", "b:2"]
-    assert unplaced(stack, alone) == 0
-
-
-def test_a_part_of_the_loop_that_the_compiler_moved_is_a_loop() -> None:
-    stack = Stack(f"{HOOK} python!{LOOP}.cold ext!call python!{LOOP} {START}", "*a:1 *b:2")
-    assert shown(stack)[0][:4] == ["malloc", "a:1", "call", "b:2"]
-
-
-def test_one_loop_too_few_puts_all_inside_of_the_innermost_and_is_counted() -> None:
-    stack = Stack(f"{HOOK} python!{LOOP} ext!walk {START}", "a:1 *b:2 *c:3")
-    assert shown(stack) == [["malloc", "a:1", "b:2", "c:3", "walk"]]
-    assert (unplaced(stack), unplaced(stack, PLAIN)) == (1, 1)
-
-
-def test_one_loop_too_many_puts_all_inside_of_the_innermost_and_is_counted() -> None:
-    stack = Stack(f"ext!pool python!{LOOP} ext!walk python!{LOOP} {START}", "a:1 *b:2")
-    assert shown(stack) == [["pool", "a:1", "b:2", "walk"]]
-    assert unplaced(stack) == 1
 
 
 def test_a_cut_stack_has_its_inner_loops_and_the_rest_outside() -> None:
@@ -151,14 +168,6 @@ def test_a_cut_stack_says_so_where_python_frames_may_be_missing() -> None:
     assert spelled(spliced(profile, named(profile)).spell()) == [
         ["malloc", "a:1", "walk", "b:2", "[cut]"]
     ]
-
-
-def test_what_is_outside_of_the_interpreter_and_no_beginning_stays_with_all_outside_of_it() -> None:
-    begun = "libc!__libc_start_main blender!_start"
-    stack = Stack(f"{HOOK} python!{LOOP} python!Py_RunMain blender!main {begun}", "*a:1")
-    assert shown(stack) == [["malloc", "a:1", "main", "__libc_start_main", "_start"]]
-    thread = Stack(f"{HOOK} python!{LOOP} python!thread_run libc!start_thread libc!clone3", "*a:1")
-    assert shown(thread) == [["malloc", "a:1"]]
 
 
 def test_a_stack_before_any_python_frame_has_all_its_frames() -> None:
@@ -184,17 +193,6 @@ def test_without_any_frame_of_the_interpreter_python_is_at_the_outer_end() -> No
     assert unplaced(stack) == 1
 
 
-def test_a_program_with_python_in_it_keeps_its_own_functions() -> None:
-    inside = f"blender!PyObject_Malloc blender!bpy_alloc blender!{LOOP} blender!PyRun_FileEx"
-    stack = Stack(f"sampler!malloc {inside} blender!run_script blender!main", "a:1 *b:2")
-    assert shown(stack) == [["malloc", "bpy_alloc", "a:1", "b:2", "run_script", "main"]]
-
-
-def test_the_allocation_function_stays_where_it_is_the_interpreters_own() -> None:
-    stack = Stack(f"python!PyObject_Malloc python!PyMem_Malloc python!{LOOP} {START}", "*a:1")
-    assert shown(stack) == [["PyObject_Malloc", "a:1"]]
-
-
 @pytest.mark.parametrize(
     ("path", "whole"),
     [
@@ -214,11 +212,6 @@ def test_the_allocation_function_stays_where_it_is_the_interpreters_own() -> Non
 )
 def test_a_module_is_the_interpreters_by_its_name(path: str, whole: bool) -> None:
     assert is_interpreter(Module(path, [])) is whole
-
-
-def test_an_extension_that_calls_itself_like_python_stays() -> None:
-    stack = Stack(f"sampler!malloc ext!PyInit_fast ext!PyFast_Make {END}", "*a:1")
-    assert shown(stack) == [["malloc", "PyInit_fast", "PyFast_Make", "a:1"]]
 
 
 def test_functions_of_one_name_in_different_files_are_different() -> None:

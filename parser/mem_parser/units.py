@@ -1,8 +1,8 @@
 """Numbers as reports print them: powers of 1024, four significant digits, commas at thousands.
 
-An error is the 95 % interval of a number, in the number's unit: `± 4.0 MiB`, `(58–136 KiB)` where
-one end is much further, `(≥ 940)` where there is no upper end. An error below 1 % of
-its number is not shown, and a zero has none.
+An error is the 95 % interval of a number, in its unit or a larger one: `± 4.0 MiB`, `(58–136 KiB)`
+where one end is much further, `(≥ 940)` where there is no upper end. An error below 1 % of its
+number is not shown, and a zero has none.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def per(time_unit: str, text: str) -> str:
 
 
 def format_margin(estimate: Estimate, unit: Unit) -> str:
-    """Return the text for an estimate's 95 % interval, in the unit of its value.
+    """Return the text for an estimate's 95 % interval, in the unit of its value or a larger one.
 
     `± 4.0 MiB`; the ends, `(58–136 KiB)`, where one is much further; `(≥ 940)` without an upper
     end; `± ?` if it is unknown. Empty for an error below 1 % of the number or within half a byte or
@@ -152,14 +152,14 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
     if not estimate.signed and round(value) == 0:
         return ""
     if margin <= _ALIKE * min(below, above):
-        return f"± {_in_unit_of(value, margin, unit, digits=2)}"
+        return f"± {_in_unit_of(max(abs(value), margin), margin, unit, digits=2)}"
     digits = 2 if upper > 2 * lower else 3
-    least = _in_unit_of(value, max(lower, 0.0), unit, digits=digits).partition(" ")[0]
-    return f"({least}–{_in_unit_of(value, upper, unit, digits=digits)})"
+    least = _in_unit_of(upper, max(lower, 0.0), unit, digits=digits).partition(" ")[0]
+    return f"({least}–{_in_unit_of(upper, upper, unit, digits=digits)})"
 
 
 def _in_unit_of(value: float, size: float, unit: Unit, *, digits: int) -> str:
-    """Return ``size`` in the unit that ``value`` is shown in, or in its own if that is larger."""
+    """Return ``size`` in the unit that ``value`` is shown in."""
     from mem_parser.model import Unit
 
     if unit is Unit.OBJECTS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from importlib import resources
 
 import graphviz
@@ -214,7 +215,7 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
     """Make tooltips show the whole name instead of a node's number; boxes get a dark colour too."""
     names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
-    changes = graph.changes or [None] * len(graph.nodes)
+    changes: Sequence[Estimate | None] = graph.changes or [None] * len(graph.nodes)
     darks = {
         f"n{k}": _shade(_DARK_FILL, _strength(row, graph, change))
         for k, (row, change) in enumerate(zip(graph.nodes, changes, strict=True))

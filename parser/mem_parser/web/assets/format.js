@@ -73,10 +73,10 @@ function withEnds(text, value, lower, upper, unit, signed = false) {
   const below = value - lower, above = upper - value;
   const margin = Math.max(below, above);
   if (!(margin > 0.5) || margin < 0.01 * Math.abs(value) || (!signed && Math.round(value) === 0)) return text;
-  if (margin <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${inUnitOf(value, margin, unit, 2)}`;
+  if (margin <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${inUnitOf(Math.max(Math.abs(value), margin), margin, unit, 2)}`;
   const digits = upper > 2 * lower ? 2 : 3;
-  const least = inUnitOf(value, Math.max(lower, 0), unit, digits).split(" ")[0];
-  return `${text} (${least}\u2013${inUnitOf(value, upper, unit, digits)})`;
+  const least = inUnitOf(upper, Math.max(lower, 0), unit, digits).split(" ")[0];
+  return `${text} (${least}\u2013${inUnitOf(upper, upper, unit, digits)})`;
 }
 
 // A size in the unit that `value` is written in, with so many significant digits.

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.soak
 def typed(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Type lines into a shell that knows nothing of this environment."""
     keep = {"HOME", "LANG", "SYSTEM_PACKAGES"}
-    pip = {name for name in os.environ if name.startswith(("PIP_", "PYENV"))}
+    pip = {name for name in os.environ if name.startswith(("PIP_", "PYENV", "UV_", "SSL_"))}
     mine = str(Path(sys.executable).parent)
     path = [part for part in os.environ["PATH"].split(":") if part != mine]
     return subprocess.run(

@@ -222,10 +222,11 @@ def compiler() -> Path:
     return Path(asked.stdout.strip()) / "bin" / "rustc"
 
 
-@pytest.fixture
-def compilation(segment_dir: Path) -> tuple[list[str], Path, bytes]:
+@pytest.fixture(scope="module")
+def compilation(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path, bytes]:
     """A compilation: its command, its output, and what that holds when nobody looks."""
-    source, out = segment_dir / "lib.rs", segment_dir / "lib.o"
+    folder = tmp_path_factory.mktemp("compilation")
+    source, out = folder / "lib.rs", folder / "lib.o"
     source.write_text(rust_source(40))
     command = [compiler(), "--crate-type", "lib", "--emit=obj", "-o", out, source]
     assert run(command, {**os.environ}).returncode == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from c_build import BUILD
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.readers import read_profile
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="no Go toolch
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    variables = os.environ | {"GO111MODULE": "off", "GOCACHE": str(cwd / "cache"),
+    variables = os.environ | {"GO111MODULE": "off", "GOCACHE": str(BUILD / "go-cache"),
                               "GOFLAGS": "", "PPROF_TMPDIR": str(cwd)}  # fmt: skip
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, cwd=cwd, timeout=WAIT_S,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c_build import BUILD
 from controller_tools import run_command
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
@@ -190,7 +191,7 @@ def test_go_functions_that_call_c_are_followed_from_the_threads_stack_to_the_gor
     need("go", "gcc")
     (tmp_path / "main.go").write_text(GO)
     variables = os.environ | {
-        "GO111MODULE": "off", "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "", "CGO_ENABLED": "1",
+        "GO111MODULE": "off", "GOCACHE": str(BUILD / "go-cache"), "GOFLAGS": "", "CGO_ENABLED": "1",
     }  # fmt: skip
     build = ["go", "build", "-o", "serving", "main.go"]
     subprocess.run(build, cwd=tmp_path, env=variables, check=True, timeout=LIMIT_S)

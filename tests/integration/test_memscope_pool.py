@@ -79,7 +79,7 @@ msmemscope.stop()
 """
 
 
-@pytest.fixture(scope="module", params=["csv", "db"])
+@pytest.fixture(scope="module", params=["csv", pytest.param("db", marks=pytest.mark.soak)])
 def dump(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dump:
     """The dump of a training loop whose tensors are blocks of a pool that announces itself."""
     import torch

@@ -176,12 +176,14 @@ def test_commands_work_where_statuses_of_children_are_dropped(module: str, tmp_p
     heap = tmp_path / "x.heap"
     words = [*map(str, command("run", "-o", str(heap), "--", sys.executable, "-c", "pass"))]
     assert ended("exec", words) == 0
-    arguments = ["doctor", str(os.getpid())] if "profiler" in module else ["-t", "-f", str(heap)]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env=command_environment(), capture_output=True, text=True, timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
-    )  # fmt: skip
+    with subprocess.Popen(["sleep", "60"]) as target:
+        told = ["doctor", str(target.pid)] if "profiler" in module else ["-t", "-f", str(heap)]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *told],
+            env=command_environment(), capture_output=True, text=True, timeout=60,
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        )  # fmt: skip
+        target.kill()
     assert "No child processes" not in done.stderr
     assert done.stdout
     assert "parser" not in module or done.returncode == 0

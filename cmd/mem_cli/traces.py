@@ -32,7 +32,7 @@ def trace_parts(run: Run, part: Part, file: str, options: Options) -> Iterable[b
     first, last = part.times_ns(run)
     chosen = domains_of(run, part._replace(every_domain=True))
     step = max(math.ceil((last - first + 1) / _INTERVALS), _LEAST_NS)
-    with waiting("following what was live"):
+    with waiting("following what was in use"):
         every = series(run, step, jobs=jobs_of(run))
         found = timeline(run, [every[k] for k in chosen], first, last)
         names = run.file_facts.domains

@@ -1,7 +1,7 @@
-"""Where the resident memory is: RSS = live heap ± e + allocator's slack and other anonymous memory
-+ stacks + files + shared memory + the sampler's own.
+"""Where the resident memory is: RSS = heap in use ± e + allocator's slack and other anonymous
+memory + stacks + files + shared memory + the sampler's own.
 
-The kernel's numbers (smaps at the end of the capture) are exact, the live heap is an estimate.
+The kernel's numbers (smaps at the end of the capture) are exact, the heap in use is an estimate.
 Slack is anonymous memory beyond live blocks and stacks: it inherits the estimate's error, and it
 includes blocks older than the capture, whose allocation the sampler did not see. Live heap and
 slack together are anonymous memory in `[heap]`, in glibc's thread arenas, and mapped otherwise.
@@ -57,7 +57,7 @@ class Part:
 class RssAccount:
     """The sum and its parts; ``rss_bytes`` is None if unknown.
 
-    ``places`` divide the sum of live heap and slack by location; they are not further summands.
+    ``places`` divide the sum of heap in use and slack by location; they are not further summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings; the error of the former is an upper limit. ``arena_slack`` is the memory of glibc's
     `[heap]` and arenas beyond small live blocks.
@@ -140,7 +140,7 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
 
 
 def _live(live: Estimate) -> Part:
-    return Part("live", phrase("live heap of this capture"), live.value, live)
+    return Part("live", phrase("heap in use of this capture"), live.value, live)
 
 
 def _anonymous(memory: Memory, rss: int) -> int:
@@ -151,7 +151,7 @@ def _anonymous(memory: Memory, rss: int) -> int:
 
 
 def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
-    """Yield the locations of live heap and slack together, if the file has them."""
+    """Yield the locations of heap in use and slack together, if the file has them."""
     if memory.heap_bytes is None:
         return
     arenas, stacks = memory.arena_bytes or 0, memory.stack_bytes or 0

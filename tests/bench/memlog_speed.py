@@ -183,7 +183,7 @@ def show_replays(path: Path) -> None:
         best = peaks(found, 3)
         begin = os.times()
         live_at(run, [p.time_ns for p in best])
-        print(f"what was live at {len(best)} peaks: {times(begin)}")
+        print(f"what was in use at {len(best)} peaks: {times(begin)}")
         begin = os.times()
         window(run)
         print(f"the whole as a profile: {times(begin)}")

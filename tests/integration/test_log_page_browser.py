@@ -203,7 +203,7 @@ def test_a_hole_is_hatched_and_says_what_was_lost(desktop: Any, tmp_path: Path) 
     told = shown.run("return document.querySelector('.timeline-hole title').textContent")
     assert told == (
         "6.800 s to 7.500 s: 1,234 events are missing (the rings were full);"
-        " what was live is not sure"
+        " what was in use is not sure"
     )
     width = shown.run("return document.querySelector('.timeline-plot').clientWidth")
     assert float(box.get_attribute("x")) == pytest.approx(width * 6.8 / 8, abs=2)

@@ -115,7 +115,7 @@ def test_places_of_memory_are_no_parts_of_the_slack(desktop: Any, tmp_path: Path
     assert places == [
         "in [heap] 72.00 MiB 20.9 %",
         "+ mapped otherwise 272.9 MiB 79.1 %",
-        "live heap and slack 344.9 MiB 100.0 %",
+        "heap in use and slack 344.9 MiB 100.0 %",
     ]
 
 

@@ -172,11 +172,11 @@ def clock(seconds: float) -> str:
 
 
 def totals_line(picture: ScreenState, width: int) -> str:
-    """Return the second line: live heap, its highest, samples and losses."""
+    """Return the second line: heap in use, its highest, samples and losses."""
     head = picture.head
     facts = [
-        f"live {format_estimate(head.live, Unit.SPACE)}",
-        f"highest {format_estimate(head.highest, Unit.SPACE)}",
+        f"in use {format_estimate(head.live, Unit.SPACE)}",
+        f"peak {format_estimate(head.highest, Unit.SPACE)}",
     ]
     if picture.allocated_per_s is not None:
         facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
@@ -299,6 +299,6 @@ def summary(picture: ScreenState) -> str:
     name = one_line(head.program) or "?"
     highest = format_estimate(head.highest, Unit.SPACE)
     return (
-        f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: highest {highest},"
+        f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: peak {highest},"
         f" {counted(head.samples, 'sample')}, {head.lost:,} lost"
     )

@@ -44,7 +44,7 @@ _ROWS = 20
     "moments",
     nargs=2,
     metavar="A B",
-    help="Of a .memlog: what was live at A and at B (or LOG@A LOG@B).",
+    help="Of a .memlog: what was in use at A and at B (or LOG@A LOG@B).",
 )
 @time_options
 @symbol_options

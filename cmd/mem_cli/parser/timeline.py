@@ -33,7 +33,7 @@ _STEPS_NS = [step * 10**k for k in range(3, 12) for step in (1, 2, 5)]
 def timeline(
     files: tuple[str, ...], interval_ns: int | None, *, ascii_only: bool, **options: Any
 ) -> None:
-    r"""Live memory over time: the highest moment of each interval, RSS, marks, what is missing.
+    r"""Memory in use over time: the highest moment of each interval, RSS, marks, what is missing.
 
     \b
     mem_parser timeline app.4711.1-*.memlog

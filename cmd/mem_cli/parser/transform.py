@@ -32,7 +32,7 @@ def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
 def transform(
     ctx: click.Context, format_name: str, file: str, *, output: str | None, force: bool, leaks: bool
 ) -> None:
-    r"""Write what was live at the peak for another program: gprof2dot, csv, speedscope.
+    r"""Write what was in use at the peak for another program: gprof2dot, csv, speedscope.
 
     \b
     mem_parser transform gprof2dot out.bin       # memray-transform-out.json

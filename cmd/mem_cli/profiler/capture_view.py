@@ -222,7 +222,7 @@ class CaptureProgress:
         readings = [latest for one in self._sessions if (latest := one.recording.recorder.latest)]
         samples = sum(reading.samples for reading in readings)
         live = short_size(sum(reading.estimate_bytes for reading in readings))
-        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples:,} samples   live ≈ {live}"
+        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples:,} samples   in use ≈ {live}"
         text += "".join(
             f"   {one_line(name)} ≈ {short_size(held)}" for name, held in self._devices().items()
         )

@@ -23,7 +23,7 @@ def unknown_lines(run: Run, from_ns: int, to_ns: int) -> list[str]:
         shown = ", ".join(f"{low / _NS:.3f} to {high / _NS:.3f} s" for low, high in spans[:3])
         more = f" and {len(spans) - 3} more times" if len(spans) > 3 else ""
         lines.append(
-            f"{count} events are missing{f' ({why})' if why else ''}: what was live is not sure"
+            f"{count} events are missing{f' ({why})' if why else ''}: what was in use is not sure"
             f" from {shown}{more}"
         )
     about = [
@@ -37,7 +37,7 @@ def unknown_lines(run: Run, from_ns: int, to_ns: int) -> list[str]:
     ]
     if about:
         lines.append(
-            f"what was live at {', '.join(f'{at / _NS:.3f} s' for at in about[:3])}"
+            f"what was in use at {', '.join(f'{at / _NS:.3f} s' for at in about[:3])}"
             f"{' and later' if len(about) > 3 else ''} was counted about then, not exactly then"
         )
     return lines

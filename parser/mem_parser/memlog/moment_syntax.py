@@ -20,7 +20,7 @@ _NS = 1_000_000_000
 def parse_moment(text: str, run: Run, *, behind: bool = False) -> int:
     """Return nanoseconds since the capture began.
 
-    A time counts from there; percent are of the time of which the log knows what was live, and so
+    A time counts from there; percent are of the time of which the log knows what was in use, and so
     are `begin` and `end`. Anything else is the text of a mark: the first one with it, `TEXT#3` the
     third. ``behind``: of a mark that begins a range its end is meant. Raises UsageProblem.
     """

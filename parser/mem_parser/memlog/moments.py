@@ -35,9 +35,9 @@ class Moment(NamedTuple):
 
 
 def live_at(run: Run, times_ns: Sequence[int]) -> list[Moment]:
-    """Return what was live at each of some moments, in their order.
+    """Return what was in use at each of some moments, in their order.
 
-    Raises UsageProblem for a moment of which the log does not know what was live, InputFileError.
+    Raises UsageProblem for a moment of which the log does not know what was in use, InputFileError.
     """
     segments = segments_of(run)
     found: dict[int, Moment] = {}
@@ -47,7 +47,7 @@ def live_at(run: Run, times_ns: Sequence[int]) -> list[Moment]:
         base = None if segment is None else latest_exact(run, segment, time)
         if segment is None or base is None:
             raise UsageProblem(
-                f"the log does not say what was live at {time / 1e9:.3f} s",
+                f"the log does not say what was in use at {time / 1e9:.3f} s",
                 hint=f"it does from {_known_from(segments)}",
             )
         if of is not segment or base.time_ns > at:
@@ -69,13 +69,13 @@ def _segment_at(segments: list[Segment], time_ns: int) -> Segment | None:
 
 
 def known_span(run: Run) -> tuple[int, int]:
-    """Return the first and the last moment of which the log knows what was live.
+    """Return the first and the last moment of which the log knows what was in use.
 
     Raises UsageProblem where there is none.
     """
     known = [s for s in segments_of(run) if s.base is not None]
     if not known:
-        raise UsageProblem("the log has no keyframe, so nobody knows what was live")
+        raise UsageProblem("the log has no keyframe, so nobody knows what was in use")
     return known[0].from_ns, known[-1].to_ns - 1
 
 

@@ -50,7 +50,7 @@ class Part(NamedTuple):
         for moment in (low, high):
             if not known[0] <= moment <= known[1]:
                 raise UsageProblem(
-                    f"the log does not say what was live at {moment / _NS:.3f} s",
+                    f"the log does not say what was in use at {moment / _NS:.3f} s",
                     hint=f"it does from {known[0] / _NS:.3f} to {known[1] / _NS:.3f} s",
                 )
         if high < low:

@@ -25,7 +25,7 @@ from mem_parser.memlog.timeline import stretch_of
 
 class Step(NamedTuple):
     """What happened after one moment up to the next, number ``moment``, included; of the first
-    moment, what was live then.
+    moment, what was in use then.
 
     One row per site, by its key. ``born``: blocks that were allocated, ``live``: how much more is
     live; both of shape (sites, 5): bytes and their variance, objects and their variance, samples.
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 def steps(run: Run, moments_ns: Sequence[int], domains: Sequence[int]) -> Iterator[Step]:
     """Yield the step to each of some moments, in ascending order; sites of some domains only.
 
-    Raises UsageProblem for a moment of which the log does not know what was live, InputFileError.
+    Raises UsageProblem for a moment of which the log does not know what was in use, InputFileError.
     """
     rates = np.array(run.file_facts.rates_bytes)
     wanted = np.isin(np.arange(len(rates)), domains)

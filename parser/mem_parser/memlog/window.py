@@ -40,7 +40,7 @@ def window(
 ) -> Profile:
     """Return the profile of one domain from one moment to another; None: of the whole run.
 
-    Raises UsageProblem for moments of which the log does not know what was live, InputFileError.
+    Raises UsageProblem for moments of which the log does not know what was in use, InputFileError.
     """
     first = _first_known(run) if from_ns is None else from_ns
     last = run.end_ns if to_ns is None else to_ns
@@ -75,7 +75,7 @@ def _first_known(run: Run) -> int:
     for segment in segments_of(run):
         if segment.base is not None:
             return segment.from_ns
-    raise UsageProblem("the log has no keyframe, so nobody knows what was live")
+    raise UsageProblem("the log has no keyframe, so nobody knows what was in use")
 
 
 def _peak_time(run: Run, first: Moment, to_ns: int, domain: int, jobs: int) -> int:

@@ -151,7 +151,7 @@ class FileReader:
     def get_high_watermark_allocation_records(
         self, merge_threads: bool = True
     ) -> Iterator[AllocationRecord]:
-        """Yield what was live at the peak.
+        """Yield what was in use at the peak.
 
         Raises NotInFile where the file has no peak; for ``merge_threads=False``, where it is no log
         of a whole capture.
@@ -161,13 +161,13 @@ class FileReader:
             found = None if log is None else log.live(at_peak=True)
             if found is not None:
                 return found
-            self._lacks("which thread allocated what was live at the peak", "merge_threads=True")
+            self._lacks("which thread allocated what was in use at the peak", "merge_threads=True")
         if not self._open().has(Count.PEAK):
-            self._lacks("what was live at the peak", "get_leaked_allocation_records()")
+            self._lacks("what was in use at the peak", "get_leaked_allocation_records()")
         return self._exact_peak() or self._merged(Count.PEAK)
 
     def _exact_peak(self) -> Iterator[AllocationRecord] | None:
-        """Return what was live at the last of the highest moments, by a log that has every event
+        """Return what was in use at the last of the highest moments, by a log that has every event
         and is read in seconds; the counts are of a moment up to 1/1024 lower.
         """
         if self._profile.rate_bytes > 1 or self._events_of(Count.ALLOC) > EXACT_EVENTS_MAX:

@@ -233,7 +233,7 @@ def blocks(found: Lives, *, bar: str = "█") -> Iterator[Block]:
     yield f"median lifetime {median}   in {found.seconds:.3f} s of the log"
     if found.alive.samples:
         yield (
-            f"{format_total(found.alive, Unit.OBJECTS)} live at the end:"
+            f"{format_total(found.alive, Unit.OBJECTS)} in use at the end:"
             " how long they live is not known, they count as longer than all"
         )
     if found.about.samples:

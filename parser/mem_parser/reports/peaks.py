@@ -48,7 +48,7 @@ def blocks(found: Sequence[PeakView], notes: Sequence[str]) -> Iterator[Block]:
         live = format_total(one.peak.live, Unit.SPACE)
         sure = "" if one.peak.sure else "   not sure"
         yield (
-            f"peak {number}: {live} live at {one.peak.time_ns / _NS:.3f} s"
+            f"peak {number}: {live} in use at {one.peak.time_ns / _NS:.3f} s"
             f"   {format_bytes(one.peak.prominence_bytes)} above its surroundings{sure}"
         )
         yield from filter(None, [rivals_line(one.peak)])

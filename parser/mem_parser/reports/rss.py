@@ -14,7 +14,7 @@ from mem_parser.words import joined, phrase
 def account_lines(result: RssAccount) -> Iterator[str]:
     """Yield the lines of the report."""
     if result.rss_bytes is None:
-        yield f"RSS unknown   live heap {format_bytes(result.parts[0].bytes)}"
+        yield f"RSS unknown   heap in use {format_bytes(result.parts[0].bytes)}"
     else:
         peak = result.peak_rss_bytes
         high = f"   highest so far {format_bytes(peak)}" if peak is not None else ""
@@ -25,7 +25,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
             sign = "+" if part.key != "live" else "="
             yield f"{sign} {format_bytes(part.bytes):>10} {margin:<11} {share:>6}  {part.label}"
     if result.places:
-        yield "live heap and slack together, by place:"
+        yield "heap in use and slack together, by place:"
         for place in result.places:
             yield f"  {format_bytes(place.bytes):>10} {place.label}"
     yield from growth_lines(result)
@@ -42,7 +42,7 @@ def _signed(value: float) -> str:
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:
-    """Yield the growth of live heap and RSS; a growth below its error counts as none."""
+    """Yield the growth of heap in use and RSS; a growth below its error counts as none."""
     told = []
     heap = result.slope_heap
     if heap is not None and (heap.value or heap.std_error):
@@ -56,6 +56,6 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
 
 def _heap_growth(growth: Estimate) -> str:
     if growth.is_below_its_error:
-        return phrase("live heap: too few samples to tell")
+        return phrase("heap in use: too few samples to tell")
     rate = f"{format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}"
-    return phrase("live heap {rate}", rate=per("h", rate).rstrip())
+    return phrase("heap in use {rate}", rate=per("h", rate).rstrip())

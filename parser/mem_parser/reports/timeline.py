@@ -111,12 +111,12 @@ def _head(series: Series, found: Timeline) -> Iterator[str]:
     k = highest(series)
     name = "" if series.domain == HOST else f"{one_line(series.domain)}: "
     if k is None:
-        yield f"{name}what was live is not known from {from_s:.3f} to {to_s:.3f} s"
+        yield f"{name}what was in use is not known from {from_s:.3f} to {to_s:.3f} s"
         return
     most = format_total(series.estimate(k), Unit.SPACE)
     sure = "" if series.sure[k] else ", not sure"
     yield (
-        f"{name}highest: {most} live at {series.max_at_ns[k] / _NS:.3f} s{sure}"
+        f"{name}peak: {most} in use at {series.max_at_ns[k] / _NS:.3f} s{sure}"
         f"   {_sampling(series)}"
     )
     # Intervals are whole, and so is their time.

@@ -179,7 +179,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
     ``rows`` are {label, bytes, ends} as `mem_parser.rss` accounts for them, ``rss`` their sum,
-    None where the file does not know it. ``places`` are {label, bytes}: where live heap and slack
+    None where the file does not know it. ``places`` are {label, bytes}: where heap in use and slack
     together are. ``notes`` are sentences. Of device memory there are only notes: it is no part of
     the resident memory.
     """

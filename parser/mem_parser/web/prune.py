@@ -57,7 +57,7 @@ def shares(tree: Tree) -> FloatArray:
 
 
 def _shares_of_live(tree: Tree, rows: Rows) -> FloatArray:
-    """Return for each node at least the largest part that it has of what was live when most was:
+    """Return for each node at least the largest part that it has of what was in use when most was:
     the sum of the highest values of all rows below it.
     """
     order = np.lexsort((rows.thread, rows.domain, rows.node))

@@ -192,7 +192,7 @@ def _spans(found: Timeline) -> Iterator[Event]:
         name = f"{lost} missing"
         yield from _span(_HOLES, f"hole{k}", name, (hole.from_ns, hole.to_ns), args)
     for k, (low, high) in enumerate(found.unsure):
-        yield from _span(_UNSURE, f"unsure{k}", "what was live is not sure", (low, high), {})
+        yield from _span(_UNSURE, f"unsure{k}", "what was in use is not sure", (low, high), {})
 
 
 def _span(

@@ -55,9 +55,9 @@ def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> Non
         lines = screen_lines(app)
         assert lines[0].startswith("server (pid 4711)  libc.so.6  1 sample / 1 KiB")
         assert lines[0].endswith("0:00:01")
-        assert lines[1].startswith("live 5.245 MiB  highest 5.245 MiB ")
+        assert lines[1].startswith("in use 5.245 MiB  peak 5.245 MiB ")
         assert lines[1].endswith("55 samples, 0 lost")
-        assert lines[2] == "in use 5.245 MiB +0.0036, 55 % of it net_read"
+        assert lines[2] == "in use 5.245 MiB, 55 % of it net_read"
         assert lines[4].startswith("heap ")
         assert " RSS " in lines[4]
         hidden = "2 callers without own memory hidden: t"

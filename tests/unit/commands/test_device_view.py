@@ -60,4 +60,4 @@ def test_the_live_line_adds_up_sessions_and_keeps_domains_apart() -> None:
 
     progress.show(2)
 
-    assert shown == ["2 s of 9   10 samples   live ≈ 2 MiB   cuda-0 ≈ 4 MiB   hal-1 ≈ 512 B"]
+    assert shown == ["2 s of 9   10 samples   in use ≈ 2 MiB   cuda-0 ≈ 4 MiB   hal-1 ≈ 512 B"]

@@ -112,7 +112,7 @@ def test_the_histogram_has_every_freed_block_and_the_curve_ends_with_the_live(
     assert all(a["to_s"] == b["from_s"] for a, b in itertools.pairwise(found))
     code, out, _ = run("lifetimes", log, "--ascii", "--python")
     assert (code, out.isascii()) == (0, True)
-    assert "3 blocks live at the end: how long they live is not known" in out
+    assert "3 blocks in use at the end: how long they live is not known" in out
     code, out, _ = run("lifetimes", log, "--csv", "--python")
     assert [r["function"] for r in csv.DictReader(io.StringIO(out))] == [
         "load (shop.py)", "churn (shop.py)",

@@ -91,7 +91,7 @@ def test_files_of_different_runs_are_refused_in_one_line(
         (["top", "LOG", "--from", "noon"], (2, "'noon' is no time")),
         (["top", "LOG", "--from", "warm#2"], (2, "no such mark")),
         (["top", "LOG", "--from", "5s", "--to", "4s"], (2, "ends at 4.000 s, before it begins")),
-        (["at", "100s", "LOG"], (2, "does not say what was live at 100.000 s")),
+        (["at", "100s", "LOG"], (2, "does not say what was in use at 100.000 s")),
         (["at", "1s", "LOG", "--peak"], (2, "--peak: at a moment there are blocks in use only")),
         (["at", "1s", "HEAP"], (3, "not a log of events")),
         (["top", "HEAP", "--to", "1s"], (3, "not a log of events")),
@@ -144,7 +144,7 @@ def test_a_timeline_has_the_highest_moment_of_each_interval(run: Run, halves: li
 def test_a_timeline_is_a_picture_with_marks_of_at_most_80_columns(run: Run, log: Path) -> None:
     code, out, _ = run("timeline", log)
     lines = out.splitlines()
-    assert (code, lines[0].split(" live at ")[0]) == (0, "highest: 10.74 KiB")
+    assert (code, lines[0].split(" in use at ")[0]) == (0, "peak: 10.74 KiB")
     assert max(map(len, lines)) <= 80
     assert "█" not in run("timeline", log, "--ascii")[1]
     assert run("timeline", log, "--ascii")[1].isascii()
@@ -176,10 +176,10 @@ def test_what_is_not_known_is_said_in_one_line(run: Run, tmp_path: Path) -> None
         [line] = [line for line in out.splitlines() if "are missing" in line]
         assert code == 0
         assert line == (
-            "note: 12 events are missing (the rings were full): what was live is not sure from"
+            "note: 12 events are missing (the rings were full): what was in use is not sure from"
             " 3.500 to 7.000 s"
         )
-        assert "note: what was live at 7.000 s was counted about then, not exactly then" in out
+        assert "note: what was in use at 7.000 s was counted about then, not exactly then" in out
     rows: list[dict[str, Any]] = json.loads(run("timeline", log, "--interval", "1s", "--json")[1])[
         "rows"
     ]

@@ -251,7 +251,7 @@ def test_without_its_first_files_a_log_begins_with_a_keyframe() -> None:
     with log_of(ledger, [10_000, 20_000], [], left_out=(1, 2)) as run:
         assert run.begin_ns == 20_000
         assert live_at(run, [20_000])[0].sites.blocks.sum() == 20
-        with pytest.raises(UsageProblem, match=r"what was live at 0\.000 s"):
+        with pytest.raises(UsageProblem, match=r"what was in use at 0\.000 s"):
             live_at(run, [100])
         profile = window(run)
         assert profile.sites.alloc_blocks.sum() == 10

@@ -87,6 +87,6 @@ def test_a_moment_before_the_log_knows_anything_is_refused() -> None:
            "birth_ns": 5, "thread": 0, "domain": 0}  # fmt: skip
     with (
         log_of(Ledger([row]), [10_000], [], left_out=(1,)) as run,
-        pytest.raises(UsageProblem, match="does not say what was live"),
+        pytest.raises(UsageProblem, match="does not say what was in use"),
     ):
         list(steps(run, [0, 12_000], (0,)))

@@ -104,7 +104,7 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     lines = list(account_lines(result))
     assert max(map(len, lines)) <= 80
     # No part of the sum looks like a part of another one.
-    after = lines.index("live heap and slack together, by place:")
+    after = lines.index("heap in use and slack together, by place:")
     assert all("%" in line for line in lines[1:after])
     assert lines[after + 1] == "   9.000 MiB in [heap]"
 
@@ -132,7 +132,7 @@ def test_growth_carries_its_error() -> None:
     (line,) = growing(0.1)
 
     rate, margin = re.findall(
-        r"live heap \+([\d.]+) MiB/h \u00b1 ([\d.]+) MiB/h, RSS \+20.00 MiB/h", line
+        r"heap in use \+([\d.]+) MiB/h \u00b1 ([\d.]+) MiB/h, RSS \+20.00 MiB/h", line
     )[0]
     assert float(rate) == pytest.approx(20.0)
     assert 0 < float(margin) < 20
@@ -140,5 +140,5 @@ def test_growth_carries_its_error() -> None:
 
 def test_growth_below_its_error_is_no_rate() -> None:
     assert growing(20.0) == [
-        "second half of the capture: live heap: too few samples to tell, RSS +20.00 MiB/h"
+        "second half of the capture: heap in use: too few samples to tell, RSS +20.00 MiB/h"
     ]

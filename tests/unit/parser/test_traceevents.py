@@ -102,7 +102,7 @@ def test_rss_marks_and_holes_are_where_the_log_has_them(tmp_path: Path) -> None:
     assert ("warm", "e", 4.0) in spans
     assert ("7 events missing", "b", 3.0) in spans
     assert ("7 events missing", "e", 4.0) in spans
-    assert any(name == "what was live is not sure" for name, _, _ in spans)
+    assert any(name == "what was in use is not sure" for name, _, _ in spans)
     [hole] = [e for e in events if e.get("cat") == "missing events" and e["ph"] == "b"]
     assert hole["args"] == {"lost": 7, "ring": 1, "why": "why"}
     assert [(e["name"], e["ts"]) for e in events if e["ph"] == "i"] == [("cold", 5e6)]

@@ -167,7 +167,7 @@ class LivePage {
     this.numbers.replaceChildren(...facts);
     const lines = [{ className: "heap", points: series.map((row) => [row[0], row[1]]) }];
     if (resident.length > 1) lines.push({ className: "rss", points: resident.map((row) => [row[0], row[3]]) });
-    this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, phrase("Live heap and resident memory over time"))] : []);
+    this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, phrase("Heap in use and resident memory over time"))] : []);
   }
 
   // A process that has ended is gone: that is known, and what it had stays.

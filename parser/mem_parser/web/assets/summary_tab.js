@@ -105,10 +105,10 @@ function accountRows(account) {
   const parts = [accountTable("account", [...lines, sum], phrase("Resident memory"))];
   if (account.places.length) {
     const whole = account.places.reduce((total, { bytes }) => total + bytes, 0);
-    const title = phrase("Live heap and slack together, by place");
+    const title = phrase("Heap in use and slack together, by place");
     parts.push(element("h3", "", title), accountTable("account places", [
       ...account.places.map(({ label, bytes }, k) => accountLine(k === 0 ? label : `+ ${label}`, bytes, null, whole)),
-      accountLine(phrase("live heap and slack"), whole, null, whole, "sum")], title));
+      accountLine(phrase("heap in use and slack"), whole, null, whole, "sum")], title));
   }
   return [...parts, ...notes];
 }
@@ -129,10 +129,10 @@ function accountTable(className, lines, label) {
 
 function seriesChart(series) {
   const lines = [{
-    name: phrase("live heap (estimate, band \u00b1 95 %)"), className: "heap", points: series.map((r) => [r[0], r[1]]),
+    name: phrase("heap in use (estimate, band \u00b1 95 %)"), className: "heap", points: series.map((r) => [r[0], r[1]]),
     band: series.map((r) => [r[0], Math.max(r[1] - r[2], 0), r[1] + r[2]]),
   }];
   const resident = series.filter((r) => r[3] !== null);
   if (resident.length > 1) lines.push({ name: phrase("resident (RSS)"), className: "rss", points: resident.map((r) => [r[0], r[3]]) });
-  return timeChart(lines, phrase("Live heap and resident memory over time"));
+  return timeChart(lines, phrase("Heap in use and resident memory over time"));
 }

@@ -1,5 +1,5 @@
 // The line of a log's time: live bytes, RSS, marks and what is not known, with two handles that choose a window.
-// Handles stop at the moments of which the page knows what was live.
+// Handles stop at the moments of which the page knows what was in use.
 
 const TIMELINE_FAR = 10;
 const MARK_ROOM = 74;
@@ -22,7 +22,7 @@ class Timeline {
     this.plot = element("div", "timeline-plot", null, [this.drawing, this.before, this.after, this.handles.from, this.handles.to]);
     this.host = element("section", "timeline", null, [
       element("div", "timeline-head", null, [this.text, this.whole, this.legend]), this.lane, this.plot]);
-    this.host.setAttribute("aria-label", phrase("Live memory over time"));
+    this.host.setAttribute("aria-label", phrase("Memory in use over time"));
     this.plot.addEventListener("pointerdown", (event) => this.press(event));
     this.plot.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) this.plot.addEventListener(name, (event) => this.release(event));
@@ -239,7 +239,7 @@ class Timeline {
       `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join("L")}L${x(run[run.length - 1][0]).toFixed(1)},${height}Z`).join("");
   }
 
-  // Times of which it is not sure what was live, and what is missing in them.
+  // Times of which it is not sure what was in use, and what is missing in them.
   unknown(x, height) {
     const { unsure, holes } = this.times.head;
     const spans = unsure.map(([low, high]) => [low, high, holes.filter((hole) => hole[0] <= high && hole[1] >= low)]);
@@ -250,7 +250,7 @@ class Timeline {
       const why = [...new Set(of.map((hole) => hole[3]).filter(Boolean))].join(", ");
       const left = x(low), wide = Math.max(x(high) - left, 3);
       const box = shape("rect", { class: "timeline-hole", x: left, y: 0, width: wide, height, fill: "url(#hatching)" });
-      const text = phrase("{from} to {to}: {what}{why}; what was live is not sure", {
+      const text = phrase("{from} to {to}: {what}{why}; what was in use is not sure", {
         from: this.times.timeText(low), to: this.times.timeText(high), what, why: why ? ` (${why})` : "",
       });
       box.append(shape("title", {}, text));
@@ -278,7 +278,7 @@ class Timeline {
     }
     const totals = head.live_bytes[this.drawn];
     for (const [moment] of head.peaks) {
-      made.push(this.button("timeline-peak", "\u25bc", phrase("High point: {size} live at {time}{more}", {
+      made.push(this.button("timeline-peak", "\u25bc", phrase("High point: {size} in use at {time}{more}", {
         size: bytesText(totals[moment]), time: this.times.secondsText(moment), more: this.times.rivalsText(moment),
       }), x(moments[moment]), () => this.goTo(moment)));
     }
@@ -299,7 +299,7 @@ class Timeline {
     const item = (className, text) => element("span", "legend-item", null, [element("span", `timeline-swatch ${className}`), element("span", "", text)]);
     const { head, moments } = this.times;
     const profileDomains = this.domains ?? ["host"];
-    const items = [item("live", profileDomains.length > 1 ? phrase("{domain}, live", { domain: profileDomains[this.drawn] }) : phrase("live, highest of each interval"))];
+    const items = [item("live", profileDomains.length > 1 ? phrase("{domain}, in use", { domain: profileDomains[this.drawn] }) : phrase("in use, highest of each interval"))];
     profileDomains.forEach((domain, k) => { if (k !== this.drawn && profileDomains.length > 1) items.push(item(`other other-${k % 4}`, domain)); });
     if (resident) items.push(item("rss", resident));
     const note = [phrase("handles stop at {number} moments", { number: moments.length })];

@@ -74,7 +74,7 @@ function leaksTab(host, block, kept = {}) {
   };
   const table = showTable(host, [
     { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "bytes", label: english("Live"), kind: "number", value: (row) => row.bytes, text: live },
+    { key: "bytes", label: english("In use"), kind: "number", value: (row) => row.bytes, text: live },
     { key: "rate", label: english("Growth"), kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
     { key: "stack", label: english("Stack"), kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: (row) => stackCell(row, kept.opened) },
     { key: "evidence", label: english("Evidence"), kind: "text", words: true, text: (row) => String(row.evidence ?? "") },

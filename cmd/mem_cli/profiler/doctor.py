@@ -80,15 +80,18 @@ def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
         if int(word) > PID_MAX:
             raise UsageProblem(f"{word} is not a process number")
         return int(word)
-    if len(target) > 1 or "/" in word or shutil.which(word):
+    if len(target) > 1 or "/" in word:
         return None
     from mem_profiler.process import byname
 
-    if not byname.find(word):
-        raise UsageProblem(
-            f"No program or running process is named {word!r}.", hint=nearest(word, byname.names())
-        )
-    return pid_of(word)
+    # What runs is asked about sooner than what could be started.
+    if byname.find(word):
+        return pid_of(word)
+    if shutil.which(word):
+        return None
+    raise UsageProblem(
+        f"No program or running process is named {word!r}.", hint=nearest(word, byname.names())
+    )
 
 
 @click.command(

@@ -225,3 +225,11 @@ def _loss(cause: str, number: int) -> str:
         losses=counted(number, noun),
         predicate=predicate,
     )
+
+
+def nothing_line(profile: Profile, count: Count) -> str:
+    """Return the line in place of a report on a count without samples."""
+    line = phrase("0 samples: nothing to show ({which})", which=WHICH[count])
+    if count is not Count.INUSE or not profile.has_alloc or not profile.capture.samples:
+        return line
+    return phrase("{line}; --alloc shows what was allocated and freed", line=line)

@@ -20,7 +20,7 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.device import refusal_lines, remainder
-from mem_parser.reports.header import header_lines
+from mem_parser.reports.header import header_lines, nothing_line
 from mem_parser.symbols.reasons import why_nameless, why_without_lines
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_value, percent
@@ -77,7 +77,7 @@ def format_table(
         yield from _remainder(profile, options, with_taken=sums.taken is not None)
     else:
         left_out = []
-        yield _nothing(profile, options.count)
+        yield nothing_line(profile, options.count)
         yield from _remainder(profile, options, with_taken=False)
     yield from refusal_lines(profile, symbols, options.rule)
     if total.samples:
@@ -86,14 +86,6 @@ def format_table(
         if options.lines:
             yield from lineless_lines(symbols)
     yield from filter(None, [left_out_line(left_out, options.unit)])
-
-
-def _nothing(profile: Profile, count: Count) -> str:
-    what = {Count.INUSE: "in use", Count.PEAK: "live"}.get(count, str(count))
-    line = f"0 samples: nothing to show ({what})"
-    if count is Count.INUSE and profile.has_alloc and profile.capture.samples:
-        line += "; --alloc shows what was allocated and freed"
-    return line
 
 
 def ranked(

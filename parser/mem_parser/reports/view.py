@@ -21,7 +21,7 @@ from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
 from mem_parser.reports.device import record as device_record
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Record, numbers
-from mem_parser.reports.header import header_lines
+from mem_parser.reports.header import header_lines, nothing_line
 from mem_parser.reports.table import folded_lines, nameless_lines
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.words import phrase, shown
@@ -69,7 +69,7 @@ class View:
         """
         yield from shown(self.header)
         if not self.total.samples:
-            yield shown(phrase("0 samples: nothing to show"))
+            yield shown(nothing_line(self.profile, self.filters.count))
         else:
             yield from body
         yield from map(shown, self._ending(left_out))

@@ -24,7 +24,7 @@ from mem_parser.reports.grid import Block, Record, numbers
 from mem_parser.reports.header import header_lines, nothing_line
 from mem_parser.reports.table import folded_lines, nameless_lines
 from mem_parser.symbols.table import Function, Symbols
-from mem_parser.words import phrase, shown
+from mem_parser.words import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ CORE = tuple(SAMPLER / room for room in ("abi", "unwind", "python", "core", "dev
 # Of the others they need the ELF look-up alone.
 BESIDE_CORE = (SAMPLER / "redirect" / "elf_lookup.c",)
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-C_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", *WARNINGS)
+C_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g1", *WARNINGS)
 # The builds of the core, which all its tests link.
 PLAIN = ("-O2", "-fPIC")
 ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -24,7 +24,6 @@ PYTHON_OPS = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
     ast.In: "not in", ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is",
 }  # fmt: skip
-COMPARISON = re.compile(r"[<>=!]+|not in|is not|in\b|is\b")
 C_STATEMENT = re.compile(
     r"\s+(?!return\b|goto\b)(?:\w[\w.>\[\]-]*\(.*\)|[\w.>\[\]-]+ [-+|&]?= .*|continue|break);"
 )

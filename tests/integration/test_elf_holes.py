@@ -116,7 +116,7 @@ def named(path: Path) -> set[tuple[str, ...]]:
 
 
 KINDS = ("fixed", "movable")
-every = pytest.mark.parametrize(("layout", "kind"), itertools.product(LAYOUTS, KINDS))
+every = pytest.mark.parametrize(("layout", "kind"), [*itertools.product(LAYOUTS, KINDS)])
 # Each layout in one kind, each kind in several layouts; all of them in `make soak`.
 some = pytest.mark.parametrize(
     ("layout", "kind"),

@@ -37,9 +37,11 @@ class Terminal:
                    "set", "-g", "remain-on-exit", "on")  # fmt: skip
 
     def _tmux(self, *words: str) -> str:
+        # A size in the environment would stand before that of the terminal.
+        own = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
         return subprocess.run(
             ["tmux", "-S", self._socket, *words], capture_output=True, text=True, timeout=30,
-            check=True, env=os.environ | {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color"},
+            check=True, env=own | {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color"},
         ).stdout  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -101,9 +101,10 @@ def _steps(recipe: object) -> Iterator[str]:
 
 
 def shape(line: str) -> str:
-    """A line of output with its numbers, units, padding and order of magnitude taken out."""
+    """A line of output without its numbers, units, padding, and errors, which large ones lack."""
     text = re.sub(r"\d[\d,.]*", "N", line)
     text = re.sub(r"\bN ?(?:[KMG]iB|B)\b", "N bytes", text)
+    text = re.sub(r" ± N bytes(?: \(N %\))?", "", text)
     return re.sub(r"\s+", " ", text).strip()
 
 

@@ -234,17 +234,9 @@ def test_a_drawing_is_xml_of_known_elements(parse: Parse, command: list[str]) ->
     root = ET.fromstring(out)
     names = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert names <= {
-        "svg",
-        "g",
-        "title",
-        "polygon",
-        "text",
-        "path",
-        "script",
-        "ellipse",
-        "polyline",
-    }
-    assert sum(element.tag.endswith("script") for element in root.iter()) == 1
+        "svg", "g", "title", "polygon", "text", "path", "script", "style", "ellipse", "polyline",
+    }  # fmt: skip
+    assert sum(element.tag.endswith(("script", "style")) for element in root.iter()) == 2
 
 
 def test_junit_and_markdown_and_annotations_hold_the_names_as_text(

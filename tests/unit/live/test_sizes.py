@@ -46,7 +46,7 @@ def test_numbers_are_whole_and_heads_stand_above_their_columns(columns: int) -> 
         await shows(pilot, "net_read")
         lines = screen_lines(app)
         assert max(map(len, lines)) <= columns
-        assert "live" in lines[1]
+        assert "in use" in lines[1]
         assert "…" not in lines[1]
         heads = next(line for line in lines if "own▼" in line)
         row = next(line for line in lines if line.endswith(("db_get", "db_get.so")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ settings.register_profile("long", deadline=None, suppress_health_check=_UNCHECKE
 settings.register_profile("small", settings.get_profile("long"), max_examples=30, derandomize=True)
 settings.load_profile("small")
 
-# Tests start the commands some thousand times: only the first ones compile the packages.
+# Tests start the commands some thousand times: only the first ones compile the packages. Nor does
+# each run compile each test anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,15 @@ from mem_profiler.memscope.siderows import SideRows
 from mem_profiler.memscope.watchfiles import WatchFiles
 from mem_profiler.memscope.watching import Watching, crc64
 
-torch: Any = pytest.importorskip("torch", reason="torch is not installed: pip install .[torch]")
+torch: Any
 pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch() -> None:
+    """Where tests are only collected it takes seconds, and makes each later fork dear."""
+    global torch  # noqa: PLW0603 - an import
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install .[torch]")
 
 
 def side_rows(path: Path | str) -> list[SideRow]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_command
 from inefficient_blocks import by_definition
 from mem_parser.memscope.analyzers import check_inefficient
 from mem_parser.memscope.inefficient import find_inefficient, labels_by_row
@@ -95,10 +94,7 @@ def dump(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     sizes = {k: v for k, v in globals().items() if k.endswith("_BYTES")}
     script.write_text("\n".join(f"{k} = {v}" for k, v in sizes.items()) + TRAINING)
     options = ("--events", "alloc,free,launch,access", "--format", request.param, "-o", folder)
-    done = subprocess.run(
-        command("memscope", *options, "--", sys.executable, script, pool),
-        env=command_environment(), capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    done = run_command("memscope", *options, "--", sys.executable, script, pool)
     assert done.returncode == 0, done.stderr
     [found] = dumps(folder, form=request.param)
     return found

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_command
 from parser_run import told
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(240)]
@@ -75,11 +74,7 @@ def captured(text: str, folder: Path) -> Path:
     script.parent.mkdir()
     script.write_text(text)
     heap = folder / "out.heap"
-    # To import torch takes seconds, on a busy machine many.
-    done = subprocess.run(
-        command("run", "-c", "4096", "-o", heap, "--", sys.executable, script),
-        env=command_environment(), capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
+    done = run_command("run", "-c", "4096", "-o", heap, "--", sys.executable, script)
     assert done.returncode == 0, done.stderr
     return heap
 

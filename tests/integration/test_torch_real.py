@@ -74,7 +74,7 @@ def captured(text: str, folder: Path) -> Path:
     script.parent.mkdir()
     script.write_text(text)
     heap = folder / "out.heap"
-    done = run_command("run", "-c", "4096", "-o", heap, "--", sys.executable, script)
+    done = run_command("run", "-c", "64K", "-o", heap, "--", sys.executable, script)
     assert done.returncode == 0, done.stderr
     return heap
 

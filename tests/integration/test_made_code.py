@@ -105,11 +105,11 @@ def need(*programs: str) -> None:
 
 
 def captured(folder: Path, *words: object, unwinder: str = "") -> Profile:
-    """The profile of every block of a program, from its start to its end."""
+    """The profile of a program, from its start to its end: each large block is sampled."""
     variables = {"MEM_PROFILER_UNWIND": unwinder} if unwinder else {}
     prefix = folder / f"x{unwinder}"
     done = run_command(
-        "run", "-c", "1", "-o", prefix, "--", *words, variables=variables, cwd=folder
+        "run", "-c", "4K", "-o", prefix, "--", *words, variables=variables, cwd=folder
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = folder.glob(f"{prefix.name}.*.heap")

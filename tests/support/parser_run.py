@@ -86,7 +86,7 @@ def fork(
 ) -> int:
     """Start a command in a fork, and return its pid."""
     import_packages()
-    _names_folder()
+    names_folder()
     pid = os.fork()
     if pid == 0:
         _become(main, words, streams, cwd, environment)
@@ -94,7 +94,7 @@ def fork(
 
 
 @functools.cache
-def _names_folder() -> tempfile.TemporaryDirectory[str]:
+def names_folder() -> tempfile.TemporaryDirectory[str]:
     """The cache of names of a test session."""
     return tempfile.TemporaryDirectory(prefix="mem_profiler-names-")
 
@@ -166,7 +166,7 @@ def _become(
         )
         sys.argv = [str(sys.modules[main.__module__].__file__), *words]
         os.environ.update(environment)
-        os.environ.setdefault("MEM_PROFILER_CACHE", _names_folder().name)
+        os.environ.setdefault("MEM_PROFILER_CACHE", names_folder().name)
         if cwd is not None:
             os.chdir(cwd)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

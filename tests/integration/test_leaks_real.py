@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, compile_program
-from controller_tools import LIBRARY, TIMEOUT_S, run_command
+from controller_tools import LIBRARY, TIMEOUT_S, Stepper, build_stepper, run_command
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.leaks.judged import narrow
-from mem_parser.model import Thread
+from mem_parser.model import Count, Thread, Unit
 from mem_parser.readers import read_profile
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler.capture import session
+from mem_profiler.capture.recorder import Pace
+from mem_profiler.profile import moments
 from parser_run import parse, report
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
@@ -194,6 +196,43 @@ def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
 def test_a_program_that_frees_nothing_needs_no_earlier_moment(left: Path) -> None:
     assert leaking(left) == {"pile_up"}
     assert "before_end_blocks" not in left.read_text()
+
+
+READ = ""
+"""Among orders to the stepper: a reading."""
+
+
+@pytest.mark.usefixtures("segment_dir")
+@pytest.mark.parametrize(
+    ("orders", "before"),
+    [
+        (["a 1000 1000", READ, "d 200", READ, "d 200", READ, "d 200", READ, "d 200", READ], 1000),
+        (["a 200 1000", READ, "a 800 1000", "d 700", READ, "d 250", READ], 200),
+        (["a 1000 1000", READ, "d 400", READ, "d 1", READ], None),
+    ],
+    ids=["it takes its time", "its peak is between two readings", "it keeps most"],
+)
+def test_no_verdict_is_on_a_moment_in_the_midst_of_a_clean_up(
+    orders: list[str], before: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "FIRST_S", 0.0)
+    monkeypatch.setattr(moments, "SPACING", 0.0)
+    monkeypatch.setattr(moments, "COST_SHARE", 1e9)
+    monkeypatch.setattr(moments, "LATELY_S", 2 * TIMEOUT_S)
+    with Stepper(build_stepper(tmp_path)) as stepper:
+        one = session.Session(stepper.pid, Pace(tick_s=0.0, cost_share=1e9))
+        one.start(session.Rates(1), None)
+        for order in orders:
+            if order == READ:
+                one.recording.tick()
+            else:
+                stepper.tell(order)
+        assert stepper.end() == 0
+        result = one.finish(str(tmp_path / "p"), "exited 0", Form.PLAIN)
+        one.close()
+    found = read_profile(result.path).before_end
+    left = None if found is None else found.total(Count.INUSE, Unit.OBJECTS).value
+    assert left == before
 
 
 def test_of_a_thread_only_what_is_left_is_known(freed: Path) -> None:

@@ -2,14 +2,14 @@
 
 Model: a program that ends frees its memory first, so its last counts say nothing of leaks. While a
 capture runs, a recorder keeps the sites at a few moments whose distance grows with the capture: the
-newest is about a sixteenth of the capture old, all together cover its last fifth. If the target has
-ended and holds less than half of what it held at one of them, `before_end` gives the newest moment
-before that.
+newest is about a sixteenth of the capture old, all together cover its last fifth. A total that has
+grown much brings the next moment forward, and while a total falls there is none: it could be in the
+midst of the clean-up. If the target has ended and holds less than half of what it held lately,
+`before_end` gives the newest moment before that.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from mem_profiler.profile import ages
 from mem_profiler.segment import collect, devices
 from mem_profiler.segment.collect import LiveBlocks, Source
 from mem_profiler.segment.file import Control, Segment, Words
+from mem_profiler.segment.peaks import peak_of
 
 FIRST_S = 0.25
 SPACING = 1 / 16
@@ -31,8 +32,15 @@ SITE_ROWS_MAX = 1 << 21
 LIVE_ROWS_MAX = 1 << 22
 """Of tables that are read at all: the target makes them, and may make them of any size."""
 COST_SHARE = 0.02
-"""Of a core, for reading them."""
+"""Of a core since the start of the capture, for reading them."""
 ENDING_SHARE = 0.5
+GROWN = 1.25
+"""So many times what it was at the moments that are kept, a total brings the next one forward."""
+FALLEN = 0.9
+"""Below this part of its highest value lately, a total falls."""
+LATELY_S = 1.0
+LATELY = 1 / 64
+"""Of the capture, or `LATELY_S` if that is more; up to twice as long ago counts."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,49 @@ def _is_readable(control: Control, source: Source) -> bool:
     return sites <= SITE_ROWS_MAX and live <= LIVE_ROWS_MAX
 
 
+class _Total:
+    """The bytes in use of one kind of memory, as the sampler counts them, at every reading."""
+
+    def __init__(self) -> None:
+        self._now = self._high = self._before = 0.0
+        self._since_s = 0.0
+        self._kept: deque[float] = deque(maxlen=MOST)
+
+    def update(self, now_bytes: float, t_s: float) -> None:
+        """Take a reading."""
+        if t_s - self._since_s >= max(LATELY_S, t_s * LATELY):
+            self._before, self._high, self._since_s = self._high, 0.0, t_s
+        self._now = now_bytes
+        self._high = max(self._high, now_bytes)
+
+    @property
+    def falls(self) -> bool:
+        """Whether it was clearly higher just before."""
+        return self._now < FALLEN * max(self._high, self._before)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether it is much higher than at all moments that are kept."""
+        return self._now > GROWN * max(self._kept, default=0.0)
+
+    def keep(self) -> None:
+        """Compare with this reading from now on."""
+        self._kept.append(self._now)
+
+
 class Moments:
     """The moments that are kept of one capture; another capture begins anew."""
 
     def __init__(self) -> None:
-        self._capture = 0
-        self._next_s = FIRST_S
+        self._begin(0)
+
+    def _begin(self, capture: int) -> None:
+        self._capture = capture
+        self._last_s = 0.0
+        self._cost_s = 0.0
+        self._is_too_large = False
         self._kept: deque[list[Held]] = deque()
+        self._totals = _Total(), _Total()
 
     def update(self, segment: Segment, control: Control, t_s: float) -> None:
         """Keep this moment, if it is time for one. `t_s` is that since the start of the capture.
@@ -116,41 +160,60 @@ class Moments:
         """
         number = control.number("capture_number")
         if number != self._capture:
-            self._capture, self._next_s = number, FIRST_S
-            self._kept.clear()
-        if t_s < self._next_s:
+            self._begin(number)
+        if self._is_too_large:
+            return
+        domains = devices.used_in(devices.read_domains(segment, control), number)
+        highest = [peak_of(control)], [domain.peak for domain in domains]
+        for total, peaks in zip(self._totals, highest, strict=True):
+            total.update(sum(peak.held_bytes for peak in peaks if peak is not None), t_s)
+        if not self._is_due(t_s):
             return
         if not all(_is_readable(control, source) for source in (collect.HOST, collect.DEVICES)):
             self._kept.clear()  # later allocations are unknown
-            self._next_s = math.inf
+            self._is_too_large = True
             return
-        began = time.monotonic()
+        began_s = time.thread_time()
         moment = [read_held(segment, control, number, collect.HOST, t_s)]
-        if devices.used_in(devices.read_domains(segment, control), number):
+        if domains:
             moment.append(read_held(segment, control, number, collect.DEVICES, t_s))
         self._kept.append(moment)
         while len(self._kept) > MOST or self._memory_bytes() > MOST_BYTES:
             self._kept.popleft()
-        cost_s = time.monotonic() - began
-        pause_s = max(FIRST_S, t_s * SPACING, cost_s / COST_SHARE)
-        self._next_s = t_s + pause_s if self._kept else math.inf
+        self._is_too_large = not self._kept
+        for total in self._totals:
+            total.keep()
+        self._last_s = t_s
+        self._cost_s += time.thread_time() - began_s
+
+    def _is_due(self, t_s: float) -> bool:
+        since_s = t_s - self._last_s
+        if since_s < FIRST_S or self._cost_s > t_s * COST_SHARE:
+            return False
+        if any(total.falls for total in self._totals):
+            return False
+        return since_s >= t_s * SPACING or any(total.has_grown for total in self._totals)
 
     def _memory_bytes(self) -> int:
         return sum(held.memory_bytes for moment in self._kept for held in moment)
 
-    def before_end(self, capture: int, domain: int, left_bytes: int) -> Held | None:
+    def before_end(
+        self, capture: int, domain: int, left_bytes: int, peak: tuple[float, int] | None = None
+    ) -> Held | None:
         """What `domain` held before the target of `capture` began to end; None where it still
-        holds most of that. `left_bytes` are the sampled bytes that it holds now.
+        holds most of that. `left_bytes` are the sampled bytes that it holds now, `peak` is when it
+        held most of them in the capture, and how many these were.
         """
         if capture != self._capture:
             return None
         found = [held.of_domain(domain) for moment in self._kept for held in moment]
-        held_bytes = [int(held.bytes.sum()) for held in found]
-        most = max(held_bytes, default=0)
-        if left_bytes >= ENDING_SHARE * most:
-            return None
-        return next(
-            held
-            for held, size in zip(reversed(found), reversed(held_bytes), strict=True)
-            if size >= ENDING_SHARE * most
-        )
+        sizes = [(held.at_s, int(held.bytes.sum())) for held in found]
+        lately = [*sizes, peak] if peak and sizes and peak[0] >= sizes[0][0] else sizes
+        most_s, most = max(lately, key=lambda size: size[1], default=(0.0, 0))
+        enough = [size >= ENDING_SHARE * most for _, size in sizes]
+        if not any(enough):  # the program grew and fell between two moments
+            enough = [at_s <= most_s for at_s, _ in sizes]
+        for held, (_, size), is_enough in zip(found[::-1], sizes[::-1], enough[::-1], strict=True):
+            if is_enough:
+                return held if left_bytes < ENDING_SHARE * size else None
+        return None

@@ -336,12 +336,16 @@ def read_tables(
     live_births, oldest = ages.count_live(live, record, count, control)
     table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
     table.oldest_birth_s = oldest
-    left_bytes = int(sites.live_bytes.sum())
-    held = moments.before_end(capture, domain, left_bytes) if moments is not None else None
+    start_ns = int(control.capture["start_ns"])
+    held = None
+    if moments is not None:
+        most = None
+        if peak is not None and sites.peak is not None:
+            most = (peak.at_ns - start_ns) / 1e9, int(sites.peak.bytes.sum())
+        held = moments.before_end(capture, domain, int(sites.live_bytes.sum()), most)
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
         _put_before_end(table, held, np.where(at >= 0, group[at], -1))
-    start_ns = int(control.capture["start_ns"])
     return Tables(
         sites=table,
         stacks=found.table,

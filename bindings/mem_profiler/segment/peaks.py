@@ -49,13 +49,14 @@ class Peak:
     """The highest live total of one kind of memory in a capture, as the sampler kept it.
 
     `bytes` is the estimate at `at_ns` (CLOCK_MONOTONIC). Sites remember the moment at which `epoch`
-    began; `now`: the present live total is nearer to the highest one.
+    began; `now`: the present live total is nearer to the highest one. `held_bytes` is that total.
     """
 
     bytes: float
     at_ns: int
     epoch: int
     now: bool
+    held_bytes: float = 0.0
 
     @classmethod
     def of(cls, row: np.void, capture: int) -> Peak | None:
@@ -63,10 +64,9 @@ class Peak:
         live, high = int(row["live_parts"]), int(row["high_parts"])
         if int(row["capture"]) != capture or not 0 <= high <= TOTAL_MAX_BYTES << layout.PART_BITS:
             return None
-        epoch = int(row["epoch"])
-        return cls(
-            high / (1 << layout.PART_BITS), int(row["high_ns"]), epoch, epoch_of(live) > epoch
-        )
+        epoch, part = int(row["epoch"]), 1 << layout.PART_BITS
+        is_now = epoch_of(live) > epoch
+        return cls(high / part, int(row["high_ns"]), epoch, is_now, min(max(live, 0), high) / part)
 
 
 def peak_of(control: Control) -> Peak | None:

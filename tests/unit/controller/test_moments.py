@@ -13,6 +13,7 @@ from mem_profiler.capture.recorder import Recorder
 from mem_profiler.profile import moments
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.target import Target
+from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 
 NS = 10**9
@@ -34,12 +35,19 @@ class Process:
         """Read the target, which holds so many blocks of 1000 bytes."""
         row = self.fake.site_rows[self.row]
         row["freed_blocks"], row["freed_bytes"] = 1000 - blocks, (1000 - blocks) * 1000
+        peak, held = self.fake.control["peak"][1], blocks * 1000 << layout.PART_BITS
+        peak["capture"], peak["live_parts"] = 1, held
+        peak["high_parts"] = max(held, int(peak["high_parts"]))
         self.path.write_bytes(self.fake.data.tobytes())
         self.tick(at_s, final=final)
 
     def tick(self, at_s: float, *, final: bool = False) -> None:
         """Read the target at that time of the capture."""
         self.recorder.tick(self.start_ns + round(at_s * NS), final=final)
+
+    def kept(self) -> list[float]:
+        """When the moments are that are kept."""
+        return [moment[0].at_s for moment in self.recorder.readings.moments._kept]
 
     def ended(self, how: str = "exited 0") -> tuple[float | None, list[int] | None]:
         """The moment before the end, and the blocks in use then by site."""
@@ -64,9 +72,42 @@ def test_what_was_held_before_all_was_freed_is_kept(process: Process) -> None:
 
 def test_a_moment_in_the_midst_of_freeing_is_passed_over(process: Process) -> None:
     process.hold(900, 1)
-    process.hold(300, 2)
-    process.hold(200, 2.01, final=True)
+    for tenth, left in enumerate((800, 700, 600, 500, 300), 17):
+        process.hold(left, tenth / 10)
+    process.hold(200, 2.2, final=True)
     assert process.ended() == (1.0, [900])
+
+
+def test_what_was_freed_for_good_is_no_clean_up(process: Process) -> None:
+    process.hold(900, 1)
+    for tenth in range(20, 60):
+        process.hold(500, tenth / 10)
+    process.hold(0, 6.05, final=True)
+    at_s, blocks = process.ended()
+    assert at_s is not None
+    assert at_s > 5.5
+    assert blocks == [500]
+
+
+def test_growth_brings_the_next_moment_forward(process: Process) -> None:
+    process.hold(100, 100)
+    process.hold(110, 101)
+    process.hold(126, 102)
+    process.hold(150, 103)
+    process.hold(900, 103.1)
+    process.hold(1000, 103.3)
+    assert process.kept() == [100, 102, 103.1]
+
+
+def test_reading_them_costs_no_more_than_its_share(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=1 / 4)  # each reading takes a quarter of a second of a core
+    monkeypatch.setattr(moments, "COST_SHARE", 0.02)
+    monkeypatch.setattr(moments.time, "thread_time", lambda: next(clock))
+    for second in range(1, 100):
+        process.hold(10 * second, second)
+    assert process.kept() == [13, 25, 38, 50, 63, 75, 88][-moments.MOST :]
 
 
 @pytest.mark.parametrize("how", ["deadline", "stopped", "running", "interrupted", "section ended"])
@@ -91,7 +132,7 @@ def test_moments_are_rare_and_few(process: Process, monkeypatch: pytest.MonkeyPa
     assert len(read) < 100
     assert all(later >= earlier * 1.06 for earlier, later in itertools.pairwise(read[10:]))
     kept = process.recorder.readings.moments._kept
-    assert [moment[0].at_s for moment in kept] == read[-moments.MOST :]
+    assert process.kept() == read[-moments.MOST :]
     assert read[-1] > 199.9 / 1.07
     monkeypatch.setattr(moments, "MOST_BYTES", 3 * kept[0][0].memory_bytes)
     process.tick(300)

@@ -17,20 +17,17 @@ from mem_cli.live.answers import flame_graph, judgement, leak_page, stack_lines,
 from mem_cli.live.screen_state import Page, Part, Place, ScreenState, Situation, Stacks
 from mem_cli.live.view_options import HOST, ViewOptions, matching
 from mem_parser.filters import Filters
-from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.live.keptshown import KeptShown
+from mem_parser.live.keptverdicts import KeptVerdicts
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.live.totals import Order, Rows, Totals, rows, totals
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.opening import Sentence
 from mem_parser.symbols.table import Symbols
-from mem_profiler.live.watched import Moment, State
+from mem_profiler.live.watched import Moment
 
 RATES_OVER_S = 5.0
 """Rates are of so many seconds: of one they would jump."""
-VERDICTS_EVERY_S = 5.0
-_VERDICTS_SHARE = 0.05
-"""Of a core, at most, for verdicts."""
 
 
 @dataclass
@@ -51,17 +48,6 @@ class Mark:
     at_s: float
 
 
-@dataclass
-class _Judged:
-    """Verdicts on leaks: ``of`` tells capture, state and memory. They hold until ``until_s`` of the
-    capture.
-    """
-
-    of: tuple[int, State, int]
-    until_s: float
-    report: LeakReport
-
-
 class ViewModel:
     """Makes pictures of moments."""
 
@@ -80,7 +66,7 @@ class ViewModel:
         self._shown: dict[int, KeptShown] = {}
         self._recent: deque[Totals] = deque()
         self._recent_of: tuple[int, int] | None = None
-        self._judged: _Judged | None = None
+        self._kept_verdicts = KeptVerdicts()
 
     def take(self, moment: Moment) -> None:
         """Hold a moment. One of another capture ends rates and mark: nothing can be compared."""
@@ -129,23 +115,15 @@ class ViewModel:
         )
 
     def _verdicts_on(self, held: Held, domain: int) -> list[Sentence]:
-        """Return the verdicts; leaks are judged now and then only: that costs more than rows."""
         if domain not in held.verdicts:
-            named = self._named(held, domain)
-            report = self._report(held, domain)
+            moment, named = held.moment, self._named(held, domain)
+            report = self._kept_verdicts.at(
+                moment.t_s,
+                (moment.number, moment.state, domain),
+                lambda: judgement(named, self.choice, self.filters),
+            )
             held.verdicts[domain] = verdicts(named, report, self.filters)
         return held.verdicts[domain]
-
-    def _report(self, held: Held, domain: int) -> LeakReport:
-        moment, last = held.moment, self._judged
-        of = moment.number, moment.state, domain
-        if last is None or last.of != of or moment.t_s >= last.until_s:
-            began_s = time.perf_counter()
-            report = judgement(self._named(held, domain), self.choice, self.filters)
-            cost_s = time.perf_counter() - began_s
-            until_s = moment.t_s + max(VERDICTS_EVERY_S, cost_s / _VERDICTS_SHARE)
-            last = self._judged = _Judged(of, until_s, report)
-        return last.report
 
     def take_mark(self) -> None:
         """Compare no more."""

@@ -76,7 +76,7 @@ def test_leaks_are_judged_now_and_then_and_again_when_the_program_ends(
         view.picture(ViewOptions(order=Order.TOTAL, pattern="main"), NOW)
     assert made == [1.0, 6.0, 11.0, 16.0]
     [in_use] = found.verdicts  # of the moment itself
-    assert in_use.text.startswith("in use 2.766 MiB,")
+    assert in_use.text.startswith("in use 2.766 MiB, ")
     view.take(dataclasses.replace(moment(profile(t_s=20.5)), state=State.ENDED))
     view.picture(ViewOptions(), NOW)
     assert made[4:] == [20.5]

@@ -24,6 +24,7 @@ from mem_cli.watching.worker import About, Question, Read
 from mem_parser.domains import as_part, join
 from mem_parser.errors import TargetBusy, TargetError
 from mem_parser.libraries.rules import Libraries
+from mem_parser.live.keptverdicts import KeptVerdicts
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.model import Count, Profile
 from mem_parser.programname import captured_name
@@ -47,6 +48,7 @@ class Answers:
         self._read = read
         self._naming = Naming(NamingChoice(libraries=Libraries(), labels=True))
         self._past = Past()
+        self._verdicts = KeptVerdicts()
         self._latest: Snapshot | None = None
         self._kept: dict[str, tuple[float, Snapshot]] = {}
 
@@ -91,7 +93,7 @@ class Answers:
         now = dataclasses.replace(self._latest, marks=self._past.marks)
         kind, *more = question
         if kind == "live":
-            return frame(now, str(more[0]), control=bool(more[1]))
+            return frame(now, str(more[0]), self._verdicts, control=bool(more[1]))
         if kind == "heap":
             return profiles.heap_file(now, str(more[0]) or None)
         if kind == "text":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from mem_cli.serve.past import WINDOW_WORDS, Snapshot
 from mem_parser.escape import json_text, visible
+from mem_parser.leaks.judged import judged
+from mem_parser.live.keptverdicts import KeptVerdicts
 from mem_parser.web.live import View, live_data
 from mem_parser.words import phrase, shown
 from mem_profiler.live.watched import State
 
 
-def frame(snapshot: Snapshot, since: str, *, control: bool) -> bytes:
-    """Return JSON: ``since`` is a window or a mark to compare with, empty: nothing.
+def frame(snapshot: Snapshot, since: str, kept: KeptVerdicts, *, control: bool) -> bytes:
+    """Return JSON: ``since`` is a window or a mark to compare with, empty: nothing; ``kept`` are
+    the verdicts on leaks.
 
     ``data`` are the blocks of a report, null where the process has had no capture; ``base`` is what
     they are compared with. ``waits_for`` is a window that reaches further back than the process is
@@ -24,7 +27,12 @@ def frame(snapshot: Snapshot, since: str, *, control: bool) -> bytes:
             other = base.had.domains if had.domains is not None else base.had.profile
             compared = (other or base.had.profile, base.had.symbols)
         view = View(had.profile, had.symbols, had.domains, compared, base.label if base else "")
-        data = live_data(view, snapshot.name)
+        of = snapshot.number, snapshot.state
+        data = live_data(
+            view,
+            snapshot.name,
+            lambda profile, symbols: kept.at(snapshot.at_s, of, lambda: judged(profile, symbols)),
+        )
     waits = since in WINDOW_WORDS and base is None and had is not None
     words = {
         "seq": snapshot.seq,

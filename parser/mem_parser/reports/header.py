@@ -60,12 +60,20 @@ def header_lines(
 
 
 def counted_lines(
-    profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
+    profile: Profile,
+    total: Estimate,
+    count: Count,
+    unit: Unit,
+    *,
+    plain: bool = False,
+    running: bool = False,
 ) -> list[str]:
-    """Return the lines of the header that depend on count and unit."""
+    """Return the lines of the header that depend on count and unit. ``running``: they are shown
+    while the program runs.
+    """
     text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
     lines = [_first_line(profile, text, total, count)]
-    lines += [header_line(profile, count), _coverage(profile, count)]
+    lines += [header_line(profile, count), _coverage(profile, count, running=running)]
     return [line for line in lines if line]
 
 
@@ -117,7 +125,7 @@ def _samples(profile: Profile, total: Estimate) -> str:
     return phrase("about {samples} at {rate}", samples=counted(total.samples, "sample"), rate=rate)
 
 
-def _coverage(profile: Profile, count: Count) -> str:
+def _coverage(profile: Profile, count: Count, *, running: bool) -> str:
     duration = profile.capture.duration_s
     if profile.capture.part_s is not None:
         return _of_part(profile.capture, count)
@@ -130,6 +138,8 @@ def _coverage(profile: Profile, count: Count) -> str:
     if count is Count.INUSE:
         if profile.since_start:
             return phrase("Counts all memory allocated since the program started and still in use.")
+        if running:
+            return phrase("Counts only memory allocated {span} and still in use now.", span=span)
         return phrase("Counts only memory allocated {span} and still in use at the end.", span=span)
     if count is Count.PEAK:
         return _at_the_peak(profile.capture)

@@ -78,8 +78,9 @@ def page_facts(
     base: Profile | None = None,
     start: Opening | None = None,
     confidential: bool = False,
+    running: bool = False,
 ) -> dict[str, Any]:
-    """Return the block `facts` of a page.
+    """Return the block `facts` of a page, ``running``: of a program that runs while it is shown.
 
     ``name`` is what to call the profile (a file name); ``notes`` are sentences of the report's
     own, such as what was pruned. `unseen` is `Profile.unseen` by unit, of the coarser of profile
@@ -97,7 +98,8 @@ def page_facts(
     return {
         "title": one_line(title),
         "headlines": {
-            name: _headline(profile, count, unit) for name, count, unit in measures(profile)
+            name: _headline(profile, count, unit, running=running)
+            for name, count, unit in measures(profile)
         },
         "origin": "" if confidential else _origin(capture),
         "warnings": [one_line(w) for w in warnings],
@@ -112,8 +114,9 @@ def page_facts(
     }
 
 
-def _headline(profile: Profile, count: Count, unit: Unit) -> str:
-    first, *more = shown(counted_lines(profile, profile.total(count, unit), count, unit))
+def _headline(profile: Profile, count: Count, unit: Unit, *, running: bool) -> str:
+    total = profile.total(count, unit)
+    first, *more = shown(counted_lines(profile, total, count, unit, running=running))
     return " \N{EM DASH} ".join([re.sub(" {2,}", " · ", first), *more])
 
 

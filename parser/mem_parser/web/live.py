@@ -7,13 +7,14 @@ and again: `live_data` has what a page of the report has in it, under the same n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mem_parser.diff import diff_by
 from mem_parser.escape import one_line
 from mem_parser.leaks.judged import judged
+from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.model import Profile
 from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Symbols
@@ -86,11 +87,17 @@ def processes_page(settings: dict[str, Any]) -> ServedPage:
     return _page("mem_profiler", "processes.html", styles, _LIST_SCRIPTS, settings)
 
 
-def live_data(view: View, name: str, most_nodes: int = MOST_NODES) -> dict[str, Any]:
+def live_data(
+    view: View,
+    name: str,
+    judge: Callable[[Profile, Symbols], LeakReport] = judged,
+    most_nodes: int = MOST_NODES,
+) -> dict[str, Any]:
     """Return the blocks of a report of ``view``: facts, account, series, tables, tree, with leaks
     where ages of blocks are known, and the difference where there is something to compare with.
 
-    ``name`` is what to call a profile that does not say itself.
+    ``name`` is what to call a profile that does not say itself; ``judge`` may give verdicts of some
+    moments before.
     """
     profile, symbols, base = view.profile, view.symbols, view.base
     start = Opening(apart=view.domains is not None)
@@ -105,8 +112,9 @@ def live_data(view: View, name: str, most_nodes: int = MOST_NODES) -> dict[str, 
         symbol_notes(symbols, pruned),
         base=None if base is None else base[0],
         start=start,
+        running=profile.capture.end == "running",
     )
-    leaks = None if profile.sites.live_births is None else judged(profile, shown)
+    leaks = None if profile.sites.live_births is None else judge(profile, shown)
     diff = None if older is None else _diff(older, (profile, shown), view.base_name)
     blocks = report_blocks(
         profile,

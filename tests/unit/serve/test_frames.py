@@ -6,8 +6,14 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
+import pytest
+
 from mem_cli.serve.frames import frame
 from mem_cli.serve.past import Had, Mark, Snapshot
+from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.live.keptverdicts import KeptVerdicts
+from mem_parser.model import Profile
 from mem_profiler.live.watched import State
 from web_profiles import BASE, SERVER, make_profile
 
@@ -24,7 +30,7 @@ def shot(**more: Any) -> Snapshot:
 
 
 def told(snapshot: Snapshot, since: str = "", *, control: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(frame(snapshot, since, control=control))
+    found: dict[str, Any] = json.loads(frame(snapshot, since, KeptVerdicts(), control=control))
     return found
 
 
@@ -34,6 +40,41 @@ def test_a_frame_has_the_blocks_of_a_report() -> None:
     assert "diff" not in found["data"]
     assert (found["seq"], found["state"], found["base"]) == (5, "captured", None)
     assert found["name"] == "server (pid 4711)"
+
+
+@pytest.mark.parametrize(("end", "when"), [("running", "now"), ("signal 9 SIGKILL", "at the end")])
+def test_what_is_in_use_now_is_not_called_in_use_at_the_end(end: str, when: str) -> None:
+    snapshot = shot()
+    assert snapshot.had is not None
+    snapshot.had.profile.capture.end = end
+    headline = told(snapshot)["data"]["facts"]["headlines"]["inuse.space"]
+    assert f"allocated in these 60.0 s and still in use {when}." in headline
+
+
+def test_leaks_are_judged_now_and_then_for_all_pages_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[float] = []
+
+    def judge(profile: Profile, _symbols: object) -> LeakReport:
+        judged.append(at_s)
+        return LeakReport([])
+
+    monkeypatch.setattr("mem_cli.serve.frames.judged", judge)
+    kept = KeptVerdicts()
+    snapshot = shot()
+    assert snapshot.had is not None
+    sites = snapshot.had.profile.sites
+    sites.births = sites.live_births = np.ones((len(sites), 8), np.uint32)
+    for half in range(20):
+        at_s = half / 2
+        for since in ("", "60s"):
+            found = frame(dataclasses.replace(snapshot, at_s=at_s), since, kept, control=False)
+            assert json.loads(found)["data"]["leaks"]
+    assert judged == [0.0, 5.0]
+    at_s = 9.6
+    frame(dataclasses.replace(snapshot, at_s=at_s, state=State.ENDED), "", kept, control=False)
+    assert judged[2:] == [9.6]
 
 
 def test_a_mark_adds_the_difference() -> None:
@@ -75,6 +116,6 @@ def test_texts_of_the_target_are_visible_text_in_json() -> None:
     had = Had(
         profile.where(profile.sites.domain == 0), dataclasses.replace(symbols, functions=functions)
     )
-    raw = frame(shot(had=had, name=hostile), "", control=False)
+    raw = frame(shot(had=had, name=hostile), "", KeptVerdicts(), control=False)
     assert b"\x1b" not in raw
     assert json.loads(raw)["name"] == "</script><b>\\x1b[2J\\u202e\\ud800"

@@ -318,7 +318,7 @@ class ReportPage {
     const threads = this.tables.threads;
     const known = threads.reduce((sum, row) => sum + row.bytes[0], 0);
     const whole = this.tables.totals["inuse.space"][0];
-    host.append(element("p", "faint", phrase("Blocks in use at the end by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known.")));
+    host.append(element("p", "faint", phrase("Blocks in use by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known.")));
     const rest = whole - known;
     if (rest > 0.001 * whole) host.append(element("p", "faint", phrase("{size} are not known by thread.", { size: bytesText(rest) })));
     showTable(host, [

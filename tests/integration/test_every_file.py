@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from controller_tools import ROOT
@@ -31,9 +33,11 @@ int main(int argc, char **argv) {
     return 0;
 }
 """
-LOGS = ("log", "killed", "cut", "empty")
+EMPTY = ("no samples", "no events")
+"""Of a program that was killed before its first sample."""
+LOGS = ("log", "killed", "cut", "empty", "no events")
 FOREIGN = ("jemalloc", "go")
-KINDS = ("heap", "packed", "merged", "pprof", *LOGS, *FOREIGN)
+KINDS = ("heap", "packed", "merged", "pprof", "no samples", *LOGS, *FOREIGN)
 ARGUMENTS = {
     "at": ["0.1%", "FILE"],
     "budget": ["CHECK", "FILE"],
@@ -51,10 +55,23 @@ ARGUMENTS = {
 }
 OF_LOGS = {"at", "lifetimes", "peaks", "temporary", "timeline"}
 """Commands that need times."""
-NO_FUNCTION = {(command, kind) for command in ("list", "peek") for kind in FOREIGN}
+NO_FUNCTION = {(command, kind) for command in ("list", "peek") for kind in FOREIGN + EMPTY}
 NO_PEAK = {("transform", kind) for kind in ("merged", "pprof", *FOREIGN)}
+NO_LINES = {"convert", "parse"}
+"""Commands that write a line for each stack or block, and nothing else."""
 OTHERS = {"memscope", "schema"}
 """Commands of other files, or of none."""
+COMMANDS = sorted(set(cli.summaries) - OTHERS)
+
+
+def json_words(command: str) -> list[str]:
+    """What asks a command for JSON on standard output; nothing where it has none."""
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    for one in found.params:
+        if "--json" in one.opts and isinstance(one, click.Option):
+            return ["--json"] if one.is_flag else ["--json", "-"]
+    return []
 
 
 ANSWERS = re.compile(r"mem_profiler run --events|mem_parser|--leaks|\.memlog|it does from")
@@ -71,8 +88,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "run", "--events", "-o", str(folder / f"{name}.heap"), str(folder / "prog"), *more,
             variables={"MEM_PROFILER_DIR": str(folder)},
         )  # fmt: skip
+    run_profiler(
+        "run", "--events", "-c", "1G", "-o", str(folder / "none.heap"), "sh", "-c", "kill -9 $$",
+        variables={"MEM_PROFILER_DIR": str(folder)},
+    )  # fmt: skip
     found = {"heap": folder / "whole.heap", "log": folder / "whole-0.memlog"}
     found["killed"] = folder / "killed-0.memlog"
+    found |= {"no samples": folder / "none.heap", "no events": folder / "none-0.memlog"}
     data = found["log"].read_bytes()
     for name, size in (("cut", len(data) - 5), ("empty", len(data) // 2)):
         found[name] = folder / f"{name}.memlog"
@@ -94,7 +116,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def outcome(
     command: str, kind: str, files: dict[str, Path], folder: Path,
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], *more: str,
 ) -> tuple[int, str, list[str]]:  # fmt: skip
     check = folder / "check.toml"
     check.write_text('[budget]\npeak = "1 GiB"\n')
@@ -104,14 +126,14 @@ def outcome(
         else word.replace("OUT", str(folder / "out"))
         for word in ARGUMENTS.get(command, ["FILE"])
     ]  # fmt: skip
-    code = run_command(cli, "mem_parser", [command, *words])
+    code = run_command(cli, "mem_parser", [command, *words, *more])
     shown = capfd.readouterr()
     made = "".join(path.read_text() for path in folder.glob("out.*"))
     return code, shown.out + made, shown.err.splitlines()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", sorted(set(cli.summaries) - OTHERS))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_answers_or_says_what_does(
     command: str, kind: str, files: dict[str, Path], tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -137,7 +159,21 @@ def test_a_command_answers_or_says_what_does(
         assert "--partial accepts it" in hints[0]
     else:
         assert (code in (0, 6, 7), errors) == (True, []), said
-        assert shown
+        assert shown or (command in NO_LINES and kind in EMPTY)
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+@pytest.mark.parametrize("command", [one for one in COMMANDS if json_words(one)])
+def test_json_of_a_file_with_nothing_in_it_is_an_object(
+    command: str, kind: str, files: dict[str, Path], tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    code, shown, said = outcome(command, kind, files, tmp_path, capfd, *json_words(command))
+    if (command in OF_LOGS and kind == "no samples") or (command, kind) in NO_FUNCTION:
+        assert (code in (2, 3), shown) == (True, ""), said
+        return
+    assert code in (0, 7), said
+    assert isinstance(json.loads(shown), dict)
 
 
 def test_the_next_steps_of_a_run_with_events_are_those_of_its_log(

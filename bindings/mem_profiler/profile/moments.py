@@ -206,7 +206,8 @@ class Moments:
         """
         if capture != self._capture:
             return None
-        found = [held.of_domain(domain) for moment in self._kept for held in moment]
+        every = [held.of_domain(domain) for moment in self._kept for held in moment]
+        found = [held for held in every if len(held.keys)]
         sizes = [(held.at_s, int(held.bytes.sum())) for held in found]
         lately = [*sizes, peak] if peak and sizes and peak[0] >= sizes[0][0] else sizes
         most_s, most = max(lately, key=lambda size: size[1], default=(0.0, 0))

@@ -194,7 +194,8 @@ def _index(texts: Sequence[str]) -> tuple[list[str], IntArray]:
 def _calls(view: View, weights: _Weights) -> list[Group]:
     """Return the allocation functions of the blocks (malloc, calloc ...), if stacks have them."""
     raw = view.raw
-    whole = np.flatnonzero(~np.array([x.inlined for x in raw.locations])[raw.locations_of_stack])
+    inlined = np.array([x.inlined for x in raw.locations], dtype=np.bool_)
+    whole = np.flatnonzero(~inlined[raw.locations_of_stack])
     if not len(whole):
         return []
     # The function of the innermost frame itself, not what is inlined into it.

@@ -77,8 +77,9 @@ class Recorder:
         """
         began, began_cpu = time.monotonic(), time.thread_time()
         control = self.segment.control()
+        t_s = None
         if control.number("capture_number") > 0:
-            self._read(control, now_ns, final)
+            t_s = self._read(control, now_ns, final)
         if self._reserves and not final:
             self.full |= not reserve.ahead(self.segment, control)
         self.too_large |= guardrail.rss_bytes() > guardrail.bound_bytes()
@@ -86,8 +87,11 @@ class Recorder:
             self.readings.use = guardrail.use()
         cost = time.thread_time() - began_cpu  # on a busy machine less than what went by
         self._next = began + max(self.pace.tick_s, cost / self.pace.cost_share)
+        if t_s is not None and not final:
+            self.readings.moments.update(self.segment, control, t_s)  # has a share of its own
 
-    def _read(self, control: Control, now_ns: int, final: bool) -> None:
+    def _read(self, control: Control, now_ns: int, final: bool) -> float:
+        """Take a reading; returns its time since the start of the capture."""
         slot = control.capture
         number = control.number("capture_number")
         t_s = round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6)
@@ -111,8 +115,7 @@ class Recorder:
         readings.host.add(reading, final=final)
         readings.marks.update(self.segment, control)
         self._read_devices(control, number, t_s, final)
-        if not final:
-            readings.moments.update(self.segment, control, t_s)
+        return t_s
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
         self.domains = devices.read_domains(self.segment, control)

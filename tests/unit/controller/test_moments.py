@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_reading_them_costs_no_more_than_its_share(
 ) -> None:
     clock = itertools.count(step=1 / 4)  # each reading takes a quarter of a second of a core
     monkeypatch.setattr(moments, "COST_SHARE", 0.02)
-    monkeypatch.setattr(moments.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr("time.thread_time", lambda: next(clock))
     for second in range(1, 100):
         process.hold(10 * second, second)
     assert process.kept() == [13, 25, 38, 50, 63, 75, 88][-moments.MOST :]
@@ -143,6 +144,23 @@ def test_moments_are_rare_and_few(process: Process, monkeypatch: pytest.MonkeyPa
     count = len(read)
     process.tick(4000)
     assert len(read) == count
+
+
+def test_reading_them_makes_other_readings_no_rarer(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used_s = [0.0]
+
+    def read_held(*_: Any) -> moments.Held:
+        used_s[0] += 60
+        return real(*_)
+
+    real = moments.read_held
+    monkeypatch.setattr(moments, "read_held", read_held)
+    monkeypatch.setattr("time.thread_time", lambda: used_s[0])
+    process.hold(900, 1)
+    assert process.kept() == [1]
+    assert process.recorder.due_in() < 1
 
 
 def test_another_capture_begins_anew(process: Process) -> None:

@@ -187,7 +187,7 @@ def find_leaks(
         profile = before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
-    if times is None:
+    if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
         report.notes.append(phrase("the file holds no ages of blocks, so it cannot show leaks"))
     keep: BoolArray | None = None
     if window is not None and times is not None:

@@ -476,3 +476,13 @@ def test_a_growth_below_its_error_is_no_rate() -> None:
         assert ("/h" in lines[2]) is growth
         assert ("too few samples to tell how fast" in lines[2]) is not growth
         assert ("/h" in lines[0]) is growth
+
+
+def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([leak(random, 100, "grow")]).capture(random)
+    profile.capture.duration_s = 0.0
+    [note] = find_leaks(profile, symbols).notes
+    assert note.startswith("the file holds no ages")
+    nothing = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
+    assert find_leaks(nothing, symbols).notes == []

@@ -91,7 +91,7 @@ def test_a_drawing_is_titled_dark_on_dark_screens_and_white_on_paper(
     assert all(a != b for a, b in zip(white, dark, strict=True))
     assert found["print", "dark"] == white
     heading = desktop.execute_script("return document.querySelector('.heading').textContent")
-    assert re.fullmatch(r"server: [\d.]+ MiB ± [\d.]+ \(95 %\) in use", heading)
+    assert re.fullmatch(r"server: [\d.]+ MiB ± [\d.]+ MiB \(95 %\) in use", heading)
     assert desktop.title == heading
 
 

@@ -154,7 +154,7 @@ def test_no_verdict_is_cut_away_and_what_is_cut_is_counted(desktop: Any, tmp_pat
     counts = text_of(desktop, "#panel-leaks .verdict-counts").split()
     assert counts == ["leak", "3", "inconclusive", "6,197", "cache-like", "100", "young", "39"]
     left_out = text_of(desktop, "#panel-leaks .left-out")
-    assert "inconclusive 4,339 more, 4.24 GiB \u00b1" in left_out
+    assert left_out.endswith("inconclusive 4,339 more, 4.24 GiB")
     assert left_out.count("more") == 1
     for verdict, rows in (("leak", 3), ("inconclusive", 1858), ("cache-like", 100), ("young", 39)):
         box = element(desktop, "#leaks-search")
@@ -164,7 +164,7 @@ def test_no_verdict_is_cut_away_and_what_is_cut_is_counted(desktop: Any, tmp_pat
     assert_quiet(desktop)
 
 
-@pytest.mark.parametrize(("width", "name_share"), [(700, 0.33), (1170, 0.38), (2560, 0.4)])
+@pytest.mark.parametrize(("width", "name_share"), [(700, 0.33), (1170, 0.36), (2560, 0.4)])
 @pytest.mark.parametrize("tab", ["table", "leaks"])
 def test_names_get_the_free_width(
     wide_or_narrow: Any, tmp_path: Path, width: int, name_share: float, tab: str
@@ -266,7 +266,7 @@ COUNTED = {
     ("allocated", "bytes"): "5.64 MiB",
     ("freed", "bytes"): "1.00 MiB",
     ("in use at the peak", "bytes"): "11.28 MiB",
-    ("allocated", "objects"): "78",
+    ("allocated", "blocks"): "78",
 }
 """The totals of `counted()`, as every tab says them."""
 
@@ -342,7 +342,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
     everywhere(desktop, f"bytes {count}", COUNTED[count, "bytes"])
     for tab, said in (
         ("leaks", "counts bytes in use"),
-        ("threads", "Blocks in use at the end"),
+        ("threads", "Blocks in use by the thread"),
     ):
         element(desktop, f"#tab-{tab}").click()
         assert said in text_of(desktop, f"#panel-{tab}")
@@ -357,14 +357,14 @@ def test_what_the_flame_graph_is_switched_to_the_other_tabs_count(
     assert "freed" in text_of(desktop, ".headline")
 
     element(desktop, "#tab-table").click()
-    assert "objects freed" in text_of(desktop, "#panel-table")
+    assert "blocks freed" in text_of(desktop, "#panel-table")
     box = element(desktop, "#functions-search")
     box.send_keys("reply")
     choose(desktop, "count", "allocated")
     assert element(desktop, "#functions-search").get_attribute("value") == "reply"
     assert text_of(desktop, "#functions-rows td.main") == "reply"
     desktop.back()
-    until(desktop, lambda d: "objects freed" in text_of(d, "#panel-table"))
+    until(desktop, lambda d: "blocks freed" in text_of(d, "#panel-table"))
     assert_quiet(desktop)
 
 

@@ -184,7 +184,7 @@ def test_the_change_of_a_row_is_that_since_the_step_before(
     changes = {row[0].lstrip("▸▾"): row[4] for row in shown.run(TREE_ROWS)}
     assert changes == {
         "weight": "0 B", "gradient": "0 B", "input": "0 B", "activation": "0 B",
-        "cache": "+256.0 KiB", "unknown": "+1000 B", "Total": "+257.0 KiB",
+        "cache": "+256.0 KiB", "unknown": "+1,000 B", "Total": "+257.0 KiB",
     }  # fmt: skip
 
 

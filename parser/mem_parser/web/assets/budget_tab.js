@@ -1,12 +1,16 @@
 // The tab Budget: every limit with its verdict, and who makes an excess up.
 
+// rate: "/s", for bytes per second, or nothing
+function rated(text, rate) {
+  return text.replace(/\b(?:[KMGTP]iB|B)\b/g, (unit) => unit + rate);
+}
+
 function culpritItem(culprit, rate) {
   const first = (culprit.stack ?? [])[0];
   const grew = culprit.delta !== null && culprit.delta !== undefined;
-  const bytes = (grew ? signedText(culprit.delta, "space") : bytesText(culprit.bytes ?? 0)) + rate;
-  const amount = grew
-    ? withEnds(bytes, culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space", true)
-    : withEnds(bytes, culprit.bytes ?? 0, culprit.lower95, culprit.upper95, "space");
+  const amount = rated(grew
+    ? withEnds(signedText(culprit.delta, "space"), culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space", true)
+    : withEnds(bytesText(culprit.bytes ?? 0), culprit.bytes ?? 0, culprit.lower95, culprit.upper95, "space"), rate);
   const name = first ? frameText(first) : phrase("[no stack]");
   const parts = [element("div", "", `${amount}  ${name}`)];
   if (culprit.text) parts.push(element("div", "faint", String(culprit.text)));
@@ -17,8 +21,8 @@ function culpritItem(culprit, rate) {
 function budgetTab(host, block) {
   const rows = byVerdict(block.rows ?? []);
   const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
-  const amount = (row, value) => value === null || value === undefined ? "" : bytesText(value) + rateOf(row);
-  const measured = (row) => withEnds(amount(row, row.value), row.value, row.lower95, row.upper95, "space");
+  const amount = (row, value) => value === null || value === undefined ? "" : rated(bytesText(value), rateOf(row));
+  const measured = (row) => rated(row.value === null || row.value === undefined ? "" : withEnds(bytesText(row.value), row.value, row.lower95, row.upper95, "space"), rateOf(row));
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
   host.append(verdictCounts(block), ...notesOf(block));
   const table = new DataTable(host, [

@@ -8,7 +8,7 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 function bytesText(value) {
   let size = Math.abs(value), unit = 0;
   while (size >= 1024 && unit < UNITS.length - 1) { size /= 1024; unit += 1; }
-  const digits = unit === 0 || size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
+  const digits = unit === 0 || size >= 1000 ? 0 : size >= 100 ? 1 : 2;
   return `${value < 0 ? "\u2212" : ""}${grouped(size, digits)} ${UNITS[unit]}`;
 }
 

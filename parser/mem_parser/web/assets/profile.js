@@ -26,7 +26,7 @@ function measureWords(count, unit) {
 
 // What the numbers of a tab are: "bytes in use", "change of bytes in use".
 function countedWords(count, unit) {
-  const what = unit === "space" ? phrase("bytes") : phrase("objects");
+  const what = unit === "space" ? phrase("bytes") : phrase("blocks");
   return count === "change" ? phrase("change of {what} in use", { what }) : phrase("{what} {count}", { what, count: COUNT_WORDS[count] });
 }
 

@@ -281,7 +281,9 @@ class ReportPage {
     const columns = [
       amount("own", english("Own"), unit, "own", phrase("{what}, of the function itself (or of the allocator for it)", { what: words })),
       amount("total", english("Total"), unit, "total", phrase("{what}, of the function and all it calls", { what: words })),
-      amount("other", other === "space" ? english("Total bytes") : english("Total blocks"), other, "total", phrase("Of the function and all it calls")),
+      // Its error has no room: that of Total is much the same.
+      { ...amount("other", other === "space" ? english("Total bytes") : english("Total blocks"), other, "total", phrase("Of the function and all it calls")),
+        text: (row) => (change ? signedText : amountText)(row[`${count}.${other}.total`][0], other) },
       { key: "name", label: english("Function"), kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
     ];
     if (!this.facts.confidential) columns.push({ key: "file", label: english("File"), kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });

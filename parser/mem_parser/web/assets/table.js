@@ -21,12 +21,6 @@ class DataTable {
     this.frame.tabIndex = 0;
     this.table = element("table", "data");
     this.table.id = `${name}-rows`;
-    // Called as the tab that it is on.
-    const label = host.closest("[role=tabpanel]")?.getAttribute("aria-labelledby");
-    if (label) {
-      this.frame.setAttribute("role", "region");
-      for (const named of [this.frame, this.table]) named.setAttribute("aria-labelledby", label);
-    }
     this.head = element("thead");
     this.body = element("tbody");
     this.table.append(this.head, this.body);
@@ -42,6 +36,7 @@ class DataTable {
     this.addTools();
     this.makeHead();
     this.fill();
+    nameTables(host);
   }
 
   // Shows other rows of the same kind where it is.
@@ -198,11 +193,22 @@ function showTable(host, columns, rows, options) {
   return table;
 }
 
+// Tables on a tab are called as the tab is.
+function nameTables(host) {
+  const label = host.closest("[role=tabpanel]")?.getAttribute("aria-labelledby");
+  if (!label) return;
+  for (const frame of host.querySelectorAll(".table-frame")) {
+    frame.setAttribute("role", "region");
+    for (const named of [frame, frame.firstElementChild]) named.setAttribute("aria-labelledby", label);
+  }
+}
+
 // Puts fresh content where other content of the same kind is. What looks the same stays, and what a stand-in stands for: focus, scroll positions and
 // the pointer find it where it was.
 function putInPlace(host, fresh) {
   const there = [...host.childNodes];
   keepFocus(() => putNodes(host, [...fresh.childNodes].map((node, k) => node.standsFor ?? renewed(there[k], node))));
+  nameTables(host);
 }
 
 // A node that shows what a fresh one does: the one that is there, if it may stay. Boxes have no listeners of their own, parts of a table its object.
@@ -235,10 +241,11 @@ function cellClass({ kind, main, aside, words }) {
   return [kind === "number" ? "number" : "text", main && "main", aside && "aside", words && "words"].filter(Boolean).join(" ");
 }
 
-// A number and its margins, each of which stays on one line where the column is narrow; words do not.
+// A number and its margins, each end of which stays on one line where the column is narrow; words do not.
 function unbroken(text) {
   if (!/\d/.test(text)) return [text];
-  return text.split(/ (?=[\u00b1(+-])/).flatMap((part, k) => [...(k ? [" "] : []), element("span", "unbroken", part)]);
+  return text.split(/ (?=[\u00b1(+-])/).flatMap((part, k) => [
+    ...(k ? [" "] : []), ...part.split(/(?<=\u2013)/).map((end) => element("span", "unbroken", end))]);
 }
 
 // A path, whose folders only show where there is room for them.

@@ -27,4 +27,4 @@ def rss(file: str, **options: Any) -> None:
     check_output(options["output"])
     sources = read([file], options)
     result = account(sources[0].profile)
-    deliver(sources, options, account_lines(result), record=result.as_json, fold=False)
+    deliver(sources, options, account_lines(result), record=result.as_json)

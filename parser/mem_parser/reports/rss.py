@@ -32,7 +32,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
     if result.arena_slack is not None:
         slack = result.arena_slack
         held = f"{_signed(slack.value)} {format_margin(slack, Unit.SPACE)}".rstrip()
-        yield f"[heap] and arenas hold {held} beyond live blocks below 128 KiB"
+        yield f"of [heap] and arenas, {held} is free or older than the capture"
     for note in result.notes:
         yield f"note: {note}"
 
@@ -48,10 +48,11 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     if heap is not None and (heap.value or heap.std_error):
         told.append(_heap_growth(heap))
     if result.slope_rss:
-        told.append(f"RSS {format_change(result.slope_rss, Unit.SPACE)}/h")
+        # Least squares through equal readings leave a rest far below a byte.
+        slope = format_change(float(round(result.slope_rss)), Unit.SPACE)
+        told.append(f"RSS {slope}/h")
     if told:
-        parts = joined(phrase(", "), told)
-        yield phrase("second half of the capture: {growth}", growth=parts)
+        yield phrase("in the second half: {growth}", growth=joined(phrase(", "), told))
 
 
 def _heap_growth(growth: Estimate) -> str:

@@ -138,7 +138,19 @@ def test_growth_carries_its_error() -> None:
     assert 0 < float(margin) < 20
 
 
+def test_a_steady_size_does_not_shrink() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB))
+    profile.series = [Reading(k * 0.1, 0.0, 0.0, 0, 7593984) for k in range(21)]
+    assert account(profile).slope_rss != 0  # what floating point leaves
+
+    (line,) = (line for line in account_lines(account(profile)) if "second half" in line)
+
+    assert line.endswith("RSS +0 B/h")
+
+
 def test_growth_below_its_error_is_no_rate() -> None:
     assert growing(20.0) == [
-        "second half of the capture: heap in use: too few samples to tell, RSS +20.00 MiB/h"
+        "in the second half: heap in use: too few samples to tell, RSS +20.00 MiB/h"
     ]

@@ -21,7 +21,7 @@ from mem_cli.console import plain_console, show_line
 from mem_cli.output import write_lines, write_result
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
-from mem_parser.textwidth import ljust, rjust
+from mem_parser.textwidth import cut, ljust, rjust
 from mem_parser.textwidth import width as columns_of
 
 Record = dict[str, Any]
@@ -137,6 +137,12 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             show_line(console, Text(block.title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         rows = _aligned(block)
+        fixed = sum(
+            columns_of(head) + 1
+            for column, head in zip(block.columns, rows[0], strict=True)
+            if not column.flexible
+        )
+        room = max(console.width - fixed, 1)
         for column, head in zip(block.columns, rows[0], strict=True):
             table.add_column(
                 Text(head),
@@ -145,7 +151,11 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             )
         for k, row in enumerate(rows[1:]):
             style = "dim" if k in block.faint else ""
-            cells = (Text(log_line(c), no_wrap=True, overflow="ellipsis") for c in row)
+            shown = (
+                cut(log_line(cell), room) if column.flexible else log_line(cell)
+                for column, cell in zip(block.columns, row, strict=True)
+            )
+            cells = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in shown)
             table.add_row(*cells, style=style)
         console.print(table)
 

@@ -9,6 +9,7 @@ _ENDS = frozenset("，。；：、！？）》”’…%,.;:)")
 """Never first in a line."""
 _BEGINS = frozenset("（《“‘(")
 """Never last in a line."""
+_LEAST_NAME = 8
 
 
 def width(text: str) -> int:
@@ -30,6 +31,24 @@ def ljust(text: str, columns: int) -> str:
 def rjust(text: str, columns: int) -> str:
     """Return ``text`` with blanks before it, ``columns`` wide at the least."""
     return " " * (columns - width(text)) + text
+
+
+def cut(text: str, columns: int) -> str:
+    """Return ``text`` in ``columns`` at most, with `…` for what is left out: its end, but first the
+    folders of a source line that it ends with.
+    """
+    if width(text) <= columns:
+        return text
+    path, _, file = text.rpartition("/")
+    name = path.rpartition(" ")[0]
+    if name and file.rpartition(":")[2].isdecimal():
+        spot = f" …/{file}"
+        room = columns - width(spot)
+        if width(name) <= room:
+            return name + spot
+        if room >= _LEAST_NAME:
+            return f"{name[: room - 1]}…{spot}"
+    return f"{text[: columns - 1]}…"
 
 
 def wrapped(text: str, columns: int, indent: str = "", *, whole_words: bool = False) -> list[str]:

@@ -18,7 +18,7 @@ from mem_profiler.capture import recover
     help="Remove unsaved profiles, too.",
 )
 def clean(everything: bool) -> None:
-    """Remove what ended processes left in memory, but their unsaved profiles."""
+    """Remove what ended processes left in memory; unsaved profiles stay."""
     count, held, kept = recover.clean(everything=everything)
     say(f"removed {counted(count, 'segment')}, {short_size(held)}")
     if len(kept) == 1:

@@ -42,7 +42,7 @@ DEFAULT_S = 60.0
 
 _SUMMARIES = {
     "attach": "Load the sampler into a running process.",
-    "clean": "Remove what ended processes left, but unsaved profiles.",
+    "clean": "Remove what ended processes left; unsaved profiles stay.",
     "detach": "Remove the sampler's hooks from a running process.",
     "doctor": "Say whether a process or a program can be captured.",
     "driver-stats": "Show the bytes in use by line of source, of every block.",

@@ -7,6 +7,7 @@ no debug information.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -69,7 +70,8 @@ def _reasons(
         if at_length:
             lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
         else:
-            ways = [way.partition(" (")[0] for way in ways]
+            # The archive's name alone: without it apt does not find the package.
+            ways = [re.sub(r" \((archive [\w-]+).*\)$", r" (\1)", way) for way in ways]
             lines.append(phrase("symbols: {way}", way="; ".join(ways)))
     if other and not at_length:
         lines.append(phrase("No symbols, and no known debug package: {names}", names=_names(other)))

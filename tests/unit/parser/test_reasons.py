@@ -56,7 +56,7 @@ def test_the_packages_of_debug_symbols_are_named_in_one_line() -> None:
     assert line.startswith("stripped: true, bash; apt install bash-dbgsym coreutils-dbgsym (")
     assert "archive debian-debug, suite bookworm-debug" in line
     [line] = why_nameless(files, release=DEBIAN, at_length=False)
-    assert line == "symbols: apt install bash-dbgsym coreutils-dbgsym"
+    assert line == "symbols: apt install bash-dbgsym coreutils-dbgsym (archive debian-debug)"
 
 
 def test_fedoras_packages_are_asked_of_rpm(

@@ -274,6 +274,7 @@ def test_a_user_namespace_has_its_own_number_for_a_user(monkeypatch: pytest.Monk
             time.sleep(0.01)
         found = of(examine_process(process.pid, quick=True), "shm_folder")
         assert found.text.startswith("/dev/shm/mem_profiler.0 belongs to uid 0;")
+        assert found.cure == ""  # root's own, with root's captures
     finally:
         process.kill()
         process.communicate(timeout=30)

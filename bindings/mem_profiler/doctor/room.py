@@ -55,7 +55,8 @@ def _taken(pid: int | None, path: str, folder: int) -> list[Finding]:
     uid = os.geteuid() if pid is None else facts.uids[1] if facts and len(facts.uids) > 1 else None
     if uid is None:
         return []
-    name = f"mem_profiler.{uid if pid is None else _inner_uid(pid, uid)}"
+    named = uid if pid is None else _inner_uid(pid, uid)
+    name = f"mem_profiler.{named}"
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
@@ -69,7 +70,9 @@ def _taken(pid: int | None, path: str, folder: int) -> list[Finding]:
     else:
         return []
     text = f"{path}/{name} {what}; the sampler uses another folder beside it"
-    return [Finding("shm_folder", "warning", text, f"remove {path}/{name}")]
+    # Beside a user namespace it may be the folder of who has that number outside, in use.
+    cure = "" if status.st_uid == named else f"remove {path}/{name}"
+    return [Finding("shm_folder", "warning", text, cure)]
 
 
 def _inner_uid(pid: int, uid: int) -> int:

@@ -52,7 +52,7 @@ from mem_parser.leaks.observed import (
 )
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
-from mem_parser.leaks.watch import least_watch_s, postponement, time_text
+from mem_parser.leaks.watch import least_watch_s, may_fill, postponement, time_text, went_on
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
@@ -209,6 +209,8 @@ def find_leaks(
         advice = postponement(times.duration_s, need_s)
         report.findings = [_postponed(finding, advice) for finding in report.findings]
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
+    if times is not None and report.leaks and went_on(profile.capture):
+        report.notes += filter(None, [may_fill(times.duration_s)])
     report.findings.sort(key=_by_weight)
     return report
 

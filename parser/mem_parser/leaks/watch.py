@@ -15,6 +15,8 @@ LEAST_WATCH_S = 30.0
 """A program that goes on is watched so long at least before growth is called a leak: one that
 starts, or whose data is loaded, grows as steadily for some seconds."""
 _ADVISED_WATCH_S = 60.0
+_SURE_WATCH_S = 600.0
+"""Most caches are full by then."""
 TURNOVERS = 1.5
 """And so many times the program's turnover: blocks that are hardly older than others become may yet
 be freed like them."""
@@ -75,6 +77,17 @@ def too_short(watched_s: float, need_s: float = LEAST_WATCH_S) -> str:
         "{watched} is too short to tell: watch {advised}",
         watched=time_text(watched_s),
         advised=time_text(advised),
+    )
+
+
+def may_fill(watched_s: float) -> str:
+    """Return what a leak in a program that went on may be instead; empty after a long watch."""
+    if not watched_s < _SURE_WATCH_S:
+        return ""
+    return phrase(
+        "a cache that still fills looks the same in {watched}; watch {advised} to be sure",
+        watched=time_text(watched_s),
+        advised=time_text(_SURE_WATCH_S),
     )
 
 

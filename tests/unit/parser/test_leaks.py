@@ -438,6 +438,25 @@ def test_no_leak_is_told_before_others_had_their_time() -> None:
     assert found.evidence == "grows; 60 s is too short to tell: watch 2 min"
 
 
+@pytest.mark.parametrize(
+    ("end", "duration", "is_noted"),
+    [("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False)],
+)
+def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
+    end: str, duration: float, is_noted: bool
+) -> None:
+    random = np.random.default_rng(3)
+    sources = [leak(random, 100, "leak", duration=duration)]
+    profile, symbols = Program(sources, duration=duration).capture(random)
+    profile.capture.end = end
+
+    report = find_leaks(profile, symbols)
+
+    assert len(report.leaks) == 1
+    noted = "a cache that still fills looks the same in 60 s; watch 10 min to be sure"
+    assert report.notes == ([noted] if is_noted else [])
+
+
 def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
     random = np.random.default_rng(3)
     source = dataclasses.replace(leak(random, 100, "grow"), names=("grow", "grow", "serve"))

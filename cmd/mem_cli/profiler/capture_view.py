@@ -116,6 +116,9 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
         yield [parser, f"peaks {logs}"]
         yield [parser, f"report {logs}"]
     yield [parser, path, *program]
+    if not result.samples and not result.devices and not awaited:
+        yield [parser, f"rss {path}"]
+        return
     yield [parser, *program, file, f"-s -o {picture}"]
     if result.packed:
         yield [parser, f"convert {path} -o plain.heap", "# for jeprof and google-pprof"]

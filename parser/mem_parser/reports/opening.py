@@ -32,6 +32,8 @@ _RSS_WITHIN = 0.05
 _LEAST_SHARE = 0.05
 _NOTED_CACHE = 0.1
 _NOTED_PEAK = 1.1
+_NOTED_RSS = 0.5
+_LEAST_RSS_BYTES = 16 << 20
 TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
 
 
@@ -57,8 +59,9 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
+    rest = [] if running else list(_rest_of_rss(profile))
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
-        return [_freed(whole or profile)]
+        return [_freed(whole or profile), *rest]
     watched_s = profile.capture.duration_s or 0.0
     is_short = went_on(profile.capture) and watched_s < LEAST_WATCH_S
     found = [] if report is None else list(_leaks(report))
@@ -69,7 +72,7 @@ def opening(
     if profile.default_count is Count.PEAK or (running and _held_more(profile)):
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
-    return found + ([] if report is None or is_short else list(_caches(report)))
+    return [*found, *([] if report is None or is_short else _caches(report)), *rest]
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:
@@ -148,6 +151,21 @@ def _freed(profile: Profile) -> Sentence:
         return Sentence("nothing", phrase("nothing was allocated"))
     text = phrase("allocated {amount}, all freed again", amount=_amount(total))
     return Sentence("freed", text, "summary --alloc")
+
+
+def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
+    """Yield how little of RSS the file explains, where most of a program that goes on is not it."""
+    rss = profile.capture.memory.rss_bytes
+    held = profile.total(Count.INUSE, Unit.SPACE).value
+    if not went_on(profile.capture) or profile.capture.device or rss is None:
+        return
+    if rss >= _LEAST_RSS_BYTES and held < _NOTED_RSS * rss:
+        text = phrase(
+            "RSS {rss}, {share} % of it heap in use of this capture",
+            rss=format_bytes(rss),
+            share=f"{100 * held / rss:.0f}",
+        )
+        yield Sentence("rss", text, "rss")
 
 
 def _caches(report: LeakReport) -> Iterator[Sentence]:

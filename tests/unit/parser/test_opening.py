@@ -53,6 +53,28 @@ def test_the_rss_beside_a_peak_is_of_that_moment(
     assert second == "in use at the end 143 B"
 
 
+@pytest.mark.parametrize(
+    ("rss", "end", "running", "is_said"),
+    [
+        (64 << 20, "deadline", False, True),
+        (64 << 20, "deadline", True, False),  # beside a graph of both
+        (64 << 20, "exited 0", False, False),
+        (15 << 20, "deadline", False, False),
+    ],
+)
+def test_an_rss_that_the_heap_does_not_explain_is_said(
+    rss: int, end: str, running: bool, is_said: bool
+) -> None:
+    profile, symbols = named()
+    capture = dataclasses.replace(profile.capture, end=end, memory=Memory(rss_bytes=rss))
+    profile = dataclasses.replace(profile, capture=capture)
+
+    found = [one for one in opening(profile, symbols, None, running=running) if one.kind == "rss"]
+
+    text = "RSS 64.00 MiB, 0 % of it heap in use of this capture"
+    assert found == ([Sentence("rss", text, "rss")] if is_said else [])
+
+
 def test_a_moment_without_a_reading_near_has_no_rss() -> None:
     profile = at_the_peak(named()[0], rss=((1.0, 7), (9.0, 8)))
     assert rss_at(profile, 1.4) == 7

@@ -36,6 +36,20 @@ def note(line: str, *, err: bool = False) -> None:
         say(line, err=err)
 
 
+def say_sentence(line: str, *, err: bool = False) -> None:
+    """Print a line as `say` does, on a terminal in lines that end between words."""
+    if not (sys.stderr if err else sys.stdout).isatty():
+        say(line, err=err)
+        return
+    import shutil
+
+    from mem_parser.textwidth import wrapped
+
+    columns = shutil.get_terminal_size().columns
+    for part in wrapped(one_line(line), columns, "  ", whole_words=True):
+        say(part, err=err)
+
+
 def is_quiet() -> bool:
     """Whether `-q` was given to the running command or to its group."""
     context = click.get_current_context(silent=True)

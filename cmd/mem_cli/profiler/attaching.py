@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.console import note, say, waiting
+from mem_cli.console import is_quiet, note, say_sentence, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import MemError, NoSampler, one_line
@@ -61,7 +61,8 @@ class Attached:
                     continue
                 one = _attach(pid, asked_to_stop)
                 self.attachments.append(one)
-                note(attached_line(pid, one.answer), err=True)
+                if not is_quiet():
+                    say_sentence(attached_line(pid, one.answer), err=True)
         except BaseException:
             self.detach()
             raise
@@ -85,8 +86,8 @@ class Attached:
             except MemError as error:
                 say_error(str(error), hint_of(error))
                 continue
-            if answer is not None:
-                note(detached_line(one.pid, answer), err=True)
+            if answer is not None and not is_quiet():
+                say_sentence(detached_line(one.pid, answer), err=True)
 
 
 def has_sampler(pid: int) -> bool:
@@ -112,7 +113,7 @@ def _attach(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment:
 def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
     """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
     one = _attach(pid, asked_to_stop)
-    say(attached_line(pid, one.answer))
+    say_sentence(attached_line(pid, one.answer))
     profiler = next_command("mem_profiler")
     step = f"-s 60 -c 1024 -p {pid}"
     try:
@@ -138,4 +139,4 @@ def detach_by_hand(pid: int) -> None:
         # Whoever captures holds the lock, or left an open capture behind.
         gate.lock(segment, pid)
         gate.check_idle(segment, pid)
-    say(detached_line(pid, detach(pid)))
+    say_sentence(detached_line(pid, detach(pid)))

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from mem_cli import pipeline
-from mem_cli.console import waiting
+from mem_cli.console import say_sentence, waiting
 
 SOON_S = 0.01
 
@@ -49,6 +49,21 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     signal.signal(signal.SIGALRM, before)
     signal.setitimer(signal.ITIMER_REAL, left)
     one.close()
+
+
+def test_a_sentence_ends_its_lines_between_words(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("click.echo", lambda text, err: terminal.file.write(f"{text}\n"))
+
+    say_sentence("attached to routed (pid 3510): 13 hooks placed in 5 modules", err=True)
+    terminal.file.flush()
+
+    assert terminal.text().splitlines() == [
+        "attached to routed (pid 3510): 13 hooks",
+        "  placed in 5 modules",
+    ]
 
 
 def test_long_work_is_shown_and_the_line_is_erased_at_the_end(terminal: Terminal) -> None:

@@ -31,6 +31,7 @@ from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts, positions
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
+from mem_parser.programname import captured_name
 from mem_parser.significance import benjamini_hochberg, p_of_change
 from mem_parser.symbols.table import Symbols
 
@@ -364,6 +365,9 @@ def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[s
     notes = []
     if paired:
         notes.append("snapshots of one capture: blocks that are live in both cancel out")
+    programs = [captured_name(p.capture) for p in (base, new)]
+    if all(programs) and programs[0] != programs[1]:
+        notes.append(f"different programs: base is of {programs[0]}, new of {programs[1]}")
     a, b = base.capture.duration_s, new.capture.duration_s
     if not paired and a and b and max(a, b) > 1.1 * min(a, b):
         notes.append(

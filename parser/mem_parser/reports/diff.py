@@ -39,7 +39,7 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
 def _total(result: Diff) -> str:
     total, unit = result.total, result.unit
     margin = format_margin(total, unit)
-    known = f" {margin} (95 %)" if math.isfinite(total.margin95) else ""
+    known = f" {margin} (95 %)" if margin and math.isfinite(total.margin95) else ""
     return format_change(total.value, unit) + known
 
 

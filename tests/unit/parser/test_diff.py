@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
+from mem_parser.estimate import Estimate
 from mem_parser.growth import StackIndex
 from mem_parser.model import Capture, Memory, Profile, StackTable, Unit
 from mem_parser.reports.diff import diff_lines
@@ -208,6 +209,26 @@ def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -
     ]
     told = json.loads(parse("diff", file, other, "--json").stdout)
     assert (told["total_error"], told["errors_known"]) == (None, False)
+
+
+def test_files_of_different_programs_are_said() -> None:
+    first, symbols = named()
+    first = dataclasses.replace(first, capture=Capture(pid=1, exe="/srv/sessiond"))
+    other = dataclasses.replace(first, capture=Capture(pid=2, exe="/srv/routed"))
+
+    result = diff_profiles((first, symbols), (other, symbols))
+
+    assert "different programs: base is of sessiond, new of routed" in result.notes
+    assert not any("different programs" in note for note in
+                   diff_profiles((first, symbols), (first, symbols)).notes)  # fmt: skip
+
+
+def test_a_total_whose_error_is_too_small_to_show_has_no_level_of_confidence() -> None:
+    first, symbols = named()
+    result = diff_profiles((first, symbols), another_run(first, symbols))
+    result.total = Estimate(-10 * 1024.0**2, 1024.0, 900, signed=True)
+
+    assert next(diff_lines(result, rows=0, width=80)).startswith("Change: -10.00 MiB   ")
 
 
 def test_without_errors_no_change_is_called_noise_or_more_than_that(tmp_path: Path) -> None:

@@ -106,7 +106,10 @@ def account(profile: Profile) -> RssAccount:
         )
     memory = profile.capture.memory
     live = profile.total(Count.INUSE, Unit.SPACE)
-    result = RssAccount(memory.rss_bytes, memory.peak_rss_bytes, [])
+    peak = memory.peak_rss_bytes
+    if peak is not None and memory.rss_bytes is not None:
+        peak = max(peak, memory.rss_bytes)  # read at different moments
+    result = RssAccount(memory.rss_bytes, peak, [])
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))
@@ -201,7 +204,8 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
         )
     if memory.anon_bytes is None:
         yield phrase("this file cannot tell heap pages from mapped files")
-    if not profile.since_start and profile.capture.kind != "recovered":
+    since_start = profile.since_start or profile.capture.from_start
+    if not since_start and profile.capture.kind != "recovered":
         yield phrase("memory allocated before the capture is included in slack")
     if profile.capture.pymalloc:
         yield phrase("small objects of this CPython went through pymalloc; slack includes them")

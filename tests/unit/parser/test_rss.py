@@ -115,6 +115,17 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert account(profile).arena_slack is None
 
 
+def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    memory = Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB, peak_rss_bytes=69 * MIB)
+    for from_start in (False, True):
+        profile.capture = Capture(memory=memory, from_start=from_start)
+        text = "\n".join(account_lines(account(profile)))
+        assert ("before the capture" in text) is not from_start
+        assert "highest so far 70.00 MiB" in text  # the peak was read before
+
+
 def growing(errors: float, seconds: float = 3600.0) -> list[str]:
     """The lines on growth of a capture whose heap grew by 10 MiB in its second half."""
     random = np.random.default_rng(1)

@@ -13,6 +13,7 @@ older than the capture, or part of a larger block there.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ class RssAccount:
 
     ``places`` divide the sum of heap in use and slack by location; they are not further summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
-    readings; the error of the former is an upper limit. ``arena_slack`` is the memory of glibc's
-    `[heap]` and arenas beyond small live blocks.
+    readings; the error of the former is an upper limit. ``watched_s`` is the length of the capture.
+    ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
     rss_bytes: int | None
@@ -70,6 +71,7 @@ class RssAccount:
     arena_slack: Estimate | None = None
     slope_heap: Estimate | None = None
     slope_rss: float | None = None
+    watched_s: float = math.nan
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -110,6 +112,7 @@ def account(profile: Profile) -> RssAccount:
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
     result = RssAccount(memory.rss_bytes, peak, [])
+    result.watched_s = profile.capture.duration_s or math.nan
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))

@@ -26,13 +26,19 @@ _UNITS = (("h", 1.0, 360.0), ("min", 1 / 60, 6.0), ("s", 1 / 3600, 0.0))
 of the unit."""
 
 
+def time_unit(watched_s: float) -> tuple[str, float]:
+    """Return the unit of time that a rate is told in, and its share of an hour."""
+    unit, hours, _ = next(u for u in _UNITS if not watched_s < u[2])  # nan: hours
+    return unit, hours
+
+
 def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
     """Return the growth with its error for a time of the order that it was measured in: a rate by
     the hour from seconds says more than was seen. Empty where it is unknown or below its own error.
     """
     if per_hour is None or per_hour.is_below_its_error:
         return ""
-    unit, hours, _ = next(u for u in _UNITS if not watched_s < u[2])  # nan: hours
+    unit, hours = time_unit(watched_s)
     rate = Estimate(
         per_hour.value * hours,
         per_hour.std_error * hours,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mem_parser.estimate import Estimate
+from mem_parser.leaks.headline import growth_text, time_unit
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
-from mem_parser.units import format_bytes, format_change, format_margin, per, percent
+from mem_parser.units import format_bytes, format_change, format_estimate, format_margin, percent
 from mem_parser.words import joined, phrase
 
 
@@ -29,16 +30,12 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         for place in result.places:
             yield f"  {format_bytes(place.bytes):>10} {place.label}"
     yield from growth_lines(result)
-    if result.arena_slack is not None:
-        slack = result.arena_slack
-        held = f"{_signed(slack.value)} {format_margin(slack, Unit.SPACE)}".rstrip()
+    slack = result.arena_slack
+    if slack is not None and slack.value > 0:
+        held = format_estimate(slack, Unit.SPACE)
         yield f"of [heap] and arenas, {held} is free or older than the capture"
     for note in result.notes:
         yield f"note: {note}"
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else ''}{format_bytes(abs(value))}"
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:
@@ -46,17 +43,18 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     told = []
     heap = result.slope_heap
     if heap is not None and (heap.value or heap.std_error):
-        told.append(_heap_growth(heap))
+        told.append(_heap_growth(heap, result.watched_s))
     if result.slope_rss:
         # Least squares through equal readings leave a rest far below a byte.
-        slope = format_change(float(round(result.slope_rss)), Unit.SPACE)
-        told.append(f"RSS {slope}/h")
+        unit, hours = time_unit(result.watched_s)
+        slope = format_change(float(round(result.slope_rss * hours)), Unit.SPACE)
+        told.append(f"RSS {slope}/{unit}")
     if told:
-        yield phrase("in the second half: {growth}", growth=joined(phrase(", "), told))
+        yield phrase("second half: {growth}", growth=joined(phrase(", "), told))
 
 
-def _heap_growth(growth: Estimate) -> str:
-    if growth.is_below_its_error:
-        return phrase("heap in use: too few samples to tell")
-    rate = f"{format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}"
-    return phrase("heap in use {rate}", rate=per("h", rate).rstrip())
+def _heap_growth(growth: Estimate, watched_s: float) -> str:
+    rate = growth_text(growth, watched_s)
+    if not rate:
+        return phrase("heap in use: no growth beyond its error")
+    return phrase("heap in use {rate}", rate=rate if growth.value < 0 else f"+{rate}")

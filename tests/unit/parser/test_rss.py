@@ -130,7 +130,9 @@ def growing(errors: float, seconds: float = 3600.0) -> list[str]:
     """The lines on growth of a capture whose heap grew by 10 MiB in its second half."""
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
-    profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB))
+    profile.capture = Capture(
+        duration_s=seconds, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
+    )
     step = seconds / 20
     profile.series = [
         Reading(k * step, 50.0 * MIB + k * MIB, errors * MIB, 9, 60 * MIB + k * MIB)
@@ -149,6 +151,12 @@ def test_growth_carries_its_error() -> None:
     assert 0 < float(margin) < 20
 
 
+def test_growth_is_told_for_a_time_of_the_order_that_was_watched() -> None:
+    (line,) = growing(0.1, 60.0)
+
+    assert re.search(r"heap in use \+[\d.]+ MiB/min ± [\d.]+ MiB/min, RSS \+20.00 MiB/min", line)
+
+
 def test_a_steady_size_does_not_shrink() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
@@ -165,5 +173,5 @@ def test_a_steady_size_does_not_shrink() -> None:
 
 def test_growth_below_its_error_is_no_rate() -> None:
     assert growing(20.0) == [
-        "in the second half: heap in use: too few samples to tell, RSS +20.00 MiB/h"
+        "second half: heap in use: no growth beyond its error, RSS +20.00 MiB/h"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -166,6 +167,14 @@ def test_a_tab_without_the_token_says_what_to_open(shop: Shop) -> None:
         shop.driver.close()
         shop.driver.switch_to.window(shop.driver.window_handles[0])
         shop.driver.get_log("browser")  # has the refusals
+
+
+def test_the_page_of_a_process_without_the_sampler_says_how_it_gets_it(shop: Shop) -> None:
+    pid = os.getpid()
+    shop.driver.get(f"{shop.server.url}/p/{pid}")
+    shop.until(lambda: "is not loaded" in text_of(shop.driver, ".live-how"))
+    assert f"): mem_profiler start {pid} loads it" in text_of(shop.driver, ".live-how")
+    shop.driver.get_log("browser")  # has the refusals
 
 
 def test_a_saved_file_is_that_of_the_server(shop: Shop, tmp_path: Path) -> None:

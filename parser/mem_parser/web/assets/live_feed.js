@@ -99,7 +99,8 @@ class Feed {
 }
 
 function whyNot({ error, hint }, { status }) {
-  return [error ?? phrase("the server answers {status}", { status }), hint].filter(Boolean).join(": ");
+  const why = error ?? phrase("the server answers {status}", { status });
+  return hint ? `${why.replace(/\.$/, "")}: ${hint}` : why;
 }
 
 // Asks the server to do something; returns its answer. Raises Error with what it says.

@@ -38,7 +38,7 @@ _SUMMARIES = {
     "memscope": "Analyse dumps of device memory: bytes by class of owner.",
     "merge": "Add up profiles of many processes and hosts.",
     "parse": "",
-    "peaks": "Show the highest moments and who held the memory (needs --events).",
+    "peaks": "Show the highest moments and who held them (needs --events).",
     "peek": "Show the callers and callees of FUNCTION.",
     "query": "Ask logs and profiles in SQL.",
     "report": "Write a self-contained HTML report.",

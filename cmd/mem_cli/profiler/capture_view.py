@@ -89,6 +89,8 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
     ended = _ended(result, awaited=awaited)
     if ended:
         yield ended
+    if notes and result.end.endswith("SIGKILL"):
+        yield f"  out of memory? dmesg | grep 'Killed process {result.pid} '"
     for note in result.notes if notes else ():
         yield f"note: {one_line(note)}"
     yield SUCCESS

@@ -181,6 +181,14 @@ def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
         assert " -p " not in steps(result(**({"exe": "/missing"} | known)))[0]
 
 
+def test_a_killed_target_may_have_run_out_of_memory() -> None:
+    first, second, *_ = result_lines(result(end="signal 9 SIGKILL"), awaited=True)
+    assert first.startswith("target ended by signal 9 (SIGKILL) after 60.0 s")
+    assert second == "  out of memory? dmesg | grep 'Killed process 7 '"
+    for other in (result(end="signal 11 SIGSEGV"), result()):
+        assert not any("dmesg" in line for line in result_lines(other))
+
+
 def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> None:
     path = f"/tmp/{'folder/' * 6}custom_prof.7.1.heap"
     lines = steps(result(path, exe="/missing/program", devices=[result(path, domain="cuda-0")]))

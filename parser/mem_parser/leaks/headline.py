@@ -44,6 +44,7 @@ def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
         per_hour.std_error * hours,
         per_hour.samples,
         per_hour.unseen.scaled(hours),
+        per_hour.signed,
     )
     return per(unit, format_total(rate, Unit.SPACE).removesuffix(" (95 %)"))
 

@@ -428,6 +428,12 @@ def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
     assert growth_text(Estimate(1e6, 3e6, 13), watched_s) == ""
 
 
+def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:
+    shrinking = Estimate(-60 * 1024.0**2, 10 * 1024.0**2, 40, signed=True)
+    assert growth_text(shrinking, 3600.0) == "-60.00 MiB/h ± 20 MiB/h"
+    assert growth_text(shrinking, 60.0) == "-1.000 MiB/min ± 0.33 MiB/min"
+
+
 def test_no_leak_is_told_before_others_had_their_time() -> None:
     random = np.random.default_rng(3)
     for lifetime_s, verdict in ((39, Verdict.LEAK), (45, Verdict.INCONCLUSIVE)):

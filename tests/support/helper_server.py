@@ -2,7 +2,8 @@
 take most of the time of a test.
 
 Model: MEM_PROFILER_PYTHON names a script that hands its arguments, its environment and its streams
-to a server, a fork of this process, and ends as the helper's first process does.
+to a server, and ends as the helper's first process does. The server is a process of its own: a fork
+of one that has read a table with Arrow cannot close its files and fork again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import array
 import json
 import os
-import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,27 +36,32 @@ sys.exit(int(server.recv(9) or b"1"))
 @contextmanager
 def helper_server(folder: Path) -> Iterator[Path]:
     """The script that stands for the Python of helpers, in a folder that everybody may read."""
-    import_packages()
     address, stub = str(folder / "server"), folder / "python"
     stub.write_text(STUB.format(python=sys.executable, address=address))
     stub.chmod(0o755)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(address)
     listening.listen()
-    pid = os.fork()
-    if pid == 0:
+    code = f"import helper_server; helper_server.serve({listening.fileno()})"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        pass_fds=[listening.fileno()],
+        start_new_session=True,
+    ) as server:
+        listening.close()
         try:
-            os.setsid()
-            while True:
-                _answer(listening.accept()[0])
+            yield stub
         finally:
-            os._exit(1)
-    listening.close()
-    try:
-        yield stub
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+            server.kill()
+
+
+def serve(fd: int) -> None:
+    """Answer what comes to a socket that listens, until somebody ends this process."""
+    import_packages()
+    listening = socket.socket(fileno=fd)
+    while True:
+        _answer(listening.accept()[0])
 
 
 def _answer(client: socket.socket) -> None:

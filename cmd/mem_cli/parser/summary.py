@@ -54,7 +54,7 @@ def summary(file: str, **options: Any) -> None:
     from mem_parser.reports.opening import opening_lines, opening_records
 
     options = understood(file, options)
-    opened, view = open_view(file, options)
+    opened, view = open_view(file, options, whole=not options["as_csv"])
     given = options["sort"] or options["sort_before"] or "own"
     sort = report.Sort((_LETTERS | _COLUMNS).get(given, given))
     every = report.summary(view, sort)

@@ -11,8 +11,8 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,8 +21,13 @@ from mem_cli.console import plain_console, show_line
 from mem_cli.output import write_lines, write_result
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
-from mem_parser.textwidth import cut, ljust, rjust
+from mem_parser.textwidth import ljust, rjust, shortened
 from mem_parser.textwidth import width as columns_of
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.measure import Measurement
+    from rich.text import Text
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
@@ -151,13 +156,26 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             )
         for k, row in enumerate(rows[1:]):
             style = "dim" if k in block.faint else ""
-            shown = (
-                cut(log_line(cell), room) if column.flexible else log_line(cell)
-                for column, cell in zip(block.columns, row, strict=True)
-            )
-            cells = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in shown)
-            table.add_row(*cells, style=style)
+            table.add_row(*(_Cell(log_line(c)) for c in row), style=style)
         console.print(table)
+
+
+class _Cell:
+    """A cell for rich, which would cut all names at their end."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        text = shortened(self._text, options.max_width)
+        yield Text(text, no_wrap=True, overflow="ellipsis")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.text import Text
+
+        return Text(self._text).__rich_measure__(console, options)
 
 
 def _folded(text: str, width: int) -> Iterable[str]:

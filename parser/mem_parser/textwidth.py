@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 
@@ -9,7 +10,9 @@ _ENDS = frozenset("，。；：、！？）》”’…%,.;:)")
 """Never first in a line."""
 _BEGINS = frozenset("（《“‘(")
 """Never last in a line."""
-_LEAST_NAME = 8
+_SPOT = re.compile(r"\(?([^/()]+)\)?(:[0-9]+)")
+_LEAST_NAME = 4
+"""Columns of a function's name before a spot: where it has fewer, it is left out."""
 
 
 def width(text: str) -> int:
@@ -33,22 +36,36 @@ def rjust(text: str, columns: int) -> str:
     return " " * (columns - width(text)) + text
 
 
-def cut(text: str, columns: int) -> str:
-    """Return ``text`` in ``columns`` at most, with `…` for what is left out: its end, but first the
-    folders of a source line that it ends with.
+def shortened(text: str, columns: int) -> str:
+    """Return a name that is no wider than ``columns``. What tells it from others stays: the end of
+    a path, file and line of `name /path/file:line` and `name (path/file):line`.
     """
     if width(text) <= columns:
         return text
-    path, _, file = text.rpartition("/")
-    name = path.rpartition(" ")[0]
-    if name and file.rpartition(":")[2].isdecimal():
-        spot = f" …/{file}"
-        room = columns - width(spot)
-        if width(name) <= room:
-            return name + spot
-        if room >= _LEAST_NAME:
-            return f"{name[: room - 1]}…{spot}"
-    return f"{text[: columns - 1]}…"
+    if text.startswith("/") and " " not in text:
+        return f"…{_cut(text[::-1], columns - 1)[::-1]}"
+    name, _, place = text.rpartition(" ")
+    spot = _SPOT.fullmatch(place.rsplit("/", 1)[-1])
+    if not name or spot is None:
+        return f"{_cut(text, columns - 1)}…"
+    file, line = spot.groups()
+    room = columns - 1 - width(file + line)
+    if room < 0:
+        return f"{_cut(text, columns - 1)}…"
+    if room < _LEAST_NAME:
+        return f"…{file}{line}"
+    if name.endswith((f" ({file})", f"/{file})")):
+        name = name.rpartition(" (")[0] or name
+    name = name if width(name) <= room else f"{_cut(name, room - 1)}…"
+    return f"{name} {file}{line}"
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return the beginning of ``text`` that fits."""
+    end = max(columns, 0)
+    while end and width(text[:end]) > columns:
+        end -= 1
+    return text[:end]
 
 
 def wrapped(text: str, columns: int, indent: str = "", *, whole_words: bool = False) -> list[str]:

@@ -90,7 +90,7 @@ def test_json_is_one_object_that_says_its_filters(folder: Path, command: str) ->
 def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["n" * 200, "a\x1b]0;owned\x07b", "[red]x[/red]"]
+    names = ["n" * 200, "a\x1b]0;owned\x07b", "[red]x[/red]", f"{'m' * 200} /src/m.c:7"]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     show([Grid((Column("flat"), NAME), [("123456.7 KiB", n) for n in names])])
@@ -101,6 +101,7 @@ def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal(
     assert all("123456.7 KiB" in line for line in lines[1:])
     assert "\x1b]" not in "".join(lines)
     assert "[red]x[/red]" in lines[3]
+    assert lines[4].endswith("m… m.c:7")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "::"])

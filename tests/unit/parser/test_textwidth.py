@@ -1,22 +1,31 @@
-"""Texts that are wider than their column."""
+"""Names that are wider than their column keep what tells them from others."""
 
 from __future__ import annotations
 
 import pytest
 
-from mem_parser.textwidth import cut
+from mem_parser.textwidth import shortened, width
 
 
 @pytest.mark.parametrize(
     ("text", "columns", "shown"),
     [
-        ("AuditLog::append /srv/route/audit.cc:31", 39, "AuditLog::append /srv/route/audit.cc:31"),
-        # The line is what was asked for: folders go first, then the end of the name.
-        ("AuditLog::append /srv/route/audit.cc:31", 38, "AuditLog::append …/audit.cc:31"),
-        ("AuditLog::append /srv/route/audit.cc:31", 25, "AuditLog::… …/audit.cc:31"),
-        ("AuditLog::append /srv/route/audit.cc:31", 12, "AuditLog::a…"),
-        ("find<char, a/b:c> and_more", 12, "find<char, …"),
+        ("net_read", 8, "net_read"),
+        ("net_read_header", 8, "net_rea…"),
+        ("net_read /src/net/net.c:12", 17, "net_read net.c:12"),
+        ("net_read /src/net/net.c:12", 14, "net_… net.c:12"),
+        ("net_read /src/net/net.c:12", 10, "…net.c:12"),
+        ("net_read /src/net/net.c:12", 8, "net_rea…"),
+        ("load (app/cart.py) /shop/app/cart.py:8", 20, "load cart.py:8"),
+        ("load (app/cart.py):8", 15, "load cart.py:8"),
+        ("load (cart.py):8", 12, "…cart.py:8"),
+        ("load (app/cart.py)", 10, "load (app…"),
+        ("std::pair<a, b> f.cc:1", 14, "std::p… f.cc:1"),
+        ("/usr/lib/libc.so.6", 11, "…/libc.so.6"),
+        ("内存内存内存 a.c:1", 11, "内存… a.c:1"),
+        ("abc", 0, "…"),
     ],
 )
-def test_a_source_line_keeps_its_file_and_number(text: str, columns: int, shown: str) -> None:
-    assert cut(text, columns) == shown
+def test_a_shortened_name_keeps_its_file_and_line(text: str, columns: int, shown: str) -> None:
+    assert shortened(text, columns) == shown
+    assert width(shown) <= max(columns, 1)

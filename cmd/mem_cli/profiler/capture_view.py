@@ -55,15 +55,15 @@ def binary(result: Result) -> str:
     return result.exe
 
 
-def _file_line(result: Result) -> str:
+def _file_lines(result: Result) -> Iterator[str]:
     facts = [counted(result.samples, "sample"), f"{result.lost:,} lost"]
-    if result.cut:
-        more = "" if result.depth_limit >= lib.MP_DEPTH_LIMIT_MAX else " (--depth N keeps more)"
-        facts.append(f"{result.cut:,} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
     stored = f"{short_size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
-    return f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
+    yield f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
+    if result.cut:
+        more = "" if result.depth_limit >= lib.MP_DEPTH_LIMIT_MAX else " (--depth N keeps more)"
+        yield f"  {counted(result.cut, 'stack')} cut at {result.depth_limit} frames{more}"
 
 
 def _log_lines(log: Log) -> Iterator[str]:
@@ -95,7 +95,7 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
         yield f"note: {one_line(note)}"
     yield SUCCESS
     for one in (result, *result.devices):
-        yield _file_line(one)
+        yield from _file_lines(one)
     if result.log is not None:
         yield from _log_lines(result.log)
     if result.samples == 0:

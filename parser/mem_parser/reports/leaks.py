@@ -64,7 +64,7 @@ def leak_lines(
         missing = f"{profile.samples_missing:,}"
         notes.append(phrase("{number} samples were lost", number=missing))
     for note in notes:
-        yield shown(phrase("note: {text}", text=one_line(shown(note))))
+        yield from wrapped(shown(phrase("note: {text}", text=one_line(shown(note)))), width, "  ")
     if exit_code and report.leaks:
         *lines, last = sentence
         failing = shown(phrase("exit code {code} (--fail-on leak)", code=exit_code))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from mem_cli.profiler.capture_view import CaptureProgress, result_lines
 from mem_profiler.capture.saving import Result
@@ -28,6 +31,13 @@ def test_every_file_is_named_and_how_to_see_them_together() -> None:
     assert "  p.7.1.cuda-0.heap   2 KiB   3 samples, 0 lost, 2 allocations refused" in lines
     assert lines[-1].endswith("-f p.7.1.heap -f p.7.1.cuda-0.heap --by domain")
     assert not any("--by domain" in line for line in result_lines(result("host")))
+
+
+@pytest.mark.parametrize(("cut", "said"), [(1, "1 stack"), (8519, "8,519 stacks")])
+def test_cut_stacks_have_a_line_of_their_own(cut: int, said: str) -> None:
+    lines = list(result_lines(dataclasses.replace(result("host"), cut=cut)))
+
+    assert f"  {said} cut at 128 frames (--depth N keeps more)" in lines
 
 
 def session_with(**held_bytes: float) -> Any:

@@ -63,6 +63,9 @@ from mem_parser.words import phrase
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
 _HOUR_S = 3600.0
+_LEAST_AGE_S = 0.001
+_TURNOVER_SHARE = 0.5
+"""Of older blocks, freed: fewer are no turnover in the words of the evidence."""
 
 
 class Verdict(enum.StrEnum):
@@ -338,8 +341,11 @@ class _Judge:
         if not group.frames:
             # Different lines of the function.
             group.frames = (fastest.frames[0], *self.table.callers(members))
-        leak = fastest.verdict is Verdict.LEAK
-        evidence = self._leak_text(group, times) if leak else fastest.evidence
+        if fastest.verdict is Verdict.LEAK:
+            return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
+        together, evidence = self.otherwise(group, times)
+        if together is not fastest.verdict:
+            evidence = phrase("largest stack: {evidence}", evidence=fastest.evidence)
         return _finding(group, fastest.verdict, evidence, times)
 
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
@@ -413,7 +419,7 @@ class _Judge:
         came = float(group.births[times.mature].sum())
         recent = group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any())
         if recent and came < MIN_SAMPLES:
-            age = time_text(end - group.oldest_s)
+            age = time_text(max(end - group.oldest_s, _LEAST_AGE_S))
             return Verdict.YOUNG, phrase("All blocks are less than {age} old.", age=age)
         if recent:
             return Verdict.CACHE_LIKE, phrase("Steady turnover: all older blocks were freed.")
@@ -427,9 +433,12 @@ class _Judge:
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
-            share = _percent(1 - before / born)
+            gone = 1 - before / born
+            share = _percent(gone)
             freed = phrase("Steady turnover: all older blocks were freed.")
-            if share != "100 %":
+            if gone < _TURNOVER_SHARE:
+                freed = phrase("{share} of the older blocks were freed.", share=share)
+            elif share != "100 %":
                 freed = phrase(
                     "Steady turnover: {share} of the older blocks were freed.", share=share
                 )

@@ -334,6 +334,20 @@ def judge_marked(sources: list[Source], seed: int = 1) -> tuple[LeakReport, Leak
     return find_leaks(profile, marked), find_leaks(profile, marked, rule=FrameRule.OWN)
 
 
+def test_the_evidence_of_a_joined_row_is_that_of_all_its_stacks() -> None:
+    random = np.random.default_rng(4)
+    filled = [
+        dataclasses.replace(burst(random, 1.0, 3000, "x"), names=(inner, "warm", "main"))
+        for inner in ("std::vector::push_back", "std::map::insert")
+    ]
+    by_owner, apart = judge_marked(filled)
+    [found], singly = by_owner.findings, apart.findings
+
+    assert [f.verdict for f in (found, *singly)] == [Verdict.CACHE_LIKE] * 3
+    told = re.escape(format_bytes(found.live.value))
+    assert re.match(f"grew to {told} in the first", found.evidence)
+
+
 def test_leaks_of_one_owner_are_one_row_with_the_sums_of_all_its_stacks() -> None:
     random = np.random.default_rng(3)
     by_owner, apart = judge_marked(behind_containers(random))

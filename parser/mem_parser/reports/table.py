@@ -23,7 +23,7 @@ from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines, nothing_line
 from mem_parser.symbols.reasons import why_nameless, why_without_lines
 from mem_parser.symbols.table import Symbols
-from mem_parser.textwidth import cut
+from mem_parser.textwidth import shortened
 from mem_parser.units import counted, format_value, percent
 from mem_parser.words import joined, phrase
 
@@ -58,7 +58,7 @@ class TableOptions:
 
     def cut(self, row: str) -> str:
         """Return a row that is no wider than it may be."""
-        return row if self.width is None else cut(row, self.width)
+        return row if self.width is None else shortened(row, self.width)
 
 
 def format_table(

@@ -229,6 +229,16 @@ def _postponed(finding: Finding, advice: str) -> Finding:
 
 def _before_end_note(profile: Profile, before: Profile) -> str:
     held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
+    peak = profile.total(Count.PEAK, Unit.SPACE).value if profile.has(Count.PEAK) else 0.0
+    if peak > 2 * held:
+        return phrase(
+            "Verdicts are for second {second} ({held} in use): growth after it, to the peak of "
+            "{peak}, has none. Use --at-end for the {left} left.",
+            second=f"{before.capture.duration_s:.3g}",
+            held=format_bytes(held),
+            peak=format_bytes(peak),
+            left=format_bytes(left),
+        )
     return phrase(
         "Verdicts are for second {second} ({held} in use), before the program's clean-up. "
         "Use --at-end for the {left} left.",

@@ -502,6 +502,28 @@ def test_verdicts_fit_into_the_width_and_names_lose_their_beginning(width: int) 
     assert any(line.endswith("target.c:1") for line in lines)
 
 
+@pytest.mark.parametrize(("times", "judged"), [(1, True), (3, False)])
+def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> None:
+    random = np.random.default_rng(5)
+    profile, symbols = Program([leak(random, 60, "grow")]).capture(random)
+    held, births = profile.sites, profile.sites.births
+    sites = dataclasses.replace(
+        held,
+        inuse_blocks=held.inuse_blocks // 9, inuse_bytes=held.inuse_bytes // 9,
+        peak_blocks=held.inuse_blocks * times, peak_bytes=held.inuse_bytes * times,
+        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
+        before_end_births=births, before_end_live_births=held.live_births,
+        before_end_oldest_s=held.oldest_birth_s,
+    )  # fmt: skip
+    capture = dataclasses.replace(profile.capture, before_end_at_s=60.0, end="exited 0")
+    ended = dataclasses.replace(profile, sites=sites, capture=capture)
+    [note] = find_leaks(ended, symbols).notes
+
+    assert note.startswith("Verdicts are for second 60 (")
+    assert ("before the program's clean-up." in note) is judged
+    assert ("growth after it, to the peak of" in note) is not judged
+
+
 def test_a_growth_below_its_error_is_no_rate() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

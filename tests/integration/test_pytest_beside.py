@@ -107,7 +107,9 @@ def test_pytest_memray_keeps_its_marks_and_a_line_says_so(python: str, folder: P
 def test_without_pytest_memray_in_the_run_the_old_names_are_ours(python: str, folder: Path) -> None:
     done = run(python, folder, "--mem", "-p", "no:memray")
     assert failures(done) == {"test_ours_is_exceeded", "test_shared_is_exceeded"}
-    assert done.stdout.count("FAIL  peak  30.0") == 2
+    told, _, short = done.stdout.partition("short test summary")
+    assert told.count("FAIL  peak  30.0") == 2
+    assert short.count("Failed: FAIL  peak  30.0") == 2
     assert "pytest-memray" not in done.stdout
 
 

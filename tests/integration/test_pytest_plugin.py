@@ -169,6 +169,7 @@ def test_a_limit_that_cannot_be_read_is_one_line(folder_of_tests: Path) -> None:
         done = run(folder_of_tests, *options, code=1)
         assert "test_limits.py::test_a: '4 XB' is not a size" in done.stdout
         assert "marks.py" not in done.stdout
+        assert "another exception" not in done.stdout
 
 
 def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
@@ -290,7 +291,7 @@ def test_marks_of_pytest_memray_are_understood_with_their_words(folder_of_tests:
     assert passed == {"test_no_stack_counts"}
     assert "current_thread_only: which thread held what at the peak is not known" in done.stdout
     assert "limit_leaks: filter_fn is a function of a stack" in done.stdout
-    assert done.stdout.count("FAIL  leaks") >= 2
+    assert done.stdout.count("\nFAIL  leaks") >= 2
     assert "FAIL  peak  30.0" in done.stdout
 
 

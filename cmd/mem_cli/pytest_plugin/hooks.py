@@ -127,7 +127,7 @@ class Plugin:
         if outcome.verdict is Verdict.FAIL or (
             outcome.verdict is Verdict.INCONCLUSIVE and self.settings.strict
         ):
-            pytest.fail(f"memory limit\n{text}", pytrace=False)
+            pytest.fail(text, pytrace=False)
         if outcome.verdict is Verdict.INCONCLUSIVE:
             message = log_text(f"{one_line(item.nodeid)}: memory limit undecided\n{text}")
             warnings.warn(MemoryLimitWarning(message), stacklevel=1)

@@ -195,7 +195,8 @@ def read(path: str) -> Baseline:
         text = read_plain(path, _MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         raise BaselineError(
-            f"{path}: there is no such baseline", hint="--update-baseline makes it from a capture"
+            f"{path}: there is no such baseline",
+            hint="the same command with --update-baseline writes it",
         ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -146,6 +146,6 @@ def _innermost(subject: Subject, part: Profile, count: Count) -> set[tuple[str, 
 
 
 def _since(change: FunctionChange, program: Program) -> str:
-    of = f"the baseline of {program.build[:7]}" if program.build else "the baseline"
+    of = f"the baseline of build {program.build[:7]}" if program.build else "the baseline"
     was = f", then called {change.was}" if change.was else ""
     return f"{change.change} since {of}{was}"

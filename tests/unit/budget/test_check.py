@@ -34,6 +34,7 @@ from mem_parser.budget import (
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget.growth import changes
 from mem_parser.budget.leakage import samples_needed, smallest_leak
+from mem_parser.budget.outputs import text
 from mem_parser.budget.outputs.words import sentence
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
@@ -359,7 +360,8 @@ def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
     assert culprit.frames[0].function == "grow"
     assert culprit.delta is not None
     assert culprit.delta.value == pytest.approx(12_000 * KIB, rel=0.05)
-    assert culprit.text == "grown since the baseline of 3f2c1a9"
+    assert culprit.text == "grown since the baseline of build 3f2c1a9"
+    assert text.RENEW in [line for line, _ in text.lines(grown)]
     library = growth(rules, Made([BIG[0], scaled(BIG[1], 1.3), BIG[2]]))
     assert library.captures[0].results[1].verdict is Verdict.FAIL
 

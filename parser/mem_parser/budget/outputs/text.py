@@ -1,10 +1,10 @@
 """The report as lines for people.
 
-FAIL  inuse  67.10 MiB ± 0.40 over 64.00 MiB by 3.100 MiB
-      +3.000 MiB ± 0.2  parse_header  src/header.c:88
-        new since the baseline of 3f2c1a9
+FAIL  inuse  67.10 MiB ± 0.40 MiB over 64.00 MiB by 3.100 MiB
+      +3.000 MiB ± 0.20 MiB  parse_header  src/header.c:88
+        new since the baseline of build 3f2c1a9
         called by load_index  src/index.c:140
-PASS  peak  190.0 MiB ± 2 under 256.0 MiB
+PASS  peak  190.0 MiB ± 2.0 MiB under 256.0 MiB
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mem_parser.escape import log_line, one_line
 from mem_parser.frames import Frame
 
 MARKS = {Verdict.FAIL: "FAIL", Verdict.PASS: "PASS", Verdict.INCONCLUSIVE: "?"}
+RENEW = "meant to grow? the same command with --update-baseline renews the baseline"
 _INDENT = 6
 _CALLERS = 3
 _FEW = 30
@@ -33,7 +34,7 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
 
     ``exit_code`` is the command's exit code where that is not the verdict's.
     """
-    small = _with_next_to_nothing(report)
+    small, results = _with_next_to_nothing(report), report.results
     for capture in report.captures:
         if capture in small:
             continue
@@ -47,6 +48,8 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
         words = (name if count == 1 else f"{name} (×{count})" for name, count in names.items())
         text = one_line(f"PASS  {len(small)} more with next to no samples: {', '.join(words)}")
         yield from ((line, None) for line in _wrap(text))
+    if any(r.verdict is Verdict.FAIL and r.limit.measure is Measure.GROWTH for _, r in results):
+        yield RENEW, None
     yield _last(report, exit_code), None
 
 

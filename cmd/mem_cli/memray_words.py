@@ -23,6 +23,7 @@ def memray_options(command: Command) -> Command:
     """Add memray's choices of what is shown; `understood` reads them."""
     options = [
         click.option("--leaks", is_flag=True, help="Blocks not freed at the end (--inuse)."),
+        click.option("-f", "--force", is_flag=True, hidden=True, expose_value=False),
         click.option("--temporary-allocations", is_flag=True, hidden=True),
         click.option("--temporary-allocation-threshold", type=int, hidden=True, metavar="N"),
         click.option("--temporal", is_flag=True, hidden=True),

@@ -54,6 +54,8 @@ def test_the_letters_of_the_live_view_sort(letter: str, word: str, heap: Path) -
         (["summary", "-s", "5", "-r", "1"], ["summary", "--sort", "count", "-n", "1"]),
         (["summary", "--max-rows", "2"], ["summary", "-n", "2"]),
         (["stats", "--num-largest", "1"], ["stats", "-n", "1"]),
+        (["tree", "-f"], ["tree"]),
+        (["table", "--force"], ["table"]),
     ],
 )
 def test_short_options_mean_what_they_mean_there(

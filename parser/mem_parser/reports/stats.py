@@ -166,13 +166,13 @@ def _sizes(weights: _Weights, blocks: IntArray, size: IntArray) -> list[Group]:
 
 
 def _size_text(step: int) -> str:
-    return f"{_plain(2**step)} to {_plain(2 ** (step + 1) - 1, 2 ** (step + 1))}"
+    return f"{_plain(2**step if step else 0)} to {_plain(2 ** (step + 1) - 1, 2 ** (step + 1))}"
 
 
 def _plain(value: int, shown: int | None = None) -> str:
     """Return `512 B`, `4 KiB`; ``shown`` replaces the value where it has a prefix."""
     if value < 1024:
-        return f"{value} B"
+        return f"{value:,} B"
     text = format_bytes(shown or value)
     number, _, prefix = text.partition(" ")
     return f"{float(number):.0f} {prefix}"

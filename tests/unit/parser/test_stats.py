@@ -10,6 +10,11 @@ from mem_parser.reports.view import make_view
 from reportview import named, view
 
 
+def test_sizes_begin_with_blocks_of_no_byte_and_have_commas() -> None:
+    texts = [stats._size_text(step) for step in (0, 1, 9, 10)]
+    assert texts == ["0 B to 1 B", "2 B to 3 B", "512 B to 1,023 B", "1 KiB to 2 KiB"]
+
+
 def test_stats_group_by_size_call_and_module() -> None:
     found = stats.stats(view())
     assert [(g.name, g.objects.value) for g in found.sizes if g.objects.value] == [

@@ -37,6 +37,7 @@ from mem_parser.python.view import PythonView
 from mem_parser.symbols.symbolizer import AddressNames, Distinct, lost_stacks
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.units import counted
+from mem_parser.words import phrase
 
 NO_PYTHON = "[no Python frame]"
 """The only frame of a stack without Python frames, where only these are shown."""
@@ -49,6 +50,8 @@ _LEAST_FRAMES, _TIMES = 1 << 22, 256
 its depth out of few bytes.
 """
 _FRAMES_AT_A_TIME = 1 << 20
+_UNPLACED_SHARE = 0.01
+"""Of the stacks with Python frames; fewer change nothing that a reader could see."""
 _OWN = -1
 """In place of the row of a frame that is this project's own: it stands for its evaluation loop."""
 _FRAMES_MISSING = "python"
@@ -389,17 +392,22 @@ class _Splicer:
         return found
 
     def _notes(self, cut: int) -> list[str]:
-        notes = []
-        if not self.has.any() and self.view is PythonView.PYTHON:
-            notes.append("the file holds no Python frames")
-        if self.unplaced and self.view is not PythonView.PYTHON:
-            total = counted(int(self.has.sum()), "stack")
+        notes: list[str] = []
+        total = int(self.has.sum())
+        if not total and self.view is PythonView.PYTHON:
+            notes.append(phrase("the file holds no Python frames"))
+        if self.unplaced > _UNPLACED_SHARE * total and self.view is not PythonView.PYTHON:
             notes.append(
-                f"{self.unplaced} of {total} with Python frames: where these belong between native "
-                "frames is not known; they are shown together"
+                phrase(
+                    "in {number} of {stacks} the order of Python and native frames is not known; "
+                    "Python's are shown together",
+                    number=f"{self.unplaced:,}",
+                    stacks=counted(total, "stack"),
+                )
             )
         if cut:
-            notes.append(f"outer Python frames of {counted(cut, 'stack')} are left out")
+            stacks = counted(cut, "stack")
+            notes.append(phrase("outer Python frames of {stacks} are left out", stacks=stacks))
         return notes
 
 

@@ -193,11 +193,19 @@ def test_peek_knows_a_python_function_by_its_qualified_name(heap: Path) -> None:
 def test_the_header_says_that_places_are_not_known(tmp_path: Path) -> None:
     unknown = Stack("sampler!malloc libpython!?1 ext!walk", "*a:1")
     file = write(profile_of([unknown]), tmp_path / "x.heap")
-    line = "note: 1 of 1 stack with Python frames: where these belong between native frames is not"
+    line = "note: in 1 of 1 stack the order of Python and native frames is not known; Python's"
     for command in ("top", "tree", "leaks", "stats"):
         assert line in run(command, file)
     assert line not in run("top", file, "--python")
     assert line in run("diff", file, file)
+
+
+def test_a_few_stacks_of_unknown_order_are_no_news(tmp_path: Path) -> None:
+    unknown = Stack("sampler!malloc libpython!?1 ext!walk", "*a:1")
+    known = [Stack("sampler!malloc python!_PyEval_EvalFrameDefault", f"*f{k}:1") for k in range(99)]
+    for number, told in ((98, True), (99, False)):
+        file = write(profile_of([unknown, *known[:number]]), tmp_path / f"{number}.heap")
+        assert ("order of Python and native frames" in run("top", file)) is told
 
 
 def test_a_file_without_python_says_so(tmp_path: Path) -> None:
@@ -360,9 +368,7 @@ def test_a_page_says_that_places_are_not_known(tmp_path: Path) -> None:
     unknown = Stack("sampler!malloc libpython!?1 ext!walk", "*a:1")
     file = write(profile_of([unknown]), tmp_path / "x.heap")
     run("flamegraph", file, "-o", tmp_path / "x.html")
-    assert (
-        "where these belong between native frames is not known" in (tmp_path / "x.html").read_text()
-    )
+    assert "the order of Python and native frames is not known" in (tmp_path / "x.html").read_text()
 
 
 def test_code_that_a_library_makes_is_the_librarys(source: Path, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_profile_without_python_stays_the_same_and_its_python_view_says_so() -
 def test_the_note_counts_stacks_of_which_places_are_not_known() -> None:
     profile = profile_of([Stack("sampler!malloc ext!walk", "*a:1"), PLAIN])
     [note] = spliced(profile, named(profile)).notes
-    assert note.startswith("1 of 2 stacks with Python frames: ")
+    assert note.startswith("in 1 of 2 stacks the order of Python and native frames is not known")
     assert spliced(profile, named(profile), PYTHON).notes == []
 
 

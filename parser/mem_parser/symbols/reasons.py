@@ -73,7 +73,9 @@ def _reasons(
             # The archive's name alone: without it apt does not find the package.
             ways = [re.sub(r" \((archive [\w-]+).*\)$", r" (\1)", way) for way in ways]
             lines.append(phrase("symbols: {way}", way="; ".join(ways)))
-    if other and not at_length:
+    if not at_length and len(other) == len(paths) > 1:
+        lines.append(phrase("No symbols in any of these, and no known debug package."))
+    elif other and not at_length:
         lines.append(phrase("No symbols, and no known debug package: {names}", names=_names(other)))
     elif other:
         ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]

@@ -44,6 +44,11 @@ def test_stripped_files_of_no_package_are_one_line(program: Path, tmp_path: Path
 
     assert line.startswith("stripped, of no package known here: stripped, other; --debug-dir DIR")
     assert "--debuginfod" in line
+    few = [str(stripped), str(program), str(other)]
+    [line] = why_nameless(few, release=DEBIAN, at_length=False)
+    assert line == "No symbols, and no known debug package: stripped, other"
+    [line] = why_nameless([str(stripped), str(other)], release=DEBIAN, at_length=False)
+    assert line == "No symbols in any of these, and no known debug package."
 
 
 def test_the_packages_of_debug_symbols_are_named_in_one_line() -> None:

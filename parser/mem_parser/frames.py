@@ -51,6 +51,12 @@ class Frame:
         name = _last(self.file)
         return f"{name}:{self.line}" if name and self.line else name
 
+    @property
+    def told(self) -> str:
+        """The function where no spot is beside it: every file of Python has a `<module>`."""
+        whole = self.function == "<module>" and self.spot
+        return f"{self.function} ({self.spot})" if whole else self.function
+
     def as_json(self) -> dict[str, Any]:
         """Return function, file and line."""
         return {"function": self.function, "file": self.file, "line": self.line}

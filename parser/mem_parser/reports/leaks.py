@@ -134,7 +134,7 @@ def _growth(finding: Finding) -> str:
 def _largest(findings: list[Finding], width: int) -> Iterator[str]:
     """Yield the largest of one verdict, and the number of the others."""
     for finding in findings[:MOST_OF_ONE]:
-        name, tail = _name(finding.frames), _bytes(finding.live)
+        name, tail = _name(finding.frames, told=True), _bytes(finding.live)
         yield from _placed(finding.verdict, name, tail, width)
         yield from _evidence(finding, width)
     rest = findings[MOST_OF_ONE:]
@@ -150,7 +150,8 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     largest = findings[0]
     if largest.stacks > 1 and not largest.frames:
         return
-    yield from _placed("", _name(largest.frames), _bytes(largest.live), width, before=_LARGEST)
+    name = _name(largest.frames, told=True)
+    yield from _placed("", name, _bytes(largest.live), width, before=_LARGEST)
     yield from _evidence(largest, width)
 
 
@@ -159,11 +160,11 @@ def _stacks(findings: list[Finding]) -> str:
     return joined(phrase(", "), [counted(sum(f.stacks for f in findings), "stack"), size])
 
 
-def _name(frames: tuple[Frame, ...]) -> str:
+def _name(frames: tuple[Frame, ...], *, told: bool = False) -> str:
     """Return `caller → function`. The caller is the first function of another name: compilers split
-    functions.
+    functions. ``told``: as of `Frame.told`.
     """
-    names = [one_line(f.function) for f in frames]
+    names = [one_line(f.told if told else f.function) for f in frames]
     caller = next((name for name in names if name != names[0]), None)
     told = [name for name in (caller, *names[:1]) if name is not None]
     return " → ".join(told) or "[no stack]"

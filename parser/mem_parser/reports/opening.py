@@ -187,7 +187,7 @@ def _caches(report: LeakReport) -> Iterator[Sentence]:
 
 
 def _function(finding: Finding) -> str:
-    return one_line(finding.frames[0].function)
+    return one_line(finding.frames[0].told)
 
 
 def _amount(total: Estimate) -> str:

@@ -524,6 +524,16 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     assert ("growth after it, to the peak of" in note) is not judged
 
 
+@pytest.mark.parametrize("verdict", [Verdict.CACHE_LIKE, Verdict.YOUNG, Verdict.INCONCLUSIVE])
+def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    frames = (Frame("<module>", "/shop/app.py", 3, ""), Frame("call", "/lib/imp.py", 9, ""))
+    found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
+    lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
+    assert any("call → <module> (app.py:3)  " in line for line in lines)
+
+
 def test_a_growth_below_its_error_is_no_rate() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

@@ -110,6 +110,23 @@ def test_options_choose_what_is_shown(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.heap")) == []
 
 
+def test_hints_below_a_cell_work_in_a_cell(tmp_path: Path) -> None:
+    body = "x = [bytearray(9_000), [0] * 5_000, 'x' * 7_000]"
+    first, second = cells(
+        tmp_path,
+        f"%%mem_profile -c 1 --rows 1\n{body}",
+        f"%%mem_profile -c 1 -n 0 --inuse\n{body}",
+    )
+    _, _, table = parts(first[1])
+    assert "font-family: monospace" in table
+    assert "Use --inuse for" in table
+    assert "Use -n 0 to show all." in table
+    assert second[0], second[2]
+    _, _, table = parts(second[1])
+    assert "hidden" not in table
+    assert "at the peak" not in table
+
+
 def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> None:
     [[_, pages, printed]] = cells(tmp_path, "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0")
     assert "ZeroDivisionError" in printed

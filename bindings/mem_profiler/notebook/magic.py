@@ -44,11 +44,14 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", help="keep the capture in this file")
     add("-c", "--rate", type=int, default=_RATE, metavar="BYTES", help="bytes per sample; 1: all")
-    add("--leaks", action="store_true", help="what is in use at the end, not at the peak")
+    add(
+        "--leaks", "--inuse", action="store_true", help="what is in use at the end, not at the peak"
+    )
     add("--inverted", action="store_true", help="callers below callees")
     add("--follow-fork", action="store_true", help="capture fork children too; needs -o")
     add("--height", type=int, default=HEIGHT_PX, metavar="PX", help="of the flame graph")
     add("--rows", type=int, default=ROWS, metavar="N", help="of the table; 0: no table")
+    add("-n", dest="first", type=int, help=argparse.SUPPRESS)  # as reports say it: 0 is all
     for always in ("--native", "--trace-python-allocators", "--split-threads"):
         add(always, action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -77,7 +80,8 @@ def run(shell: Any, line: str, cell: str) -> str:
         _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
         table = ""
         if given.rows:
-            table = _report("top", tracker.path, "-n", str(given.rows), *count)
+            rows = given.rows if given.first is None else given.first
+            table = _report("top", tracker.path, "-n", str(rows), *count)
         report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
         verdicts = [str(one["text"]) for one in report["verdicts"]]
         with open(page, encoding="utf-8") as file:
@@ -111,7 +115,8 @@ def shown(verdicts: Sequence[str], page: str, table: str, height_px: int) -> str
         f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts" '
         f'style="width: 100%; height: {int(height_px)}px; border: 0"></iframe>'
     )
-    text = f'<pre style="overflow-x: auto">{html.escape(table)}</pre>' if table else ""
+    style = "overflow-x: auto; font-family: monospace"
+    text = f'<pre style="{style}">{html.escape(table)}</pre>' if table else ""
     lines = "<br>".join(map(html.escape, verdicts))
     return f"<p>{lines}</p>{frame}{text}"
 

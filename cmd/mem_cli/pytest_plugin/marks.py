@@ -107,15 +107,13 @@ def _marks(item: pytest.Item, mark: str) -> Iterator[pytest.Mark]:
 
 def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
     """The limits of a test. One that cannot be read fails the test, in one line."""
-    refused = ""
     try:
         limits = list(_limits(item))
         sites = [_site(mark) for mark in _marks(item, "mem_sites")]
         leaks = next((_leaks(mark) for mark in _marks(item, "mem_leaks")), None)
     except (MemError, TypeError, ValueError) as error:
-        refused = str(error)
-    if refused:  # outside of the handler: pytest shows its error too
-        pytest.fail(log_line(f"{item.nodeid}: {refused}"), pytrace=False)
+        text = log_line(f"{item.nodeid}: {error}")
+        raise pytest.fail.Exception(text, pytrace=False) from None
     budget = settings.budget.for_program(item.nodeid) if settings.budget else Budget()
     own = {limit.measure for limit in limits}
     limits += [limit for limit in budget.limits if limit.measure not in own]

@@ -166,8 +166,8 @@ def _name(frames: tuple[Frame, ...], *, told: bool = False) -> str:
     """
     names = [one_line(f.told if told else f.function) for f in frames]
     caller = next((name for name in names if name != names[0]), None)
-    told = [name for name in (caller, *names[:1]) if name is not None]
-    return " → ".join(told) or "[no stack]"
+    both = [name for name in (caller, *names[:1]) if name is not None]
+    return " → ".join(both) or "[no stack]"
 
 
 def _placed(label: str, name: str, tail: str, width: int, *, before: str = "") -> Iterator[str]:

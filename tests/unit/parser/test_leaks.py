@@ -524,6 +524,17 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     assert ("growth after it, to the peak of" in note) is not judged
 
 
+def test_notes_break_between_words() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    report = LeakReport([], notes=["a note of eight words for a reader " * 4])
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+    notes = [line for line in lines if line.startswith(("note:", "  "))]
+    assert len(notes) == 2
+    assert all(line.endswith((" a", " of", "reader", "words", "for")) for line in notes), notes
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("verdict", [Verdict.CACHE_LIKE, Verdict.YOUNG, Verdict.INCONCLUSIVE])
 def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> None:
     random = np.random.default_rng(1)

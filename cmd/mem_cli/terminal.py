@@ -142,12 +142,6 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             show_line(console, Text(block.title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         rows = _aligned(block)
-        fixed = sum(
-            columns_of(head) + 1
-            for column, head in zip(block.columns, rows[0], strict=True)
-            if not column.flexible
-        )
-        room = max(console.width - fixed, 1)
         for column, head in zip(block.columns, rows[0], strict=True):
             table.add_column(
                 Text(head),

@@ -34,7 +34,7 @@ pytestmark = [
 ]  # fmt: skip
 
 IMPORTS = "import json, os, sys\nfrom mem_profiler.driver_stats import *\n"
-STEPPER_LINE = 23
+STEPPER_LINE = 24
 """The call of malloc that keeps its blocks, in tests/targets/stepper.c."""
 
 

@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
 ]  # fmt: skip
 
-STEPPER_LINE = 23
+STEPPER_LINE = 24
 COMPLETE = (
     r"Processing, please wait a minute\n"
     r"(Parse memlog\d{8}_[0-9A-F]{13}-\d+\.txt complete\n)+"

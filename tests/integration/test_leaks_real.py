@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,15 @@ def test_a_program_that_frees_nothing_needs_no_earlier_moment(left: Path) -> Non
     assert "before_end_blocks" not in left.read_text()
 
 
+def pass_ticks(number: int) -> None:
+    """Wait until the kernel's coarse clock has gone on so many times."""
+    for _ in range(number):
+        before = time.clock_gettime(CLOCK_MONOTONIC_COARSE)
+        while time.clock_gettime(CLOCK_MONOTONIC_COARSE) == before:
+            time.sleep(0)
+
+
+CLOCK_MONOTONIC_COARSE = 6
 READ = ""
 """Among orders to the stepper: a reading."""
 
@@ -223,6 +233,7 @@ def test_no_verdict_is_on_a_moment_in_the_midst_of_a_clean_up(
         one = session.Session(stepper.pid, Pace(tick_s=0.0, cost_share=1e9))
         one.start(session.Rates(1), None)
         for order in orders:
+            pass_ticks(3)  # the sampler's times are of the coarse clock
             if order == READ:
                 one.recording.tick()
             else:

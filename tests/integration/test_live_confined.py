@@ -229,7 +229,7 @@ def test_texts_of_a_reader_are_shown_and_never_obeyed(target: Stepper, segment_d
         form = json.loads(told)
         if "rows" in form:
             form["rows"]["names"] = ["\x1b[2Jname"] * len(form["rows"]["names"])
-            form["head"]["comm"] = "\x1b]0;comm\x07"
+            form["head"]["program"] = "\x1b]0;comm\x07"
             form["graphs"][0] |= {"title": "\x1b[1mt", "now": "\r\x9bn"}
         return json.dumps(form).encode()
 

@@ -30,7 +30,7 @@ def test_a_killed_program_is_recovered_whole_and_its_file_is_read_by_us_and_by_j
     assert segments(segment_dir) == []
     table = parse("-p", program, "-f", heap, "-t")
     [row] = [line for line in table.stdout.splitlines() if line.endswith("alloc_kept")]
-    assert row.split()[:2] == ["1000", "B"], table.stdout
+    assert row.split()[:2] == ["1,000", "B"], table.stdout
     if shutil.which("jeprof") is None:
         pytest.skip("jeprof is not installed")
     text = run(["jeprof", "--text", "--show_bytes", program, heap], dict(os.environ)).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import os
 import re
 import shutil
 import subprocess
@@ -170,10 +169,11 @@ def test_a_tab_without_the_token_says_what_to_open(shop: Shop) -> None:
 
 
 def test_the_page_of_a_process_without_the_sampler_says_how_it_gets_it(shop: Shop) -> None:
-    pid = os.getpid()
-    shop.driver.get(f"{shop.server.url}/p/{pid}")
-    shop.until(lambda: "is not loaded" in text_of(shop.driver, ".live-how"))
-    assert f"): mem_profiler start {pid} loads it" in text_of(shop.driver, ".live-how")
+    with subprocess.Popen(["sleep", "300"]) as plain:
+        shop.driver.get(f"{shop.server.url}/p/{plain.pid}")
+        shop.until(lambda: "is not loaded" in text_of(shop.driver, ".live-how"))
+        assert f"): mem_profiler start {plain.pid} loads it" in text_of(shop.driver, ".live-how")
+        plain.kill()
     shop.driver.get_log("browser")  # has the refusals
 
 

@@ -196,5 +196,5 @@ def test_without_sudo_names_are_enough_and_root_gets_no_advice_to_be_root(
     target: Stepper, tmp_path: Path
 ) -> None:
     done = run_command("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
-    assert next_steps(done.stdout)[1].startswith("mem_parser -f ")
+    assert next_steps(done.stdout)[1].startswith("mem_parser ")
     assert "sudo " not in done.stdout + done.stderr

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from mem_cli.profiler import group
-from parser_run import ForkedPopen
+from controller_tools import command, command_environment
 from stub_driver import STUBS, Ascend, library
 
 WAIT_S = 60.0
@@ -101,11 +100,15 @@ class Collecting:
         self.output = folder / "out"
         self.ledger = folder / "ledger"
         wanted = program or (Ascend.build().program(linked=True), "link")
-        words = ["memscope", "-o", self.output, *options, "--", *wanted]
-        self.child = ForkedPopen(
-            group.main, list(map(str, words)), env={"STUB_LEDGER": str(self.ledger)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1,
-        )  # fmt: skip
+        self.child = subprocess.Popen(
+            command("memscope", "-o", self.output, *options, "--", *wanted),
+            env=command_environment() | {"STUB_LEDGER": str(self.ledger)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
         self.stderr = ""
 
     def do(self, *lines: str) -> list[int]:

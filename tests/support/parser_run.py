@@ -109,31 +109,6 @@ def import_packages() -> None:
                     importlib.import_module(module.name)
 
 
-class ForkedPopen(subprocess.Popen[str]):
-    """A command that has begun in a fork. `cwd`, `env` (more variables) and streams are as Popen
-    takes them.
-    """
-
-    def __init__(self, main: Callable[[], object], words: list[str], **options: Any) -> None:
-        self._main = main
-        super().__init__(words, text=True, **options)
-
-    def _execute_child(self, words: list[str], *rest: Any) -> None:
-        pipes = rest[9:15]
-        own = [fd if fd != -1 else n for n, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
-
-        def main() -> None:
-            os.closerange(3, 1 << 16)
-            self._main()
-
-        main.__module__ = self._main.__module__
-        self.pid = fork(
-            main, words, (own[0], own[1], own[2]), cwd=rest[4], environment=dict(rest[5] or {})
-        )
-        self._child_created = True
-        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
-
-
 def ended(pid: int) -> int:
     """The exit code of a child, which is killed if it takes too long."""
     handle = os.pidfd_open(pid)

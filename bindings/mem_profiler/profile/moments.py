@@ -38,6 +38,9 @@ GROWN = 1.25
 """So many times what it was at the moments that are kept, a total brings the next one forward."""
 FALLEN = 0.9
 """Below this part of its highest value lately, a total falls."""
+CLEAN_UP_S, CLEAN_UP = 2.0, 1 / 4
+"""So many seconds, or this part of the capture if that is more, a clean-up may take: what a program
+gave back before is no part of its end."""
 LATELY_S = 1.0
 LATELY = 1 / 64
 """Of the capture, or `LATELY_S` if that is more; up to twice as long ago counts."""
@@ -148,7 +151,7 @@ class Moments:
 
     def _begin(self, capture: int) -> None:
         self._capture = capture
-        self._last_s = 0.0
+        self._now_s = self._last_s = 0.0
         self._cost_s = 0.0
         self._is_too_large = False
         self._kept: deque[list[Held]] = deque()
@@ -161,6 +164,7 @@ class Moments:
         number = control.number("capture_number")
         if number != self._capture:
             self._begin(number)
+        self._now_s = t_s
         if self._is_too_large:
             return
         domains = devices.used_in(devices.read_domains(segment, control), number)
@@ -206,8 +210,9 @@ class Moments:
         """
         if capture != self._capture:
             return None
-        every = [held.of_domain(domain) for moment in self._kept for held in moment]
-        found = [held for held in every if len(held.keys)]
+        since_s = self._now_s - max(CLEAN_UP_S, self._now_s * CLEAN_UP)
+        every = [held for moment in self._kept for held in moment if held.at_s >= since_s]
+        found = [held for held in (one.of_domain(domain) for one in every) if len(held.keys)]
         sizes = [(held.at_s, int(held.bytes.sum())) for held in found]
         lately = [*sizes, peak] if peak and sizes and peak[0] >= sizes[0][0] else sizes
         most_s, most = max(lately, key=lambda size: size[1], default=(0.0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 
@@ -89,9 +90,15 @@ def verdicts(named: Named, report: LeakReport, filters: Filters) -> list[Sentenc
 
 
 def judgement(named: Named, choice: NamingChoice, filters: Filters) -> LeakReport:
-    """Return the verdicts on leaks. Raises `InputFileError`."""
+    """Return the verdicts on leaks, of a program that has ended, too, only after the least watch of
+    one that goes on: a view has no moment before its end. Raises `InputFileError`.
+    """
+    profile, symbols = named
     rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
-    return judged(*named, binary=choice.binary, rule=rule)
+    watched = dataclasses.replace(
+        profile, capture=dataclasses.replace(profile.capture, end="running")
+    )
+    return judged(watched, symbols, binary=choice.binary, rule=rule)
 
 
 def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) -> str:

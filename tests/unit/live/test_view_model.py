@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from live_views import SIZE, profile, view_model
 from mem_cli.live import braille, facts
+from mem_cli.live.answers import judgement
 from mem_cli.live.braille import Series
 from mem_cli.live.screen_state import ScreenState, Situation
 from mem_cli.live.view_model import RATES_OVER_S, ViewModel
 from mem_cli.live.view_options import ViewOptions
 from mem_parser.filters import Filters
 from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.live.naming import NamingChoice
 from mem_parser.live.totals import Order
 from mem_parser.model import Profile, Reading
 from mem_parser.symbols.table import Symbols
 from mem_profiler.live.watched import Moment, State
+from simulated import Program, leak
 
 NOW = Situation(State.CAPTURED)
 MANY = 1000
@@ -80,6 +84,17 @@ def test_leaks_are_judged_now_and_then_and_again_when_the_program_ends(
     view.take(dataclasses.replace(moment(profile(t_s=20.5)), state=State.ENDED))
     view.picture(ViewOptions(), NOW)
     assert made[4:] == [20.5]
+
+
+@pytest.mark.parametrize(("seconds", "leaks"), [(9.0, 0), (60.0, 1)])
+def test_what_a_program_left_after_seconds_is_no_leak(seconds: float, leaks: int) -> None:
+    random = np.random.default_rng(1)
+    program = Program([leak(random, 100, duration=seconds)], duration=seconds)
+    left, symbols = program.capture(random)
+    left = dataclasses.replace(left, capture=dataclasses.replace(left.capture, end="exited 0"))
+    report = judgement((left, symbols), NamingChoice(), Filters())
+    assert len(report.leaks) == leaks
+    assert all(f.is_open for f in report.findings if f not in report.leaks)
 
 
 def test_a_part_of_a_profile_has_no_verdicts() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 
@@ -10,9 +9,9 @@ from mem_cli.live.screen_state import Branch, Page, Stacks
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 from mem_parser.filters import Filters
-from mem_parser.leaks.judged import judged
 from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.live.around import around
+from mem_parser.live.keptverdicts import judged_in_view
 from mem_parser.live.naming import NamingChoice
 from mem_parser.model import Profile
 from mem_parser.names import FrameRule
@@ -90,15 +89,9 @@ def verdicts(named: Named, report: LeakReport, filters: Filters) -> list[Sentenc
 
 
 def judgement(named: Named, choice: NamingChoice, filters: Filters) -> LeakReport:
-    """Return the verdicts on leaks, of a program that has ended, too, only after the least watch of
-    one that goes on: a view has no moment before its end. Raises `InputFileError`.
-    """
-    profile, symbols = named
+    """Return the verdicts on leaks. Raises `InputFileError`."""
     rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
-    watched = dataclasses.replace(
-        profile, capture=dataclasses.replace(profile.capture, end="running")
-    )
-    return judged(watched, symbols, binary=choice.binary, rule=rule)
+    return judged_in_view(*named, binary=choice.binary, rule=rule)
 
 
 def flame_graph(named: Named, base: Named | None, filters: Filters, pid: int) -> str:

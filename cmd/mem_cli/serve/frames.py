@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mem_cli.serve.past import WINDOW_WORDS, Snapshot
 from mem_parser.escape import json_text, visible
-from mem_parser.leaks.judged import judged
-from mem_parser.live.keptverdicts import KeptVerdicts
+from mem_parser.live.keptverdicts import KeptVerdicts, judged_in_view
 from mem_parser.web.live import View, live_data
 from mem_parser.words import phrase, shown
 from mem_profiler.live.watched import State
@@ -31,7 +30,7 @@ def frame(snapshot: Snapshot, since: str, kept: KeptVerdicts, *, control: bool) 
         data = live_data(
             view,
             snapshot.name,
-            lambda profile, symbols: kept.at(snapshot.at_s, of, lambda: judged(profile, symbols)),
+            lambda *named: kept.at(snapshot.at_s, of, lambda: judged_in_view(*named)),
         )
     waits = since in WINDOW_WORDS and base is None and had is not None
     words = {

@@ -1,17 +1,37 @@
-"""Keep the leak verdicts of a program that goes on: to judge costs more than all else that a view
-shows, and verdicts change slowly.
+"""Leak verdicts for a view of a program that goes on. They are kept for a while: to judge costs
+more than all else that a view shows, and verdicts change slowly.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Hashable
 
+from mem_parser.leaks.judged import judged
 from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.model import Profile
+from mem_parser.names import FrameRule
+from mem_parser.symbols.table import Symbols
 
 EVERY_S = 5.0
 COST_SHARE = 0.05
 """Of a core, at most, for verdicts."""
+
+
+def judged_in_view(
+    profile: Profile,
+    symbols: Symbols,
+    *,
+    binary: str | None = None,
+    rule: FrameRule = FrameRule.PROGRAM,
+) -> LeakReport:
+    """Return the verdicts, of a program that has ended, too, only after the least watch of one that
+    goes on: a view has no moment before its end. Arguments and errors are as of `judged`.
+    """
+    capture = dataclasses.replace(profile.capture, end="running")
+    watched = dataclasses.replace(profile, capture=capture)
+    return judged(watched, symbols, binary=binary, rule=rule)
 
 
 class KeptVerdicts:

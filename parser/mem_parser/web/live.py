@@ -13,8 +13,8 @@ from typing import Any
 
 from mem_parser.diff import diff_by
 from mem_parser.escape import one_line
-from mem_parser.leaks.judged import judged
 from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.live.keptverdicts import judged_in_view
 from mem_parser.model import Profile
 from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Symbols
@@ -90,7 +90,7 @@ def processes_page(settings: dict[str, Any]) -> ServedPage:
 def live_data(
     view: View,
     name: str,
-    judge: Callable[[Profile, Symbols], LeakReport] = judged,
+    judge: Callable[[Profile, Symbols], LeakReport] = judged_in_view,
     most_nodes: int = MOST_NODES,
 ) -> dict[str, Any]:
     """Return the blocks of a report of ``view``: facts, account, series, tables, tree, with leaks

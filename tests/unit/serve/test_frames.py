@@ -60,7 +60,7 @@ def test_leaks_are_judged_now_and_then_for_all_pages_together(
         judged.append(at_s)
         return LeakReport([])
 
-    monkeypatch.setattr("mem_cli.serve.frames.judged", judge)
+    monkeypatch.setattr("mem_cli.serve.frames.judged_in_view", judge)
     kept = KeptVerdicts()
     snapshot = shot()
     assert snapshot.had is not None

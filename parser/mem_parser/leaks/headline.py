@@ -14,7 +14,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Unit
-from mem_parser.units import counted, format_total, per
+from mem_parser.units import counted, format_estimate, per
 from mem_parser.words import joined, phrase
 
 NO_LEAKS = phrase("no leaks found")
@@ -46,7 +46,7 @@ def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
         per_hour.unseen.scaled(hours),
         per_hour.signed,
     )
-    return per(unit, format_total(rate, Unit.SPACE).removesuffix(" (95 %)"))
+    return per(unit, format_estimate(rate, Unit.SPACE))
 
 
 def headline(

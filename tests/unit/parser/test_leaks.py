@@ -14,7 +14,7 @@ import pytest
 
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
@@ -440,6 +440,11 @@ def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
 ) -> None:
     assert growth_text(Estimate(3600 * 1024e3, 180e6, 400), watched_s) == text
     assert growth_text(Estimate(1e6, 3e6, 13), watched_s) == ""
+
+
+def test_a_rate_of_few_samples_has_its_ends_in_its_unit() -> None:
+    few = Estimate(3600 * 1024e3, 3600 * 300e3, 13, Unseen(3600 * 300e3))
+    assert growth_text(few, 5.0) == "1,000 KiB/s (0.50–1.9 MiB/s)"
 
 
 def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.web.facts import without_paths
-from mem_parser.words import shown
+from mem_parser.words import joined, phrase, shown
 
 MOST_ROWS = 2000
 """Rows of one table that reach the page."""
@@ -56,15 +56,17 @@ def merged_rows(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> list[Mappi
         stack = row.get("stack") or [{}]
         names = [frame.get("function") for frame in stack]
         caller = next((name for name in names if name != names[0]), None)
-        shown = (row.get("verdict"), names[0], caller, stack[0].get("file"))
-        alike.setdefault(k if row.get("growth") else shown, []).append(row)
+        seen = (row.get("verdict"), names[0], caller, stack[0].get("file"))
+        alike.setdefault(k if row.get("growth") else seen, []).append(row)
     return [same[0] if len(same) == 1 else _one_row(same, unseen) for same in alike.values()]
 
 
 def _one_row(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> dict[str, Any]:
     """Return the first of ``rows``, which is the largest, with what all of them hold."""
     size, lower, upper = _together(rows, unseen)["bytes"]
-    evidence = {row.get("evidence") for row in rows}
+    evidence = rows[0].get("evidence", "")
+    if any(row.get("evidence") != evidence for row in rows):
+        evidence = joined("", [phrase("largest: "), evidence])
     return {
         **rows[0],
         "bytes": size,
@@ -72,7 +74,7 @@ def _one_row(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> dict[str, Any
         "upper95": upper,
         "samples": sum(row.get("samples") or 0 for row in rows),
         "stacks": sum(row.get("stacks") or 1 for row in rows),
-        "evidence": ("largest: " if len(evidence) > 1 else "") + str(rows[0].get("evidence", "")),
+        "evidence": evidence,
     }
 
 

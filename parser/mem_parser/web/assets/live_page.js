@@ -161,8 +161,8 @@ class LivePage {
     const heap = this.report.wholeTables.totals["inuse.space"], resident = series.filter((row) => row[3] !== null);
     const fact = (label, text) => element("span", "live-number", null, [element("span", "fact-label", `${label} `), text]);
     const facts = [fact(phrase("capture"), `${number}, ${secondsText(seconds)}`)];
-    facts.push(fact(phrase("heap"), pairText(heap, "space")));
-    if (peak !== null) facts.push(fact(phrase("highest"), bytesText(Math.max(peak, heap[0]))));
+    facts.push(fact(phrase("in use"), pairText(heap, "space")));
+    if (peak !== null) facts.push(fact(phrase("peak"), bytesText(Math.max(peak, heap[0]))));
     if (resident.length) facts.push(fact("RSS", bytesText(resident.at(-1)[3])));
     this.numbers.replaceChildren(...facts);
     const lines = [{ className: "heap", points: series.map((row) => [row[0], row[1]]) }];

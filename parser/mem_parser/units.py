@@ -55,9 +55,7 @@ def format_bytes(value: float) -> str:
 
 
 def format_rate(rate_bytes: float) -> str:
-    """Return a sampling rate in the largest unit that gives a whole number: `512 KiB`,
-    `1 KiB`.
-    """
+    """Return a sampling rate in the largest unit that gives a whole number: `512 KiB`, `1 B`."""
     rate = round(rate_bytes)
     for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
         if rate % size == 0 and rate >= size:

@@ -28,7 +28,7 @@ class Phrase(str):
     say: Say
 
     def __new__(cls, text: str, say: Say = lambda _: "") -> Self:
-        """Make a phrase; ``say`` returns it from a catalogue."""
+        """Make a phrase; ``say`` returns it from a catalogue. `copy` gives it later."""
         made = super().__new__(cls, text)
         made.say = say
         return made

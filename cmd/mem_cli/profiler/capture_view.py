@@ -17,7 +17,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
-from mem_parser.units import counted
+from mem_parser.units import counted, format_rate
 from mem_profiler._core import lib
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def target_line(session: Session, rate_bytes: int) -> str:
     name = control.program_name
     file = other_file(name, control.text("exe"))
     facts = ", ".join(filter(None, (f"pid {session.pid}", file, one_line(allocator))))
-    return f"{one_line(name) or '?'} ({facts})   1 sample / {rate_bytes} B"
+    return f"{one_line(name) or '?'} ({facts})   1 sample / {format_rate(rate_bytes)}"
 
 
 def room_line(room: Room) -> str:

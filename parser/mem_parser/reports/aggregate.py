@@ -207,8 +207,8 @@ def estimate(value: float, variance: float, samples: float, sums: StackSums) -> 
 
 
 def without_frames(symbols: Symbols, rule: FrameRule, *, folds: Folds) -> Symbols:
-    """Return ``symbols`` without the frames that ``rule`` drops, and with one
-    in place of those that ``folds`` names, for the rule `PROGRAM`.
+    """Return ``symbols`` without the frames that ``rule`` drops, and with one in place of those
+    that ``folds`` names, for the rule `PROGRAM`.
     """
     offsets, locations = without_allocators(symbols, rule)
     left = dataclasses.replace(symbols, offsets=offsets, locations_of_stack=locations)

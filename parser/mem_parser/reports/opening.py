@@ -32,8 +32,10 @@ _RSS_WITHIN = 0.05
 _LEAST_SHARE = 0.05
 _NOTED_CACHE = 0.1
 _NOTED_PEAK = 1.1
+"""The peak of a running program is told if it is so many times what is in use."""
 _NOTED_RSS = 0.5
 _LEAST_RSS_BYTES = 16 << 20
+"""RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
 
 

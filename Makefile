@@ -105,7 +105,7 @@ $(PY): | system-build
 $(VENV)/.run: $(PACKAGING) | $(PY)
 	@echo "installing the commands into $(VENV)"
 	@$(PIP) 'setuptools>=77' && $(PIP) --no-build-isolation -e .
-	@mkdir -p $(VENV)/share/man && ln -sfn $(abspath release/man) $(VENV)/share/man/man1
+	@mkdir -p $(VENV)/share/man/man1 && ln -sf $(abspath release/man)/*.1 $(VENV)/share/man/man1
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

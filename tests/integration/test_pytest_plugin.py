@@ -58,6 +58,10 @@ def test_fails_by_itself():
     block = bytearray(30 << 20)
     assert not block, "its own failure"
 
+@pytest.mark.mem_sites("file:misspelled", peak="1 MB")
+def test_site_of_nothing():
+    pass
+
 def test_free():
     kept.clear()
 """
@@ -68,6 +72,7 @@ OUTCOMES = {
     "test_leaks": "leaks",
     "test_fills_a_cache_once": None,
     "test_site": "function:PyByteArray_Resize",
+    "test_site_of_nothing": None,
     "test_rate": None,
     "test_fails_by_itself": "its own failure",
     "test_free": None,
@@ -122,6 +127,7 @@ def test_every_kind_of_limit(folder_of_tests: Path, workers: tuple[str, ...]) ->
     assert "called by" in (found["test_big"] or "")
     # An estimate: the small blocks of the interpreter are beside the large one.
     assert re.search(r"30\.0\d MiB peak", done.stdout)
+    assert "file:misspelled: no sampled block matches" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")])

@@ -123,6 +123,9 @@ class Plugin:
                 from mem_parser.budget.baseline import of_capture
 
                 self.programs[item.nodeid] = of_capture(outcome.subject, wanted.budget)
+        for note in outcome.unmatched:
+            message = log_text(f"{one_line(item.nodeid)}: {one_line(note)}")
+            warnings.warn(MemoryLimitWarning(message), stacklevel=1)
         text = "\n".join(outcome.lines)
         if outcome.verdict is Verdict.FAIL or (
             outcome.verdict is Verdict.INCONCLUSIVE and self.settings.strict

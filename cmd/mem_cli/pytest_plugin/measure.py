@@ -32,6 +32,7 @@ from mem_parser.budget import (
     first_rate,
     needed_rate,
     open_subject,
+    unmatched,
 )
 from mem_parser.budget.measure import obstacle_of
 from mem_parser.budget.outputs.text import result_lines
@@ -58,6 +59,7 @@ class Outcome:
     peak_bytes: float = 0.0
     allocated_bytes: float = 0.0
     subject: Subject | None = None
+    unmatched: list[str] = field(default_factory=list)
 
     def add(self, verdict: Verdict, lines: list[str]) -> None:
         """Take one more verdict in; the worst of them counts."""
@@ -135,6 +137,7 @@ class Meter:
             if attempt == 1:
                 outcome.subject = subject
                 _facts(subject, outcome)
+                outcome.unmatched = unmatched([(subject, wanted.budget)])
             if not report.may_be_decided or rate <= 1:
                 break
             rate = max(int(needed_rate(report, rate)), 1)

@@ -36,6 +36,7 @@ from mem_parser.budget.verdict import (
     check,
     combine,
     needed_rate,
+    unmatched,
 )
 from mem_parser.libraries.rules import Libraries
 from mem_parser.symbols.table import Symbols
@@ -69,6 +70,7 @@ __all__ = [
     "parse_match",
     "parse_rate",
     "parse_share",
+    "unmatched",
     "update_baseline",
 ]
 

@@ -217,7 +217,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
         judge = _Judge(subject, budget, budget.error / tries, checks)
         reports.append(judge.run(attempt))
     if reports:
-        reports[0].notes += _nowhere(asked, [budget for _, budget in given])
+        reports[0].notes += _nowhere(asked, [budget for _, budget in given]) + unmatched(pairs)
     return Report(reports, error, tries, attempt)
 
 
@@ -226,6 +226,22 @@ def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -
     found = {site.key for _, budget in asked for site in budget.sites}
     every = dict.fromkeys(site.key for budget in given for site in budget.sites)
     return [f"{key}: no capture of such memory" for key in every if key not in found]
+
+
+def unmatched(pairs: Sequence[tuple[Subject, Budget]]) -> list[str]:
+    """Name the sites that select no sampled block of any capture: their pattern may be misspelled,
+    and then their limits pass whatever the program does.
+    """
+    found: dict[str, bool] = {}
+    for subject, budget in pairs:
+        for site in budget.sites:
+            part = subject.part(site)
+            found[site.key] = found.get(site.key, False) or part is None or len(part.sites) > 0
+    return [
+        f"{key}: no sampled block matches; misspelled, or nothing was allocated there"
+        for key, matched in found.items()
+        if not matched
+    ]
 
 
 def combine(earlier: Report, later: Report) -> Report:

@@ -544,6 +544,16 @@ def test_device_memory_is_limited_only_by_sites_that_name_its_domain() -> None:
     assert host.captures[0].notes == ["domain:cuda: no capture of such memory"]
 
 
+def test_a_site_that_selects_nothing_in_any_capture_is_named() -> None:
+    sites = tuple(
+        Site((parse_match(word),), (inuse(1e12),)) for word in ("function:main", "file:nosuch")
+    )
+    budget = Budget((), sites)
+    report = check([(Made([PARSE]).subject(), budget), (Made([PARSE]).subject(), budget)])
+    said = "file:nosuch: no sampled block matches; misspelled, or nothing was allocated there"
+    assert [c.notes for c in report.captures] == [[said], []]
+
+
 @pytest.mark.parametrize(
     ("exe", "comm", "command", "name"),
     [

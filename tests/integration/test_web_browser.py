@@ -351,7 +351,7 @@ def test_hostile_names_run_nothing(desktop: Any, pages: dict[str, str]) -> None:
 
 
 def test_the_summary_answers_first(desktop: Any, pages: dict[str, str]) -> None:
-    open_page(desktop, pages["report"])
+    open_page(desktop, pages["hostile"])
 
     assert "build-host-7" in text_of(desktop, "#header")
     assert "--key /etc/secret/key" in text_of(desktop, "#header")
@@ -455,7 +455,7 @@ def test_leaks_and_diff_show_their_verdicts(desktop: Any, pages: dict[str, str])
 
 
 def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> None:
-    open_page(desktop, pages["report"], "#tab=budget")
+    open_page(desktop, pages["report"])
     rows = text_of(desktop, "#budget-rows")
     assert "alloc_rate of <b>x</b>" in rows
     assert "2.86 MiB/s \u00b1 0.19 MiB/s" in rows
@@ -468,7 +468,7 @@ def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> No
 
 
 def test_tabs_answer_to_arrow_keys(desktop: Any, pages: dict[str, str]) -> None:
-    open_page(desktop, pages["report"])
+    open_page(desktop, pages["report"], "#tab=summary")
     element(desktop, "#tab-summary").send_keys(Keys.ARROW_RIGHT)
 
     assert element(desktop, "#panel-table").is_displayed()

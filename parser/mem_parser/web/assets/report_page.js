@@ -59,7 +59,7 @@ class ReportPage {
   settings() {
     return {
       ...explorerSettings(this.profile, this.facts.start),
-      tab: setting.choice("summary", this.listed.map(([key]) => key)), ...this.moreSettings,
+      tab: setting.choice(this.blocks.budget ? "budget" : "summary", this.listed.map(([key]) => key)), ...this.moreSettings,
     };
   }
 
@@ -138,15 +138,15 @@ class ReportPage {
     for (const control of this.choices) control.querySelector("select").value = this.state.get(control.dataset.choice);
   }
 
-  // The tabs that there is something for; a leak comes first.
+  // The tabs that there is something for; a budget comes first, then a leak.
   presentTabs() {
     const there = {
       threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
       diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
     };
     const present = Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
-    const leads = ([key]) => key === "leaks" && this.opening?.some(({ kind }) => kind === "leak");
-    return [...present.filter(leads), ...present.filter((tab) => !leads(tab))];
+    const rank = ([key]) => key === "budget" ? 0 : key === "leaks" && this.opening?.some(({ kind }) => kind === "leak") ? 1 : 2;
+    return present.sort((one, other) => rank(one) - rank(other));
   }
 
   // Leaves a tab that the data has no more.

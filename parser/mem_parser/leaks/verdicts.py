@@ -131,11 +131,14 @@ def _finite(value: float) -> float | None:
 
 @dataclass(slots=True)
 class LeakReport:
-    """All findings, leaks first, the largest first among equals."""
+    """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
+    are of, where the program held much more later than is judged.
+    """
 
     findings: list[Finding]
     suppressed: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    until_s: float | None = None
 
     @property
     def leaks(self) -> list[Finding]:
@@ -145,7 +148,9 @@ class LeakReport:
     @property
     def headline(self) -> str:
         """The leaks in one sentence."""
-        return headline_of(self.leaks)
+        if self.until_s is None or self.leaks:
+            return headline_of(self.leaks)
+        return phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
 
     def as_json(self) -> dict[str, Any]:
         """Return the block of `leaks --json` and of the page's tab."""
@@ -186,7 +191,9 @@ def find_leaks(
     report = LeakReport([])
     before = None if at_end or earlier else profile.before_end
     if before is not None:
-        report.notes.append(_before_end_note(profile, before))
+        grew = _peak_bytes(profile) > 2 * before.total(Count.INUSE, Unit.SPACE).value
+        report.until_s = before.capture.duration_s if grew else None
+        report.notes.append(_before_end_note(profile, before, grew=grew))
         profile = before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
@@ -227,16 +234,19 @@ def _postponed(finding: Finding, advice: str) -> Finding:
     )
 
 
-def _before_end_note(profile: Profile, before: Profile) -> str:
+def _peak_bytes(profile: Profile) -> float:
+    return profile.total(Count.PEAK, Unit.SPACE).value if profile.has(Count.PEAK) else 0.0
+
+
+def _before_end_note(profile: Profile, before: Profile, *, grew: bool) -> str:
     held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
-    peak = profile.total(Count.PEAK, Unit.SPACE).value if profile.has(Count.PEAK) else 0.0
-    if peak > 2 * held:
+    if grew:
         return phrase(
             "Verdicts are for second {second} ({held} in use): growth after it, to the peak of "
             "{peak}, has none. Use --at-end for the {left} left.",
             second=f"{before.capture.duration_s:.3g}",
             held=format_bytes(held),
-            peak=format_bytes(peak),
+            peak=format_bytes(_peak_bytes(profile)),
             left=format_bytes(left),
         )
     return phrase(

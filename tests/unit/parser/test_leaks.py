@@ -522,8 +522,11 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     )  # fmt: skip
     capture = dataclasses.replace(profile.capture, before_end_at_s=60.0, end="exited 0")
     ended = dataclasses.replace(profile, sites=sites, capture=capture)
-    [note] = find_leaks(ended, symbols).notes
+    report = find_leaks(ended, symbols)
+    [note] = report.notes
+    none = dataclasses.replace(report, findings=[]).headline
 
+    assert none == "no leaks found" + ("" if judged else " in the first 60 s")
     assert note.startswith("Verdicts are for second 60 (")
     assert ("before the program's clean-up." in note) is judged
     assert ("growth after it, to the peak of" in note) is not judged

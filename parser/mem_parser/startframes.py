@@ -153,7 +153,7 @@ _BY_FILE = {
 }
 _BY_MODULE_CODE = {
     _K.SCRIPT: re.compile(r"^<string>$|/bin/(?:ipython\d?|jupyter[\w-]*)$"),
-    _K.CELL: re.compile(r"/ipykernel_\d+/\d+\.py$|^<ipython-input-"),
+    _K.CELL: re.compile(r"/ipykernel_\d+/\d+\.py$|^<ipython-input-|^In\[\d+\]$"),
 }
 """For the code of modules, before `_BY_FILE`."""
 

@@ -78,6 +78,7 @@ def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
     assert page.startswith("<!DOCTYPE html>")
     assert "height: 333px" in style
     assert re.search(r"Total: (?:488|49\d|50\d)\.\d KiB at the peak", table)
+    assert "&lt;module&gt; (In[1])" in table, "the cell's name"
     assert "<pre" in table
     # Nothing is loaded from elsewhere.
     assert not re.search(r"""(?:src|href)=["']?https?:""", page)

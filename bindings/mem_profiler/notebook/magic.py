@@ -11,6 +11,7 @@ import argparse
 import html
 import importlib
 import json
+import linecache
 import os
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from mem_parser.python.cells import told
 from mem_profiler.helper.client import environment, interpreter
 from mem_profiler.tracking import Tracker, TrackerError
 
@@ -75,26 +77,33 @@ def run(shell: Any, line: str, cell: str) -> str:
         with tracker:
             shell.run_cell(cell)
         count = ["--inuse"] if given.leaks else []
+        called = told(_cells(shell))
         page = os.path.join(folder, "cell.html")
         inverted = ["--inverted"] if given.inverted else []
-        _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
+        _report(called, "flamegraph", tracker.path, "-o", page, *count, *inverted)
         table = ""
         if given.rows:
             rows = given.rows if given.first is None else given.first
-            table = _report("top", tracker.path, "-n", str(rows), *count)
-        report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
+            table = _report(called, "top", tracker.path, "-n", str(rows), *count)
+        report = json.loads(_report(called, "summary", tracker.path, "--json", "-n", "1"))
         verdicts = [str(one["text"]) for one in report["verdicts"]]
         with open(page, encoding="utf-8") as file:
             return shown(verdicts, file.read(), table, given.height)
 
 
-def _report(*words: str) -> str:
-    """What `mem_parser` prints. Raises MagicError."""
+def _cells(shell: Any) -> dict[str, str]:
+    """The shell's names of the files of cells that have run."""
+    names = ((file, shell.compile.format_code_name(file)) for file in linecache.cache)
+    return {file: name[1] for file, name in names if name}
+
+
+def _report(called: dict[str, str], *words: str) -> str:
+    """What `mem_parser` prints, with these variables. Raises MagicError."""
     python = interpreter()
     try:
         done = subprocess.run(
             [python, "-P", "-m", "mem_parser", *words],
-            env={**environment(python), "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
+            env={**environment(python), **called, "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
             capture_output=True, timeout=REPORT_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:

@@ -287,7 +287,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The kernel's numbers of the process at the end; bytes, None where unknown."""
+    """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
+    what its control group, or one above, may use.
+    """
 
     rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
@@ -299,6 +301,7 @@ class Memory:
     arena_bytes: int | None = None
     stack_bytes: int | None = None
     segment_bytes: int | None = None
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

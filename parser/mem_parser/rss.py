@@ -24,6 +24,7 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
+from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
 
 MMAP_THRESHOLD_BYTES = 128 << 10
@@ -61,18 +62,31 @@ class RssAccount:
     ``places`` divide the sum of heap in use and slack by location; they are not further summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings; the error of the former is an upper limit. ``watched_s`` is the length of the capture.
+    ``limit_bytes`` is what the process's control group may use; None: no limit is known.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
     rss_bytes: int | None
     peak_rss_bytes: int | None
     parts: list[Part]
+    limit_bytes: int | None = None
     places: list[Part] = field(default_factory=list)
     arena_slack: Estimate | None = None
     slope_heap: Estimate | None = None
     slope_rss: float | None = None
     watched_s: float = math.nan
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def of_limit(self) -> str:
+        """How near RSS is to the limit of the control group; empty where one is unknown."""
+        if self.rss_bytes is None or self.limit_bytes is None:
+            return ""
+        return phrase(
+            "RSS is {share} of the {limit} that its control group may use",
+            share=percent(self.rss_bytes, self.limit_bytes),
+            limit=format_bytes(self.limit_bytes),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `rss --json` prints."""
@@ -85,6 +99,7 @@ class RssAccount:
             "places": [part.as_json() for part in self.places],
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "limit_bytes": self.limit_bytes,
             "arena_slack_bytes": None if slack is None else slack.value,
             "arena_slack_lower95": lower,
             "arena_slack_upper95": upper,
@@ -111,7 +126,7 @@ def account(profile: Profile) -> RssAccount:
     peak = memory.peak_rss_bytes
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
-    result = RssAccount(memory.rss_bytes, peak, [])
+    result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes)
     result.watched_s = profile.capture.duration_s or math.nan
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from mem_parser import programname
 from mem_parser.errors import MemError
+from mem_profiler.process import cgroup
 from mem_sandbox import child
 
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
@@ -448,6 +449,7 @@ def memory(pid: int) -> dict[str, int | None]:
         "heap_bytes": heap if regions else None,
         "arena_bytes": _arena_rss(regions) if regions else None,
         "stack_bytes": _stack_rss(pid, regions) if regions else None,
+        "limit_bytes": cgroup.limit_bytes(pid),
     }
 
 

@@ -34,6 +34,8 @@ _NOTED_CACHE = 0.1
 _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
 _NOTED_RSS = 0.5
+_NEAR_LIMIT = 0.8
+"""RSS is told beside what the process's control group may use, from that share of it on."""
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
@@ -61,7 +63,7 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
-    rest = [] if running else list(_rest_of_rss(profile))
+    rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [_freed(whole or profile), *rest]
     watched_s = profile.capture.duration_s or 0.0
@@ -168,6 +170,20 @@ def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
             share=f"{100 * held / rss:.0f}",
         )
         yield Sentence("rss", text, "rss")
+
+
+def _near_limit(profile: Profile) -> Iterator[Sentence]:
+    """Yield how near RSS is to the limit of a container, where the kernel may soon end it."""
+    rss, limit = profile.capture.memory.rss_bytes, profile.capture.memory.limit_bytes
+    if profile.capture.device or rss is None or not limit or rss < _NEAR_LIMIT * limit:
+        return
+    text = phrase(
+        "RSS {rss}, {share} % of the {limit} that its control group may use",
+        rss=format_bytes(rss),
+        share=f"{100 * rss / limit:.0f}",
+        limit=format_bytes(limit),
+    )
+    yield Sentence("limit", text, "rss")
 
 
 def _caches(report: LeakReport) -> Iterator[Sentence]:

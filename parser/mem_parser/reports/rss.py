@@ -20,6 +20,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         peak = result.peak_rss_bytes
         high = f"   highest so far {format_bytes(peak)}" if peak is not None else ""
         yield f"RSS {format_bytes(result.rss_bytes)}{high}"
+        yield from filter(None, [result.of_limit])
         for part in result.parts:
             share = percent(part.bytes, result.rss_bytes)
             margin = "" if part.estimate is None else format_margin(part.estimate, Unit.SPACE)

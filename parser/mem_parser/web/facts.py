@@ -203,6 +203,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
         for part in found.parts
     ]
     notes = list(found.notes)
+    notes += filter(None, [found.of_limit])
     if found.peak_rss_bytes is not None:
         notes.append(phrase("Peak RSS: {size}", size=format_bytes(found.peak_rss_bytes)))
     if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:

@@ -59,7 +59,7 @@ def capture() -> Capture:
         holds_older=True, kind="snapshot", end="running",
         from_start=True, python="3.11", pymalloc=True, pymem=True, samples=7,
         lost={"reentry": 2, "truncated": 1},
-        memory=Memory(*range(1, 11)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
+        memory=Memory(*range(1, 12)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
         peak_at_s=4.5, peak_bytes=900.0, peak_source=PeakSource.SAMPLER, peak_of_estimates=True,
         before_end_at_s=8.75, complete=False, notes=["one", "two"],
         controller=ControllerUse(0.5, 1 << 20), attach=AttachStops(3, 0.004, 0.002),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from mem_parser.model import Capture, Memory, Reading
+from mem_parser.reports.opening import opening
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_profiler.process import procfs
@@ -78,6 +80,23 @@ def test_the_stacks_of_waiting_threads_are_found() -> None:
     assert before is not None
     assert after is not None
     assert after > before > 0
+
+
+def test_the_limit_of_a_container_is_beside_rss() -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
+    near = "RSS 70.00 MiB, 88 % of the 80.00 MiB that its control group may use"
+
+    found = account(profile)
+
+    assert list(account_lines(found))[1] == (
+        "RSS is 87.5 % of the 80.00 MiB that its control group may use"
+    )
+    assert found.as_json()["limit_bytes"] == 80 * MIB
+    assert near in [one.text for one in opening(profile, symbols, None)]
+    profile.capture.memory = dataclasses.replace(profile.capture.memory, limit_bytes=100 * MIB)
+    assert not any("control group" in one.text for one in opening(profile, symbols, None))
 
 
 def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:

@@ -365,7 +365,8 @@ class _Judge:
             return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
         together, evidence = self.otherwise(group, times)
         if together is not fastest.verdict:
-            evidence = phrase("largest stack: {evidence}", evidence=fastest.evidence)
+            inner = fastest.evidence[:1].lower() + fastest.evidence[1:]
+            evidence = phrase("largest stack: {evidence}", evidence=inner)
         return _finding(group, fastest.verdict, evidence, times)
 
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:

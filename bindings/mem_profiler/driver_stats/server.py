@@ -33,7 +33,7 @@ WARNINGS_MAX = 20
 
 
 def _answered(report: LineReport) -> dict[str, Any]:
-    return report.as_dict() | {"missing": report.missing, "sure": report.sure}
+    return report.as_dict() | {"problem": report.problem}
 
 
 class StatsServer(Server):

@@ -99,14 +99,8 @@ def _running() -> Helper:
 
 def checked(answer: dict[str, Any]) -> dict[str, Any]:
     """Return a report as users get it, after a warning where it is not whole."""
-    missing, sure = answer.pop("missing"), answer.pop("sure")
-    text = ""
-    if missing:
-        text = f"{missing} blocks are not in the report: the tables were full, or a hook was busy"
-    elif not sure:
-        text = "events before this moment are missing in the log: the report may be wrong"
-    if text:
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+    if problem := answer.pop("problem"):
+        warnings.warn(problem, RuntimeWarning, stacklevel=4)
     return answer
 
 

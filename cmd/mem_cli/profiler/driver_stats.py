@@ -128,10 +128,8 @@ def report(target: Target | None, pid: Target | None, *, output: str | None, as_
         write_json({"pid": number} | found.as_dict() | {"missing": found.missing}, output)
     else:
         show(line_blocks(found), output)
-    if found.missing:
-        warn(
-            f"{counted(found.missing, 'block')} not in the report: tables were full, or hooks busy"
-        )
+    if found.problem:
+        warn(found.problem)
 
 
 _FOLDER = click.argument("folder", type=PATH, default=".")
@@ -217,8 +215,8 @@ def at(
         write_json({"ms": time_ms} | found.as_dict() | {"sure": found.sure}, output)
     else:
         show(line_blocks(found), output)
-    if not found.sure:
-        warn("events before this moment are missing in the log: the report may be wrong")
+    if found.problem:
+        warn(found.problem)
 
 
 for one in (on, off, report, log, sizes, at):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mem_parser.escape import one_line
+from mem_parser.model import MISSING_SAMPLES
 from mem_parser.readers import read_profile
 from mem_parser.records.lines import LineBytes, lines_in_use
+from mem_parser.units import counted
 
 _AFTER_FILE, _AFTER_LINE = 5, 4
 """Spaces behind the longest entry of each column."""
@@ -20,13 +22,28 @@ _AFTER_FILE, _AFTER_LINE = 5, 4
 
 @dataclass(frozen=True, slots=True)
 class LineReport:
-    """Bytes in use by line, and in all. ``missing``: samples that no line has; ``sure``: no event
-    is missing that could tell of more, or of less.
+    """Bytes in use by line, and in all. ``lost``: samples that no line has, by cause; ``sure``: no
+    event is missing that could tell of more, or of less.
     """
 
     lines: list[LineBytes]
-    missing: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
     sure: bool = True
+
+    @property
+    def missing(self) -> int:
+        """Samples that no line has."""
+        return sum(self.lost.values())
+
+    @property
+    def problem(self) -> str:
+        """Why the report is not whole, in a line; empty where it is."""
+        if self.missing:
+            causes = ", ".join(f"{cause} {number}" for cause, number in self.lost.items())
+            return f"{counted(self.missing, 'block')} not in the report: {causes}"
+        if not self.sure:
+            return "events before this moment are missing in the log: the report may be wrong"
+        return ""
 
     @property
     def total_bytes(self) -> int:
@@ -45,7 +62,8 @@ class LineReport:
 def report_of_file(path: str | os.PathLike[str]) -> LineReport:
     """Return the report of a capture's file. Raises InputFileError."""
     profile = read_profile(os.fspath(path))
-    return LineReport(lines_in_use(profile), profile.samples_missing)
+    lost = {cause: n for cause, n in profile.capture.lost.items() if n and cause in MISSING_SAMPLES}
+    return LineReport(lines_in_use(profile), lost)
 
 
 def aligned(lines: Sequence[LineBytes]) -> list[str]:

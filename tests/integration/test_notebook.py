@@ -32,7 +32,7 @@ shell.run_line_magic("load_ext", "mem_profiler")
 shown = []
 for cell in json.loads(sys.argv[1]):
     with capture_output() as found:
-        good = shell.run_cell(cell).success
+        good = shell.run_cell(cell, store_history=True).success
     pages = [one.data.get("text/html", "") for one in found.outputs]
     shown.append([good, pages, found.stdout + found.stderr])
 print(json.dumps(shown))
@@ -78,7 +78,7 @@ def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
     assert page.startswith("<!DOCTYPE html>")
     assert "height: 333px" in style
     assert re.search(r"Total: (?:488|49\d|50\d)\.\d KiB at the peak", table)
-    assert "&lt;module&gt; (In[1])" in table, "the cell's name"
+    assert "(In[1]) In[1]:2\n" in table, "the cell's name, and its line as the editor shows it"
     assert "<pre" in table
     # Nothing is loaded from elsewhere.
     assert not re.search(r"""(?:src|href)=["']?https?:""", page)

@@ -13,6 +13,7 @@ import importlib
 import json
 import linecache
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ HEIGHT_PX = 600
 ROWS = 20
 REPORT_S = 600.0
 _RATE = 1024
+_NUMBER = re.compile(r"In\[(\d+)\]")
 _WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
 
 
@@ -75,7 +77,7 @@ def run(shell: Any, line: str, cell: str) -> str:
             follow_fork=given.follow_fork,
         )
         with tracker:
-            shell.run_cell(cell)
+            _run_cell(shell, cell)
         count = ["--inuse"] if given.leaks else []
         called = told(_cells(shell))
         page = os.path.join(folder, "cell.html")
@@ -84,11 +86,25 @@ def run(shell: Any, line: str, cell: str) -> str:
         table = ""
         if given.rows:
             rows = given.rows if given.first is None else given.first
-            table = _report(called, "top", tracker.path, "-n", str(rows), *count)
+            table = _report(called, "top", "--lines", tracker.path, "-n", str(rows), *count)
         report = json.loads(_report(called, "summary", tracker.path, "--json", "-n", "1"))
         verdicts = [str(one["text"]) for one in report["verdicts"]]
         with open(page, encoding="utf-8") as file:
             return shown(verdicts, file.read(), table, given.height)
+
+
+def _run_cell(shell: Any, cell: str) -> None:
+    """Run the cell with its number and its lines as the notebook shows them: the shell has counted
+    on, and the magic's line is the first.
+    """
+    counted = shell.execution_count
+    names = (_NUMBER.fullmatch(name) for name in _cells(shell).values())
+    shell.execution_count = max((int(name[1]) for name in names if name), default=counted)
+    first = "" if cell.startswith("%%") else "#\n"
+    try:
+        shell.run_cell(first + cell)
+    finally:
+        shell.execution_count = counted
 
 
 def _cells(shell: Any) -> dict[str, str]:

@@ -56,13 +56,13 @@ def beyond_libraries(symbols: Symbols, begin: IntArray) -> IntArray:
     result = begin.copy()
     left = np.flatnonzero(of_location[symbols.locations_of_stack[begin]] != Role.PROGRAM)
     for wanted in (Role.PROGRAM, Role.LIBRARY):
-        found = _first_from(symbols, of_location == wanted, begin[left], left)
+        found = first_from(symbols, of_location == wanted, begin[left], left)
         result[left[found >= 0]] = found[found >= 0]
         left = left[found < 0]
     return result
 
 
-def _first_from(symbols: Symbols, wanted: BoolArray, begin: IntArray, stack: IntArray) -> IntArray:
+def first_from(symbols: Symbols, wanted: BoolArray, begin: IntArray, stack: IntArray) -> IntArray:
     """Return the first position from ``begin`` of each ``stack`` whose location is ``wanted``; -1
     if there is none. Frame by frame, because runs of libraries are short and stacks many.
     """

@@ -4,7 +4,9 @@ A function is a wrapper if all that is allocated below it is allocated by itself
 stack that it is on), for many callers, none of which has most of it, and in sizes that are the
 callers' choice: at every line of it that allocates, many sizes for many callers. A factory, which
 makes one kind of object for many callers, has few sizes, and stays. What a wrapper's callers are
-may be another wrapper, so this goes on until it finds no more.
+may be another wrapper, so this goes on until it finds no more. Of a stripped file, a function
+without a name is one too if most blocks come to it through a named allocator of that file: the
+names that a file exports are left, so `palloc` is known and what it calls is not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from mem_parser.charge import beyond_libraries, charged_from
+from mem_parser.charge import beyond_libraries, charged_from, first_from
 from mem_parser.estimate import FloatArray
 from mem_parser.interning import distinct
 from mem_parser.libraries.rules import Libraries
@@ -28,6 +30,8 @@ MOST_OF_ONE = 0.6
 _SMALL_LINE = 0.1
 """Lines with less of a function's samples than this share say nothing."""
 _ROUNDS = 8
+_MOST_BELOW = 0.5
+"""Of a nameless function's samples, below named allocators of its file."""
 
 
 def wrappers(profile: Profile, symbols: Symbols, libraries: Libraries) -> list[int]:
@@ -39,7 +43,7 @@ def wrappers(profile: Profile, symbols: Symbols, libraries: Libraries) -> list[i
     outside = charged_from(symbols, FrameRule.OWN)
     for _ in range(_ROUNDS):
         begin = beyond_libraries(marked, outside)
-        new = _round(profile, marked, begin)
+        new = _nameless(profile, marked, begin) or _round(profile, marked, begin)
         new = [k for k in new if not libraries.keeps(symbols.functions[k])]
         if not new:
             break
@@ -87,6 +91,30 @@ def _round(profile: Profile, symbols: Symbols, begin: IntArray) -> list[int]:
     narrow = ~_wide(line, caller, mean, len(lines))[line]
     candidates[leaf[narrow & (held[line] >= _SMALL_LINE * own[leaf])]] = False
     return sorted(np.flatnonzero(candidates).tolist(), key=lambda k: -own[k])
+
+
+def _nameless(profile: Profile, symbols: Symbols, begin: IntArray) -> list[int]:
+    """Return the functions without a name that end stacks below a named allocator of their file."""
+    functions = symbols.functions
+    known = np.array([f.known for f in functions], dtype=np.bool_)
+    if known.all():
+        return []
+    allocates = np.array([f.role is Role.WRAPPER for f in functions], dtype=np.bool_) & known
+    numbers: dict[str, int] = {}
+    module = np.array([numbers.setdefault(f.module, len(numbers)) for f in functions])
+    spelled, of_location = symbols.locations_of_stack, symbols.function_of_location
+    leaf = of_location[spelled[begin]]
+    stack = np.flatnonzero(~known[leaf])
+    named = first_from(symbols, known[of_location], begin[stack], stack)
+    stack, named = stack[named >= 0], named[named >= 0]
+    above = of_location[spelled[named]]
+    below = np.zeros(len(begin), dtype=np.bool_)
+    below[stack] = allocates[above] & (module[above] == module[leaf[stack]])
+    blocks, _ = profile.counts(Count.ALLOC if profile.has_alloc else Count.INUSE)
+    of_site = profile.sites.stack
+    every = np.bincount(leaf[of_site], weights=blocks, minlength=len(functions))
+    some = np.bincount(leaf[of_site], weights=blocks * below[of_site], minlength=len(functions))
+    return np.flatnonzero((some > 0) & (some >= _MOST_BELOW * every)).tolist()
 
 
 def _wide(group: IntArray, caller: IntArray, size: IntArray, count: int) -> BoolArray:

@@ -69,7 +69,7 @@ LIBRARIES = (
     ),
     Library(
         By.NAME, Role.WRAPPER,
-        r"(?:re)?palloc(?:0|_extended|0fast|_aligned)?|MemoryContextAlloc\w*|AllocSet(?:Alloc|Realloc)\w*"
+        r"(?:re)?palloc(?:0|_extended|0fast|_aligned)?|MemoryContextAlloc\w*|AllocSet(?:Alloc|Realloc|ContextCreate)\w*"
         r"|GenerationAlloc\w*|SlabAlloc\w*|pnstrdup|psprintf|guc_malloc|pg_malloc\w*",
         "PostgreSQL's memory contexts",
     ),

@@ -329,6 +329,24 @@ def test_a_profile_to_compare_with_is_charged_alike() -> None:
     assert "get" not in {r.frames[0].function for r in rows}
 
 
+def test_a_nameless_function_below_a_named_allocator_of_its_file_is_one() -> None:
+    profile, symbols = named((
+        ("malloc app+0x1 palloc copyObject main", 100), ("malloc app+0x1 palloc plan main", 100),
+        ("malloc app+0x2 app+0x1 MemoryContextAlloc app+0x3 main", 100),
+        ("malloc app+0x1 app+0x4 main", 100), ("malloc app+0x4 main", 100),
+    ))  # fmt: skip
+    functions = [
+        dataclasses.replace(f, known="+" not in f.name, module="/app") for f in symbols.functions
+    ]
+    symbols = dataclasses.replace(symbols, functions=functions)
+
+    marked = mark_libraries(profile, symbols, Libraries())
+
+    assert set(marked.passing) == {"app+0x1", "app+0x2"}
+    flat = {r.name: r.flat.value for r in rows_of(sum_stacks(profile, marked)) if r.flat.value}
+    assert flat == {"copyObject": 100, "plan": 100, "app+0x3": 100, "app+0x4": 200}
+
+
 def test_every_line_of_a_wrapper_must_look_like_one() -> None:
     """A large function with a line for every size is no wrapper."""
     profile, symbols = wrapped(8, 8)

@@ -23,12 +23,15 @@ import numpy as np
 
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Memory, Profile, Unit
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
 
 MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
+_FAR_S = 7 * 86400.0
+"""A limit that is further away at today's growth is no news."""
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 
@@ -82,11 +85,24 @@ class RssAccount:
         """How near RSS is to the limit of the control group; empty where one is unknown."""
         if self.rss_bytes is None or self.limit_bytes is None:
             return ""
-        return phrase(
-            "RSS is {share} of the {limit} that its control group may use",
+        text = phrase(
+            "RSS {rss}, {share} of the {limit} that its control group may use",
+            rss=format_bytes(self.rss_bytes),
             share=percent(self.rss_bytes, self.limit_bytes),
             limit=format_bytes(self.limit_bytes),
         )
+        if self.until_limit_s is None:
+            return text
+        time = time_text(self.until_limit_s)
+        return phrase("{text}: in {time} as it grows", text=text, time=time)
+
+    @property
+    def until_limit_s(self) -> float | None:
+        """The seconds until RSS is at the limit, if it grows on as it did; None: it need not be."""
+        if self.rss_bytes is None or self.limit_bytes is None or not self.slope_rss:
+            return None
+        left_s = (self.limit_bytes - self.rss_bytes) / self.slope_rss * 3600.0
+        return left_s if 0 <= left_s <= _FAR_S else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `rss --json` prints."""
@@ -136,13 +152,15 @@ def account(profile: Profile) -> RssAccount:
     anonymous = _anonymous(memory, memory.rss_bytes)
     result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous))
     result.places = list(_places(memory, anonymous))
-    result.arena_slack = _arena_slack(profile, memory)
+    result.arena_slack = _arena_slack(profile, memory, result.parts)
     result.notes = list(_notes(profile, memory, result.parts))
     return result
 
 
-def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
-    """Return the memory of `[heap]` and arenas beyond the live blocks that must be there."""
+def _arena_slack(profile: Profile, memory: Memory, parts: list[Part]) -> Estimate | None:
+    """Return the memory of `[heap]` and arenas beyond the live blocks that must be there; None
+    where it is more than all slack: larger blocks are there too.
+    """
     if memory.heap_bytes is None or memory.arena_bytes is None:
         return None
     if not _GLIBC.search(profile.capture.allocator) or profile.capture.pymem:
@@ -155,9 +173,11 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
     held = memory.heap_bytes + memory.arena_bytes
     unseen = profile.unseen(Unit.SPACE)
     error = float(np.sqrt(found.bytes_variance.sum())) if profile.errors_known else float("nan")
-    return Estimate(
-        held - float(found.bytes.sum()), error, int(blocks[small].sum()), unseen, signed=True
-    )
+    free = held - float(found.bytes.sum())
+    slack = next(part for part in parts if part.key == "slack")
+    if free > slack.bytes + slack.margin:
+        return None
+    return Estimate(free, error, int(blocks[small].sum()), unseen, signed=True)
 
 
 def _live(live: Estimate) -> Part:

@@ -52,8 +52,16 @@ from mem_parser.leaks.observed import (
 )
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
-from mem_parser.leaks.watch import least_watch_s, may_fill, postponement, time_text, went_on
-from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.leaks.watch import (
+    LEAST_WATCH_S,
+    least_watch_s,
+    may_fill,
+    postponement,
+    time_text,
+    too_short,
+    went_on,
+)
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
@@ -62,8 +70,14 @@ from mem_parser.words import phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
+MOST_UNDECIDED = 0.5
+"""Share of the bytes without a verdict, from which on it is no news that there is no leak."""
+_LEFT_SHARE = 0.1
+"""Of what a program held before its end, still held after it: less was freed by design."""
 _HOUR_S = 3600.0
 _LEAST_AGE_S = 0.001
+_LEAST_REPLACED = 0.1
+"""Of older blocks, freed: with fewer it is no cache; more blocks are allocated than before."""
 _TURNOVER_SHARE = 0.5
 """Of older blocks, freed: fewer are no turnover in the words of the evidence."""
 
@@ -148,9 +162,23 @@ class LeakReport:
     @property
     def headline(self) -> str:
         """The leaks in one sentence."""
-        if self.until_s is None or self.leaks:
+        if self.leaks:
             return headline_of(self.leaks)
+        if self.undecided >= MOST_UNDECIDED:
+            share = f"{100 * self.undecided:.0f}"
+            return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
+        if self.until_s is None:
+            return headline_of([])
         return phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
+
+    @property
+    def undecided(self) -> float:
+        """The share of the bytes that have no verdict."""
+        held = math.fsum(f.live.value for f in (*self.findings, *self.suppressed))
+        open_bytes = math.fsum(
+            f.live.value for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
+        )
+        return open_bytes / held if held > 0 else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the block of `leaks --json` and of the page's tab."""
@@ -189,12 +217,13 @@ def find_leaks(
     leave out; with another than `FrameRule.PROGRAM` each stack is a finding of its own.
     """
     report = LeakReport([])
+    left: IntArray | None = None
     before = None if at_end or earlier else profile.before_end
     if before is not None:
         grew = _peak_bytes(profile) > 2 * before.total(Count.INUSE, Unit.SPACE).value
         report.until_s = before.capture.duration_s if grew else None
         report.notes.append(_before_end_note(profile, before, grew=grew))
-        profile = before
+        left, profile = profile.sites.inuse_blocks, before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
@@ -219,10 +248,24 @@ def find_leaks(
         advice = postponement(times.duration_s, need_s)
         report.findings = [_postponed(finding, advice) for finding in report.findings]
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
+    if left is not None and times is not None and times.duration_s < LEAST_WATCH_S:
+        report.findings = [_freed(one, table, left, times) for one in report.findings]
     if times is not None and report.leaks and went_on(profile.capture):
         report.notes += filter(None, [may_fill(times.duration_s)])
     report.findings.sort(key=_by_weight)
     return report
+
+
+def _freed(finding: Finding, table: SiteColumns, left: IntArray, times: Timeline) -> Finding:
+    """Return the finding without a verdict if the program freed nearly all of it as it ended, soon
+    after its start: a cache that fills grows like a leak, and is freed like that.
+    """
+    members = () if finding.group is None else finding.group.members
+    held = float(table.blocks[members].sum()) if len(members) else 0.0
+    if not held or float(left[table.index[members]].sum()) > _LEFT_SHARE * held:
+        return finding
+    reason = too_short(times.duration_s)
+    return _postponed(finding, phrase("grows, and was freed at the end; {reason}", reason=reason))
 
 
 def _postponed(finding: Finding, advice: str) -> Finding:
@@ -465,7 +508,7 @@ class _Judge:
                 )
             replaced = aging(group, times) > SURE_Z or p_rate_above(late, w, before, v, 2) < SURE
             replaced |= only_recent(group, times, mature)
-            if replaced and not may_stay(group, times):
+            if replaced and gone >= _LEAST_REPLACED and not may_stay(group, times):
                 return Verdict.CACHE_LIKE, freed
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 

@@ -5,6 +5,7 @@ One sentence each, with the `mem_parser` command that shows more of it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,12 @@ from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.folds import unnamed_function
-from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
+from mem_parser.leaks.verdicts import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.watch import LEAST_WATCH_S, too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
+from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from mem_parser.textwidth import rjust, wrapped
 from mem_parser.textwidth import width as width_of
@@ -33,12 +35,15 @@ _LEAST_SHARE = 0.05
 _NOTED_CACHE = 0.1
 _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
+_NOTED_OWN = 0.1
+"""The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
 """RSS is told beside what the process's control group may use, from that share of it on."""
+_SOON_S = 3600.0
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
-TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no leak": Tone.GOOD}
+TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "open": Tone.OPEN, "no leak": Tone.GOOD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ def opening(
     if profile.default_count is Count.PEAK or (running and _held_more(profile)):
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
-    return [*found, *([] if report is None or is_short else _caches(report)), *rest]
+    caches = [] if report is None or watched_s < LEAST_WATCH_S else _caches(report)
+    return [*found, *caches, *rest]
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:
@@ -93,7 +99,22 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
         )
         yield Sentence("grows", text, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
-        yield Sentence("no leak", report.headline)
+        kind = "no leak" if report.undecided < MOST_UNDECIDED else "open"
+        yield Sentence(kind, report.headline, "leaks" if kind == "open" else "")
+    undecided = [
+        f for f in report.findings
+        if f.verdict is Verdict.INCONCLUSIVE and f.frames and not f.is_open
+    ]  # fmt: skip
+    largest = max(undecided, key=lambda f: f.live.value, default=None)
+    held = math.fsum(f.live.value for f in report.findings)
+    if report.leaks and largest is not None and largest.live.value >= MOST_UNDECIDED * held:
+        text = phrase(
+            "no verdict on {function}, {amount}: {evidence}",
+            function=_function(largest),
+            amount=_amount(largest.live),
+            evidence=largest.evidence,
+        )
+        yield Sentence("open", text, "leaks")
 
 
 def _held_more(profile: Profile) -> bool:
@@ -119,12 +140,22 @@ def _peak(profile: Profile, symbols: Symbols) -> Sentence:
 
 def _rss_beside(profile: Profile, at_s: float | None, held_bytes: float) -> str:
     """Return the RSS of the peak. A reading below what was held missed a short peak: then the
-    highest RSS of the process stands for it.
+    highest RSS of the process stands for it, if that saw the peak. The sampler's part of it is said
+    where it is much.
     """
     rss, most = rss_at(profile, at_s), profile.capture.memory.peak_rss_bytes
-    if rss is not None and rss >= held_bytes:
-        return phrase(" (RSS then {size})", size=format_bytes(rss))
-    return "" if most is None else phrase(" (RSS at most {size})", size=format_bytes(most))
+    own = profile.capture.memory.segment_bytes or 0
+    found = rss if rss is not None and rss >= held_bytes else most
+    if found is None or found < held_bytes:
+        return ""
+    told = {"size": format_bytes(found), "own": format_bytes(own)}
+    if own >= _NOTED_OWN * found:
+        if found is rss:
+            return phrase(" (RSS then {size}, up to {own} of it the sampler's)", **told)
+        return phrase(" (RSS at most {size}, up to {own} of it the sampler's)", **told)
+    if found is rss:
+        return phrase(" (RSS then {size})", **told)
+    return phrase(" (RSS at most {size})", **told)
 
 
 def rss_at(profile: Profile, at_s: float | None) -> int | None:
@@ -175,15 +206,12 @@ def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
 def _near_limit(profile: Profile) -> Iterator[Sentence]:
     """Yield how near RSS is to the limit of a container, where the kernel may soon end it."""
     rss, limit = profile.capture.memory.rss_bytes, profile.capture.memory.limit_bytes
-    if profile.capture.device or rss is None or not limit or rss < _NEAR_LIMIT * limit:
+    if profile.capture.device or rss is None or not limit:
         return
-    text = phrase(
-        "RSS {rss}, {share} % of the {limit} that its control group may use",
-        rss=format_bytes(rss),
-        share=f"{100 * rss / limit:.0f}",
-        limit=format_bytes(limit),
-    )
-    yield Sentence("limit", text, "rss")
+    found = account(profile)
+    soon = went_on(profile.capture) and (found.until_limit_s or math.inf) < _SOON_S
+    if soon or rss >= _NEAR_LIMIT * limit:
+        yield Sentence("limit", found.of_limit, "rss")
 
 
 def _caches(report: LeakReport) -> Iterator[Sentence]:

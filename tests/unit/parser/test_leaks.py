@@ -532,6 +532,37 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     assert ("growth after it, to the peak of" in note) is not judged
 
 
+@pytest.mark.parametrize(
+    ("seconds", "left", "is_leak"), [(10, 0, False), (10, 1, True), (60, 0, True)]
+)
+def test_what_a_short_program_frees_at_its_end_may_be_a_cache(
+    seconds: int, left: int, is_leak: bool
+) -> None:
+    random = np.random.default_rng(5)
+    source = leak(random, 3600 / seconds, "grow", duration=float(seconds))
+    profile, symbols = Program([source], duration=float(seconds)).capture(random)
+    held = profile.sites
+    sites = dataclasses.replace(
+        held,
+        inuse_blocks=held.inuse_blocks * left, inuse_bytes=held.inuse_bytes * left,
+        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
+        before_end_births=held.births, before_end_live_births=held.live_births,
+        before_end_oldest_s=held.oldest_birth_s,
+    )  # fmt: skip
+    capture = dataclasses.replace(
+        profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
+    )
+
+    report = find_leaks(dataclasses.replace(profile, sites=sites, capture=capture), symbols)
+
+    assert bool(report.leaks) is is_leak
+    if not is_leak:
+        [open_] = [f for f in report.findings if f.is_open]
+        assert open_.evidence == (
+            "grows, and was freed at the end; 10 s is too short to tell: watch 60 s"
+        )
+
+
 def test_notes_break_between_words() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.leaks.verdicts import Verdict, find_leaks
 from mem_parser.model import Memory, PeakSource, Profile, Reading
 from mem_parser.reports.opening import Sentence, opening, opening_lines, rss_at
 from mem_parser.symbols.table import Symbols
 from reportview import named
-from simulated import Program, burst, leak, lru
+from simulated import Program, burst, leak, lru, saturating
 
 
 def at_the_peak(
@@ -41,6 +41,7 @@ def texts(profile: Profile, symbols: Symbols) -> list[str]:
         (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
         (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
         (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
+        (((4.0, 100),), 120, ""),  # no reading saw the peak
         (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
     ],
 )
@@ -109,6 +110,30 @@ def test_leaks_growth_and_caches_are_said_first_and_last() -> None:
             assert found[-1].text.startswith("1 cache: ring, ")
         if kind == "grows":
             assert found[0].text == "grow grows; 60 s is too short to tell: watch 2 min"
+
+
+def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
+    random = np.random.default_rng(3)
+    grows = saturating(random, 4000, 40, "slower")
+    profile, symbols = Program([leak(random, 100, "grow"), grows]).capture(np.random.default_rng(1))
+    report = find_leaks(profile, symbols)
+
+    leads, follows = opening(profile, symbols, report)[:2]
+
+    assert (leads.kind, follows.kind, follows.command) == ("leak", "open", "leaks")
+    assert follows.text.startswith("no verdict on slower, ")
+    none = dataclasses.replace(
+        report, findings=[f for f in report.findings if f.verdict is not Verdict.LEAK]
+    )
+    assert none.headline == "no verdict on 100 % of the bytes; no leaks in the rest"
+    assert opening(profile, symbols, none)[0].kind == "open"
+
+
+def test_the_sampler_s_part_of_the_rss_is_said_where_it_is_much() -> None:
+    profile, symbols = named()
+    profile = at_the_peak(profile, rss=((4.2, 5000),))
+    profile.capture.memory = Memory(segment_bytes=2500)
+    assert "(RSS then 4.883 KiB, up to 2.441 KiB of it the sampler's)" in texts(profile, symbols)[0]
 
 
 def test_of_a_program_that_is_watched_a_higher_peak_is_said_and_that_it_is_too_early() -> None:

@@ -86,17 +86,20 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
     random = np.random.default_rng(1)
     profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
     profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
-    near = "RSS 70.00 MiB, 88 % of the 80.00 MiB that its control group may use"
+    near = "RSS 70.00 MiB, 87.5 % of the 80.00 MiB that its control group may use"
 
     found = account(profile)
 
-    assert list(account_lines(found))[1] == (
-        "RSS is 87.5 % of the 80.00 MiB that its control group may use"
-    )
+    assert list(account_lines(found))[1] == near
     assert found.as_json()["limit_bytes"] == 80 * MIB
     assert near in [one.text for one in opening(profile, symbols, None)]
     profile.capture.memory = dataclasses.replace(profile.capture.memory, limit_bytes=100 * MIB)
     assert not any("control group" in one.text for one in opening(profile, symbols, None))
+    # At 100 MiB in two minutes, if it goes on.
+    profile.series = [Reading(t, 0.0, 0.0, 1, int((60 + t / 6) * MIB)) for t in range(0, 61, 10)]
+    profile.capture.end = "deadline"
+    [text] = [o.text for o in opening(profile, symbols, None) if o.kind == "limit"]
+    assert text.endswith(" of the 100.0 MiB that its control group may use: in 3 min as it grows")
 
 
 def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:

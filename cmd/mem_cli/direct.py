@@ -29,6 +29,8 @@ class DirectGroup(click.Group):
 
     unknown = ""
     """What is said of a first word that means nothing, before the word."""
+    sibling = ("", "")
+    """The other program's name, and the module that has its commands in `SUMMARIES`."""
 
     def __init__(
         self, *words: Any, package: str, summaries: Mapping[str, str], **options: Any
@@ -130,6 +132,11 @@ class DirectGroup(click.Group):
 
     def _unknown_word(self, ctx: click.Context, word: str) -> UsageProblem:
         listed = [name for name, text in self.summaries.items() if text]
+        program, module = self.sibling
+        if word in importlib.import_module(module).SUMMARIES:
+            return UsageProblem(
+                f"{ctx.command_path} has no command {word!r}.", hint=f"{program} {word} has it"
+            )
         near = self.advice(word) or nearest(word, [*listed, *self.other_words()])
         commands = f"{ctx.command_path} --help lists the commands"
         return UsageProblem(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from mem_cli.options import COUNTS, Options
+from mem_cli.pipeline import log_hint
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.memlog.part import is_log
 
@@ -47,7 +48,7 @@ def understood(file: str, options: Options) -> Options:
             raise InputFileError(
                 f"{file}: --{name.replace('_', '-')} needs the order of single allocations, "
                 "and the file has counts for each call stack",
-                hint="--freed shows what was freed, --alloc all that was allocated",
+                hint=log_hint(file),
             )
     if not options.pop("leaks"):
         return options

@@ -36,7 +36,7 @@ COUNTS = ("inuse", "alloc", "freed", "peak")
 start_frames_option = click.option(
     "--start-frames/--no-start-frames",
     default=None,
-    help="Keep each start frame and unnamed function (CSV does).",
+    help="Show each start frame, and each function without a name by its address (CSV does).",
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Notes with every reason and remedy."

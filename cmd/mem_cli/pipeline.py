@@ -135,17 +135,23 @@ def check_is_log(file: str) -> None:
     from mem_parser.memlog.part import is_log
 
     if not is_log(file):
-        from mem_parser.readers import read_profile
-        from mem_parser.records.logrecords import log_beside
-
-        profile = read_profile(file)  # raises with the reason if it cannot be read
-        logs = log_beside(file, profile)
         raise InputFileError(
             f"{file}: not a log of events: it has counts for each call stack, and no times",
-            hint=f"the log of this capture: {' '.join(map(shell_path, logs))}"
-            if logs
-            else "mem_profiler run --events PROGRAM writes a .memlog",
+            hint=log_hint(file),
         )
+
+
+def log_hint(file: str) -> str:
+    """Return where the log of events of a capture's file is, or how to get one. Raises
+    `InputFileError` with the reason if the file cannot be read.
+    """
+    from mem_parser.readers import read_profile
+    from mem_parser.records.logrecords import log_beside
+
+    logs = log_beside(file, read_profile(file))
+    if logs:
+        return f"the log of this capture: {' '.join(map(shell_path, logs))}"
+    return "mem_profiler run --events PROGRAM writes a .memlog"
 
 
 def check_has(sources: Iterable[Source], count: Count) -> None:

@@ -32,6 +32,7 @@ class FileGroup(DirectGroup):
     """`mem_parser`: files may take the place of a command and its arguments."""
 
     unknown = "No command or file is named"
+    sibling = ("mem_profiler", "mem_cli.profiler.group")
     gives_up_rights = False
     """Whether the process may be confined: it has no work but one command."""
 

@@ -25,7 +25,7 @@ from mem_cli.parser.files import FileGroup
 from mem_cli.parser.rights import give_up
 from mem_parser.version import __version__
 
-_SUMMARIES = {
+SUMMARIES = {
     "at": "Show what was in use at a given time (needs --events).",
     "budget": "Check captures against a memory budget.",
     "convert": "Write a profile in another format.",
@@ -59,7 +59,7 @@ _SUMMARIES = {
 @click.group(
     cls=FileGroup,
     package="mem_cli.parser",
-    summaries=_SUMMARIES,
+    summaries=SUMMARIES,
     invoke_without_command=True,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_S = 60.0
 
 
-_SUMMARIES = {
+SUMMARIES = {
     "attach": "Load the sampler into a running process.",
     "clean": "Remove what ended processes left; unsaved profiles stay.",
     "detach": "Remove the sampler's hooks from a running process.",
@@ -63,6 +63,7 @@ class ProcessGroup(DirectGroup):
     """`mem_profiler`: a process may take the place of a command and its arguments."""
 
     unknown = "No command or running process is named"
+    sibling = ("mem_parser", "mem_cli.parser.group")
 
     def direct(self, words: Sequence[str], _given: Mapping[str, Any]) -> click.Command | None:
         """Return the capture; None where no process has such a name."""
@@ -98,7 +99,7 @@ class ProcessGroup(DirectGroup):
 @click.group(
     cls=ProcessGroup,
     package="mem_cli.profiler",
-    summaries=_SUMMARIES,
+    summaries=SUMMARIES,
     invoke_without_command=True,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

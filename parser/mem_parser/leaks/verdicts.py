@@ -166,6 +166,8 @@ class LeakReport:
             return headline_of(self.leaks)
         if self.undecided >= MOST_UNDECIDED:
             share = f"{100 * self.undecided:.0f}"
+            if share == "100":
+                return phrase("no verdict on leaks")
             return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
         if self.until_s is None:
             return headline_of([])

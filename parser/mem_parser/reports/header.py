@@ -242,4 +242,6 @@ def nothing_line(profile: Profile, count: Count) -> str:
     line = phrase("0 samples: nothing to show ({which})", which=WHICH[count])
     if count is not Count.INUSE or not profile.has_alloc or not profile.capture.samples:
         return line
+    if profile.has(Count.PEAK) and profile.total(Count.PEAK, Unit.SPACE).samples:
+        return phrase("{line}; --peak shows the most at once, --alloc all", line=line)
     return phrase("{line}; --alloc shows what was allocated and freed", line=line)

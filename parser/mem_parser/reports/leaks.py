@@ -9,7 +9,7 @@ from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.leaks.headline import growth_text
-from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
+from mem_parser.leaks.verdicts import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.grid import Judged, Tone
 from mem_parser.textwidth import ljust, wrapped
@@ -19,6 +19,8 @@ from mem_parser.words import Phrase, joined, phrase, shown
 
 MOST_OF_ONE = 10
 _WIDTH = 80
+_ADDRESS = re.compile(r"\+0x[0-9a-f]+$")
+"""Ends the name of a function without one, which a tree folds with the others of its file."""
 _TONES: dict[str, Tone] = {
     Verdict.LEAK: Tone.BAD,
     Verdict.INCONCLUSIVE: Tone.OPEN,
@@ -46,7 +48,8 @@ def leak_lines(
     shows the stack of the largest leak in ``file``.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    tone = Tone.BAD if report.leaks else Tone.GOOD
+    tone = Tone.OPEN if report.undecided >= MOST_UNDECIDED else Tone.GOOD
+    tone = Tone.BAD if report.leaks else tone
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
@@ -88,10 +91,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _next(report: LeakReport, file: str) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
-        function = re.escape(report.leaks[0].frames[0].function)
+        function = report.leaks[0].frames[0].function
         yield shown(phrase("next:"))
-        focus = f"--focus {shell_word(f'^{function}$')}"
-        yield from shell_lines(("mem_parser tree", shell_path(file), focus))
+        focus = f"--focus {shell_word(f'^{re.escape(function)}$')}"
+        each = ["--start-frames"] if _ADDRESS.search(function) else []
+        yield from shell_lines(("mem_parser tree", shell_path(file), focus, *each))
 
 
 def _labelled(label: str, text: str) -> str:

@@ -78,7 +78,8 @@ def opening(
         found.append(
             Sentence("too short", phrase("no leak seen; {reason}", reason=too_short(watched_s)))
         )
-    if profile.default_count is Count.PEAK or (running and _held_more(profile)):
+    none_left = not profile.total(Count.INUSE, Unit.SPACE).samples
+    if profile.default_count is Count.PEAK or none_left or (running and _held_more(profile)):
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
     caches = [] if report is None or watched_s < LEAST_WATCH_S else _caches(report)
@@ -172,7 +173,9 @@ def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
     total = profile.total(Count.INUSE, Unit.SPACE)
     at_end = profile.default_count is Count.PEAK
     if not total.samples:
-        none = phrase("nothing is in use at the end") if at_end else phrase("nothing is in use")
+        if at_end:
+            return Sentence("in use", phrase("nothing is in use at the end"))
+        none = phrase("nothing that was allocated in the capture is still in use")
         return Sentence("in use", none)
     if at_end:
         return Sentence("in use", phrase("in use at the end {amount}", amount=_amount(total)))

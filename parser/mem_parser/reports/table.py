@@ -199,7 +199,7 @@ def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str
         named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
         more = len(found) - MAX_NAMELESS_LINES
         yield phrase(
-            "Functions without a name: {names}{more}",
+            "Functions without a name: {names}{more}. --start-frames shows each by its address.",
             names=named,
             more=phrase(" and {number} more", number=more) if more > 0 else "",
         )

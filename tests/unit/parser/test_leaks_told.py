@@ -1,0 +1,194 @@
+"""What is said of leaks: the sentence, the rows, the notes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from mem_parser.estimate import Estimate, Unseen
+from mem_parser.frames import Frame
+from mem_parser.leaks.headline import growth_text
+from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict, find_leaks
+from mem_parser.reports.leaks import leak_lines
+from simulated import (
+    Program,
+    burst,
+    leak,
+    lru,
+)
+
+
+@pytest.mark.parametrize(
+    ("watched_s", "text"),
+    [
+        (math.nan, "3.433 GiB/h ± 0.34 GiB/h"),
+        (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
+        (359.0, "58.59 MiB/min ± 5.7 MiB/min"),
+        (5.0, "1,000 KiB/s ± 98 KiB/s"),
+    ],
+)
+def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
+    watched_s: float, text: str
+) -> None:
+    assert growth_text(Estimate(3600 * 1024e3, 180e6, 400), watched_s) == text
+    assert growth_text(Estimate(1e6, 3e6, 13), watched_s) == ""
+
+
+def test_a_rate_of_few_samples_has_its_ends_in_its_unit() -> None:
+    few = Estimate(3600 * 1024e3, 3600 * 300e3, 13, Unseen(3600 * 300e3))
+    assert growth_text(few, 5.0) == "1,000 KiB/s (0.50–1.9 MiB/s)"
+
+
+def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:
+    shrinking = Estimate(-60 * 1024.0**2, 10 * 1024.0**2, 40, signed=True)
+    assert growth_text(shrinking, 3600.0) == "-60.00 MiB/h ± 20 MiB/h"
+    assert growth_text(shrinking, 60.0) == "-1.000 MiB/min ± 0.33 MiB/min"
+
+
+@pytest.mark.parametrize(
+    ("end", "duration", "is_noted"),
+    [("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False)],
+)
+def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
+    end: str, duration: float, is_noted: bool
+) -> None:
+    random = np.random.default_rng(3)
+    sources = [leak(random, 100, "leak", duration=duration)]
+    profile, symbols = Program(sources, duration=duration).capture(random)
+    profile.capture.end = end
+
+    report = find_leaks(profile, symbols)
+
+    assert len(report.leaks) == 1
+    noted = "a cache that still fills looks the same in 60 s; watch 10 min to be sure"
+    assert report.notes == ([noted] if is_noted else [])
+
+
+def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
+    random = np.random.default_rng(3)
+    source = dataclasses.replace(leak(random, 100, "grow"), names=("grow", "grow", "serve"))
+    profile, symbols = Program([source]).capture(random)
+    lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=80))
+    assert lines[1].startswith("LEAK          serve → grow  ")
+
+
+@pytest.mark.parametrize("width", [56, 60, 79, 80, 200])
+def test_verdicts_fit_into_the_width_and_names_lose_their_beginning(width: int) -> None:
+    random = np.random.default_rng(3)
+    long = "handle_request_of_a_customer_with_a_name"
+    sources = [
+        dataclasses.replace(leak(random, 100, "grow"), names=(long, "serve")),
+        dataclasses.replace(lru(random, 300, 2, "queue"), names=(f"queue_{long}", "serve")),
+    ]
+    profile, symbols = Program(sources).capture(random)
+    report = find_leaks(profile, symbols)
+    lines = [str(line) for line in leak_lines(report, profile, file="x", width=width, exit_code=6)]
+    assert max(map(len, lines)) <= width, lines
+    [leaks] = [line for line in lines if line.startswith("LEAK")]
+    assert long[-15:] in leaks
+    assert any(line.endswith("target.c:1") for line in lines)
+
+
+@pytest.mark.parametrize(("times", "judged"), [(1, True), (3, False)])
+def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> None:
+    random = np.random.default_rng(5)
+    profile, symbols = Program([leak(random, 60, "grow")]).capture(random)
+    held, births = profile.sites, profile.sites.births
+    sites = dataclasses.replace(
+        held,
+        inuse_blocks=held.inuse_blocks // 9, inuse_bytes=held.inuse_bytes // 9,
+        peak_blocks=held.inuse_blocks * times, peak_bytes=held.inuse_bytes * times,
+        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
+        before_end_births=births, before_end_live_births=held.live_births,
+        before_end_oldest_s=held.oldest_birth_s,
+    )  # fmt: skip
+    capture = dataclasses.replace(profile.capture, before_end_at_s=60.0, end="exited 0")
+    ended = dataclasses.replace(profile, sites=sites, capture=capture)
+    report = find_leaks(ended, symbols)
+    [note] = report.notes
+    none = dataclasses.replace(report, findings=[]).headline
+
+    assert none == "no leaks found" + ("" if judged else " in the first 60 s")
+    assert note.startswith("Verdicts are for second 60 (")
+    assert ("before the program's clean-up." in note) is judged
+    assert ("growth after it, to the peak of" in note) is not judged
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "is_leak"), [(10, 0, False), (10, 1, True), (60, 0, True)]
+)
+def test_what_a_short_program_frees_at_its_end_may_be_a_cache(
+    seconds: int, left: int, is_leak: bool
+) -> None:
+    random = np.random.default_rng(5)
+    source = leak(random, 3600 / seconds, "grow", duration=float(seconds))
+    profile, symbols = Program([source], duration=float(seconds)).capture(random)
+    held = profile.sites
+    sites = dataclasses.replace(
+        held,
+        inuse_blocks=held.inuse_blocks * left, inuse_bytes=held.inuse_bytes * left,
+        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
+        before_end_births=held.births, before_end_live_births=held.live_births,
+        before_end_oldest_s=held.oldest_birth_s,
+    )  # fmt: skip
+    capture = dataclasses.replace(
+        profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
+    )
+
+    report = find_leaks(dataclasses.replace(profile, sites=sites, capture=capture), symbols)
+
+    assert bool(report.leaks) is is_leak
+    if not is_leak:
+        [open_] = [f for f in report.findings if f.is_open]
+        assert open_.evidence == (
+            "grows, and was freed at the end; 10 s is too short to tell: watch 60 s"
+        )
+
+
+def test_notes_break_between_words() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    report = LeakReport([], notes=["a note of eight words for a reader " * 4])
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+    notes = [line for line in lines if line.startswith(("note:", "  "))]
+    assert len(notes) == 2
+    assert all(line.endswith((" a", " of", "reader", "words", "for")) for line in notes), notes
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CACHE_LIKE, Verdict.YOUNG, Verdict.INCONCLUSIVE])
+def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    frames = (Frame("<module>", "/shop/app.py", 3, ""), Frame("call", "/lib/imp.py", 9, ""))
+    found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
+    lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
+    assert any("call → <module> (app.py:3)  " in line for line in lines)
+
+
+def test_a_growth_below_its_error_is_no_rate() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    sure = Estimate(2e6, 1e5, 400)
+    unsure = Estimate(2e6, 3e6, 13)
+    frames = (Frame("grow", "/src/grow.c", 3, ""),)
+    leaks = [Finding(Verdict.LEAK, sure, growth, frames, "none freed") for growth in (sure, unsure)]
+
+    for found, growth in zip(leaks, (True, False), strict=True):
+        lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
+        assert ("/h" in lines[2]) is growth
+        assert ("too few samples to tell how fast" in lines[2]) is not growth
+        assert ("/h" in lines[0]) is growth
+
+
+def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([leak(random, 100, "grow")]).capture(random)
+    profile.capture.duration_s = 0.0
+    [note] = find_leaks(profile, symbols).notes
+    assert note.startswith("the file holds no ages")
+    nothing = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
+    assert find_leaks(nothing, symbols).notes == []

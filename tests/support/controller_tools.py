@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,23 +17,18 @@ from typing import Any, Self
 
 import numpy as np
 
+from c_build import ROOT, WARNINGS, compile_program
 from parser_run import run_forked
 
-ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TIMEOUT_S = 30.0
 
 
 def build_stepper(folder: Path) -> Path:
-    """Compile tests/targets/stepper.c."""
-    program = folder / "stepper"
+    """A copy of tests/targets/stepper.c, compiled, under this name."""
     source = ROOT / "tests" / "targets" / "stepper.c"
-    subprocess.run(
-        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
-        check=True,
-        timeout=60,
-    )
-    return program
+    compiled = compile_program(source, ("-O1", "-g", *WARNINGS))
+    return Path(shutil.copy(compiled, folder / "stepper"))
 
 
 class Stepper:

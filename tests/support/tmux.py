@@ -100,8 +100,9 @@ class Terminal:
 
     def text(self, *, colours: bool = False) -> str:
         """What is on the screen; after the end also what scrolled away."""
-        more = ["-S", "-"] if self.ended else []
-        return self._tmux("capture-pane", "-p", *more, *(["-e"] if colours else []))
+        take = ["capture-pane", "-p", *(["-e"] if colours else [])]
+        ended, _, shown = self._tmux("display", "-p", "#{pane_dead}", ";", *take).partition("\n")
+        return self._tmux(*take, "-S", "-") if ended == "1" else shown
 
     def shows(self, text: str) -> str:
         """Wait until the screen has a text; returns the screen."""
@@ -112,4 +113,4 @@ class Terminal:
         give_up = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < give_up, f"{what}:\n{self.text()}"
-            time.sleep(0.05)
+            time.sleep(0.1)

@@ -182,7 +182,7 @@ def test_a_damaged_plan_changes_nothing(
         assert segments(segment_dir) == []
 
 
-def test_threads_go_on_while_entry_points_change_a_thousand_times(segment_dir: Path) -> None:
+def test_threads_go_on_while_entry_points_change_hundreds_of_times(segment_dir: Path) -> None:
     with Attached(segment_dir, [odd(), "3"]) as target:
         assert target.line() == "running"
         _, answer = attach(target)
@@ -194,7 +194,7 @@ def test_threads_go_on_while_entry_points_change_a_thousand_times(segment_dir: P
         assert counted.missing == 0
         assert target.detach().result == 0
         maps = Path(f"/proc/{target.pid}/maps").read_text().count("\n")
-        assert target.command(f"cycle 1000 {segment_dir}", wait_s=120) == "0 "
+        assert target.command(f"cycle 300 {segment_dir}", wait_s=120) == "0 "
         assert Path(f"/proc/{target.pid}/maps").read_text().count("\n") == maps
         assert target.ask("stop") == "done"
         target.finish()

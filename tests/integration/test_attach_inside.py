@@ -256,7 +256,7 @@ def test_a_library_closed_meanwhile_is_left_alone_and_so_is_what_came_after_it(
         assert target.ask("call") == "done"
 
 
-def test_a_thousand_times_without_growth(segment_dir: Path) -> None:
+def test_hundreds_of_times_without_growth(segment_dir: Path) -> None:
     def size(pid: int) -> tuple[int, int]:
         lines = Path(f"/proc/{pid}/maps").read_text().count("\n")
         return lines, len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -271,9 +271,9 @@ def test_a_thousand_times_without_growth(segment_dir: Path) -> None:
         assert target.ask("threads 3") == "started"
         assert target.command(f"cycle 20 {segment_dir}") == "0 "
         before, kib = size(target.pid), resident_kib(target.pid)
-        assert target.command(f"cycle 1000 {segment_dir}", wait_s=120) == "0 "
+        assert target.command(f"cycle 300 {segment_dir}", wait_s=120) == "0 "
         assert size(target.pid) == before
-        assert resident_kib(target.pid) < kib + 1024
+        assert resident_kib(target.pid) < kib + 300
         assert int(target.ask("stop")) > 0
         assert segments(segment_dir) == []
 

@@ -28,7 +28,7 @@ def spaces(target: Target) -> list[int]:
 def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -> None:
     with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
-        for _ in range(3):
+        for _ in range(2):
             before = len(procfs.maps(target.pid))
             attaching.attach(target.pid)
             with Controller(target) as controller:
@@ -46,15 +46,15 @@ def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -
 
 @pytest.mark.parametrize("kind", ["malloc", "threads"])
 def test_the_place_is_given_back_while_threads_allocate(segment_dir: Path, kind: str) -> None:
-    kept = []
+    kept: list[bool] = []
     with storm(kind, segment_dir) as target:
-        for _ in range(4):
+        # On a busy machine a thread may wait in a hook for its turn.
+        while len(kept) < 2 or (all(kept) and len(kept) < 8):
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 controller.start(16)
                 gate.mark_written(controller.segment, controller.start(16))
             text = attaching.detach(target.pid).text
-            # On a busy machine a thread may wait in a hook for its turn.
             assert text == "" or STILL_INSIDE in text
             kept.append(bool(text))
             assert len(spaces(target)) == kept[-1]

@@ -28,7 +28,7 @@ WAIT_S = 60
 ROUNDS = 30
 
 
-def captured(pid: int, folder: Path, seconds: float = 0.5) -> HeapFile:
+def captured(pid: int, folder: Path, seconds: float = 0.2) -> HeapFile:
     """One capture by the default form."""
     done = run_command("-s", seconds, "-c", "1024", "-p", pid, "-o", folder / "p")
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def end(load: subprocess.Popen[str], port: int) -> None:
 def test_redis_answers_every_request_meanwhile(segment_dir: Path, tmp_path: Path) -> None:
     with redis(tmp_path) as (pid, port), benchmark(port, 10**8) as load:
         heap = captured(pid, tmp_path)
-        attach_and_detach(pid, 3)
+        attach_and_detach(pid, 1)
         end(load, port)
     assert heap.header["samples"] > 1000
     assert "jemalloc" in heap.header["allocator"]
@@ -136,8 +136,8 @@ def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_p
 def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:
     with Unprepared([build("cxx_storm.cc")], segment_dir) as target:
         assert target.line() == "ready"
-        heap = captured(target.pid, tmp_path, 0.2)
-        attach_and_detach(target.pid, 2)
+        heap = captured(target.pid, tmp_path, 0.1)
+        attach_and_detach(target.pid, 1)
         words = target.finish().split()
     assert int(words[1]) > 0
     assert words[3] == "0"
@@ -238,10 +238,10 @@ def test_postgresql_fails_no_transaction(segment_dir: Path, tmp_path: Path) -> N
                 before, seen = seen, server.backends()
                 if len(seen) == 2 and seen == before:
                     break
-                time.sleep(0.3)
+                time.sleep(0.1)
             first, second = seen
             heap = captured(first, tmp_path)
-            attach_and_detach(second, 3)
+            attach_and_detach(second, 1)
             load.send_signal(signal.SIGALRM)  # as when its time is over
             output, _ = load.communicate(timeout=WAIT_S)
         assert load.returncode == 0

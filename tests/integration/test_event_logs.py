@@ -49,15 +49,7 @@ def profiler(
     *arguments: str | Path, cwd: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command `mem_profiler`, with more variables."""
-    return subprocess.run(
-        [sys.executable, "-m", "mem_profiler", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        input="go\nend\n",
-        env=os.environ | variables,
-    )
+    return run_command(*arguments, cwd=cwd, input="go\nend\n", variables=variables)
 
 
 def logs_in(folder: Path) -> list[Path]:

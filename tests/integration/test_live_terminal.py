@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -335,16 +336,22 @@ def test_another_program_of_an_attached_process_is_attached_to_when_asked(
             child.kill()
 
 
-def test_a_program_of_the_list_is_found_by_its_command_and_enter_chooses_it(
-    tmp_path: Path, target: subprocess.Popen[bytes]
+def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(
+    tmp_path: Path, stepper: Path
 ) -> None:
-    with terminal(tmp_path, "live", size=(160, 40)) as seen:
-        seen.shows("which process?")
+    (tmp_path / "shm").mkdir(mode=0o700)
+    with (
+        Stepper(stepper, MEM_PROFILER_DIR=str(tmp_path / "shm")) as one,
+        terminal(tmp_path, "live", size=(160, 40)) as seen,
+    ):
+        rows = seen.shows("may be attached to").splitlines()
+        with_sampler = itertools.takewhile(lambda row: "may be attached to" not in row, rows)
+        assert str(one.pid) in {word for row in with_sampler for word in row.split()[:1]}
         seen.press("/")
-        seen.press("-l", str(target.args[1]))  # type: ignore[index]
-        assert "may be attached to" in seen.shows("which process?  1 may be watched")
+        seen.press("-l", str(stepper))
+        seen.shows("which process?  1 may be watched")
         seen.press("Enter")
-        seen.shows("grow_here")
+        seen.shows(f"pid {one.pid}")
 
 
 @pytest.mark.parametrize(

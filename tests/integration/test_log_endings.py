@@ -28,7 +28,7 @@ def run_python(folder: Path, last: str, *options: str) -> tuple[Path, Path]:
     """The `.heap` file and the log of a program that ends so."""
     script = folder / "ends.py"
     script.write_text(ENDS.format(last), encoding="ascii")
-    run_command("run", "-c", "1", "--events", *options, "-o", "out.heap", script, cwd=folder)
+    run_command("run", "-c", "4096", "--events", *options, "-o", "out.heap", script, cwd=folder)
     [log] = folder.glob("*.memlog")
     return folder / "out.heap", log
 
@@ -53,7 +53,7 @@ def test_a_log_ends_as_its_program_did(last: str, how: str, tmp_path: Path) -> N
 
 
 def test_reports_of_a_log_and_of_a_file_count_the_same(tmp_path: Path) -> None:
-    heap, log = run_python(tmp_path, "")
+    heap, log = run_python(tmp_path, "", "-c", "1")
     of_file, of_log = (told("top", path).splitlines() for path in (heap, log))
     assert "at the peak" in of_log[0]
     assert of_log[1:] == of_file[1:]

@@ -16,7 +16,9 @@ from attach_run import (
     SPAN_MS,
     Unprepared,
     await_threads,
+    begin,
     die_at,
+    end,
     end_storm,
     mappings,
     only_thread,
@@ -69,8 +71,8 @@ def test_an_interrupted_wait_ends_as_if_nothing_had_been(
 ) -> None:
     with waits(kind, segment_dir) as target:
         with only_thread(monkeypatch, target.pid):
-            attaching.attach(target.pid)
-            attaching.detach(target.pid)
+            begin(target.pid)
+            end(target.pid)
         target.tell("end")
         rounds = blocks(target)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, await_threads, only_thread
+from attach_run import Unprepared, await_threads, begin, end, only_thread
 from mem_cli.profiler.attaching import attached_line
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
@@ -107,9 +107,9 @@ def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
         assert target.line() == "ready"
         await_wait(target, calls)
         with only_thread(monkeypatch, target.pid):
-            attaching.attach(target.pid)
+            begin(target.pid)
             await_wait(target, calls)
-            attaching.detach(target.pid)
+            end(target.pid)
         await_wait(target, calls)
         assert target.ask("go on") == f"{kind} {result}"
         target.finish()
@@ -123,8 +123,8 @@ def test_a_thread_that_began_in_clone_is_borrowed(
         assert target.line() == "ready"
         _, second = threads.ids(target.pid)
         with only_thread(monkeypatch, second):
-            attaching.attach(target.pid)
-            attaching.detach(target.pid)
+            begin(target.pid)
+            end(target.pid)
         target.finish()
 
 
@@ -136,7 +136,7 @@ def test_a_thread_that_the_c_library_does_not_know_is_left_alone(
         assert target.line() == "ready"
         _, second = threads.ids(target.pid)
         with only_thread(monkeypatch, second), pytest.raises(TargetBusy, match="no safe point"):
-            attaching.attach(target.pid)
+            begin(target.pid)
         target.kill()
 
 
@@ -174,7 +174,7 @@ def test_a_thread_that_may_hold_a_lock_or_waits_for_one_is_left_alone(
         assert target.line() == "ready"
         await_wait(target, "futex")
         with only_thread(monkeypatch, target.pid), pytest.raises(TargetBusy, match=why):
-            attaching.attach(target.pid)
+            begin(target.pid)
         await_wait(target, "futex")
         assert target.ask("go on") == f"{kind} {result}"
         target.finish()

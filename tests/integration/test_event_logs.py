@@ -352,14 +352,7 @@ def _bytes_of_own(keyframe: Keyframe) -> int:
 
 
 def _in_folder(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mem_profiler", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        env={**os.environ, "MEM_PROFILER_DIR": str(folder)},
-    )
+    return run_command(*arguments, cwd=folder, variables={"MEM_PROFILER_DIR": str(folder)})
 
 
 def test_a_snapshot_has_the_last_events_of_a_running_program(

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import mem_profiler
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler.attach import kill_points, remote, threads
@@ -62,6 +63,22 @@ def only_thread(monkeypatch: pytest.MonkeyPatch, tid: int) -> Iterator[None]:
         patch.setattr(threads, "waiting", lambda _pid: [tid])
         patch.setattr(remote, "RUNNING_FROM_ROUND", 10**9)
         yield
+
+
+def begin(pid: int) -> None:
+    """Put the sampler into a process by what an attach does there, without what it asks before."""
+    _ordered(pid, remote.BEGIN)
+
+
+def end(pid: int) -> None:
+    """Take it out by what a detach does there."""
+    _ordered(pid, remote.DETACH)
+
+
+def _ordered(pid: int, number: int) -> None:
+    library, folder = str(mem_profiler.library_path()), os.environ["MEM_PROFILER_DIR"]
+    answer = remote.run(pid, remote.Command(number, library, folder))
+    assert answer.result == 0, answer
 
 
 def await_threads(pid: int, count: int) -> None:

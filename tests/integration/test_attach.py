@@ -87,9 +87,9 @@ def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) 
         assert target.line() == "ready"
         masks = signal_masks(target.pid, 1)
         for _ in range(3):
-            attaching.attach(target.pid)
+            begin(target.pid)
             assert target.ask("hello") == "same 6"
-            attaching.detach(target.pid)
+            end(target.pid)
             assert target.ask("hello") == "same 6"
             assert signal_masks(target.pid, 1) == masks
         target.finish()
@@ -150,8 +150,8 @@ def test_no_thread_of_ours_stays_and_attaching_again_opens_nothing_again(segment
         assert after - before == {"/memfd:libmem_sampler.so (deleted)"}
         count = len(procfs.maps(target.pid))
         for _ in range(3):
-            attaching.attach(target.pid)
-            attaching.detach(target.pid)
+            begin(target.pid)
+            end(target.pid)
         assert mappings(target.pid) == after
         assert abs(len(procfs.maps(target.pid)) - count) <= 2
         fds = os.listdir(f"/proc/{target.pid}/fd")

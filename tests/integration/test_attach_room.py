@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, end_storm, storm
+from attach_run import Unprepared, begin, end_storm, storm
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -30,7 +30,7 @@ def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -
         assert target.line() == "ok"
         for _ in range(2):
             before = len(procfs.maps(target.pid))
-            attaching.attach(target.pid)
+            begin(target.pid)
             with Controller(target) as controller:
                 number = controller.start(1)
                 assert target.ask("a 100 40") == "ok"
@@ -50,7 +50,7 @@ def test_the_place_is_given_back_while_threads_allocate(segment_dir: Path, kind:
     with storm(kind, segment_dir) as target:
         # On a busy machine a thread may wait in a hook for its turn.
         while len(kept) < 2 or (all(kept) and len(kept) < 8):
-            attaching.attach(target.pid)
+            begin(target.pid)
             with Controller(target) as controller:
                 controller.start(16)
                 gate.mark_written(controller.segment, controller.start(16))

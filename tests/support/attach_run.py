@@ -19,7 +19,6 @@ import pytest
 
 import mem_profiler
 from mem_parser.errors import TargetBusy
-from mem_profiler import attach as attaching
 from mem_profiler.attach import kill_points, remote, threads
 from mem_profiler.process import procfs
 from sampler_run import Target, build
@@ -110,7 +109,7 @@ def die_at(point: str, pid: int) -> None:
     if child == 0:
         os.environ[kill_points.VARIABLE] = point
         try:
-            attaching.attach(pid)
+            begin(pid)
         except TargetBusy as error:
             if "ended by SIGKILL" in str(error):  # the part of it that was at work
                 os.kill(os.getpid(), signal.SIGKILL)

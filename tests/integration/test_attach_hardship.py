@@ -214,8 +214,14 @@ def test_a_debugger_finds_nothing_of_ours_on_any_stack_afterwards(segment_dir: P
     with storm("malloc", segment_dir) as target:
         attaching.attach(target.pid)
         attaching.detach(target.pid)
-        wait_until(lambda: "mp_" not in stacks_of(target.pid), "no thread is in a hook")
-        text = stacks_of(target.pid)
+        text = "mp_"
+
+        def is_out_of_hooks() -> bool:
+            nonlocal text
+            text = stacks_of(target.pid)
+            return "mp_" not in text
+
+        wait_until(is_out_of_hooks, "no thread is in a hook")
         assert text.count("sit_in_malloc") >= 1
         assert "libmem_sampler" not in text
         end_storm(target)

@@ -78,3 +78,22 @@ os.write(3, " ".join(sys.modules).encode())
     modules = imported("-S", "-c", lines)
     assert "mem_profiler" in modules
     assert modules & {*HEAVY, "contextlib", "dataclasses", "pathlib", "re", "typing"} == set()
+
+
+PYTEST = """
+import atexit, os, sys
+atexit.register(lambda: os.write(3, " ".join(sys.modules).encode()))
+import pytest
+sys.exit(pytest.main(["-q", "-p", "mem_cli.pytest_plugin", sys.argv[1]]))
+"""
+
+
+def test_a_run_of_pytest_that_checks_no_limit_has_no_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    file = tmp_path / "test_one.py"
+    file.write_text("import pytest\n@pytest.mark.mem_limit('9 MB')\ndef test_one(): ...\n")
+    modules = imported("-c", PYTEST, str(file))
+    assert "mem_cli.pytest_plugin.marks" in modules
+    assert modules & {"numpy", "mem_parser.budget.verdict"} == set()

@@ -25,6 +25,7 @@ from controller_tools import command_environment
 from mem_cli import demo
 from memscope_run import dumps
 from page_commands import Command, Shell, program, search_path
+from parser_run import names_folder
 from stub_driver import Ascend
 from tmux import Terminal
 
@@ -195,6 +196,7 @@ class Stage:
             "ACL": str(ascend.acl), "STUB_LEDGER": str(folder / "ledger"),
             "GITHUB_STEP_SUMMARY": str(folder / "github.md"), "TERM": "xterm-256color",
             "SSH": shutil.which("ssh") or "true", "MANPATH": str(folder / "man"),
+            "MEM_PROFILER_CACHE": names_folder().name,
         }  # fmt: skip
         environment.pop("PYTHONPATH")
         self.shell = held.enter_context(Shell(folder, environment))

@@ -94,14 +94,14 @@ def test_a_page_loads_nothing_from_another_host(site: Path) -> None:
     assert not any(re.search(r"(?:@import|url\()\s*['\"]?https?:", style) for style in styles)
 
 
-@pytest.mark.parametrize("link", ["nowhere.md", "leaks.md#nothing-of-that-name", "../sampler/no.c"])
-def test_a_broken_link_ends_the_build(tree: Path, tmp_path: Path, link: str) -> None:
+def test_a_broken_link_ends_the_build(tree: Path, tmp_path: Path) -> None:
     page = tree / "docs" / "reports.md"
     text = page.read_text(encoding="utf-8")
-    page.write_text(f"{text}\n[broken]({link})\n", encoding="utf-8")
+    links = ("nowhere.md", "leaks.md#nothing-of-that-name", "../sampler/no.c")
+    page.write_text(f"{text}\n{''.join(f'[broken]({link})' for link in links)}\n")
     try:
         done = build(tree, tmp_path)
     finally:
         page.write_text(text, encoding="utf-8")
     assert done.returncode != 0
-    assert link.partition("#")[2] or link in done.stdout + done.stderr
+    assert [link for link in links if link not in done.stdout + done.stderr] == []

@@ -111,19 +111,26 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module_and_its_da
     }
 
 
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pip has installed the wheel in."""
+    prefix = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    # Without --ignore-installed pip would first remove what these tests run in.
+    install = ["install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(prefix)]
+    run([*pip, *install, str(wheel)], prefix)
+    return prefix
+
+
 def test_the_wheel_carries_the_manual_pages_and_pip_puts_them_where_man_looks(
-    wheel: Path, tmp_path: Path
+    wheel: Path, installed: Path
 ) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".data/" in name]
     places = sorted(name.partition(".data/data/")[2] for name in names)
     assert places == ["share/man/man1/mem_parser.1", "share/man/man1/mem_profiler.1"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    # Without --ignore-installed pip would first remove what these tests run in.
-    install = ["install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(tmp_path)]
-    run([*pip, *install, str(wheel)], tmp_path)
     for command in ("mem_parser", "mem_profiler"):
         kept = (ROOT / "release" / "man" / f"{command}.1").read_bytes()
-        assert (tmp_path / "share" / "man" / "man1" / f"{command}.1").read_bytes() == kept
+        assert (installed / "share" / "man" / "man1" / f"{command}.1").read_bytes() == kept
 
 
 def test_the_wheel_is_for_glibc_2_28_and_every_python_from_3_11_on(wheel: Path) -> None:
@@ -237,14 +244,11 @@ def test_the_description_of_the_wheel_has_no_link_to_a_file_that_is_not_beside_i
 
 
 def test_the_commands_of_an_installed_wheel_start_and_find_their_sampler(
-    wheel: Path, tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
-    target = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run([*pip, "install", "-q", "--no-deps", "--target", str(target), str(wheel)], tmp_path)
-
+    (target,) = installed.glob("lib*/python*/site-packages")
     for command in ("mem_profiler", "mem_parser"):
-        text = run([sys.executable, str(target / "bin" / command), "--help"], tmp_path,
+        text = run([sys.executable, str(installed / "bin" / command), "--help"], tmp_path,
                    PYTHONPATH=str(target))  # fmt: skip
         assert command in text
     where = run([sys.executable, "-c", "import mem_profiler as m; print(m.__file__)"], tmp_path,
@@ -254,14 +258,8 @@ def test_the_commands_of_an_installed_wheel_start_and_find_their_sampler(
     run(["true"], tmp_path, LD_PRELOAD=str(library), MEM_PROFILER_DIR=str(tmp_path))
 
 
-def test_the_source_distribution_carries_what_a_build_needs(
-    bare_tree: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    )
-    run([sys.executable, "-c", code, str(tmp_path)], bare_tree)
-    (archive,) = tmp_path.glob("*.tar.gz")
+def test_the_source_distribution_carries_what_a_build_needs(bare_tree: Path, wheel: Path) -> None:
+    (archive,) = wheel.parent.glob("*.tar.gz")  # what the wheel is made of
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
 
@@ -308,8 +306,10 @@ def test_sources_that_do_not_compile_end_the_build_in_one_line(
     bare_tree: Path, tmp_path: Path
 ) -> None:
     tree = tmp_path / "broken"
-    shutil.copytree(bare_tree, tree)
-    (tree / "sampler" / "core" / "sample.h").write_text("#error not today\n", encoding="utf-8")
+    shutil.copytree(bare_tree, tree, copy_function=os.link)
+    header = tree / "sampler" / "core" / "sample.h"
+    header.unlink()
+    header.write_text("#error not today\n", encoding="utf-8")
     assert build_in(tree) == (
         "error: the C library does not compile; the compiler's messages are above"
     )

@@ -72,8 +72,9 @@ class BuildPy(build_py):
         check_tools()
         out = HERE / "build" / "sampler"
         jobs = f"-j{os.cpu_count() or 1}"
+        wanted = [str(out / library) for library in LIBRARIES]
         done = subprocess.run(
-            ["make", jobs, "-C", str(HERE / "sampler"), f"BUILD={out}"],
+            ["make", jobs, "-C", str(HERE / "sampler"), f"BUILD={out}", *wanted],
             check=False,
             # This build is complete in itself: a make that calls us must not lend its job server.
             env={k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MFLAGS"}},

@@ -17,17 +17,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command, wait_until
+from controller_tools import TIMEOUT_S, Stepper, run_command, wait_until
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from serving import Answered, Server, read_all, served
+from serving import Answered, Server, read_all, served, shared_server
 
 RATE = {"MEM_PROFILER_START": "1"}
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture
@@ -45,10 +40,23 @@ def both(stepper: Path) -> Iterator[tuple[Stepper, Server]]:
         yield pair
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Path, Server]]:
+    with shared_server("--control") as pair:
+        yield pair
+
+
 @pytest.fixture
-def server(segment_dir: Path, tmp_path: Path) -> Iterator[Server]:
-    with Server("--control", folder=tmp_path) as one:
-        yield one
+def segment_dir(shared: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That of all tests here."""
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(shared[0]))
+    return shared[0]
+
+
+@pytest.fixture
+def server(shared: tuple[Path, Server], segment_dir: Path) -> Server:
+    """One that tests share, each with a program of its own."""
+    return shared[1]
 
 
 def heap_of(server: Server, pid: int, tmp_path: Path) -> float:
@@ -151,9 +159,9 @@ def test_prometheus_reads_the_metrics(both: tuple[Stepper, Server]) -> None:
 
 
 def test_captures_are_begun_and_ended_by_post_alone(
-    stepper: Path, segment_dir: Path, server: Server, tmp_path: Path
+    stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
-    with Stepper(stepper) as one:
+    with Stepper(stepper) as one, Server("--control", folder=tmp_path) as server:
         idle = server.ask(f"/p/{one.pid}/live").json()
         assert (idle["state"], idle["data"]) == ("idle", None)
         assert server.ask(f"/p/{one.pid}/start").status == 405

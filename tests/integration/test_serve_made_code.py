@@ -19,7 +19,7 @@ from mem_parser.profileproto import message_class
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.symbolizer import symbolize
 from sampler_run import WAIT_S, Target, build, environment
-from serving import Server, below, readers_below
+from serving import Server, below, readers_below, shared_server
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another user")
 UID = 12_345
@@ -32,10 +32,22 @@ def made(segment_dir: Path) -> Iterator[Made]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Path, Server]]:
+    with shared_server() as pair:
+        yield pair
+
+
 @pytest.fixture
-def server(segment_dir: Path, tmp_path: Path) -> Iterator[Server]:
-    with Server(folder=tmp_path) as one:
-        yield one
+def segment_dir(shared: tuple[Path, Server]) -> Path:
+    """That of all tests here."""
+    return shared[0]
+
+
+@pytest.fixture
+def server(shared: tuple[Path, Server]) -> Server:
+    """One that tests share, each with a program of its own."""
+    return shared[1]
 
 
 def on_page(server: Server, pid: int, *, now: bool = False) -> bytes:
@@ -70,17 +82,18 @@ def test_the_page_files_profiles_and_metrics_have_the_names(made: Made, server: 
 
 
 def test_who_reads_the_list_may_open_nothing_and_keeps_nothing_open(
-    made: Made, server: Server
+    made: Made, segment_dir: Path, tmp_path: Path
 ) -> None:
     made.list_as("handle_request")
-    assert b"handle_request" in on_page(server, made.pid)
-    [reader] = readers_below(server.pid)
-    words = below(server.pid)[reader]
-    assert (words["NoNewPrivs"], words["CapEff"].strip("0")) == ("1", "")
-    for pid in below(server.pid):
-        opened = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
-        assert not [name for name in opened if "memfd" in name or "perf-" in name], opened
-    assert server.end() == (0, "")
+    with Server(folder=tmp_path, variables={"MEM_PROFILER_DIR": str(segment_dir)}) as server:
+        assert b"handle_request" in on_page(server, made.pid)
+        [reader] = readers_below(server.pid)
+        words = below(server.pid)[reader]
+        assert (words["NoNewPrivs"], words["CapEff"].strip("0")) == ("1", "")
+        for pid in below(server.pid):
+            opened = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
+            assert not [name for name in opened if "memfd" in name or "perf-" in name], opened
+        assert server.end() == (0, "")
 
 
 def test_names_of_code_that_is_made_later_come_with_later_data(made: Made, server: Server) -> None:
@@ -137,7 +150,6 @@ def test_a_list_that_is_none_names_nothing_and_holds_nobody_up(
         put(made, tmp_path)
         assert b"handle_request" not in on_page(server, made.pid)
         assert server.ask(f"/p/{made.pid}/debug/pprof/heap").status == 200
-        assert server.end() == (0, "")
     finally:
         Path(f"{made.map}.{os.getpid()}").unlink(missing_ok=True)
 
@@ -146,7 +158,6 @@ def test_a_list_that_is_none_names_nothing_and_holds_nobody_up(
 def test_root_shows_the_names_of_a_program_of_another_user_and_reads_as_that_user(
     segment_dir: Path, server: Server
 ) -> None:
-    segment_dir.chmod(0o1777)
     program = Path(f"/tmp/mem_profiler-test-{os.getpid()}-made")
     program.write_bytes(build("made_code.c").read_bytes())
     program.chmod(0o755)

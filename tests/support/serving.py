@@ -50,6 +50,20 @@ def served(stepper: Path, *options: object) -> Iterator[tuple[Stepper, Server]]:
             yield target, server
 
 
+@contextlib.contextmanager
+def shared_server(*options: object) -> Iterator[tuple[Path, Server]]:
+    """A segment folder, and a server of the programs in it, for all tests of a module; it must have
+    nothing to say at its end.
+    """
+    with tempfile.TemporaryDirectory(prefix="mem_profiler-test-", dir="/dev/shm") as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        variables = {"MEM_PROFILER_DIR": name}
+        with Server(*options, folder=folder, variables=variables) as server:
+            yield folder, server
+            assert server.end() == (0, "")
+
+
 def _unchunked(body: bytes) -> bytes:
     parts = []
     while body:

@@ -22,7 +22,7 @@ WORK = ("set 0", "malloc 0 1000", "malloc 1 2097152", "physical 2 2097152 0", "h
         "free 0")  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["csv", "db"])
+@pytest.mark.parametrize("form", ["csv", pytest.param("db", marks=pytest.mark.soak)])
 def test_the_driver_s_blocks_say_pages_module_and_the_device_s_use(
     tmp_path: Path, form: str
 ) -> None:
@@ -57,7 +57,7 @@ def nvtx_program() -> Path:
     return compile_program(STUBS / "marks" / "nvtx_app.c", flags, libs=("-ldl", "-lpthread"))
 
 
-@pytest.mark.parametrize("form", ["csv", "db"])
+@pytest.mark.parametrize("form", [pytest.param("csv", marks=pytest.mark.soak), "db"])
 def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: str) -> None:
     program = (nvtx_program(), "memory")
     with Collecting(tmp_path, "--format", form, program=program) as run:
@@ -153,39 +153,32 @@ msmemscope.config({options}output_path=os.path.join(sys.argv[1], "other"))
 """
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (
-            'analysis="decompose", ',
-            "analysis decompose: modules of CANN of every program; weights,",
-        ),
-        ('analysis="inefficient", ', "analysis inefficient: of ATB's operators, and of Python"),
-        ('watch="a,b", ', "watch: of Python programs with PyTorch 2.3.1 or later alone; it is not"),
-        ("", "config() chose what is collected, but nothing was"),
-    ],
-)
-def test_config_says_what_nobody_collects(tmp_path: Path, options: str, words: str) -> None:
-    script = tmp_path / "config.py"
-    script.write_text(CONFIG.format(options=options))
-    done = ran(tmp_path, sys.executable, script, tmp_path)
-    assert done.returncode == 0, done.stderr
-    notes = [line for line in done.stderr.splitlines() if line.startswith("mem_profiler: note: ")]
-    assert any(words in line for line in notes), done.stderr
+def test_config_says_what_nobody_collects(tmp_path: Path) -> None:
+    options = 'analysis="decompose,inefficient", watch="a,b", '
+    said = configured(tmp_path, [sys.executable], options)
+    for words in (
+        "analysis decompose: modules of CANN of every program; weights,",
+        "analysis inefficient: of ATB's operators, and of Python",
+        "watch: of Python programs with PyTorch 2.3.1 or later alone; it is not",
+        "config() chose what is collected, but nothing was",
+    ):
+        assert any(line.startswith(f"mem_profiler: note: {words}") for line in said), (words, said)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ('level="kernel", ', "level kernel: not collected, since the capture began with level op"),
-        ('device="npu,cpu", ', "device cpu: not collected, since the capture began without"),
-    ],
-)
-def test_config_says_what_the_capture_that_runs_does_not_have(
-    tmp_path: Path, options: str, words: str
-) -> None:
-    script = tmp_path / "config.py"
+def test_config_says_what_the_capture_that_runs_does_not_have(tmp_path: Path) -> None:
+    words = command("memscope", "--", sys.executable)
+    said = configured(tmp_path, words, 'level="kernel", device="npu,cpu", ')
+    for note in (
+        "level kernel: not collected, since the capture began with level op",
+        "device cpu: not collected, since the capture began without",
+    ):
+        assert any(line.startswith(f"mem_profiler: note: {note}") for line in said), (note, said)
+
+
+def configured(folder: Path, words: list[str], options: str) -> list[str]:
+    """What a Python that these words start says of a call of `config`."""
+    script = folder / "config.py"
     script.write_text(CONFIG.format(options=options))
-    done = ran(tmp_path, *command("memscope", "--", sys.executable, script, tmp_path))
+    done = ran(folder, *words, script, folder)
     assert done.returncode == 0, done.stderr
-    assert f"mem_profiler: note: {words}" in done.stderr
+    return done.stderr.splitlines()

@@ -115,8 +115,11 @@ def test_a_program_without_pytorch_has_no_rows_of_the_host(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("form", "options"),
     [
-        pytest.param("csv", (), marks=pytest.mark.soak), ("csv", ("--call-stack", "python,c")),
-        ("db", ()),
+        *(
+            pytest.param(form, options, marks=pytest.mark.soak)
+            for form, options in (("csv", ()), ("csv", ("--call-stack", "python,c")), ("db", ()))
+        ),
+        ("db", ("--call-stack", "python,c")),
     ],
 )  # fmt: skip
 def test_a_training_is_collected_from_its_first_import(

@@ -103,9 +103,10 @@ def test_an_interpreter_inside_the_program_is_found_as_well(segment_dir: Path) -
     [
         ("PYTHONMALLOC", "malloc"),
         ("PYTHONMALLOC", "debug"),
-        ("PYTHONMALLOC", "pymalloc"),
-        ("PYTHONDEVMODE", "1"),
         ("PYTHONTRACEMALLOC", "5"),
+        # What an interpreter chooses itself, and the debug hooks once more.
+        pytest.param("PYTHONMALLOC", "pymalloc", marks=pytest.mark.soak),
+        pytest.param("PYTHONDEVMODE", "1", marks=pytest.mark.soak),
     ],
 )
 def test_allocators_that_the_program_chooses_stay_behind_the_hooks(

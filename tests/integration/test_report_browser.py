@@ -164,20 +164,27 @@ def test_no_verdict_is_cut_away_and_what_is_cut_is_counted(desktop: Any, tmp_pat
     assert_quiet(desktop)
 
 
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report whose functions have names longer than any column."""
+    sites = [Site(f"main f{k}", 100 + 17 * k, 977 * (k + 3)) for k in range(12)]
+    library, source = "/opt/lib/librouting-engine.so.4", "/code/src/route/session.cc"
+    functions = {
+        f"f{k}": Function(TEMPLATE.format(k), TEMPLATE.format(k), library, source)
+        for k in range(12)
+    }
+    made = counted(sites, 4096.0, functions=functions)
+    return saved(report.render(*made, leaks=many_leaks()), tmp_path_factory.mktemp("names"))
+
+
 @pytest.mark.parametrize(("width", "name_share"), [(700, 0.33), (1170, 0.36), (2560, 0.4)])
 @pytest.mark.parametrize("tab", ["table", "leaks"])
 def test_names_get_the_free_width(
-    wide_or_narrow: Any, tmp_path: Path, width: int, name_share: float, tab: str
+    wide_or_narrow: Any, long_names: str, width: int, name_share: float, tab: str
 ) -> None:
     driver = wide_or_narrow
     driver.set_window_size(width, 900)
-    sites = [Site(f"main f{k}", 100 + 17 * k, 977 * (k + 3)) for k in range(12)]
-    names = {f"f{k}": TEMPLATE.format(k) for k in range(12)}
-    made = counted(sites, 4096.0, functions={
-        short: Function(name, name, "/opt/lib/librouting-engine.so.4", "/code/src/route/session.cc")
-        for short, name in names.items()
-    })  # fmt: skip
-    open_page(driver, saved(report.render(*made, leaks=many_leaks()), tmp_path), f"#tab={tab}")
+    open_page(driver, long_names, f"#tab={tab}")
 
     frame = driver.execute_script(
         f"""const frame = document.querySelector("#panel-{tab} .table-frame");
@@ -192,7 +199,7 @@ def test_names_get_the_free_width(
         f"""return [...document.querySelectorAll("#panel-{tab} td.main [title]")].map(
               (e) => e.title);"""
     )
-    whole = names.values() if tab == "table" else [TEMPLATE.format(0)]
+    whole = map(TEMPLATE.format, range(12 if tab == "table" else 1))
     assert all(any(name in title for title in titles) for name in whole)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     assert_quiet(driver)
@@ -325,7 +332,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_switching_the_count_moves_every_tab(desktop: Any, compared: dict[str, str]) -> None:
     open_page(desktop, compared["inuse"])
-    for (count, unit), total in COUNTED.items():
+    # The tests below see the others everywhere.
+    for (count, unit), total in list(COUNTED.items())[::2]:
         element(desktop, "#tab-summary").click()
         choose(desktop, "count", count)
         choose(desktop, "unit", unit)

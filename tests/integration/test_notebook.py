@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, assert_quiet, browser, text_of, until
+from browser import NEEDS_BROWSER, assert_quiet, text_of, until
 from controller_tools import command_environment
 from mem_parser.readers import read_profile
 from parser_run import names_folder, report
@@ -160,17 +160,16 @@ def browser_marks(function: Any) -> Any:
 
 
 @browser_marks
-def test_a_browser_draws_the_flame_graph_in_the_cell(tmp_path: Path) -> None:
+def test_a_browser_draws_the_flame_graph_in_the_cell(desktop: Any, tmp_path: Path) -> None:
     [[_, pages, _]] = cells(tmp_path, "%%mem_profile -c 4096\nx = bytearray(3 << 20)")
     [text] = [page for page in pages if page]
     (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><body>{text}", encoding="utf-8")
-    with browser(900, 700) as driver:
-        driver.get((tmp_path / "notebook.html").as_uri())
-        driver.switch_to.frame(driver.find_element("tag name", "iframe"))
-        ready = "return document.documentElement.dataset.ready"
-        until(driver, lambda frame: frame.execute_script(ready) == "1")
-        text = driver.find_element("tag name", "body").text
-        assert re.search(r"Total: 3\.\d+ MiB.* at the peak", text)
-        driver.find_element("id", "search").send_keys("nothing_of_that_name")
-        until(driver, lambda frame: text_of(frame, "#search-found") == "no match")
-        assert_quiet(driver)
+    desktop.get((tmp_path / "notebook.html").as_uri())
+    desktop.switch_to.frame(desktop.find_element("tag name", "iframe"))
+    ready = "return document.documentElement.dataset.ready"
+    until(desktop, lambda frame: frame.execute_script(ready) == "1")
+    text = desktop.find_element("tag name", "body").text
+    assert re.search(r"Total: 3\.\d+ MiB.* at the peak", text)
+    desktop.find_element("id", "search").send_keys("nothing_of_that_name")
+    until(desktop, lambda frame: text_of(frame, "#search-found") == "no match")
+    assert_quiet(desktop)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, Shown, browser
+from browser import NEEDS_BROWSER, Shown
 from mem_cli.errors import run_command
 from mem_cli.parser.group import cli
 from mem_cli.profiler.memscope import memscope
@@ -41,16 +41,10 @@ PHONE = 390
 WIDTH = "return document.documentElement.scrollWidth"
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    with browser(1280, 900) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def phone() -> Iterator[Any]:
-    with browser(PHONE, 844, phone=True) as opened:
-        yield opened
+@pytest.fixture
+def driver(desktop: Any) -> Iterator[Any]:
+    yield desktop
+    desktop.get_log("browser")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, browser, element, until
+from browser import NEEDS_BROWSER, element, until
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
 from serving import Server
 
@@ -37,6 +37,15 @@ def target(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
 def server(target: Stepper) -> Iterator[Server]:
     with Server() as one:
         yield one
+
+
+@pytest.fixture
+def window(desktop: Any) -> Iterator[Any]:
+    """The one that tests share; what Go's pages complain of stays here."""
+    desktop.get_log("browser")
+    yield desktop
+    desktop.get("about:blank")
+    desktop.get_log("browser")
 
 
 def variables(folder: Path) -> dict[str, str]:
@@ -112,36 +121,36 @@ def pages(folder: Path, address: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("_browser", [pytest.param(None, marks=NEEDS_BROWSER)])
 def test_gos_own_pages_show_it(
-    target: Stepper, server: Server, tmp_path: Path, _browser: None
+    target: Stepper, server: Server, tmp_path: Path, _browser: None, window: Any
 ) -> None:
     address = f"{server.url}/p/{target.pid}/debug/pprof/heap?token={server.token}"
-    with pages(tmp_path, address) as root, browser(1200, 800) as driver:
-        driver.get(f"{root}/top")
-        until(driver, lambda d: "allocate" in element(d, "#toptable").text)
-        assert element(driver, "#toptable tbody tr").text.startswith("97.66kB")
-        driver.get(f"{root}/flamegraph")
-        until(driver, lambda d: "allocate" in element(d, "body").text)
-        driver.get(f"{root}/peek?f=allocate")
-        until(driver, lambda d: "allocate" in element(d, "#content").text)
+    with pages(tmp_path, address) as root:
+        window.get(f"{root}/top")
+        until(window, lambda d: "allocate" in element(d, "#toptable").text)
+        assert element(window, "#toptable tbody tr").text.startswith("97.66kB")
+        window.get(f"{root}/flamegraph")
+        until(window, lambda d: "allocate" in element(d, "body").text)
+        window.get(f"{root}/peek?f=allocate")
+        until(window, lambda d: "allocate" in element(d, "#content").text)
         if shutil.which("dot") is not None:
-            driver.get(f"{root}/")
-            until(driver, lambda d: "allocate" in element(d, "#graph").get_attribute("textContent"))
-        assert quiet(driver)
+            window.get(f"{root}/")
+            until(window, lambda d: "allocate" in element(d, "#graph").get_attribute("textContent"))
+        assert quiet(window)
 
 
 @pytest.mark.parametrize("_browser", [pytest.param(None, marks=NEEDS_BROWSER)])
 def test_gos_page_of_source_lines_needs_no_binary(
-    target: Stepper, stepper: Path, server: Server, tmp_path: Path, _browser: None
+    target: Stepper, stepper: Path, server: Server, tmp_path: Path, _browser: None, window: Any
 ) -> None:
     """With the binary it asks that for lines in Go's own way, and has none of other languages."""
     file = tmp_path / "x.pb.gz"
     file.write_bytes(server.ask(f"/p/{target.pid}/debug/pprof/heap").body)
     moved = stepper.rename(stepper.with_name("elsewhere"))
     try:
-        with pages(tmp_path, str(file)) as root, browser(1200, 800) as driver:
-            driver.get(f"{root}/source?f=allocate")
-            until(driver, lambda d: "next = kept" in element(d, "#content").text)
-            assert quiet(driver)
+        with pages(tmp_path, str(file)) as root:
+            window.get(f"{root}/source?f=allocate")
+            until(window, lambda d: "next = kept" in element(d, "#content").text)
+            assert quiet(window)
     finally:
         moved.rename(stepper)
 

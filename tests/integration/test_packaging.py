@@ -117,8 +117,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     prefix = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     # Without --ignore-installed pip would first remove what these tests run in.
-    install = ["install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(prefix)]
-    run([*pip, *install, str(wheel)], prefix)
+    options = ["--no-deps", "--no-compile", "--ignore-installed", "--prefix", str(prefix)]
+    run([*pip, "install", "-q", *options, str(wheel)], prefix)
     return prefix
 
 

@@ -44,7 +44,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     program = folder / "bin" / "python"
     installed = subprocess.run(
         [sys.executable, "-m", "pip", f"--python={program}", "install", "-q",
-         "--disable-pip-version-check", "--timeout=15", "--retries=1", *PLUGINS],
+         "--disable-pip-version-check", "--no-compile", "--timeout=15", "--retries=1", *PLUGINS],
         capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     if installed.returncode != 0:

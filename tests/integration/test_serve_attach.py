@@ -10,15 +10,10 @@ from typing import Any
 
 import pytest
 
-from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command, wait_until
+from controller_tools import TIMEOUT_S, Stepper, run_command, wait_until
 from mem_profiler import attach as attaching
 from mem_profiler.process import procfs
 from serving import Server, below
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture

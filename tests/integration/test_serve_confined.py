@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, wait_until
+from controller_tools import Stepper, wait_until
 from mem_sandbox import confine
 from serving import Server, below, readers_below
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 RATE = {"MEM_PROFILER_START": "1"}
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture

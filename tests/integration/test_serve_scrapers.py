@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
+from controller_tools import TIMEOUT_S, Stepper, wait_until
 from mem_parser.profileproto import message_class
 from serving import Answered, Server, served
 
@@ -29,11 +29,6 @@ RATE = {"MEM_PROFILER_START": "1"}
 ALLOY = "Alloy/v1.11.0 (linux; deb; binary)"
 PARCA = "conprof/"
 GO_VALUES = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
-
-
-@pytest.fixture(scope="module")
-def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,18 +35,47 @@ def core_sources(*names: str) -> list[Path]:
     return sorted([path for room in CORE for path in room.glob("*.c")] + [*BESIDE_CORE])
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Other workers wait instead of making the same."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def sampler_build(compiler: str, *targets: str) -> Path:
+    """The folder in which the sampler's Makefile has made these files, or all that it makes.
+
+    Beside each object is the compiler's account of its frames and calls (.ci).
+    """
+    out = BUILD / f"sampler-{compiler}"
+    with alone(out):
+        done = subprocess.run(
+            ["make", "-C", SAMPLER, f"BUILD={out}", f"CC={compiler}",
+             f"AR={compiler.removesuffix('gcc')}ar", "CFLAGS=-O2 -fcallgraph-info=su,da",
+             *(f"{out}/{target}" for target in targets)],
+            env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
+            capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out
+
+
 def core_library(flags: tuple[str, ...], compiler: str = "gcc") -> Path:
-    """The core as an archive, compiled once with these flags beside `C_FLAGS`.
+    """The core as an archive: as the sampler's Makefile makes it, with `PLAIN`, else compiled once
+    with these flags beside `C_FLAGS`.
 
     Where a program defines functions of the core itself, they are called instead.
     """
+    if flags == PLAIN:
+        return sampler_build(compiler, "libmem_core.a") / "libmem_core.a"
     sources = core_sources()
     command = [compiler, f"-I{SAMPLER}", *C_FLAGS, *flags, "-c", *map(str, sources)]
     out = BUILD / f"core-{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}.a"
     newest = max(p.stat().st_mtime for p in [*sources, *SAMPLER.rglob("*.h")])
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix(".lock").open("w") as lock:  # other workers wait instead of compiling too
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(out):
         if not out.exists() or out.stat().st_mtime < newest:
             out.unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(dir=BUILD) as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import C_FLAGS, PLAIN, ROOT, expect_pass
+from c_build import PLAIN, core_program, expect_pass, sampler_build
 from device_run import only_device_counted
 from stub_driver import Ascend, Ledger, agrees
 
@@ -23,17 +23,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def sampler_aarch64(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sampler_aarch64() -> Path:
     """The sampler, built for aarch64."""
-    out = tmp_path_factory.mktemp("sampler-aarch64")
-    result = subprocess.run(
-        ["make", "-C", ROOT / "sampler", f"BUILD={out}", f"CC={COMPILER}",
-         "AR=aarch64-linux-gnu-ar"],
-        env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return out / "libmem_sampler.so"
+    return sampler_build(COMPILER) / "libmem_sampler.so"
 
 
 def test_the_whole_library_builds(sampler_aarch64: Path) -> None:
@@ -42,14 +34,8 @@ def test_the_whole_library_builds(sampler_aarch64: Path) -> None:
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
 
-def test_the_core_holds_under_qemu(sampler_aarch64: Path) -> None:
-    program = sampler_aarch64.with_name("test_core")
-    subprocess.run(
-        [COMPILER, f"-I{ROOT / 'sampler'}", *C_FLAGS, *PLAIN, ROOT / "tests" / "c" / "test_core.c",
-         sampler_aarch64.with_name("libmem_core.a"), "-o", program, "-lm", "-lpthread", "-ldl",
-         "-Wl,--allow-multiple-definition"],
-        check=True, timeout=120,
-    )  # fmt: skip
+def test_the_core_holds_under_qemu() -> None:
+    program = core_program("test_core.c", PLAIN, compiler=COMPILER)
     qemu = shutil.which("qemu-aarch64")
     if qemu is None:
         pytest.skip("qemu-aarch64 (Debian: qemu-user) is not installed; it builds")

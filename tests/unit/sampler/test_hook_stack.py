@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from c_build import BESIDE_CORE, BUILD, CORE, ROOT
+from c_build import core_sources, sampler_build
 
-SAMPLER = ROOT / "sampler"
 BOUND_BYTES = 1536  # below the frame of the hook itself
 HOOK_FRAME_BYTES = 288
 EXTERNAL_BYTES = (
@@ -28,37 +25,20 @@ NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*\\n(\d+) bytes \(([^)
 EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 
 
-def flags() -> list[str]:
-    """How the Makefile compiles, without warnings."""
-    printed = subprocess.run(
-        ["make", "-n", "-B", "-C", str(SAMPLER), "CC=gcc", f"BUILD={BUILD}/none"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
-    [command] = [line for line in printed.splitlines() if line.endswith(" core/record.c")]
-    return [word for word in command.split() if re.match(r"-(f|O|std|D|I|pthread)", word)]
-
-
 class Calls:
     """Frames in bytes and calls between functions, of the core and of what stands before it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Compile the sampler into `folder` for the compiler's account only."""
+    def __init__(self) -> None:
+        """Take the compiler's account beside the objects."""
         self.bytes: dict[str, int] = {}
         self.kinds: dict[str, str] = {}
         self.callees: dict[str, set[str]] = {}
-        sources = [path for room in CORE for path in sorted(room.glob("*.c"))]
-        sources += BESIDE_CORE
-        sources += [SAMPLER / "hooks" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
-        sources.append(SAMPLER / "pymem" / "pymem_hooks.c")
-        common = ["gcc", *flags(), "-S", "-fcallgraph-info=su,da"]
-        for source in sources:
-            target = folder / f"{source.parent.name}-{source.stem}.s"
-            name = str(source.relative_to(SAMPLER))
-            subprocess.run([*common, name, "-o", target], cwd=SAMPLER, check=True, timeout=120)
-            self._read(target.with_suffix(".ci").read_text())
+        names = [f"{path.parent.name}/{path.stem}" for path in core_sources()]
+        names += [f"hooks/{name}" for name in ("hooks", "hooks_cxx", "entry_hooks")]
+        names.append("pymem/pymem_hooks")
+        folder = sampler_build("gcc", *(f"{name}.o" for name in names))
+        for name in names:
+            self._read((folder / f"{name}.ci").read_text())
 
     def _read(self, text: str) -> None:
         for title, size, kind in NODE.findall(text):
@@ -79,9 +59,9 @@ class Calls:
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
-    """The account, made once."""
-    return Calls(tmp_path_factory.mktemp("calls"))
+def calls() -> Calls:
+    """The account, read once."""
+    return Calls()
 
 
 FAMILY = "malloc|calloc|realloc|reallocarray|free|posix_memalign|aligned_alloc|memalign|p?valloc"

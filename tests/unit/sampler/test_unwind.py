@@ -20,9 +20,9 @@ from c_build import (
     C_FLAGS,
     PLAIN,
     ROOT,
+    SAMPLER,
     TSAN,
     compile_program,
-    core_library,
     core_program,
     expect_pass,
     run_program,
@@ -62,14 +62,11 @@ def need(*tools: str) -> None:
 @functools.cache
 def oracle(compiler: str = "gcc") -> Path:
     """The unwinder and its comparison with libgcc, as one library with fixed flags."""
-    library = core_library(PLAIN, compiler)
     return compile_program(
-        C / "unwind_oracle.c",
-        (*C_FLAGS, *PLAIN, "-shared"),
+        [C / "unwind_oracle.c", *sorted((SAMPLER / "unwind").glob("*.c"))],
+        (*C_FLAGS, *PLAIN, "-shared", "-Wl,-z,defs"),
         name=f"unwind_oracle-{compiler}.so",
         compiler=compiler,
-        libs=(str(library),),
-        depends=(library,),
     )
 
 

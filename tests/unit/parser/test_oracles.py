@@ -157,10 +157,9 @@ COUNTS = {
 
 
 DAILY = {
-    ("ours", "--inuse_space"), ("ours", "--alloc_objects"), ("jemalloc", "--alloc_space"),
-    ("gperftools", "--inuse_space"),
+    ("ours", "--alloc_objects"), ("jemalloc", "--alloc_space"), ("gperftools", "--inuse_space")
 }  # fmt: skip
-"""Each file and each count once or twice; all of them in `make soak`."""
+"""Each file and each count once, google-pprof reads live bytes of ours; all in `make soak`."""
 
 
 @needs_jeprof

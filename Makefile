@@ -17,8 +17,8 @@ C_FILES = $(wildcard sampler/*/*.[ch] sampler/drivers/*/*.[ch] tests/c/*.[ch] te
 PYTHON_FILES = setup.py release parser bindings cmd tests
 # V=1 shows the compiler's command lines.
 TEST_ARGS ?=
-# Tests do not depend on each other; TEST_JOBS=0 runs them one after another.
-TEST_JOBS ?= $(shell nproc)
+# Tests do not depend on each other, and wait for what they start; TEST_JOBS=0 runs them one after another.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 DEMO_ARGS ?=
 FUZZ_S ?= 30
 FUZZ ?=
@@ -34,7 +34,8 @@ build: system-build $(VENV)/.run library ## compile the sampler, install the com
 demo: system-demo build ## profile a real redis-server, show its table, write demo/redis.svg
 	@$(PY) -m mem_cli.demo $(DEMO_ARGS)
 
-test: system-test $(VENV)/.torch library lint ## build, check and run every test
+test: system-test $(VENV)/.torch ## build, check and run every test
+	@$(MAKE) --no-print-directory -j2 library lint
 	$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal --durations=50 --durations-min=1 $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt

@@ -192,6 +192,18 @@ def test_a_followed_fork_child_names_its_parent(
     assert child.total("alloc_blocks") == 3
 
 
+def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "main.c", tmp_path / "tested"
+    source.write_text("#include <stdlib.h>\nint main(void) { return malloc(900000) == NULL; }\n")
+    (tmp_path / "Makefile").write_text(f"test:\n\tcc -o {target} {source}\n\t{target}\n")
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", "make", "-C", tmp_path, "test")
+    assert done.returncode == 0, done.stderr
+    assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"tested"}
+    assert "the profile is of tested, which make started" in done.stderr
+
+
 def test_a_shell_script_of_many_short_processes_leaves_no_files(
     segment_dir: Path, tmp_path: Path
 ) -> None:

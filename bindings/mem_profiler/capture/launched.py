@@ -8,6 +8,7 @@ and none of helpers that held little beside the largest program.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,12 +24,17 @@ FILES_MAX = 8
 SMALL_SHARE = 20  # a program that held less than this part of the largest one is a helper
 _NAMED_MAX = 5
 _LAUNCHERS = frozenset((
-    "ash", "bash", "busybox", "chroot", "chrt", "dash", "dumb-init", "entr", "env", "fish", "flock",
+    "ash", "bash", "busybox", "cargo", "chroot", "chrt", "ctest", "dash", "dumb-init", "entr", "env", "fish", "flock",
     "gmake", "gosu", "ionice", "ksh", "make", "mksh", "ninja", "nice", "nohup", "npm", "npx",
     "numactl", "parallel", "pnpm", "poetry", "runuser", "script", "setarch", "setpriv", "setsid",
     "sh", "stdbuf", "su", "sudo", "taskset", "time", "timeout", "tini", "unbuffer", "unshare", "uv",
     "watch", "xargs", "xvfb-run", "yarn", "zsh",
 ))  # fmt: skip
+_COMPILER = re.compile(
+    r"(?:.*-)?(?:as|cc|cc1|cc1plus|clang|clang\+\+|collect2|g\+\+|gcc|ld|ld\.\w+|lld|lto1|rustc)"
+    r"(?:-[\d.]+)?"
+)
+"""What build tools start besides programs and tests: these have a file where nothing else has."""
 _SERVERS = frozenset(("celery", "gunicorn", "hypercorn", "uvicorn", "uwsgi"))
 """Their children are forks of themselves, which have the file of the run too."""
 
@@ -61,6 +67,10 @@ class Launched:
             for i, control in enumerate(controls)
             if not self._is_launcher(control)
         }
+        compilers = {i for i in sizes if _is_compiler(controls[i])}
+        if len(compilers) < len(sizes):
+            self.left_out.update(controls[i].program_name for i in compilers)
+            sizes = {i: size for i, size in sizes.items() if i not in compilers}
         started = sorted(sizes, key=lambda i: sizes[i], reverse=True)
         most = max(sizes.values(), default=0)
         chosen = [
@@ -113,6 +123,10 @@ def of_command(path: str, arguments: Sequence[str]) -> Launched | None:
     if called in _LAUNCHERS or os.path.basename(exe) in _LAUNCHERS:
         return Launched(called, exe, is_server=False)
     return None
+
+
+def _is_compiler(control: Control) -> bool:
+    return _COMPILER.fullmatch(os.path.basename(control.text("exe"))) is not None
 
 
 def _most_held(control: Control) -> int:

@@ -418,6 +418,16 @@ def _stack_rss(pid: int, regions: list[_Region]) -> int:
     )
 
 
+def children(pid: int) -> list[int]:
+    """The processes that it started and has not waited for; empty where the kernel does not say."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            text = _read(f"{pid}/task/{thread}", "children") or b""
+            found += map(int, text.split())
+    return sorted(found)
+
+
 def stack_pointers(pid: int) -> list[int]:
     """Stack pointers of waiting threads; those of running threads are unknown."""
     found = []

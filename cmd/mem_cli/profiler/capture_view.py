@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mem_profiler.segment.room import Room
 
 SUCCESS = "succeeded in collecting memory data!"
+_CHILDREN = 3
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
@@ -100,8 +101,20 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
         yield from _log_lines(result.log)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
+        yield from _children_lines(result.pid) if notes else ()
     if notes:
         yield from next_lines(_next(result, awaited=awaited))
+
+
+def _children_lines(pid: int) -> Iterator[str]:
+    """Yield the processes that one without samples has started: one of them may do the work."""
+    from mem_profiler.process import procfs
+
+    found = procfs.children(pid)
+    if found:
+        names = ", ".join(f"{one_line(procfs.comm(one))} (pid {one})" for one in found[:_CHILDREN])
+        more = f" and {len(found) - _CHILDREN} more" if len(found) > _CHILDREN else ""
+        yield f"  its children are not in the file: {names}{more}; mem_profiler -p {found[-1]}"
 
 
 def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:

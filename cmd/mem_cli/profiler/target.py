@@ -144,9 +144,9 @@ def pid_of(target: Target, use: Use = CAPTURE) -> int:
 
     found = byname.find(target)
     if not found:
-        raise ProcessGone(
-            f"No running process is named {target!r}.", hint=nearest(target, byname.names())
-        )
+        near = nearest(target, byname.names())
+        script = "a script has its interpreter's name: give its PID" if "." in target else ""
+        raise ProcessGone(f"No running process is named {target!r}.", hint=script or near)
     every = tracing.may_trace_all()
     mine = [one for one in found if every or one.uid == os.geteuid()]
     if not mine:

@@ -25,7 +25,7 @@ from web_profiles import BASE, BUDGET, DIFF, LEAKS, SERVER, make_profile
 pytestmark = NEEDS_BROWSER
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
-REPORT = ["budget", "leaks", "summary", "table", "flame", "graph", "tree", "threads", "diff"]
+REPORT = ["budget", "diff", "leaks", "summary", "table", "flame", "graph", "tree", "threads"]
 TABS = {"report": REPORT, "log": ["summary", "table"], "flame": [""], "classes": [""]}
 
 

@@ -59,7 +59,7 @@ class ReportPage {
   settings() {
     return {
       ...explorerSettings(this.profile, this.facts.start),
-      tab: setting.choice(this.blocks.budget ? "budget" : "summary", this.listed.map(([key]) => key)), ...this.moreSettings,
+      tab: setting.choice(this.blocks.budget ? "budget" : this.blocks.diff ? "diff" : "summary", this.listed.map(([key]) => key)), ...this.moreSettings,
     };
   }
 
@@ -138,14 +138,15 @@ class ReportPage {
     for (const control of this.choices) control.querySelector("select").value = this.state.get(control.dataset.choice);
   }
 
-  // The tabs that there is something for; a budget comes first, then a leak.
+  // The tabs that there is something for; what was asked for comes first, a budget or a comparison, then a leak.
   presentTabs() {
     const there = {
       threads: this.profile.threadRows.thread.some((thread) => thread > 0), leaks: this.blocks.leaks,
       diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
     };
     const present = Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
-    const rank = ([key]) => key === "budget" ? 0 : key === "leaks" && this.opening?.some(({ kind }) => kind === "leak") ? 1 : 2;
+    const first = ["budget", ...this.blocks.diff ? ["diff"] : [], ...this.opening?.some(({ kind }) => kind === "leak") ? ["leaks"] : []];
+    const rank = ([key]) => (first.indexOf(key) + 1 || 9);
     return present.sort((one, other) => rank(one) - rank(other));
   }
 

@@ -32,6 +32,8 @@ def parse(file: str) -> None:
         with warnings.catch_warnings(record=True) as missing:
             warnings.simplefilter("always")
             write_parts((f"{line}\n".encode() for line in record_lines(file)), "-")
+    except BrokenPipeError:
+        raise  # who reads it has enough
     except OSError as error:
         raise InputFileError(str(error)) from None
     for one in missing:

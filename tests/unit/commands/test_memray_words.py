@@ -6,11 +6,15 @@ import csv
 import importlib.util
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller_tools import command_environment
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Thread, ThreadBlocks
 from mem_parser.records.reader import FileReader
@@ -142,6 +146,17 @@ def test_what_needs_an_order_is_refused_with_the_reason(
         "for each call stack"
     )
     assert hint == "hint:  mem_profiler run --events PROGRAM writes a .memlog"
+
+
+def test_who_reads_records_may_have_enough(heap: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "mem_parser", "parse", str(heap)], env=command_environment(),
+        stdout=write, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, ""), "as of every command"
 
 
 def test_a_table_has_size_count_thread_allocator_and_place(heap: Path) -> None:

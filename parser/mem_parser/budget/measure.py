@@ -41,6 +41,7 @@ _READINGS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MET = 0.1
 _MOST_LIKELY = 64
+_OF_PEAK = "its bytes at the program's peak; it may have held more at another time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +160,17 @@ def _peak(profile: Profile, part: Profile) -> Measured:
 
 
 def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
+    notes = [_OF_PEAK]
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
     if not part.has(Count.PEAK):
         if ever is None:
-            return Measured(found, "the file holds no peak")
-        note = "the file holds no peak; the upper bound is all that was ever allocated"
-        return Measured(_Bounded(found, ever), notes=[note])
+            return Measured(found, "the file holds no peak", notes)
+        notes.append("the file holds no peak; the upper bound is all that was ever allocated")
+        return Measured(_Bounded(found, ever), notes=notes)
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
-    note = reading_note(profile, whole.value)
-    return Measured(
-        _Bounded(found, ever, behind) if behind else found, notes=[note] if note else []
-    )
+    notes += filter(None, [reading_note(profile, whole.value)])
+    return Measured(_Bounded(found, ever, behind) if behind else found, notes=notes)
 
 
 def peak_unseen(profile: Profile, highest_bytes: float) -> float:

@@ -54,12 +54,12 @@ def _capture(capture: CaptureReport) -> Iterator[str]:
 def _row(result: Result) -> str:
     known = "" if result.estimate is None else estimate(result.estimate, result)
     limit = "" if result.amount is None else amount(result.amount, result)
-    more = "; ".join(result.notes)
+    more = list(result.notes)
     if result.verdict is Verdict.FAIL:
-        more = f"by {amount(result.excess, result)}"
+        more.insert(0, f"by {amount(result.excess, result)}")
     elif result.verdict is Verdict.INCONCLUSIVE:
-        more = reason(result)
-    cells = (_WORD[result.verdict], result.name, known, limit, more)
+        more.insert(0, reason(result))
+    cells = (_WORD[result.verdict], result.name, known, limit, "; ".join(more))
     return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,14 +43,6 @@ class Output(_Path):
 
 PATH = _Path()
 OUTPUT = Output()
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint at the known words that ``word`` may be a slip of; None: it is like none."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, sorted(set(known)), n=3)
-    return f"did you mean {' or '.join(near)}?" if near else None
 
 
 def keep_examples(command: click.Command) -> None:

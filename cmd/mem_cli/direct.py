@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.colour import color_option
-from mem_cli.commands import keep_examples, nearest
+from mem_cli.commands import keep_examples
 from mem_cli.console import quiet_option
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import UsageProblem, nearest
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -34,6 +34,14 @@ from mem_parser import escape
 one_line = escape.one_line
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint at the known words that ``word`` may be a slip of; None: it is like none."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, sorted(set(known)), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else None
+
+
 class MemError(Exception):
     """One failure: one line of text, with an optional hint in another, and a list between."""
 

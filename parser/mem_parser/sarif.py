@@ -16,15 +16,27 @@ SCHEMA = (
 )
 
 
-def document(tool: str, rules: dict[str, str], results: Sequence[dict[str, Any]]) -> str:
+def document(
+    tool: str,
+    rules: dict[str, str],
+    results: Sequence[dict[str, Any]],
+    notes: Sequence[str] = (),
+) -> str:
     """Return the text of a file with the ``results`` of one tool; ``rules`` are their descriptions
-    by their ids, in the order of `ruleIndex`.
+    by their ids, in the order of `ruleIndex`. ``notes`` are about the run, and on no line.
     """
     # GitHub refuses a rule that lacks one of them.
     texts = ("shortDescription", "fullDescription", "help")
     listed = [{"id": id_} | {key: {"text": text} for key in texts} for id_, text in rules.items()]
     driver = {"name": tool, "version": __version__, "rules": listed}
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    run: dict[str, Any] = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": results,
+    }
+    if notes:
+        told = [{"level": "note", "message": {"text": note}} for note in notes]
+        run["invocations"] = [{"executionSuccessful": True, "toolExecutionNotifications": told}]
     whole = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json_text(visible(whole), indent=1) + "\n"
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import click
 
-from mem_cli.commands import nearest
 from mem_cli.console import say
 from mem_cli.options import output_option
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import UsageProblem, nearest
 
 
 def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Iterable[str]:

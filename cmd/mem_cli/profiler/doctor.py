@@ -8,12 +8,11 @@ import textwrap
 import click
 from rich.text import Text
 
-from mem_cli.commands import nearest
 from mem_cli.console import note, plain_console, waiting
 from mem_cli.errors import asks_for_root
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
 from mem_cli.rerun_hint import again_as_root, next_command, next_lines
-from mem_parser.errors import TargetUnsupported, UsageProblem
+from mem_parser.errors import TargetUnsupported, UsageProblem, nearest
 from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 

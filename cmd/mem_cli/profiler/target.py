@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.commands import nearest
 from mem_cli.console import waiting
-from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem
+from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem, nearest
 from mem_parser.escape import one_line, shell_join
 from mem_parser.sizes import short_size, short_time
 

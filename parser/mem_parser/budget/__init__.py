@@ -162,7 +162,11 @@ def check_subjects(
         )
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
-    return check(pairs, tries=tries, attempt=attempt)
+    report = check(pairs, tries=tries, attempt=attempt)
+    if report.captures:
+        names = [name for subject in subjects for name in subject.names]
+        report.captures[0].notes += budget.unmatched_targets(names)
+    return report
 
 
 def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -> float:

@@ -9,12 +9,11 @@ same name, and its sites replace those of the same match or are new ones.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +36,7 @@ from mem_parser.budget.rules import (
     Section,
     Site,
 )
-from mem_parser.errors import BudgetFileError
+from mem_parser.errors import BudgetFileError, nearest
 from mem_parser.plainfile import read_plain
 
 _MOST_BYTES = 1 << 20
@@ -75,7 +74,7 @@ class BudgetFile:
         """Return the budget of a program with these ``names`` (without folders)."""
         joined = _laid_over(Section(), self.common)
         for pattern, section in self.targets.items():
-            if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            if any(_is_target(name, pattern) for name in names):
                 joined = _laid_over(joined, section)
         tolerance = joined.tolerance or Allowance()
         sites = [_with_tolerance(site, joined, tolerance) for site in joined.sites]
@@ -88,9 +87,29 @@ class BudgetFile:
         )
 
     @property
+    def literal_targets(self) -> list[str]:
+        """The targets that are no globs: each is about one name."""
+        return [name for name in self.targets if not set(name) & set("*?[")]
+
+    def unmatched_targets(self, names: Iterable[str]) -> list[str]:
+        """Name the literal targets that are none of the ``names`` that were checked."""
+        checked = set(names)
+        return [
+            f'[target."{target}"] matched nothing that was checked'
+            + (f"; {hint}" if (hint := nearest(target, checked)) else "")
+            for target in self.literal_targets
+            if target not in checked
+        ]
+
+    @property
     def every_budget(self) -> list[Budget]:
         """The budget of a program without a target section, and that of every target."""
         return [self.for_program(name) for name in ("", *self.targets)]
+
+
+def _is_target(name: str, pattern: str) -> bool:
+    # The id of a parametrized test has brackets, which are a glob's too.
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def load(path: str | os.PathLike[str]) -> BudgetFile:
@@ -238,8 +257,7 @@ class _Reader:
         for key in table:
             if key in known:
                 continue
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            hint = nearest(key, known) or f"known here: {', '.join(known)}"
             raise self.error((*path, key), f"unknown key {key[:60]!r}", hint)
 
     def table(self, document: dict[str, Any], path: tuple[str]) -> dict[str, Any]:

@@ -17,10 +17,13 @@ _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 
 
 def commands(report: Report) -> Iterator[str]:
-    """Yield a command for every limit that does not hold."""
+    """Yield a command for every limit that does not hold, and for every note."""
     for capture, result in report.results:
         if result.verdict is not Verdict.PASS:
             yield _annotation(capture.program, result)
+    for capture in report.captures:
+        for note in capture.notes:
+            yield github_command("warning", {"title": f"{capture.program}: memory budget"}, [note])
 
 
 def _annotation(program: str, result: Result) -> str:

@@ -1,6 +1,7 @@
 """JUnit XML, in the form that Jenkins, GitLab and GitHub's actions read: a test suite for every
-capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error. All
-limits are judged on the one run, so a suite has its time and a case none.
+capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error;
+notes are the suite's output. All limits are judged on the one run, so a suite has its time and a
+case none.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def _suite(capture: CaptureReport) -> ET.Element:
             ET.SubElement(case, "error", message=text, type="inconclusive").text = lines
         else:
             ET.SubElement(case, "system-out").text = lines
+    if capture.notes:
+        ET.SubElement(suite, "system-out").text = "\n".join(map(xml_text, capture.notes))
     return suite
 
 

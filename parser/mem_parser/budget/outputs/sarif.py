@@ -1,6 +1,6 @@
 """SARIF 2.1.0 (OASIS): a result for every limit that does not hold, on the source line of its
 largest culprit, else on that of the limit, with its stack: code hosts refuse results without a
-place. A limit over budget is an error; an inconclusive one is *open*.
+place. A limit over budget is an error; an inconclusive one is *open*. Notes are notifications.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def render(report: Report) -> str:
     """Return the document."""
     results = [_result(c, r) for c, r in report.results if r.verdict is not Verdict.PASS]
     rules = {f"memory/{measure}": text for measure, text in _RULES.items()}
-    return sarif.document("mem_parser budget", rules, results)
+    notes = [sarif_text(f"{c.program}: {note}") for c in report.captures for note in c.notes]
+    return sarif.document("mem_parser budget", rules, results, notes)
 
 
 def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:

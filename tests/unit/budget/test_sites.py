@@ -1,0 +1,95 @@
+"""What budgets say of sites, and of sections, that select nothing or not all that they might."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from budget_profiles import RATE, Made, Row
+from mem_parser.budget import (
+    Budget,
+    Limit,
+    Measure,
+    Report,
+    Site,
+    Verdict,
+    check,
+    check_subjects,
+    load,
+    parse_match,
+)
+from mem_parser.budget.outputs import github, junit, markdown, sarif, text
+from sarif_checks import check_results
+
+PARSE = Row(("parse_header", "load_index", "main"), 3000, 16)
+
+
+def of_sites(*words: str, measure: Measure = Measure.INUSE, amount: float = 1e12) -> Budget:
+    """A budget with a limit on each of these sites."""
+    return Budget(
+        (), tuple(Site((parse_match(word),), (Limit(measure, amount),)) for word in words)
+    )
+
+
+def test_a_site_of_nothing_is_named_in_every_output() -> None:
+    report = check([(Made([PARSE]).subject(), of_sites("file:nosuch"))])
+    said = "file:nosuch: no sampled block matches; misspelled, or nothing was allocated there"
+    assert f"note: {said}" in [line for line, _ in text.lines(report)]
+    assert list(github.commands(report)) == [f"::warning title=server%3A memory budget::{said}"]
+    [suite] = ET.fromstring(junit.render(report))
+    assert [child.tag for child in suite] == ["testcase", "system-out"]
+    assert suite[-1].text == said
+    document = json.loads(sarif.render(report))
+    assert check_results(document) == []
+    [invocation] = document["runs"][0]["invocations"]
+    assert invocation["toolExecutionNotifications"] == [
+        {"level": "note", "message": {"text": f"server: {said}"}}
+    ]
+
+
+def test_a_run_without_notes_has_no_notifications() -> None:
+    report = check([(Made([PARSE]).subject(), of_sites("function:main"))])
+    assert "invocations" not in json.loads(sarif.render(report))["runs"][0]
+    assert not list(github.commands(report))
+
+
+def test_the_peak_of_a_site_says_that_it_is_at_the_programs_peak() -> None:
+    said = "its bytes at the program's peak; it may have held more at another time"
+    readings = [(3000.0 * RATE, 55.0 * RATE)] * 5
+    subject = Made([PARSE], readings=readings).subject()
+    for amount, verdict in ((1e12, Verdict.PASS), (1.0, Verdict.FAIL)):
+        budget = of_sites("function:main", measure=Measure.PEAK, amount=amount)
+        report = check([(subject, budget)])
+        assert report.verdict is verdict
+        assert said in report.as_json()["rows"][0]["rows"][0]["notes"]
+        assert said in markdown.render(report)
+        assert said in " ".join(" ".join(line for line, _ in text.lines(report)).split())
+    whole = check([(subject, Budget((Limit(Measure.PEAK, 1e12),)))])
+    assert not whole.captures[0].results[0].notes
+
+
+def test_a_section_of_a_program_that_was_not_checked_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    sections = "".join(
+        f'[target."{name}"]\ninuse = "1 GiB"\n' for name in ("servr", "nginx", "red*", "server")
+    )
+    path.write_text(sections)
+    report = check_subjects(load(path), [Made([PARSE]).subject(), Made([PARSE]).subject()])
+    assert [c.notes for c in report.captures] == [
+        [
+            '[target."servr"] matched nothing that was checked; did you mean server?',
+            '[target."nginx"] matched nothing that was checked',
+        ],
+        [],
+    ]
+
+
+def test_a_section_may_be_of_one_parameter_of_a_test(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text('[target."t.py::test_a[x-1]"]\npeak = "1 MiB"\n')
+    rules = load(path)
+    assert rules.for_program("t.py::test_a[x-1]").limits
+    assert not rules.for_program("t.py::test_a[x-2]").limits

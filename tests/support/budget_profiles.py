@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mem_parser.budget import Subject
+from mem_parser.budget import Budget, Limit, Result, Site, Subject, check
 from mem_parser.model import (
     Capture,
     Module,
@@ -112,3 +113,13 @@ class Made:
         of = np.array([k for k, r in enumerate(self.rows) if r.thread], np.int64)
         row = np.array([names.index(r.thread) for r in self.rows if r.thread], np.int64)
         profile.thread_blocks = ThreadBlocks(of, row, inuse[of], (inuse * size)[of])
+
+
+def one(subject: Subject, limit: Limit, site: Site | None = None, **budget: object) -> Result:
+    """Check a single limit, of a site where one is given."""
+    rules = Budget((limit,)) if site is None else Budget((), (site,))
+    if site is not None:
+        rules = Budget((), (dataclasses.replace(site, limits=(limit,)),))
+    rules = dataclasses.replace(rules, **budget)  # type: ignore[arg-type]
+    [(_, result)] = check([(subject, rules)]).results
+    return result

@@ -164,8 +164,8 @@ def check_subjects(
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     report = check(pairs, tries=tries, attempt=attempt)
     if report.captures:
-        names = [name for subject in subjects for name in subject.names]
-        report.captures[0].notes += budget.unmatched_targets(names)
+        checked = [name for subject in subjects for name in subject.names]
+        report.captures[0].notes += budget.unmatched_targets(checked)
     return report
 
 

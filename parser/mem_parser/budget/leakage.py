@@ -12,6 +12,7 @@ import numpy as np
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
+from mem_parser.estimate import Estimate
 from mem_parser.frames import find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
@@ -27,6 +28,8 @@ from mem_parser.units import format_bytes
 
 POWER = 0.9
 """Chance with which a leak of the size that is named would have been found."""
+LEAST_BYTES = 2 << 20
+"""In use: below, a capture of the coarsest first rate has too few samples for any leak."""
 _MOST_SAMPLES = 400
 
 
@@ -39,12 +42,18 @@ class Leaks:
 
 
 def measure_leaks(
-    profile: Profile, symbols: Symbols, suppressions: tuple[str, ...], alpha: float
+    profile: Profile,
+    symbols: Symbols,
+    suppressions: tuple[str, ...],
+    alpha: float,
+    allowed: float = 0.0,
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
 
     ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
-    leak here: many programs fill memory while they run, and free it at the end.
+    leak here: many programs fill memory while they run, and free it at the end. Where the search
+    finds nothing, but could not have found a leak of half of what is in use, all that may leak:
+    unless that is within the ``allowed`` bytes, or too little for any search.
     """
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)
@@ -62,15 +71,42 @@ def measure_leaks(
         unknown = "the file holds no ages of blocks, so it cannot show leaks"
         return Leaks([], Measured(nothing, unknown))
     smallest = smallest_leak(profile, symbols, alpha)
-    if math.isfinite(smallest):
-        return Leaks([], Measured(nothing, notes=[_named(profile, smallest)]))
     # Leaked blocks are in use: leaks cannot exceed the bytes in use.
-    most = sampled(profile, Count.INUSE).upper(alpha)
-    note = (
-        f"{times.duration_s:.3g} s are too short to see growth: the check can only find a leak of "
-        f"more than the {format_bytes(most)} in use"
-    )
+    held = sampled(profile, Count.INUSE)
+    most = held.upper(alpha)
+    blind = held.value > LEAST_BYTES and most > allowed and smallest > max(held.value / 2, allowed)
+    what = _Unfound(most) if blind else nothing
+    if math.isfinite(smallest):
+        return Leaks([], Measured(what, notes=[_named(profile, smallest)]))
+    short = f"{times.duration_s:.3g} s are too short to see growth"
+    if blind:
+        cure = "limit what a short program leaves behind with inuse"
+        return Leaks(
+            [], Measured(what, f"{short}, and {format_bytes(held.value)} are in use: {cure}")
+        )
+    note = f"{short}: the check can only find a leak of more than the {format_bytes(most)} in use"
     return Leaks([], Measured(nothing, notes=[note]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfound:
+    """No leak that was found, and up to ``most`` bytes of those that could not be."""
+
+    most: float
+
+    @property
+    def value(self) -> float:
+        return 0.0
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(0.0, 0.0, 0)
+
+    def lower(self, alpha: float) -> float:
+        return 0.0
+
+    def upper(self, alpha: float) -> float:
+        return self.most
 
 
 def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:

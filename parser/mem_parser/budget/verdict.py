@@ -327,21 +327,21 @@ class _Judge:
 
     def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
         findings = None
+        raised = limit.tolerance.raised(limit.amount)
+        amount: float | None = raised
         if limit.measure is Measure.LEAKS:
             part = self.subject.part(site)
             if part is None:
                 measured = Measured(None, "the file has no counts by thread")
             else:
                 leaks = leakage.measure_leaks(
-                    part, self.subject.symbols, self.suppressions, self.fail_alpha
+                    part, self.subject.symbols, self.suppressions, self.fail_alpha, raised
                 )
                 measured, findings = leaks.measured, leaks.found
-            amount: float | None = limit.tolerance.raised(limit.amount)
         elif limit.measure is Measure.GROWTH:
             measured, amount = self._growth(site, limit)
         else:
             measured = measure(self.subject.profile, self.subject.part(site), limit.measure)
-            amount = limit.tolerance.raised(limit.amount)
         result = self._judge(site, limit, measured, amount, obstacle)
         result.headline = headline_of(findings) if findings else ""
         if result.verdict is not Verdict.PASS and amount is not None:

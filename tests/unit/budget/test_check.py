@@ -6,13 +6,11 @@ import dataclasses
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import simulated
-from budget_profiles import RATE, Made, Row
+from budget_profiles import RATE, Made, Row, one
 from mem_parser.budget import (
     Allowance,
     Budget,
@@ -20,7 +18,6 @@ from mem_parser.budget import (
     Limit,
     Measure,
     Report,
-    Result,
     Site,
     Subject,
     Verdict,
@@ -33,9 +30,7 @@ from mem_parser.budget import (
 )
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget.growth import changes
-from mem_parser.budget.leakage import samples_needed, smallest_leak
 from mem_parser.budget.outputs import text
-from mem_parser.budget.outputs.words import sentence
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
 from mem_parser.libraries.rules import Libraries
@@ -48,16 +43,6 @@ NET = Row(
     ("conn_open", "accept_all", "main"), 1000, SMALL, file="net.c", line=5, module="/opt/libnet.so"
 )
 BUFFERS = Row(("grow", "append", "worker"), 500, SMALL, thread="worker-1")  # fmt: skip
-
-
-def one(subject: Subject, limit: Limit, site: Site | None = None, **budget: object) -> Result:
-    """The result of a single limit."""
-    rules = Budget((limit,)) if site is None else Budget((), (site,))
-    if site is not None:
-        rules = Budget((), (dataclasses.replace(site, limits=(limit,)),))
-    rules = dataclasses.replace(rules, **budget)  # type: ignore[arg-type]
-    [(_, result)] = check([(subject, rules)]).results
-    return result
 
 
 def inuse(kib: float) -> Limit:
@@ -205,71 +190,6 @@ def test_at_rate_one_the_limit_itself_is_still_within() -> None:
     exact = Made([Row(("f",), 100, 10)], rate=1).subject()
     assert one(exact, Limit(Measure.INUSE, 1000)).verdict is Verdict.PASS
     assert one(exact, Limit(Measure.INUSE, 999)).verdict is Verdict.FAIL
-
-
-# leaks
-
-
-def leaking(per_minute: float, seed: int = 1, rate: int = 16384) -> Subject:
-    """A service of one minute that leaks so many bytes in blocks of 200, beside a cache."""
-    random, minute = np.random.default_rng(seed), 60.0
-    born = simulated.arrivals(random, per_minute / 200 / minute, 0, minute)
-    cache = simulated.arrivals(random, 40_000, 0, 2.0)
-    never = np.full
-    sources = [
-        simulated.Source(("conn_open", "main"), 200, born, never(len(born), np.inf), 212),
-        simulated.Source(("fill", "main"), 400, cache, never(len(cache), np.inf)),
-    ]
-    return Subject(*simulated.Program(sources, rate=rate, duration=minute).capture(random), "x")
-
-
-LEAKS = Limit(Measure.LEAKS, 0.0, text="0")
-
-
-def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> None:
-    found = one(leaking(1 << 20), LEAKS)
-    assert found.verdict is Verdict.FAIL
-    frame = found.culprits[0].frames[0]
-    assert (frame.function, frame.line) == ("conn_open", 212)
-    assert re.match(r"\+\S+ MiB/min ± \S+ MiB/min, oldest block", found.culprits[0].text)
-    said = r"1 leak, \S+ MiB/min ± \S+ MiB/min, in conn_open, target\.c:212"
-    assert re.fullmatch(said, found.headline)
-    assert re.match(rf"{said}: \S+ \S+ ± \S+ \S+ leaking, over 0 B$", sentence(found))
-    assert found.as_json()["headline"] == found.headline
-
-
-def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> None:
-    clean = leaking(0)
-    found = one(clean, LEAKS)
-    assert found.verdict is Verdict.PASS
-    [note] = found.notes
-    assert re.fullmatch(r"the check would have found a leak of \S+ [KM]iB in these 60 s", note)
-    smallest = smallest_leak(clean.profile, clean.symbols, 0.05)
-    assert 12 * 16384 < smallest < 60 * 16384
-    seen = sum(one(leaking(smallest, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
-    assert seen >= 45
-    missed = sum(one(leaking(smallest / 4, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
-    assert missed < 15
-
-
-def test_fewer_samples_are_needed_where_more_error_is_allowed() -> None:
-    assert samples_needed(20.0, 20.0, 0.05) < samples_needed(20.0, 20.0, 0.001)
-
-
-def test_a_capture_too_short_for_leaks_says_so() -> None:
-    subject = leaking(0)
-    subject.profile.capture.bucket_end_s = [60.0] * 7 + [None]
-    found = one(subject, LEAKS)
-    assert found.verdict is Verdict.PASS
-    assert "too short to see growth" in found.notes[0]
-    subject.profile.sites.live_births = None
-    assert one(subject, LEAKS).verdict is Verdict.INCONCLUSIVE
-
-
-def test_known_leaks_are_suppressed(tmp_path: Path) -> None:
-    (tmp_path / "known").write_text("leak:^conn_open$\n")
-    found = one(leaking(1 << 20), LEAKS, suppressions=(str(tmp_path / "known"),))
-    assert found.verdict is Verdict.PASS
 
 
 # baselines

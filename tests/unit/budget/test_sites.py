@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import pytest
-
 from budget_profiles import RATE, Made, Row
 from mem_parser.budget import (
     Budget,
     Limit,
     Measure,
-    Report,
     Site,
     Verdict,
     check,

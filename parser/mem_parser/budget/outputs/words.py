@@ -51,6 +51,8 @@ def reason(result: Result) -> str:
     if result.reason:
         return result.reason
     upper, lower = amount(result.upper, result), amount(max(result.lower, 0.0), result)
+    if result.limit.measure is Measure.LEAKS and result.estimate and not result.estimate.samples:
+        return f"none found, but up to {upper} may leak: {ANOTHER_TRY}"
     if not result.estimate or not result.estimate.samples:
         return f"0 samples, which leaves up to {upper}: {ANOTHER_TRY}"
     return f"between {lower} and {upper}: {ANOTHER_TRY}"

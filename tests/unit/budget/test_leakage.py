@@ -1,0 +1,104 @@
+"""Verdicts on leaks, and what a search that finds none could have found."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+import simulated
+from budget_profiles import one
+from mem_parser.budget import Budget, Limit, Measure, Subject, Verdict, check
+from mem_parser.budget.leakage import samples_needed, smallest_leak
+from mem_parser.budget.outputs.words import sentence
+
+
+def leaking(per_minute: float, seed: int = 1, rate: int = 16384) -> Subject:
+    """A service of one minute that leaks so many bytes in blocks of 200, beside a cache."""
+    random, minute = np.random.default_rng(seed), 60.0
+    born = simulated.arrivals(random, per_minute / 200 / minute, 0, minute)
+    cache = simulated.arrivals(random, 40_000, 0, 2.0)
+    never = np.full
+    sources = [
+        simulated.Source(("conn_open", "main"), 200, born, never(len(born), np.inf), 212),
+        simulated.Source(("fill", "main"), 400, cache, never(len(cache), np.inf)),
+    ]
+    return Subject(*simulated.Program(sources, rate=rate, duration=minute).capture(random), "x")
+
+
+LEAKS = Limit(Measure.LEAKS, 0.0, text="0")
+
+
+def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> None:
+    found = one(leaking(1 << 20), LEAKS)
+    assert found.verdict is Verdict.FAIL
+    frame = found.culprits[0].frames[0]
+    assert (frame.function, frame.line) == ("conn_open", 212)
+    assert re.match(r"\+\S+ MiB/min ± \S+ MiB/min, oldest block", found.culprits[0].text)
+    said = r"1 leak, \S+ MiB/min ± \S+ MiB/min, in conn_open, target\.c:212"
+    assert re.fullmatch(said, found.headline)
+    assert re.match(rf"{said}: \S+ \S+ ± \S+ \S+ leaking, over 0 B$", sentence(found))
+    assert found.as_json()["headline"] == found.headline
+
+
+def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> None:
+    clean = leaking(0)
+    found = one(clean, LEAKS)
+    assert found.verdict is Verdict.PASS
+    [note] = found.notes
+    assert re.fullmatch(r"the check would have found a leak of \S+ [KM]iB in these 60 s", note)
+    smallest = smallest_leak(clean.profile, clean.symbols, 0.05)
+    assert 12 * 16384 < smallest < 60 * 16384
+    seen = sum(one(leaking(smallest, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
+    assert seen >= 45
+    missed = sum(one(leaking(smallest / 4, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
+    assert missed < 15
+
+
+def test_fewer_samples_are_needed_where_more_error_is_allowed() -> None:
+    assert samples_needed(20.0, 20.0, 0.05) < samples_needed(20.0, 20.0, 0.001)
+
+
+def test_a_capture_too_short_for_leaks_says_so() -> None:
+    subject = leaking(0)
+    subject.profile.capture.bucket_end_s = [60.0] * 7 + [None]
+    found = one(subject, LEAKS)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert re.fullmatch(
+        r"60 s are too short to see growth, and 3\S+ MiB are in use: "
+        r"limit what a short program leaves behind with inuse",
+        found.reason,
+    )
+    enough = dataclasses.replace(LEAKS, amount=64.0 * 2**20)
+    assert one(subject, enough).verdict is Verdict.PASS
+    subject.profile.sites.live_births = None
+    assert one(subject, LEAKS).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_short_capture_of_a_program_that_holds_little_passes_and_says_what_it_can_find() -> None:
+    subject = leaking(0)
+    subject.profile.capture.bucket_end_s = [60.0] * 7 + [None]
+    sites = subject.profile.sites
+    sites.inuse_blocks, sites.inuse_bytes = sites.inuse_blocks // 16, sites.inuse_bytes // 16
+    found = one(subject, LEAKS)
+    assert found.verdict is Verdict.PASS
+    assert "too short to see growth: the check can only find a leak of more" in found.notes[0]
+
+
+def test_a_search_too_coarse_for_half_of_what_is_in_use_asks_for_a_finer_rate() -> None:
+    subject = leaking(0, rate=1 << 20)
+    assert smallest_leak(subject.profile, subject.symbols, 0.05) > 2**24
+    report = check([(subject, Budget((LEAKS,)))])
+    [(_, found)] = report.results
+    assert (found.verdict, report.may_be_decided) == (Verdict.INCONCLUSIVE, True)
+    assert re.match(r"none found, but up to \S+ MiB may leak: capture longer", sentence(found))
+    assert "would have found a leak of" in found.notes[0]
+    assert one(leaking(0), LEAKS).verdict is Verdict.PASS
+
+
+def test_known_leaks_are_suppressed(tmp_path: Path) -> None:
+    (tmp_path / "known").write_text("leak:^conn_open$\n")
+    found = one(leaking(1 << 20), LEAKS, suppressions=(str(tmp_path / "known"),))
+    assert found.verdict is Verdict.PASS

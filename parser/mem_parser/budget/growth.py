@@ -29,7 +29,7 @@ from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
-from mem_parser.model import Count
+from mem_parser.model import Count, Profile
 from mem_parser.significance import benjamini_hochberg, p_of_change
 
 _SIMILAR = 0.6
@@ -99,10 +99,11 @@ class FunctionChange:
 
 
 def measure_growth(
-    subject: Subject, site: Site | None, program: Program, factor: float
+    profile: Profile, part: Profile | None, site: Site | None, program: Program, factor: float
 ) -> Measured:
-    """Measure a part of a capture against ``factor`` times its baseline. Raises nothing."""
-    profile, part = subject.profile, subject.part(site)
+    """Measure a ``part`` of a capture, that of ``site``, against ``factor`` times its baseline.
+    Raises nothing.
+    """
     if part is None:
         return Measured(None, "the file has no counts by thread")
     kept = site is None and program.measure is Count.PEAK and profile.capture.kept_peak_bytes

@@ -102,10 +102,10 @@ class _Unfound:
     def estimate(self) -> Estimate:
         return Estimate(0.0, 0.0, 0)
 
-    def lower(self, alpha: float) -> float:
+    def lower(self, alpha: float) -> float:  # noqa: ARG002 - the same at any
         return 0.0
 
-    def upper(self, alpha: float) -> float:
+    def upper(self, alpha: float) -> float:  # noqa: ARG002 - the same at any
         return self.most
 
 

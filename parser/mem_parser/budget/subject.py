@@ -17,7 +17,11 @@ from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
 from mem_parser.names import FrameRule
-from mem_parser.symbols.table import Symbols
+from mem_parser.startframes import fold_starts
+from mem_parser.symbols.modulelabels import is_relative
+from mem_parser.symbols.table import Role, Symbols
+
+_SYSTEM = ("/lib", "/usr/lib")
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Subject:
     name: str = ""
     libraries: Libraries = field(default_factory=Libraries)
     naming_native: Callable[[], Symbols] | None = None
-    _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
+    _parts: dict[tuple[str, bool], Profile | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -102,17 +106,37 @@ class Subject:
         """The stacks with the frames of libraries, as patterns match them."""
         return find_places(self.profile, self.symbols, FrameRule.OWN)
 
-    def part(self, site: Site | None) -> Profile | None:
+    @cached_property
+    def _unnamed(self) -> BoolArray:
+        """Which locations are of a function that has no name, and may be one that a site is about:
+        of the program or a file of its own. Libraries of the system and frames that start a program
+        or thread are not.
+        """
+        found = [
+            not (f.known or f.python or f.role is not Role.PROGRAM) and _is_own(f.module)
+            for f in self.symbols.functions
+        ]
+        return np.array(found, dtype=np.bool_)[self.symbols.function_of_location]
+
+    @cached_property
+    def nameless(self) -> tuple[str, ...]:
+        """The modules of those functions."""
+        of_location = self.symbols.function_of_location[self._unnamed]
+        return tuple(dict.fromkeys(self.symbols.functions[k].module for k in of_location.tolist()))
+
+    def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs
-        blocks by thread, which the file lacks.
+        blocks by thread, which the file lacks. ``unnamed``: with those that may be the site's if
+        functions without a name are.
         """
         if site is None:
             return self.profile
-        if site.key not in self._parts:
-            self._parts[site.key] = self._part(site)
-        return self._parts[site.key]
+        key = (site.key, unnamed)
+        if key not in self._parts:
+            self._parts[key] = self._part(site, unnamed=unnamed)
+        return self._parts[key]
 
-    def _part(self, site: Site) -> Profile | None:
+    def _part(self, site: Site, *, unnamed: bool) -> Profile | None:
         threads = [m for m in site.matches if m.kind is Kind.THREAD]
         profile = self.profile
         if threads:
@@ -125,7 +149,12 @@ class Subject:
                 known = [bool(match.pattern.search(d)) for d in profile.domains]
                 kept &= np.array(known, dtype=np.bool_)[profile.sites.domain]
             elif match.kind is not Kind.THREAD:
-                kept &= self._stacks(match, own=site.own)[profile.sites.stack]
+                found = self._stacks(match, own=site.own)
+                if unnamed and match.kind is not Kind.MODULE:
+                    found = found | self._unnamed_stacks(
+                        own=site.own and match.kind is not Kind.STACK
+                    )
+                kept &= found[profile.sites.stack]
         return profile.where(kept)
 
     def _of_threads(self, profile: Profile, matches: list[Match]) -> Profile:
@@ -137,6 +166,13 @@ class Subject:
         if not wanted:
             return profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
         return Filters(threads=wanted).apply(profile, self.symbols)[0]
+
+    def _unnamed_stacks(self, *, own: bool) -> BoolArray:
+        if own:
+            return _allocating(self.symbols, self._unnamed)
+        folded = fold_starts(self.symbols)
+        more = np.zeros(len(folded.locations) - len(self._unnamed), dtype=np.bool_)
+        return stacks_with(folded, np.concatenate((self._unnamed, more)))
 
     def _stacks(self, match: Match, *, own: bool) -> BoolArray:
         if match.kind is Kind.STACK:
@@ -163,6 +199,13 @@ def _allocating(symbols: Symbols, locations: BoolArray) -> BoolArray:
     first = charged_from(symbols, FrameRule.OWN)
     last = charged_from(symbols, FrameRule.PROGRAM)
     return np.asarray(before[last + 1] > before[first], dtype=np.bool_)
+
+
+def _is_own(module: str) -> bool:
+    """Tell whether a file is none of the system's libraries, whose functions no site is about."""
+    name = module.rsplit("/", 1)[-1]
+    file = is_relative(module) or (module.startswith("/") and not module.startswith("//anon"))
+    return file and not (".so" in name and module.startswith(_SYSTEM))
 
 
 def _locations(symbols: Symbols, match: Match) -> BoolArray:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Program
+from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
@@ -34,8 +36,9 @@ from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.suppressions import read_suppressions
-from mem_parser.leaks.verdicts import headline_of
+from mem_parser.leaks.verdicts import Finding, headline_of
 from mem_parser.model import Count, Profile
+from mem_parser.units import format_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -48,6 +51,7 @@ class Verdict(enum.StrEnum):
 
 ORDER = list(Verdict)
 _WITHOUT_A_READING = 2
+_FEW = 3
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -326,32 +330,58 @@ class _Judge:
         return report
 
     def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
-        findings = None
-        raised = limit.tolerance.raised(limit.amount)
-        amount: float | None = raised
-        if limit.measure is Measure.LEAKS:
-            part = self.subject.part(site)
-            if part is None:
-                measured = Measured(None, "the file has no counts by thread")
-            else:
-                leaks = leakage.measure_leaks(
-                    part, self.subject.symbols, self.suppressions, self.fail_alpha, raised
-                )
-                measured, findings = leaks.measured, leaks.found
-        elif limit.measure is Measure.GROWTH:
-            measured, amount = self._growth(site, limit)
-        else:
-            measured = measure(self.subject.profile, self.subject.part(site), limit.measure)
+        part = self.subject.part(site)
+        measured, amount, findings = self._measured(site, part, limit)
         result = self._judge(site, limit, measured, amount, obstacle)
         result.headline = headline_of(findings) if findings else ""
+        if site is not None and part is not None and result.verdict is Verdict.PASS:
+            self._doubt(result, site, part)
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, findings)
         return result
 
-    def _growth(self, site: Site | None, limit: Limit) -> tuple[Measured, float | None]:
+    def _measured(
+        self, site: Site | None, part: Profile | None, limit: Limit
+    ) -> tuple[Measured, float | None, list[Finding] | None]:
+        """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
+        amount = limit.tolerance.raised(limit.amount)
+        if limit.measure is Measure.GROWTH:
+            return *self._growth(site, part, limit), None
+        if limit.measure is not Measure.LEAKS:
+            return measure(self.subject.profile, part, limit.measure), amount, None
+        if part is None:
+            return Measured(None, "the file has no counts by thread"), amount, None
+        leaks = leakage.measure_leaks(
+            part, self.subject.symbols, self.suppressions, self.fail_alpha, amount
+        )
+        return leaks.measured, amount, leaks.found
+
+    def _doubt(self, result: Result, site: Site, part: Profile) -> None:
+        """Take a pass back that blocks of functions without a name may be too many for."""
+        nameless = self.subject.nameless
+        wide = self.subject.part(site, unnamed=True) if nameless else None
+        if wide is None or result.amount is None:
+            return
+        what = self._measured(site, wide, result.limit)[0].what
+        if what is None or what.upper(self.pass_alpha) <= result.amount:
+            return
+        count = self._count(result.limit.measure)
+        count = count if part.has(count) else Count.INUSE
+        unnamed = sampled(wide, count).value - sampled(part, count).value
+        broken = {p.module for p in self.subject.symbols.problems if p.names_missing}
+        files = ", ".join(os.path.basename(m) for m in nameless[:_FEW])
+        cure = (
+            "capture with --symbolize" if broken & set(nameless) else f"keep the symbols of {files}"
+        )
+        result.verdict = Verdict.INCONCLUSIVE
+        result.reason = f"{format_bytes(unnamed)} in functions without names: cannot tell; {cure}"
+
+    def _growth(
+        self, site: Site | None, part: Profile | None, limit: Limit
+    ) -> tuple[Measured, float | None]:
         assert self.program is not None, "needs_baseline made sure of it"
         factor = growth.allowed_factor(limit)
-        found = growth.measure_growth(self.subject, site, self.program, factor)
+        found = growth.measure_growth(self.subject.profile, part, site, self.program, factor)
         if not isinstance(found.what, growth.Grown):
             return found, None
         return found, found.what.allowed + limit.growth.bytes + limit.tolerance.bytes
@@ -386,16 +416,14 @@ class _Judge:
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
 
-    def _culprits(self, result: Result, findings: list[Any] | None) -> list[Culprit]:
+    def _culprits(self, result: Result, findings: list[Finding] | None) -> list[Culprit]:
         if findings is not None:
             return culprits.leaking(findings)
         part = self.subject.part(result.site)
         if part is None:
             return []
         kind = result.limit.measure
-        count = {Measure.PEAK: Count.PEAK, Measure.ALLOC_RATE: Count.ALLOC}.get(kind, Count.INUSE)
-        if kind is Measure.GROWTH and self.program is not None:
-            count = self.program.measure
+        count = self._count(kind)
         if count is Count.PEAK and not part.has(count) and part.has_alloc:
             result.notes.append(
                 "the peak fell between two readings: the stacks show all that they ever allocated"
@@ -405,6 +433,11 @@ class _Judge:
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)
         return culprits.largest(self.subject, part, count, excess, self._scale(part, kind))
+
+    def _count(self, kind: Measure) -> Count:
+        if kind is Measure.GROWTH and self.program is not None:
+            return self.program.measure
+        return {Measure.PEAK: Count.PEAK, Measure.ALLOC_RATE: Count.ALLOC}.get(kind, Count.INUSE)
 
     def _scale(self, part: Profile, kind: Measure) -> float:
         return 1 / (part.capture.duration_s or 1.0) if kind is Measure.ALLOC_RATE else 1.0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import pytest
 
 from budget_profiles import RATE, Made, Row
 from mem_parser.budget import (
@@ -12,6 +16,7 @@ from mem_parser.budget import (
     Limit,
     Measure,
     Site,
+    Subject,
     Verdict,
     check,
     check_subjects,
@@ -19,6 +24,7 @@ from mem_parser.budget import (
     parse_match,
 )
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
+from mem_parser.symbols.table import SymbolProblem
 from sarif_checks import check_results
 
 PARSE = Row(("parse_header", "load_index", "main"), 3000, 16)
@@ -90,3 +96,76 @@ def test_a_section_may_be_of_one_parameter_of_a_test(tmp_path: Path) -> None:
     rules = load(path)
     assert rules.for_program("t.py::test_a[x-1]").limits
     assert not rules.for_program("t.py::test_a[x-2]").limits
+
+
+def unnamed(subject: Subject, module: str, *, broken: bool = False) -> Subject:
+    """The same capture without the names of a module's functions."""
+    names = subject.symbols
+    functions = [
+        dataclasses.replace(f, name=f"x+{k:#x}", full_name=f"x+{k:#x}", file="", known=False)
+        if f.module == module
+        else f
+        for k, f in enumerate(names.functions)
+    ]
+    locations = [
+        dataclasses.replace(x, file="", line=0) if not functions[x.function].known else x
+        for x in names.locations
+    ]
+    problems = [SymbolProblem(module, f"{module} differs")] if broken else []
+    naming = dataclasses.replace(names, functions=functions, locations=locations, problems=problems)
+    return Subject(subject.profile, naming, subject.path)
+
+
+TABLE = Row(("add_cell", "read_csv"), 500, 16, module="/opt/libcsvtab.so")
+ROWS = [PARSE, TABLE]
+
+
+@pytest.mark.parametrize("measure", [Measure.INUSE, Measure.PEAK, Measure.ALLOC_RATE])
+@pytest.mark.parametrize("word", ["function:_cell$", "file:csv", "stack:read_csv;"])
+def test_a_site_that_functions_without_names_may_be_is_not_passed(
+    word: str, measure: Measure
+) -> None:
+    subject = unnamed(Made(ROWS).subject(), "/opt/libcsvtab.so", broken=True)
+    part = 10 if measure is Measure.ALLOC_RATE else 1
+    for kib, verdict in ((64, Verdict.INCONCLUSIVE), (1000, Verdict.PASS)):
+        budget = of_sites(word, measure=measure, amount=kib * 1024 / part)
+        report = check([(subject, budget)])
+        assert report.verdict is verdict
+    [(_, result)] = check([(subject, of_sites(word, amount=64 * 1024))]).results
+    assert re.fullmatch(
+        r"50\S+ KiB in functions without names: cannot tell; capture with --symbolize",
+        result.reason,
+    )
+    assert not check([(subject, of_sites(word, amount=64 * 1024))]).may_be_decided
+
+
+def test_a_stripped_program_is_told_to_keep_its_symbols() -> None:
+    subject = unnamed(Made(ROWS).subject(), "/opt/server")
+    [(_, result)] = check([(subject, of_sites("function:^load", amount=64 * 1024))]).results
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason.endswith("without names: cannot tell; keep the symbols of server")
+
+
+@pytest.mark.parametrize(
+    ("word", "module"),
+    [
+        ("module:libz", "/opt/libcsvtab.so"),
+        ("function:_cell$", "/usr/lib/libcsvtab.so.3"),
+        ("function:_cell$", "/opt/libc.so.6"),
+        ("function:_cell$", "[vdso]"),
+    ],
+)
+def test_functions_that_no_site_is_about_may_be_without_names(word: str, module: str) -> None:
+    rows = [PARSE, dataclasses.replace(TABLE, module=module)]
+    subject = unnamed(Made(rows).subject(), module)
+    assert check([(subject, of_sites(word, amount=64 * 1024))]).verdict is Verdict.PASS
+
+
+def test_own_blocks_are_in_doubt_only_where_the_charged_function_has_no_name() -> None:
+    rows = [PARSE, dataclasses.replace(TABLE, names=("xmalloc", "grow"), module="/opt/lib.so")]
+    doubtful = unnamed(Made(rows).subject(), "/opt/lib.so")
+    whole = unnamed(Made([dataclasses.replace(PARSE, module="/opt/lib.so")]).subject(), "/opt/x.so")
+    for subject, verdict in ((doubtful, Verdict.INCONCLUSIVE), (whole, Verdict.PASS)):
+        [site] = of_sites("function:_cell$", amount=64 * 1024).sites
+        budget = Budget((), (dataclasses.replace(site, own=True),))
+        assert check([(subject, budget)]).verdict is verdict

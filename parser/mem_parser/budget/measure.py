@@ -41,7 +41,7 @@ _READINGS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MET = 0.1
 _MOST_LIKELY = 64
-_OF_PEAK = "its bytes at the program's peak; it may have held more at another time"
+_OF_PEAK = "at the program's peak, which need not be its own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def test_a_run_without_notes_has_no_notifications() -> None:
 
 
 def test_the_peak_of_a_site_says_that_it_is_at_the_programs_peak() -> None:
-    said = "its bytes at the program's peak; it may have held more at another time"
+    said = "at the program's peak, which need not be its own"
     readings = [(3000.0 * RATE, 55.0 * RATE)] * 5
     subject = Made([PARSE], readings=readings).subject()
     for amount, verdict in ((1e12, Verdict.PASS), (1.0, Verdict.FAIL)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,6 +123,22 @@ def test_a_peak_between_two_readings_fails_the_gate_also_with_names_in_its_file(
     profile = read_profile(named)
     assert profile.embedded is not None
     assert profile.capture.kept_peak_bytes is not None
+
+
+def test_a_limit_of_a_function_has_the_names_in_its_file_and_does_not_pass_without_any(
+    tmp_path: Path, program: Path
+) -> None:
+    stripped = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", stripped, program], check=True, timeout=30)
+    rules = 'site = [{ match = "function:^load_index$", peak = "2 MiB" }]'
+    named = gated(tmp_path, rules, program, "hold", HELD, HOLD_MS)
+    assert named.code == 6, named.text
+    [heap] = tmp_path.glob("p.*.heap")
+    assert read_profile(heap).embedded is not None
+    found = gated(tmp_path, rules, stripped, "hold", HELD, HOLD_MS)
+    assert found.code == 7, found.text
+    said = "MiB in functions without names: cannot tell; keep the symbols of stripped"
+    assert said in " ".join(found.text.split())
 
 
 def test_what_is_over_is_named_with_its_line_and_callers_as_the_parser_alone_says(

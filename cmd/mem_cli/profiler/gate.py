@@ -44,6 +44,13 @@ class Gate:
         if not options["update_baseline"]:
             self._check_baselines()
 
+    @property
+    def needs_names(self) -> bool:
+        """Whether limits are of functions, so that names belong into the files: they are looked up
+        for the check, and a later one may lack the program.
+        """
+        return any(budget.sites for budget in self.rules.every_budget)
+
     def _check_baselines(self) -> None:
         from mem_parser.budget.baseline import read
 

@@ -170,7 +170,9 @@ def run(  # noqa: PLR0917 - click passes options by name
         wanted = dataclasses.replace(options, rate_bytes=gate.rate)
         outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once
         results, errors = outcome.results, outcome.errors
-        code = finish(results, errors, form, symbolize=symbolize, of_run=True, brief=True)
+        code = finish(
+            results, errors, form, symbolize=symbolize or gate.needs_names, of_run=True, brief=True
+        )
         # The program's own exit code comes first, then what went wrong with its capture.
         code = shell_code(outcome.status) or code
         last = stopped or bool(code)

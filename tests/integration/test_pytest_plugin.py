@@ -179,6 +179,40 @@ def test_a_limit_that_cannot_be_read_is_one_line(folder_of_tests: Path) -> None:
         assert "another exception" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ('mem_limit(peek="1 MB")', "mem_limit: unknown argument 'peek': did you mean peak? "),
+        ('mem_sites("file:x", peek="1 MB")', "mem_sites: unknown argument 'peek': did you mean "),
+        ('mem_leaks("1 MB", runs=3)', "mem_leaks: unknown argument 'runs': it takes size, "),
+        ("mem_leaks()", "mem_leaks: missing a required argument: 'size'; it takes size, warmups"),
+        ("mem_limit(24)", "24 is 24 B: write 24 MiB, or 24 B"),
+    ],
+)
+def test_a_misspelled_mark_is_one_line_with_what_it_takes(
+    folder_of_tests: Path, mark: str, said: str
+) -> None:
+    text = f"import pytest\n@pytest.mark.{mark}\ndef test_a(): ...\n"
+    (folder_of_tests / "test_limits.py").write_text(text)
+    done = run(folder_of_tests, code=1)
+    assert f"test_limits.py::test_a: {said}" in done.stdout
+    assert "locals" not in done.stdout
+
+
+def test_a_section_of_a_test_that_is_not_there_is_named(folder_of_tests: Path) -> None:
+    names = ("test_smal", "test_big", "test_k*")
+    sections = "".join(f'[target."test_limits.py::{name}"]\npeak = "1 GiB"\n' for name in names)
+    other = '[target."test_other.py::test_x"]\npeak = "1 GiB"\n'
+    (folder_of_tests / "memory.toml").write_text(sections + other)
+    options = ("--mem-budget", "memory.toml", "-k", "free")
+    done = run(folder_of_tests, *options, code=0)
+    said = '[target."test_limits.py::test_smal"] is no test of this run; did you mean'
+    assert done.stdout.count("is no test of this run") == 1
+    assert said in done.stdout
+    done = run(folder_of_tests, "--mem-budget", "memory.toml", "test_limits.py::test_free", code=0)
+    assert "is no test of this run" not in done.stdout
+
+
 def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
     tests = folder_of_tests / "test_limits.py"
 

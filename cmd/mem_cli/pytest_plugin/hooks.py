@@ -82,6 +82,20 @@ class Plugin:
             "the marks mem_limit and mem_leaks are checked here"
         )
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Name sections of the budget file that are about no test of a file that is collected
+        whole; one worker of pytest-xdist does.
+        """
+        worker = getattr(config, "workerinput", {}).get("workerid", "gw0")
+        part = any("::" in word for word in config.args) or config.getoption("lf", default=False)
+        if self.settings.budget is None or worker != "gw0" or part:
+            return
+        for note in self.settings.budget.unmatched_tests(item.nodeid for item in items):
+            warnings.warn(MemoryLimitWarning(log_text(one_line(note))), stacklevel=1)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run the body of a test under capture, where it has a limit."""

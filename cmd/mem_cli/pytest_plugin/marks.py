@@ -7,17 +7,18 @@ Every mark begins with `mem_`. The names without it mean the same, where no othe
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from mem_cli.pytest_plugin.settings import Settings
-from mem_parser.budget.quantity import Allowance, parse_bytes, parse_rate
+from mem_parser.budget.quantity import Allowance, parse_bytes, parse_peak, parse_rate
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, nearest
 from mem_parser.escape import log_line
 
 NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
@@ -34,6 +35,8 @@ _OLD_NAMES = {
     "mem_alloc_rate": "limit_alloc_rate",
     "mem_sites": "limit_sites",
 }
+_OF_SITES = ("peak", "inuse", "alloc_rate", "leaks")
+T = TypeVar("T")
 _OF_MEMRAY = {"limit_memory", "limit_leaks"}
 _MEMRAY = ("memray", "pytest_memray.plugin", "memray_manager")
 """Names of pytest-memray: as an entry point, loaded by name, and while it runs."""
@@ -133,15 +136,36 @@ def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
 
 
 def _limit(measure: Measure, amount: Any) -> Limit:
-    parse: Callable[[Any], float] = parse_rate if measure is Measure.ALLOC_RATE else parse_bytes
-    return Limit(measure, parse(amount), text=str(amount))
+    readers = {Measure.ALLOC_RATE: parse_rate, Measure.PEAK: parse_peak}
+    return Limit(measure, readers.get(measure, parse_bytes)(amount), text=str(amount))
+
+
+def _called(mark: pytest.Mark, read: Callable[..., T], *more: str) -> T:
+    """Return what ``read`` makes of a mark's arguments; it takes ``more`` names than it declares.
+
+    Raises `TypeError`, which names the mark.
+    """
+    signature = inspect.signature(read)
+    known = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    known += more
+    for word in mark.kwargs:
+        if word not in known:
+            hint = nearest(word, known)
+            names = f"{hint} It takes" if hint else "it takes"
+            raise TypeError(f"{mark.name}: unknown argument {word!r}: {names} {', '.join(known)}")
+    try:
+        bound = signature.bind(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        names = ", ".join(known)
+        raise TypeError(f"{mark.name}: {error}; it takes {names}") from None
+    return read(*bound.args, **bound.kwargs)
 
 
 def _limits(item: pytest.Item) -> Iterator[Limit]:
     for mark in islice(_marks(item, "mem_limit"), 1):
         yield from _memory(mark)
     for mark in islice(_marks(item, "mem_alloc_rate"), 1):
-        yield _alloc_rate(*mark.args, **mark.kwargs)
+        yield _called(mark, _alloc_rate)
 
 
 def _memory(mark: pytest.Mark) -> list[Limit]:
@@ -154,7 +178,7 @@ def _memory(mark: pytest.Mark) -> list[Limit]:
         sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse))
         return [_limit(measure, size) for measure, size in sizes if size is not None]
 
-    return read(*mark.args, **mark.kwargs)
+    return _called(mark, read)
 
 
 def _alloc_rate(rate: Any) -> Limit:
@@ -177,7 +201,7 @@ def _leaks(mark: pytest.Mark) -> LeakLimit:
             raise ValueError(f"{mark.name}: warmups is 0 or more, repeat 2 or more")
         return LeakLimit(parse_bytes(size), str(size), warmups, repeat, filter_fn)
 
-    return read(*mark.args, **mark.kwargs)
+    return _called(mark, read)
 
 
 def _refuse_one_thread(mark: pytest.Mark, wanted: bool) -> None:
@@ -197,4 +221,4 @@ def _site(mark: pytest.Mark) -> Site:
         found = tuple(_limit(Measure(name), amount) for name, amount in limits.items())
         return Site(tuple(parse_match(text) for text in texts), found, own)
 
-    return read(*mark.args, **mark.kwargs)
+    return _called(mark, read, *_OF_SITES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mem_parser.budget.quantity import parse_bytes
+from mem_parser.budget.quantity import parse_bytes, parse_peak
 from mem_parser.errors import MemError
 from mem_parser.escape import log_line
 
@@ -60,9 +61,9 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("mem_budget", "budget file; targets are test ids", default="")
 
 
-def _size(option: str, text: str) -> int:
+def _size(option: str, text: str, parse: Callable[[str | float], float] = parse_bytes) -> int:
     try:
-        return int(parse_bytes(text))
+        return int(parse(text))
     except (MemError, ValueError) as error:
         raise pytest.UsageError(log_line(f"{option}: {error}")) from None
 
@@ -75,7 +76,7 @@ def read_settings(config: pytest.Config) -> Settings:
     rate = option("--mem-rate")
     baseline = os.path.join(config.invocation_params.dir, option("--mem-baseline"))
     if limit:
-        _size("--mem-limit", limit)
+        _size("--mem-limit", limit, parse_peak)
     if option("--mem-update-baseline"):
         _check_writable(baseline)
     if option("--mem-update-baseline") and (

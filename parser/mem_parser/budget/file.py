@@ -22,6 +22,7 @@ from mem_parser.budget.quantity import (
     Allowance,
     parse_allowance,
     parse_bytes,
+    parse_peak,
     parse_rate,
     parse_share,
 )
@@ -94,17 +95,29 @@ class BudgetFile:
     def unmatched_targets(self, names: Iterable[str]) -> list[str]:
         """Name the literal targets that are none of the ``names`` that were checked."""
         checked = set(names)
+        missing = [target for target in self.literal_targets if target not in checked]
+        return [_is_no(target, "program of this check", checked) for target in missing]
+
+    def unmatched_tests(self, ids: Iterable[str]) -> list[str]:
+        """Name the literal targets that are none of the ``ids`` of tests, but of a file of them."""
+        known = set(ids)
+        files = {name.partition("::")[0] for name in known}
+        missing = [target for target in self.literal_targets if target not in known]
         return [
-            f'[target."{target}"] matched nothing that was checked'
-            + (f"; {hint}" if (hint := nearest(target, checked)) else "")
-            for target in self.literal_targets
-            if target not in checked
+            _is_no(target, "test of this run", known)
+            for target in missing
+            if "::" in target and target.partition("::")[0] in files
         ]
 
     @property
     def every_budget(self) -> list[Budget]:
         """The budget of a program without a target section, and that of every target."""
         return [self.for_program(name) for name in ("", *self.targets)]
+
+
+def _is_no(target: str, what: str, known: Iterable[str]) -> str:
+    hint = nearest(target, known)
+    return f'[target."{target}"] is no {what}' + (f"; {hint}" if hint else "")
 
 
 def _is_target(name: str, pattern: str) -> bool:
@@ -360,7 +373,7 @@ class _Reader:
 
 
 _LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
-    Measure.PEAK: parse_bytes,
+    Measure.PEAK: parse_peak,
     Measure.INUSE: parse_bytes,
     Measure.ALLOC_RATE: parse_rate,
     Measure.LEAKS: parse_bytes,

@@ -14,6 +14,8 @@ from mem_parser import sizes
 
 _NUMBER = r"(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)"
 _SHARE = re.compile(rf"{_NUMBER}\s*%", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
+_FEWEST_BYTES = 1024
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0,
             "hour": 3600.0}  # fmt: skip
 BYTES_HELP = "a size such as 256 MiB, 64 KB or 4096"
@@ -46,6 +48,13 @@ def parse_bytes(text: str | float) -> float:
     return value
 
 
+def parse_peak(text: str | float) -> float:
+    """Return a size in bytes, but none that lacks a unit by mistake. Raises `ValueError`."""
+    value = parse_bytes(text)
+    _check_unit(text, "MiB")
+    return value
+
+
 def parse_rate(text: str | float) -> float:
     """Return bytes per second. Raises `ValueError`."""
     amount, slash, unit = str(text).rpartition("/") if isinstance(text, str) else ("", "", "")
@@ -70,6 +79,7 @@ def parse_allowance(text: str | float) -> Allowance:
     """Return `5 %`, `2 MiB` or `5 % + 2 MiB`. Raises `ValueError`."""
     total = Allowance()
     for part in text.split("+") if isinstance(text, str) else [text]:
+        _check_unit(part, "%")
         try:
             if isinstance(part, str) and part.rstrip().endswith("%"):
                 total = Allowance(total.share + parse_share(part), total.bytes)
@@ -78,6 +88,13 @@ def parse_allowance(text: str | float) -> Allowance:
         except ValueError:
             raise ValueError(f"{_shown(text)} is not {SHARE_HELP}") from None
     return total
+
+
+def _check_unit(text: object, meant: str) -> None:
+    """Refuse a plain number of so few bytes that another unit is surely ``meant``."""
+    number = str(text).strip()
+    if _PLAIN.fullmatch(number) and 0 < float(number) < _FEWEST_BYTES:
+        raise ValueError(f"{_shown(text)} is {number} B: write {number} {meant}, or {number} B")
 
 
 def _plain(value: object, wanted: str) -> float:

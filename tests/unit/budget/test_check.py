@@ -500,7 +500,7 @@ def test_a_program_goes_by_the_name_it_was_started_by(
 
 def test_target_sections_know_a_program_by_any_of_its_names(tmp_path: Path) -> None:
     path = tmp_path / "check.toml"
-    path.write_text("[target.redis-server]\ninuse = 5\n[target.redis-check-rdb]\npeak = 5\n")
+    path.write_text("[target.redis-server]\ninuse = 5\n[target.redis-check-rdb]\npeak = 5000\n")
     subject = Made([PARSE], exe="/usr/bin/redis-check-rdb").subject()
     subject.profile.capture.comm = "redis-server"
     report = check_subjects(load(path), [subject])

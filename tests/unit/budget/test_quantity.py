@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.budget import parse_bytes, parse_rate
-from mem_parser.budget.quantity import Allowance, parse_allowance, parse_share
+from mem_parser.budget.quantity import Allowance, parse_allowance, parse_peak, parse_share
 
 MIB = 1 << 20
 
@@ -73,6 +73,17 @@ def test_a_share_is_a_hundredth(text: str, share: float) -> None:
 def test_what_is_no_share_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="is not a share"):
         parse_share(text)
+
+
+def test_a_plain_number_of_a_few_bytes_lacks_its_unit() -> None:
+    for peak in (4, "512", 1023.0):
+        with pytest.raises(ValueError, match=r"write .* MiB, or .* B"):
+            parse_peak(peak)
+    assert [parse_peak(text) for text in (0, "4 B", 1024, "24 MB")] == [0, 4, 1024, 24 << 20]
+    for growth in (5, "5", "5 % + 2"):
+        with pytest.raises(ValueError, match=r"write . %, or . B"):
+            parse_allowance(growth)
+    assert parse_allowance("5 B") == Allowance(0.0, 5)
 
 
 def test_parts_of_an_allowance_add_up() -> None:

@@ -83,8 +83,8 @@ def test_a_section_of_a_program_that_was_not_checked_is_named(tmp_path: Path) ->
     report = check_subjects(load(path), [Made([PARSE]).subject(), Made([PARSE]).subject()])
     assert [c.notes for c in report.captures] == [
         [
-            '[target."servr"] matched nothing that was checked; did you mean server?',
-            '[target."nginx"] matched nothing that was checked',
+            '[target."servr"] is no program of this check; did you mean server?',
+            '[target."nginx"] is no program of this check',
         ],
         [],
     ]

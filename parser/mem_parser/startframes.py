@@ -1,13 +1,14 @@
 """Fold the frames that start a program or a thread into one.
 
-Nobody looks for memory in `_start`, in a thread's trampolines, or in the event loop and the kernel
-below a notebook's cell: these frames are on every stack and own nothing. The rule is a small
-grammar. Every function is of a `_Kind`, mostly of none; a table says which kinds may follow which,
-from the outermost frame inwards, and the run ends at the first frame that may not. So a function of
-such a name in the middle of a stack stays, and `main` is folded only where an interpreter's or
-Rust's own `main` follows it. Names that a program may have too count only with their file or
-module. An event loop that the program runs is folded where it is. The frames up to the one that
-blocks are charged to stay: total and own bytes of every other function are the same.
+Nobody looks for memory in `_start`, in a thread's trampolines, in the event loop and the kernel
+below a notebook's cell, or in what runs a test: these frames are on every stack and own nothing.
+The rule is a small grammar. Every function is of a `_Kind`, mostly of none; a table says which
+kinds may follow which, from the outermost frame inwards, and the run ends at the first frame that
+may not. So a function of such a name in the middle of a stack stays, and `main` is folded only
+where an interpreter's or Rust's own `main` follows it. Names that a program may have too count
+only with their file or module. An event loop that the program runs is folded where it is. The
+frames up to the one that blocks are charged to stay: total and own bytes of every other function
+are the same.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from mem_parser.model import BoolArray, IntArray
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import CUT_NAME, LABEL_MODULE, Function, Location, Role, Symbols
 
-_NAMES = ("[program start]", "[thread start]", "[library start]", "[event loop]", "[notebook]")
+_NAMES = (
+    "[program start]",
+    "[thread start]",
+    "[library start]",
+    "[event loop]",
+    "[notebook]",
+    "[test runner]",
+)
 START_FUNCTIONS = tuple(Function(name, name, "", role=Role.START) for name in _NAMES)
 """The functions that stand for the folded frames."""
 
@@ -53,6 +61,8 @@ class _Kind(enum.IntEnum):
     KERNEL = 12
     SCRIPT = 13
     """A module's code that only starts something of the standard library or of IPython."""
+    TESTS = 17
+    """What runs tests, up to the test."""
     CELL = 14
     """A notebook's cell; of one that calls a magic, another is further inwards."""
     UNNAMED = 15
@@ -66,7 +76,7 @@ _K = _Kind
 _STRONG = np.ones(len(_Kind), dtype=np.bool_)
 """All others are folded only if one of these follows."""
 _STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL, _K.UNNAMED]] = False
-_PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP)
+_PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP, _K.TESTS)
 _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
     _K.ROOT: (_K.UNNAMED, _K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
     _K.CUT: _PYTHON,
@@ -82,7 +92,8 @@ _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
     _K.PYTHON_THREAD: (_K.PYTHON_THREAD, _K.LOOP, _K.KERNEL),
     _K.LOOP: (_K.LOOP, _K.KERNEL),
     _K.KERNEL: (_K.KERNEL, _K.LOOP, _K.CELL),
-    _K.SCRIPT: (_K.PYTHON_PROGRAM, _K.KERNEL),
+    _K.SCRIPT: (_K.PYTHON_PROGRAM, _K.KERNEL, _K.TESTS),
+    _K.TESTS: (_K.TESTS,),
     _K.CELL: (_K.KERNEL,),
 }
 _MAY_FOLLOW = np.zeros((len(_Kind), len(_Kind)), dtype=np.bool_)
@@ -97,6 +108,7 @@ for _name, _kinds in enumerate(
         (_K.CONSTRUCTORS,),
         (_K.LOOP,),
         (_K.KERNEL,),
+        (_K.TESTS,),
     )
 ):
     _NAME_OF[list(_kinds)] = _name
@@ -150,12 +162,21 @@ _BY_FILE = {
         rf"{_PACKAGES}(?:ipykernel(?:/|_launcher\.py$)|IPython/|traitlets/|tornado/"
         r"|jupyter_client/|decorator\.py$)|^<decorator-gen-|/mem_profiler/notebook/magic\.py$"
     ),
+    _K.TESTS: re.compile(
+        rf"{_PACKAGES}(?:_?pytest|pluggy|xdist|execnet)/|{_STANDARD}unittest/"
+        r"|/mem_cli/pytest_plugin/"
+    ),
 }
 _BY_MODULE_CODE = {
-    _K.SCRIPT: re.compile(r"^<string>$|/bin/(?:ipython\d?|jupyter[\w-]*)$"),
+    _K.SCRIPT: re.compile(r"^<string>$|/bin/(?:ipython\d?|jupyter[\w-]*|py\.?test)$"),
     _K.CELL: re.compile(r"/ipykernel_\d+/\d+\.py$|^<ipython-input-|^In\[\d+\]$"),
 }
 """For the code of modules, before `_BY_FILE`."""
+
+
+def runs_tests(file: str) -> bool:
+    """Tell whether the functions of a file of Python run tests."""
+    return bool(_BY_FILE[_K.TESTS].search(file))
 
 
 def _kind_of(function: Function) -> _Kind:

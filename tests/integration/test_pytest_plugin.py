@@ -124,7 +124,8 @@ def test_every_kind_of_limit(folder_of_tests: Path, workers: tuple[str, ...]) ->
             assert found[name] is None, found[name]
         else:
             assert text in (found[name] or ""), (name, found[name])
-    assert "called by" in (found["test_big"] or "")
+    assert "  test_site  test_limits.py:" in (found["test_site"] or "")
+    assert [t for t in found.values() if t and re.search(r"pytest_pyfunc_call|_multicall", t)] == []
     # An estimate: the small blocks of the interpreter are beside the large one.
     assert re.search(r"30\.0\d MiB peak", done.stdout)
     assert "file:misspelled: no sampled block matches" in done.stdout

@@ -36,7 +36,7 @@ from mem_parser.budget import (
 )
 from mem_parser.budget.measure import obstacle_of
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import place
+from mem_parser.budget.outputs.words import place, up_to_test
 from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
@@ -236,7 +236,7 @@ def _culprits(growth: Diff, runs: int) -> list[str]:
     for row in growth.rows[:3]:
         if row.delta.value <= 0 or row.change is Change.NOISE:
             break
-        first, *callers = row.frames
+        first, *callers = up_to_test(row.frames)
         gain = format_bytes(row.delta.value / runs)
         lines.append(f"      +{gain}  {first.function}  {place(first)}".rstrip())
         lines += [

@@ -48,6 +48,11 @@ MADE = {
     "step": Function("task_step", "task_step", f"{STANDARD}/lib-dynload/_asyncio.cpython-311.so"),
     "kernel": python("Kernel.execute_request", f"{PACKAGES}/ipykernel/kernelbase.py"),
     "shell": python("InteractiveShell.run_code", f"{PACKAGES}/IPython/core/interactiveshell.py"),
+    "pytest": python("<module>", "/venv/bin/pytest"),
+    "call": python("pytest_pyfunc_call", f"{PACKAGES}/_pytest/python.py"),
+    "pluggy": python("_multicall", f"{PACKAGES}/pluggy/_callers.py"),
+    "case": python("TestCase.run", f"{STANDARD}/unittest/case.py"),
+    "test": python("test_a", "/srv/test_a.py"),
     "cell": python("<module>", CELL),
     "cell.f": python("f", CELL),
     "script": python("<module>", "/srv/app.py"),
@@ -119,6 +124,11 @@ def spelled(symbols: Symbols) -> list[list[str]]:
         ("_start", "_start"),
         ("bootstrap run", "[thread start] run"),
         ("runpy kernel shell cell shell", "[notebook] cell shell"),
+        ("runpy call pluggy call test cell.f", "[test runner] test cell.f"),
+        ("_start __libc_start_main main Py_BytesMain pytest call pluggy case case test",
+         "[test runner] test"),
+        ("runpy script call pluggy test", "[program start] script call pluggy test"),
+        ("runpy call pluggy test call", "[test runner] test call"),
     ],
 )  # fmt: skip
 def test_only_what_starts_the_program_is_folded(stack: str, folded: str) -> None:

@@ -13,6 +13,7 @@ from mem_parser.budget.outputs.words import (
     reason,
     samples_text,
     sentence,
+    up_to_test,
 )
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
@@ -76,7 +77,7 @@ def _details(result: Result) -> Iterator[str]:
 
 
 def _culprit(culprit: Culprit, *, rate: bool) -> Iterator[str]:
-    first, *callers = culprit.frames or (None,)
+    first, *callers = up_to_test(culprit.frames) or (None,)
     where = "" if first is None else f" {markdown_code(place(first))}"
     name = "no stack" if first is None else first.function
     text = f" – {markdown_text(culprit.text)}" if culprit.text else ""

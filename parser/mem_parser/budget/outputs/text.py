@@ -15,7 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mem_parser.budget.culprits import Culprit
-from mem_parser.budget.outputs.words import gain, own_frame, place, samples_text, sentence
+from mem_parser.budget.outputs.words import (
+    gain,
+    own_frame,
+    place,
+    samples_text,
+    sentence,
+    up_to_test,
+)
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import log_line, one_line
@@ -100,9 +107,10 @@ def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
 
 
 def _called_by(frames: Sequence[Frame]) -> Iterator[str]:
-    """Yield a few callers, up to `main`; if those are all of libraries, the first of the program's
-    own source as well.
+    """Yield a few callers, up to `main` or a test; if those are all of libraries, the first of the
+    program's own source as well.
     """
+    frames = up_to_test(frames)
     names = [f.function for f in frames]
     end = names.index("main") + 1 if "main" in names else len(frames)
     near = frames[: min(1 + _CALLERS, end)]

@@ -13,6 +13,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, relative
 from mem_parser.model import Unit
+from mem_parser.startframes import runs_tests
 from mem_parser.units import format_bytes, format_estimate, format_rate, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
@@ -94,6 +95,12 @@ def place(frame: Frame) -> str:
         path = os.path.basename(path) if os.path.isabs(path) else path
         return one_line(f"{path}:{frame.line}" if frame.line else path)
     return one_line(os.path.basename(frame.module))
+
+
+def up_to_test(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the frames without those that run a test, where they are of one; never none."""
+    end = next((k for k, f in enumerate(frames) if k and runs_tests(f.file)), len(frames))
+    return frames[:end]
 
 
 def source_frame(frames: Sequence[Frame]) -> Frame | None:

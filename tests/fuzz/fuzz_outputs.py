@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["mem_parser", "mem_cli"]):
     )
     from mem_parser.budget.outputs.markdown import MARKER
     from mem_parser.budget.outputs.text import result_lines
-    from mem_parser.errors import MemError
+    from mem_parser.errors import MemError, one_line
 
 from budget_profiles import Made, Row
 from forging import text
@@ -110,17 +110,20 @@ def unescaped(text: str) -> str:
 
 
 def check_commands(lines: list[str], report: Report) -> None:
-    wanted = [(c, r) for c, r in report.results if r.verdict is not Verdict.PASS]
+    undone = [r for _, r in report.results if r.verdict is not Verdict.PASS]
+    said = {r.reason for _, r in report.results}
+    notes = [note for c in report.captures for note in c.notes if note not in said]
+    wanted = ["\n".join(result_lines(r)) for r in undone] + [one_line(note) for note in notes]
     if len(lines) != len(wanted):
-        raise Finding("github: not one command for each limit")
-    for line, (_, result) in zip(lines, wanted, strict=True):
+        raise Finding("github: not one command for each limit and note")
+    for line, message in zip(lines, wanted, strict=True):
         parts = COMMAND.fullmatch(line)
         if parts is None or CONTROL.search(line):
             raise Finding(f"github: no command, or more than one: {line[:80]!r}")
         properties = [entry.partition("=")[0] for entry in parts[2].split(",")]
         if properties not in (["file", "line", "title"], ["title"]):
             raise Finding(f"github: properties {properties}")
-        if unescaped(parts[3]) != "\n".join(result_lines(result)):
+        if unescaped(parts[3]) != message:
             raise Finding("github: the message comes out as another")
 
 

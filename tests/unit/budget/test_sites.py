@@ -169,3 +169,9 @@ def test_own_blocks_are_in_doubt_only_where_the_charged_function_has_no_name() -
         [site] = of_sites("function:_cell$", amount=64 * 1024).sites
         budget = Budget((), (dataclasses.replace(site, own=True),))
         assert check([(subject, budget)]).verdict is verdict
+
+
+def test_what_is_the_reason_of_a_limit_is_no_second_annotation() -> None:
+    lossy = Made([PARSE], lost={"live_full": 400}).subject()
+    [command] = github.commands(check([(lossy, of_sites("function:main"))]))
+    assert "of the samples were lost" in " ".join(command.replace("%0A", " ").split())

@@ -17,12 +17,13 @@ _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 
 
 def commands(report: Report) -> Iterator[str]:
-    """Yield a command for every limit that does not hold, and for every note."""
+    """Yield a command for every limit that does not hold, and for every note that is no reason."""
     for capture, result in report.results:
         if result.verdict is not Verdict.PASS:
             yield _annotation(capture.program, result)
     for capture in report.captures:
-        for note in capture.notes:
+        said = {result.reason for result in capture.results}
+        for note in (note for note in capture.notes if note not in said):
             yield github_command("warning", {"title": f"{capture.program}: memory budget"}, [note])
 
 

@@ -24,11 +24,11 @@ FILES_MAX = 8
 SMALL_SHARE = 20  # a program that held less than this part of the largest one is a helper
 _NAMED_MAX = 5
 _LAUNCHERS = frozenset((
-    "ash", "bash", "busybox", "cargo", "chroot", "chrt", "ctest", "dash", "dumb-init",
-    "entr", "env", "fish", "flock", "gmake", "gosu", "ionice", "ksh", "make", "mksh", "ninja", "nice", "nohup", "npm", "npx",
-    "numactl", "parallel", "pnpm", "poetry", "runuser", "script", "setarch", "setpriv", "setsid",
-    "sh", "stdbuf", "su", "sudo", "taskset", "time", "timeout", "tini", "unbuffer", "unshare", "uv",
-    "watch", "xargs", "xvfb-run", "yarn", "zsh",
+    "ash", "bash", "busybox", "cargo", "chroot", "chrt", "ctest", "dash", "dumb-init", "entr",
+    "env", "fish", "flock", "gmake", "gosu", "ionice", "ksh", "make", "mksh", "nice", "ninja",
+    "nohup", "npm", "npx", "numactl", "parallel", "pnpm", "poetry", "runuser", "script", "setarch",
+    "setpriv", "setsid", "sh", "stdbuf", "su", "sudo", "taskset", "time", "timeout", "tini",
+    "unbuffer", "unshare", "uv", "watch", "xargs", "xvfb-run", "yarn", "zsh",
 ))  # fmt: skip
 _COMPILER = re.compile(
     r"(?:.*-)?(?:as|cc|cc1|cc1plus|clang|clang\+\+|collect2|g\+\+|gcc|ld|ld\.\w+|lld|lto1|rustc)"

@@ -19,7 +19,9 @@
  * segment for the child.
  *
  * Where the allocator is part of a program and no slot points to it, the caller may pass a plan
- * (entry_plan.h): the entry points of that allocator, decoded outside.
+ * (entry_plan.h): the entry points of that allocator, decoded outside. A preloaded sampler that sees the C
+ * library's allocator beside it gets a BEGIN for that alone: its segment stays, and DETACH, which no capture may
+ * be running for (-EAGAIN), only takes the plan back.
  *
  * Threads: all other threads of the process run meanwhile. A call of this function during another one
  * returns -EBUSY. It allocates nothing from the process's heap; functions of the loader that it calls may.

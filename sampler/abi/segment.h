@@ -152,6 +152,8 @@ enum mp_startup_flags {
     MP_STARTUP_LOCKED = 8,
     /* The process is dead, and pages without data have been given back. Writer: who did it. */
     MP_STARTUP_TRIMMED = 16,
+    /* The functions of an allocator inside the program jump to the hooks (hooks/inline_patch.h). */
+    MP_STARTUP_ENTRIES = 32,
 };
 
 /* What kind of memory a domain is. */

@@ -2,6 +2,7 @@
  * attach.c - see attach.h.
  */
 #include "abi/attach.h"
+#include "core/local.h"
 #include "device/device.h"
 #include "drivers/libraries.h"
 #include "hooks/inline_patch.h"
@@ -25,6 +26,7 @@ static struct {
     int busy;     /* pid of the process whose call runs; 0: none */
     int attached; /* pid of the attached process; a fork child is another one */
     int adopted;  /* pid of a fork child of a preloaded process after an attach */
+    int led;      /* pid of a preloaded process whose program's allocator was led here */
     bool follows; /* calls of dlopen and dlsym are redirected, too */
     bool pymem;   /* the options ask for hooks before CPython's allocators */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
@@ -106,14 +108,47 @@ static bool covered(struct mp_attach_request *r) {
     return false;
 }
 
+static int install(struct mp_attach_request *r, struct mp_entry_counts *entries) {
+    return mp_entry_install((const struct mp_entry_plan *)(uintptr_t)r->plan, r->plan_bytes,
+                            entries, r->text, sizeof r->text);
+}
+
+/* Lead the allocator inside the program to a preloaded sampler, which sees the C library's: its segment stays. */
+static int lead(struct mp_attach_request *r) {
+    struct mp_entry_counts entries = {0};
+    int rc = install(r, &entries);
+    if (rc != 0)
+        return rc;
+    r->slots_patched = entries.patched;
+    r->slots_held = mp_entry_count();
+    attach.attached = attach.led = getpid();
+    mp_local.segment.control->startup_flags |= MP_STARTUP_ATTACHED | MP_STARTUP_ENTRIES;
+    return 0;
+}
+
+/* A capture that runs would miss the frees from here on: -EAGAIN. */
+static int leave_alone(struct mp_attach_request *r) {
+    struct mp_entry_counts entries = {0};
+    struct mp_control *c = mp_local.segment.control;
+    if (c != NULL && mp_load_acquire(&c->gate) != MP_GATE_OFF)
+        return refuse(r, -EAGAIN, "a capture of the process runs");
+    mp_entry_restore(&entries);
+    r->slots_restored = entries.restored;
+    r->slots_failed = r->slots_held = entries.failed;
+    r->slots_kept = entries.foreign;
+    if (c != NULL)
+        c->startup_flags &= ~(uint32_t)(MP_STARTUP_ATTACHED | MP_STARTUP_ENTRIES);
+    attach.led = 0;
+    return 0;
+}
+
 /* Redirect the functions of the plan, then the slots: none where the constructor has treated them. */
 static int redirect(struct mp_attach_request *r, bool by_constructor) {
     struct mp_slot_counts slots = {0};
     struct mp_entry_counts entries = {0};
     int rc = 0;
     if (r->plan != 0)
-        rc = mp_entry_install((const struct mp_entry_plan *)(uintptr_t)r->plan, r->plan_bytes,
-                              &entries, r->text, sizeof r->text);
+        rc = install(r, &entries);
     if (rc != 0)
         return rc;
     mp_kept_begin();
@@ -149,10 +184,13 @@ static int begin(struct mp_attach_request *r) {
     attach.pymem = false;
     if (mp_options_opted_out_at_start())
         return refuse(r, -EPERM, "the process was started with MEM_PROFILER_DISABLE");
-    if (preloaded && !behind && attach.adopted != getpid() && !mp_startup_is_orphan())
-        return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())
         return refuse(r, -EALREADY, "mem_profiler is already attached to the process");
+    if (preloaded && !behind && attach.adopted != getpid() && !mp_startup_is_orphan()) {
+        if (r->plan != 0 && mp_entry_count() == 0 && mp_local.segment.control != NULL)
+            return lead(r);
+        return refuse(r, -EALREADY, "the sampler has been in the process since its start");
+    }
     if (behind && r->plan == 0 && !covered(r))
         return -ENOTSUP;
     int rc = read_options(r, &options);
@@ -166,6 +204,11 @@ static int begin(struct mp_attach_request *r) {
     if (!preloaded || behind) {
         mp_device_attach(options.devices, options.devices_by_name);
         rc = redirect(r, preloaded);
+    } else if (r->plan != 0 && mp_entry_count() == 0) {
+        struct mp_entry_counts entries = {0};
+        rc = install(r, &entries);
+        r->slots_patched = entries.patched;
+        r->slots_held = mp_entry_count();
     }
     if (rc != 0) {
         undo(r);
@@ -174,6 +217,8 @@ static int begin(struct mp_attach_request *r) {
     attach.attached = getpid();
     attach.adopted = preloaded && !behind ? getpid() : 0;
     attach.pymem = options.pymem && !preloaded;
+    if (mp_entry_count() != 0)
+        mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
     mp_startup_late_ready();
     if (attach.pymem)
         mp_pymem_ask();
@@ -187,7 +232,7 @@ static int begin(struct mp_attach_request *r) {
 
 static int rescan(struct mp_attach_request *r) {
     struct mp_slot_counts counts = {0};
-    if (attach.adopted == getpid())
+    if (attach.adopted == getpid() || attach.led == getpid())
         return 0;
     if (attach.follows)
         mp_redirect_hold();
@@ -201,7 +246,11 @@ static int rescan(struct mp_attach_request *r) {
 }
 
 static int detach(struct mp_attach_request *r) {
-    const char *stays = undo(r);
+    bool led = attach.led == getpid();
+    int rc = led ? leave_alone(r) : 0;
+    if (rc != 0)
+        return rc;
+    const char *stays = led ? NULL : undo(r);
     attach.attached = 0;
     if (stays != NULL)
         snprintf(r->text, sizeof r->text, "%s", stays);

@@ -7,6 +7,7 @@
 #include "core/modtab.h"
 #include "drivers/libraries.h"
 #include "hooks/hooks.h"
+#include "hooks/inline_patch.h"
 #include "hooks/redirect.h"
 #include "lifecycle.h"
 #include "pymem/pymem.h"
@@ -83,7 +84,8 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     bool attached = mp_process.place.base != NULL && mp_process.state != MP_STATE_SHADOWED;
     c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |
                         (mp_process.late && mp_process.options.start ? MP_STARTUP_LATE : 0) |
-                        (mp_process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
+                        (mp_process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0) |
+                        (mp_entry_count() != 0 ? MP_STARTUP_ENTRIES : 0);
     c->capture_number = c->written_capture = mp_process.captures;
     c->parent_pid = parent_pid;
     c->pymem_ns = mp_pymem_since_ns();

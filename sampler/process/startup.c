@@ -18,6 +18,7 @@
 #include "drivers/libraries.h"
 #include "filter_watch.h"
 #include "hooks/hooks.h"
+#include "hooks/inline_patch.h"
 #include "hooks/redirect.h"
 #include "lifecycle.h"
 #include "plan_file.h"
@@ -148,6 +149,8 @@ static void finish_start(void) {
         mp_device_announce();
     if (mp_process.late && mp_process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
+    if (mp_entry_count() != 0 && mp_local.segment.control != NULL)
+        mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
     if (mp_process.options.start && mp_process.refused)
         mp_say_unprofiled(mp_process.exe, mp_process.state_text);
     else if (mp_process.options.start && mp_process.state == MP_STATE_SHADOWED)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attach_agent import Answer, Attached
-from c_build import BUILD, compile_program
+from c_build import BUILD, compile_program, prefixed_jemalloc
 from controller_tools import wait_until
 from mem_parser.errors import TargetUnsupported
 from mem_profiler.capture import gate
@@ -292,23 +292,10 @@ def rust_program() -> Path:
     folder = BUILD / "rust"
     program = folder / "rust_alloc"
     source = TARGETS / "rust_alloc.rs"
-    archive = folder / "libprefixed.a"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         folder.mkdir(parents=True, exist_ok=True)
-        defined = subprocess.run(
-            ["nm", "--defined-only", "-g", "/usr/lib/x86_64-linux-gnu/libjemalloc.a"],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
-        names = {line.split()[-1] for line in defined.splitlines() if len(line.split()) == 3}
-        pairs = [f"{name} _rjem_{name}" for name in names if not name.startswith(("_Z", "__"))]
-        (folder / "names").write_text("\n".join(pairs) + "\n")
         subprocess.run(
-            ["objcopy", f"--redefine-syms={folder / 'names'}",
-             "/usr/lib/x86_64-linux-gnu/libjemalloc.a", str(archive)],
-            check=True, timeout=60,
-        )  # fmt: skip
-        subprocess.run(
-            [rustc, "-O", "-C", "force-frame-pointers=no", f"-Clink-arg={archive}",
+            [rustc, "-O", "-C", "force-frame-pointers=no", f"-Clink-arg={prefixed_jemalloc()}",
              "-Clink-arg=-lm", "-Clink-arg=-lstdc++", "-o", str(program), str(source)],
             check=True, timeout=120,
         )  # fmt: skip

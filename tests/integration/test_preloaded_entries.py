@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from attach_agent import Attached
+from c_build import BUILD, prefixed_jemalloc
 from controller_tools import HeapFile, run_command
 from mem_parser.errors import TargetUnsupported
 from mem_profiler import attach as attaching
@@ -128,6 +129,135 @@ def test_the_doctor_knows_that_a_capture_leads_it_there(prepared: Target) -> Non
     findings = examine_process(prepared.pid)
     assert first_blocker(findings) is None
     assert {f.status for f in findings if f.check == "sampler"} == {"ok"}
+
+
+def beside_program() -> Path:
+    """A program that obeys, with a jemalloc under names of its own."""
+    names = ("malloc", "free", "mallocx")
+    flags = [f"-D{name}=_rjem_{name}" for name in names]
+    return build("blocks.c", *flags, libs=(f"-l:{prefixed_jemalloc().name}", f"-L{BUILD}",
+                 *JEMALLOC[1:]), out="blocks-prefixed")  # fmt: skip
+
+
+@pytest.fixture
+def beside(segment_dir: Path) -> Iterator[Target]:
+    """Such a program that was started as one prepares a service."""
+    with Target([beside_program()], environment(segment_dir)) as target:
+        assert target.line() == "ready"
+        yield target
+
+
+UNSEEN = "the program's own jemalloc (_rjem_) was not redirected to it"
+
+
+def blocks_of(folder: Path) -> int:
+    """The blocks of the newest file there, which is complete."""
+    path = max(folder.glob("*.heap"), key=lambda one: one.stat().st_mtime_ns)
+    heap = HeapFile(path)
+    assert UNSEEN not in str(heap.header)
+    return int(heap.total("alloc_blocks"))
+
+
+def test_an_allocator_beside_the_sampler_is_led_to_it_for_a_capture(
+    beside: Target, tmp_path: Path
+) -> None:
+    pid = beside.pid
+    for round_number in range(3):
+        assert "idle, beside the program's own malloc" in run_command("ps").stdout
+        first = run_command("start", "-c", "1", pid)
+        assert first.returncode == 0, first.stderr
+        assert f"(pid {pid}): " in first.stdout + first.stderr
+        assert " capturing " in run_command("ps").stdout
+        assert beside.ask("alloc 100 1000") == "done"
+        assert beside.ask("free") == "done"
+        early = run_command("detach", pid)
+        assert early.returncode == 4
+        assert run_command("stop", "-o", tmp_path / "p", pid).returncode == 0
+        assert blocks_of(tmp_path) == 100, round_number
+        assert run_command("detach", pid).returncode == 0
+
+
+def test_the_everyday_form_leads_an_allocator_beside_the_sampler_there_and_back(
+    beside: Target, tmp_path: Path
+) -> None:
+    done = run_command("-s", "0.2", "-c", "1", "-o", tmp_path / "p", "-p", beside.pid)
+    assert done.returncode == 0, done.stderr
+    assert "hooks placed" in done.stderr
+    assert "hooks removed" in done.stderr
+    assert not attaching.is_attached(beside.pid)
+    assert beside.ask("alloc 100 1000") == "done"
+
+
+def test_the_halves_by_hand_lead_an_allocator_beside_the_sampler(
+    beside: Target, tmp_path: Path
+) -> None:
+    assert run_command("attach", beside.pid).returncode == 0
+    again = run_command("attach", beside.pid)
+    assert again.returncode == 4
+    assert "already attached" in again.stderr
+    assert " idle" in run_command("ps").stdout
+    assert "beside" not in run_command("ps").stdout
+    assert run_command("start", "-c", "1", beside.pid).returncode == 0
+    assert beside.ask("alloc 100 1000") == "done"
+    assert run_command("stop", "-o", tmp_path / "p", beside.pid).returncode == 0
+    assert blocks_of(tmp_path) == 100
+    assert run_command("detach", beside.pid).returncode == 0
+
+
+def test_the_doctor_knows_an_allocator_beside_the_sampler_and_takes_the_sampler_for_none(
+    beside: Target,
+) -> None:
+    findings = examine_process(beside.pid)
+    assert first_blocker(findings) is None
+    texts = [f.text for f in findings]
+    [said] = [text for text in texts if "the sampler is in it" in text]
+    assert said.endswith("beside the program's own malloc: a capture leads that to it")
+    allocators = [text for text in texts if text.startswith("allocator: ")]
+    assert allocators[0] == "allocator: libc.so.6 (glibc)"
+    assert allocators[1].startswith("allocator: jemalloc (_rjem_) in the program")
+
+
+def test_what_a_capture_from_the_start_does_not_see_is_said(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([beside_program()], environment(segment_dir, rate=1)) as target:
+        assert target.line() == "ready"
+        assert "capturing, without the program's own malloc" in run_command("ps").stdout
+        refused = run_command("attach", target.pid)
+        assert refused.returncode == 4
+        assert "is being captured, without" in refused.stderr
+        assert f"hint:  mem_profiler stop {target.pid}" in refused.stderr
+        done = run_command("snapshot", "-o", tmp_path / "s", target.pid)
+        assert UNSEEN in done.stdout
+        target.kill()
+    done = run_command("recover", "-o", tmp_path / "r", target.pid)
+    assert UNSEEN in done.stdout
+    heaps = [HeapFile(path) for path in tmp_path.glob("*.heap")]
+    assert len(heaps) == 2
+    assert all(UNSEEN in " ".join(heap.header["notes"]) for heap in heaps)
+
+
+def test_run_sees_an_allocator_of_other_names_and_its_file_says_nothing_of_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    done = run_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", beside_program(), input="alloc 100 1000\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert blocks_of(tmp_path) == 100
+
+
+def test_a_failed_attach_leaves_the_capture_of_what_the_sampler_sees(
+    beside: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise TargetUnsupported("pid 1: no way")
+
+    monkeypatch.setattr(attaching, "attach", refuse)
+    done = run_command("-s", "0.1", "-o", tmp_path / "p", "-p", beside.pid)
+    assert done.returncode == 0, done.stderr
+    assert "pid 1: no way" in done.stderr
+    assert UNSEEN in done.stdout
 
 
 def refused_words(done: Any) -> str:

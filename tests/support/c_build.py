@@ -144,6 +144,29 @@ def compile_program(
     return out
 
 
+def prefixed_jemalloc() -> Path:
+    """An archive of jemalloc whose functions begin with _rjem_, as Rust's crates link it in."""
+    source = "/usr/lib/x86_64-linux-gnu/libjemalloc.a"
+    archive, names = BUILD / "libprefixed.a", BUILD / f"prefixed.{os.getpid()}"
+    if archive.exists():
+        return archive
+    BUILD.mkdir(parents=True, exist_ok=True)
+    defined = subprocess.run(
+        ["nm", "--defined-only", "-g", source],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    found = {line.split()[-1] for line in defined.splitlines() if len(line.split()) == 3}
+    pairs = [f"{name} _rjem_{name}" for name in found if not name.startswith(("_Z", "__"))]
+    names.write_text("\n".join(pairs) + "\n")
+    partial = names.with_suffix(f".{os.getpid()}.a")
+    subprocess.run(
+        ["objcopy", f"--redefine-syms={names}", source, str(partial)], check=True, timeout=60
+    )
+    names.unlink()
+    partial.rename(archive)
+    return archive
+
+
 def run_program(
     path: Path, *args: str, env: dict[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:

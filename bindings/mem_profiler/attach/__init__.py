@@ -9,8 +9,8 @@ target.
 docs/attach.md says what an attach promises and what it refuses.
 """
 
-from mem_profiler.attach.control import Attachment, attach, detach, is_attached
+from mem_profiler.attach.control import Attachment, Need, attach, detach, is_attached, need
 from mem_profiler.attach.remote import Answer
 from mem_sandbox.child import Stopped
 
-__all__ = ["Answer", "Attachment", "Stopped", "attach", "detach", "is_attached"]
+__all__ = ["Answer", "Attachment", "Need", "Stopped", "attach", "detach", "is_attached", "need"]

@@ -11,6 +11,7 @@ Only children read the memory of the process (`child`): such a read may never en
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import os
 import time
@@ -36,6 +37,7 @@ from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs, tracing
 from mem_profiler.segment import discovery, folders, layout, usable
+from mem_profiler.segment.file import Control
 from mem_sandbox import child
 from mem_sandbox.child import Asked, never
 
@@ -44,6 +46,16 @@ CHECK_LIMIT_S = 5.0  # limit of one such reading
 RETRY_S = 30.0  # until the next one after a timeout
 READ_LIMIT_S = 20.0  # limit of reading the images of a process
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
+
+
+class Need(enum.Enum):
+    """What a capture needs an attach for: nothing, an allocator inside the program beside what the
+    sampler sees, or everything.
+    """
+
+    NOTHING = enum.auto()
+    MORE = enum.auto()
+    ALL = enum.auto()
 
 
 class Attachment:
@@ -192,14 +204,17 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
         raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")
-    behind = _is_behind(pid)
+    preloaded = _is_preloaded(pid)
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
     bias, build_id = _program_and_sampler(pid, asked_to_stop)
-    _check_version(pid, build_id, behind=behind)
+    _check_version(pid, build_id, preloaded=preloaded)
     folder, options = _folder(pid), _options()
     plan, refusal = _plan(pid, bias)
+    if preloaded and not plan and refusal:
+        doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))
+        raise TargetUnsupported(f"pid {pid}: {refusal}")
     command = Command(remote.BEGIN, str(installed), folder, options, plan)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
@@ -209,7 +224,7 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
         )
     if answer.result == -errno.EBUSY:
         raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
-    if answer.result == -errno.ENOTSUP and behind:
+    if answer.result == -errno.ENOTSUP and preloaded:
         # No slot can help here, so what only limits another attach is a blocker.
         doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))
     if answer.result == -errno.ENOTSUP:
@@ -266,38 +281,66 @@ def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
         return b"", str(error)
 
 
-def _is_behind(pid: int) -> bool:
-    """Whether a sampler is there already, behind the program's own malloc.
+def need(pid: int) -> Need:
+    """What a capture of a process that may have a sampler needs an attach for. Raises MemError."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            control = segment.control()
+    except NoSampler:
+        return Need.ALL
+    if usable.is_behind_program(control):
+        return Need.ALL
+    if not usable.may_be_beside_program(control) or _is_captured(pid, control):
+        return Need.NOTHING
+    return Need.MORE if _unseen(pid) else Need.NOTHING
 
-    Raises TargetBusy where one is there that needs no attach.
+
+def _unseen(pid: int) -> str:
+    return planning.unseen(f"/proc/{pid}/exe", f"pid {pid}")
+
+
+def _is_captured(pid: int, control: Control) -> bool:
+    return control.running(time.monotonic_ns() + procfs.clock_offset_ns(pid))
+
+
+def _is_preloaded(pid: int) -> bool:
+    """Whether a sampler is there already, behind the program's own malloc or beside it.
+
+    Raises TargetBusy where one is there that needs no attach, TargetUnsupported where none helps.
     """
     try:
         with discovery.open_process(pid, writable=False) as segment:
-            attached = _by_attach(segment.control().number("startup_flags"))
-            behind = usable.is_behind_program(segment.control())
+            control = segment.control()
     except NoSampler:
         return False
-    if behind:
+    if usable.is_behind_program(control):
         return True
-    if attached:
+    if _by_attach(control.number("startup_flags")):
         raise TargetBusy(
             f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
         )
-    raise TargetBusy(
-        f"pid {pid} was started with the sampler; there is no need to attach",
-        hint=f"mem_profiler -s 60 -p {pid}",
-    )
+    if not usable.may_be_beside_program(control) or not _unseen(pid):
+        raise TargetBusy(
+            f"pid {pid} was started with the sampler; there is no need to attach",
+            hint=f"mem_profiler -s 60 -p {pid}",
+        )
+    if _is_captured(pid, control):
+        raise TargetBusy(
+            f"pid {pid} is being captured, without the program's own allocator",
+            hint=f"mem_profiler stop {pid} ends that capture",
+        )
+    return True
 
 
-def _check_version(pid: int, build_id: str | None, *, behind: bool) -> None:
+def _check_version(pid: int, build_id: str | None, *, preloaded: bool) -> None:
     """Refuse a process with another build of the sampler: the sampler cannot be unloaded."""
     ours = ElfImage.open(str(mem_profiler.library_path()))
     ours.close()
     if build_id is not None and build_id != ours.build_id:
         raise TargetUnsupported(
             f"pid {pid} has another version of the sampler from its start"
-            if behind
+            if preloaded
             else f"pid {pid} still has another version of the sampler from an earlier attach",
             hint="use that version of mem_profiler, or restart the process",
         )

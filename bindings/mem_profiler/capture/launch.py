@@ -174,7 +174,6 @@ class Run:
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
         self._users: set[int] = set()
-        self.plan_problem = ""
         try:
             self.child = self._start(path, arguments)
         except OSError as error:
@@ -196,7 +195,6 @@ class Run:
         """Raises OSError, MemError."""
         variables = environment(self.options, self.base.path)
         handed = plan_file.make(program.judged_file(path), named.programs(path, arguments))
-        self.plan_problem = handed.problem
         try:
             if handed.fd is not None:
                 variables[plan_file.VARIABLE] = handed.value
@@ -377,8 +375,6 @@ class Run:
         if number == 0:
             raise _never_captured(image)
         notes = []
-        if self.plan_problem and image.pid == self.pid:
-            notes.append(f"the sampler does not see all allocations: {self.plan_problem}")
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)

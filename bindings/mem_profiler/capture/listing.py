@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate, logkeeper
+from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
@@ -30,6 +32,11 @@ DEAD_MAX = 50  # rows of dead processes
 BATCH = 100  # segments that are open at once
 READ_LIMIT_S = 60.0
 COUNT_MAX = 1 << 62
+_BESIDE = {
+    "idle": "idle, beside the program's own malloc",
+    "capturing": "capturing, without the program's own malloc",
+}
+"""States of a sampler that does not see an allocator inside the program."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,12 @@ def _state(control: Control, now_ns: int) -> str:
     if control.number("capture_number") > control.number("written_capture"):
         return "stopped, not written"
     return "idle"
+
+
+@functools.lru_cache(maxsize=1024)
+def _unseen(_identity: str, pid: int) -> str:
+    """Why an allocator inside the program is not seen; ``_identity`` is the segment's."""
+    return planning.unseen(f"/proc/{pid}/exe", f"pid {pid}")
 
 
 def _row(entry: _Entry) -> dict[str, Any]:
@@ -195,6 +208,8 @@ def listing() -> Listing:
         control = segment.control()
         now_ns = gate.target_now_ns(pid)
         state = logkeeper.state(segment, control, now_ns) or _state(control, now_ns)
+        if state in _BESIDE and usable.may_be_beside_program(control):
+            state = _BESIDE[state] if _unseen(control.identity, pid) else state
         owner = os.fstat(segment.fd).st_uid
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = [_measured(row) for row in _rows(living)]

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mem_parser.errors import MemError
+from mem_parser import unseen
+from mem_parser.errors import MemError, one_line
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
+from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.target import Target
-from mem_profiler.segment.file import Segment
+from mem_profiler.segment import usable
+from mem_profiler.segment.file import Control, Segment
 
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
@@ -31,6 +34,21 @@ if TYPE_CHECKING:
 
 NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
 Listener = Callable[["Recording"], None]
+
+
+def unseen_notes(control: Control, pid: int) -> list[str]:
+    """The note on an allocator inside the program that does not lead to the sampler; ``pid`` is as
+    of `Recording`. The program of a process that is gone is what its file is now.
+    """
+    if usable.sees_inside(control):
+        return []
+    path = control.text("exe")
+    if pid and procfs.exe(pid) == path:
+        path = f"/proc/{pid}/exe"
+    elif control.number("pidns_inode") != procfs.pidns_inode():
+        return []  # its files may be others
+    why = planning.unseen(path, one_line(path))
+    return [unseen.NOTE + why] if why else []
 
 
 class Recording:
@@ -147,6 +165,7 @@ class Recording:
         now = self.now_ns()
         self.recorder.tick(now, final=True)
         files, missing = self._copy_code_files()
+        missing += unseen_notes(self.segment.control(), self.pid)
         ending = Ending(kind, end, now, (*(notes or ()), *missing))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)

@@ -16,6 +16,7 @@ from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
 from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.recording import unseen_notes
 from mem_profiler.capture.saving import Result
 from mem_profiler.events import logs
 from mem_profiler.process import procfs
@@ -41,7 +42,7 @@ _LIST_HINT = "mem_profiler ps --all lists the profiles that can be saved"
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
     end = _end_of(control)
-    ending = Ending("recovered", end)
+    ending = Ending("recovered", end, notes=tuple(unseen_notes(control, 0)))
     make = functools.partial(build, segment, Target(None), ending)
     pid, number = control.number("pid"), control.number("capture_number")
     log = logs.write_last(logs.Followed(segment, Target(None), number, 0), pid, prefix, end)

@@ -35,6 +35,7 @@ _OWN_SYMBOLS = {
 }
 # Strings that an allocator prints, present even if its symbols are stripped.
 _OWN_TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
+_SAMPLER_SYMBOL = "mem_profiler_attach"  # our own library, which passes calls on
 _LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
 
@@ -79,7 +80,7 @@ def _file_name(image: Image) -> str | None:
 def allocator_in(order: list[Image]) -> Allocator | None:
     """The allocator that answers malloc in this load order; None where no file exports it."""
     for image in order:
-        if not image.exports_malloc:
+        if not image.exports_malloc or image.defines(".dynsym", [_SAMPLER_SYMBOL]):
             continue
         name = _file_name(image) or _own_name(image, ".dynsym") or _own_name(image, ".symtab")
         inside = _file_name(image) is None

@@ -218,7 +218,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
 
         preloaded = (gathered.environment or {}).get("LD_PRELOAD", "")
         order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
-        findings += allocator.check(order)
+        findings = neighbours.beside(findings + allocator.check(order))
         findings += gathered.python
         findings += neighbours.python_frames(exe, images)
         findings += neighbours.runtime(gathered.environment, images)

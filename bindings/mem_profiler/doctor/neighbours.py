@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Variables
+from dataclasses import replace
 
 from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
@@ -27,6 +28,7 @@ _PROFILERS = {
     "libfilpreload": "Fil",
     "libcuda_hook": "a CUDA hook",
 }
+NO_ATTACH = Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")
 _PYMEM_SINCE = (3, 7)
 _EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
 _FREE_THREADED = re.compile(r"^(?:lib)?python3\.\d+t")
@@ -51,8 +53,17 @@ def sampler(pid: int) -> list[Finding]:
     if obstacle is not None:
         return [Finding("sampler", "blocker", obstacle.text, obstacle.cure)]
     if control.number("state") == layout.STATE_READY:
-        return [Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")]
+        if usable.sees_inside(control):
+            return [Finding("sampler", "ok", "the sampler is in it, and sees its own malloc")]
+        return [NO_ATTACH]
     return [Finding("sampler", "warning", "the sampler is in it, and has not begun or has ended")]
+
+
+def beside(findings: list[Finding]) -> list[Finding]:
+    """The same, where the program has an allocator that the sampler in it may not see yet."""
+    text = "the sampler is in it, beside the program's own malloc: a capture leads that to it"
+    inside = any(one.check == "inside" and one.status == "ok" for one in findings)
+    return [replace(one, text=text) if inside and one == NO_ATTACH else one for one in findings]
 
 
 def opted_out(environment: Variables[str, str] | None) -> list[Finding]:

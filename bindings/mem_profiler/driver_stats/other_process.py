@@ -14,7 +14,7 @@ from mem_profiler.capture import gate
 from mem_profiler.capture.session import Rates
 from mem_profiler.driver_stats import keeper, record, reporting
 from mem_profiler.driver_stats.record import Wanted
-from mem_profiler.segment import discovery, layout, reserve, usable
+from mem_profiler.segment import discovery, layout, reserve
 from mem_profiler.segment.file import Control, Segment
 
 EVERY_BLOCK = Rates(1)
@@ -64,17 +64,19 @@ def has_log(control: Control) -> bool:
 
 
 def attach_where_needed(pid: int) -> bool:
-    """Attach to a process without a sampler, or one behind its own malloc; whether that was so.
-
-    Raises MemError.
+    """Attach to a process whose sampler, if it has one, does not see its own malloc; whether that
+    was so. Raises MemError.
     """
+    needed = attaching.need(pid)
+    if needed is attaching.Need.NOTHING:
+        return False
     try:
-        needed = usable.needs_attach(pid)
-    except NoSampler:
-        needed = True
-    if needed:
         attaching.attach(pid, lambda: False)
-    return needed
+    except MemError:
+        if needed is attaching.Need.ALL:
+            raise
+        return False
+    return True
 
 
 def close(pid: int) -> None:

@@ -28,13 +28,11 @@ _FIRST_NUMBER = 200
 @dataclass(frozen=True)
 class Handed:
     """The plan for a program: the descriptor of the file, which the caller closes, and the value of
-    the variable. ``fd`` is None if no plan is needed or possible; ``problem`` is why none is
-    possible for the program itself, else empty.
+    the variable. ``fd`` is None if no plan is needed or possible.
     """
 
     fd: int | None = None
     value: str = ""
-    problem: str = ""
 
 
 def make(path: str, named: Sequence[str] = ()) -> Handed:
@@ -45,7 +43,7 @@ def make(path: str, named: Sequence[str] = ()) -> Handed:
     data, problem = _plan(path)
     if data or problem:
         fd = sealed(data) if data else None
-        return Handed(fd, f"fd:{fd}" if data else "", problem)
+        return Handed(fd, f"fd:{fd}" if data else "")
     data = b"".join([plan for plan, _ in map(_plan, named) if plan][:PLANS_MAX])
     if not data:
         return Handed()

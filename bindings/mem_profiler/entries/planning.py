@@ -33,18 +33,42 @@ def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
 
     `what` names the program in errors. Raises MemError where the read does not end.
     """
+    return _of_file(path, bias, what)[:2]
+
+
+def unseen(path: str, what: str) -> str:
+    """Why a sampler without a plan does not see the allocator inside a program; empty: there is
+    none.
+    """
+    try:
+        data, refusal, allocator = _of_file(path, 0, what)
+    except MemError as error:
+        return str(error)
+    if refusal or not data:
+        return refusal
+    own = "allocator" if allocator == "malloc" else allocator
+    return f"the program's own {own} was not redirected to it"
+
+
+def _of_file(path: str, bias: int, what: str) -> tuple[bytes, str, str]:
+    """As `of_file`, and the name of the allocator."""
     folder = default_folder()
     identity = _identity(path, what) if folder is not None else None
     if identity is None:
-        return _made(path, bias, what, None, None)[:2]
+        return _named(*_made(path, bias, what, None, None))
     cache = SymbolCache(folder)
     known = kept.get(cache, identity)
     if known is not None and not known[1]:
-        return b"", ""  # it contains no allocator
+        return b"", "", ""  # it contains no allocator
     data, refusal, found = _made(path, bias, what, identity, known)
     if known is None and found:
         kept.put(cache, identity, found)
-    return data, refusal
+    return _named(data, refusal, found)
+
+
+def _named(data: bytes, refusal: str, found: str) -> tuple[bytes, str, str]:
+    known = kept.read(found)
+    return data, refusal, known[0] if known else ""
 
 
 def _identity(path: str, what: str) -> kept.Identity | None:

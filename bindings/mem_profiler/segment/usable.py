@@ -1,7 +1,8 @@
 """Check that a process's sampler can be used, from its segment.
 
 Model: captures, attaches and the doctor share these reasons. A sampler behind the program's own
-malloc is unusable only until an attach redirects that malloc to it.
+malloc is unusable only until an attach redirects that malloc to it; one beside an allocator of the
+program under other names (jemalloc with a prefix) misses its blocks until then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from mem_profiler.process import procfs
-from mem_profiler.segment import discovery, layout
+from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control
 
 _LIBRARY = "libmem_sampler.so"
@@ -32,13 +33,16 @@ def is_behind_program(control: Control) -> bool:
     return control.number("state") == layout.STATE_SHADOWED and is_first
 
 
-def needs_attach(pid: int) -> bool:
-    """Whether the sampler in a process is behind the program's own malloc.
+def sees_inside(control: Control) -> bool:
+    """Whether an allocator inside the program, if it has one, leads to the sampler."""
+    return bool(control.number("startup_flags") & layout.STARTUP_ENTRIES)
 
-    Raises MemError, NoSampler where there is none.
+
+def may_be_beside_program(control: Control) -> bool:
+    """Whether the sampler sees the C library's allocator, but not one inside the program, if it has
+    one: an attach can redirect that while no capture runs.
     """
-    with discovery.open_process(pid, writable=False) as segment:
-        return is_behind_program(segment.control())
+    return control.number("state") == layout.STATE_READY and not sees_inside(control)
 
 
 def obstacle(control: Control, pid: int) -> Obstacle | None:

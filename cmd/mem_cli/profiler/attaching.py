@@ -17,7 +17,7 @@ from mem_parser.errors import MemError, NoSampler, one_line
 from mem_parser.units import counted
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
-from mem_profiler.segment import discovery, usable
+from mem_profiler.segment import discovery
 from mem_sandbox.child import Stopped
 
 if TYPE_CHECKING:
@@ -51,15 +51,16 @@ class Attached:
         self.attachments: list[Attachment] = []
 
     def where_needed(self, pids: Sequence[int], asked_to_stop: Callable[[], bool]) -> None:
-        """Attach to those without a sampler, or one behind their own malloc; all or none.
+        """Attach to those without a sampler, or one that misses their own malloc: all or none.
+        Where it sees the C library's, a failure is printed, and the capture goes without.
 
         Raises MemError, and KeyboardInterrupt where the user did not wait.
         """
         try:
             for pid in pids:
-                if has_sampler(pid) and not usable.needs_attach(pid):
+                one = _attach_if_needed(pid, asked_to_stop)
+                if one is None:
                     continue
-                one = _attach(pid, asked_to_stop)
                 self.attachments.append(one)
                 if not is_quiet():
                     say_sentence(attached_line(pid, one.answer), err=True)
@@ -97,6 +98,22 @@ def has_sampler(pid: int) -> bool:
     except NoSampler:
         return False
     return True
+
+
+def _attach_if_needed(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment | None:
+    """Raises MemError, KeyboardInterrupt."""
+    from mem_profiler.attach import Need, need
+
+    needed = need(pid)
+    if needed is Need.NOTHING:
+        return None
+    try:
+        return _attach(pid, asked_to_stop)
+    except MemError as error:
+        if needed is Need.ALL:
+            raise
+        say_error(str(error), hint_of(error))
+        return None
 
 
 def _attach(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment:

@@ -40,7 +40,8 @@ SHARED = {
     "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.jit_symbols",
-    "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.version",
+    "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.unseen",
+    "mem_parser.version",
 }  # fmt: skip
 # Folders that only run where an extra of pyproject.toml is installed: the command says so else.
 EXTRAS = {

@@ -3,7 +3,7 @@
 // Living processes come first, the server's own user's and the newest before others; ended ones are folded.
 
 const LIST_EVERY_MS = 2000;
-const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("unreadable")];
+const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("idle, beside the program's own malloc"), english("capturing, without the program's own malloc"), english("unreadable")];
 
 function stateText(state) {
   return STATES.includes(state) ? phrase(state) : state;

@@ -1,7 +1,7 @@
-"""What a capture says of allocations that its sampler could not see at all.
+"""What a capture says of memory that its sampler could not see at all.
 
 Model: the capturing side knows why (an allocator inside the program without symbols, say) and puts
-a note into the file, which begins with `NOTE`. Such a profile may lack most of the memory: a small
+a note into the file, which holds `NOTE`. Such a profile may lack most of the memory: a small
 number, or none, proves nothing.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from mem_parser.model import Capture
 
-NOTE = "the sampler does not see all allocations: "
+NOTE = "the profile may lack the program's memory: "
 
 
 def why_unseen(capture: Capture) -> str:
-    """Why the profile lacks allocations, as the capture noted it; empty: no such note."""
-    return next((n.removeprefix(NOTE) for n in capture.notes if n.startswith(NOTE)), "")
+    """Why the profile may lack memory, as the capture noted it; empty: no such note."""
+    if capture.device:
+        return ""  # the reason is one of the host's allocators
+    return next((found[2] for n in capture.notes if (found := n.partition(NOTE))[1]), "")

@@ -311,7 +311,7 @@ def test_the_doctor_says_of_a_stripped_jemalloc_that_it_is_not_seen(
     assert list(texts.values()) == ["ok"]
     [found] = [f for f in examine_program((str(stripped),)) if f.check == "inside"]
     assert found.status == "warning"
-    assert found.text.startswith("jemalloc seems to be linked into it, without symbols")
+    assert found.text.startswith("jemalloc seems to be linked into the program, without symbols")
 
 
 def test_a_rust_program_with_a_jemalloc_of_its_own(segment_dir: Path, rust_program: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import ROOT, compile_program
+from c_build import ROOT, compile_program, prefixed_jemalloc
 from controller_tools import run_command
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
@@ -240,3 +240,45 @@ def test_captures_of_children_are_each_held_against_their_own_target(
     assert done.code == 6, done.text
     assert done.text.count("PASS  inuse") == 2
     assert done.text.count("FAIL  peak") == 1
+
+
+@pytest.fixture(scope="module")
+def unseen_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program whose blocks come from a jemalloc without symbols."""
+    source = ROOT / "tests" / "targets" / "budgeted.c"
+    names = [f"-D{name}=_rjem_{name}" for name in ("malloc", "free")]
+    made = compile_program(
+        source,
+        ("-O1", *names),
+        libs=(str(prefixed_jemalloc()), "-lm", "-lstdc++", "-lpthread", "-ldl"),
+        depends=(source.with_name("target.h"),),
+    )
+    path = tmp_path_factory.mktemp("stripped") / "stripped"
+    subprocess.run(["strip", "-o", str(path), str(made)], check=True, timeout=60)
+    return path
+
+
+@pytest.mark.parametrize("launcher", ["", "make"])
+def test_a_program_whose_allocator_is_not_seen_never_passes(
+    tmp_path: Path, unseen_program: Path, launcher: str
+) -> None:
+    (tmp_path / "Makefile").write_text(f"all:\n\t{unseen_program} hold {HELD} 1\n")
+    words = [unseen_program, "hold", HELD, 1]
+    if launcher:
+        words = [launcher, "-s", "-C", tmp_path]
+    done = gated(tmp_path, 'peak = "64 MB"', *words)
+    assert done.code == 7, done.text
+    assert "PASS" not in done.text
+    why = "jemalloc seems to be linked into the program, without symbols"
+    said = "make started no program that took a sample" if launcher else why
+    assert f"note: the profile may lack the program's memory: {said}" in done.text
+    [path] = tmp_path.glob("*.heap")
+    assert said in " ".join(read_profile(path).capture.notes)
+    if not launcher:
+        assert parse("summary", path).stdout.startswith(f"no sample: {why}")
+
+
+def test_a_launcher_that_starts_nothing_is_not_judged_in_its_place(tmp_path: Path) -> None:
+    done = gated(tmp_path, 'peak = "64 MB"', "sh", "-c", ":")
+    assert done.code == 7, done.text
+    assert "sh started no program that took a sample" in done.text

@@ -127,7 +127,7 @@ def test_the_log_of_a_launcher_is_that_of_the_program_that_it_starts(
 
 def test_a_launcher_of_nothing_says_so(tmp_path: Path) -> None:
     done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "true")
-    assert "note: sh started no program that took a sample" in done.stderr
+    assert ": sh started no program that took a sample" in done.stderr
     assert [heap.header["comm"] for heap in heaps(tmp_path)] == ["sh"]
 
 

@@ -147,7 +147,7 @@ def beside(segment_dir: Path) -> Iterator[Target]:
         yield target
 
 
-UNSEEN = "the program's own jemalloc (_rjem_) was not redirected to it"
+UNSEEN = "the program's own jemalloc (_rjem_) was not redirected to the sampler"
 
 
 def blocks_of(folder: Path) -> int:

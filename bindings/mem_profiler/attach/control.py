@@ -292,11 +292,11 @@ def need(pid: int) -> Need:
         return Need.ALL
     if not usable.may_be_beside_program(control) or _is_captured(pid, control):
         return Need.NOTHING
-    return Need.MORE if _unseen(pid) else Need.NOTHING
-
-
-def _unseen(pid: int) -> str:
-    return planning.unseen(f"/proc/{pid}/exe", f"pid {pid}")
+    try:
+        data, _ = planning.of_file(f"/proc/{pid}/exe", 0, f"pid {pid}")
+    except MemError:
+        return Need.NOTHING  # the file of the capture says so
+    return Need.MORE if data else Need.NOTHING
 
 
 def _is_captured(pid: int, control: Control) -> bool:
@@ -320,7 +320,8 @@ def _is_preloaded(pid: int) -> bool:
             f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
         )
-    if not usable.may_be_beside_program(control) or not _unseen(pid):
+    unseen = planning.unseen(f"/proc/{pid}/exe", f"pid {pid}")
+    if not usable.may_be_beside_program(control) or not unseen:
         raise TargetBusy(
             f"pid {pid} was started with the sampler; there is no need to attach",
             hint=f"mem_profiler -s 60 -p {pid}",

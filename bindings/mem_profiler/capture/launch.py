@@ -374,7 +374,7 @@ class Run:
         number = control.number("capture_number")
         if number == 0:
             raise _never_captured(image)
-        notes = []
+        notes = [self.launched.note()] if self.launched and self.launched.note() else []
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mem_parser import unseen
 from mem_profiler.process import program
 from mem_profiler.segment import usable
 
@@ -92,15 +93,19 @@ class Launched:
             return True
         return path == self.exe and control.number("pid") == self.pid and not self.is_server
 
+    def note(self) -> str:
+        """The note for the file of the launcher itself, where it started nothing; else empty."""
+        if not self.nothing:
+            return ""
+        return (
+            f"{unseen.NOTE}{self.name} started no program that took a sample;"
+            " mem_profiler doctor -- PROG says whether one can be captured"
+        )
+
     def lines(self) -> list[str]:
         """Say which programs the files are of, and which have none."""
         said = []
-        if self.nothing:
-            said.append(
-                f"{self.name} started no program that took a sample;"
-                " mem_profiler doctor -- PROG says whether one can be captured"
-            )
-        elif self.is_server and self.chosen.total() > 1:
+        if self.is_server and self.chosen.total() > 1:
             said.append(f"the profiles are of {self.name} and its worker processes")
         elif self.chosen and not self.is_server:
             files = "profile is" if self.chosen.total() == 1 else "profiles are"

@@ -15,7 +15,8 @@ from mem_parser.errors import TargetUnsupported
 from mem_parser.symbols.elf import BadElf
 from mem_profiler.doctor.findings import Finding, Status
 from mem_profiler.doctor.images import Image
-from mem_profiler.entries import plan
+from mem_profiler.entries import plan, planning
+from mem_profiler.entries.symbols import Program
 
 _BY_FILE = {
     "libjemalloc": "jemalloc",
@@ -33,8 +34,6 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
-# Strings that an allocator prints, present even if its symbols are stripped.
-_OWN_TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _SAMPLER_SYMBOL = "mem_profiler_attach"  # our own library, which passes calls on
 _LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
@@ -150,10 +149,12 @@ def _inside(program: Image, *, exported: bool) -> list[Finding]:
 
 def _without_symbols(program: Image) -> list[Finding]:
     """The finding on an allocator in a program that has no symbols of it."""
-    name = next((name for text, name in _OWN_TEXTS.items() if program.holds_text(text)), None)
-    if name is None:
+    try:
+        with Program(program.path, program.descriptor()) as read:
+            name = plan.without_symbols(read)
+    except (OSError, MemoryError, BadElf, TargetUnsupported):
         return []
-    text = (
-        f"{name} seems to be linked into it, without symbols: the sampler does not see its blocks"
-    )
-    return [Finding("inside", "warning", text, "use a build with its symbols (not stripped)")]
+    if not name:
+        return []
+    text = f"{planning.WITHOUT_SYMBOLS.format(name)}: the sampler does not see its blocks"
+    return [Finding("inside", "warning", text, planning.WITHOUT_SYMBOLS_CURE)]

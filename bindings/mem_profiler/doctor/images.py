@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +27,6 @@ from mem_profiler.process.procfs import Mapping
 
 DELETED = " (deleted)"
 IMAGES_MAX = 1000
-_CONSTANTS_MAX_BYTES = 256 << 20
-_PART_BYTES = 1 << 20
 
 Identity = tuple[tuple[int, int], int]  # device (major, minor) and inode
 
@@ -110,20 +108,6 @@ class Image:
         except (OSError, ValueError, MemoryError, BadElf):
             return set()
 
-    def holds_text(self, text: bytes) -> bool:
-        """Whether the file's constants contain a text."""
-        try:
-            elf = ElfImage.of_descriptor(self.path, self.descriptor())
-            section = elf.sections.get(".rodata")
-            if section is None:
-                return False
-            end = section.offset + min(section.held_bytes, _CONSTANTS_MAX_BYTES)
-            return any(
-                text in part for part in _parts(self.descriptor(), section.offset, end, text)
-            )
-        except (OSError, ValueError, MemoryError, BadElf):
-            return False
-
     @cached_property
     def exports_malloc(self) -> bool:
         """Whether other files may take their malloc from it."""
@@ -143,12 +127,6 @@ class Image:
     def name(self) -> str:
         """File name without folders."""
         return os.path.basename(self.path.removesuffix(DELETED))
-
-
-def _parts(fd: int, start: int, end: int, text: bytes) -> Iterator[bytes]:
-    """The bytes from start to end, in parts that overlap by the length of a text."""
-    for at in range(start, end, _PART_BYTES):
-        yield os.pread(fd, min(_PART_BYTES + len(text), end - at), at)
 
 
 def is_same(status: os.stat_result, mapped: Identity) -> bool:

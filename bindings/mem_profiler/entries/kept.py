@@ -19,14 +19,16 @@ from mem_profiler._core import lib
 from mem_profiler.entries.names import NONE, Signature
 from mem_profiler.entries.symbols import Function
 
-_VERSION = 2
+_VERSION = 3
 _MOST_BYTES = 1 << 18
 _LONGEST_NAME = 256
 _LONGEST_TEXT = 1024
 
 Identity = list[int]
 Found = tuple[str, list[tuple[Function, Signature]]]
-"""The names of the allocators, and their functions; empty both where there is no allocator."""
+"""The names of the allocators, and their functions: none of one without symbols. Empty both where
+there is no allocator.
+"""
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -74,7 +76,7 @@ def read(text: str) -> Found | None:
     except (ValueError, TypeError, RecursionError):
         return None
     is_text = isinstance(allocator, str) and len(allocator) <= _LONGEST_TEXT
-    makes_sense = is_text and bool(allocator) == bool(functions)
+    makes_sense = is_text and (bool(allocator) or not functions)
     return (allocator, functions) if makes_sense else None
 
 

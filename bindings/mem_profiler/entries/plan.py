@@ -24,6 +24,9 @@ _ENTRY_BYTES: int = ffi.sizeof("struct mp_entry")
 _NAME_BYTES = 39
 _BODY_MAX_BYTES = 1 << 16
 _LONGEST_PREFIX = 32
+# Strings that an allocator prints, present even if its symbols are stripped.
+_TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
+_INTERPRETER = "_PyEval_EvalFrameDefault"  # CPython 3.13 and later have a mimalloc, for choice only
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
 
 
@@ -99,6 +102,12 @@ def find(program: Program) -> Inside | None:
                 hint="build the allocator as a shared library",
             )
     return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
+
+
+def without_symbols(program: Program) -> str:
+    """The name of an allocator in a program without symbols of it, by its texts; empty: none."""
+    name = next((name for text, name in _TEXTS.items() if program.holds_text(text)), "")
+    return "" if name == "mimalloc" and program.functions([_INTERPRETER]) else name
 
 
 def _fill_point(into: Any, point: decode.Point, bias: int) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 STAT_LIMIT_S = 5.0
+WITHOUT_SYMBOLS = "{} seems to be linked into the program, without symbols"
+WITHOUT_SYMBOLS_CURE = "use a build with its symbols (not stripped)"
 
 
 def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
@@ -47,7 +49,7 @@ def unseen(path: str, what: str) -> str:
     if refusal or not data:
         return refusal
     own = "allocator" if allocator == "malloc" else allocator
-    return f"the program's own {own} was not redirected to it"
+    return f"the program's own {own} was not redirected to the sampler"
 
 
 def _of_file(path: str, bias: int, what: str) -> tuple[bytes, str, str]:
@@ -59,11 +61,16 @@ def _of_file(path: str, bias: int, what: str) -> tuple[bytes, str, str]:
     cache = SymbolCache(folder)
     known = kept.get(cache, identity)
     if known is not None and not known[1]:
-        return b"", "", ""  # it contains no allocator
+        return b"", _without_symbols(known[0]), known[0]
     data, refusal, found = _made(path, bias, what, identity, known)
     if known is None and found:
         kept.put(cache, identity, found)
     return _named(data, refusal, found)
+
+
+def _without_symbols(name: str) -> str:
+    """Why an allocator of which the program has only texts cannot be followed; empty: no name."""
+    return f"{WITHOUT_SYMBOLS.format(name)}; {WITHOUT_SYMBOLS_CURE}" if name else ""
 
 
 def _named(data: bytes, refusal: str, found: str) -> tuple[bytes, str, str]:
@@ -124,9 +131,10 @@ def _work_on(program: Program, bias: int, known: kept.Found | None) -> list[str]
     from mem_profiler.entries import plan
 
     inside = plan.find(program) if known is None else plan.Inside(known[0], tuple(known[1]))
-    found = kept.written((inside.allocator, list(inside.functions)) if inside else ("", []))
     if inside is None:
-        return ["", "", found]
+        name = plan.without_symbols(program)
+        return ["", _without_symbols(name), kept.written((name, []))]
+    found = kept.written((inside.allocator, list(inside.functions)))
     try:
         made = plan.made_of(program, inside, bias)
     except TargetUnsupported as error:

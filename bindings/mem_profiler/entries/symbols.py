@@ -24,6 +24,8 @@ _FUNCTION, _NO_TYPE, _IFUNC = 2, 0, 10
 _LOCAL = 0
 _BEGINNING_BYTES = 4
 _LONGEST_NAME = 256
+_CONSTANTS_MAX_BYTES = 256 << 20
+_PART_BYTES = 1 << 20
 _CLONE = re.compile(r"\.(?:constprop|isra)\.\d+$")
 _WORD = re.compile(r"\w*", re.ASCII)
 
@@ -113,6 +115,16 @@ class Program:
                     function = _function(name, table.rows[index])
                     found.setdefault((name, function.address), function)
         return sorted(found.values(), key=lambda function: (function.address, function.name))
+
+    def holds_text(self, text: bytes) -> bool:
+        """Whether the file's constants contain a text."""
+        section = self._image.sections.get(".rodata")
+        if section is None:
+            return False
+        end = section.offset + min(section.held_bytes, _CONSTANTS_MAX_BYTES)
+        starts = range(section.offset, end, _PART_BYTES)  # parts overlap by the length of the text
+        parts = (self._image.file.read(at, min(_PART_BYTES + len(text), end - at)) for at in starts)
+        return any(text in part for part in parts)
 
     def code(self, address: int, size: int) -> bytes:
         """Bytes of code at an address of the file; shorter where the segment ends."""

@@ -32,6 +32,7 @@ from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.units import counted, format_bytes, percent
+from mem_parser.unseen import NOTE, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -236,4 +237,5 @@ def obstacle_of(profile: Profile) -> str | None:
         return f"the file is incomplete: {profile.incomplete}"
     if not profile.errors_known:
         return "the file has no numbers of samples, so its errors are unknown"
-    return None
+    why = why_unseen(profile.capture)
+    return NOTE + why if why else None

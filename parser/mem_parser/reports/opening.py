@@ -27,6 +27,7 @@ from mem_parser.symbols.table import Symbols
 from mem_parser.textwidth import rjust, wrapped
 from mem_parser.textwidth import width as width_of
 from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.unseen import why_unseen
 from mem_parser.words import phrase, shown
 
 _RSS_WITHIN = 0.05
@@ -185,6 +186,9 @@ def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
 
 def _freed(profile: Profile) -> Sentence:
     total = profile.total(Count.ALLOC, Unit.SPACE)
+    why = why_unseen(profile.capture)
+    if not total.samples and why:
+        return Sentence("nothing", phrase("no sample: {why}", why=why))
     if not total.samples:
         return Sentence("nothing", phrase("nothing was allocated"))
     text = phrase("allocated {amount}, all freed again", amount=_amount(total))

@@ -17,8 +17,9 @@ from mem_parser.budget.measure import (
     reading_note,
 )
 from mem_parser.budget.rules import Measure
-from mem_parser.model import Profile, Reading
+from mem_parser.model import Device, Profile, Reading
 from mem_parser.readers import read_bytes
+from mem_parser.unseen import NOTE
 
 KIB = 1024
 
@@ -109,3 +110,11 @@ def test_a_file_that_was_cut_or_tells_no_errors_is_an_obstacle() -> None:
     assert "numbers of samples" in str(obstacle_of(other))
     assert obstacle_of(dataclasses.replace(other, rate_bytes=1.0)) is None
     assert math.isfinite(lost_share(captured(0)))
+
+
+def test_an_allocator_that_the_sampler_did_not_see_is_an_obstacle_for_host_memory_alone() -> None:
+    profile = captured()
+    profile.capture.notes = ["another", NOTE + "it is a jemalloc"]
+    assert obstacle_of(profile) == "the profile may lack the program's memory: it is a jemalloc"
+    profile.capture.device = Device("cuda", 0, "device")
+    assert obstacle_of(profile) is None

@@ -93,7 +93,7 @@ def test_damaged_and_forged_entries_count_as_absent(
         file.write_bytes(damaged)
         assert planning.of_file(str(program), 0, "it") == first
     good = json.loads(kept.written(("m", [next(iter(_functions(program)))])))
-    forged = ["", "{}", "[]", "null", '["m"]', '["m", []]', '["", [[1]]]', "[" * 100_000]
+    forged = ["", "{}", "[]", "null", '["m"]', '["", [[1]]]', "[" * 100_000]
     for column in range(len(good[1][0])):
         for value in (None, -1, 1.5, "x" * 300, 1 << 64, [], True, 256):
             row = list(good[1][0])
@@ -121,3 +121,36 @@ def test_without_a_folder_nothing_is_kept(
     monkeypatch.setenv(CACHE_VARIABLE, "")
     assert planning.of_file(str(program), 0, "it")[0]
     assert not (tmp_path / "cache").exists()
+
+
+def stripped(tmp_path: Path, text: str, *lines: str) -> str:
+    """A program without symbols that has a text among its constants."""
+    source = tmp_path / "text.c"
+    code = [f'const char text[] = "{text}";', *lines, "int main(void) { return text[0] == 0; }"]
+    source.write_text("\n".join(code))
+    return str(compile_program(source, ("-s", "-rdynamic")))
+
+
+def test_an_allocator_without_symbols_is_refused_the_second_time_too(
+    tmp_path: Path, cache: SymbolCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stripped(tmp_path, "<jemalloc>: Error")
+    why = "jemalloc seems to be linked into the program, without symbols"
+    first = planning.of_file(path, 0, "it")
+    assert first == (b"", f"{why}; use a build with its symbols (not stripped)")
+    monkeypatch.setattr(planning, "_made", None)
+    assert planning.of_file(path, 0, "it") == first
+    assert planning.unseen(path, "it") == first[1]
+
+
+def test_the_mimalloc_of_an_interpreter_is_not_what_serves_it(tmp_path: Path) -> None:
+    interpreter = "void _PyEval_EvalFrameDefault(void) {}"
+    assert planning.unseen(stripped(tmp_path, "mimalloc: error"), "it").startswith("mimalloc seems")
+    assert planning.unseen(stripped(tmp_path, "mimalloc: error", interpreter), "it") == ""
+    assert planning.unseen("/bin/true", "it") == ""
+
+
+def test_an_allocator_with_symbols_that_no_plan_reached_is_named(program: Path) -> None:
+    assert planning.unseen(str(program), "it") == (
+        "the program's own mimalloc was not redirected to the sampler"
+    )

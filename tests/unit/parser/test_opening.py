@@ -11,6 +11,7 @@ from mem_parser.leaks.verdicts import Verdict, find_leaks
 from mem_parser.model import Memory, PeakSource, Profile, Reading
 from mem_parser.reports.opening import Sentence, opening, opening_lines, rss_at
 from mem_parser.symbols.table import Symbols
+from mem_parser.unseen import NOTE
 from reportview import named
 from simulated import Program, burst, leak, lru, saturating
 
@@ -88,6 +89,9 @@ def test_what_is_in_use_is_said_with_its_largest_owner() -> None:
     profile, symbols = named()
     empty = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
     assert texts(empty, symbols) == ["nothing was allocated"]
+    capture = dataclasses.replace(profile.capture, notes=[f"{NOTE}it is a jemalloc"])
+    unseen = dataclasses.replace(empty, capture=capture)
+    assert texts(unseen, symbols) == ["no sample: it is a jemalloc"]
     [freed] = opening(empty, symbols, None, profile)
     assert (freed.text, freed.command) == ("allocated 143 B, all freed again", "summary --alloc")
 

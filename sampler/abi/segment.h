@@ -71,8 +71,9 @@
 /* The smallest file that can hold a capture, 1 MiB. */
 #define MP_LIMIT_MIN_BYTES 0x100000
 /* A segment takes at most a 16th of its control group's limit, because the kernel charges the segment's
- * pages to that group. */
+ * pages to that group; where MEM_PROFILER_MAX_MEMORY asks for more, at most a quarter. */
 #define MP_LIMIT_GROUP_SHARE 16
+#define MP_LIMIT_GROUP_ASKED_SHARE 4
 
 /* Site keys: the whole identity of a site in one word; 0: the row is empty.
  * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..46 shard, 47..62 capture, 63 zero. */

@@ -158,7 +158,8 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
         o->is_child = pid != (uint64_t)getpid();
     }
     value = value_of("MEM_PROFILER_MAX_MEMORY");
-    if (value != NULL && *value != '\0' &&
+    o->max_memory_asked = value != NULL && *value != '\0';
+    if (o->max_memory_asked &&
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 1M to 64G");

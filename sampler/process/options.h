@@ -23,6 +23,7 @@ struct mp_options {
     bool seeded;
     uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
     uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */
+    bool max_memory_asked;     /* it is set */
     uint64_t max_total_bytes; /* MEM_PROFILER_MAX_TOTAL; 0: the default (segment_room.h) */
     int plan_fd;              /* MEM_PROFILER_PLAN=fd:N or exec:N (plan_file.h); -1: none */
     bool plan_for_next;       /* exec:N */

@@ -88,8 +88,8 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
                                                    .root = "/sys/fs/cgroup"};
     uint64_t least = mp_limit_min_bytes(getauxval(AT_PAGESZ));
     uint64_t limit = smaller(options->max_memory_bytes, room_bytes(fd));
-    uint64_t group = mp_cgroup_limit_bytes(&places) / MP_LIMIT_GROUP_SHARE,
-             size = file_size_limit();
+    uint64_t share = options->max_memory_asked ? MP_LIMIT_GROUP_ASKED_SHARE : MP_LIMIT_GROUP_SHARE;
+    uint64_t group = mp_cgroup_limit_bytes(&places) / share, size = file_size_limit();
     if (place->base != NULL)
         limit = smaller(limit, place->bytes);
     limit = smaller(limit, smaller(group, size)) & ~SIZE_STEP;

@@ -34,7 +34,7 @@ struct mp_segment_file {
  * segment remains.
  *
  * The size is the smallest of the option, 1/4 of the free space but no less than 8 MiB, 1/16 of the memory limit of
- * the process's control groups, the limit of file sizes, and for a capture what the bound of all segments leaves;
+ * the process's control groups (1/4 where the option is set), the limit of file sizes, and for a capture what the bound of all segments leaves;
  * below MP_LIMIT_MIN_BYTES there is no segment.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,

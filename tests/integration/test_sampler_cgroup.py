@@ -65,6 +65,19 @@ def test_the_segment_is_a_sixteenth_of_the_groups_memory(
     assert path.stat().st_size == size
 
 
+def test_a_size_that_was_asked_for_counts_up_to_a_quarter(
+    segment_dir: Path, group: Group
+) -> None:
+    group.set_limit(64 * MIB)
+    for asked, size in (("8M", 8 * MIB), ("64M", 16 * MIB)):
+        env = environment(segment_dir, rate=1) | {"MEM_PROFILER_MAX_MEMORY": asked}
+        result = run([build("answer.c")], env, preexec_fn=group.enter())
+        assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+        [path] = segments(segment_dir)
+        assert path.stat().st_size == size
+        path.unlink()
+
+
 def test_a_group_too_small_for_a_segment_gets_none(segment_dir: Path, group: Group) -> None:
     group.set_limit(15 * MIB)
     for rate, words in ((None, ""), (1, "the memory limit of the control group leaves no room")):

@@ -2,7 +2,7 @@
 
 The control page says how large the segment may become, but the target writes it. The rule is that
 of sampler/process/segment_file.c: MEM_PROFILER_MAX_MEMORY (here the controller's), and a share of
-the memory limit of the target's control groups.
+the memory limit of the target's control groups, a larger one where that variable is set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DEFAULT_BYTES = layout.LIMIT_DEFAULT_BYTES
 
 def of_process(pid: int | None) -> int:
     """Upper bound of bytes reserved for a process's segment; `pid` None: not visible."""
-    most = sizes.whole_or(os.environ.get(VARIABLE), DEFAULT_BYTES)
+    asked = sizes.whole_or(os.environ.get(VARIABLE), 0)
+    most = asked or DEFAULT_BYTES
     limit = cgroup.limit_bytes(pid) if pid else None
-    share = most if limit is None else limit // layout.LIMIT_GROUP_SHARE
-    return max(layout.LIMIT_MIN_BYTES, min(most, share))
+    share = layout.LIMIT_GROUP_ASKED_SHARE if asked else layout.LIMIT_GROUP_SHARE
+    return max(layout.LIMIT_MIN_BYTES, min(most, most if limit is None else limit // share))

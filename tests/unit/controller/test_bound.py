@@ -31,9 +31,16 @@ def test_the_variable_sets_it_but_not_below_the_least() -> None:
 
 def test_a_group_leaves_its_share_and_a_process_out_of_sight_has_none() -> None:
     share = layout.LIMIT_GROUP_SHARE
-    assert bound_of("64M", share << 25) == 32 << 20
-    assert bound_of("64M", share << 25, pid=None) == 64 << 20
+    assert bound_of(None, share << 25) == 32 << 20
+    assert bound_of(None, share << 25, pid=None) == bound.DEFAULT_BYTES
     assert bound_of("64M", 0) == layout.LIMIT_MIN_BYTES
+
+
+def test_a_size_that_was_asked_for_counts_up_to_a_larger_share() -> None:
+    share = layout.LIMIT_GROUP_ASKED_SHARE
+    assert bound_of("24M", share << 25) == 24 << 20
+    assert bound_of("64M", share << 25) == 32 << 20
+    assert share < layout.LIMIT_GROUP_SHARE
 
 
 @given(st.integers(1, 1 << 40), st.none() | st.integers(0, 1 << 50))

@@ -304,7 +304,7 @@ OUTPUTS: dict[str, Schema] = {
             "pid": _COUNT, "user": _STRING, "command": _STRING, "state": _STRING,
             "rate_bytes": _INTEGER_OR_NULL, "samples": _INTEGER_OR_NULL, "live_bytes": _KNOWN,
             "lost": _INTEGER_OR_NULL, "dead": _TRUTH, "age_s": _KNOWN,
-            "rss_bytes": _INTEGER_OR_NULL,
+            "rss_bytes": _INTEGER_OR_NULL, "notes": _NOTES,
         })),
         "more_ended": _COUNT,
     }),

@@ -70,6 +70,8 @@
 #define MP_LIMIT_DEFAULT_BYTES 0x10000000
 /* The smallest file that can hold a capture, 1 MiB. */
 #define MP_LIMIT_MIN_BYTES 0x100000
+/* Below this, 8 MiB, there are no rings of events, and all first tables shrink with the file. */
+#define MP_LIMIT_WHOLE_BYTES 0x800000
 /* A segment takes at most a 16th of its control group's limit, because the kernel charges the segment's
  * pages to that group; where MEM_PROFILER_MAX_MEMORY asks for more, at most a quarter. */
 #define MP_LIMIT_GROUP_SHARE 16
@@ -155,6 +157,8 @@ enum mp_startup_flags {
     MP_STARTUP_TRIMMED = 16,
     /* The functions of an allocator inside the program jump to the hooks (hooks/inline_patch.h). */
     MP_STARTUP_ENTRIES = 32,
+    /* MEM_PROFILER_EVENTS is set, and capture 1 has no rings: there is no room. */
+    MP_STARTUP_NO_EVENTS = 64,
 };
 
 /* What kind of memory a domain is. */

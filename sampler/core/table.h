@@ -55,9 +55,6 @@ struct mp_segment {
 #define MP_LOST_SITES_LEVEL 15u
 #define MP_ROW_NONE UINT32_MAX
 
-/* Below this limit all first tables shrink with it, down to MP_LIMIT_MIN_BYTES. */
-#define MP_LIMIT_WHOLE_BYTES (8ULL << 20)
-
 /* INIT. The same where pages are so large that each table's rounding counts. */
 static inline uint64_t mp_limit_min_bytes(uint64_t page_bytes) {
     return page_bytes <= 16384 ? MP_LIMIT_MIN_BYTES : 4 * MP_LIMIT_MIN_BYTES;

@@ -47,8 +47,9 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     for (unsigned i = 0; i + 1 < MP_BUCKETS; i++, end_ns *= MP_OPEN_BUCKET_GROWTH)
         slot->bucket_end_ns[i] = end_ns;
     slot->bucket_end_ns[MP_BUCKETS - 1] = UINT64_MAX;
-    if (mp_process.options.events_bytes != 0) /* a refusal is counted, and readers find no rings */
-        mp_events_begin(seg, fd, 1, mp_process.options.events_bytes, mp_process.options.launches);
+    const struct mp_options *o = &mp_process.options;
+    if (o->events_bytes != 0 && mp_events_begin(seg, fd, 1, o->events_bytes, o->launches) != 0)
+        c->startup_flags |= MP_STARTUP_NO_EVENTS;
     mp_store_release(&c->capture_number,
                      1u); /* both pair with the controller's loads: the slot is filled */
     mp_store_release(&c->gate, (int64_t)1 << MP_GATE_SHIFT);

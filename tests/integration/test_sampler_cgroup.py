@@ -65,9 +65,7 @@ def test_the_segment_is_a_sixteenth_of_the_groups_memory(
     assert path.stat().st_size == size
 
 
-def test_a_size_that_was_asked_for_counts_up_to_a_quarter(
-    segment_dir: Path, group: Group
-) -> None:
+def test_a_size_that_was_asked_for_counts_up_to_a_quarter(segment_dir: Path, group: Group) -> None:
     group.set_limit(64 * MIB)
     for asked, size in (("8M", 8 * MIB), ("64M", 16 * MIB)):
         env = environment(segment_dir, rate=1) | {"MEM_PROFILER_MAX_MEMORY": asked}

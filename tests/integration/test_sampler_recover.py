@@ -36,3 +36,22 @@ def test_a_killed_program_is_recovered_whole_and_its_file_is_read_by_us_and_by_j
     text = run(["jeprof", "--text", "--show_bytes", program, heap], dict(os.environ)).stdout
     flat = {line.split()[-1]: int(line.split()[0]) for line in text.splitlines() if "%" in line}
     assert flat["alloc_kept"] == 1000, text
+
+
+def test_events_that_a_small_segment_has_no_room_for_are_said_to_be_missing(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1, events="16M", max_memory="4M")
+    text = "no events: they need a segment of 8 MiB, this one has 4 MiB (MEM_PROFILER_MAX_MEMORY)"
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        target.ask("alloc 1000 1")
+        listed = run_command("ps")
+        assert f"\npid {target.pid}: {text}\n" in listed.stdout, listed.stdout + listed.stderr
+        saved = run_command("snapshot", target.pid, "-o", tmp_path / "s")
+        assert f"note: {text}\n" in saved.stdout, saved.stdout + saved.stderr
+        target.kill()
+    result = run_command("recover", target.pid, "-o", tmp_path / "r")
+    assert f"note: {text}\n" in result.stdout, result.stdout + result.stderr
+    [heap] = tmp_path.glob("r.*.heap")
+    assert f"note: {text}" in parse("-f", heap, "-t").stdout

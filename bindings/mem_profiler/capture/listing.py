@@ -22,7 +22,7 @@ from mem_profiler.capture import gate, logkeeper
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
-from mem_profiler.segment import collect, discovery, layout, leftovers, usable
+from mem_profiler.segment import collect, discovery, layout, leftovers, shortage, usable
 from mem_profiler.segment import room as ledgers
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.room import Room
@@ -37,12 +37,14 @@ _BESIDE = {
     "capturing": "capturing, without the program's own malloc",
 }
 """States of a sampler that does not see an allocator inside the program."""
+NOTES_MAX, TEXT_MAX = 10, 1000  # of a row
 
 
 @dataclass(frozen=True)
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where it has no capture.
     `dead`: the process is gone and its capture is not saved yet; then it has no age and no size.
+    `notes`: what the segment had no room for.
     """
 
     pid: int
@@ -56,6 +58,7 @@ class Row:
     dead: bool = False
     age_s: float | None = None
     rss_bytes: int | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def _state(control: Control, now_ns: int) -> str:
@@ -95,6 +98,7 @@ def _row(entry: _Entry) -> dict[str, Any]:
             "samples": quick.samples,
             "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
             "lost": sum(int(control["lost"][i]) for i, name in names if name in MISSING_SAMPLES),
+            "notes": [*shortage.full_tables(control, quick), *shortage.no_events(control)],
         }
     return row
 
@@ -110,6 +114,7 @@ def _blank(entry: _Entry) -> dict[str, Any]:
         "live_bytes": None,
         "lost": None,
         "dead": entry.dead,
+        "notes": [],
     }
 
 
@@ -188,6 +193,7 @@ def _checked(row: dict[str, Any]) -> Row:
         live_bytes=optional("live_bytes", float),
         lost=optional("lost", int),
         dead=bool(row["dead"]),
+        notes=[str(note)[:TEXT_MAX] for note in row["notes"][:NOTES_MAX]],
     )
 
 

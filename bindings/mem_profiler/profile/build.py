@@ -34,7 +34,7 @@ from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.tables import StackSource, Tables
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import collect, devices, layout
+from mem_profiler.segment import collect, devices, layout, shortage
 from mem_profiler.segment.devices import Actual, Domain, MarkLog
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.peaks import Peak, peak_of
@@ -121,7 +121,8 @@ def build(
     unread = [control.number(name) for name in ("python_unread", "python_unlisted")]
     interpreters = pythons.notes_on(capture.python, *unread)
     small = _small_objects(target, control)
-    more_notes = [*_before_main(control), *small, *interpreters, *unseen]
+    missing = shortage.no_events(control)
+    more_notes = [*_before_main(control), *small, *interpreters, *unseen, *missing]
     capture.notes = _notes(found, [*ending.notes, *more_notes])
     capture.before_end_at_s = found.before_end_at_s
     rate = float(int(control.capture["rate_bytes"]))

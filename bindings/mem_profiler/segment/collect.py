@@ -364,17 +364,19 @@ class QuickCounts:
     """One quick reading of the site counters: rows in use, and all sampled allocations.
 
     Rows of one site are not merged; frees may be a moment ahead and are cut at the allocations.
+    `without_room` of the samples have no stack, because a table was full.
     """
 
     blocks: Words
     bytes: Words
     samples: int
+    without_room: int = 0
 
 
 def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
     """Live counts of the host, read in one pass, for time series and progress."""
     parts: list[tuple[Words, Words]] = []
-    samples = 0
+    samples = without_room = 0
     for level in site_levels(control):
         keys = segment.keys(level)
         at = np.flatnonzero(_of_capture(keys, capture))
@@ -383,6 +385,8 @@ def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
         rows = segment.rows(level, layout.SITE_ROW)[at]
         sane = (rows["alloc_blocks"] <= BLOCKS_MAX) & (rows["alloc_bytes"] <= BYTES_MAX)
         samples += int(rows["alloc_blocks"][sane].sum())
+        full = np.isin(stack_ids(keys[at]), layout.STACKS_WITHOUT_ROOM)
+        without_room += int(rows["alloc_blocks"][sane & full].sum())
         rows = rows[sane]
         alloc = rows["alloc_blocks"].astype(np.uint64)
         blocks = alloc - whole_freed_blocks(alloc, rows["freed_blocks"].astype(np.uint64))
@@ -391,4 +395,4 @@ def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
         parts.append((blocks[some], size[some]))
     empty = np.empty(0, np.uint64)
     blocks, size = (np.concatenate([part[i] for part in parts] or [empty]) for i in range(2))
-    return QuickCounts(blocks, size, samples)
+    return QuickCounts(blocks, size, samples, without_room)

@@ -110,6 +110,7 @@ RATE_MAX_BYTES: int = lib.MP_RATE_MAX_BYTES
 OPEN_BUCKET_GROWTH: int = lib.MP_OPEN_BUCKET_GROWTH
 LIMIT_DEFAULT_BYTES: int = lib.MP_LIMIT_DEFAULT_BYTES
 LIMIT_MIN_BYTES: int = lib.MP_LIMIT_MIN_BYTES
+LIMIT_WHOLE_BYTES: int = lib.MP_LIMIT_WHOLE_BYTES
 LIMIT_GROUP_SHARE: int = lib.MP_LIMIT_GROUP_SHARE
 LIMIT_GROUP_ASKED_SHARE: int = lib.MP_LIMIT_GROUP_ASKED_SHARE
 PYTHON_LINES_BYTES: int = lib.MP_PYTHON_LINES_BYTES
@@ -190,6 +191,8 @@ LOST_NAMES = {
 
 # Reserved stack id -> name of the loss. 15 is the reader's own: an invalid stack record.
 STACK_UNREADABLE = STACK_LOST_MAX - 1
+# Of sites whose samples have no stack because a table was full.
+STACKS_WITHOUT_ROOM = (lib.MP_STACK_LOST_TABLE_FULL, lib.MP_STACK_LOST_SITES_FULL)
 STACK_LOST_NAMES = {
     lib.MP_STACK_LOST_EMPTY: "stack_empty",
     lib.MP_STACK_LOST_TABLE_FULL: "stack_table_full",
@@ -222,6 +225,7 @@ FLAG_SECCOMP: int = lib.MP_FLAG_SECCOMP
 STARTUP_ATTACHED: int = lib.MP_STARTUP_ATTACHED
 STARTUP_LATE: int = lib.MP_STARTUP_LATE
 STARTUP_ENTRIES: int = lib.MP_STARTUP_ENTRIES
+STARTUP_NO_EVENTS: int = lib.MP_STARTUP_NO_EVENTS
 
 
 def text(raw: bytes) -> str:

@@ -40,6 +40,9 @@ def ps(*, every: bool, as_json: bool) -> None:
     rows = found.rows if every else living
     for line in process_lines(rows, shutil.get_terminal_size().columns) if rows else ():
         say(line)
+    for row in rows:
+        for text in row.notes:
+            say(f"pid {row.pid}: {one_line(text)}")
     ended = len(found.rows) - len(living) + found.more
     if every and found.more:
         what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"

@@ -16,7 +16,7 @@ from mem_profiler.segment.file import Segment
 
 ROW = {
     "pid": 7, "user": "u", "command": "c", "state": "idle", "rate_bytes": 1, "samples": 2,
-    "live_bytes": 3.5, "lost": 0, "dead": False,
+    "live_bytes": 3.5, "lost": 0, "dead": False, "notes": [],
 }  # fmt: skip
 
 
@@ -64,6 +64,23 @@ def test_a_row_has_the_counts_of_the_segment_read_by_a_child(tmp_path: Path) -> 
     [row] = listing._rows([entry])
     assert (row.rate_bytes, row.samples, row.live_bytes, row.lost) == (1, 5, 300.0, 4)
     assert (row.pid, row.command, row.state) == (7, "prog", "capturing")
+
+
+def test_a_row_says_what_the_segment_had_no_room_for(tmp_path: Path) -> None:
+    fake = FakeSegment()
+    fake.begin(rate=1)
+    full, _ = layout.STACKS_WITHOUT_ROOM
+    fake.site(site_key(fake.stack([1, 2])), (5, 500))
+    fake.site(site_key(full), (1200, 500))
+    fake.control["lost"][next(i for i, n in layout.LOST_NAMES.items() if n == "live_full")] = 3
+    fake.control["startup_flags"] = layout.STARTUP_NO_EVENTS
+    entry = listing._Entry(7, opened(fake, tmp_path), os.getuid(), "capturing", dead=False)
+    [row] = listing._rows([entry])
+    cure = "a coarser rate, or a larger MEM_PROFILER_MAX_MEMORY, keeps them"
+    tables, events = row.notes
+    assert tables == f"tables full: 1,200 of 1,205 samples without a stack, 3 lost; {cure}"
+    size = f"this one has {fake.data.size / (1 << 20):.1f} MiB (MEM_PROFILER_MAX_MEMORY)"
+    assert events == f"no events: they need a segment of 8 MiB, {size}"
 
 
 def test_a_process_that_was_never_captured_has_no_counts(tmp_path: Path) -> None:

@@ -38,6 +38,28 @@ def test_a_killed_program_is_recovered_whole_and_its_file_is_read_by_us_and_by_j
     assert flat["alloc_kept"] == 1000, text
 
 
+def test_a_folder_that_a_service_had_for_its_segments_is_recovered_by_name(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    """As a volume of a container: the command's own folder is another."""
+    volume = tmp_path / "vol"
+    volume.mkdir()
+    env = environment(volume, rate=1)
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        target.ask("alloc 1000 1")
+        target.kill()
+    nothing = run_command("recover", target.pid, "-o", tmp_path / "r")
+    assert f"left nothing to recover in {segment_dir}\n" in nothing.stderr
+    assert "mem_profiler recover FOLDER" in nothing.stderr
+    result = run_command("recover", volume, "-o", tmp_path / "r")
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    assert len(list(tmp_path.glob(f"r.{target.pid}.*.heap"))) == 1
+    assert segments(volume) == []
+    again = run_command("recover", volume)
+    assert (again.returncode, again.stdout) == (0, f"nothing to recover below {volume}\n")
+
+
 def test_events_that_a_small_segment_has_no_room_for_are_said_to_be_missing(
     segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import os
 import time
+from pathlib import Path
 
-from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
+from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
 from mem_profiler.capture.output import ExactFile
@@ -37,6 +38,11 @@ def _end_of(control: Control) -> str:
 
 
 _LIST_HINT = "mem_profiler ps --all lists the profiles that can be saved"
+_BELOW_HINT = "mem_profiler recover FOLDER saves the segments among the files below it"
+_FOLDER_HINT = (
+    "mem_profiler ps --all lists what can be saved there; after MEM_PROFILER_DIR=FOLDER, or in a"
+    " container, where the pid is another: mem_profiler recover FOLDER"
+)
 
 
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
@@ -102,9 +108,11 @@ def forget(found: Found) -> None:
     folders.remove_unused_runs()
 
 
-def recover_all(prefix: str, form: Form = Form.AUTO) -> tuple[list[Result], list[MemError]]:
-    """Save every unsaved capture of a dead process."""
-    every = leftovers.in_folders(most=None)
+def recover_all(
+    prefix: str, form: Form = Form.AUTO, root: str | None = None
+) -> tuple[list[Result], list[MemError]]:
+    """Save every unsaved capture of a dead process; with `root`, of those below that folder."""
+    every = leftovers.in_folders(most=None) if root is None else leftovers.below(Path(root))
     wanted = [one for one in every if not one.alive and one.captured and not one.written]
     return _recover_each(wanted, prefix, form)
 
@@ -147,7 +155,8 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
         )
     if any(not found.captured for found in mine) or not mine:
         gone = "" if procfs.stat_fields(pid) else " (it has ended)"
-        raise TargetError(f"pid {pid}{gone} left nothing to recover", hint=_LIST_HINT)
+        where = folders.segment_dir()
+        raise TargetError(f"pid {pid}{gone} left nothing to recover in {where}", hint=_FOLDER_HINT)
     raise TargetError(f"all captures of pid {pid} are in files already")
 
 
@@ -175,6 +184,8 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
             if segment.control().number("capture_number") == 0:
                 raise InputFileError(f"{path}: this segment never had a capture")
             return _write(segment, prefix, form)
+    except NotAProfile as error:
+        raise NotAProfile(str(error), hint=_BELOW_HINT) from None
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror}") from None
 

@@ -30,6 +30,9 @@ LIBRARY_LINK = "libmem_sampler.so"
 LEDGER = "room"  # of a user's folder, beside the segments: sampler/abi/room.h
 PACKING = re.compile(r"pack-\d+")  # a segment that is not whole yet: sampler/process/segment_pack.h
 ENTRIES_MAX = 200_000  # of one folder, of names that may be ours
+# Of a search below a folder that the user names: as deep as a volume in the folder of all volumes.
+DEPTH_MAX, BASES_MAX = 4, 10_000
+_OTHER = re.compile(rf"(?!{FOLDER.pattern}$|{RUN_FOLDER.pattern}$).+", re.DOTALL)
 _RUN_NAMES_TRIED = 16
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -120,13 +123,60 @@ def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
     except OSError:
         return
     try:
-        yield from users_in(base, base_fd)
-        for name in sorted(_names(base_fd, RUN_FOLDER)):
-            with contextlib.suppress(OSError), opened(name, base_fd) as fd:
-                if is_private(os.fstat(fd), os.fstat(fd).st_uid):
-                    yield from users_in(base / name, fd)
+        yield from _in_base(base, base_fd)
     finally:
         os.close(base_fd)
+
+
+def _in_base(base: Path, base_fd: int) -> Iterator[UserFolder]:
+    yield from users_in(base, base_fd)
+    for name in sorted(_names(base_fd, RUN_FOLDER)):
+        with contextlib.suppress(OSError), opened(name, base_fd) as fd:
+            if is_private(os.fstat(fd), os.fstat(fd).st_uid):
+                yield from users_in(base / name, fd)
+
+
+def below(root: Path) -> Iterator[UserFolder]:
+    """All users' folders in `root` and in folders below it, and `root` if it is one; each is closed
+    when the next one is yielded. No link is followed below `root`, and no bound is passed.
+    """
+    try:
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        named = FOLDER.fullmatch(root.resolve().name)
+        if named and is_private(os.fstat(fd), int(named[1])):
+            yield UserFolder(fd, root, int(named[1]))
+        yield from _descend(root, fd, DEPTH_MAX, iter(range(BASES_MAX)))
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def again(root: Path, path: Path, uid: int) -> Iterator[UserFolder]:
+    """A folder that `below(root)` found, open. Raises OSError if it is gone, or another's now."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in path.relative_to(root).parts:
+            inner = os.open(part, _OPEN, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        if not is_private(os.fstat(fd), uid):
+            raise PermissionError(errno.EPERM, "its folder is no longer private", str(path))
+        yield UserFolder(fd, path, uid)
+    finally:
+        os.close(fd)
+
+
+def _descend(base: Path, base_fd: int, depth: int, left: Iterator[int]) -> Iterator[UserFolder]:
+    """What `below` finds in a base and, `depth` levels deep, below it, while `left` has numbers."""
+    if next(left, None) is None:
+        return
+    yield from _in_base(base, base_fd)
+    for name in sorted(_names(base_fd, _OTHER)) if depth else ():
+        with contextlib.suppress(OSError), opened(name, base_fd) as fd:
+            yield from _descend(base / name, fd, depth - 1, left)
 
 
 class RunFolder:

@@ -9,6 +9,7 @@ latest.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,8 @@ FILES_MAX = 2000  # of one user that one search opens
 class Found:
     """A segment and known facts of its process. `pid` is as seen from here; None: not visible.
 
-    `uid` is the user whose private folder has it.
+    `uid` is the user whose private folder has it, `root` the folder that was searched, if it is
+    not that of all segments.
     """
 
     pid: int | None
@@ -40,6 +42,7 @@ class Found:
     uid: int
     inode: int
     held_bytes: int
+    root: Path | None = None
 
     @property
     def captured(self) -> bool:
@@ -74,6 +77,12 @@ def _process_there(control: Control) -> bool | None:
         return None
     pid = control.number("pid")
     return not procfs.is_gone(pid) and control.number("start_ticks") in (0, procfs.start_ticks(pid))
+
+
+def below(root: Path) -> list[Found]:
+    """Readable segment files below a folder, dead and alive."""
+    found = in_folders(folders.below(root), most=None)
+    return [dataclasses.replace(one, root=root) for one in found]
 
 
 def in_folders(
@@ -115,6 +124,10 @@ def count_beyond(most: int = FILES_MAX) -> int:
 def folder_of(found: Found) -> Iterator[UserFolder]:
     """The private folder of a segment, open. Raises OSError if it is gone."""
     path = Path(found.path).parent
+    if found.root is not None:
+        with folders.again(found.root, path, found.uid) as folder:
+            yield folder
+        return
     for folder in folders.everywhere():
         if folder.path == path and folder.uid == found.uid:
             yield folder

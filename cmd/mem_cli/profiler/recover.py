@@ -36,9 +36,10 @@ def recover_command(
     *,
     symbolize: bool,
 ) -> None:
-    """Save the unsaved profiles of ended processes: of one, or of all.
+    """Save the unsaved profiles of ended processes: of one, of those below FOLDER, or of all.
 
-    Dumps of device memory whose command was killed are completed too, with FOLDER those below it.
+    FOLDER is the MEM_PROFILER_DIR of a service. Dumps of device memory whose command was killed are
+    completed too, with FOLDER those below it.
     """
     output.check_prefix(prefix)
     if pid is not None:
@@ -46,21 +47,26 @@ def recover_command(
             raise UsageProblem(f"two processes given: {what} and -p {pid}")
         what = str(pid)
     if what is not None and os.path.isdir(what):
-        code, count = complete_dumps([what])
-        if not count:
-            say(f"nothing to recover in {what}")
-        ctx.exit(code)
+        ctx.exit(_every([what], prefix, form, what, symbolize=symbolize))
     if what is None:
-        code, count = complete_dumps([Settings().output, *recovery.outputs_of_runs()])
-        results, errors = recover.recover_all(prefix, form)
-        if not (results or errors or count):
-            say("nothing to recover")
-        ctx.exit(finish(results, errors, form, symbolize=symbolize) or code)
+        outputs = [Settings().output, *recovery.outputs_of_runs()]
+        ctx.exit(_every(outputs, prefix, form, None, symbolize=symbolize))
     if what.isascii() and what.isdigit():
-        results, errors = recover.recover_pid(int(what), prefix, form), []
+        results = recover.recover_pid(int(what), prefix, form)
     else:
-        results, errors = [recover.recover_file(what, prefix, form)], []
-    ctx.exit(finish(results, errors, form, symbolize=symbolize))
+        results = [recover.recover_file(what, prefix, form)]
+    ctx.exit(finish(results, [], form, symbolize=symbolize))
+
+
+def _every(
+    outputs: list[str], prefix: str, form: Form, root: str | None, *, symbolize: bool
+) -> int:
+    """Complete dumps and save profiles, those below ``root`` if there is one; an exit code."""
+    code, count = complete_dumps(outputs)
+    results, errors = recover.recover_all(prefix, form, root)
+    if not (results or errors or count):
+        say("nothing to recover" if root is None else f"nothing to recover below {root}")
+    return finish(results, errors, form, symbolize=symbolize) or code
 
 
 def complete_dumps(outputs: list[str], *, err: bool = False) -> tuple[int, int]:

@@ -104,3 +104,37 @@ def test_a_search_ends_in_a_folder_of_any_number_of_names(
         (folder / f"other{k}").touch()
     [found] = [user.files() for user in folders.everywhere()]
     assert len(found) == 3
+
+
+def below(root: Path) -> list[str]:
+    return [str(folder.path.relative_to(root)) for folder in folders.below(root)]
+
+
+def test_a_search_below_a_folder_has_bounds_and_follows_no_link(tmp_path: Path) -> None:
+    mine, root = f"mem_profiler.{os.getuid()}", tmp_path / "root"
+    bases = [root, root / "a", root / "a/b/c/d", root / "a/b/c/d/e", tmp_path / "other"]
+    for base in bases:
+        base.mkdir(parents=True, exist_ok=True)
+        made(base, mine)
+    made(root / "a/b", f"mem_profiler.{os.getuid() + 1}")
+    made(root / "a/b/c", mine, 0o755)
+    (root / "link").symlink_to(tmp_path / "other")
+    os.mkfifo(root / "pipe")
+    assert below(root) == [mine, f"a/{mine}", f"a/b/c/d/{mine}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "BASES_MAX", 2)
+        assert below(root) == [mine, f"a/{mine}"]
+
+
+def test_a_folder_that_became_a_link_or_open_to_others_is_not_opened_again(tmp_path: Path) -> None:
+    uid = os.getuid()
+    path = made(tmp_path, f"mem_profiler.{uid}")
+    with folders.again(tmp_path, path, uid) as folder:
+        assert os.path.samestat(os.fstat(folder.fd), path.stat())
+    path.chmod(0o755)
+    with pytest.raises(PermissionError), folders.again(tmp_path, path, uid):
+        pass
+    path.rename(tmp_path / "moved")
+    path.symlink_to("moved")
+    with pytest.raises(OSError), folders.again(tmp_path, path, uid):
+        pass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fake_segment import FakeSegment, site_key
-from mem_parser.errors import InputFileError, TargetBusy, TargetError
+from mem_parser.errors import InputFileError, NotAProfile, TargetBusy, TargetError
 from mem_parser.readers import read_profile
 from mem_profiler.capture import recover
 from mem_profiler.segment import layout
@@ -55,8 +55,10 @@ def test_a_segment_that_somebody_writes_costs_the_others_nothing(segment_dir: Pa
 
 def test_a_pid_that_left_nothing_and_one_that_runs_are_told_apart(segment_dir: Path) -> None:
     prefix = str(segment_dir / "r")
-    with pytest.raises(TargetError, match=rf"{GONE} \(it has ended\) left nothing"):
+    nothing = rf"{GONE} \(it has ended\) left nothing to recover in {segment_dir}"
+    with pytest.raises(TargetError, match=nothing) as raised:
         recover.recover_pid(GONE, prefix)
+    assert "MEM_PROFILER_DIR=FOLDER" in str(raised.value.hint)
     dead(segment_dir, captured=False)
     with pytest.raises(TargetError, match="left nothing to recover"):
         recover.recover_pid(GONE, prefix)
@@ -85,9 +87,34 @@ def test_a_segment_in_its_place_is_written_and_goes(segment_dir: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("below", ["", "data", "volumes/shop/_data"])
+def test_a_folder_stands_for_the_segments_below_it(
+    segment_dir: Path, tmp_path: Path, below: str
+) -> None:
+    volume = tmp_path / "vol" / below
+    volume.mkdir(parents=True)
+    elsewhere, here = dead(segment_dir), dead(volume, 1)
+    (here.parent / "room").touch()
+    (tmp_path / "vol" / "link").symlink_to(segment_dir)
+    [result], errors = recover.recover_all(str(tmp_path / "r"), root=str(tmp_path / "vol"))
+    assert (result.pid, errors) == (1, [])
+    assert elsewhere.exists() and not here.exists()
+    assert recover.recover_all("r", root=str(tmp_path / "vol")) == ([], [])
+
+
+def test_the_folder_of_a_user_may_be_named_itself(segment_dir: Path, tmp_path: Path) -> None:
+    path = dead(tmp_path)
+    [result], _ = recover.recover_all(str(tmp_path / "r"), root=str(path.parent))
+    assert result.pid == GONE and not path.exists()
+
+
 def test_files_that_hold_no_capture_are_refused_by_name(segment_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="No such file"):
         recover.recover_file(str(tmp_path / "nowhere"), "r")
+    (tmp_path / "room").touch()
+    with pytest.raises(NotAProfile, match="room is not a segment") as raised:
+        recover.recover_file(str(tmp_path / "room"), "r")
+    assert "recover FOLDER" in str(raised.value.hint)
     copy = tmp_path / "copy"
     shutil.copy(dead(segment_dir, captured=False), copy)
     with pytest.raises(InputFileError, match="never had a capture"):

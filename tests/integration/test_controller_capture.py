@@ -294,6 +294,27 @@ def test_a_target_in_namespaces_of_its_own_is_captured_and_outlived(
         assert heap.total("alloc_blocks") == 20
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_a_segment_that_ends_with_the_container_is_said_and_examined_in_its_own_folder(
+    stepper: Path, tmp_path: Path, segment_dir: Path
+) -> None:
+    (tmp_path / "inner").mkdir()
+    script = (
+        f"mount -t tmpfs -o size=48m none {tmp_path}/inner && MEM_PROFILER_DIR={tmp_path}/inner"
+        f" MEM_PROFILER_MAX_MEMORY=4M LD_PRELOAD={LIBRARY} exec {stepper}"
+    )
+    ends = "ends with its container: use -s from the host, or a volume at MEM_PROFILER_DIR"
+    with Stepper(Path(script), prefix=("unshare", "--mount", "sh", "-c"), LD_PRELOAD="") as target:
+        said = " ".join(run_command("doctor", "-p", target.pid).stdout.split())
+        assert f"{tmp_path}/inner: 48.0 MiB free; a capture may take 4.0 MiB" in said, said
+        assert (
+            f"note: the capture of pid {target.pid} {ends}\n"
+            in run_command("start", target.pid).stdout
+        )
+    with Stepper(stepper) as target:
+        assert ends not in run_command("start", target.pid).stdout
+
+
 def test_the_peak_is_kept_when_blocks_are_gone_at_the_end(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper) as target:
         one = session.Session(target.pid)

@@ -7,15 +7,16 @@ works during another controller's capture and after a stop.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
-from mem_parser.errors import TargetError
+from mem_parser.errors import MemError, TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, logkeeper
 from mem_profiler.capture.loop import PAUSE_MIN_S
 from mem_profiler.capture.recording import Recording
-from mem_profiler.process import procfs
+from mem_profiler.process import mounts, procfs
 from mem_profiler.segment import discovery
 from mem_profiler.segment.file import Segment
 
@@ -40,6 +41,15 @@ def start(
         return gate.start(
             segment, pid, rate_bytes, None, device_rate_bytes, depth_limit=depth_limit
         )
+
+
+def ends_with_container(pid: int) -> bool:
+    """Whether the segment of a process is lost with the container that it is in."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return mounts.ends_with_namespace(pid, os.fstat(segment.fd).st_dev)
+    except MemError:
+        return False
 
 
 def _write(

@@ -8,10 +8,11 @@ import resource
 import stat
 from pathlib import Path
 
+from mem_parser.errors import MemError
 from mem_profiler.doctor import inside
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.process import procfs
-from mem_profiler.segment import folders
+from mem_profiler.segment import bound, discovery, folders, layout
 
 _WANTED_BYTES = 256 << 20  # the bound of a segment; a smaller file system only lowers it
 _LITTLE_BYTES = 16 << 20
@@ -25,17 +26,34 @@ def _amount(size: int) -> str:
 
 
 def shared_memory(pid: int | None) -> list[Finding]:
-    """The segment's future folder, as the process sees it (``pid`` None: as we do)."""
-    path = str(folders.segment_dir())
+    """The folder of the segment that the process has or gets, as it sees it (``pid`` None: as we
+    do).
+    """
+    own = None if pid is None else _own(pid)
+    path = str(folders.segment_dir()) if own is None else own[0]
     try:
         with inside.folder(pid, path) as folder:
-            return [_room(path, os.fstatvfs(folder)), *_taken(pid, path, folder)]
+            room = os.fstatvfs(folder)
+            free = room.f_bavail * room.f_frsize
+            most = min(max(free // 4, layout.LIMIT_WHOLE_BYTES), bound.of_process(pid))
+            found = _room(path, room, most if own is None else own[1])
+            return [found, *_taken(pid, path, folder)]
     except OSError as error:
         text = f"{path} cannot be used: {error.strerror}"
         return [Finding("shm", "blocker", text, "set MEM_PROFILER_DIR to a folder that exists")]
 
 
-def _room(path: str, room: os.statvfs_result) -> Finding:
+def _own(pid: int) -> tuple[str, int] | None:
+    """The folder above that of the segment which the process has, and the segment's bound."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            folder = os.path.dirname(segment.path)
+            return os.path.dirname(folder), segment.control().limit_bytes
+    except MemError:
+        return None
+
+
+def _room(path: str, room: os.statvfs_result, most: int) -> Finding:
     free = room.f_bavail * room.f_frsize
     if room.f_flag & _READ_ONLY:
         cure = "set MEM_PROFILER_DIR to a writable folder"
@@ -45,7 +63,7 @@ def _room(path: str, room: os.statvfs_result) -> Finding:
     if free < _LITTLE_BYTES:
         text = f"{path}: {_amount(free)} free, so only few stacks fit"
         return Finding("shm", "warning", text, "docker: --shm-size=256m")
-    note = "" if free // 4 >= _WANTED_BYTES else f"; a capture may take {_amount(free // 4)}"
+    note = "" if most >= _WANTED_BYTES else f"; a capture may take {_amount(most)}"
     return Finding("shm", "ok", f"{path}: {_amount(free)} free{note}")
 
 

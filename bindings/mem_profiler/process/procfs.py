@@ -59,12 +59,12 @@ class Status:
 
 def _read(pid: int | str, name: str) -> bytes | None:
     try:
-        return _bounded(f"/proc/{pid}/{name}")
+        return bounded(f"/proc/{pid}/{name}")
     except OSError:
         return None
 
 
-def _bounded(path: str) -> bytes:
+def bounded(path: str) -> bytes:
     """A file of /proc, cut after a whole line if it is too long. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         parts, size = [], 0
@@ -193,7 +193,7 @@ def parse_maps(raw: bytes) -> list[Mapping]:
 def raw_maps(pid: int) -> bytes:
     """/proc/PID/maps unchanged. Raises PermissionError; empty when the process is gone."""
     try:
-        return _bounded(f"/proc/{pid}/maps")
+        return bounded(f"/proc/{pid}/maps")
     except (FileNotFoundError, ProcessLookupError):
         return b""
 

@@ -73,6 +73,11 @@ def start(
     say(f"capture {number} of pid {process} is running, 1 sample / {rate} B")
     if logging is not None:
         say(f"its events go to {one_line(where)}.{process}.*.memlog")
+    if toggle.ends_with_container(process):
+        note(
+            f"note: the capture of pid {process} ends with its container: use -s from the host,"
+            " or a volume at MEM_PROFILER_DIR"
+        )
     profiler = next_command("mem_profiler")
     steps = [f"stop {process}", *([f"detach {process}"] if attached.attachments else [])]
     for line in next_lines([[profiler, step] for step in steps]):

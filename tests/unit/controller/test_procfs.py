@@ -18,7 +18,7 @@ def test_a_file_that_is_too_long_is_cut_behind_a_whole_line(
     monkeypatch.setattr(procfs, "READ_MAX_BYTES", 1000)
     path = tmp_path / "maps"
     path.write_bytes(b"line\n" * 300 + b"rest")
-    assert procfs._bounded(str(path)) == b"line\n" * 300
+    assert procfs.bounded(str(path)) == b"line\n" * 300
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="looks at a process of another user")

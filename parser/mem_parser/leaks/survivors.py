@@ -16,6 +16,7 @@ from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsa
 from mem_parser.frames import Frame, Places
 from mem_parser.interning import distinct
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.symbols.symbolizer import dropped_stacks
 
 MIN_SAMPLES = 12
 """Survivors that a leak needs at least, and births that any judgement by age needs."""
@@ -51,6 +52,7 @@ class SiteColumns:
         self.index = np.flatnonzero(sites.alloc_blocks + blocks > 0)
         mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
         self.place = places.place[sites.stack[self.index]]
+        self.lost = dropped_stacks(profile.stacks)[sites.stack[self.index]]
         self.frames = places.frames
         self.owner = places.owner
         self.line = places.line
@@ -106,8 +108,15 @@ class SiteColumns:
             stacks,
         )
 
+    def without_stack(self) -> Estimate | None:
+        """Return the live blocks whose stacks were lost; None if there are none."""
+        live = self.group(np.flatnonzero(self.lost), 1, named=False).live
+        return live if live.samples else None
+
     def by_place(self) -> tuple[list[Group], Rest]:
-        """Return a group for every place with live blocks, except the lightest of the thin ones."""
+        """Return a group for every place with live blocks, except those of lost stacks and the
+        lightest of the thin ones.
+        """
         order = np.argsort(self.place, kind="stable")
         first = np.flatnonzero(np.diff(self.place[order], prepend=-1))
         if not len(first):
@@ -116,7 +125,7 @@ class SiteColumns:
             np.add.reduceat(column[order], first)
             for column in (self.births.sum(axis=1), self.blocks, self.live)
         )
-        shown = np.round(blocks) > 0
+        shown = (np.round(blocks) > 0) & ~self.lost[order[first]]
         thin = np.flatnonzero(shown & (born < MIN_SAMPLES) & (blocks < MIN_SAMPLES))
         lightest = thin[np.argsort(-size[thin], kind="stable")[MOST_THIN:]]
         alone = shown.copy()

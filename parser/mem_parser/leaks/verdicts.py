@@ -65,7 +65,7 @@ from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import counted, format_bytes
+from mem_parser.units import counted, format_bytes, format_estimate
 from mem_parser.words import phrase
 
 ALPHA = 0.05
@@ -146,13 +146,15 @@ def _finite(value: float) -> float | None:
 @dataclass(slots=True)
 class LeakReport:
     """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
-    are of, where the program held much more later than is judged.
+    are of, where the program held much more later than is judged. ``without_stack``: what is in use
+    of samples whose stacks were lost, which has no verdict; None: nothing.
     """
 
     findings: list[Finding]
     suppressed: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     until_s: float | None = None
+    without_stack: Estimate | None = None
 
     @property
     def leaks(self) -> list[Finding]:
@@ -164,14 +166,26 @@ class LeakReport:
         """The leaks in one sentence."""
         if self.leaks:
             return headline_of(self.leaks)
-        if self.undecided >= MOST_UNDECIDED:
-            share = f"{100 * self.undecided:.0f}"
-            if share == "100":
-                return phrase("no verdict on leaks")
-            return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
-        if self.until_s is None:
-            return headline_of([])
-        return phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
+        none = headline_of([])
+        if self.until_s is not None:
+            none = phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
+        if self.without_stack is not None and self.is_partial:
+            return phrase(
+                "no verdict on {size} without stacks; {none} in the rest",
+                size=format_bytes(self.without_stack.value),
+                none=none,
+            )
+        if self.undecided < MOST_UNDECIDED:
+            return none
+        share = f"{100 * self.undecided:.0f}"
+        if share == "100":
+            return phrase("no verdict on leaks")
+        return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there may be a leak among the samples without a stack."""
+        return self.without_stack is not None and self.without_stack.samples >= MIN_SAMPLES
 
     @property
     def undecided(self) -> float:
@@ -239,6 +253,9 @@ def find_leaks(
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
+    report.without_stack = table.without_stack()
+    if report.without_stack is not None:
+        report.notes.append(_unjudged(report.without_stack))
     for finding in findings:
         stack = (*finding.inner, *finding.frames)
         hidden = suppressions is not None and suppressions.match(stack)
@@ -300,6 +317,14 @@ def _before_end_note(profile: Profile, before: Profile, *, grew: bool) -> str:
         second=f"{before.capture.duration_s:.3g}",
         held=format_bytes(held),
         left=format_bytes(left),
+    )
+
+
+def _unjudged(live: Estimate) -> str:
+    return phrase(
+        "no verdict on {amount} in use, {samples} without stacks",
+        amount=format_estimate(live, Unit.SPACE),
+        samples=counted(live.samples, "sample"),
     )
 
 

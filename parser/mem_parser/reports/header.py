@@ -44,6 +44,7 @@ _LOSSES = {
     "launch": ("launch record", phrase("without a name, or in an unknown form")),
 }
 """By cause: noun and predicate of a line for the user."""
+_FULL = ("stack_table_full", "stack_sites_full", "live_full", "site_full")
 
 
 def header_lines(
@@ -221,7 +222,15 @@ def _losses(capture: Capture) -> list[str]:
         for cause, number in capture.lost.items()
         if number and cause != "truncated"
     ]
-    return [joined(phrase("; "), found)] if found else []
+    if not found:
+        return []
+    text = joined(phrase("; "), found)
+    if any(capture.lost.get(cause) for cause in _FULL):
+        text = phrase(
+            "{losses}. Capture at a coarser rate, or with a larger MEM_PROFILER_MAX_MEMORY.",
+            losses=text,
+        )
+    return [text]
 
 
 def _loss(cause: str, number: int) -> str:

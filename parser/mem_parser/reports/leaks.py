@@ -48,8 +48,8 @@ def leak_lines(
     shows the stack of the largest leak in ``file``.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    tone = Tone.OPEN if report.undecided >= MOST_UNDECIDED else Tone.GOOD
-    tone = Tone.BAD if report.leaks else tone
+    is_open = report.is_partial or report.undecided >= MOST_UNDECIDED
+    tone = Tone.BAD if report.leaks else Tone.OPEN if is_open else Tone.GOOD
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}

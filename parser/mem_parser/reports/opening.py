@@ -44,7 +44,7 @@ _NEAR_LIMIT = 0.8
 _SOON_S = 3600.0
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
-TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "open": Tone.OPEN, "no leak": Tone.GOOD}
+TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no verdict": Tone.OPEN, "no leak": Tone.GOOD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,12 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
             evidence=growing[0].evidence,
         )
         yield Sentence("grows", text, "leaks")
+    elif report.is_partial:
+        yield Sentence("no verdict", report.headline, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
-        kind = "no leak" if report.undecided < MOST_UNDECIDED else "open"
-        yield Sentence(kind, report.headline, "leaks" if kind == "open" else "")
+        is_open = report.undecided >= MOST_UNDECIDED
+        kind, command = ("no verdict", "leaks") if is_open else ("no leak", "")
+        yield Sentence(kind, report.headline, command)
     undecided = [
         f for f in report.findings
         if f.verdict is Verdict.INCONCLUSIVE and f.frames and not f.is_open
@@ -116,7 +119,7 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
             amount=_amount(largest.live),
             evidence=largest.evidence,
         )
-        yield Sentence("open", text, "leaks")
+        yield Sentence("no verdict", text, "leaks")
 
 
 def _held_more(profile: Profile) -> bool:

@@ -495,11 +495,16 @@ class AddressNames:
 
 def lost_stacks(stacks: StackTable) -> npt.NDArray[np.bool_]:
     """Tell for each stack whether it was lost or is empty."""
+    return np.asarray(dropped_stacks(stacks) | (stacks.depths == 0), dtype=np.bool_)
+
+
+def dropped_stacks(stacks: StackTable) -> npt.NDArray[np.bool_]:
+    """Tell for each stack whether it was lost with its sample: it stands for many others."""
     one_frame = stacks.depths == 1
     marker = np.zeros(len(stacks), dtype=np.bool_)
     marker[one_frame] = stacks.frames[stacks.offsets[:-1][one_frame]] == 1
     cause = stacks.flags >> STACK_LOST_SHIFT & 0xFF
-    return np.asarray((cause > 0) | marker | (stacks.depths == 0), dtype=np.bool_)
+    return np.asarray((cause > 0) | marker, dtype=np.bool_)
 
 
 def _lost_name(cause: int) -> str:

@@ -23,7 +23,7 @@ from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
 from mem_parser.leaks.verdicts import LeakReport, Verdict, find_leaks
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
-from mem_parser.model import Capture, Count, Unit
+from mem_parser.model import STACK_LOST_SHIFT, Capture, Count, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.significance import binomial_tail, holm, p_rate_above

@@ -124,13 +124,13 @@ def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
 
     leads, follows = opening(profile, symbols, report)[:2]
 
-    assert (leads.kind, follows.kind, follows.command) == ("leak", "open", "leaks")
+    assert (leads.kind, follows.kind, follows.command) == ("leak", "no verdict", "leaks")
     assert follows.text.startswith("no verdict on slower, ")
     none = dataclasses.replace(
         report, findings=[f for f in report.findings if f.verdict is not Verdict.LEAK]
     )
     assert none.headline == "no verdict on leaks"
-    assert opening(profile, symbols, none)[0].kind == "open"
+    assert opening(profile, symbols, none)[0].kind == "no verdict"
 
 
 def test_the_sampler_s_part_of_the_rss_is_said_where_it_is_much() -> None:

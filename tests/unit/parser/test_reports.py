@@ -106,6 +106,11 @@ def test_the_header_says_losses_rss_and_incompleteness() -> None:
 
     assert "7 lost   RSS 1.000 MiB" in text
     assert "5 samples are lost: a thread had too little stack left" in text
+    remedy = ". Capture at a coarser rate, or with a larger MEM_PROFILER_MAX_MEMORY."
+    assert remedy not in text
+    profile.capture.lost = {"stack_table_full": 9}
+    full = f"9 samples are without a stack: the table of stacks was full{remedy}"
+    assert full in other_lines(profile)
     assert "3 stacks are longer than" in text
     assert "INCOMPLETE: it ends within line 7" in text
 

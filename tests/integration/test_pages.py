@@ -335,6 +335,7 @@ def _events(stage: Stage) -> None:
 
 def _production(stage: Stage) -> None:
     stage.service("NAME")
+    stage.names["FOLDER"] = "."
 
 
 def _live(stage: Stage) -> None:

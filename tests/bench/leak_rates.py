@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "parser"), str(ROOT / "tests" / "support")]
 
 from mem_parser.estimate import Z95, sampling_probability  # noqa: E402
-from mem_parser.leaks.verdicts import Verdict, find_leaks  # noqa: E402
+from mem_parser.leaks.findings import Verdict  # noqa: E402
+from mem_parser.leaks.verdicts import find_leaks  # noqa: E402
 from mem_parser.model import IntArray, Profile  # noqa: E402
 from mem_parser.symbols.table import Symbols  # noqa: E402
 from simulated import FIXED, Program, Source, Times  # noqa: E402

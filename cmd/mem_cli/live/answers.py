@@ -9,7 +9,7 @@ from mem_cli.live.screen_state import Branch, Page, Stacks
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 from mem_parser.filters import Filters
-from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.live.around import around
 from mem_parser.live.keptverdicts import judged_in_view
 from mem_parser.live.naming import NamingChoice

@@ -11,7 +11,7 @@ from mem_cli.options import with_option
 from mem_cli.parser.pages import Given, finish_page, open_page, page_options
 
 if TYPE_CHECKING:
-    from mem_parser.leaks.verdicts import LeakReport
+    from mem_parser.leaks.findings import LeakReport
 
 
 @click.command("report")

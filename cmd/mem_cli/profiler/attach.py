@@ -12,25 +12,29 @@ from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_parser.errors import UsageProblem
 
+_OF_MEMRAY = {"-o", "--output", "-f", "--force", "--duration", "--aggregate", "--method"}
 
-@click.command(no_args_is_help=True)
+
+class _Attach(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _OF_MEMRAY:
+                raise
+            raise UsageProblem(
+                "attach only loads the sampler, and writes no file",
+                hint="mem_profiler -s 60 -o PREFIX -p PID attaches, captures 60 s and writes one",
+            ) from None
+
+
+@click.command(cls=_Attach, no_args_is_help=True)
 @target_options
 @click.option(
     "-c", "--rate", type=Bytes(), help="Also start a capture, with this many bytes per sample."
 )
-@click.option("-o", "--output", hidden=True, metavar="FILE")
-@click.option("--duration", hidden=True, metavar="S")
-@click.option("--aggregate", hidden=True, is_flag=True)
-@click.option("-f", "--force", hidden=True, is_flag=True, expose_value=False)
-def attach(
-    target: Target | None, pid: Target | None, rate: int | None, **of_memray: str | bool | None
-) -> None:
+def attach(target: Target | None, pid: Target | None, rate: int | None) -> None:
     """Load the sampler into a running process."""
-    if any(of_memray.values()):
-        raise UsageProblem(
-            "attach only loads the sampler, and writes no file",
-            hint="mem_profiler -s 60 -o PREFIX -p PID attaches, captures 60 s and writes one",
-        )
     number = pid_of(given(target, pid))
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)

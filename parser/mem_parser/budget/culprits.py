@@ -19,8 +19,8 @@ from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.interning import distinct
+from mem_parser.leaks.findings import Finding
 from mem_parser.leaks.headline import growth_text
-from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
 
 MOST = 5

@@ -16,10 +16,11 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
+from mem_parser.leaks.findings import Finding, LeakReport
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
-from mem_parser.leaks.verdicts import Finding, LeakReport, find_leaks
+from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.model import Count, Profile
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above

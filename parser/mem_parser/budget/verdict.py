@@ -35,8 +35,8 @@ from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
+from mem_parser.leaks.findings import Finding, headline_of
 from mem_parser.leaks.suppressions import read_suppressions
-from mem_parser.leaks.verdicts import Finding, headline_of
 from mem_parser.model import Count, Profile
 from mem_parser.units import format_bytes
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.filters import Filters
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.suppressions import Suppressions, own_list
-from mem_parser.leaks.verdicts import LeakReport, find_leaks
+from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.model import IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Symbols

@@ -22,19 +22,16 @@ finding, whose numbers are those of all its sites together.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.frames import Frame, find_places
+from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
-from mem_parser.leaks.headline import growth_text, headline
+from mem_parser.leaks.findings import Finding, LeakReport, Verdict
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
@@ -70,8 +67,6 @@ from mem_parser.words import phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
-MOST_UNDECIDED = 0.5
-"""Share of the bytes without a verdict, from which on it is no news that there is no leak."""
 _LEFT_SHARE = 0.1
 """Of what a program held before its end, still held after it: less was freed by design."""
 _HOUR_S = 3600.0
@@ -82,135 +77,7 @@ _TURNOVER_SHARE = 0.5
 """Of older blocks, freed: fewer are no turnover in the words of the evidence."""
 
 
-class Verdict(enum.StrEnum):
-    """The verdict on a stack; in the order of reports."""
-
-    LEAK = "leak"
-    INCONCLUSIVE = "inconclusive"
-    CACHE_LIKE = "cache-like"
-    YOUNG = "young"
-
-
 _ORDER = list(Verdict)
-
-
-@dataclass(slots=True)
-class Finding:
-    """One stack, or the common part of several, and the verdict on it.
-
-    ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
-    program as well as that of sampling; None where the file has no times. ``watched_s`` are the
-    seconds that it was measured in. ``frames`` begin at the one that is charged; ``inner`` are
-    those of libraries below it. ``is_open``: it would be a leak if the program had been watched
-    for longer.
-    """
-
-    verdict: Verdict
-    live: Estimate
-    per_hour: Estimate | None
-    frames: tuple[Frame, ...]
-    evidence: str
-    watched_s: float = math.nan
-    stacks: int = 1
-    inner: tuple[Frame, ...] = ()
-    group: Group | None = field(default=None, repr=False, compare=False)
-    is_open: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row as JSON tools and pages take it; margins of None are unknown."""
-        growth = self.per_hour
-        lower, upper = self.live.known_ends
-        return {
-            "verdict": str(self.verdict),
-            "bytes": self.live.value,
-            "std_error": _finite(self.live.std_error),
-            "lower95": lower,
-            "upper95": upper,
-            "growth": growth_text(growth, self.watched_s),
-            "bytes_per_hour": None if growth is None else _finite(growth.value),
-            "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
-            "bytes_per_hour_lower95": None if growth is None else growth.known_ends[0],
-            "bytes_per_hour_upper95": None if growth is None else growth.known_ends[1],
-            "samples": self.live.samples,
-            "stacks": self.stacks,
-            "evidence": self.evidence,
-            "stack": [f.as_json() for f in self.frames],
-            "folded": [f.as_json() for f in self.inner],
-        }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-@dataclass(slots=True)
-class LeakReport:
-    """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
-    are of, where the program held much more later than is judged. ``without_stack``: what is in use
-    of samples whose stacks were lost, which has no verdict; None: nothing.
-    """
-
-    findings: list[Finding]
-    suppressed: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    until_s: float | None = None
-    without_stack: Estimate | None = None
-
-    @property
-    def leaks(self) -> list[Finding]:
-        """The findings that are leaks."""
-        return [f for f in self.findings if f.verdict is Verdict.LEAK]
-
-    @property
-    def headline(self) -> str:
-        """The leaks in one sentence."""
-        if self.leaks:
-            return headline_of(self.leaks)
-        none = headline_of([])
-        if self.until_s is not None:
-            none = phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
-        if self.without_stack is not None and self.is_partial:
-            return phrase(
-                "no verdict on {size} without stacks; {none} in the rest",
-                size=format_bytes(self.without_stack.value),
-                none=none,
-            )
-        if self.undecided < MOST_UNDECIDED:
-            return none
-        share = f"{100 * self.undecided:.0f}"
-        if share == "100":
-            return phrase("no verdict on leaks")
-        return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether there may be a leak among the samples without a stack."""
-        return self.without_stack is not None and self.without_stack.samples >= MIN_SAMPLES
-
-    @property
-    def undecided(self) -> float:
-        """The share of the bytes that have no verdict."""
-        held = math.fsum(f.live.value for f in (*self.findings, *self.suppressed))
-        open_bytes = math.fsum(
-            f.live.value for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
-        )
-        return open_bytes / held if held > 0 else 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the block of `leaks --json` and of the page's tab."""
-        return {
-            "rows": [f.as_json() for f in self.findings],
-            "headline": self.headline,
-            "leaks": len(self.leaks),
-            "suppressed": len(self.suppressed),
-            "notes": self.notes,
-        }
-
-
-def headline_of(leaks: Sequence[Finding]) -> str:
-    """Return the leaks in one sentence."""
-    watched_s = min((f.watched_s for f in leaks), default=math.nan)
-    return headline([f.per_hour for f in leaks], [f.frames for f in leaks], watched_s)
 
 
 def find_leaks(

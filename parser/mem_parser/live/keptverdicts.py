@@ -8,8 +8,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Hashable
 
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.judged import judged
-from mem_parser.leaks.verdicts import LeakReport
 from mem_parser.model import Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Symbols

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
+from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
-from mem_parser.leaks.verdicts import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.grid import Judged, Tone
 from mem_parser.textwidth import ljust, wrapped

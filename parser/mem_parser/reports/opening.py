@@ -17,7 +17,7 @@ from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.folds import unnamed_function
-from mem_parser.leaks.verdicts import MOST_UNDECIDED, Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.watch import LEAST_WATCH_S, too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule

@@ -13,7 +13,7 @@ from typing import Any
 
 from mem_parser.diff import diff_by
 from mem_parser.escape import one_line
-from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.live.keptverdicts import judged_in_view
 from mem_parser.model import Profile
 from mem_parser.reports.opening import opening

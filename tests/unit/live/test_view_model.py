@@ -15,7 +15,7 @@ from mem_cli.live.screen_state import ScreenState, Situation
 from mem_cli.live.view_model import RATES_OVER_S, ViewModel
 from mem_cli.live.view_options import ViewOptions
 from mem_parser.filters import Filters
-from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.live.naming import NamingChoice
 from mem_parser.live.totals import Order
 from mem_parser.model import Profile, Reading

@@ -18,9 +18,10 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
+from mem_parser.leaks.findings import LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
-from mem_parser.leaks.verdicts import LeakReport, Verdict, find_leaks
+from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import STACK_LOST_SHIFT, Capture, Count, Unit
@@ -434,3 +435,19 @@ def test_no_leak_is_told_before_others_had_their_time() -> None:
         assert found.verdict is verdict
         assert found.is_open is (verdict is Verdict.INCONCLUSIVE)
     assert found.evidence == "grows; 60 s is too short to tell: watch 2 min"
+
+
+@pytest.mark.parametrize("blocks", [11, 3000])
+def test_lost_stacks_have_no_verdict_and_are_not_among_no_leaks(blocks: int) -> None:
+    random = np.random.default_rng(1)
+    sources = [filled_cache(random, 300, 15, "cache"), burst(random, 33.0, blocks, "lost")]
+    profile, symbols = Program(sources, rate=1).capture(random)
+    profile.stacks.flags[1] = 2 << STACK_LOST_SHIFT
+    report = find_leaks(profile, symbols)
+    assert verdicts(report) == {"cache": Verdict.CACHE_LIKE}
+    size = format_bytes(4096 * blocks)
+    none = "no leaks found"
+    partial = f"no verdict on {size} without stacks; {none} in the rest"
+    assert report.headline == (partial if blocks >= survivors.MIN_SAMPLES else none)
+    [note] = report.notes
+    assert note == f"no verdict on {size} in use, {blocks:,} samples without stacks"

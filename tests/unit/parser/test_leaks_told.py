@@ -10,8 +10,9 @@ import pytest
 
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
+from mem_parser.leaks.findings import Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
-from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict, find_leaks
+from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.reports.leaks import leak_lines
 from simulated import (
     Program,

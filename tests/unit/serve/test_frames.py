@@ -11,7 +11,7 @@ import pytest
 
 from mem_cli.serve.frames import frame
 from mem_cli.serve.past import Had, Mark, Snapshot
-from mem_parser.leaks.verdicts import LeakReport
+from mem_parser.leaks.findings import LeakReport
 from mem_parser.live.keptverdicts import KeptVerdicts
 from mem_parser.model import Profile
 from mem_profiler.live.watched import State

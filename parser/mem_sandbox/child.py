@@ -22,7 +22,9 @@ import os
 import resource
 import select
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Self
 
@@ -272,13 +274,20 @@ def _outcome(what: str, work: Callable[[], Any]) -> bytes:
         text = f"{what}: reading it needs more memory than the child process may take"
         told = {"error": "TargetUnsupported", "text": text}
     except Exception as error:
-        # One line is all that a user can use; the variable shows the rest.
-        if os.environ.get("MEM_PROFILER_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
-        told = {"error": "MemError", "text": f"unexpected {type(error).__name__}: {error}"}
+        told = unexpected(error)
     return json.dumps(told).encode() + b"\n"
+
+
+def unexpected(error: Exception) -> dict[str, str]:
+    """Return what a child tells of an error: a line is all that a user can use. The variable shows
+    the rest on stderr.
+    """
+    if os.environ.get("MEM_PROFILER_DEBUG"):
+        with contextlib.suppress(OSError):
+            sys.stderr.write("".join(traceback.format_exception(error)))
+            sys.stderr.flush()
+    text = f"unexpected {type(error).__name__}: {error}"
+    return {"error": "MemError", "text": text, "hint": "MEM_PROFILER_DEBUG=1 shows where"}
 
 
 def _unpacked(message: bytes) -> Any:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
 from mem_parser.errors import MemError
-from mem_sandbox.child import let_go_of_all_but
+from mem_sandbox.child import let_go_of_all_but, unexpected
 from mem_sandbox.syscalls import die_with_parent
 
 ORDER_MAX_BYTES = 64 << 10
@@ -162,10 +162,7 @@ def _work(
         let_go_of_all_but(fds)
         name, given = pickle.loads(order)  # noqa: S301 - from the server, which has more rights
         works[name](given, fds)
-    except Exception:
-        if os.environ.get("MEM_PROFILER_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
+    except Exception as error:
+        unexpected(error)
     finally:
         os._exit(0)

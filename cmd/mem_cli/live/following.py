@@ -150,12 +150,12 @@ class Follower:
         """Report an error of a request."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, MemError):
-            self._deliver(Said(str(error), bad=True))
+            self._deliver(Said("; ".join(filter(None, (str(error), error.hint))), bad=True))
 
     def _failed(self, error: BaseException) -> None:
         """Say an error of the watch, after which a picture is asked for again."""
         if isinstance(error, MemError):
-            self._deliver(Said(str(error), bad=True))
+            self._deliver(Said("; ".join(filter(None, (str(error), error.hint))), bad=True))
             if not self._paused:
                 self._ask_later()
         else:  # the screen ends, and reports it

@@ -2,7 +2,7 @@
 
 A reader without rights may be unable to open the files of Python itself: root's own Python is often
 in a folder that others cannot enter. So everything is done once, with a profile of two frames,
-before readers give up their rights.
+before readers give up their rights; no ELF file is read, but what reads them is loaded.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from mem_cli.watching.worker import About, OpenAnswers, Question, works
 from mem_parser.readers import read_bytes
+from mem_parser.symbols.elf import ElfImage
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.profile.build import Ending
 from mem_profiler.profile.readings import Readings
@@ -44,5 +45,6 @@ def readers(
     first.take(About(1, 1, 0.0, "00:00:00", State.CAPTURED), facts)
     for question in questions:
         first.make(question)
+    ElfImage.prepare()
     with Forkserver(works(open_answers)) as forkserver:
         yield forkserver

@@ -33,7 +33,7 @@ from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
-from mem_parser.symbols import elftables, remote_files
+from mem_parser.symbols import remote_files
 from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_profiler.live.jit_watch import MadeNames
 from mem_profiler.live.watched import Facts, State
@@ -43,7 +43,7 @@ from mem_profiler.profile.build import build
 from mem_profiler.profile.keptstacks import KeptStacks
 from mem_profiler.segment.file import Segment
 from mem_sandbox import confine
-from mem_sandbox.child import limit_memory
+from mem_sandbox.child import limit_memory, unexpected
 from mem_sandbox.confine import Owner
 from mem_sandbox.forkserver import Forkserver, Started, Work
 from mem_sandbox.messages import Broken, Idle, do_nothing, receive, send
@@ -112,17 +112,20 @@ def read_process(open_answers: OpenAnswers, given: tuple[str, int], fds: Sequenc
     """Answer questions about a process until the server closes its end. ``fds``: the segment, the
     server, the namer.
     """
-    path, reserve_max_bytes = given
     segment_fd, server, namer = fds
     parent = os.getppid()
     limit_memory(MEMORY_BYTES)
     confine.enter(CPU_S)
     die_with_parent(parent)
     remote_files.ask_by(lambda question: _ask_namer(namer, question))
+    _answer_all(server, lambda: open_answers(_reading(segment_fd, namer, given)))
+
+
+def _reading(segment_fd: int, namer: int, given: tuple[str, int]) -> Read:
+    path, reserve_max_bytes = given
     segment = Segment(segment_fd, path, writable=False)
     segment.reserve_max_bytes = reserve_max_bytes
     stacks = KeptStacks(segment)
-
     made = MadeNames(functools.partial(codecopies.find, namer))
 
     def read(facts: Facts) -> list[Profile]:
@@ -130,21 +133,23 @@ def read_process(open_answers: OpenAnswers, given: tuple[str, int], fds: Sequenc
         made.put(profiles, facts.target.mappings)
         return profiles
 
-    _answer_all(server, open_answers(read))
+    return read
 
 
-def _answer_all(server: int, answers: Answers) -> None:
+def _answer_all(server: int, open_answers: Callable[[], Answers]) -> None:
+    answers: Answers | None = None
     while (message := receive(server, QUESTION_MAX_BYTES)) is not None:
         began_s, body = time.process_time(), b""
         told: dict[str, Any] = {}
         try:
+            answers = answers or open_answers()
             body = _answered(answers, message.head, message.body)
         except MemError as error:
             told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
         except MemoryError:
             told = {"error": "TargetUnsupported", "text": "reading it needs too much memory"}
-        except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-            told = {"error": "TargetError", "text": f"unexpected {type(error).__name__}: {error}"}
+        except Exception as error:
+            told = unexpected(error) | {"error": "TargetError"}
         send(server, told | {"cpu_s": time.process_time() - began_s}, body)
 
 
@@ -204,7 +209,6 @@ def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
     copying = Copying(place, places)
     parent = os.getppid()
     before = os.geteuid()
-    elftables.prepare()
     confine.become(owner)
     die_with_parent(parent)
     if os.geteuid() != before:

@@ -205,7 +205,11 @@ class ElfTables:
 
 
 def prepare() -> None:
-    """Import pyelftools, which a process without rights may be unable to open."""
+    """Import pyelftools, and what numpy loads when it needs it: a process without rights may be
+    unable to open them.
+    """
+    import numpy.ma  # noqa: F401
+
     _section_layout(64, "<")
 
 

@@ -129,6 +129,21 @@ def test_errors_of_a_reader_are_lines_and_it_goes_on(segment: Any) -> None:
         one.close()
 
 
+def test_a_reader_that_fails_says_why_and_how_to_see_where(
+    segment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_read: worker_module.Read) -> worker_module.Answers:
+        raise ModuleNotFoundError("No module named 'pprint'")
+
+    monkeypatch.setattr(worker_module, "_reading", lambda *_: None)
+    with Forkserver(worker_module.works(fail)) as forkserver:
+        one = Worker(forkserver, os.getpid(), segment)
+        with pytest.raises(TargetError, match="ModuleNotFoundError: No module named 'pprint'") as e:
+            one.make(("live", "", False))
+        assert e.value.hint == "MEM_PROFILER_DEBUG=1 shows where"
+        one.close()
+
+
 def test_a_reader_that_is_silent_is_ended(segment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "MAKE_LIMIT_S", 0.3)
     with Forkserver(reading(lambda _: time.sleep(1000))) as forkserver:

@@ -159,3 +159,11 @@ def test_targets_survive_the_examination() -> None:
     while process.poll() is None:
         examine_process(process.pid)
     assert process.returncode == before
+
+
+def test_a_stripped_program_of_no_package_needs_its_own_build_with_symbols(tmp_path: Path) -> None:
+    program = tmp_path / "own"
+    subprocess.run(["strip", "-o", program, build("stepper.c")], check=True, timeout=30)
+    assert of(examine_program([str(program)]), "symbols").cure == (
+        "pass mem_parser -p the same build with symbols"
+    )

@@ -97,7 +97,7 @@ def test_a_stripped_program_has_one_row_with_the_bytes_of_its_functions(tmp_path
         assert "file+0x" not in text
     hint = parse("summary", heap).stdout.partition("Functions without a name: service (")[2]
     assert hint.splitlines()[1:] == [
-        "  No symbols, and no known debug package: file",
+        "  symbols of service: -p UNSTRIPPED, the same build with symbols",
         "1 caller without own memory hidden. Use -n 0 to show all.",
     ]
     # What scripts read has the addresses, and so has who asks for them.

@@ -6,6 +6,7 @@ from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
 
 _NAMED_MAX = 3  # library names in one line
+_OF_PACKAGES = ("/usr/bin/", "/usr/sbin/", "/usr/lib", "/bin/", "/sbin/", "/lib")
 
 
 def _list(images: list[Image]) -> str:
@@ -25,7 +26,9 @@ def check(program: Image, images: list[Image]) -> list[Finding]:
             findings.append(Finding("symbols", "ok", text))
         else:
             text = f"{program.name} is stripped: only exported functions get names"
-            cure = "install its -dbgsym package, or pass mem_parser --debug-dir"
+            cure = "pass mem_parser -p the same build with symbols"
+            if program.path.startswith(_OF_PACKAGES):
+                cure = "install its -dbgsym package, or pass mem_parser --debug-dir"
             findings.append(Finding("symbols", "warning", text, cure))
     nameless = [image for image in images if image.facts is not None and not image.facts.build_id]
     if nameless:

@@ -204,7 +204,8 @@ def nameless_lines(symbols: Symbols, *, at_length: bool = False) -> Iterator[str
             more=phrase(" and {number} more", number=more) if more > 0 else "",
         )
         paths = [m for m, _ in shown[:MAX_NAMELESS_LINES]]
-        yield from (joined("", ["  ", w]) for w in why_nameless(paths, at_length=at_length))
+        reasons = why_nameless(paths, at_length=at_length, program=symbols.program)
+        yield from (joined("", ["  ", w]) for w in reasons)
 
 
 def lineless_lines(symbols: Symbols) -> Iterator[str]:

@@ -1,15 +1,20 @@
 """Find the file that holds a module's debug information when it is not in the module itself.
 
-By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its
-`.debug` folder, and under the debug folders. A found file counts only if its build-id, or failing
-that its CRC, is right; one that does not count is part of the answer, so that a report can say it.
+By build-id under the debug folders and among the files in them, then by the name in
+`.gnu_debuglink` beside the module, in its `.debug` folder, and under the debug folders. A found
+file counts only if its build-id, or failing that its CRC, is right; one that does not count is part
+of the answer, so that a report can say it.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mem_parser.plainfile import Readable
@@ -18,6 +23,8 @@ from mem_parser.symbols.elf import BadElf, ElfImage
 DEFAULT_DEBUG_DIRS = ("/usr/lib/debug",)
 _CRC_LIMIT = 4 << 30
 _AT_A_TIME = 1 << 20
+_MOST_IN_FOLDER = 1000
+_READ_FOLDER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,49 @@ def build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
     if len(build_id) > 2:
         for folder in debug_dirs:
             yield f"{folder}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+        for folder in debug_dirs:
+            yield from _contents(folder).of_build_id.get(build_id, ())
+
+
+def is_read_whole(folder: str) -> bool:
+    """Tell whether every file directly in a debug folder was looked at."""
+    return _contents(folder).is_whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """The files directly in a folder that have names, by build-id: first those with lines."""
+
+    of_build_id: Mapping[str, Sequence[str]]
+    is_whole: bool = True
+
+
+def _contents(folder: str) -> _Contents:
+    try:
+        status = os.stat(folder)
+    except (OSError, ValueError):
+        return _Contents({})
+    return _read_contents(folder, (status.st_dev, status.st_ino, status.st_mtime_ns))
+
+
+@functools.lru_cache(16)
+def _read_contents(folder: str, _state: tuple[int, int, int]) -> _Contents:
+    deadline = time.monotonic() + _READ_FOLDER_S
+    found: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.path for entry in itertools.islice(entries, _MOST_IN_FOLDER + 1)]
+    except OSError:
+        return _Contents({})
+    read = 0
+    for path in sorted(names)[:_MOST_IN_FOLDER]:
+        if time.monotonic() > deadline:
+            break
+        read += 1
+        image = _open_quietly(path)
+        if image is not None and (image.has_dwarf or ".symtab" in image.sections):
+            found[image.build_id].append((not image.has_dwarf, path))
+    return _Contents({i: [p for _, p in sorted(x)] for i, x in found.items()}, read == len(names))
 
 
 def _debuglink_paths(module: str, name: str, debug_dirs: Sequence[str]) -> Iterator[str]:

@@ -31,13 +31,19 @@ def why_nameless(
     release: OsRelease | None = None,
     *,
     at_length: bool = True,
+    program: tuple[str, str] = ("", ""),
 ) -> list[str]:
     """Return a line for each known reason why ``paths`` give no names, with the files and the
     remedy on the system ``release`` (this one); ``at_length`` with every other remedy.
 
-    ``cache`` (the user's) keeps facts about unchanged files.
+    ``cache`` (the user's) keeps facts about unchanged files; ``program`` is as `Symbols.program`.
     """
-    return _reasons(_NO_NAMES, paths, cache, release, at_length=at_length)
+    return _reasons(_NO_NAMES, paths, cache, release, at_length=at_length, program=program)
+
+
+def stripped_own(paths: Sequence[str], cache: SymbolCache) -> list[str]:
+    """Return those of ``paths`` that are stripped, and of no package known here."""
+    return [path for path, package in _lacking(_NO_NAMES, paths, cache).items() if not package]
 
 
 def why_without_lines(
@@ -56,6 +62,7 @@ def _reasons(
     release: OsRelease | None,
     *,
     at_length: bool,
+    program: tuple[str, str] = ("", ""),
 ) -> list[str]:
     packages = _lacking(lack, paths, cache or SymbolCache(default_folder()))
     if not packages:
@@ -73,12 +80,24 @@ def _reasons(
             # The archive's name alone: without it apt does not find the package.
             ways = [re.sub(r" \((archive [\w-]+).*\)$", r" (\1)", way) for way in ways]
             lines.append(phrase("symbols: {way}", way="; ".join(ways)))
+    main, name = program
+    if main in other and not at_length:
+        other.remove(main)
+        lines.append(
+            phrase(
+                "symbols of {name}: -p UNSTRIPPED, the same build with symbols",
+                name=one_line(name),
+            )
+        )
     if not at_length and len(other) == len(paths) > 1:
         lines.append(phrase("No symbols in any of these, and no known debug package."))
     elif other and not at_length:
         lines.append(phrase("No symbols, and no known debug package: {names}", names=_names(other)))
     elif other:
-        ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]
+        ways = [
+            lack.build, "-p UNSTRIPPED is the same build with symbols" if main in other else "",
+            "--debug-dir DIR names a folder of debug files", by_server(),
+        ]  # fmt: skip
         text = "; ".join(way for way in ways if way)
         lines.append(f"{lack.text}, of no package known here: {_names(other)}; {text}")
     return lines

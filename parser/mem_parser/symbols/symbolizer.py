@@ -29,13 +29,14 @@ from mem_parser.programname import captured_name, file_name
 from mem_parser.symbols import answerform, remote_files
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
-from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, is_read_whole
 from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame
 from mem_parser.symbols.files import ModuleFinder, changed_since
 from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.modulelabels import module_keys, module_labels
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
+from mem_parser.symbols.reasons import stripped_own
 from mem_parser.symbols.table import (
     CUT_NAME,
     Function,
@@ -233,6 +234,7 @@ class _Symbolizer:
                 asked.append(_Question(index, which, inside))
         for question, answer in self._answers(asked, distinct):
             self._fill(expansion, question.which, self._named(question, answer))
+        self._note_unfit()
         return AddressNames(
             self.profile.stacks,
             distinct,
@@ -363,6 +365,26 @@ class _Symbolizer:
         if any(answer.frames):
             self._note(module, changed_since(self.profile, module, self.finder.path_of(module)))
         return result
+
+    def _note_unfit(self) -> None:
+        """Record which build-id would have fitted, where a folder of debug files was given."""
+        told = {problem.module for problem in self.problems}
+        wanted = {
+            module.path: module
+            for module, key in zip(self.profile.modules, self.keys, strict=True)
+            if key in self.nameless and module.build_id and module.path not in told
+        }
+        folders = [d for d in self.finder.debug_dirs if d not in DEFAULT_DEBUG_DIRS]
+        if not folders or not wanted or remote_files.is_asked():
+            return
+        read = "" if all(map(is_read_whole, folders)) else " (of what was read there)"
+        for path in stripped_own(list(wanted), self.cache):
+            module = wanted[path]
+            text = f"nothing in {', '.join(folders)}{read} fits {module.name}"
+            text = f"{text} (build-id {module.build_id})"
+            if module is self.finder.main:
+                text += "; -p UNSTRIPPED names its own file"
+            self._note(module, SymbolProblem(path, text))
 
     def _note(self, module: Module, problem: SymbolProblem | None) -> None:
         """Record why names are missing, except those of the sampler's own frames."""

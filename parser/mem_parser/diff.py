@@ -3,7 +3,7 @@
 Two snapshots of one capture share their samples: those alive in both cancel, so the error of a
 change is that of the births and deaths in between. Profiles of different runs are independent, and
 errors add in squares. Names match the rows (see `places.Frame`): they stay the same when addresses
-change, by ASLR or a new build.
+change, by ASLR or a new build; where one side has no source files, functions match by name alone.
 
     new, gone     significant, and nothing of it before, or after
     grown, shrunk significant
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -28,7 +28,7 @@ from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
-from mem_parser.interning import Interner, StackInterner, StackParts, positions
+from mem_parser.interning import Interner, StackInterner, StackParts
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
@@ -150,32 +150,32 @@ def diff_by(
     for count, unit in choices:
         found = _diff((base[0], new[0]), matched, count, unit)
         found.base_name = base_name
-        found.notes = _notes(base[0], new[0], level, paired=found.paired)
+        found.notes = _notes((base[0], new[0]), level, count, paired=found.paired)
         yield found
 
 
 def _diff(
     profiles: tuple[Profile, Profile],
-    matched: tuple[list[IntArray], Spelled],
+    matched: tuple[_Side, _Side],
     count: Count,
     unit: Unit,
 ) -> Diff:
     base, new = profiles
-    rows, frames = matched
+    size = 1 + max(int(side.row.max(initial=-1)) for side in matched)
     between = variance_between(base, new, unit) if count is Count.INUSE else None
     paired = between is not None
     sums = (
-        _sum(base, rows[0], count, unit, len(frames)),
-        _sum(new, rows[1], count, unit, len(frames)),
+        _sum(base, matched[0].row, count, unit, size),
+        _sum(new, matched[1].row, count, unit, size),
     )
     variance = sums[0].variance + sums[1].variance
     if between is not None:
-        by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
+        by_row = np.bincount(matched[1].row, weights=between.sum(axis=1), minlength=size)
         # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
     exact = base.errors_known and new.errors_known
     unseen = max(base.unseen(unit), new.unseen(unit))
-    result = _judge(frames, sums, variance, unseen, exact=exact)
+    result = _judge(_Names(matched, sums), sums, variance, unseen, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
@@ -188,47 +188,112 @@ def _diff(
 
 @dataclass(slots=True)
 class _Sums:
+    """Of each row; ``heaviest`` is the stack that has most of it, -1: none has any."""
+
     value: FloatArray
     variance: FloatArray
     samples: FloatArray
+    heaviest: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The row of each stack of one profile, and the frames that stand for it."""
+
+    row: IntArray
+    frames: Spelled
 
 
 def _rows_of_stacks(
     sides: Sequence[tuple[Profile, Symbols]], level: Level, rule: FrameRule
-) -> tuple[list[IntArray], Spelled]:
-    """Return for each stack of each side its row, and the frames of each row as first met."""
-    keys: dict[Hashable, int] = {}
+) -> tuple[_Side, _Side]:
+    """Return for each stack of each side its row."""
+    numbers: dict[Hashable, int] = {}
     innermost, whole = Interner(), StackInterner(np.int32)
-    rows: list[IntArray] = []
-    frames: list[Frame] = []
-    shown, depths = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]
-    for profile, symbols in sides:
-        own = frames_of(profile, symbols)
-        named = [f.line_key if level is Level.LINE else f.function_key for f in own]
-        key = np.array([keys.setdefault(k, len(keys)) for k in named], dtype=np.int32)
+    found = []
+    frames = [frames_of(profile, symbols) for profile, symbols in sides]
+    for (_, symbols), own, keys in zip(sides, frames, _keys(frames, level), strict=True):
+        key = np.array([numbers.setdefault(k, len(numbers)) for k in keys], dtype=np.int32)
         spelled, low = symbols.locations_of_stack, charged_from(symbols, rule)
         if level is Level.STACK:
             high, no_tags = symbols.offsets[1:], np.zeros(len(low), dtype=np.int64)
-            row, first = whole.intern(StackParts(key[spelled], low, high, no_tags))
+            row, _ = whole.intern(StackParts(key[spelled], low, high, no_tags))
         else:
             high = low + 1
-            row, first = innermost.intern(key[spelled[low]])
-        rows.append(row)
-        shown.append(spelled[positions(low[first], high[first])] + np.int32(len(frames)))
-        depths.append((high - low)[first])
-        frames += own
-    end = np.cumsum(np.concatenate(depths))
-    return rows, Spelled(frames, np.concatenate(shown), end - np.concatenate(depths), end)
+            row, _ = innermost.intern(key[spelled[low]])
+        found.append(_Side(row, Spelled(own, spelled, low, high)))
+    return found[0], found[1]
+
+
+def _keys(frames: Sequence[list[Frame]], level: Level) -> list[list[Hashable]]:
+    """Return for each frame of each side what it is matched by."""
+    if level is Level.LINE:
+        return [[f.line_key for f in own] for own in frames]
+    with_file, without = ([_functions(own, bool(k)) for own in frames] for k in (1, 0))
+    keys: list[list[Hashable]] = []
+    for own, here, bare, there in zip(frames, with_file, without, with_file[::-1], strict=True):
+        # A name that either side has twice does not say which function it is.
+        same = {
+            name: next(iter(there[name]))
+            for name, found in bare.items()
+            if len(found) == len(there.get(name, ())) == 1 and name not in here
+        }
+        keys.append([_matched(f, same) for f in own])
+    return keys
+
+
+def _functions(frames: list[Frame], has_file: bool) -> dict[str, set[Hashable]]:
+    """Return the keys of the functions that have a name, with a source file or without one."""
+    found: dict[str, set[Hashable]] = {}
+    for f in frames:
+        if not f.build_id and bool(f.file) is has_file:
+            found.setdefault(f.function, set()).add(f.function_key)
+    return found
+
+
+def _matched(frame: Frame, same: Mapping[str, Hashable]) -> Hashable:
+    if frame.build_id or frame.file:
+        return frame.function_key
+    return same.get(frame.function, frame.function_key)
 
 
 def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -> _Sums:
     value, variance, samples = profile.weigh(count, unit)
     at = row[profile.sites.stack]
+    held = np.bincount(profile.sites.stack, weights=value, minlength=len(row))
+    order = np.argsort(held, kind="stable")
+    order = order[held[order] > 0]
+    heaviest = np.full(rows, -1, dtype=np.int64)
+    heaviest[row[order]] = order  # of several the last is kept
     return _Sums(
         np.bincount(at, weights=value, minlength=rows).astype(np.float64),
         np.bincount(at, weights=variance, minlength=rows).astype(np.float64),
         np.bincount(at, weights=samples, minlength=rows).astype(np.float64),
+        heaviest,
     )
+
+
+class _Names:
+    """The frames of each row, of the stack that has most of its bytes now, else of the one that had
+    most; without a line where these two are at different ones.
+    """
+
+    def __init__(self, sides: tuple[_Side, _Side], sums: tuple[_Sums, _Sums]) -> None:
+        self._sides, self._heaviest = sides, [one.heaviest for one in sums]
+
+    def __getitem__(self, row: int) -> tuple[Frame, ...]:
+        had, now = (
+            None if at[row] < 0 else side.frames[int(at[row])]
+            for side, at in zip(self._sides, self._heaviest, strict=True)
+        )
+        if had is None or now is None:
+            return now or had or ()
+        return tuple([_of_both(*both) for both in zip(had, now, strict=True)])
+
+
+def _of_both(had: Frame, now: Frame) -> Frame:
+    has_moved = had.line and had.line != now.line
+    return replace(now, file=now.file or had.file, line=0 if has_moved else now.line)
 
 
 def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | None:
@@ -262,7 +327,7 @@ class DiffRows(Sequence[DiffRow]):
 
     def __init__(
         self,
-        frames: Spelled,
+        names: _Names,
         sums: tuple[_Sums, _Sums],
         error: FloatArray,
         stands: BoolArray,
@@ -272,7 +337,7 @@ class DiffRows(Sequence[DiffRow]):
     ) -> None:
         before, after = sums
         tested = np.flatnonzero((before.samples + after.samples) > 0)
-        self._frames, self._sums, self._exact = frames, sums, exact
+        self._names, self._sums, self._exact = names, sums, exact
         self._unseen = unseen
         self._delta, self._error, self._stands = after.value - before.value, error, stands
         size = np.abs(self._delta[tested])
@@ -304,7 +369,7 @@ class DiffRows(Sequence[DiffRow]):
         known = float(self._error[k]) if self._exact else math.nan
         return DiffRow(
             _change(delta, before.samples[k], after.samples[k], sure=bool(self._stands[k])),
-            self._frames[k],
+            self._names[k],
             _estimate(before, k, self._unseen, exact=self._exact),
             _estimate(after, k, self._unseen, exact=self._exact),
             Estimate(delta, known, samples, self._unseen, signed=True),
@@ -312,7 +377,7 @@ class DiffRows(Sequence[DiffRow]):
 
 
 def _judge(
-    frames: Spelled,
+    names: _Names,
     sums: tuple[_Sums, _Sums],
     variance: FloatArray,
     unseen: Unseen,
@@ -330,11 +395,11 @@ def _judge(
     rows = zip(*(column[tested].tolist() for column in columns), strict=True)
     # Without errors every change counts.
     p = np.array([p_of_change(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
-    stands = np.zeros(len(frames), dtype=np.bool_)
+    stands = np.zeros(len(delta), dtype=np.bool_)
     if tested.any():
         stands[tested] = benjamini_hochberg(p, RATE)
     stands &= moved
-    return DiffRows(frames, sums, error, stands, unseen, exact=exact)
+    return DiffRows(names, sums, error, stands, unseen, exact=exact)
 
 
 def _weight_of_a_sample(sums: tuple[_Sums, _Sums], unseen: Unseen) -> FloatArray:
@@ -361,7 +426,10 @@ def _estimate(sums: _Sums, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
     return Estimate(float(sums.value[k]), error, int(sums.samples[k]), unseen)
 
 
-def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[str]:
+def _notes(
+    profiles: tuple[Profile, Profile], level: Level, count: Count, *, paired: bool
+) -> list[str]:
+    base, new = profiles
     notes = []
     if paired:
         notes.append("snapshots of one capture: blocks that are live in both cancel out")
@@ -369,7 +437,8 @@ def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[s
     if all(programs) and programs[0] != programs[1]:
         notes.append(f"different programs: base is of {programs[0]}, new of {programs[1]}")
     a, b = base.capture.duration_s, new.capture.duration_s
-    if not paired and a and b and max(a, b) > 1.1 * min(a, b):
+    whole = {count, base.default_count, new.default_count} == {Count.PEAK}
+    if not (paired or whole) and a and b and max(a, b) > 1.1 * min(a, b):
         notes.append(
             f"base covers {a:.1f} s, new {b:.1f} s: part of the change is growth over time"
         )

@@ -16,7 +16,7 @@ from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
 from mem_parser.estimate import Estimate
 from mem_parser.growth import StackIndex
-from mem_parser.model import Capture, Memory, Profile, StackTable, Unit
+from mem_parser.model import Capture, Count, Memory, PeakSource, Profile, StackTable, Unit
 from mem_parser.reports.diff import diff_lines
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
@@ -140,6 +140,78 @@ def test_the_paired_error_covers_the_truth() -> None:
         )  # fmt: skip
         inside += abs(result.total.value - truth) <= result.total.margin95
     assert inside >= 52
+
+
+def without_files(profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
+    """As of a program without debug information."""
+    return profile, dataclasses.replace(
+        symbols,
+        functions=[dataclasses.replace(f, file="") for f in symbols.functions],
+        locations=[dataclasses.replace(x, file="", line=0) for x in symbols.locations],
+    )
+
+
+def moved_by(lines: int, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
+    return profile, dataclasses.replace(
+        symbols,
+        locations=[dataclasses.replace(x, line=x.line + lines) for x in symbols.locations],
+    )
+
+
+@pytest.mark.parametrize("level", [Level.FUNCTION, Level.STACK])
+def test_functions_match_by_name_where_one_side_has_no_source_files(level: Level) -> None:
+    one = program(1).capture(np.random.default_rng(1))
+    bare = another_run(*without_files(*one))
+    for base, new in ((one, bare), (bare, one)):
+        assert {r.change for r in diff_profiles(base, new, level=level).rows} == {Change.NOISE}
+
+
+def test_a_name_that_two_files_have_matches_no_function_without_a_file() -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([burst(random, 1.0, 9000, n) for n in ("f", "g")]).capture(random)
+    twice = [dataclasses.replace(x, name="f", file=f"{x.name}.c") for x in symbols.functions]
+    both = dataclasses.replace(
+        symbols,
+        functions=twice,
+        locations=[dataclasses.replace(x, file="") for x in symbols.locations],
+    )
+    found = diff_profiles((profile, both), another_run(*without_files(profile, both)))
+    assert {r.change for r in found.rows} == {Change.GONE, Change.NEW}
+
+
+def test_the_row_of_a_function_has_the_line_of_its_bytes_now_or_none_if_it_moved() -> None:
+    random = np.random.default_rng(1)
+    one = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    empty = Program([burst(random, 1.0, 3000, "g")]).capture(random)
+    line = one[1].locations[0].line
+    later = another_run(*moved_by(5, *one))
+
+    def lines(base: tuple[Profile, Symbols], new: tuple[Profile, Symbols]) -> list[int]:
+        rows = diff_profiles(base, new).rows
+        return [r.frames[0].line for r in rows if r.frames[0].function == "f"]
+
+    assert lines(one, later) == [0]
+    assert lines(one, another_run(*one)) == [line]
+    assert lines(another_run(*empty), later) == [line + 5]
+    assert lines(later, another_run(*empty)) == [line + 5]
+    assert lines(another_run(*without_files(*one)), later) == [line + 5]
+
+
+def test_two_peaks_of_whole_programs_do_not_grow_with_time() -> None:
+    random = np.random.default_rng(1)
+    note = "part of the change is growth over time"
+    (a, named_a), (b, named_b) = (program(1).capture(random) for _ in range(2))
+    for one, seconds in ((a, 8.5), (b, 3.1)):
+        capture = one.capture
+        capture.duration_s, capture.from_start, capture.end = seconds, True, "exited 0"
+        capture.peak_source, capture.pid = PeakSource.SAMPLER, int(seconds)
+        one.sites = dataclasses.replace(
+            one.sites, peak_blocks=one.sites.inuse_blocks, peak_bytes=one.sites.inuse_bytes
+        )
+    assert a.default_count is Count.PEAK
+    for count, is_said in ((Count.PEAK, False), (Count.INUSE, True)):
+        notes = diff_profiles((a, named_a), (b, named_b), count=count).notes
+        assert any(note in line for line in notes) is is_said
 
 
 def test_lines_of_one_function_are_rows_of_their_own() -> None:

@@ -159,12 +159,25 @@ csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")
 
 
-def symbol_options(command: Command) -> Command:
+def only_one(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> str | None:
+    """Return the value of an option that click would take the last of. Raises `UsageProblem`."""
+    if len(given) > 1:
+        raise UsageProblem(
+            f"{param.opts[0]} is given {len(given)} times: {ctx.command_path} takes one program"
+        )
+    return given[0] if given else None
+
+
+binary_option = click.option(
+    "-p", "--binary", type=PATH, metavar="BINARY", multiple=True, callback=only_one,
+    help="The program that was profiled.",
+)  # fmt: skip
+
+
+def symbol_options(command: Command, binary: Callable[[Any], Any] = binary_option) -> Command:
     """Add the options that say where names come from."""
     options = [
-        click.option(
-            "-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled."
-        ),
+        binary,
         click.option(
             "--debug-dir",
             type=PATH,

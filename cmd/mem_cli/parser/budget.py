@@ -11,6 +11,7 @@ import click
 from mem_cli.budget_report import check_outputs, output_options, present, write_baselines
 from mem_cli.commands import PATH
 from mem_cli.console import warn
+from mem_cli.options import binary_option
 from mem_cli.output import changed_by
 from mem_cli.parser.rights import also_changes
 
@@ -31,7 +32,7 @@ def _other_outputs(values: Mapping[str, Any]) -> Iterator[str]:
 @click.command("budget")
 @click.argument("budget", type=PATH, metavar="CHECK.toml")
 @click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
-@click.option("-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled.")
+@binary_option
 @click.option(
     "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -33,6 +34,13 @@ from mem_cli.pipeline import (
 from mem_parser.errors import UsageProblem
 
 _ROWS = 20
+_symbol_options = functools.partial(
+    symbol_options,
+    binary=click.option(
+        "-p", "--binary", type=PATH, metavar="BINARY", multiple=True,
+        help="The program that was profiled; twice: that of BASE, that of NEW.",
+    ),
+)  # fmt: skip
 
 
 @click.command("diff")
@@ -47,11 +55,12 @@ _ROWS = 20
     help="Of a .memlog: what was in use at A and at B (or LOG@A LOG@B).",
 )
 @time_options
-@symbol_options
+@_symbol_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
     show_default=True, help="What a row stands for.",
 )  # fmt: skip
+@click.option("--lines", is_flag=True, help="The same as --by line.")
 @filter_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @finding_options
@@ -72,13 +81,18 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     from mem_parser.reports.diff import diff_lines
     from mem_parser.reports.table import folded_lines
 
+    if options.pop("lines"):
+        if by == "stack":
+            raise UsageProblem("--lines and --by stack exclude each other")
+        by = "line"
     filters_from(options)  # refuses before large files are read
     check_output(options["output"])
     sources = _sources(base, new, options)
     filters = filters_from(settled(options, [source.profile for source in sources]))
     check_has(sources, filters.count)
-    recent = named(sources[1:], options)
-    old = named(sources[:1], options | {"binary": None}, like=recent)
+    of_base, of_new = _programs(options["binary"], sources)
+    recent = named(sources[1:], options | {"binary": of_new})
+    old = named(sources[:1], options | {"binary": of_base}, like=recent)
     say_missing((old, recent))
     before, after = apply_to_both(
         dataclasses.replace(filters, rule=FrameRule.NONE),
@@ -105,6 +119,18 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
 
     shown = fitted(lines, rows, options["output"])
     deliver(sources, options, shown, record=result.as_json, fold=False)
+
+
+def _programs(given: Sequence[str], sources: Sequence[Source]) -> Sequence[str | None]:
+    """Return the program of each of the two profiles. Raises `UsageProblem`."""
+    from mem_parser.symbols.files import fits
+
+    if len(given) > 2:
+        raise UsageProblem(f"-p is given {len(given)} times: once for BASE, once for NEW")
+    if len(given) != 1:
+        return given or (None, None)
+    found = [given[0] if fits(source.profile, given[0]) else None for source in sources]
+    return found if any(found) else (None, given[0])  # refused, with the reason
 
 
 def _sources(base: str, new: str | None, options: Options) -> list[Source]:

@@ -15,6 +15,7 @@ import click
 from mem_cli.commands import OUTPUT, PATH, refuse_group_options
 from mem_cli.errors import run_command
 from mem_cli.options import (
+    binary_option,
     frame_options,
     sort_options,
     start_frames_option,
@@ -70,7 +71,7 @@ SUMMARIES = {
         "mem_parser -p BINARY -f x.heap -t        a table; -s -o x.svg: the call graph"
     ),
 )
-@click.option("-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled.")
+@binary_option
 @click.option(
     "-f",
     "--file",

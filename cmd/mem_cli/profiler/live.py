@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from mem_cli.commands import PATH
 from mem_cli.forms import form_option
-from mem_cli.options import all_frames_option, python_options, start_frames_option
+from mem_cli.options import all_frames_option, only_one, python_options, start_frames_option
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
     Bytes,
@@ -28,7 +28,10 @@ from mem_profiler.capture.session import Rates
 def naming_options(command: Any) -> Any:
     """Add the options that say how functions are named."""
     options = [
-        click.option("--binary", type=PATH, metavar="BINARY", help="The program, if it moved."),
+        click.option(
+            "--binary", type=PATH, metavar="BINARY", multiple=True, callback=only_one,
+            help="The program, if it moved.",
+        ),
         click.option(
             "--debug-dir", type=PATH, multiple=True, metavar="DIR",
             help="Look for debug files here too.",

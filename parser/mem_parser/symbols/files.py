@@ -216,6 +216,17 @@ class ModuleFinder:
         return f"the profile is of {exe}" if exe else None
 
 
+def fits(profile: Modules, binary: str) -> bool:
+    """Tell whether the file at ``binary`` is the program of a profile, by its build-id; where the
+    profile has none, by path, name or mappings.
+    """
+    try:
+        main = ModuleFinder(profile, binary).main
+        return main is not None and main.build_id in ("", open_binary(binary).build_id)
+    except InputFileError:
+        return False
+
+
 def may_have_file(module: Module) -> bool:
     """Tell whether the module's path can be that of a file: not the vdso, or shared memory."""
     return not module.path.startswith(_PSEUDO)

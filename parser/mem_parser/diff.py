@@ -260,9 +260,11 @@ def _matched(frame: Frame, same: Mapping[str, Hashable]) -> Hashable:
 def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -> _Sums:
     value, variance, samples = profile.weigh(count, unit)
     at = row[profile.sites.stack]
-    held = np.bincount(profile.sites.stack, weights=value, minlength=len(row))
+    held, seen = (
+        np.bincount(profile.sites.stack, weights=x, minlength=len(row)) for x in (value, samples)
+    )
     order = np.argsort(held, kind="stable")
-    order = order[held[order] > 0]
+    order = order[seen[order] > 0]
     heaviest = np.full(rows, -1, dtype=np.int64)
     heaviest[row[order]] = order  # of several the last is kept
     return _Sums(

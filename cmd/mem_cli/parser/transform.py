@@ -45,7 +45,7 @@ def transform(
         raise UsageProblem(f"{target}: the file exists already", hint="-f replaces it")
     check_output(target)
     if format_name == "speedscope":
-        ctx.invoke(convert, file=file, output=target, to=format_name)
+        ctx.invoke(convert, file=file, output=target, to=format_name, binary=None)
         return
     from mem_parser.records.reader import FileReader, NotInFile
     from mem_parser.records.transforms import csv_text, gprof2dot

@@ -242,7 +242,7 @@ async def shows(pilot: Pilot[Any], text: str) -> None:
     await until(pilot, lambda: text in screen_text(pilot.app), f"{text!r} is not on the screen")
 
 
-FAILED = MemError("it broke")
+FAILED = MemError("it broke", hint="mend it")
 
 
 def type_at_once(app: Any, keys: str) -> None:

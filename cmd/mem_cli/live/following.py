@@ -39,6 +39,10 @@ _ANY = 0
 """Any moment: the number of each is larger."""
 
 
+def _line_of(error: MemError) -> Said:
+    return Said("; ".join(filter(None, (str(error), error.hint))), bad=True)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to follow: ``interval_s`` between two refreshes, ``prefix`` and ``form`` of files,
@@ -150,12 +154,12 @@ class Follower:
         """Report an error of a request."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, MemError):
-            self._deliver(Said("; ".join(filter(None, (str(error), error.hint))), bad=True))
+            self._deliver(_line_of(error))
 
     def _failed(self, error: BaseException) -> None:
         """Say an error of the watch, after which a picture is asked for again."""
         if isinstance(error, MemError):
-            self._deliver(Said("; ".join(filter(None, (str(error), error.hint))), bad=True))
+            self._deliver(_line_of(error))
             if not self._paused:
                 self._ask_later()
         else:  # the screen ends, and reports it

@@ -117,7 +117,7 @@ def test_an_error_of_the_process_is_a_line_and_the_view_goes_on() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         source.problem = FAILED
-        await shows(pilot, "it broke")
+        await shows(pilot, "it broke; mend it")
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
                    and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip

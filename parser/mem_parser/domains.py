@@ -145,6 +145,7 @@ def _sites(every: Sequence[Profile], starts: list[int]) -> SiteTable:
 
 _ZERO_WHERE_ABSENT = (
     "inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes",
+    "resident_bytes", "resident_squares", "swapped_bytes", "swapped_squares",
 )  # fmt: skip
 
 

@@ -276,6 +276,26 @@ def unsample(
     return Unsampled(objects, objects * mean, variance, variance * mean * mean)
 
 
+def unsample_part(
+    part_bytes: npt.ArrayLike,
+    part_squares: npt.ArrayLike,
+    blocks: npt.ArrayLike,
+    size_bytes: npt.ArrayLike,
+    rate_bytes: npt.ArrayLike,
+) -> tuple[FloatArray, FloatArray]:
+    """Return estimates and variances of a part of each block's bytes, such as those in RAM.
+
+    Whether a block is sampled depends on its size alone, so 1/p is that of the blocks, not of the
+    part. Arguments are sums per record; ``part_squares`` of the squares of each block's part.
+    """
+    n = np.asarray(blocks, dtype=np.float64)
+    total = np.asarray(size_bytes, dtype=np.float64)
+    p = sampling_probability(np.divide(total, n, out=np.zeros_like(total), where=n > 0), rate_bytes)
+    value = np.where(n > 0, np.asarray(part_bytes, dtype=np.float64) / p, 0.0)
+    squares = np.asarray(part_squares, dtype=np.float64)
+    return value, np.where(n > 0, squares * (1.0 - p) / (p * p), 0.0)
+
+
 def least_in_class(size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the smallest size of the size class of each size, as the sampler makes classes
     (``sampler/core/site_key.h``): exact below 128 bytes, then 64 of each power of two.

@@ -195,7 +195,7 @@ def of_threads(profile: Profile, rows: Sequence[int]) -> Profile:
         for c in (blocks.blocks, blocks.bytes)
     )
     sites = dataclasses.replace(
-        profile.sites,
+        profile.sites.without_parts(),
         inuse_blocks=number,
         inuse_bytes=size,
         alloc_blocks=number,
@@ -270,6 +270,12 @@ def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
         return
     if count is Count.PEAK:
         raise InputFileError(f"{file} holds no peak: it was written without one")
+    if count is not count.blocks:
+        nothing = profile.has(Count.RESIDENT)
+        raise InputFileError(
+            f"{file} {'holds nothing swapped' if nothing else 'does not say what was resident'}",
+            hint=None if nothing else "mem_profiler --resident writes files that do",
+        )
     if count is Count.FREED and profile.capture.holds_older:
         raise UsageProblem(
             f"{file}: what is in use at the end of this part was not all allocated in it, so no"

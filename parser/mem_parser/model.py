@@ -24,13 +24,15 @@ from mem_parser.devices import Device, Mark
 from mem_parser.estimate import (
     Estimate,
     FloatArray,
+    Unsampled,
     Unseen,
     unsample,
+    unsample_part,
     unseen_bytes,
     unseen_objects,
 )
+from mem_parser.processfacts import AttachStops, ControllerUse, Memory
 from mem_parser.tracked import Tracked
-from mem_parser.words import phrase
 
 if TYPE_CHECKING:
     from mem_parser.python.labels import Labels
@@ -57,6 +59,13 @@ class Count(enum.StrEnum):
     ALLOC = "alloc"
     FREED = "freed"
     PEAK = "peak"
+    RESIDENT = "resident"
+    SWAPPED = "swapped"
+
+    @property
+    def blocks(self) -> Count:
+        """The count of the blocks: of RESIDENT and SWAPPED, which are bytes of them, INUSE."""
+        return Count.INUSE if self in (Count.RESIDENT, Count.SWAPPED) else self
 
 
 class PeakSource(enum.StrEnum):
@@ -201,6 +210,32 @@ class SiteTable:
     before_end_live_births: npt.NDArray[np.uint32] | None = None
     before_end_oldest_s: FloatArray | None = None
     """In use, births and ages as they were at ``before_end_at_s`` of the capture."""
+    resident_bytes: IntArray | None = None
+    resident_squares: FloatArray | None = None
+    swapped_bytes: IntArray | None = None
+    swapped_squares: FloatArray | None = None
+    """Bytes of the sampled blocks in use that were in RAM, and swapped, and the sums of their
+    squares, block by block."""
+
+    def part_in_use(self, count: Count) -> tuple[IntArray, FloatArray] | None:
+        """Return the bytes and squares of RESIDENT or SWAPPED; None for others, and if the file
+        does not have them.
+        """
+        size, squares = {
+            Count.RESIDENT: (self.resident_bytes, self.resident_squares),
+            Count.SWAPPED: (self.swapped_bytes, self.swapped_squares),
+        }.get(count, (None, None))
+        return None if size is None or squares is None else (size, squares)
+
+    def without_parts(self) -> SiteTable:
+        """Return the sites without what is resident and swapped, for other blocks in use."""
+        return dataclasses.replace(
+            self,
+            resident_bytes=None,
+            resident_squares=None,
+            swapped_bytes=None,
+            swapped_squares=None,
+        )
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -283,57 +318,6 @@ class Reading:
     actual_used_bytes: int | None = None
     actual_total_bytes: int | None = None
     reserved_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
-    what its control group, or one above, may use.
-    """
-
-    rss_bytes: int | None = None
-    peak_rss_bytes: int | None = None
-    pss_bytes: int | None = None
-    anon_bytes: int | None = None
-    file_bytes: int | None = None
-    shmem_bytes: int | None = None
-    heap_bytes: int | None = None
-    arena_bytes: int | None = None
-    stack_bytes: int | None = None
-    segment_bytes: int | None = None
-    limit_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ControllerUse:
-    """Resources used by the controller itself up to the end of the capture."""
-
-    cpu_s: float
-    peak_rss_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttachStops:
-    """Total time for which threads of the program were stopped, one at a time, so that
-    `mem_profiler` could attach and find later code; failed attempts included.
-    """
-
-    times: int
-    total_s: float
-    longest_s: float
-
-    def text(self) -> str:
-        """The same as text: `paused one thread for 0.9 ms`."""
-        total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
-        if self.times == 1:
-            return phrase("paused one thread for {total} ms", total=f"{total_ms:.1f}")
-        return phrase(
-            "paused threads {times} times, one at a time, for {total} ms in all and {longest} ms"
-            " at most",
-            times=self.times,
-            total=f"{total_ms:.1f}",
-            longest=f"{longest_ms:.1f}",
-        )
 
 
 @dataclass(slots=True)
@@ -471,10 +455,10 @@ class Profile:
         return self.rate_bytes if self.sites.rate_bytes is None else self.sites.rate_bytes
 
     def counts(self, count: Count) -> tuple[IntArray, IntArray]:
-        """Return sampled blocks and bytes per site. Meaningless where the file lacks them: see
-        `has`.
+        """Return sampled blocks per site, and their bytes. Meaningless where the file lacks them:
+        see `has`.
         """
-        s = self.sites
+        s, count = self.sites, count.blocks
         if count is Count.INUSE:
             return s.inuse_blocks, s.inuse_bytes
         if count is Count.ALLOC:
@@ -493,6 +477,9 @@ class Profile:
             return True
         if count is Count.PEAK:
             return self.sites.peak_blocks is not None
+        if count is not count.blocks:
+            part = self.sites.part_in_use(count)
+            return part is not None and (count is Count.RESIDENT or bool(part[0].any()))
         if count is Count.FREED and self.capture.holds_older:
             return False
         return self.has_alloc
@@ -501,11 +488,21 @@ class Profile:
         """Return per site: the estimate (bytes or objects), its variance, and the samples behind
         it.
         """
-        blocks, size = self.counts(count)
-        estimates = unsample(blocks, size, self.rates)
+        estimates, blocks = self.unsampled(count), self.counts(count)[0]
         if unit is Unit.SPACE:
             return estimates.bytes, estimates.bytes_variance, blocks
         return estimates.objects, estimates.objects_variance, blocks
+
+    def unsampled(self, count: Count) -> Unsampled:
+        """Return the estimates of ``count`` per site."""
+        blocks, size = self.counts(count)
+        found = unsample(blocks, size, self.rates)
+        if count is count.blocks:
+            return found
+        none = np.zeros(len(size))
+        part, squares = self.sites.part_in_use(count) or (none, none)
+        value, variance = unsample_part(part, squares, blocks, size, self.rates)
+        return found._replace(bytes=value, bytes_variance=variance)
 
     @property
     def default_count(self) -> Count:
@@ -528,7 +525,7 @@ class Profile:
         if s.before_end_blocks is None or s.before_end_bytes is None or at_s is None:
             return None
         sites = dataclasses.replace(
-            s,
+            s.without_parts(),
             inuse_blocks=s.before_end_blocks,
             inuse_bytes=s.before_end_bytes,
             births=s.before_end_births,

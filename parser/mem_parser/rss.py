@@ -24,7 +24,8 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.leaks.watch import time_text
-from mem_parser.model import Count, Memory, Profile, Unit
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.processfacts import Memory
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import timelog
 from heapfiles import HeapFile, Record, map_line
 from mem_parser.heapfile.writer import write_heap
-from mem_parser.model import Memory, Profile, Reading, Thread, ThreadBlocks
+from mem_parser.model import Profile, Reading, Thread, ThreadBlocks
+from mem_parser.processfacts import Memory
 from mem_parser.symbols.elf import ElfImage
 from memscope_dumps import Story
 from python_profiles import Stack, profile_of

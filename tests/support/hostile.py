@@ -15,7 +15,6 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import (
     Capture,
     ExecRange,
-    Memory,
     Module,
     Profile,
     Reading,
@@ -24,6 +23,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.processfacts import Memory
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 
 NAMES = (

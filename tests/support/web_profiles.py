@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mem_parser.model import Memory, Profile, Reading, SiteTable, StackTable, Thread, ThreadBlocks
+from mem_parser.model import Profile, Reading, SiteTable, StackTable, Thread, ThreadBlocks
+from mem_parser.processfacts import Memory
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.tree import BYTES, Tree
 

@@ -31,7 +31,7 @@ from mem_parser.errors import (
     TargetUnsupported,
     UsageProblem,
 )
-from mem_parser.model import AttachStops
+from mem_parser.processfacts import AttachStops
 from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import address_space, kill_points, lock, threads
 from mem_profiler.attach.address_space import AddressSpace

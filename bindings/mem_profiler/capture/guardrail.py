@@ -11,7 +11,7 @@ import os
 import resource
 
 from mem_parser import sizes
-from mem_parser.model import ControllerUse
+from mem_parser.processfacts import ControllerUse
 
 VARIABLE = "MEM_PROFILER_CONTROLLER_MEMORY"
 DEFAULT_BYTES = 2 << 30

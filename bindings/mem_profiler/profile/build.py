@@ -16,16 +16,15 @@ import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import (
-    AttachStops,
     Capture,
     Count,
-    Memory,
     Module,
     PeakSource,
     Profile,
     Thread,
     Unit,
 )
+from mem_parser.processfacts import AttachStops, Memory
 from mem_profiler.process import procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of

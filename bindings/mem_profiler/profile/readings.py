@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mem_parser.model import ControllerUse, Reading
+from mem_parser.model import Reading
+from mem_parser.processfacts import ControllerUse
 from mem_profiler.profile.moments import Moments
 from mem_profiler.segment.devices import Actual, MarkLog
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from mem_parser.model import Memory
+from mem_parser.processfacts import Memory
 from mem_parser.tracked import Tracked
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping

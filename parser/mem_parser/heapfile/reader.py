@@ -34,11 +34,8 @@ from mem_parser.heapfile.namecolumns import (
 from mem_parser.heapfile.readings import read_reading
 from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
-    AttachStops,
     Capture,
-    ControllerUse,
     ExecRange,
-    Memory,
     Module,
     PeakSource,
     Profile,
@@ -48,6 +45,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.processfacts import AttachStops, ControllerUse, Memory
 from mem_parser.tracked import read_tracked
 
 SUPPORTED_VERSIONS = (1, 2)
@@ -364,8 +362,9 @@ class _SectionReader:
             buckets = self.columns.whole(name, count * _BUCKETS)
             return buckets.astype(np.uint32, copy=False).reshape(count, _BUCKETS)
         numbers = self.columns.whole(name, count).astype(np.float64)
-        if name == "rate_bytes" and not np.all(np.isfinite(numbers) & (numbers >= 0)):
-            self.fail("column rate_bytes holds no rates")
+        ages = name.endswith("_s")
+        if not ages and not np.all(np.isfinite(numbers) & (numbers >= 0)):
+            self.fail(f"column {name} holds no sizes")
         return numbers
 
     def _thread_blocks(self, records: int) -> ThreadBlocks | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.errors import UsageProblem
-from mem_parser.estimate import Estimate, unsample
+from mem_parser.estimate import Estimate, Unsampled, unsample
 from mem_parser.model import BoolArray, Count, IntArray, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.python.labelframes import shown_labels
@@ -89,22 +89,19 @@ class Allocations:
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """Sampled blocks: one entry per site, or per site and thread. ``rate`` is bytes per sample."""
+    """Sampled blocks and their estimates: one entry per site, or per site and thread."""
 
     site: IntArray
     row: IntArray
     blocks: IntArray
-    bytes: IntArray
+    weights: Unsampled
 
 
 def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = False) -> Allocations:
     """Return the table. Raises UsageProblem if threads are requested but unknown."""
     entries = _by_thread(view) if split_threads else _by_site(view)
     labels = None if split_threads else shown_labels(view.profile, view.raw)
-    rates = view.profile.rates
-    weights = unsample(
-        entries.blocks, entries.bytes, rates if isinstance(rates, float) else rates[entries.site]
-    )
+    weights = entries.weights
     stack = view.profile.sites.stack[entries.site]
     row_key = entries.row if labels is None else view.profile.stacks.label_numbers[stack]
     keys = np.stack((row_key.astype(np.int64), _called(view)[stack], _charged(view)[stack]))
@@ -142,9 +139,11 @@ def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = Fal
 
 
 def _by_site(view: View) -> _Entries:
-    blocks, size = view.profile.counts(view.filters.count)
+    blocks, _ = view.profile.counts(view.filters.count)
     some = np.flatnonzero(blocks > 0)
-    return _Entries(some, np.full(len(some), -1), blocks[some], size[some])
+    found = view.profile.unsampled(view.filters.count)
+    weights = Unsampled(*(column[some] for column in found))
+    return _Entries(some, np.full(len(some), -1), blocks[some], weights)
 
 
 def _by_thread(view: View) -> _Entries:
@@ -154,8 +153,10 @@ def _by_thread(view: View) -> _Entries:
             "--split-threads: which thread allocated them is known of blocks in use only",
             hint="--inuse --split-threads",
         )
-    some = held.blocks > 0
-    return _Entries(held.site[some], held.row[some], held.blocks[some], held.bytes[some])
+    some, rates = held.blocks > 0, view.profile.rates
+    site, blocks = held.site[some], held.blocks[some]
+    rates = rates if isinstance(rates, float) else rates[site]
+    return _Entries(site, held.row[some], blocks, unsample(blocks, held.bytes[some], rates))
 
 
 def _called(view: View) -> IntArray:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mem_parser.estimate import unsample
 from mem_parser.model import Count, Profile, Reading
 from mem_parser.tables.columns import (
     Column,
@@ -44,7 +43,7 @@ def sites(profile: Profile, file: str) -> Columns:
 def _counted(profile: Profile, count: Count) -> dict[str, Column]:
     blocks, size = profile.counts(count)
     known = np.full(len(blocks), profile.has(count))
-    estimates = unsample(blocks, size, profile.rates)
+    estimates = profile.unsampled(count)
     error = np.full(len(blocks), profile.errors_known) & known
     return {
         f"{count}_samples": Maybe(blocks.astype(np.int64), known),

@@ -16,7 +16,8 @@ from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
 from mem_parser.estimate import Estimate
 from mem_parser.growth import StackIndex
-from mem_parser.model import Capture, Count, Memory, PeakSource, Profile, StackTable, Unit
+from mem_parser.model import Capture, Count, PeakSource, Profile, StackTable, Unit
+from mem_parser.processfacts import Memory
 from mem_parser.reports.diff import diff_lines
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account

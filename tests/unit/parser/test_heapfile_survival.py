@@ -18,11 +18,8 @@ from mem_parser.heapfile.namecolumns import SYMBOL_COLUMNS
 from mem_parser.heapfile.reader import KNOWN_COLUMNS
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import (
-    AttachStops,
     Capture,
-    ControllerUse,
     ExecRange,
-    Memory,
     Module,
     PeakSource,
     Profile,
@@ -32,6 +29,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.processfacts import AttachStops, ControllerUse, Memory
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
@@ -116,6 +114,8 @@ def every_fact() -> Profile:
             before_end_births=np.arange(48, 72, dtype=np.uint32).reshape(3, 8),
             before_end_live_births=np.arange(72, 96, dtype=np.uint32).reshape(3, 8),
             before_end_oldest_s=np.array([0.25, 1.25, np.nan]),
+            resident_bytes=column(7, 11, 0), resident_squares=np.array([49.0, 61.0, 0.0]),
+            swapped_bytes=column(2, 3, 0), swapped_squares=np.array([4.0, 5.0, 0.0]),
         ),
         domains=["pool-x"], modules=[old, new],
         threads=[Thread(1, 4711, "main"), Thread(2, 4712, "io")],

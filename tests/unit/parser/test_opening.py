@@ -9,7 +9,8 @@ import pytest
 
 from mem_parser.leaks.findings import Verdict
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.model import Memory, PeakSource, Profile, Reading
+from mem_parser.model import PeakSource, Profile, Reading
+from mem_parser.processfacts import Memory
 from mem_parser.reports.opening import Sentence, opening, opening_lines, rss_at
 from mem_parser.symbols.table import Symbols
 from mem_parser.unseen import NOTE

@@ -10,8 +10,9 @@ import pytest
 
 from heapfiles import HeapFile
 from mem_parser.estimate import Estimate, unseen_bytes, unseen_objects
-from mem_parser.model import AttachStops, Count, Profile, Unit
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
+from mem_parser.processfacts import AttachStops
 from mem_parser.readers import read_bytes
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_stacks
 from mem_parser.reports.graph import build_graph, total_line

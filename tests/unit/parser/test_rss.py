@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mem_parser.model import Capture, Memory, Reading
+from mem_parser.model import Capture, Reading
+from mem_parser.processfacts import Memory
 from mem_parser.reports.opening import opening
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account

@@ -1,0 +1,58 @@
+"""What the kernel tells of a captured process, and what the capture itself cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mem_parser.words import phrase
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
+    what its control group, or one above, may use.
+    """
+
+    rss_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    heap_bytes: int | None = None
+    arena_bytes: int | None = None
+    stack_bytes: int | None = None
+    segment_bytes: int | None = None
+    limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerUse:
+    """Resources used by the controller itself up to the end of the capture."""
+
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttachStops:
+    """Total time for which threads of the program were stopped, one at a time, so that
+    `mem_profiler` could attach and find later code; failed attempts included.
+    """
+
+    times: int
+    total_s: float
+    longest_s: float
+
+    def text(self) -> str:
+        """The same as text: `paused one thread for 0.9 ms`."""
+        total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
+        if self.times == 1:
+            return phrase("paused one thread for {total} ms", total=f"{total_ms:.1f}")
+        return phrase(
+            "paused threads {times} times, one at a time, for {total} ms in all and {longest} ms"
+            " at most",
+            times=self.times,
+            total=f"{total_ms:.1f}",
+            longest=f"{longest_ms:.1f}",
+        )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = dict[str, Any]
 """The values that click gives to a command, by the names of its parameters."""
-COUNTS = ("inuse", "alloc", "freed", "peak")
+COUNTS = ("inuse", "alloc", "freed", "peak", "resident", "swapped")
 
 
 start_frames_option = click.option(
@@ -46,6 +46,14 @@ all_frames_option = click.option(
 )
 templates_option = click.option(
     "--templates", is_flag=True, help="Show template arguments of C++ names."
+)
+
+
+resident_option = click.option(
+    "--resident", is_flag=True, help="What is in RAM of blocks not freed."
+)
+swapped_option = click.option(
+    "--swapped", is_flag=True, help="What is swapped of blocks not freed."
 )
 
 
@@ -123,6 +131,8 @@ def count_options(command: Command) -> Command:
             is_flag=True,
             help="Blocks live at the peak (the default after a normal exit).",
         ),
+        resident_option,
+        swapped_option,
         click.option("--space", is_flag=True, help="Count bytes (the default)."),
         click.option("--objects", is_flag=True, help="Count blocks."),
     ]
@@ -342,7 +352,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
         raise UsageProblem("--space and --objects exclude each other")
     python_view(given)
     return Filters(
-        count=_count(given),
+        count=count_from(given),
         unit=Unit.OBJECTS if given.get("objects") else Unit.SPACE,
         focus=given["focus"],
         ignore=given["ignore"],
@@ -414,7 +424,8 @@ def python_view(given: Options) -> PythonView | None:
     return PythonView.NATIVE if given["native"] else PythonView.MIXED
 
 
-def _count(given: dict[str, Any]) -> Count:
+def count_from(given: dict[str, Any]) -> Count:
+    """Return the one chosen count, in use without a choice. Raises `UsageProblem`."""
     from mem_parser.model import Count
 
     chosen = [name for name in COUNTS if given.get(name)]

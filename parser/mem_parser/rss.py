@@ -1,5 +1,6 @@
 """Where the resident memory is: RSS = heap in use ± e + allocator's slack and other anonymous
-memory + stacks + files + shared memory + the sampler's own.
+memory + stacks + files + shared memory + the sampler's own. Of the heap in use it is what is
+resident, if the file says so; else all of it, and slack is too low by what is not.
 
 The kernel's numbers (smaps at the end of the capture) are exact, the heap in use is an estimate.
 Slack is anonymous memory beyond live blocks and stacks: it inherits the estimate's error, and it
@@ -16,13 +17,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mem_parser.errors import InputFileError
-from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.estimate import Estimate, FloatArray, unsample_part
 from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.processfacts import Memory
@@ -63,7 +64,8 @@ class Part:
 class RssAccount:
     """The sum and its parts; ``rss_bytes`` is None if unknown.
 
-    ``places`` divide the sum of heap in use and slack by location; they are not further summands.
+    ``in_use`` divide all of the heap in use into what is resident and what is not, if that is
+    known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings; the error of the former is an upper limit. ``watched_s`` is the length of the capture.
     ``limit_bytes`` is what the process's control group may use; None: no limit is known.
@@ -74,6 +76,7 @@ class RssAccount:
     peak_rss_bytes: int | None
     parts: list[Part]
     limit_bytes: int | None = None
+    in_use: list[Part] = field(default_factory=list)
     places: list[Part] = field(default_factory=list)
     arena_slack: Estimate | None = None
     slope_heap: Estimate | None = None
@@ -113,6 +116,7 @@ class RssAccount:
         growth = (None, None) if heap is None else heap.known_ends
         return {
             "rows": [part.as_json() for part in self.parts],
+            "in_use": [part.as_json() for part in self.in_use],
             "places": [part.as_json() for part in self.places],
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -139,7 +143,8 @@ def account(profile: Profile) -> RssAccount:
             hint="the file of the host's memory, without a domain in its name",
         )
     memory = profile.capture.memory
-    live = profile.total(Count.INUSE, Unit.SPACE)
+    known = profile.has(Count.RESIDENT)
+    live = _live(profile, Count.RESIDENT if known else Count.INUSE)
     peak = memory.peak_rss_bytes
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
@@ -148,10 +153,11 @@ def account(profile: Profile) -> RssAccount:
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))
-        result.parts.append(_live(live))
+        result.parts.append(_live(profile, Count.INUSE))
         return result
     anonymous = _anonymous(memory, memory.rss_bytes)
     result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous))
+    result.in_use = list(_in_use(profile, live)) if known else []
     result.places = list(_places(memory, anonymous))
     result.arena_slack = _arena_slack(profile, memory, result.parts)
     result.notes = list(_notes(profile, memory, result.parts))
@@ -168,21 +174,43 @@ def _arena_slack(profile: Profile, memory: Memory, parts: list[Part]) -> Estimat
         return None  # small blocks may also be elsewhere
     blocks, size = profile.counts(Count.INUSE)
     small = size < MMAP_THRESHOLD_BYTES * blocks
-    rates = profile.rates
-    rates = rates if isinstance(rates, float) else rates[small]
-    found = unsample(blocks[small], size[small], rates)
+    count = Count.RESIDENT if profile.has(Count.RESIDENT) else Count.INUSE
+    value, variance, _ = (c[small] for c in profile.weigh(count, Unit.SPACE))
     held = memory.heap_bytes + memory.arena_bytes
     unseen = profile.unseen(Unit.SPACE)
-    error = float(np.sqrt(found.bytes_variance.sum())) if profile.errors_known else float("nan")
-    free = held - float(found.bytes.sum())
+    error = float(np.sqrt(variance.sum())) if profile.errors_known else float("nan")
+    free = held - float(value.sum())
     slack = next(part for part in parts if part.key == "slack")
     if free > slack.bytes + slack.margin:
         return None
     return Estimate(free, error, int(blocks[small].sum()), unseen, signed=True)
 
 
-def _live(live: Estimate) -> Part:
+def _live(profile: Profile, count: Count) -> Part:
+    live = profile.total(count, Unit.SPACE)
+    if count is Count.RESIDENT:
+        label = phrase("heap in use of this capture, resident")
+        return Part("live_resident", label, live.value, live)
     return Part("live", phrase("heap in use of this capture"), live.value, live)
+
+
+def _in_use(profile: Profile, resident: Part) -> Iterator[Part]:
+    """Yield what of the heap in use is resident and what is not: together they are all of it."""
+    yield replace(resident, key="resident", label=phrase("resident"))
+    label = phrase("not resident: never touched, given back or swapped")
+    part = profile.sites.part_in_use(Count.RESIDENT)
+    assert part is not None
+    blocks, size = profile.counts(Count.INUSE)
+    mean = size / np.maximum(blocks, 1)
+    squares = np.maximum(part[1] + mean * (size - 2.0 * part[0]), 0.0)  # sum of (size - part)^2
+    value, variance = unsample_part(size - part[0], squares, blocks, size, profile.rates)
+    error = float(np.sqrt(variance.sum())) if profile.errors_known else math.nan
+    whole = profile.total(Count.INUSE, Unit.SPACE)
+    rest = Estimate(float(value.sum()), error, whole.samples, whole.unseen)
+    yield Part("not_resident", label, rest.value, rest)
+    if profile.has(Count.SWAPPED):
+        swapped = profile.total(Count.SWAPPED, Unit.SPACE)
+        yield Part("of_which_swapped", phrase("of which swapped"), swapped.value, swapped)
 
 
 def _anonymous(memory: Memory, rss: int) -> int:
@@ -204,8 +232,9 @@ def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
     yield Part("of_which_mmap", phrase("mapped otherwise"), float(mapped))
 
 
-def _parts(memory: Memory, live: Estimate, rss: int, anonymous: int) -> Iterator[Part]:
-    heap = _live(live)
+def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Part]:
+    live = heap.estimate
+    assert live is not None
     stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
     files = memory.file_bytes
     shared = memory.shmem_bytes

@@ -84,8 +84,9 @@ _LIVES = {
     "blocks_per_s": _NUMBER, "bytes_per_s": _NUMBER, "median_s": _KNOWN, "p90_s": _KNOWN,
     "live_share": _KNOWN, "samples": _COUNT,
 }  # fmt: skip
+_COUNTED = "(inuse|alloc|peak|resident|swapped)_(space|objects)"
 _PROFILE = {
-    "count": _one_of("inuse", "alloc", "freed", "peak"),
+    "count": _one_of("inuse", "alloc", "freed", "peak", "resident", "swapped"),
     "unit": _UNIT,
     "filters": _list(_STRING),
     "start_frames": _one_of("folded", "kept"),
@@ -196,8 +197,8 @@ OUTPUTS: dict[str, Schema] = {
             "required": ["stack"],
             "properties": {"stack": _list(_STRING)},
             "patternProperties": {
-                "^(inuse|alloc|peak)_(space|objects)(_samples)?$": _INTEGER,
-                "^(inuse|alloc|peak)_(space|objects)_(std_error|lower95|upper95)$": _KNOWN,
+                f"^{_COUNTED}(_samples)?$": _INTEGER,
+                f"^{_COUNTED}_(std_error|lower95|upper95)$": _KNOWN,
             },
             "additionalProperties": False,
         }),
@@ -317,8 +318,9 @@ OUTPUTS: dict[str, Schema] = {
         ],
     },
     "rss": _closed({
-        "rows": _ref("parts"), "places": _ref("parts"), "rss_bytes": _INTEGER_OR_NULL,
-        "peak_rss_bytes": _INTEGER_OR_NULL, "limit_bytes": _INTEGER_OR_NULL,
+        "rows": _ref("parts"), "in_use": _ref("parts"), "places": _ref("parts"),
+        "rss_bytes": _INTEGER_OR_NULL, "peak_rss_bytes": _INTEGER_OR_NULL,
+        "limit_bytes": _INTEGER_OR_NULL,
         "arena_slack_bytes": _KNOWN, **_ends("arena_slack"),
         "heap_bytes_per_hour": _KNOWN, **_ends("heap_bytes_per_hour"),
         "rss_bytes_per_hour": _KNOWN, "notes": _NOTES,

@@ -354,7 +354,7 @@ def _keep_largest(
 def _site_rows(profile: Profile, prefix: str) -> Rows:
     """Return the rows of every site, with its stack for the node."""
     counts = {}
-    for kind in (Count.INUSE, Count.FREED, Count.PEAK):
+    for kind in (Count.INUSE, Count.FREED, Count.PEAK, Count.RESIDENT, Count.SWAPPED):
         if not profile.has(kind):
             continue
         size, size_variance, samples = profile.weigh(kind, Unit.SPACE)

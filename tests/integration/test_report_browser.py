@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from browser import NEEDS_BROWSER, assert_quiet, element, open_page, text_of, until
@@ -45,10 +46,16 @@ def saved(text: str, folder: Path) -> str:
 def counted(
     sites: Sequence[Site] = SERVER, rate: float = 1.0, **more: Any
 ) -> tuple[Profile, Symbols]:
-    """A profile that has every count; at its peak the program held twice what it allocated."""
+    """A profile that has every count; at its peak the program held twice what it allocated, half
+    of what is in use is resident and a quarter swapped.
+    """
     profile, symbols = make_profile(sites, rate=rate, **more)
     profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
     profile.sites.peak_bytes = 2 * profile.sites.alloc_bytes
+    for name, share in (("resident", 2), ("swapped", 4)):
+        part = profile.sites.inuse_bytes // share
+        setattr(profile.sites, f"{name}_bytes", part)
+        setattr(profile.sites, f"{name}_squares", part.astype(np.float64) ** 2)
     return profile, symbols
 
 
@@ -273,6 +280,8 @@ COUNTED = {
     ("allocated", "bytes"): "5.64 MiB",
     ("freed", "bytes"): "1.00 MiB",
     ("in use at the peak", "bytes"): "11.28 MiB",
+    ("resident", "bytes"): "2.32 MiB",
+    ("swapped", "bytes"): "1.16 MiB",
     ("allocated", "blocks"): "78",
 }
 """The totals of `counted()`, as every tab says them."""
@@ -341,7 +350,10 @@ def test_switching_the_count_moves_every_tab(desktop: Any, compared: dict[str, s
     assert_quiet(desktop)
 
 
-@pytest.mark.parametrize(("start", "count"), [("peak", "in use at the peak"), ("freed", "freed")])
+@pytest.mark.parametrize(
+    ("start", "count"),
+    [("peak", "in use at the peak"), ("freed", "freed"), ("resident", "resident")],
+)
 def test_a_report_opens_on_its_count_in_every_tab(
     desktop: Any, compared: dict[str, str], start: str, count: str
 ) -> None:
@@ -355,6 +367,21 @@ def test_a_report_opens_on_its_count_in_every_tab(
         element(desktop, f"#tab-{tab}").click()
         assert said in text_of(desktop, f"#panel-{tab}")
         assert not element(desktop, "#choice").is_displayed()
+
+
+def test_blocks_of_resident_are_blocks_in_use(desktop: Any, compared: dict[str, str]) -> None:
+    open_page(desktop, compared["resident"])
+    numbers = {e.text for e in desktop.find_elements(By.CSS_SELECTOR, ".key-label")}
+    assert {"resident", "swapped", "blocks in use"} <= numbers
+    assert len(desktop.find_elements(By.CSS_SELECTOR, ".key-number")) == len(numbers)
+    account = text_of(desktop, "table.in-use").splitlines()
+    assert account[0].startswith("resident 2.32 MiB")
+    assert account[1].startswith("not resident: never touched, given back or swapped 2.32 MiB")
+    assert account[2].startswith("of which swapped 1.16 MiB")
+    choose(desktop, "unit", "blocks")
+    assert text_of(desktop, ".headline").startswith("Total: 54 blocks in use")
+    assert text_of(desktop, ".key-number.chosen .key-label") == "blocks in use"
+    assert_quiet(desktop)
 
 
 def test_what_the_flame_graph_is_switched_to_the_other_tabs_count(

@@ -15,6 +15,7 @@ from mem_cli.console import warn
 from mem_cli.forms import form_of
 from mem_cli.logs import opened_log, refuse_cut_log
 from mem_cli.options import (
+    COUNTS,
     all_frames_option,
     count_options,
     file_argument,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 FORMATS = (
     "pprof", "heap", "speedscope", "collapsed", "csv", "json", "parquet", "perfetto", "memscope",
 )  # fmt: skip
-_COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
+_COUNTED = (*COUNTS, "space", "objects")
 _CHANGING = ("hide", "templates", "native", "python", "nn_modules", "labels")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.options import Options, keeps_start_frames, settled, sorted_by_cum
+from mem_cli.options import Options, count_from, keeps_start_frames, settled, sorted_by_cum
 from mem_cli.output import check_output
 from mem_cli.parser.picture import check_picture, write_picture
 from mem_cli.pipeline import (
@@ -23,7 +23,7 @@ from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.folds import Folds
 from mem_parser.memlog.part import is_log
-from mem_parser.model import Count, Module, Profile, Unit
+from mem_parser.model import Module, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.programname import profile_name
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from mem_parser.reports.graph import CallGraph
 
 _EXCLUDING = (
-    ("inuse", "alloc"),
-    ("inuse", "peak"),
-    ("alloc", "peak"),
     ("space", "objects"),
     ("all_frames", "jeprof_frames"),
 )
@@ -93,6 +90,7 @@ def _check(options: Options) -> None:
     if options["table"] == svg and not options["by"]:
         both = "-t and -s exclude each other" if svg else "neither -t nor -s given"
         raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
+    count_from(options)
     for pair in _EXCLUDING:
         if all(options[name] for name in pair):
             names = (f"--{name.replace('_', '-')}" for name in pair)
@@ -100,12 +98,11 @@ def _check(options: Options) -> None:
 
 
 def _table_options(options: Options) -> TableOptions:
-    count = Count.ALLOC if options["alloc"] else Count.INUSE
     rule = FrameRule.JEPROF if options["jeprof_frames"] else FrameRule.PROGRAM
     rule = FrameRule.NONE if options["all_frames"] else rule
     kept = keeps_start_frames(options)
     return TableOptions(
-        count=Count.PEAK if options["peak"] else count,
+        count=count_from(options),
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,
         by_cum=sorted_by_cum(options),
         rows=options["rows"],

@@ -8,7 +8,7 @@ from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
 from mem_parser.programname import captured_name, named_with_file, other_file
 from mem_parser.reports.device import header_line
 from mem_parser.symbols.table import CUT_NAME
-from mem_parser.units import counted, format_bytes, format_rate, format_total
+from mem_parser.units import counted, format_bytes, format_rate, format_total, percent
 from mem_parser.words import joined, phrase, plural
 
 MOST_DEPTH = 4096
@@ -20,6 +20,8 @@ WHICH = {
     Count.ALLOC: phrase("allocated"),
     Count.FREED: phrase("freed"),
     Count.PEAK: phrase("at the peak"),
+    Count.RESIDENT: phrase("resident"),
+    Count.SWAPPED: phrase("swapped"),
 }
 """What blocks of each count are, behind a number of bytes."""
 _LOSSES = {
@@ -72,6 +74,7 @@ def counted_lines(
     """Return the lines of the header that depend on count and unit. ``running``: they are shown
     while the program runs.
     """
+    count = count.blocks if unit is Unit.OBJECTS else count
     text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
     lines = [_first_line(profile, text, total, count)]
     lines += [header_line(profile, count), _coverage(profile, count, running=running)]
@@ -142,6 +145,13 @@ def _coverage(profile: Profile, count: Count, *, running: bool) -> str:
         if running:
             return phrase("Counts only memory allocated {span} and still in use now.", span=span)
         return phrase("Counts only memory allocated {span} and still in use at the end.", span=span)
+    if count is not count.blocks:
+        held, part = (profile.total(c, Unit.SPACE).value for c in (Count.INUSE, count))
+        share, in_use = percent(part, held), format_bytes(held)
+        told = {"share": share, "amount": in_use, "span": span}
+        if count is Count.SWAPPED:
+            return phrase("Swapped is {share} of the {amount} allocated {span} and in use.", **told)
+        return phrase("Resident is {share} of the {amount} allocated {span} and in use.", **told)
     if count is Count.PEAK:
         return _at_the_peak(profile.capture)
     if count is Count.FREED:

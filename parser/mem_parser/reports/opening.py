@@ -83,6 +83,7 @@ def opening(
     if profile.default_count is Count.PEAK or none_left or (running and _held_more(profile)):
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
+    found += _resident(profile, symbols)
     caches = [] if report is None or watched_s < LEAST_WATCH_S else _caches(report)
     return [*found, *caches, *rest]
 
@@ -185,6 +186,24 @@ def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
         return Sentence("in use", phrase("in use at the end {amount}", amount=_amount(total)))
     most = _most(profile, symbols, Count.INUSE)
     return Sentence("in use", phrase("in use {amount}{most}", amount=_amount(total), most=most))
+
+
+def _resident(profile: Profile, symbols: Symbols) -> Iterator[Sentence]:
+    """Yield how much of what is in use is in RAM, where the file says so."""
+    if not profile.has(Count.RESIDENT):
+        return
+    swapped = ""
+    if profile.has(Count.SWAPPED):
+        amount = _amount(profile.total(Count.SWAPPED, Unit.SPACE))
+        swapped = phrase(", {amount} swapped", amount=amount)
+    text = phrase(
+        "resident {amount} of {held} in use{swapped}{most}",
+        amount=_amount(profile.total(Count.RESIDENT, Unit.SPACE)),
+        held=_amount(profile.total(Count.INUSE, Unit.SPACE)),
+        swapped=swapped,
+        most=_most(profile, symbols, Count.RESIDENT),
+    )
+    yield Sentence("resident", text, "table --resident")
 
 
 def _freed(profile: Profile) -> Sentence:

@@ -24,8 +24,13 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         for part in result.parts:
             share = percent(part.bytes, result.rss_bytes)
             margin = "" if part.estimate is None else format_margin(part.estimate, Unit.SPACE)
-            sign = "+" if part.key != "live" else "="
+            sign = "=" if part is result.parts[0] else "+"
             yield f"{sign} {format_bytes(part.bytes):>10} {margin:<11} {share:>6}  {part.label}"
+    if result.in_use:
+        yield "heap in use:"
+        for part in result.in_use:
+            margin = format_margin(part.estimate, Unit.SPACE) if part.estimate else ""
+            yield f"  {format_bytes(part.bytes):>10} {margin:<11} {part.label}"
     if result.places:
         yield "heap in use and slack together, by place:"
         for place in result.places:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.estimate import Estimate, FloatArray, Unsampled, unsample
 from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
 from mem_parser.model import Count, IntArray, PeakSource, Profile, Unit
@@ -26,7 +26,10 @@ from mem_parser.reports.view import View
 from mem_parser.units import format_bytes, percent
 
 BAR_WIDTH = 20
-_OF = {Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Count.PEAK: "peak"}
+_OF = {
+    Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Count.PEAK: "peak",
+    Count.RESIDENT: "resident", Count.SWAPPED: "swapped",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def stats(view: View, most: int = 5) -> Stats:
     """Return the statistics of ``view``; ``most`` rows of each table are shown, 0: all."""
     profile, count = view.profile, view.filters.count
     blocks, size = profile.counts(count)
-    weights = _weigh(blocks, size, profile.rates, profile)
+    weights = _weights(profile.unsampled(count), blocks, profile)
     leaf = _leaf(view)[profile.sites.stack]
     functions = view.symbols.functions
     names, of_function = _index([f.name for f in functions])
@@ -115,10 +118,7 @@ def stats(view: View, most: int = 5) -> Stats:
     )
 
 
-def _weigh(
-    blocks: IntArray, size: IntArray, rates: FloatArray | float, profile: Profile
-) -> _Weights:
-    e = unsample(blocks, size, rates)
+def _weights(e: Unsampled, blocks: IntArray, profile: Profile) -> _Weights:
     return _Weights(
         e.bytes,
         e.bytes_variance,
@@ -130,7 +130,9 @@ def _weigh(
 
 
 def _totals(profile: Profile) -> list[Group]:
-    order = (Count.ALLOC, Count.FREED, Count.INUSE, Count.PEAK)
+    order = (
+        Count.ALLOC, Count.FREED, Count.INUSE, Count.RESIDENT, Count.SWAPPED, Count.PEAK,
+    )  # fmt: skip
     return [
         Group(_OF[c], profile.total(c, Unit.SPACE), profile.total(c, Unit.OBJECTS))
         for c in order
@@ -215,7 +217,7 @@ def _threads(profile: Profile) -> list[Group]:
         return []
     rates = profile.rates
     rates = rates if isinstance(rates, float) else rates[blocks.site]
-    weights = _weigh(blocks.blocks, blocks.bytes, rates, profile)
+    weights = _weights(unsample(blocks.blocks, blocks.bytes, rates), blocks.blocks, profile)
     position = {t.row: k for k, t in enumerate(profile.threads)}
     names = [f"{t.name} ({t.tid})" if t.tid else "unnamed thread" for t in profile.threads]
     names.append("unknown thread")

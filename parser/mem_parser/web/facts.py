@@ -18,7 +18,7 @@ from mem_parser.programname import captured_name, file_name
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import counted_lines, other_lines
 from mem_parser.reports.rss import growth_lines
-from mem_parser.rss import account
+from mem_parser.rss import Part, account
 from mem_parser.units import format_bytes, format_rate, local_time
 from mem_parser.version import __version__
 from mem_parser.web.measures import measures
@@ -182,9 +182,9 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
     ``rows`` are {label, bytes, ends} as `mem_parser.rss` accounts for them, ``rss`` their sum,
-    None where the file does not know it. ``places`` are {label, bytes}: where heap in use and slack
-    together are. ``notes`` are sentences. Of device memory there are only notes: it is no part of
-    the resident memory.
+    None where the file does not know it. ``inUse`` are rows of heap in use alone. ``places`` are
+    {label, bytes}: where heap in use and slack together are. ``notes`` are sentences. Of device
+    memory there are only notes: it is no part of the resident memory.
     """
     if profile.capture.device is not None:
         told = (
@@ -192,16 +192,8 @@ def memory_account(profile: Profile) -> dict[str, Any]:
             remainder_line(profile, Count.INUSE, Unit.SPACE),
         )
         notes = [text for text in told if text]
-        return {"rows": [], "places": [], "rss": None, "notes": notes}
+        return {"rows": [], "inUse": [], "places": [], "rss": None, "notes": notes}
     found = account(profile)
-    rows = [
-        {
-            "label": part.label,
-            "bytes": part.bytes,
-            "ends": [None, None] if part.estimate is None else list(part.estimate.known_ends),
-        }
-        for part in found.parts
-    ]
     notes = list(found.notes)
     notes += filter(None, [found.of_limit])
     if found.peak_rss_bytes is not None:
@@ -209,4 +201,15 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:
         notes += growth_lines(found)
     places = [{"label": part.label, "bytes": part.bytes} for part in found.places]
-    return {"rows": rows, "places": places, "rss": found.rss_bytes, "notes": notes}
+    return {
+        "rows": list(map(_account_row, found.parts)),
+        "inUse": list(map(_account_row, found.in_use)),
+        "places": places,
+        "rss": found.rss_bytes,
+        "notes": notes,
+    }
+
+
+def _account_row(part: Part) -> dict[str, Any]:
+    ends = [None, None] if part.estimate is None else list(part.estimate.known_ends)
+    return {"label": part.label, "bytes": part.bytes, "ends": ends}

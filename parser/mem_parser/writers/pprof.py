@@ -97,8 +97,9 @@ class _Writer:
         """Fill the message and return it as bytes."""
         counts = [Count.ALLOC] if self.profile.has_alloc else []
         counts.append(Count.INUSE)
-        if self.profile.has(Count.PEAK) and not self.scraped:
-            counts.append(Count.PEAK)
+        if not self.scraped:
+            more = (Count.PEAK, Count.RESIDENT, Count.SWAPPED)
+            counts += [count for count in more if self.profile.has(count)]
         for count in counts:
             self._sample_type(f"{count}_objects", "count")
             self._sample_type(f"{count}_space", "bytes")

@@ -23,6 +23,8 @@ _TITLES = {
     (Count.ALLOC, Unit.OBJECTS): "allocated, blocks",
     (Count.PEAK, Unit.SPACE): "at the peak, bytes",
     (Count.PEAK, Unit.OBJECTS): "at the peak, blocks",
+    (Count.RESIDENT, Unit.SPACE): "resident, bytes",
+    (Count.SWAPPED, Unit.SPACE): "swapped, bytes",
 }
 
 

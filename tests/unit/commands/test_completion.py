@@ -77,7 +77,7 @@ def test_bash_completes_commands_files_and_options(path: str, tmp_path: Path) ->
     assert {"leaks", "top", "summary"} <= set(first)
     assert completed(path, tmp_path, "mem_parser le")[-1] == "leaks"
     options = completed(path, tmp_path, "mem_parser top --s")
-    assert set(options) == {"--sort", "--space", "--start-frames"}
+    assert set(options) == {"--sort", "--space", "--start-frames", "--swapped"}
     assert completed(path, tmp_path, "mem_parser top --sort ") == ["flat", "cum"]
     assert completed(path, tmp_path, "mem_parser top ")[0] == "compopt -o default"
     assert completed(path, tmp_path, "mem_parser top -o ")[0] == "compopt -o default"

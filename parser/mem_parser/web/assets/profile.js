@@ -7,11 +7,12 @@ const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES 
 const REST_FRAME = "[narrower frames]";
 
 const COUNT_PARTS = {
-  inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"],
+  inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"], resident: ["resident"], swapped: ["swapped"],
 };
 // Change: of a part of a log's time, what is in use at its end against what was at its beginning.
 const COUNT_WORDS = {
   inuse: phrase("in use"), freed: phrase("freed"), alloc: phrase("allocated"), peak: phrase("in use at the peak"), change: phrase("change in use"),
+  resident: phrase("resident"), swapped: phrase("swapped"),
 };
 
 // What is counted: the file knows the threads of blocks in use alone.
@@ -21,13 +22,18 @@ function countOf({ count, thread }) {
 
 // What follows an amount: "4.64 MiB in use", "78 blocks in use".
 function measureWords(count, unit) {
-  return unit === "objects" ? phrase("blocks {what}", { what: COUNT_WORDS[count] }) : COUNT_WORDS[count];
+  return unit === "objects" ? phrase("blocks {what}", { what: COUNT_WORDS[ofBlocks(count)] }) : COUNT_WORDS[count];
+}
+
+// Resident and swapped are bytes of the blocks in use: a number of blocks is of these.
+function ofBlocks(count) {
+  return count === "resident" || count === "swapped" ? "inuse" : count;
 }
 
 // What the numbers of a tab are: "bytes in use", "change of bytes in use".
 function countedWords(count, unit) {
   const what = unit === "space" ? phrase("bytes") : phrase("blocks");
-  return count === "change" ? phrase("change of {what} in use", { what }) : phrase("{what} {count}", { what, count: COUNT_WORDS[count] });
+  return count === "change" ? phrase("change of {what} in use", { what }) : phrase("{what} {count}", { what, count: COUNT_WORDS[unit === "space" ? count : ofBlocks(count)] });
 }
 
 class Profile {
@@ -122,7 +128,7 @@ class Profile {
     };
   }
 
-  // Which of in use, allocated, freed and peak the file has.
+  // Which counts the file has.
   get counts() {
     const found = Object.keys(COUNT_PARTS).filter((count) => COUNT_PARTS[count].every((part) => this.kinds.includes(part)));
     return this.times ? [...found, "change"] : found;

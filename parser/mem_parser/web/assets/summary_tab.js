@@ -1,8 +1,8 @@
 // The first tab: the answer before anything else, then how the memory is made up.
 
 const MEASURE_LABELS = {
-  space: { inuse: phrase("in use"), alloc: phrase("allocated"), freed: phrase("freed"), peak: phrase("in use at the peak"), change: phrase("change in use") },
-  objects: { inuse: phrase("blocks in use"), alloc: phrase("allocations"), freed: phrase("blocks freed"), peak: phrase("blocks at the peak"), change: phrase("change of blocks in use") },
+  space: { inuse: phrase("in use"), alloc: phrase("allocated"), freed: phrase("freed"), peak: phrase("in use at the peak"), change: phrase("change in use"), resident: phrase("resident"), swapped: phrase("swapped") },
+  objects: { inuse: phrase("blocks in use"), alloc: phrase("allocations"), freed: phrase("blocks freed"), peak: phrase("blocks at the peak"), change: phrase("change of blocks in use"), resident: phrase("blocks in use"), swapped: phrase("blocks in use") },
 };
 
 function summaryTab(host, report) {
@@ -40,7 +40,7 @@ function openingLines(sentences) {
 
 // Every total by name; the one that the tabs count comes first.
 function keyNumbers(totals, chosen) {
-  const order = Object.keys(totals).filter((name) => !name.startsWith("freed.") || name === chosen);
+  const order = Object.keys(totals).filter((name) => !/^freed\.|^(resident|swapped)\.objects/.test(name) || name === chosen);
   order.sort((a, b) => (b === chosen) - (a === chosen));
   return element("div", "key-numbers", null, order.map((name) => {
     const [count, unit] = name.split(".");
@@ -103,6 +103,11 @@ function accountRows(account) {
     accountLine(k === 0 ? label : `+ ${label}`, bytes, ends, account.rss));
   const sum = accountLine(phrase("Resident (RSS)"), account.rss, null, account.rss, "sum");
   const parts = [accountTable("account", [...lines, sum], phrase("Resident memory"))];
+  if (account.inUse.length) {
+    const [resident, rest] = account.inUse;
+    parts.push(element("h3", "", phrase("Heap in use")), accountTable("account in-use",
+      account.inUse.map(({ label, bytes, ends }) => accountLine(label, bytes, ends, resident.bytes + rest.bytes)), phrase("Heap in use")));
+  }
   if (account.places.length) {
     const whole = account.places.reduce((total, { bytes }) => total + bytes, 0);
     const title = phrase("Heap in use and slack together, by place");

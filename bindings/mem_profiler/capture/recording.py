@@ -8,6 +8,7 @@ loop calls it after every reading, on its own thread; it may not take longer tha
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import time
@@ -21,16 +22,17 @@ from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.entries import planning
-from mem_profiler.process import procfs
+from mem_profiler.process import pagemap, procfs
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import usable
+from mem_profiler.segment import presence, usable
 from mem_profiler.segment.file import Control, Segment
 
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
     from mem_profiler.events.collector import Collector, Log
     from mem_profiler.events.logs import Logging
+    from mem_profiler.profile.build import Ending
 
 NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
 Listener = Callable[["Recording"], None]
@@ -55,6 +57,7 @@ class Recording:
     """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible.
 
     `changes_segment`: readings also reserve memory ahead and keep flags, as the controller does.
+    `resident`: the file also says which bytes of the blocks in use are in RAM.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Recording:
         self.target = Target.of(pid) if pid else Target(None)
         self.code_files = CodeFiles(pid) if pid else None
         self.recorder = Recorder(segment, pid, pace, reserves=changes_segment)
+        self.resident = False
         self._changes_segment = changes_segment
         self.listeners: list[Listener] = []
         self._collector: Collector | None = None
@@ -167,16 +171,38 @@ class Recording:
         files, missing = self._copy_code_files()
         missing += unseen_notes(self.segment.control(), self.pid)
         ending = Ending(kind, end, now, (*(notes or ()), *missing))
+        pages, unknown = self._open_pages(ending)
+        ending = dataclasses.replace(ending, notes=(*ending.notes, *unknown))
         readings = self.recorder.readings
-        make = functools.partial(build, self.segment, self.target, ending, readings)
+        make = functools.partial(
+            build, self.segment, self.target, ending, readings, pagemap_fd=next(iter(pages), None)
+        )
         try:
             named = functools.partial(with_names, make, files)
-            result = saving.save(prefix, pid, self.segment, named, form, keep=files)
+            result = saving.save(prefix, pid, self.segment, named, form, keep=[*files, *pages])
         finally:
-            for fd in files:
+            for fd in (*files, *pages):
                 os.close(fd)
         result.log = log
         return result
+
+    def _open_pages(self, ending: Ending) -> tuple[list[int], list[str]]:
+        """The descriptor of the target's pagemap, which the caller closes, and why there is none.
+
+        Only here are the rights to open it: the child that reads the blocks has given them up.
+        """
+        if not self.resident:
+            return [], []
+        if not self.pid or ending.target_ended:
+            return [], [pagemap.ENDED_NOTE]
+        try:
+            fd = pagemap.open_pagemap(self.pid)
+        except MemError as error:
+            return [], [str(error)]
+        if presence.left(self.pid, self.segment.control()) is None:
+            return [fd], []
+        os.close(fd)  # of another program
+        return [], [pagemap.ENDED_NOTE]
 
     def _copy_code_files(self) -> tuple[list[int], list[str]]:
         """Descriptors of copies, which the caller closes, and why there are none."""

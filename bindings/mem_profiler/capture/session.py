@@ -39,13 +39,14 @@ EXEC_NOTE = "the process started another program (exec); the file has all sample
 @dataclass(frozen=True)
 class Rates:
     """Bytes per sample of host and device memory; 1: every block. `depth_limit` is the frames of a
-    stack, None: the process's setting. `logging`: events go to a log.
+    stack, None: the process's setting. `logging`: events go to a log. `resident` as in `Recording`.
     """
 
     host_bytes: int
     device_bytes: int = 1
     depth_limit: int | None = None
     logging: Logging | None = None
+    resident: bool = False
 
 
 class Session:
@@ -85,7 +86,7 @@ class Session:
 
     def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
-        logging = rates.logging
+        logging, self.recording.resident = rates.logging, rates.resident
         if logging is not None:
             self.recording.begin_log(self._next_number(), self.pid, logging)
         self.number = gate.start(

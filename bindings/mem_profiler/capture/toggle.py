@@ -61,8 +61,10 @@ def _write(
     kind: str,
     end: str,
     with_events: bool = True,
+    resident: bool = False,
 ) -> Result:
     recording = Recording(segment, pid)
+    recording.resident = resident
     recording.target.refresh()
     return recording.finish(prefix, pid, kind, end, form=form, with_events=with_events)
 
@@ -109,8 +111,10 @@ def lock(segment: Segment, pid: int) -> None:
     gate.lock(segment, pid)
 
 
-def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
-    """Save the present state of a process's latest capture. Raises MemError."""
+def snapshot(pid: int, prefix: str, form: Form = Form.AUTO, *, resident: bool = False) -> Result:
+    """Save the present state of a process's latest capture; `resident` as in `Recording`. Raises
+    MemError.
+    """
     with discovery.open_process(pid) as segment:
         control = segment.control()
         number = control.number("capture_number")
@@ -120,7 +124,10 @@ def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         end = "running" if running else gate.how_it_ended(control)
         # The lock's holder may be writing a log of the events; a saved capture had its log.
         alone = control.number("written_capture") != number and segment.try_lock()
-        result = _write(segment, pid, prefix, form, kind="snapshot", end=end, with_events=alone)
+        result = _write(
+            segment, pid, prefix, form,
+            kind="snapshot", end=end, with_events=alone, resident=resident,
+        )  # fmt: skip
         if not running:
             gate.mark_written(segment, number)
         return result

@@ -26,6 +26,7 @@ from mem_parser.model import (
 )
 from mem_parser.processfacts import AttachStops, Memory
 from mem_profiler.process import procfs, pythons
+from mem_profiler.process.pagemap import Pagemap
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 from mem_profiler.profile import bypass, tables
@@ -95,17 +96,21 @@ def build(
     ending: Ending,
     readings: Readings | None = None,
     source: StackSource | None = None,
+    *,
+    pagemap_fd: int | None = None,
 ) -> list[Profile]:
     """Read the latest capture of `segment`, which must have one: the profile of the host's memory,
-    then one for each domain of device memory. `source` None: all stacks are read anew. Raises
+    then one for each domain of device memory. `source` None: all stacks are read anew.
+    `pagemap_fd`: of a living target, to look which pages of its blocks are resident. Raises
     MemError.
     """
     control = segment.control()
     track = readings.host if readings else None
     peak = peak_of(control)
     found = tables.read_tables(
-        segment, control, peak, moments=_moments(readings, ending), source=source
-    )
+        segment, control, peak, moments=_moments(readings, ending), source=source,
+        pages=None if pagemap_fd is None else Pagemap(pagemap_fd),
+    )  # fmt: skip
     control = segment.control()
     if control.number("pymem_ns") != 0:
         target = dataclasses.replace(target, pymalloc=False)
@@ -351,6 +356,8 @@ def _small_objects(target: Target, control: Control) -> list[str]:
 
 def _notes(found: Tables, extra: list[str]) -> list[str]:
     notes = list(extra)
+    if found.presence_note:
+        notes.append(found.presence_note)
     if found.skipped:
         notes.append(f"the profile lacks {found.skipped} rows of the segment, which are invalid")
     return notes

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mem_profiler.profile import ages
 from mem_profiler.segment import collect, devices
-from mem_profiler.segment.collect import LiveBlocks, Source
+from mem_profiler.segment.collect import Source
 from mem_profiler.segment.file import Control, Segment, Words
 from mem_profiler.segment.peaks import peak_of
 
@@ -92,10 +92,7 @@ def read_held(
     live = collect.read_live(segment, control, capture, source)
     at = ages.position_of(sites.keys, live.site)
     known = at >= 0
-    live = LiveBlocks(
-        live.site[known], live.size_bytes[known], live.birth_ns[known], live.thread[known]
-    )
-    live_births, oldest_s = ages.count_live(live, at[known], len(sites.keys), control)
+    live_births, oldest_s = ages.count_live(live.pick(known), at[known], len(sites.keys), control)
     return Held(
         at_s,
         sites.keys,

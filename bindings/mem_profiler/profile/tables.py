@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mem_parser.errors import MemError
 from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
 from mem_parser.sharedstacks import SharedStacks
+from mem_profiler.process.pagemap import CUT_NOTE, Pagemap
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments
 from mem_profiler.profile.pythonstacks import python_stacks
@@ -34,7 +36,8 @@ class Tables:
     """The tables of one domain of a capture.
 
     `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
-    block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`.
+    block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`;
+    `presence_note` says what of the blocks' pages is not known.
     """
 
     sites: SiteTable
@@ -45,6 +48,7 @@ class Tables:
     before_end_at_s: float | None = None
     python: PythonStacks | None = None
     labels: Labels | None = None
+    presence_note: str = ""
 
     @property
     def samples(self) -> int:
@@ -248,6 +252,32 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
 
+def _put_presence(
+    table: SiteTable, live: LiveBlocks, record: NDArray[np.int64], pages: Pagemap
+) -> str:
+    """Add the columns of resident and swapped bytes; returns a note on what is missing.
+
+    Live rows are read after the counters, so a program that goes on may have more of them: no more
+    is resident or swapped than in use.
+    """
+    try:
+        presence = pages.look(live.address, live.size_bytes)
+    except MemError as error:
+        return str(error)
+
+    def sums(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        exact, count = sizes.astype(np.float64), len(table)
+        total = np.bincount(record, weights=exact, minlength=count)
+        squares = np.bincount(record, weights=exact * exact, minlength=count)
+        return total.astype(np.int64), squares.astype(np.float64)
+
+    total, table.resident_squares = sums(presence.resident_bytes)
+    table.resident_bytes = np.minimum(total, table.inuse_bytes)
+    total, table.swapped_squares = sums(presence.swapped_bytes)
+    table.swapped_bytes = np.minimum(total, table.inuse_bytes - table.resident_bytes)
+    return CUT_NOTE if presence.is_cut else ""
+
+
 class StackSource(Protocol):
     """How stacks are read: all each time, or only new ones (`keptstacks`)."""
 
@@ -305,10 +335,11 @@ def read_tables(
     moments: Moments | None = None,
     *,
     source: StackSource | None = None,
+    pages: Pagemap | None = None,
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
-    of a target that has ended, those of the time before it began to end. `source` None: all stacks
-    are read anew.
+    of a target that has ended, those of the time before it began to end, `pages` those of the
+    blocks' pages. `source` None: all stacks are read anew. Raises MemError.
     """
     capture = control.number("capture_number")
     kind = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
@@ -329,13 +360,12 @@ def read_tables(
 
     at = ages.position_of(sites.keys, live.site)
     known = at >= 0
-    live = LiveBlocks(
-        live.site[known], live.size_bytes[known], live.birth_ns[known], live.thread[known]
-    )
+    live = live.pick(known)
     record = group[at[known]]
     live_births, oldest = ages.count_live(live, record, count, control)
     table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
     table.oldest_birth_s = oldest
+    presence_note = "" if pages is None else _put_presence(table, live, record, pages)
     start_ns = int(control.capture["start_ns"])
     held = None
     if moments is not None:
@@ -355,4 +385,5 @@ def read_tables(
         before_end_at_s=held.at_s if held is not None else None,
         python=found.python,
         labels=found.labels,
+        presence_note=presence_note,
     )

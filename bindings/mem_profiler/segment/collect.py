@@ -117,12 +117,25 @@ class Sites:
 
 @dataclass
 class LiveBlocks:
-    """Live rows of one capture, in no order. `site` is a site key without capture and shard."""
+    """Live rows of one capture, in no order. `site` is a site key without capture and shard;
+    `address` is, of device memory, a hash.
+    """
 
     site: Words
     size_bytes: Words
     birth_ns: Words
     thread: NDArray[np.uint32]
+    address: Words
+
+    def pick(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> LiveBlocks:
+        """The entries that `index` selects."""
+        return LiveBlocks(
+            self.site[index],
+            self.size_bytes[index],
+            self.birth_ns[index],
+            self.thread[index],
+            self.address[index],
+        )
 
 
 def capture_of(keys: Words) -> Words:
@@ -295,6 +308,7 @@ def read_live(
 ) -> LiveBlocks:
     """Live rows of `capture`, without rows whose key changed between two copies."""
     parts: list[Records] = []
+    addresses = [np.empty(0, np.uint64)]
     dtype = layout.dtype(source.live_row)
     for level in control.levels(source.live, source.live_row):
         keys = segment.keys(level)
@@ -310,12 +324,14 @@ def read_live(
         if source is not HOST:
             settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0
         parts.append(rows[settled])
+        addresses.append(keys[settled])
     rows = np.concatenate(parts) if parts else np.empty(0, UNPACKED if source is HOST else dtype)
     return LiveBlocks(
         site=rows["site_key"] & np.uint64(layout.SITE_MASK),
         size_bytes=rows[source.size].astype(np.uint64),
         birth_ns=rows["birth_ns"].astype(np.uint64),
         thread=rows["thread"].astype(np.uint32),
+        address=np.concatenate(addresses),
     )
 
 

@@ -26,6 +26,7 @@ from mem_cli.profiler.options import (
     device_rate_option,
     prefix_option,
     rate_option,
+    resident_option,
     symbolize_option,
 )
 from mem_cli.profiler.target import PROCESS, Target, pid_of
@@ -121,6 +122,7 @@ class ProcessGroup(DirectGroup):
 @event_options
 @click.option("-p", "--pid", type=PROCESS, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@resident_option
 @form_option
 @symbolize_option
 @click.version_option(__version__, prog_name="mem_profiler")
@@ -143,6 +145,7 @@ def _capture(
     prefix: str,
     pid: Target | None,
     every: bool,
+    resident: bool,
     form: Form,
     symbolize: bool,
     **events: Any,
@@ -156,7 +159,8 @@ def _capture(
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
     number = None if who is None else pid_of(who)
-    rates = Rates(rate, device_rate, depth_limit, EventChoice.take(events).logging(prefix))
+    logging = EventChoice.take(events).logging(prefix)
+    rates = Rates(rate, device_rate, depth_limit, logging, resident)
     code = capture(choose(number, every), seconds, rates, prefix, form, symbolize=symbolize)
     click.get_current_context().exit(code)
 

@@ -91,6 +91,9 @@ prefix_option = click.option(
     "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,
     metavar="PREFIX", help="Path and prefix of files.",
 )  # fmt: skip
+resident_option = click.option(
+    "--resident", is_flag=True, help="Also tell by stack what is in RAM, and what is swapped."
+)
 symbolize_option = click.option(
     "--symbolize", is_flag=True, help="Put names into the file, for machines without the program."
 )

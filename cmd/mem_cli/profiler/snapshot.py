@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mem_cli.forms import form_option
-from mem_cli.profiler.options import prefix_option, symbolize_option
+from mem_cli.profiler.options import prefix_option, resident_option, symbolize_option
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.target import WRITE, Target, given, pid_of, target_options
 from mem_parser.heapfile.form import Form
@@ -15,6 +15,7 @@ from mem_profiler.capture import output, toggle
 @click.command(no_args_is_help=True)
 @target_options
 @prefix_option
+@resident_option
 @form_option
 @symbolize_option
 @click.pass_context
@@ -25,9 +26,11 @@ def snapshot(
     prefix: str,
     form: Form,
     *,
+    resident: bool,
     symbolize: bool,
 ) -> None:
     """Write the profile so far; the capture goes on."""
     output.check_prefix(prefix)
     number = pid_of(given(target, pid), WRITE)
-    ctx.exit(finish([toggle.snapshot(number, prefix, form)], [], form, symbolize=symbolize))
+    result = toggle.snapshot(number, prefix, form, resident=resident)
+    ctx.exit(finish([result], [], form, symbolize=symbolize))

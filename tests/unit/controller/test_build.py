@@ -15,6 +15,7 @@ from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError, NotAProfile
 from mem_parser.heapfile.writer import write_heap_to
 from mem_profiler.capture.recorder import Recorder
+from mem_profiler.process import pagemap
 from mem_profiler.profile import tables
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.readings import Readings
@@ -31,6 +32,23 @@ def heap_of(path: Path, out: Path, readings: Readings | None = None) -> HeapFile
     with out.open("wb") as file:
         write_heap_to(file, host)
     return HeapFile(out)
+
+
+PAGE = 4096
+PRESENT, SWAPPED = 1 << 63, 1 << 62
+
+
+def parts_of(path: Path, folder: Path, words: dict[int, int]) -> tuple[HeapFile, list[str]]:
+    """The file of a segment whose process has these pages, by number, and its notes."""
+    pages = np.zeros(max(words, default=0) + 1, np.uint64)
+    for number, word in words.items():
+        pages[number] = word
+    (folder / "pagemap").write_bytes(pages.tobytes())
+    with Segment.open(path, writable=False) as segment, (folder / "pagemap").open("rb") as file:
+        host, *_ = build(segment, Target(None), RECOVERED, pagemap_fd=file.fileno())
+    with (folder / "x.heap").open("wb") as file:
+        write_heap_to(file, host)
+    return HeapFile(folder / "x.heap"), host.capture.notes
 
 
 @pytest.fixture
@@ -96,6 +114,50 @@ def test_live_rows_give_ages_and_threads(fake: FakeSegment, tmp_path: Path) -> N
     assert heap.columns["thread_bytes"].tolist() == [100, 200]
     assert {"row": worker, "tid": 42, "name": "worker"} in heap.lists["%thread"]
     assert heap.header["duration_s"] == pytest.approx(20, abs=0.005)
+
+
+def test_live_rows_give_what_is_resident_and_swapped(fake: FakeSegment, tmp_path: Path) -> None:
+    small, large = site_key(fake.stack([5])), site_key(fake.stack([6]), size_class=9)
+    fake.site(small, (3, 3000), (1, 1000))
+    fake.site(large, (2, 6 * PAGE))
+    fake.live(PAGE - 600, small, 1000)  # 600 bytes on page 0, 400 on page 1
+    fake.live(PAGE + 1008, small, 1000)
+    fake.live(10 * PAGE, large, 3 * PAGE)
+    fake.live(20 * PAGE, large, 3 * PAGE)
+    words = {1: PRESENT, 10: PRESENT, 11: SWAPPED, 12: PRESENT, 22: SWAPPED, 23: PRESENT}
+    heap, notes = parts_of(fake.save(tmp_path), tmp_path, words)
+    order = np.argsort(heap.columns["alloc_bytes"]).tolist()
+    found = {name: column[order].tolist() for name, column in heap.columns.items()
+             if name.startswith(("resident", "swapped"))}  # fmt: skip
+    assert found["resident_bytes"] == [1400, 2 * PAGE]
+    assert found["resident_squares"] == [400**2 + 1000**2, (2 * PAGE) ** 2]
+    assert found["swapped_bytes"] == [0, 2 * PAGE]
+    assert found["swapped_squares"] == [0, 2 * PAGE**2]
+    assert notes == []
+
+
+def test_no_more_is_resident_than_in_use(fake: FakeSegment, tmp_path: Path) -> None:
+    key = site_key(fake.stack([5]))
+    fake.site(key, (2, 4 * PAGE))
+    for k in range(3):  # the program went on: a block more than the counters had
+        fake.live((1 + 2 * k) * PAGE, key, 2 * PAGE)
+    pages = {1: PRESENT, 2: SWAPPED, 3: PRESENT, 4: SWAPPED, 5: PRESENT, 6: SWAPPED}
+    heap, _ = parts_of(fake.save(tmp_path), tmp_path, pages)
+    assert heap.total("resident_bytes") == 3 * PAGE
+    assert heap.total("swapped_bytes") == PAGE
+
+
+def test_forged_live_rows_give_a_file_all_the_same(
+    fake: FakeSegment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = site_key(fake.stack([5]))
+    fake.site(key, (4, 4000))
+    for address in (PAGE, PAGE + 8, (1 << 64) - 8, 1 << 63):
+        fake.live(address, key, collect.BYTES_MAX)
+    monkeypatch.setattr(pagemap, "PAGES_MAX", 100)
+    heap, notes = parts_of(fake.save(tmp_path), tmp_path, {1: PRESENT, 2: PRESENT})
+    assert heap.total("resident_bytes") == 4000
+    assert notes == [pagemap.CUT_NOTE]
 
 
 def test_lost_stacks_keep_their_samples(fake: FakeSegment, tmp_path: Path) -> None:

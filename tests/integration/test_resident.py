@@ -1,0 +1,164 @@
+"""What is resident by stack, of real programs: against their own ledger and the kernel's sums."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller_tools import TIMEOUT_S, HeapFile, start_command, wait_until
+from mem_parser.model import Count
+from mem_parser.readers import read_profile
+from mem_profiler.capture import session, toggle
+from mem_profiler.capture.recording import Recording
+from mem_profiler.process import pagemap
+from mem_profiler.segment import discovery
+from parser_run import parse, report
+from sampler_run import Target, build, environment
+
+pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
+Ledger = dict[str, tuple[int, int]]
+Z = 4.0
+"""Standard errors: a run in 16,000 is further from the truth."""
+
+
+def started(segment_dir: Path, rate: int, seed: int, *args: str) -> Target:
+    """The program, under capture from its first block on."""
+    target = Target([build("touched.c"), *args], environment(segment_dir, seed=str(seed)))
+    assert target.line() == "ready"
+    toggle.start(target.pid, rate)
+    return target
+
+
+def filled(target: Target) -> Ledger:
+    """Bytes and resident bytes of each site, as the program itself knows them."""
+    target.tell("go on")
+    rows = [target.line().split() for _ in range(2)]
+    assert target.line() == "told"
+    return {name: (int(size), int(resident)) for name, size, resident in rows}
+
+
+def capturing(pid: int) -> bool:
+    with discovery.open_process(pid) as segment:
+        return segment.control().gate_capture > 0
+
+
+def rows_of(path: str, *options: str) -> dict[str, dict[str, Any]]:
+    return {row["function"]: row for row in report("top", path, "-n", 0, *options)["rows"]}
+
+
+@pytest.mark.parametrize(("rate", "seed"), [(65536, 1), (65536, 2), (1024, 3)])
+def test_estimates_are_within_their_error_of_the_programs_own_ledger(
+    segment_dir: Path, tmp_path: Path, rate: int, seed: int
+) -> None:
+    with started(segment_dir, rate, seed) as target:
+        truth = filled(target)
+        path = toggle.snapshot(target.pid, str(tmp_path / "x"), resident=True).path
+    in_use, resident = rows_of(path), rows_of(path, "--resident")
+    for name, numbers in truth.items():
+        for value, row in zip(numbers, (in_use[name], resident[name]), strict=True):
+            assert abs(row["flat"] - value) < Z * row["flat_std_error"], (name, value, row)
+    assert truth["whole"][1] == truth["whole"][0]
+    assert truth["quarter"][1] < 0.7 * truth["quarter"][0]
+    assert "swapped_bytes" in HeapFile(path).columns
+    assert not read_profile(path).has(Count.SWAPPED)
+
+
+def test_a_capture_says_what_is_resident_and_rss_adds_up(segment_dir: Path, tmp_path: Path) -> None:
+    env = environment(segment_dir, seed="5")
+    with Target([build("touched.c")], env) as target:
+        assert target.line() == "ready"
+        command = start_command(
+            "-s", 100, "-c", "64K", "--resident", "-p", target.pid, "-o", tmp_path / "x"
+        )
+        wait_until(lambda: capturing(target.pid), "the capture runs")
+        truth = filled(target)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=TIMEOUT_S)
+        assert command.returncode == 0, err
+        rollup = Path(f"/proc/{target.pid}/smaps_rollup").read_text()
+    [file] = re.findall(r"^  (\S+\.heap) ", out, re.MULTILINE)
+    found = report("rss", file)
+    rows = {row["key"]: row for row in found["rows"]}
+    assert sum(row["bytes"] for row in rows.values()) == found["rss_bytes"]
+    kernel = dict(re.findall(r"^(Rss|Anonymous): +(\d+) kB", rollup, re.MULTILINE))
+    assert found["rss_bytes"] == pytest.approx(int(kernel["Rss"]) << 10, rel=0.02)
+    live, (resident, rest) = rows["live_resident"], found["in_use"]
+    within(live, sum(resident for _, resident in truth.values()))
+    within(rest, sum(size - resident for size, resident in truth.values()))
+    assert resident["bytes"] == live["bytes"]
+    # The program has hardly any other memory.
+    assert abs((int(kernel["Anonymous"]) << 10) - live["bytes"]) < 2 * live["margin95"] + (4 << 20)
+    assert abs(rows["slack"]["bytes"]) < 2 * live["margin95"] + (4 << 20)
+    whole = report("summary", file)
+    [sentence] = [one["text"] for one in whole["verdicts"] if one["kind"] == "resident"]
+    assert re.fullmatch(
+        r"resident [\d.]+ MiB ± [\d.]+ MiB of [\d.]+ MiB ± [\d.]+ MiB in use, \d+ % of it whole",
+        sentence,
+    )
+
+
+def within(row: dict[str, Any], truth: float) -> None:
+    """Fail for a truth further from the estimate than twice its 95 % interval."""
+    assert abs(row["bytes"] - truth) < 2 * row["margin95"], (row, truth)
+
+
+def test_a_capture_without_the_right_goes_on_and_says_which(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refusing(path: Any, *rest: Any, **more: Any) -> int:
+        if str(path).endswith("/pagemap"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *rest, **more)
+
+    with started(segment_dir, 65536, 1, "1") as target:
+        filled(target)
+        monkeypatch.setattr(os, "open", refusing)
+        result = toggle.snapshot(target.pid, str(tmp_path / "x"), resident=True)
+    [note] = [note for note in result.notes if "resident memory is missing" in note]
+    assert "CAP_SYS_PTRACE" in note
+    heap = HeapFile(result.path)
+    assert note in heap.header["notes"]
+    assert not {"resident_bytes", "swapped_bytes"} & heap.columns.keys()
+    done = parse("top", result.path, "--resident")
+    assert done.returncode == 3
+    assert "does not say what was resident" in done.stderr
+    assert "mem_profiler --resident" in done.stderr
+
+
+def test_of_a_program_that_has_ended_nothing_is_said(segment_dir: Path, tmp_path: Path) -> None:
+    with Target([build("touched.c"), "1"], environment(segment_dir)) as target:
+        assert target.line() == "ready"
+        one = session.Session(target.pid)
+        one.start(session.Rates(1, resident=True), None)
+        filled(target)
+        target.tell("end")
+        target.process.wait(TIMEOUT_S)
+        result = one.finish(str(tmp_path / "x"), "stopped")
+        one.close()
+    assert pagemap.ENDED_NOTE in result.notes
+    assert "resident_bytes" not in HeapFile(result.path).columns
+
+
+def test_a_program_that_executed_another_one_is_not_looked_at(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
+        assert target.line() == "ready"
+        toggle.start(target.pid, 1)
+        assert target.ask("alloc 100 5000") == "done"
+        with discovery.open_process(target.pid) as segment:
+            recording = Recording(segment, target.pid)
+            recording.resident = True
+            target.tell(f"exec {build('blocks.c')}")
+            assert target.line() == "ready"
+            result = recording.finish(str(tmp_path / "x"), target.pid, "snapshot", "running")
+    assert pagemap.ENDED_NOTE in result.notes
+    assert "resident_bytes" not in HeapFile(result.path).columns

@@ -64,16 +64,16 @@ def memory(tools: Tools, *, quick: bool) -> dict[str, Series]:
     return {"memory": interleave(cases, 3 if quick else 5, "memory")}
 
 
-def _snapshot(tools: Tools, stacks: int) -> Numbers:
-    """Seconds of `mem_profiler snapshot` on a process with 64 sites for each of `stacks` stacks."""
-    extra = {**tools.sampled("1"), "MEM_PROFILER_MAX_MEMORY": "2G"}
+def _snapshot(tools: Tools, held: list[str], rate: str = "1", *options: str) -> Numbers:
+    """Seconds of `mem_profiler snapshot` on a holder.c process that holds these."""
+    extra = {**tools.sampled(rate), "MEM_PROFILER_MAX_MEMORY": "2G"}
     prefix = tools.scratch / "snapshot"
     command = [str(Path(sys.executable).parent / "mem_profiler"), "snapshot", "-o", str(prefix)]
-    with _holder(["sites", str(stacks)], extra) as (pid, _):
+    with _holder(held, extra) as (pid, _):
         begin = time.perf_counter()
         before = os.times()
         done = subprocess.run(
-            [*command, str(pid)],
+            [*command, *options, str(pid)],
             env={**child_environment(), "MEM_PROFILER_DIR": str(tools.scratch / "segments")},
             cwd=ROOT,
             capture_output=True,
@@ -96,10 +96,17 @@ def _snapshot(tools: Tools, stacks: int) -> Numbers:
 
 
 def snapshots(tools: Tools, *, quick: bool) -> dict[str, Series]:
-    """Snapshots of about 10 thousand and a million sites."""
-    small, large = 10_240 // SIZES, 1_048_576 // SIZES
+    """Snapshots of about 10 thousand and a million sites, at one stack for 64 of them, and of 1 GiB
+    in 100 thousand sampled blocks without and with their pages.
+    """
+    small, large = (["sites", str(count // SIZES)] for count in (10_240, 1_048_576))
+    many = ["bytes", str(GIB)], "8K"
     cases = [Case("10k sites", lambda: _snapshot(tools, small))]
     if quick:
         return {"snapshot": interleave(cases, 2, "snapshot")}
-    cases.append(Case("1M sites", lambda: _snapshot(tools, large)))
+    cases += [
+        Case("1M sites", lambda: _snapshot(tools, large)),
+        Case("1 GiB, 100k samples", lambda: _snapshot(tools, *many)),
+        Case("the same, --resident", lambda: _snapshot(tools, *many, "--resident")),
+    ]
     return {"snapshot": interleave(cases, 3, "snapshot")}

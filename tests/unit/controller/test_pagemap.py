@@ -137,6 +137,22 @@ def test_zeros_that_were_only_read_are_not_resident(own_pages: Pagemap) -> None:
         assert found == [0]
 
 
+def test_a_look_at_a_gib_with_100000_blocks_takes_well_below_a_second(own_pages: Pagemap) -> None:
+    pages = (1 << 30) // PAGE
+    random = np.random.default_rng(1)
+    offsets = random.choice(pages * PAGE // 64, 100_000, replace=False).astype(np.uint64) * 64
+    with mapped(pages) as (address, memory):
+        for k in range(0, pages, 64):
+            memory[k * PAGE] = 1
+        for scans in (True, False):
+            own_pages._scans = scans
+            started = time.process_time()
+            found = own_pages.look(offsets + np.uint64(address), np.full(100_000, 64, np.uint64))
+            assert time.process_time() - started < 1
+            touched = offsets // PAGE % 64 == 0
+            assert (found.resident_bytes == np.where(touched, 64, 0)).all()
+
+
 def test_forged_blocks_cost_neither_time_nor_sense(own_pages: Pagemap) -> None:
     huge = 1 << 43
     rng = np.random.default_rng(1)

@@ -26,7 +26,7 @@ from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from mem_parser.textwidth import rjust, wrapped
 from mem_parser.textwidth import width as width_of
-from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.units import counted, format_bytes, format_estimate, percent
 from mem_parser.unseen import why_unseen
 from mem_parser.words import phrase, shown
 
@@ -196,10 +196,11 @@ def _resident(profile: Profile, symbols: Symbols) -> Iterator[Sentence]:
     if profile.has(Count.SWAPPED):
         amount = _amount(profile.total(Count.SWAPPED, Unit.SPACE))
         swapped = phrase(", {amount} swapped", amount=amount)
+    resident, held = (profile.total(c, Unit.SPACE) for c in (Count.RESIDENT, Count.INUSE))
     text = phrase(
-        "resident {amount} of {held} in use{swapped}{most}",
-        amount=_amount(profile.total(Count.RESIDENT, Unit.SPACE)),
-        held=_amount(profile.total(Count.INUSE, Unit.SPACE)),
+        "resident {amount}, {share} of what is in use{swapped}{most}",
+        amount=_amount(resident),
+        share=percent(resident.value, held.value),
         swapped=swapped,
         most=_most(profile, symbols, Count.RESIDENT),
     )

@@ -214,7 +214,7 @@ def test_heads_say_which_bytes_and_how_many_of_those_in_use() -> None:
     assert head(Count.SWAPPED, Unit.SPACE)[1].startswith("Swapped is 20.8 % of the 144 B ")
     assert head(Count.RESIDENT, Unit.OBJECTS) == head(Count.INUSE, Unit.OBJECTS)
     texts = [one.text for one in opening(profile, symbols, None)]
-    assert "resident 72 B of 144 B in use, 30 B swapped, 69 % of it net_read" in texts
+    assert "resident 72 B, 50.0 % of what is in use, 30 B swapped, 69 % of it net_read" in texts
 
 
 @pytest.mark.parametrize("rate", [1, 64])

@@ -128,3 +128,13 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+_LONGEST = ("test_pages.py", "test_packaging.py", "test_core.py", "test_aarch64.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests of ten seconds and more come first: begun last, one would keep the whole
+    run waiting for a single worker.
+    """
+    items.sort(key=lambda item: item.path.name not in _LONGEST)

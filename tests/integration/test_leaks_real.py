@@ -150,7 +150,7 @@ def tidy() -> Path:
 
 
 def run_tidy(program: Path, folder: Path, *words: str) -> Path:
-    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "1500", *words)
+    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "3000", *words)
     assert done.returncode == 0, done.stderr
     [path] = folder.glob("*.heap")
     return path

@@ -340,6 +340,7 @@ def _production(stage: Stage) -> None:
 
 def _live(stage: Stage) -> None:
     stage.service("redis-server")
+    (stage.folder / "script.py").write_text("kept = [bytes(500)] * 9\nimport time; time.sleep(6)\n")
 
 
 def _leaks(stage: Stage) -> None:

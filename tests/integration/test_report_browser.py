@@ -370,7 +370,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
 
 
 def test_blocks_of_resident_are_blocks_in_use(desktop: Any, compared: dict[str, str]) -> None:
-    open_page(desktop, compared["resident"])
+    open_page(desktop, compared["resident"], "#tab=summary")
     numbers = {e.text for e in desktop.find_elements(By.CSS_SELECTOR, ".key-label")}
     assert {"resident", "swapped", "blocks in use"} <= numbers
     assert len(desktop.find_elements(By.CSS_SELECTOR, ".key-number")) == len(numbers)

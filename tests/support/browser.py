@@ -85,8 +85,8 @@ def element(driver: Any, selector: str) -> Any:
 
 
 def text_of(driver: Any, selector: str) -> str:
-    """Return the text that shows in it."""
-    return str(element(driver, selector).text)
+    """Return the text that shows in it; a page may replace it meanwhile."""
+    return str(until(driver, lambda d: [element(d, selector).text])[0])
 
 
 def until(driver: Any, condition: Callable[[Any], Any]) -> Any:

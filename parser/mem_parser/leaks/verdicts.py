@@ -50,12 +50,11 @@ from mem_parser.leaks.observed import (
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
-    LEAST_WATCH_S,
+    LEAST_LIFE_S,
     least_watch_s,
     may_fill,
     postponement,
     time_text,
-    too_short,
     went_on,
 )
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
@@ -134,7 +133,7 @@ def find_leaks(
         advice = postponement(times.duration_s, need_s)
         report.findings = [_postponed(finding, advice) for finding in report.findings]
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
-    if left is not None and times is not None and times.duration_s < LEAST_WATCH_S:
+    if left is not None and times is not None and times.duration_s < LEAST_LIFE_S:
         report.findings = [_freed(one, table, left, times) for one in report.findings]
     if times is not None and report.leaks and went_on(profile.capture):
         report.notes += filter(None, [may_fill(times.duration_s)])
@@ -150,8 +149,11 @@ def _freed(finding: Finding, table: SiteColumns, left: IntArray, times: Timeline
     held = float(table.blocks[members].sum()) if len(members) else 0.0
     if not held or float(left[table.index[members]].sum()) > _LEFT_SHARE * held:
         return finding
-    reason = too_short(times.duration_s)
-    return _postponed(finding, phrase("grows, and was freed at the end; {reason}", reason=reason))
+    watched = time_text(times.duration_s)
+    return _postponed(
+        finding,
+        phrase("grows, and was freed at the end; {watched} is too short to tell", watched=watched),
+    )
 
 
 def _postponed(finding: Finding, advice: str) -> Finding:

@@ -14,6 +14,8 @@ from mem_parser.words import phrase
 LEAST_WATCH_S = 30.0
 """A program that goes on is watched so long at least before growth is called a leak: one that
 starts, or whose data is loaded, grows as steadily for some seconds."""
+LEAST_LIFE_S = 5.0
+"""Of a program that frees what it held as it ends: a shorter one may have filled a cache."""
 _ADVISED_WATCH_S = 60.0
 _SURE_WATCH_S = 600.0
 """Most caches are full by then."""

@@ -95,6 +95,10 @@ library: $(VENV)/.run
 	@for built in $(SAMPLER) $(GATE) $(LAYERS); do loaded=bindings/mem_profiler/$${built##*/}; \
 	cmp -s $$built $$loaded || { cp $$built $$loaded.new && mv $$loaded.new $$loaded; }; done
 
+# pip's own way to find the three roots imports half of the standard library at every start of Python.
+PLAIN = for file in $(VENV)/lib/python3*/site-packages/__editable__.mem_profiler-*.pth; do \
+	printf '%s\n' $(foreach root,parser bindings cmd,"$(abspath $(root))") > "$$file"; done
+
 # The first python3 that is new enough and can make virtual environments.
 $(PY): | system-build
 	@python=$${PYTHON:-$$(for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
@@ -105,13 +109,13 @@ $(PY): | system-build
 
 $(VENV)/.run: $(PACKAGING) | $(PY)
 	@echo "installing the commands into $(VENV)"
-	@$(PIP) 'setuptools>=77' && $(PIP) --no-build-isolation -e .
+	@$(PIP) 'setuptools>=77' && $(PIP) --no-build-isolation -e . && $(PLAIN)
 	@mkdir -p $(VENV)/share/man/man1 && ln -sf $(abspath release/man)/*.1 $(VENV)/share/man/man1
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the tools for tests into $(VENV)"
-	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation -e '.[dev]' && $(PLAIN)
 	@touch $@
 
 # A build without CUDA takes a minute where the package index has one; else the tests say that they skip.

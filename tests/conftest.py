@@ -33,6 +33,8 @@ settings.load_profile("small")
 # each run compile each test anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Nor does numpy start a thread for each processor at every import: half of its time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

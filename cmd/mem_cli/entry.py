@@ -12,6 +12,9 @@ import signal
 
 
 def _run(command_module: str) -> None:
+    # A thread for each processor, started by the import of numpy, takes longer than the rest of it,
+    # and would keep the rights that `mem_parser` drops.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     handler = signal.getsignal(signal.SIGINT)
     heeded = handler is signal.default_int_handler  # a shell lets background jobs ignore it
     if heeded:
@@ -29,6 +32,4 @@ def mem_profiler() -> None:
 
 def mem_parser() -> None:
     """Run `mem_parser`; never returns."""
-    # Threads started by a library's import would keep the rights that the command drops.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _run("parser.group")

@@ -76,6 +76,19 @@ def test_a_program_is_given_what_an_exec_gives(state: str, tmp_path: Path) -> No
     assert found == expected, set(found[1]) ^ set(expected[1])
 
 
+@pytest.mark.parametrize("setting", ["unset", "export"])
+def test_what_the_command_sets_for_itself_is_none_of_the_programs(
+    setting: str, tmp_path: Path
+) -> None:
+    program = str(build("inherits.c"))
+    plain, run = tmp_path / "plain.out", tmp_path / "run.out"
+    state = f"export OPENBLAS_NUM_THREADS=3; {setting} OPENBLAS_NUM_THREADS; exec"
+    expected = told(state, [program, str(plain)], plain)
+    entry = "from mem_cli.entry import mem_profiler; mem_profiler()"
+    words = [sys.executable, "-c", entry, "run", "-o", str(tmp_path / "x.heap"), "--", program]
+    assert told(state, [*words, str(run)], run) == expected
+
+
 @pytest.mark.parametrize("way", ["children", "events", "budget", "memscope"])
 def test_other_ways_to_run_give_what_an_exec_gives(way: str, tmp_path: Path) -> None:
     """All states at once: these start programs as a plain `run` does."""

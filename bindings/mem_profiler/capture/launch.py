@@ -116,8 +116,10 @@ class Outcome:
 def environment(options: Options, base: Path) -> dict[str, str]:
     """The program's environment. Raises UsageProblem where a variable prevents the capture."""
     variables = dict(os.environ)
-    if not _was_given("LC_CTYPE"):
-        variables.pop("LC_CTYPE", None)  # Python sets it in the C locale (PEP 538)
+    # Python sets the one in the C locale (PEP 538), the command's start the other.
+    for name in ("LC_CTYPE", "OPENBLAS_NUM_THREADS"):
+        if not _was_given(name):
+            variables.pop(name, None)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(
             "MEM_PROFILER_DISABLE is set, so the program would run without the sampler",

@@ -17,7 +17,7 @@ from mem_parser.charge import charged_from
 from mem_parser.model import IntArray
 from mem_parser.names import FrameRule
 from mem_parser.startframes import Runs, fold_starts, with_runs
-from mem_parser.symbols.table import Function, Symbols
+from mem_parser.symbols.table import Function, Role, Symbols
 
 
 class Folds(enum.Flag):
@@ -47,8 +47,8 @@ def fold_frames(symbols: Symbols, folds: Folds, charged: IntArray | None = None)
 
 def unnamed_function(function: Function, symbols: Symbols) -> Function | None:
     """Return the function that stands for those of its file without a name; None: it has one."""
-    if function.known or function.python or not function.module:
-        return None
+    if function.known or function.python or not function.module or function.role is Role.WRAPPER:
+        return None  # a wrapper's callers have its bytes, and would not if it were one of them
     module, program = symbols.program
     file = function.name.rpartition("+0x")[0] or function.module.rsplit("/", 1)[-1]
     name = f"unnamed functions of {program if function.module == module else file}"

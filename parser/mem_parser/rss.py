@@ -34,6 +34,8 @@ MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
 _FAR_S = 7 * 86400.0
 """A limit that is further away at today's growth is no news."""
+_MOST_READINGS = 400
+"""Of which growth is made, evenly taken."""
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 
@@ -280,38 +282,44 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
 
 
 def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
-    """Return growth per hour of the estimate and of RSS, by least squares over the second half."""
+    """Return growth per hour of the estimate and of RSS over the second half."""
     series = profile.series
     if len(series) < 4:
         return None, None
     half = series[len(series) // 2 :]
-    resident = [(r.t_s, r.rss_bytes) for r in half if r.rss_bytes is not None]
-    weights = _slope_weights([r.t_s for r in half])
-    of_rss = _slope_weights([t for t, _ in resident])
-    heap = None
-    if weights is not None:
-        size = np.array([r.estimate_bytes for r in half])
-        error = np.array([r.std_error_bytes for r in half])
-        # Readings share samples, so their errors are correlated to an unknown degree: their sum is
-        # an upper bound. A block that stays affects all readings after its birth.
-        reach = float(np.abs(weights).sum())
-        heap = Estimate(
-            float(weights @ size),
-            float(np.abs(weights) @ error) if profile.errors_known else float("nan"),
-            max(r.samples for r in half),
-            profile.unseen(Unit.SPACE).scaled(reach / 2),
-            signed=True,
-        )
-    if of_rss is None:
-        return heap, None
-    return heap, float(of_rss @ np.array([rss for _, rss in resident], dtype=np.float64))
-
-
-def _slope_weights(seconds: list[float]) -> FloatArray | None:
-    """Return the weight of each value in the slope per hour through them; None without a slope."""
-    t = np.array(seconds, dtype=np.float64)
-    if len(t) < 2:
-        return None
+    half = half[:: -(-len(half) // _MOST_READINGS)]
+    resident = [(r.t_s, float(r.rss_bytes)) for r in half if r.rss_bytes is not None]
+    of_rss = _slope(*np.array(resident).reshape(-1, 2).T)
+    t, size, error = np.array([(r.t_s, r.estimate_bytes, r.std_error_bytes) for r in half]).T
+    slope = _slope(t, size)
+    if slope is None:
+        return None, of_rss
     off = t - t.mean()
-    spread = float(off @ off)
-    return off / spread * 3600.0 if spread > 0 else None
+    weights = off / float(off @ off) * 3600.0
+    # Readings share samples, so their errors are correlated to an unknown degree: their sum is an
+    # upper bound. A block that stays affects all readings after its birth.
+    reach, middle = float(np.abs(weights).sum()), len(t) // 2
+    sampled = float(np.abs(weights) @ error) if profile.errors_known else float("nan")
+    parts = _slope(t[:middle], size[:middle]), _slope(t[middle:], size[middle:])
+    scatter = abs(parts[0] - parts[1]) / 2 if parts[0] is not None and parts[1] is not None else 0.0
+    heap = Estimate(
+        slope,
+        math.hypot(sampled, scatter),
+        max(r.samples for r in half),
+        profile.unseen(Unit.SPACE).scaled(reach / 2),
+        signed=True,
+    )
+    return heap, of_rss
+
+
+def _slope(t: FloatArray, value: FloatArray) -> float | None:
+    """Return the median slope per hour between two readings (P. K. Sen, J. Am. Stat. Assoc. 63,
+    1968), which a short peak or one step does not move; None without two moments.
+    """
+    first, second = np.triu_indices(len(t), 1)
+    apart = t[second] - t[first]
+    some = apart > 0
+    if not some.any():
+        return None
+    slopes = (value[second] - value[first])[some] / apart[some]
+    return float(np.median(slopes)) * 3600.0

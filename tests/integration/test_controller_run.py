@@ -192,6 +192,23 @@ def test_a_followed_fork_child_names_its_parent(
     assert child.total("alloc_blocks") == 3
 
 
+@pytest.mark.parametrize("more", [(), ("--children",)])
+def test_children_that_do_the_work_are_said_to_be_in_no_file(
+    segment_dir: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    while time.process_time() < 0.5: pass\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    done = run_command("run", "-o", tmp_path / "p", *more, "--", sys.executable, script)
+    assert done.returncode == 0, done.stderr
+    assert ("and are in no file; --children captures them too" in done.stderr) is (not more)
+
+
 def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(
     segment_dir: Path, tmp_path: Path
 ) -> None:

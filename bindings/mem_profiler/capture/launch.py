@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # about the minimum size of a segment
+CHILDREN_NOTE = (
+    "its child processes took {} % of the processor time, and are in no file;"
+    " --children captures them too"
+)
+_NOTED_SHARE = 0.1
 LEFT_RUNNING_NOTE = (
     "the process still ran when the program ended; mem_profiler ended its capture at that time"
 )
@@ -192,6 +197,7 @@ class Run:
         self.follower = Follower(self.pid, path, arguments)
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
+        self.children_share = 0.0
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
@@ -347,6 +353,7 @@ class Run:
         self.discover()  # /proc shows its user until the wait below
         self.follower.end()
         alone = procfs.waited_for_none(self.pid)
+        self.children_share = procfs.share_of_children(self.pid)
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
@@ -429,6 +436,8 @@ class Run:
             for image in self.images.values():
                 if image not in images:
                     image.recording.discard_log()
+        elif not (self.options.children or outcome.unloaded or self.children_share < _NOTED_SHARE):
+            outcome.notes = [CHILDREN_NOTE.format(f"{100 * self.children_share:.0f}")]
         self._wanted = images
         for image in images:
             if image is own and outcome.unloaded is not None:

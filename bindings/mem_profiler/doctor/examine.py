@@ -155,6 +155,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     gathered.around += room.shared_memory(pid)
     gathered.around += room.limits(pid)
     gathered.around += neighbours.sampler(pid)
+    gathered.around += neighbours.children(pid)
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)

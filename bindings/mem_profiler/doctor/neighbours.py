@@ -16,6 +16,8 @@ from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.segment import discovery, layout, usable
 
+_NAMED_MAX = 3
+
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {
     "libheaptrack_": "heaptrack",
@@ -57,6 +59,17 @@ def sampler(pid: int) -> list[Finding]:
             return [Finding("sampler", "ok", "the sampler is in it, and sees its own malloc")]
         return [NO_ATTACH]
     return [Finding("sampler", "warning", "the sampler is in it, and has not begun or has ended")]
+
+
+def children(pid: int) -> list[Finding]:
+    """Whether it has started others, which may do its work: servers, reloaders, shells."""
+    found = procfs.children(pid)
+    if not found:
+        return []
+    names = ", ".join(f"{procfs.comm(one)} (pid {one})" for one in found[:_NAMED_MAX])
+    more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
+    text = f"it has started {names}{more}: a capture is of this process alone"
+    return [Finding("children", "ok", text)]
 
 
 def beside(findings: list[Finding]) -> list[Finding]:

@@ -25,6 +25,7 @@ from mem_sandbox import child
 
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23
+_LEAST_S = 0.1  # of processor time of children that are worth a word
 READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
 ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
 COMMAND_MAX_BYTES = 1024  # what a line of a list can show, and more
@@ -125,6 +126,18 @@ def waited_for_none(pid: int) -> bool:
     """Whether a process has waited for no child: those add their page faults to its own."""
     fields = stat_fields(pid)
     return len(fields) > 10 and fields[8] == fields[10] == "0"
+
+
+def share_of_children(pid: int) -> float:
+    """The part of its processor time that children took which it has waited for; 0 if next to
+    nothing. It is known until its parent waits for it.
+    """
+    fields = stat_fields(pid)
+    if len(fields) < 15:
+        return 0.0
+    own, of_children = (int(fields[k]) + int(fields[k + 1]) for k in (11, 13))
+    ticks = os.sysconf("SC_CLK_TCK")
+    return of_children / (own + of_children) if of_children >= _LEAST_S * ticks else 0.0
 
 
 def exit_code(pid: int) -> int | None:

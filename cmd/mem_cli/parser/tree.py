@@ -15,7 +15,7 @@ from mem_cli.pipeline import deliver, open_view
 @view_options
 @memray_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="The heaviest N (200); 0: all.")
-@click.option("-b", "--biggest-allocs", type=click.IntRange(min=1), hidden=True, help="--rows.")
+@click.option("-b", "--biggest-allocs", type=click.IntRange(min=1), hidden=True)
 @click.option(
     "--min-share",
     type=click.FloatRange(0, 100),
@@ -39,8 +39,9 @@ def tree(file: str, **options: Any) -> None:
     options = understood(file, options)
     opened, view = open_view(file, options)
     share = options["min_share"]
-    most = options["biggest_allocs"] if options["rows"] is None else options["rows"]
+    most = options["rows"]
     chosen = report.TreeOptions(
+        biggest=options["biggest_allocs"] or 0,
         share=report.LEAST_SHARE if share is None else share / 100,
         most=report.MOST_NODES if most is None else most,
         depth=options["depth"],

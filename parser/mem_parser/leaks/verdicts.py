@@ -72,6 +72,8 @@ _HOUR_S = 3600.0
 _LEAST_AGE_S = 0.001
 _LEAST_REPLACED = 0.1
 """Of older blocks, freed: with fewer it is no cache; more blocks are allocated than before."""
+_FEWEST_TIMES = 3
+"""Buckets of births that ages can be told by."""
 _TURNOVER_SHARE = 0.5
 """Of older blocks, freed: fewer are no turnover in the words of the evidence."""
 
@@ -420,6 +422,8 @@ class _Judge:
             return phrase("grew, but not at the end")
         if dying(group, times):
             return phrase("grows, but the program seems to free its old blocks")
+        if int((times.width > 0).sum()) < _FEWEST_TIMES:
+            return phrase("it ended early in the time that its capture was planned for: no ages")
         if not kept(group, times):
             return phrase("grows, but too few samples to tell whether its old blocks stay")
         if self.growth is not None:

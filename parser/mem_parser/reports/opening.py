@@ -145,13 +145,13 @@ def _peak(profile: Profile, symbols: Symbols) -> Sentence:
 
 
 def _rss_beside(profile: Profile, at_s: float | None, held_bytes: float) -> str:
-    """Return the RSS of the peak. A reading below what was held missed a short peak: then the
-    highest RSS of the process stands for it, if that saw the peak. The sampler's part of it is said
-    where it is much.
+    """Return the RSS of the peak. A reading below what was held, and the sampler's own, missed a
+    short peak: then the highest RSS of the process stands for it, if that saw the peak. The
+    sampler's part of it is said where it is much.
     """
     rss, most = rss_at(profile, at_s), profile.capture.memory.peak_rss_bytes
     own = profile.capture.memory.segment_bytes or 0
-    found = rss if rss is not None and rss >= held_bytes else most
+    found = rss if rss is not None and rss >= held_bytes + own else most
     if found is None or found < held_bytes:
         return ""
     told = {"size": format_bytes(found), "own": format_bytes(own)}

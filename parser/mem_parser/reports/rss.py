@@ -50,8 +50,7 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     heap = result.slope_heap
     if heap is not None and (heap.value or heap.std_error):
         told.append(_heap_growth(heap, result.watched_s))
-    if result.slope_rss:
-        # Least squares through equal readings leave a rest far below a byte.
+    if result.slope_rss is not None:
         unit, hours = time_unit(result.watched_s)
         slope = format_change(float(round(result.slope_rss * hours)), Unit.SPACE)
         told.append(f"RSS {slope}/{unit}")

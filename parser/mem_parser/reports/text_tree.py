@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.model import IntArray
+from mem_parser.model import BoolArray, IntArray
 from mem_parser.reports.aggregate import GroupBy, StackSums, estimate
 from mem_parser.reports.grid import Block, Column, Record, marked, numbers, shares
 from mem_parser.reports.view import View
@@ -27,7 +27,8 @@ LEAST_SHARE = 0.005
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
     """What to draw: branches of at least ``share`` of the total, the ``most`` heaviest (0: all),
-    down to ``depth`` (0: all). ``inverted``: from the allocating functions to their callers.
+    down to ``depth`` (0: all), of the ``biggest`` by own bytes and their callers (0: all).
+    ``inverted``: from the allocating functions to their callers.
     ``lines``: nodes are source lines.
     """
 
@@ -36,6 +37,7 @@ class TreeOptions:
     depth: int = 0
     inverted: bool = False
     lines: bool = False
+    biggest: int = 0
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ def text_tree(view: View, options: TreeOptions) -> TextTree:
     """Return the tree of ``view``."""
     sums = view.sums(GroupBy.LINE if options.lines else GroupBy.FUNCTION)
     levels, left_out = _grow(sums, options)
+    if options.biggest:
+        left_out += _keep_biggest(levels, options.biggest)
     if options.most:
         left_out += _keep_heaviest(levels, options.most)
     root = Node("all", sums.total, Estimate(0.0))
@@ -140,6 +144,29 @@ def _keep_heaviest(levels: list[_Level], most: int) -> int:
     chosen = np.zeros(len(values), dtype=np.bool_)
     # Sums of the same numbers in another order differ in the last digit.
     chosen[np.argsort(-np.round(values, 3), kind="stable")[:most]] = True
+    return _keep(levels, chosen)
+
+
+def _keep_biggest(levels: list[_Level], biggest: int) -> int:
+    """Keep only the nodes that have most of their own, and those above; returns the number of
+    removed ones.
+    """
+    own = np.concatenate([x.own[:, 0] for x in levels]) if levels else np.zeros(0)
+    chosen = np.zeros(len(own), dtype=np.bool_)
+    chosen[np.argsort(-np.round(own, 3), kind="stable")[:biggest]] = True
+    end = len(own)
+    for level, above in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        begin = end - len(level.name)
+        at = begin - len(above.name)
+        chosen[at + level.parent[chosen[begin:end]]] = True
+        end = begin
+    return _keep(levels, chosen)
+
+
+def _keep(levels: list[_Level], chosen: BoolArray) -> int:
+    """Keep the ``chosen`` nodes of all levels whose callers are chosen; returns the number of
+    removed ones.
+    """
     start = 0
     number_above = np.zeros(1, dtype=np.int64)
     kept_above = np.ones(1, dtype=np.bool_)
@@ -149,7 +176,7 @@ def _keep_heaviest(levels: list[_Level], most: int) -> int:
         parent = number_above[level.parent[keep]]
         levels[k] = _Level(parent, level.name[keep], level.total[keep], level.own[keep])
         number_above, kept_above = np.cumsum(keep) - 1, keep
-    return len(values) - sum(len(x.name) for x in levels)
+    return len(chosen) - sum(len(x.name) for x in levels)
 
 
 def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:

@@ -76,3 +76,14 @@ def test_a_name_that_kills_the_demangler_stays_as_it_is(monkeypatch: pytest.Monk
     assert embedded is not None
     found = {f.name for frames in embedded.frames.values() for f in frames}
     assert found == {"main", "_Z1av", "_Z3badv", "b", "c"}
+
+
+def test_a_template_function_whose_arguments_llvm_cannot_read_has_its_name() -> None:
+    made = (
+        "_ZSt11make_sharedI7SessionJRmRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEEE"
+        "St10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueESD_E4typeEEDpOT0_"
+    )  # of g++ 12, for std::make_shared<Session>(unsigned long&, std::string const&)
+    assert short_name(made) == "std::make_shared"
+    assert full_name(made) == "std::make_shared<...>()"
+    for broken in ("_Z3fo", "_Z9", "_Z3fooE", "_Z3f-oI", "_ZSt"):
+        assert short_name(broken) == broken

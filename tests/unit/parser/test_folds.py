@@ -17,7 +17,7 @@ from mem_parser.live.totals import Order, rows, totals
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.aggregate import rows_of
 from mem_parser.reports.view import make_view
-from mem_parser.symbols.table import Function, Symbols
+from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web.kinds import LIBRARY, kind_of
 from web_profiles import Site, make_profile
 
@@ -117,3 +117,14 @@ def test_the_frames_up_to_the_charged_one_stay_apart() -> None:
     assert shown(drawn) == [" < ".join(names)]
     assert kind_of(drawn.functions[-1]) == kind_of(MADE["std"]) | LIBRARY
     assert len(profile.stacks) == len(drawn.offsets) - 1
+
+
+def test_a_wrapper_without_a_name_stays_apart_from_its_callers() -> None:
+    """They have its bytes, and would not if all of them were one function."""
+    _, symbols = made("main a2 a1")
+    functions = [
+        dataclasses.replace(f, role=Role.WRAPPER) if f.name == "app+0x10" else f
+        for f in symbols.functions
+    ]
+    drawn = fold_frames(dataclasses.replace(symbols, functions=functions), Folds.ALL)
+    assert shown(drawn) == ["malloc < app+0x10 < unnamed functions of web < main"]

@@ -138,8 +138,11 @@ def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
 def test_the_sampler_s_part_of_the_rss_is_said_where_it_is_much() -> None:
     profile, symbols = named()
     profile = at_the_peak(profile, rss=((4.2, 5000),))
-    profile.capture.memory = Memory(segment_bytes=2500)
+    profile.capture.memory = Memory(segment_bytes=2500, peak_rss_bytes=6000)
     assert "(RSS then 4.883 KiB, up to 2.441 KiB of it the sampler's)" in texts(profile, symbols)[0]
+    # Less than both: read when the peak was over.
+    profile.capture.memory = Memory(segment_bytes=4900, peak_rss_bytes=6000)
+    assert "(RSS at most 5.859 KiB, up to 4.785 KiB of it" in texts(profile, symbols)[0]
 
 
 def test_of_a_program_that_is_watched_a_higher_peak_is_said_and_that_it_is_too_early() -> None:

@@ -28,3 +28,12 @@ def test_an_inverted_tree_begins_at_the_allocating_functions() -> None:
     found = text_tree.text_tree(view(), text_tree.TreeOptions(inverted=True))
     assert [n.name for n in found.root.children] == ["net_read", "db_get", "parse"]
     assert found.root.children[0].children[0].name == "serve"
+
+
+def test_the_biggest_are_those_that_allocate_most_with_their_callers() -> None:
+    texts = ("malloc a f main", "malloc b g main", "malloc c f main", "malloc d")
+    stacks = tuple((text, 5 - k) for k, text in enumerate(texts))
+    chosen = text_tree.TreeOptions(biggest=2)
+    found = text_tree.text_tree(view(stacks), chosen)
+    rows = [record["function"] for record in text_tree.records(found)]
+    assert rows == ["all", "main", "f", "a", "g", "b"]

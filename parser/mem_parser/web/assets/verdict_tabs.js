@@ -69,7 +69,7 @@ function leaksTab(host, block, kept = {}) {
   host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", phrase("This tab always counts bytes in use.")), ...notesOf(block));
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
-    if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
+    if (row.bytes_per_hour === null || row.bytes_per_hour === undefined || row.verdict === "cache-like") return "";
     return row.growth ? `+${row.growth}` : phrase("too few samples to tell");
   };
   const table = showTable(host, [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +105,18 @@ def test_allocators_are_named_where_they_are() -> None:
     found = of(examine_program((str(build("own_malloc.c", "-rdynamic")),)), "inside")
     assert found.status == "blocker"
     assert "the sampler cannot redirect safely" in found.text
+
+
+def test_children_that_may_do_the_work_are_named() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & read x"], stdin=subprocess.PIPE) as process:
+        while not (found := procfs.children(process.pid)):
+            assert process.poll() is None
+        try:
+            text = of(examine_process(process.pid), "children").text
+        finally:
+            os.kill(found[0], signal.SIGKILL)
+            process.communicate(timeout=30)
+    assert text.endswith(f"(pid {found[0]}): a capture is of this process alone")
 
 
 def test_python_says_where_its_small_objects_are() -> None:

@@ -67,6 +67,24 @@ def relative(path: str) -> str:
     return path.removeprefix(os.getcwd() + os.sep)
 
 
+def in_repository(path: str) -> str:
+    """Return a source file as code hosts name it: relative to the repository that the working
+    folder is in, where it has one; else as `relative` does.
+    """
+    root = os.environ.get("GITHUB_WORKSPACE") or _repository() or os.getcwd()
+    return relative(path.removeprefix(root.rstrip(os.sep) + os.sep))
+
+
+def _repository() -> str | None:
+    folder = os.getcwd()
+    while not os.path.exists(os.path.join(folder, ".git")):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+    return folder
+
+
 def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mem_parser.escape import json_text, visible
-from mem_parser.frames import Frame, relative
+from mem_parser.frames import Frame, in_repository
 from mem_parser.version import __version__
 
 SCHEMA = (
@@ -42,8 +42,8 @@ def document(
 
 
 def location(frame: Frame) -> dict[str, Any]:
-    """Return a function, and the line of its source where that is known: relative to the working
-    folder if it is in it.
+    """Return a function, and the line of its source where that is known: relative to the
+    repository if it is in it.
     """
     found: dict[str, Any] = {"logicalLocations": [{"name": frame.function, "kind": "function"}]}
     return found | (line_of(frame.file, frame.line) if frame.file else {})
@@ -51,7 +51,7 @@ def location(frame: Frame) -> dict[str, Any]:
 
 def line_of(file: str, line: int) -> dict[str, Any]:
     """Return a line of a file; 0: the file as a whole."""
-    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative(file))}}
+    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(in_repository(file))}}
     if line > 0:
         place["region"] = {"startLine": line}
     return {"physicalLocation": place}

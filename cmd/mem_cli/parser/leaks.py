@@ -118,7 +118,10 @@ def leaks(
             f"the program's LSAN_OPTIONS name a list: --suppressions {theirs} applies it"
         )
     code, width = LEAK_FOUND if fail_on else None, room(options["output"])
-    lines = leak_lines(report, profile, file=last[0].file, width=width, exit_code=code)
+    lines = leak_lines(
+        report, profile,
+        file=last[0].file, width=width, exit_code=code, binary=options["binary"],
+    )  # fmt: skip
     deliver(last, options, lines, record=report.as_json, fold=False)
     if fail_on and report.leaks:
         raise SystemExit(LEAK_FOUND)

@@ -66,7 +66,8 @@ def summary(file: str, **options: Any) -> None:
 
     found = first(options["rows"])
     sentences = [] if options["as_csv"] else opened_with(opened, view, options["binary"])
-    heads = list(opening_lines(sentences, f"mem_parser {{}} {shell_path(file)}", _WIDTH))
+    program = f" -p {shell_path(options['binary'])}" if options["binary"] else ""
+    heads = list(opening_lines(sentences, f"mem_parser {{}} {shell_path(file)}{program}", _WIDTH))
 
     def blocks(rows: int | None) -> Iterator[Block]:
         yield from [*heads, ""] if heads else []

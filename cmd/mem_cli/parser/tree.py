@@ -39,9 +39,11 @@ def tree(file: str, **options: Any) -> None:
     options = understood(file, options)
     opened, view = open_view(file, options)
     share = options["min_share"]
-    most = options["rows"]
+    biggest, most = options["biggest_allocs"], options["rows"]
+    if options["invert"] and most is None:
+        biggest, most = None, biggest  # these come first in such a tree
     chosen = report.TreeOptions(
-        biggest=options["biggest_allocs"] or 0,
+        biggest=biggest or 0,
         share=report.LEAST_SHARE if share is None else share / 100,
         most=report.MOST_NODES if most is None else most,
         depth=options["depth"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,8 @@ from mem_parser.symbols.modulelabels import is_relative
 from mem_parser.symbols.table import Role, Symbols
 
 _SYSTEM = ("/lib", "/usr/lib")
+_CARGO_HASH = re.compile(r"-[0-9a-f]{16}$")
+"""Ends the names of cargo's test programs, and changes with the compiler and the version."""
 
 
 @dataclass
@@ -65,7 +68,8 @@ class Subject:
         comm, file, called = self._spellings
         other = comm and not file.startswith(comm)
         called = called if called.startswith(comm) else comm
-        return (called if other else file) or comm or os.path.basename(self.path)
+        found = (called if other else file) or comm or os.path.basename(self.path)
+        return _CARGO_HASH.sub("", found)
 
     @property
     def names(self) -> tuple[str, ...]:

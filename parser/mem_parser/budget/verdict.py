@@ -181,9 +181,9 @@ class Report:
 
     @property
     def may_be_decided(self) -> bool:
-        """Whether nothing failed, and a finer rate may decide the inconclusive limits."""
+        """Whether nothing failed, and a finer rate may decide an inconclusive limit."""
         undecided = [r for _, r in self.results if r.verdict is Verdict.INCONCLUSIVE]
-        return self.verdict is Verdict.INCONCLUSIVE and all(
+        return self.verdict is Verdict.INCONCLUSIVE and any(
             not r.reason and (r.estimate is not None) for r in undecided
         )
 

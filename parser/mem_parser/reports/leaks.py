@@ -39,13 +39,19 @@ _LARGEST = phrase("largest: ")
 
 
 def leak_lines(
-    report: LeakReport, profile: Profile, *, file: str, width: int, exit_code: int | None = None
+    report: LeakReport,
+    profile: Profile,
+    *,
+    file: str,
+    width: int,
+    exit_code: int | None = None,
+    binary: str | None = None,
 ) -> Iterator[str]:
     """Yield the report, which opens with all leaks in one sentence. It is laid out for 80 columns,
     or ``width`` where these are fewer; names are cut to lines of ``width`` columns.
 
     ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
-    shows the stack of the largest leak in ``file``.
+    shows the stack of the largest leak in ``file``, of the program ``binary`` where one was given.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
     is_open = report.is_partial or report.undecided >= MOST_UNDECIDED
@@ -77,7 +83,7 @@ def leak_lines(
         yield from lines
         yield f"{ljust(last, within - width_of(failing))}{failing}"
     if exit_code is None:
-        yield from _next(report, file)
+        yield from _next(report, file, binary)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -89,13 +95,14 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def _next(report: LeakReport, file: str) -> Iterator[str]:
+def _next(report: LeakReport, file: str, binary: str | None) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
         function = report.leaks[0].frames[0].function
         yield shown(phrase("next:"))
         focus = f"--focus {shell_word(f'^{re.escape(function)}$')}"
         each = ["--start-frames"] if _ADDRESS.search(function) else []
-        yield from shell_lines(("mem_parser tree", shell_path(file), focus, *each))
+        program = [] if binary is None else [f"-p {shell_path(binary)}"]
+        yield from shell_lines(("mem_parser tree", shell_path(file), *program, focus, *each))
 
 
 def _labelled(label: str, text: str) -> str:

@@ -441,6 +441,10 @@ def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
     assert [r.verdict for _, r in first.results] == [Verdict.PASS, Verdict.INCONCLUSIVE]
     assert first.exit_code == 7
     assert first.may_be_decided
+    undecided = dataclasses.replace(first.captures[0].results[0], reason="too short")
+    first.captures[0].results.append(undecided)
+    assert first.may_be_decided, "the others may be"
+    first.captures[0].results.pop()
     worse = check([(Made([scaled(PARSE, 1.5)]).subject(), budget)], tries=2, attempt=2)
     assert [r.verdict for _, r in combine(first, worse).results] == [Verdict.FAIL, Verdict.FAIL]
     better = check([(Made([scaled(PARSE, 0.5)]).subject(), budget)], tries=2, attempt=2)
@@ -487,6 +491,7 @@ def test_a_site_that_selects_nothing_in_any_capture_is_named() -> None:
         ("/usr/bin/python3.11", "python3", "python3 -m x", "python3.11"),
         ("/opt/server", "worker-7", "/opt/server --x", "worker-7"),
         ("", "x", "", "x"),
+        ("/w/debug/deps/rsrv-8b63f69aa175f4bd", "rsrv-8b63f69aa1", "/w/debug/deps/rsrv-8", "rsrv"),
     ],
 )
 def test_a_program_goes_by_the_name_it_was_started_by(

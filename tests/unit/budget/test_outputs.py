@@ -153,6 +153,19 @@ def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str)
     assert undecided.startswith("::warning title=server%3A inuse of")
 
 
+def test_code_hosts_have_names_of_the_repository(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path / "src")
+    failed, _ = github.commands(report_of(source))
+    assert failed.startswith("::error file=src/header file.c,line=88,")
+    first = check_results(json.loads(sarif.render(report_of(source))))[0]
+    place = first["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place["uri"] == "src/header%20file.c"
+
+
 @pytest.mark.parametrize("file", ["/usr/include/vec.h", "sysdeps/nptl/start.h", ""])
 def test_no_annotation_stands_on_a_line_that_is_not_the_programs(source: str, file: str) -> None:
     failed, _ = github.commands(report_of(file))

@@ -11,7 +11,7 @@ from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import own_frame
 from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.escape import github_command
-from mem_parser.frames import relative
+from mem_parser.frames import in_repository
 
 _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 
@@ -31,6 +31,6 @@ def _annotation(program: str, result: Result) -> str:
     frame = own_frame(result.culprits[0].frames) if result.culprits else None
     place = {}
     if frame is not None:
-        place = {"file": relative(frame.file), "line": str(frame.line)}
+        place = {"file": in_repository(frame.file), "line": str(frame.line)}
     title = {"title": f"{program}: {result.name}"}
     return github_command(_LEVEL[result.verdict], place | title, result_lines(result))

@@ -29,6 +29,8 @@ HEIGHT_PX = 600
 ROWS = 20
 REPORT_S = 600.0
 _RATE = 1024
+_MOST_CELLS = 500
+"""The newest cells have names: one variable of the environment holds 128 KiB."""
 _NUMBER = re.compile(r"In\[(\d+)\]")
 _WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
 
@@ -110,7 +112,8 @@ def _run_cell(shell: Any, cell: str) -> None:
 def _cells(shell: Any) -> dict[str, str]:
     """The shell's names of the files of cells that have run."""
     names = ((file, shell.compile.format_code_name(file)) for file in linecache.cache)
-    return {file: name[1] for file, name in names if name}
+    cells = [(file, name[1]) for file, name in names if name]
+    return dict(cells[-_MOST_CELLS:])
 
 
 def _report(called: dict[str, str], *words: str) -> str:

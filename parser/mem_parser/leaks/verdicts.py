@@ -51,6 +51,7 @@ from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
     LEAST_LIFE_S,
+    is_whole,
     least_watch_s,
     may_fill,
     postponement,
@@ -422,8 +423,8 @@ class _Judge:
             return phrase("grew, but not at the end")
         if dying(group, times):
             return phrase("grows, but the program seems to free its old blocks")
-        if int((times.width > 0).sum()) < _FEWEST_TIMES:
-            return phrase("it ended early in the time that its capture was planned for: no ages")
+        if is_whole(times) and int((times.width > 0).sum()) < _FEWEST_TIMES:
+            return phrase("too early in the planned time of the capture to tell ages")
         if not kept(group, times):
             return phrase("grows, but too few samples to tell whether its old blocks stay")
         if self.growth is not None:

@@ -38,8 +38,12 @@ def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> floa
     the capture the turnover is not known.
     """
     floor = LEAST_WATCH_S if went_on(capture) else 0.0
-    whole = times.start[0] == 0.0 and times.end[-1] == times.duration_s  # no window
-    return max(floor, TURNOVERS * turnover_s(table, times) if whole else 0.0)
+    return max(floor, TURNOVERS * turnover_s(table, times) if is_whole(times) else 0.0)
+
+
+def is_whole(times: Timeline) -> bool:
+    """Tell whether the times are of the whole capture, and not of a window in it."""
+    return bool(times.start[0] == 0.0 and times.end[-1] == times.duration_s)
 
 
 def turnover_s(table: SiteColumns, times: Timeline) -> float:

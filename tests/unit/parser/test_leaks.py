@@ -32,6 +32,7 @@ from mem_parser.units import format_bytes
 from simulated import (
     Program,
     Source,
+    arrivals,
     burst,
     filled_cache,
     leak,
@@ -451,3 +452,11 @@ def test_lost_stacks_have_no_verdict_and_are_not_among_no_leaks(blocks: int) -> 
     assert report.headline == (partial if blocks >= survivors.MIN_SAMPLES else none)
     [note] = report.notes
     assert note == f"no verdict on {size} in use, {blocks:,} samples without stacks"
+
+
+def test_what_is_allocated_faster_and_never_freed_is_no_cache() -> None:
+    random = np.random.default_rng(5)
+    born = np.concatenate((arrivals(random, 1, 0, 20), arrivals(random, 300, 20, 60)))
+    source = Source(("busy", "main"), 4096, born, np.full(len(born), np.inf))
+    [finding] = find_leaks(*Program([source]).capture(random)).findings
+    assert finding.verdict is Verdict.INCONCLUSIVE

@@ -191,3 +191,15 @@ def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
     assert note.startswith("the file holds no ages")
     nothing = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
     assert find_leaks(nothing, symbols).notes == []
+
+
+def test_what_ended_early_in_its_planned_time_says_so() -> None:
+    random = np.random.default_rng(5)
+    program = Program([leak(random, 100, "grow")], duration=600.0)
+    profile, symbols = program.snapshot(program.sampled(random), 60.0)
+    [finding] = find_leaks(profile, symbols).findings
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.evidence == "too early in the planned time of the capture to tell ages"
+    whole, names = Program([leak(random, 100, "grow")]).capture(random)
+    [finding] = find_leaks(whole, names, window=(0.0, 7.0)).findings
+    assert "planned time" not in finding.evidence

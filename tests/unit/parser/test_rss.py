@@ -131,6 +131,11 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert all("%" in line for line in lines[1:after])
     assert lines[after + 1] == "   9.000 MiB in [heap]"
 
+    larger = dataclasses.replace(profile.capture.memory, heap_bytes=55 * MIB)
+    profile.capture.memory = larger  # large blocks are there too: no more is free than all slack
+    assert account(profile).arena_slack is None
+    profile.capture.memory = dataclasses.replace(larger, heap_bytes=9 * MIB)
+
     profile.capture.pymem = True  # small blocks in regions of CPython
     assert account(profile).arena_slack is None
 

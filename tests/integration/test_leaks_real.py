@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import select
 import subprocess
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler.capture import session
 from mem_profiler.capture.recorder import Pace
-from mem_profiler.profile import moments
+from mem_profiler.profile import birthtimes, moments
 from parser_run import parse, report
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
@@ -109,6 +111,31 @@ def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -
     account = report("rss", file)
     parts = [r["bytes"] for r in account["rows"]]
     assert sum(parts) == pytest.approx(account["rss_bytes"])
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_leaks_of_a_program_that_is_killed_early_in_a_long_capture_are_found(
+    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(birthtimes, "LEAST_WATCH_S", 1.0)
+    child = start(leaky, 5, 1)
+    try:
+        one = session.Session(child.pid)
+        one.start(session.Rates(1024), 600)
+        go(child)
+        assert child.stdout is not None
+        while not select.select([child.stdout], [], [], one.recording.due_in())[0]:
+            one.recording.tick()
+        assert child.stdout.readline() == "done\n"
+    finally:
+        end(child)
+    result = one.finish(str(tmp_path / "p"), "signal 9 SIGKILL", Form.PLAIN)
+    one.close()
+    assert leaking(result.path) == PLANTED
+    [last, *ends] = read_profile(result.path).capture.bucket_end_s[::-1]
+    assert last is None
+    assert all(later > earlier for later, earlier in itertools.pairwise(map(float, ends)))
+    assert 4 < max(ends) < 5.5
 
 
 @pytest.mark.usefixtures("segment_dir")

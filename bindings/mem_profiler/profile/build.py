@@ -108,7 +108,8 @@ def build(
     track = readings.host if readings else None
     peak = peak_of(control)
     found = tables.read_tables(
-        segment, control, peak, moments=_moments(readings, ending), source=source,
+        segment, control, peak, moments=_moments(readings, ending), ended=ending.target_ended,
+        source=source,
         pages=None if pagemap_fd is None else Pagemap(pagemap_fd),
     )  # fmt: skip
     control = segment.control()
@@ -146,7 +147,7 @@ def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
     control = segment.control()
     if control.number("pymem_ns") != 0:
         target = dataclasses.replace(target, pymalloc=False)
-    none = tables.no_tables()
+    none = tables.no_tables(control)
     shared = _read_shared(segment, control, target, None)
     capture = _capture(segment, control, target, shared, none)
     capture.kind, capture.end = ending.kind, ending.end
@@ -164,8 +165,8 @@ def _runtime(target: Target, capture: Capture, shared: _Shared) -> Runtime | Non
 
 
 def _moments(readings: Readings | None, ending: Ending) -> Moments | None:
-    """The moments of a target that has ended; None where it still runs."""
-    return readings.moments if readings is not None and ending.target_ended else None
+    """The moments of a capture that is over; None where it goes on."""
+    return readings.moments if readings is not None and ending.end != "running" else None
 
 
 def _of_domain(
@@ -181,8 +182,9 @@ def _of_domain(
     track = readings.devices.get(domain.number) if readings else None
     moments = _moments(readings, ending)
     found = tables.read_tables(
-        segment, control, domain.peak, domain.number, moments, source=shared.source
-    )
+        segment, control, domain.peak, domain.number, moments, ended=ending.target_ended,
+        source=shared.source,
+    )  # fmt: skip
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
     number = control.number("capture_number")
     start_ns = int(control.capture["start_ns"])
@@ -196,6 +198,7 @@ def _of_domain(
         complete=found.skipped == 0,
         notes=_notes(found, list(ending.notes)),
         before_end_at_s=found.before_end_at_s,
+        bucket_end_s=_bucket_end_s(found),
     )
     rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
     profile = _profile(domain.name, rate, capture, found, shared)
@@ -276,7 +279,6 @@ def _capture(
 ) -> Capture:
     """The capture's facts, from the control page and the process."""
     slot = control.capture
-    ends = [int(end) for end in slot["bucket_end_ns"]]
     paths = [module.path for module in shared.modules]
     return Capture(
         pid=control.number("pid"),
@@ -302,12 +304,16 @@ def _capture(
         samples=found.samples,
         lost=_lost("lost", control, found),
         memory=shared.memory,
-        bucket_end_s=[None if end == layout.U64_MAX else end / NS for end in ends],
+        bucket_end_s=_bucket_end_s(found),
         complete=found.skipped == 0,
         attach=_attach_stops(control),
         domains=[HOST, *(domain.name for domain in shared.domains)],
         marks_lost=shared.marks.lost,
     )
+
+
+def _bucket_end_s(found: Tables) -> list[float | None]:
+    return [None if end == layout.U64_MAX else end / NS for end in found.bucket_ends_ns.tolist()]
 
 
 def _from_start(control: Control) -> bool:

@@ -37,7 +37,8 @@ class Tables:
 
     `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
     block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`;
-    `presence_note` says what of the blocks' pages is not known.
+    `presence_note` says what of the blocks' pages is not known; `bucket_ends_ns` are the upper ends
+    of the time buckets, since the start.
     """
 
     sites: SiteTable
@@ -45,6 +46,7 @@ class Tables:
     thread_blocks: ThreadBlocks
     skipped: int
     newest_birth_s: float
+    bucket_ends_ns: Words
     before_end_at_s: float | None = None
     python: PythonStacks | None = None
     labels: Labels | None = None
@@ -64,13 +66,14 @@ class Tables:
         }
 
 
-def no_tables() -> Tables:
-    """Tables without a site."""
+def no_tables(control: Control) -> Tables:
+    """Tables of the latest capture without a site."""
     none = np.zeros(0, np.int64)
     small = none.astype(np.uint32)
     stacks = StackTable(np.zeros(1, np.int64), none.astype(np.uint64), small, small, True)
     sites = SiteTable(none, none.astype(np.int32), none, none, none, none)
-    return Tables(sites, stacks, ThreadBlocks(none, none, none, none), 0, 0.0)
+    no_blocks = ThreadBlocks(none, none, none, none)
+    return Tables(sites, stacks, no_blocks, 0, 0.0, ages.bucket_ends_ns(control))
 
 
 def cut_stacks(sites: SiteTable, stacks: StackTable) -> int:
@@ -334,12 +337,14 @@ def read_tables(
     domain: int = HOST_DOMAIN,
     moments: Moments | None = None,
     *,
+    ended: bool = True,
     source: StackSource | None = None,
     pages: Pagemap | None = None,
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
-    of a target that has ended, those of the time before it began to end, `pages` those of the
-    blocks' pages. `source` None: all stacks are read anew. Raises MemError.
+    of a capture that is over, its eighths where it ended early in the planned time, and where the
+    target has `ended` the columns of the time before it began to; `pages` adds those of the blocks'
+    pages. `source` None: all stacks are read anew. Raises MemError.
     """
     capture = control.number("capture_number")
     kind = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
@@ -362,17 +367,24 @@ def read_tables(
     known = at >= 0
     live = live.pick(known)
     record = group[at[known]]
-    live_births, oldest = ages.count_live(live, record, count, control)
-    table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
-    table.oldest_birth_s = oldest
-    presence_note = "" if pages is None else _put_presence(table, live, record, pages)
     start_ns = int(control.capture["start_ns"])
     held = None
-    if moments is not None:
+    if moments is not None and ended:
         most = None
         if peak is not None and sites.peak is not None:
             most = (peak.at_ns - start_ns) / 1e9, int(sites.peak.bytes.sum())
         held = moments.before_end(capture, domain, int(sites.live_bytes.sum()), most)
+    division = None if moments is None else moments.division(capture, control)
+    if held is not None:
+        division = held.division
+    ends_ns = ages.bucket_ends_ns(control) if division is None else division.ends_ns
+    live_births, oldest = ages.count_live(live, record, count, control, ends_ns)
+    together = _regroup(sites, group, count)
+    table = _site_table(together, stack_of_site[chosen], live_births)
+    if division is not None:
+        table.births = division.births(sites.keys, group, together.alloc_blocks, live_births)
+    table.oldest_birth_s = oldest
+    presence_note = "" if pages is None else _put_presence(table, live, record, pages)
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
         _put_before_end(table, held, np.where(at >= 0, group[at], -1))
@@ -386,4 +398,5 @@ def read_tables(
         python=found.python,
         labels=found.labels,
         presence_note=presence_note,
+        bucket_ends_ns=ends_ns,
     )

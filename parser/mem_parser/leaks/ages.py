@@ -19,6 +19,9 @@ import numpy as np
 from mem_parser.estimate import FloatArray
 from mem_parser.model import BoolArray, Capture
 
+LEAST_WATCH_S = 30.0
+"""A program that goes on is watched so long at least before growth is called a leak: one that
+starts, or whose data is loaded, grows as steadily for some seconds."""
 YOUNG_SHARE = 0.1
 _YOUNG_MOST = 0.3
 _WARM_UP_SHARE = 0.13

@@ -6,14 +6,11 @@ import math
 
 import numpy as np
 
-from mem_parser.leaks.ages import Timeline
+from mem_parser.leaks.ages import LEAST_WATCH_S, Timeline
 from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
 from mem_parser.model import Capture
 from mem_parser.words import phrase
 
-LEAST_WATCH_S = 30.0
-"""A program that goes on is watched so long at least before growth is called a leak: one that
-starts, or whose data is loaded, grows as steadily for some seconds."""
 LEAST_LIFE_S = 5.0
 """Of a program that frees what it held as it ends: a shorter one may have filled a cache."""
 _ADVISED_WATCH_S = 60.0

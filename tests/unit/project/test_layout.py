@@ -28,12 +28,13 @@ PACKAGES = {
 }
 # What mem_profiler may take from mem_parser: the model and our file formats, errors, escapes,
 # formulas, how files are opened and written, the version, the ELF reader, the cache on disk,
-# lists of made code, records for scripts, numbers of equal stacks.
+# lists of made code, records for scripts, numbers of equal stacks, the times of leaks.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.elfrows", "mem_parser.heapfile",
     "mem_parser.inherited_signals",
-    "mem_parser.interning", "mem_parser.libraries.frameworks", "mem_parser.maps",
+    "mem_parser.interning", "mem_parser.leaks.ages", "mem_parser.libraries.frameworks",
+    "mem_parser.maps",
     "mem_parser.memlog", "mem_parser.memscope", "mem_parser.model",
     "mem_parser.output_path", "mem_parser.plainfile", "mem_parser.processfacts",
     "mem_parser.programname",

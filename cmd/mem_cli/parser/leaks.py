@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,8 +24,13 @@ from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
 from mem_parser.sizes import parse_seconds
 
+if TYPE_CHECKING:
+    from mem_parser.leaks.findings import LeakReport
+
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
+UNSEEN = 7
+"""And where there may be a leak among the samples without a stack."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -63,7 +68,11 @@ class _Window(click.ParamType[tuple[float, float]]):
 )
 @narrowing_options
 @frame_options
-@click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["leak"]),
+    help="Exit with 6 if there is a leak, 7 if lost stacks may hide one.",
+)
 @finding_options
 def leaks(
     files: tuple[str, ...],
@@ -117,14 +126,21 @@ def leaks(
         report.notes.append(
             f"the program's LSAN_OPTIONS name a list: --suppressions {theirs} applies it"
         )
-    code, width = LEAK_FOUND if fail_on else None, room(options["output"])
+    code, width = _exit_code(report) if fail_on else None, room(options["output"])
     lines = leak_lines(
         report, profile,
         file=last[0].file, width=width, exit_code=code, binary=options["binary"],
     )  # fmt: skip
     deliver(last, options, lines, record=report.as_json, fold=False)
-    if fail_on and report.leaks:
-        raise SystemExit(LEAK_FOUND)
+    if code:
+        raise SystemExit(code)
+
+
+def _exit_code(report: LeakReport) -> int:
+    """Return the exit code of `--fail-on leak`."""
+    if report.leaks:
+        return LEAK_FOUND
+    return UNSEEN if report.is_partial else 0
 
 
 def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:

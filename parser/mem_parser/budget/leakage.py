@@ -16,7 +16,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
-from mem_parser.leaks.findings import Finding, LeakReport
+from mem_parser.leaks.findings import Finding, LeakReport, may_hide
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
@@ -24,6 +24,7 @@ from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.model import Count, Profile
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above
+from mem_parser.symbols.symbolizer import dropped_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import format_bytes
 
@@ -48,14 +49,44 @@ def measure_leaks(
     suppressions: tuple[str, ...],
     alpha: float,
     allowed: float = 0.0,
+    *,
+    whole: Profile | None = None,
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
+    It may be a part of ``whole``, whose blocks without stacks can be of any part.
 
     ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
     leak here: many programs fill memory while they run, and free it at the end. Where the search
     finds nothing, but could not have found a leak of half of what is in use, all that may leak:
     unless that is within the ``allowed`` bytes, or too little for any search.
     """
+    leaks = _search(profile, symbols, suppressions, alpha, allowed)
+    lost = _without_stacks(profile if whole is None else whole)
+    found = leaks.measured.what
+    if not may_hide(lost.samples) or found is None:
+        return leaks
+    # Leaked blocks without stacks are in use.
+    most = lost.upper(alpha)
+    if found.upper(alpha) + most > allowed:
+        leaks.measured.obstacle = leaks.measured.obstacle or (
+            f"up to {format_bytes(most)} without stacks may leak: capture at a coarser rate, "
+            "or with a larger MEM_PROFILER_MAX_MEMORY"
+        )
+    return leaks
+
+
+def _without_stacks(profile: Profile) -> Sampled:
+    """Return what is in use of samples whose stacks were lost."""
+    return sampled(profile, Count.INUSE, dropped_stacks(profile.stacks)[profile.sites.stack])
+
+
+def _search(
+    profile: Profile,
+    symbols: Symbols,
+    suppressions: tuple[str, ...],
+    alpha: float,
+    allowed: float,
+) -> Leaks:
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)
     if report.leaks:

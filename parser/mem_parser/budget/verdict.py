@@ -352,8 +352,9 @@ class _Judge:
         if part is None:
             return Measured(None, "the file has no counts by thread"), amount, None
         leaks = leakage.measure_leaks(
-            part, self.subject.symbols, self.suppressions, self.fail_alpha, amount
-        )
+            part, self.subject.symbols, self.suppressions, self.fail_alpha, amount,
+            whole=self.subject.profile,
+        )  # fmt: skip
         return leaks.measured, amount, leaks.found
 
     def _doubt(self, result: Result, site: Site, part: Profile) -> None:

@@ -119,7 +119,7 @@ class LeakReport:
     @property
     def is_partial(self) -> bool:
         """Whether there may be a leak among the samples without a stack."""
-        return self.without_stack is not None and self.without_stack.samples >= MIN_SAMPLES
+        return self.without_stack is not None and may_hide(self.without_stack.samples)
 
     @property
     def undecided(self) -> float:
@@ -139,6 +139,11 @@ class LeakReport:
             "suppressed": len(self.suppressed),
             "notes": self.notes,
         }
+
+
+def may_hide(samples: int) -> bool:
+    """Tell whether there may be a leak among so many samples without a stack."""
+    return samples >= MIN_SAMPLES
 
 
 def headline_of(leaks: Sequence[Finding]) -> str:

@@ -50,8 +50,9 @@ def leak_lines(
     """Yield the report, which opens with all leaks in one sentence. It is laid out for 80 columns,
     or ``width`` where these are fewer; names are cut to lines of ``width`` columns.
 
-    ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
-    shows the stack of the largest leak in ``file``, of the program ``binary`` where one was given.
+    ``exit_code`` is the one that `--fail-on leak` leads to. Without that the last lines are the
+    command that shows the stack of the largest leak in ``file``, of the program ``binary`` where
+    one was given.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
     is_open = report.is_partial or report.undecided >= MOST_UNDECIDED
@@ -74,7 +75,7 @@ def leak_lines(
         notes.append(phrase("{number} samples were lost", number=missing))
     for note in notes:
         yield from wrapped(shown(phrase("note: {text}", text=one_line(shown(note)))), width, "  ")
-    if exit_code and report.leaks:
+    if exit_code:
         *lines, last = sentence
         failing = shown(phrase("exit code {code} (--fail-on leak)", code=exit_code))
         within = min(width, _WIDTH)

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import simulated
 from budget_profiles import one
-from mem_parser.budget import Budget, Limit, Measure, Subject, Verdict, check
+from mem_parser.budget import Budget, Limit, Measure, Site, Subject, Verdict, check, parse_match
 from mem_parser.budget.leakage import samples_needed, smallest_leak
 from mem_parser.budget.outputs.words import sentence
+from mem_parser.model import STACK_LOST_SHIFT
 
 
 def leaking(per_minute: float, seed: int = 1, rate: int = 16384) -> Subject:
@@ -96,6 +98,24 @@ def test_a_search_too_coarse_for_half_of_what_is_in_use_asks_for_a_finer_rate() 
     assert re.match(r"none found, but up to \S+ MiB may leak: capture longer", sentence(found))
     assert "would have found a leak of" in found.notes[0]
     assert one(leaking(0), LEAKS).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("site", [None, Site((parse_match("function:^fill$"),))])
+def test_what_is_in_use_without_stacks_may_leak(site: Site | None) -> None:
+    subject = leaking(1 << 20)
+    subject.profile.stacks.flags[0] = 2 << STACK_LOST_SHIFT
+    found = one(subject, LEAKS, site)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert re.fullmatch(
+        r"up to 1\.\S+ MiB without stacks may leak: capture at a coarser rate, "
+        r"or with a larger MEM_PROFILER_MAX_MEMORY",
+        found.reason,
+    )
+    enough = dataclasses.replace(LEAKS, amount=64.0 * 2**20)
+    assert one(subject, enough, site).verdict is Verdict.PASS
+    few = leaking(4 * 16384)
+    few.profile.stacks.flags[0] = 2 << STACK_LOST_SHIFT
+    assert one(few, LEAKS, site).verdict is Verdict.PASS
 
 
 def test_known_leaks_are_suppressed(tmp_path: Path) -> None:

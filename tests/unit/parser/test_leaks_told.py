@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
+from parser_run import parse
 from simulated import (
     Program,
     burst,
@@ -203,3 +207,19 @@ def test_what_ended_early_in_its_planned_time_says_so() -> None:
     whole, names = Program([leak(random, 100, "grow")]).capture(random)
     [finding] = find_leaks(whole, names, window=(0.0, 7.0)).findings
     assert "planned time" not in finding.evidence
+
+
+@pytest.mark.parametrize(("blocks", "code"), [(11, 0), (3000, 7)])
+def test_a_check_does_not_pass_what_lost_stacks_may_hide(
+    blocks: int, code: int, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    sources = [lru(random, 300, 5, "cache"), burst(random, 33.0, blocks, "lost")]
+    profile, _ = Program(sources, rate=1).capture(random)
+    profile.stacks.flags[1] = 2 << STACK_LOST_SHIFT
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(profile))
+    done = parse("leaks", "--fail-on", "leak", file)
+    assert done.returncode == code
+    assert ("exit code 7 (--fail-on leak)" in done.stdout) == (code == 7)
+    assert parse("leaks", file).returncode == 0

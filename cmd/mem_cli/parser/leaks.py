@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 UNSEEN = 7
-"""And where there may be a leak among the samples without a stack."""
+"""And where there may be one: among samples without a stack, or after too short a time."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -71,7 +71,7 @@ class _Window(click.ParamType[tuple[float, float]]):
 @click.option(
     "--fail-on",
     type=click.Choice(["leak"]),
-    help="Exit with 6 if there is a leak, 7 if lost stacks may hide one.",
+    help="Exit with 6 if there is a leak, 7 if there may be one (too short, lost stacks).",
 )
 @finding_options
 def leaks(
@@ -140,7 +140,7 @@ def _exit_code(report: LeakReport) -> int:
     """Return the exit code of `--fail-on leak`."""
     if report.leaks:
         return LEAK_FOUND
-    return UNSEEN if report.is_partial else 0
+    return UNSEEN if report.is_partial or report.too_short else 0
 
 
 def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:

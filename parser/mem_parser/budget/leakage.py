@@ -12,21 +12,22 @@ import numpy as np
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
+from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
-from mem_parser.leaks.findings import Finding, LeakReport, may_hide
+from mem_parser.leaks.findings import Finding, LeakReport, Verdict, may_hide
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.model import Count, Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above
 from mem_parser.symbols.symbolizer import dropped_stacks
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_bytes
+from mem_parser.units import format_bytes, format_estimate
 
 POWER = 0.9
 """Chance with which a leak of the size that is named would have been found."""
@@ -102,13 +103,21 @@ def _search(
     if times is None:
         unknown = "the file holds no ages of blocks, so it cannot show leaks"
         return Leaks([], Measured(nothing, unknown))
-    smallest = smallest_leak(profile, symbols, alpha)
     # Leaked blocks are in use: leaks cannot exceed the bytes in use.
     held = sampled(profile, Count.INUSE)
     most = held.upper(alpha)
+    if report.too_short:
+        if most <= allowed:
+            return Leaks([], Measured(nothing))
+        return Leaks([], Measured(_Unfound(most), report.too_short))
+    smallest = smallest_leak(profile, symbols, alpha)
     blind = held.value > LEAST_BYTES and most > allowed and smallest > max(held.value / 2, allowed)
     what = _Unfound(most) if blind else nothing
     if math.isfinite(smallest):
+        doubted = _doubted(report, max(smallest, allowed))
+        if doubted is not None and not blind:
+            upper = doubted.live.value + doubted.live.margin95
+            return Leaks([], Measured(_Unfound(upper), _doubt(doubted)))
         return Leaks([], Measured(what, notes=[_named(profile, smallest)]))
     short = f"{times.duration_s:.3g} s are too short to see growth"
     if blind:
@@ -118,6 +127,22 @@ def _search(
         )
     note = f"{short}: the check can only find a leak of more than the {format_bytes(most)} in use"
     return Leaks([], Measured(nothing, notes=[note]))
+
+
+def _doubted(report: LeakReport, least_bytes: float) -> Finding | None:
+    """Return the largest stack without a verdict that holds more than so many bytes: a leak of this
+    size would have been found if it were steady, and it may have begun late.
+    """
+    open_verdicts = (Verdict.INCONCLUSIVE, Verdict.YOUNG)
+    found = [f for f in report.findings if f.verdict in open_verdicts and f.frames]
+    largest = max(found, key=lambda f: f.live.value, default=None)
+    return largest if largest is not None and largest.live.value > least_bytes else None
+
+
+def _doubt(finding: Finding) -> str:
+    held = format_estimate(finding.live, Unit.SPACE)
+    evidence = finding.evidence[:1].lower() + finding.evidence[1:].removesuffix(".")
+    return f"no verdict on {one_line(finding.frames[0].told)}, {held}: {evidence}"
 
 
 @dataclass(frozen=True, slots=True)

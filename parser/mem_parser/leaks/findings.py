@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +15,7 @@ from mem_parser.frames import Frame
 from mem_parser.leaks.headline import growth_text, headline
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.units import format_bytes
-from mem_parser.words import phrase
+from mem_parser.words import joined, phrase
 
 MOST_UNDECIDED = 0.5
 """Share of the bytes without a verdict, from which on it is no news that there is no leak."""
@@ -82,6 +84,7 @@ class LeakReport:
     """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
     are of, where the program held much more later than is judged. ``without_stack``: what is in use
     of samples whose stacks were lost, which has no verdict; None: nothing.
+    ``too_short``: why no growth could be called a leak; empty where it could.
     """
 
     findings: list[Finding]
@@ -89,6 +92,7 @@ class LeakReport:
     notes: list[str] = field(default_factory=list)
     until_s: float | None = None
     without_stack: Estimate | None = None
+    too_short: str = ""
 
     @property
     def leaks(self) -> list[Finding]:
@@ -99,7 +103,11 @@ class LeakReport:
     def headline(self) -> str:
         """The leaks in one sentence."""
         if self.leaks:
-            return headline_of(self.leaks)
+            return joined(phrase("; "), filter(None, [headline_of(self.leaks), self._grows_too()]))
+        if self.too_short and any(f.is_open for f in self.findings):
+            return phrase("no verdict on leaks; {reason}", reason=self.too_short)
+        if self.too_short:
+            return phrase("no leak seen; {reason}", reason=self.too_short)
         none = headline_of([])
         if self.until_s is not None:
             none = phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
@@ -115,6 +123,15 @@ class LeakReport:
         if share == "100":
             return phrase("no verdict on leaks")
         return phrase("no verdict on {share} % of the bytes; no leaks in the rest", share=share)
+
+    def _grows_too(self) -> str:
+        """Return the growth that has no verdict, where it is much beside that of the leaks."""
+        leaks = _growth_of(self.leaks)
+        more = _growth_of([f for f in self.findings if f.verdict is Verdict.INCONCLUSIVE])
+        if more is None or leaks is None or more.value < max(leaks.value / 10, leaks.margin95):
+            return ""
+        rate = growth_text(more, _watched_s(self.leaks))
+        return phrase("{rate} more without a verdict", rate=rate) if rate else ""
 
     @property
     def is_partial(self) -> bool:
@@ -148,5 +165,16 @@ def may_hide(samples: int) -> bool:
 
 def headline_of(leaks: Sequence[Finding]) -> str:
     """Return the leaks in one sentence."""
-    watched_s = min((f.watched_s for f in leaks), default=math.nan)
-    return headline([f.per_hour for f in leaks], [f.frames for f in leaks], watched_s)
+    return headline(_growth_of(leaks), [f.frames for f in leaks], _watched_s(leaks))
+
+
+def _watched_s(findings: Sequence[Finding]) -> float:
+    return min((f.watched_s for f in findings), default=math.nan)
+
+
+def _growth_of(findings: Sequence[Finding]) -> Estimate | None:
+    """Return the growth of all together, in bytes per hour. They have no samples in common, so
+    their errors add in squares.
+    """
+    known = [f.per_hour for f in findings if f.per_hour is not None]
+    return functools.reduce(operator.add, known) if known else None

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 
 from mem_parser.errors import one_line
@@ -49,19 +47,14 @@ def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
     return per(unit, format_estimate(rate, Unit.SPACE))
 
 
-def headline(
-    rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]], watched_s: float
-) -> str:
-    """Return the sentence; ``rates`` (bytes per hour) and ``owners`` (the frames from the charged
-    one on) are those of each leak, the fastest first. Leaks have no samples in common, so their
-    errors add in squares. A sum below its own error is left out.
+def headline(per_hour: Estimate | None, owners: Sequence[Sequence[Frame]], watched_s: float) -> str:
+    """Return the sentence. ``per_hour``: bytes of all leaks together, left out below its own error.
+    ``owners``: the frames of each leak from the charged one on, the fastest first.
     """
     if not owners:
         return NO_LEAKS
-    known = [rate for rate in rates if rate is not None]
     parts: list[str] = [counted(len(owners), "leak")]
-    together = functools.reduce(operator.add, known) if known else None
-    parts += filter(None, [growth_text(together, watched_s)])
+    parts += filter(None, [growth_text(per_hour, watched_s)])
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
         named.append(phrase("and {number} more", number=len(owners) - _MOST))

@@ -56,6 +56,7 @@ from mem_parser.leaks.watch import (
     may_fill,
     postponement,
     time_text,
+    too_short,
     went_on,
 )
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
@@ -136,6 +137,8 @@ def find_leaks(
         advice = postponement(times.duration_s, need_s)
         report.findings = [_postponed(finding, advice) for finding in report.findings]
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
+        if went_on(profile.capture) or any(finding.is_open for finding in report.findings):
+            report.too_short = too_short(times.duration_s, need_s)
     if left is not None and times is not None and times.duration_s < LEAST_LIFE_S:
         report.findings = [_freed(one, table, left, times) for one in report.findings]
     if times is not None and report.leaks and went_on(profile.capture):
@@ -418,14 +421,16 @@ class _Judge:
         if not steady(group, times):
             return phrase("grew in bursts")
         if slowed(group, times):
-            return phrase("still grows, but ever more slowly")
+            return phrase("grows, but perhaps ever more slowly")
         if stopped(group, times, self.activity):
-            return phrase("grew, but not at the end")
+            return phrase("grew, but perhaps not at the end")
         if dying(group, times):
-            return phrase("grows, but the program seems to free its old blocks")
+            return phrase("grows, but the program may free its old blocks")
         if is_whole(times) and int((times.width > 0).sum()) < _FEWEST_TIMES:
             return phrase("too early in the planned time of the capture to tell ages")
         if not kept(group, times):
+            if group.births[times.oldest].sum() < MIN_SAMPLES <= tested / 2:
+                return phrase("grows, but began too late to tell whether its blocks stay")
             return phrase("grows, but too few samples to tell whether its old blocks stay")
         if self.growth is not None:
             return phrase("no sure growth between the snapshots")

@@ -100,4 +100,6 @@ def time_text(seconds: float) -> str:
         return phrase("the last tenth")
     if seconds >= 2 * _HOUR_S:
         return f"{seconds / _HOUR_S:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0):.2g} s"

@@ -55,7 +55,7 @@ def leak_lines(
     one was given.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    is_open = report.is_partial or report.undecided >= MOST_UNDECIDED
+    is_open = bool(report.too_short) or report.is_partial or report.undecided >= MOST_UNDECIDED
     tone = Tone.BAD if report.leaks else Tone.OPEN if is_open else Tone.GOOD
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence

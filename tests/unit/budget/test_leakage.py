@@ -118,6 +118,33 @@ def test_what_is_in_use_without_stacks_may_leak(site: Site | None) -> None:
     assert one(few, LEAKS, site).verdict is Verdict.PASS
 
 
+def test_a_service_that_was_watched_too_short_for_any_leak_does_not_pass() -> None:
+    subject = leaking(0)
+    capture = subject.profile.capture
+    capture.end, capture.duration_s = "deadline", 20.0
+    capture.bucket_end_s = [2.5 * k for k in range(1, 8)] + [None]
+    found = one(subject, LEAKS)
+    assert (found.verdict, found.reason) == (
+        Verdict.INCONCLUSIVE, "20 s is too short to tell: watch 60 s",
+    )  # fmt: skip
+    enough = dataclasses.replace(LEAKS, amount=64.0 * 2**20)
+    assert one(subject, enough).verdict is Verdict.PASS
+
+
+def test_a_leak_that_begins_late_is_none_that_the_check_would_have_found() -> None:
+    random, minute = np.random.default_rng(1), 60.0
+    born = simulated.arrivals(random, 400.0, 25.0, minute)
+    late = simulated.Source(("late", "main"), 200, born, np.full(len(born), np.inf))
+    started = simulated.arrivals(random, 40_000, 0, 2.0)
+    cache = simulated.Source(("fill", "main"), 400, started, np.full(len(started), np.inf))
+    program = simulated.Program([late, cache], rate=4096, duration=minute)
+    found = one(Subject(*program.capture(random), "x"), LEAKS)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert re.fullmatch(
+        r"no verdict on late, \S+ MiB ± \S+ MiB: grows, but began too late .*", found.reason
+    )
+
+
 def test_known_leaks_are_suppressed(tmp_path: Path) -> None:
     (tmp_path / "known").write_text("leak:^conn_open$\n")
     found = one(leaking(1 << 20), LEAKS, suppressions=(str(tmp_path / "known"),))

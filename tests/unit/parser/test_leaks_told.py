@@ -15,6 +15,7 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.leaks.watch import time_text
 from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
 from parser_run import parse
@@ -223,3 +224,45 @@ def test_a_check_does_not_pass_what_lost_stacks_may_hide(
     assert done.returncode == code
     assert ("exit code 7 (--fail-on leak)" in done.stdout) == (code == 7)
     assert parse("leaks", file).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("growth", "text"),
+    [
+        (9e8, "; 858.3 MiB/h ± 96 MiB/h more without a verdict"),
+        (3e7, ""),
+        (-9e8, ""),
+    ],
+)
+def test_growth_without_a_verdict_is_told_beside_that_of_the_leaks(
+    growth: float, text: str
+) -> None:
+    def finding(verdict: Verdict, per_hour: float) -> Finding:
+        rate = Estimate(per_hour, 5e7, 400, signed=per_hour < 0)
+        frames = (Frame(str(verdict), "f.c", 1, "f"),)
+        return Finding(verdict, Estimate(2e6, 1e5, 300), rate, frames, "grows", 3600.0)
+
+    leaks = [finding(Verdict.LEAK, 5e8)]
+    report = LeakReport([*leaks, finding(Verdict.INCONCLUSIVE, growth)])
+    assert report.headline == LeakReport(leaks).headline + text
+
+
+@pytest.mark.parametrize(
+    ("grows", "said"), [(True, "no verdict on leaks"), (False, "no leak seen")]
+)
+def test_a_watch_too_short_for_any_leak_is_said_first(grows: bool, said: str) -> None:
+    random = np.random.default_rng(3)
+    grown = leak(random, 100, duration=20.0) if grows else burst(random, 9, 100, "burst")
+    profile, symbols = Program([grown], duration=20.0).capture(random)
+    profile.capture.end = "deadline"
+    report = find_leaks(profile, symbols)
+    assert report.headline == f"{said}; 20 s is too short to tell: watch 60 s"
+    profile.capture.end = "exited 0"
+    assert not find_leaks(profile, symbols).too_short
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.26, "4.3 s"), (119.7, "120 s"), (121.0, "2 min"), (9000, "2.5 h")]
+)
+def test_times_have_no_exponent(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ from controller_tools import (
     wait_until,
 )
 from mem_parser.errors import MemError
-from mem_profiler.capture import gate, session
+from mem_profiler.capture import gate, listing, session
 from mem_profiler.segment import discovery, layout
+from other_users import UID, need_users
+from sampler_run import Target
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -133,6 +136,17 @@ def test_a_target_stops_at_the_deadline_when_its_controller_was_killed(
         heap = written(done.stdout)
         assert heap.header["end"] == "deadline"
         assert heap.total("alloc_blocks") >= 10
+
+
+def test_a_server_that_gave_up_root_is_listed_by_the_user_it_acts_as() -> None:
+    need_users()
+    gives_up = "import os, sys; os.setuid(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", gives_up, UID]
+    variables = os.environ | {"MEM_PROFILER_START": "1M"}
+    with Target([str(word) for word in words], {**variables, "LD_PRELOAD": str(LIBRARY)}) as target:
+        target.line()
+        [row] = [one for one in listing.listing().rows if one.pid == target.pid]
+    assert row.user == str(UID)
 
 
 def test_two_controllers_cannot_meet(stepper: Path, tmp_path: Path) -> None:

@@ -197,6 +197,14 @@ def _checked(row: dict[str, Any]) -> Row:
     )
 
 
+def _user_of(pid: int, segment: Segment) -> int:
+    """The user that a process acts as, as in `ps`: a server gives up root after it made its
+    segment.
+    """
+    facts = procfs.status(pid)
+    return facts.uids[1] if facts is not None and facts.uids else os.fstat(segment.fd).st_uid
+
+
 def _measured(row: Row) -> Row:
     """A row with what the kernel says of its living process."""
     resident = procfs.resident(row.pid)
@@ -216,8 +224,7 @@ def listing() -> Listing:
         state = logkeeper.state(segment, control, now_ns) or _state(control, now_ns)
         if state in _BESIDE and usable.may_be_beside_program(control):
             state = _BESIDE[state] if _unseen(control.identity, pid) else state
-        owner = os.fstat(segment.fd).st_uid
-        living.append(_Entry(pid, segment, owner, state, dead=False))
+        living.append(_Entry(pid, segment, _user_of(pid, segment), state, dead=False))
     rows = [_measured(row) for row in _rows(living)]
     every = leftovers.in_folders()
     # Saved but not removed: another user's.

@@ -16,7 +16,8 @@
     │   └── TargetBusy                 another controller captures it
     ├── SymbolError           exit 5   names are missing (only an error with --strict)
     ├── OverBudget            exit 6   a limit is exceeded
-    └── Undecided             exit 7   the samples do not tell which side of a limit it is
+    ├── Undecided             exit 7   the samples do not tell which side of a limit it is
+    └── DiskFull              exit 8
 
 The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that
 says what the user can do; ``details`` are the lines of a list that the text announces. All are safe
@@ -26,12 +27,15 @@ hostile input.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
 from mem_parser import escape
 
 one_line = escape.one_line
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""Errors of a disk that is full, and of a file that may not grow any more."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -132,6 +136,6 @@ class Undecided(MemError):
 
 
 class DiskFull(MemError):
-    """The disk is full: a file ends early; what it has is whole."""
+    """The disk is full: a file is missing, or ends early and what it has is whole."""
 
     exit_code = 8

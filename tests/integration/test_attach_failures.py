@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
+import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ import pytest
 
 import mem_profiler
 from attach_run import Unprepared, await_threads, mappings, signal_masks
+from controller_tools import HeapFile, Stepper, run_command, small_disk, wait_until
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote
@@ -155,3 +159,48 @@ def test_a_process_that_denies_new_executable_memory_is_told_so(segment_dir: Pat
         assert signal_masks(target.pid, 1) == masks
         assert target.ask("hello").startswith("same")
         target.finish()
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_capture_that_found_the_disk_full_is_kept_and_the_hint_saves_it(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Unprepared([stepper], tmp_path) as target, small_disk(tmp_path / "small", "4k") as small:
+        assert target.line() == "ok"
+        (small / "filler").write_bytes(bytes(4096))
+        full = run_command("-s", "0.5", "-c", "1", "-p", target.pid, "-o", small / "x")
+        assert full.returncode == 8, full.stderr
+        assert os.listdir(small) == ["filler"]
+
+        listed = run_command("ps").stdout
+        line = next(one for one in listed.splitlines() if f"{target.pid} " in one)
+        assert line.endswith(f"  detached, not written: mem_profiler recover {target.pid}")
+        assert "ended process" not in listed
+        [row] = json.loads(run_command("ps", "--json").stdout)["processes"]
+        assert (row["pid"], row["dead"]) == (target.pid, False)
+        assert row["rss_bytes"] > 0
+
+        hint = re.search(r"save it with mem_profiler (.*) -o PREFIX", full.stderr)
+        assert hint, full.stderr
+        saved = run_command(*hint[1].split(), "-o", tmp_path / "p")
+        assert saved.returncode == 0, saved.stderr
+        assert "had ended" not in saved.stdout
+        [heap] = map(HeapFile, tmp_path.glob("p.*.heap"))
+        assert (heap.header["kind"], heap.header["end"]) == ("capture", "deadline")
+        assert str(target.pid) not in run_command("ps", "--all").stdout
+        assert run_command("stop", target.pid).returncode == 4
+
+
+def test_a_capture_from_before_an_exec_is_not_that_of_a_dead_process(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1") as target:
+        target.tell("a 30 100")
+        target.send("x /bin/cat")
+        wait_until(lambda: procfs.comm(target.pid) == "cat", "the exec")
+        listed = run_command("ps").stdout
+        assert f"before exec, not written: mem_profiler recover {target.pid}" in listed
+        saved = run_command("recover", target.pid, "-o", tmp_path / "p")
+        assert saved.returncode == 0, saved.stderr
+        assert "had ended" not in saved.stdout
+        assert "started another program (exec)" in saved.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -11,11 +12,12 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pytest
 
 from c_build import ROOT, WARNINGS, compile_program
 from parser_run import run_forked
@@ -166,6 +168,19 @@ def start_command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of this size in a new folder. Skips where it may not be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if subprocess.run(mount, timeout=20, capture_output=True).returncode != 0:
+        pytest.skip("mount is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=False, timeout=20)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

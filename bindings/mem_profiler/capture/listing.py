@@ -37,6 +37,8 @@ _BESIDE = {
     "capturing": "capturing, without the program's own malloc",
 }
 """States of a sampler that does not see an allocator inside the program."""
+LEFT = ("detached, not written", "before exec, not written")
+"""States of living processes whose capture is in no file, and which no longer have its segment."""
 NOTES_MAX, TEXT_MAX = 10, 1000  # of a row
 
 
@@ -59,6 +61,18 @@ class Row:
     age_s: float | None = None
     rss_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_sampler(self) -> bool:
+        """Whether the process has the segment of this row."""
+        return not self.dead and self.state not in LEFT
+
+
+def _left_state(found: leftovers.Found) -> str:
+    """The state of a segment that no process has, with an unsaved capture."""
+    if not found.left_by_living:
+        return "dead, not written"
+    return LEFT[found.control.number("state") != layout.STATE_EXITED]
 
 
 def _state(control: Control, now_ns: int) -> str:
@@ -234,7 +248,10 @@ def listing() -> Listing:
         with contextlib.suppress(OSError, MemError):
             segment = leftovers.opened(one, writable=False)
             pid = one.control.number("pid")
-            shown.append(_Entry(pid, segment, one.uid, "dead, not written", dead=True))
-    rows += _rows(shown)
+            state = _left_state(one)
+            shown.append(_Entry(pid, segment, one.uid, state, dead=state not in LEFT))
+    rows += sorted(
+        (row if row.dead else _measured(row) for row in _rows(shown)), key=lambda row: row.dead
+    )
     rooms = [room for room in ledgers.everywhere() if room.lost]
     return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond(), rooms)

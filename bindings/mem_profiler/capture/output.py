@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from mem_parser import sudo
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import FULL, DiskFull, MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
 from mem_parser.output_path import PROFILE_SUFFIXES, new_file, open_folder
 from mem_profiler.process import procfs
@@ -245,10 +245,8 @@ def write_files(
             else:
                 finals = _publish(files, f"{name}.{pid}", list(fills))
     except OSError as error:
-        raise MemError(
-            f"cannot write {shown}: {error.strerror}",
-            hint=kept_hint(pid),
-        ) from error
+        kind = DiskFull if error.errno in FULL else MemError
+        raise kind(f"cannot write {shown}: {error.strerror}", hint=kept_hint(pid)) from error
     if finals is None and exact is not None:
         raise MemError(f"cannot write {path}: the file exists already", hint=kept_hint(pid))
     if finals is None:

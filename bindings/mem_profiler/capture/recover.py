@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import gate, saving
+from mem_profiler.capture import gate, saving, session
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.recording import unseen_notes
 from mem_profiler.capture.saving import Result
@@ -45,10 +45,16 @@ _FOLDER_HINT = (
 )
 
 
-def _write(segment: Segment, prefix: str, form: Form) -> Result:
+def _write(segment: Segment, prefix: str, form: Form, *, lives: bool = False) -> Result:
+    """``lives``: the process goes on, without this segment."""
     control = segment.control()
     end = _end_of(control)
-    ending = Ending("recovered", end, notes=tuple(unseen_notes(control, 0)))
+    notes = unseen_notes(control, 0)
+    kind = "recovered"
+    if lives:
+        kind = "capture"
+        notes += [session.EXEC_NOTE] if end == "target ended" else []
+    ending = Ending(kind, end, notes=tuple(notes))
     make = functools.partial(build, segment, Target(None), ending)
     pid, number = control.number("pid"), control.number("capture_number")
     log = logs.write_last(logs.Followed(segment, Target(None), number, 0), pid, prefix, end)
@@ -77,7 +83,7 @@ def _locked(found: Found) -> Segment:
 
 def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
     with _locked(found) as segment:
-        result = _write(segment, prefix, form)
+        result = _write(segment, prefix, form, lives=found.left_by_living)
         gate.mark_written(segment, found.control.number("capture_number"))
         found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
     leftovers.remove(found)
@@ -158,6 +164,16 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
         where = folders.segment_dir()
         raise TargetError(f"pid {pid}{gone} left nothing to recover in {where}", hint=_FOLDER_HINT)
     raise TargetError(f"all captures of pid {pid} are in files already")
+
+
+def save_left(pid: int, prefix: str, form: Form = Form.AUTO) -> Result | None:
+    """Write the capture of a living process without the sampler, from before its detach or exec;
+    None: all is in files. Raises MemError, OSError.
+    """
+    for found in leftovers.in_folders(most=None):
+        if found.control.number("pid") == pid and found.left_by_living and not found.written:
+            return _recover_dead(found, prefix, form)
+    return None
 
 
 def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mem_parser.errors import MemError, TargetError
+from mem_parser.errors import MemError, NoSampler, TargetError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, logkeeper
 from mem_profiler.capture.loop import PAUSE_MIN_S
@@ -70,8 +70,19 @@ def _write(
 
 
 def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
-    """End the capture of a process and write its file. Raises MemError."""
-    with discovery.open_process(pid) as segment:
+    """End the capture of a process and write its file, or that of the capture which it was detached
+    from. Raises MemError.
+    """
+    try:
+        opened = discovery.open_process(pid)
+    except NoSampler:
+        from mem_profiler.capture import recover
+
+        left = recover.save_left(pid, prefix, form)
+        if left is None:
+            raise
+        return left
+    with opened as segment:
         control = segment.control()
         running = control.running(gate.target_now_ns(pid))
         alone = logkeeper.state(segment, control, gate.target_now_ns(pid)) == logkeeper.LOG_ENDED

@@ -14,7 +14,6 @@ bytes for each.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import itertools
 import os
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mem_parser import sudo
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import FULL, MemError, UsageProblem
 from mem_parser.output_path import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
 from mem_sandbox import confine
@@ -46,7 +45,6 @@ PIPE_BYTES = 1 << 20
 WAKE_S = 0.05
 END_LIMIT_S = 60.0  # time for the drain to write the rest after the capture
 _NUMBERED = re.compile(r"(\d{1,9})-\d+\.memlog")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class LogFiles:
             except OSError as error:
                 os.ftruncate(self._fd, self._size)
                 os.lseek(self._fd, self._size, os.SEEK_SET)
-                if error.errno not in _FULL or not self._drop_oldest():
+                if error.errno not in FULL or not self._drop_oldest():
                     raise
 
     def end_file(self) -> None:

@@ -54,6 +54,11 @@ class Found:
         """Whether its last capture has been saved, or it had no capture."""
         return self.control.number("written_capture") == self.control.number("capture_number")
 
+    @property
+    def left_by_living(self) -> bool:
+        """Whether it is that of a process which goes on without it, after a detach or an exec."""
+        return not self.alive and _process_there(self.control) is True
+
 
 def _is_alive(control: Control, status: os.stat_result, mapped: bool) -> bool:
     if control.number("state") == layout.STATE_EXITED or mapped:

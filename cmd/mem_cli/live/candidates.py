@@ -33,7 +33,7 @@ def candidates(asked_to_end: Callable[[], bool] = lambda: False) -> Iterator[Can
     own = os.getpid()
     seen = {own, os.getppid()}
     for row in listing.listing().rows:
-        if not row.dead and row.pid not in seen:
+        if row.has_sampler and row.pid not in seen:
             seen.add(row.pid)
             live = "" if row.live_bytes is None else short_size(row.live_bytes)
             yield Candidate(row.pid, row.user, row.state, live, _rss(row.pid), _command(row.pid))

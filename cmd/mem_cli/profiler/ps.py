@@ -35,7 +35,7 @@ def ps(*, every: bool, as_json: bool) -> None:
         _write_json(found)
         return
     living = [row for row in found.rows if not row.dead]
-    if not living:
+    if not any(row.has_sampler for row in living):
         say("No running process has the sampler; mem_profiler start PID loads it.")
     rows = found.rows if every else living
     for line in process_lines(rows, shutil.get_terminal_size().columns) if rows else ():
@@ -72,7 +72,7 @@ def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
     cells = [list(_HEAD[:count]), *(_cells(row)[:count] for row in rows)]
     # A long state runs on over columns that have nothing to say, instead of widening its own.
     running_on = [False] + [
-        row.dead or (row.samples is None and len(line[_STATE]) > _STATE_MAX)
+        not row.has_sampler or (row.samples is None and len(line[_STATE]) > _STATE_MAX)
         for row, line in zip(rows, cells[1:], strict=True)
     ]
     widths = [
@@ -96,7 +96,7 @@ def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    state = f"{row.state}: mem_profiler recover {row.pid}" if row.dead else row.state
+    cure = "" if row.has_sampler else f": mem_profiler recover {row.pid}"
     known = row.samples is not None
     return [
         str(row.pid),
@@ -104,7 +104,7 @@ def _cells(row: Row) -> list[str]:
         one_line(row.command),
         "-" if row.age_s is None else short_time(row.age_s),
         "-" if row.rss_bytes is None else _size(row.rss_bytes),
-        one_line(state),
+        one_line(f"{row.state}{cure}"),
         short_size(row.rate_bytes or 1) if known else "-",
         f"{row.samples:,}" if known else "-",
         _size(row.live_bytes or 0) if known else "-",

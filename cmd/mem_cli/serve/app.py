@@ -108,7 +108,7 @@ class _Listed:
 def _all_processes() -> _Listed:
     began_s, cost_s = time.monotonic(), -time.thread_time()
     found = listing.listing()
-    without = others({row.pid for row in found.rows if not row.dead})
+    without = others({row.pid for row in found.rows if row.has_sampler})
     cost_s += time.thread_time()
     return _Listed(found, without, began_s + max(LISTED_S, cost_s / COST_SHARE))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import os
 import sqlite3
 import sys
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.errors import DiskFull, MemError
+from mem_parser.errors import FULL, DiskFull, MemError
 from mem_parser.memscope.attributes import as_csv, as_json, safe
 from mem_parser.memscope.csvfile import end_of_rows, plain_or_quoted, quoted
 from mem_parser.memscope.database import BUSY_S
@@ -32,7 +31,6 @@ from mem_parser.memscope.form import COLUMNS, NOTHING, SQL_TYPES, TABLE
 from mem_parser.memscope.linetext import Choice, Constant, Decimal, Hexadecimal, Piece, joined
 
 FILE_MODE = 0o640
-FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _TIME = 4
 """The column with the time."""
 _SHORT_BYTES = 64

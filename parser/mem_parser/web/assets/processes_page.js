@@ -3,7 +3,8 @@
 // Living processes come first, the server's own user's and the newest before others; ended ones are folded.
 
 const LIST_EVERY_MS = 2000;
-const STATES = [english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("idle, beside the program's own malloc"), english("capturing, without the program's own malloc"), english("unreadable")];
+const LEFT = [english("detached, not written"), english("before exec, not written")];
+const STATES = [...LEFT, english("capturing"), english("idle"), english("starting"), english("stopped, not written"), english("dead, not written"), english("idle, behind the program's own malloc"), english("idle, beside the program's own malloc"), english("capturing, without the program's own malloc"), english("unreadable")];
 
 function stateText(state) {
   return STATES.includes(state) ? phrase(state) : state;
@@ -53,7 +54,7 @@ class ProcessesPage {
       numberOf("live_bytes", english("In use \u2248"), bytesText),
       { ...textOf("state", english("State")), cell: (row) => this.stateOf(row) },
       { ...numberOf("rate_bytes", english("1 sample per"), bytesText), aside: true }, ...COUNTS,
-    ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, rowKey: ({ pid }) => pid });
+    ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
   }
 
   // more: ended ones that have no row
@@ -71,6 +72,7 @@ class ProcessesPage {
   }
 
   stateOf(row) {
+    if (LEFT.includes(row.state)) return element("span", "process-state", null, [stateText(row.state), " ", element("code", "", `mem_profiler recover ${row.pid}`)]);
     if (!row.attached) return element("span", "", stateText(row.state));
     const button = toggleControl(`detach-${row.pid}`, phrase("Detach"), phrase("Take out the sampler that this server put in"),
       () => this.order(row, "detach"));
@@ -127,6 +129,7 @@ class ProcessesPage {
   }
 
   link(row) {
+    if (LEFT.includes(row.state)) return element("span", "", row.command || "?");
     const link = element("a", "process", row.command || "?");
     link.href = `/p/${row.pid}`;
     return link;

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import sys
 from collections.abc import Iterator, Sequence
 
 import click
 
+from mem_cli import terminal
 from mem_cli.console import say
 from mem_cli.options import json_option
 from mem_cli.profiler import capture_view
@@ -38,7 +39,7 @@ def ps(*, every: bool, as_json: bool) -> None:
     if not any(row.has_sampler for row in living):
         say("No running process has the sampler; mem_profiler start PID loads it.")
     rows = found.rows if every else living
-    for line in process_lines(rows, shutil.get_terminal_size().columns) if rows else ():
+    for line in process_lines(rows, terminal.columns(None) or sys.maxsize) if rows else ():
         say(line)
     for row in rows:
         for text in row.notes:

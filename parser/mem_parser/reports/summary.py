@@ -47,12 +47,13 @@ class Sort(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """One function; ``total`` and ``own`` are bytes, ``count`` blocks."""
+    """One function; ``total`` and ``own`` are bytes, ``count`` and ``own_blocks`` blocks."""
 
     name: str
     total: Estimate
     own: Estimate
     count: Estimate
+    own_blocks: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,9 @@ class Summary:
 
 def summary(view: View, sort: Sort = Sort.OWN, limit: int = 0) -> Summary:
     """Return the summary; ``limit`` is the most rows, 0 for all."""
-    objects = {r.name: r.cum for r in rows_of(view.sums(unit=Unit.OBJECTS))}
+    objects = {r.name: r for r in rows_of(view.sums(unit=Unit.OBJECTS))}
     rows = [
-        SummaryRow(r.name, r.cum, r.flat, objects[r.name])
+        SummaryRow(r.name, r.cum, r.flat, objects[r.name].cum, objects[r.name].flat)
         for r in rows_of(view.sums(unit=Unit.SPACE))
         if r.name in objects
     ]
@@ -102,12 +103,13 @@ def summary(view: View, sort: Sort = Sort.OWN, limit: int = 0) -> Summary:
 
 def blocks(found: Summary) -> Iterator[Block]:
     """Yield the report for people. Errors are of what rows are sorted by, to leave room for
-    names.
+    names, and the blocks are those that it is about.
     """
     sort, whole = found.sort, found.view.profile.total(found.view.filters.count, Unit.SPACE).value
     total = shares((r.total for r in found.rows), Unit.SPACE, whole, margins=sort is Sort.TOTAL)
     own = shares((r.own for r in found.rows), Unit.SPACE, whole, margins=sort is Sort.OWN)
-    count = amounts((r.count for r in found.rows), Unit.OBJECTS, margins=sort is Sort.COUNT)
+    number = (r.own_blocks if sort is Sort.OWN else r.count for r in found.rows)
+    count = amounts(number, Unit.OBJECTS, margins=sort is Sort.COUNT)
     rows = (
         (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )

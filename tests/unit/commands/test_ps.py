@@ -54,6 +54,7 @@ def test_ended_processes_are_one_line_but_with_all_and_for_programs(
     monkeypatch.setattr(listing, "listing", lambda: Listing([MEASURED, DEAD], dead - 1))
     run = CliRunner().invoke
     assert run(ps.ps).output.splitlines()[2:] == [words]
+    assert "user-of-the-service  redis-server" in run(ps.ps).output  # no screen, nothing is cut
     every = run(ps.ps, ["--all"]).output
     assert "recover 3990" in every and words not in every
     found = checked_json("ps", run(ps.ps, ["--json"]).output)

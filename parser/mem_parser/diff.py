@@ -26,6 +26,7 @@ import numpy as np
 
 from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.folds import unnamed_function
 from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts
@@ -211,7 +212,8 @@ def _rows_of_stacks(
     numbers: dict[Hashable, int] = {}
     innermost, whole = Interner(), StackInterner(np.int32)
     found = []
-    frames = [frames_of(profile, symbols) for profile, symbols in sides]
+    rebuilt = _rebuilt(*(profile for profile, _ in sides))
+    frames = [_without_addresses(frames_of(*side), side[1], rebuilt) for side in sides]
     for (_, symbols), own, keys in zip(sides, frames, _keys(frames, level), strict=True):
         key = np.array([numbers.setdefault(k, len(numbers)) for k in keys], dtype=np.int32)
         spelled, low = symbols.locations_of_stack, charged_from(symbols, rule)
@@ -223,6 +225,28 @@ def _rows_of_stacks(
             row, _ = innermost.intern(key[spelled[low]])
         found.append(_Side(row, Spelled(own, spelled, low, high)))
     return found[0], found[1]
+
+
+def _rebuilt(base: Profile, new: Profile) -> list[str]:
+    """Return the names of the files that are of another build in each."""
+    builds = [
+        {m.name: m.build_id for m in p.modules if m.build_id and m.name != SAMPLER_NAME}
+        for p in (base, new)
+    ]
+    return sorted(n for n in builds[0] if builds[1].get(n, builds[0][n]) != builds[0][n])
+
+
+def _without_addresses(frames: list[Frame], symbols: Symbols, rebuilt: list[str]) -> list[Frame]:
+    """Return the frames with one in place of all nameless functions of each file that was built
+    anew: their addresses mean nothing in the other build.
+    """
+    found = list(frames)
+    for k, (frame, location) in enumerate(zip(frames, symbols.locations, strict=True)):
+        if frame.build_id and frame.module.rpartition("/")[2] in rebuilt:
+            folded = unnamed_function(symbols.functions[location.function], symbols)
+            if folded is not None:
+                found[k] = Frame(folded.name, "", 0, frame.module)
+    return found
 
 
 def _keys(frames: Sequence[list[Frame]], level: Level) -> list[list[Hashable]]:
@@ -444,11 +468,7 @@ def _notes(
         notes.append(
             f"base covers {a:.1f} s, new {b:.1f} s: part of the change is growth over time"
         )
-    builds = [
-        {m.name: m.build_id for m in p.modules if m.build_id and m.name != SAMPLER_NAME}
-        for p in (base, new)
-    ]
-    other = sorted(n for n in builds[0] if builds[1].get(n, builds[0][n]) != builds[0][n])
+    other = _rebuilt(base, new)
     if other:
         what = "; lines may have moved" if level is Level.LINE else ""
         notes.append(f"different builds of {', '.join(other[:5])}{what}")

@@ -79,7 +79,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     from mem_parser.filters import apply_to_both
     from mem_parser.names import FrameRule
     from mem_parser.reports.diff import diff_lines
-    from mem_parser.reports.table import folded_lines
+    from mem_parser.reports.table import folded_lines, nameless_lines
 
     if options.pop("lines"):
         if by == "stack":
@@ -110,6 +110,8 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     )
     result.notes += dict.fromkeys((*recent.shown.notes, *old.shown.notes))
     result.notes += folded_lines(recent.symbols, filters.rule)
+    for one in (old, recent):
+        result.notes += (line for line in nameless_lines(one.symbols) if line not in result.notes)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")
     width = room(options["output"])

@@ -284,6 +284,27 @@ def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -
     assert (told["total_error"], told["errors_known"]) == (None, False)
 
 
+@pytest.mark.parametrize("level", Level)
+def test_addresses_of_two_builds_are_neither_new_nor_gone(level: Level) -> None:
+    def stripped(build_id: str, offset: int) -> tuple[Profile, Symbols]:
+        profile, symbols = another_run(*program(1).capture(np.random.default_rng(1)))
+        modules = [dataclasses.replace(m, build_id=build_id) for m in profile.modules]
+        functions = [
+            dataclasses.replace(f, name=f"{profile.modules[0].name}+{k + offset:#x}", known=False)
+            for k, f in enumerate(symbols.functions)
+        ]
+        return (
+            dataclasses.replace(profile, modules=modules),
+            dataclasses.replace(symbols, functions=functions),
+        )
+
+    result = diff_profiles(stripped("aa", 0), stripped("bb", 4096), level=level)
+    assert {r.change for r in result.rows} == {Change.NOISE}
+    assert all(r.frames[0].function.startswith("unnamed functions of") for r in result.rows)
+    same = diff_profiles(stripped("aa", 0), stripped("aa", 4096), level=level)
+    assert {r.change for r in same.rows} >= {Change.NEW, Change.GONE}
+
+
 def test_files_of_different_programs_are_said() -> None:
     first, symbols = named()
     first = dataclasses.replace(first, capture=Capture(pid=1, exe="/srv/sessiond"))

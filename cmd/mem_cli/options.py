@@ -17,6 +17,7 @@ import click
 
 from mem_cli.commands import OUTPUT, PATH
 from mem_parser.errors import UsageProblem
+from mem_parser.escape import shell_path
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -184,6 +185,20 @@ binary_option = click.option(
 )  # fmt: skip
 
 
+def _folders(_context: click.Context, _param: click.Parameter, given: Any) -> Any:
+    for folder in given:
+        if not os.path.isdir(folder):
+            raise UsageProblem(f"--debug-dir {shell_path(folder)}: there is no such folder")
+    return given
+
+
+def names_from(options: Options) -> list[str]:
+    """Return the options that say where names come from, as a shell takes them."""
+    binary = options["binary"]
+    program = [] if binary is None else [f"-p {shell_path(binary)}"]
+    return [*program, *(f"--debug-dir {shell_path(folder)}" for folder in options["debug_dir"])]
+
+
 def symbol_options(command: Command, binary: Callable[[Any], Any] = binary_option) -> Command:
     """Add the options that say where names come from."""
     options = [
@@ -193,6 +208,7 @@ def symbol_options(command: Command, binary: Callable[[Any], Any] = binary_optio
             type=PATH,
             multiple=True,
             metavar="DIR",
+            callback=_folders,
             help="Look for debug files here too.",
         ),
         click.option(

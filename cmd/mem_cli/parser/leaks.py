@@ -14,6 +14,7 @@ from mem_cli.options import (
     finding_options,
     frame_options,
     named_rule,
+    names_from,
     narrowing_options,
     symbol_options,
     time_options,
@@ -129,7 +130,7 @@ def leaks(
     code, width = _exit_code(report) if fail_on else None, room(options["output"])
     lines = leak_lines(
         report, profile,
-        file=last[0].file, width=width, exit_code=code, binary=options["binary"],
+        file=last[0].file, width=width, exit_code=code, names_from=names_from(options),
     )  # fmt: skip
     deliver(last, options, lines, record=report.as_json, fold=False)
     if code:

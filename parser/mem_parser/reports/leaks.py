@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
@@ -45,14 +45,14 @@ def leak_lines(
     file: str,
     width: int,
     exit_code: int | None = None,
-    binary: str | None = None,
+    names_from: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield the report, which opens with all leaks in one sentence. It is laid out for 80 columns,
     or ``width`` where these are fewer; names are cut to lines of ``width`` columns.
 
     ``exit_code`` is the one that `--fail-on leak` leads to. Without that the last lines are the
-    command that shows the stack of the largest leak in ``file``, of the program ``binary`` where
-    one was given.
+    command that shows the stack of the largest leak in ``file``, with the options ``names_from``
+    that say where its names come from.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
     is_open = bool(report.too_short) or report.is_partial or report.undecided >= MOST_UNDECIDED
@@ -84,7 +84,7 @@ def leak_lines(
         yield from lines
         yield f"{ljust(last, within - width_of(failing))}{failing}"
     if exit_code is None:
-        yield from _next(report, file, binary)
+        yield from _next(report, file, names_from)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -96,14 +96,13 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def _next(report: LeakReport, file: str, binary: str | None) -> Iterator[str]:
+def _next(report: LeakReport, file: str, names_from: Sequence[str]) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
         function = report.leaks[0].frames[0].function
         yield shown(phrase("next:"))
         focus = f"--focus {shell_word(f'^{re.escape(function)}$')}"
         each = ["--start-frames"] if _ADDRESS.search(function) else []
-        program = [] if binary is None else [f"-p {shell_path(binary)}"]
-        yield from shell_lines(("mem_parser tree", shell_path(file), *program, focus, *each))
+        yield from shell_lines(("mem_parser tree", shell_path(file), *names_from, focus, *each))
 
 
 def _labelled(label: str, text: str) -> str:

@@ -85,7 +85,9 @@ class ModuleNames:
 
     @property
     def _key(self) -> str:
-        return f"{self._module.build_id}-names"
+        # What a file that the user names says, is not what is known without it.
+        given = self._finder.path_of(self._module) != self._module.path
+        return f"{self._module.build_id}-{'given-' if given else ''}names"
 
     def _kept(self) -> KeptNames:
         path = self._finder.path_of(self._module)

@@ -14,6 +14,7 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
 from named_program import build_named, heap_of, names
+from parser_run import parse
 
 
 @pytest.fixture
@@ -52,6 +53,23 @@ def test_a_file_that_is_put_there_later_is_found(program: Path, folder: Path) ->
     assert "beta" not in names(named(program, folder, cache))
     shutil.copy(program.parent / "debug", folder / "y")
     assert "beta" in names(named(program, folder, cache))
+
+
+def test_a_file_that_the_user_names_once_makes_nothing_forgotten(
+    program: Path, folder: Path
+) -> None:
+    cache = SymbolCache(program.parent / "cache")
+    profile = read_bytes(heap_of(program, program.parent / "stripped"), "x")
+    shutil.copy(program.parent / "debug", folder / "y")
+    assert "beta" in names(named(program, folder, cache))
+    assert "beta" in names(symbolize(profile, str(program), cache=cache))
+    assert "beta" in names(symbolize(profile, cache=cache))
+
+
+def test_a_folder_that_is_missing_is_refused() -> None:
+    done = parse("leaks", "--debug-dir", "/no such folder", "x.heap")
+    assert done.returncode == 2
+    assert "--debug-dir '/no such folder': there is no such folder" in done.stderr
 
 
 def test_what_would_have_fitted_is_said_in_a_line(program: Path, folder: Path) -> None:

@@ -222,7 +222,7 @@ LIBRARIES = (
         "a type of Rust's standard library, or any type, in a trait of that library",
     ),
     Library(
-        By.SOURCE, Role.LIBRARY, r"^/rustc/[0-9a-f]+/|/rustlib/src/rust/library/",
+        By.SOURCE, Role.LIBRARY, r"^/rustc/[0-9a-f]+/|^/rust/deps/|/rustlib/src/rust/library/",
         "Rust's standard library, by where it was built",
     ),
     Library(

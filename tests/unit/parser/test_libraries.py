@@ -172,6 +172,7 @@ def test_all_functions_of_a_runtime_are_a_librarys(module: str, role: Role) -> N
 
 def test_a_function_is_a_librarys_by_the_source_that_it_is_from() -> None:
     sources = {"/rustc/90b35a/library/alloc/src/vec/mod.rs": L, "/usr/include/c++/12/bits/x.h": L,
+               "/rust/deps/hashbrown-0.16.1/src/raw/alloc.rs": L,
                "/src/include/cxx/x.h": P}  # fmt: skip
     functions = [Function("f", "f(int)", "/opt/shop", file) for file in sources]
     assert Libraries().roles(functions) == list(sources.values())

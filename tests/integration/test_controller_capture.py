@@ -23,6 +23,7 @@ from controller_tools import (
 )
 from mem_parser.errors import MemError
 from mem_profiler.capture import gate, listing, session
+from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, layout
 from other_users import UID, need_users
 from sampler_run import Target
@@ -39,6 +40,30 @@ def written(stdout: str) -> HeapFile:
     found = re.search(r"^  (\S+\.heap) ", stdout, re.MULTILINE)
     assert found, stdout
     return HeapFile(found[1])
+
+
+def test_a_followed_child_that_has_sampled_nothing_is_told_from_one_that_is_not_followed(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1", MEM_PROFILER_FOLLOW_FORK="1") as target:
+        target.tell("k")
+        [child] = procfs.children(target.pid)
+        asked = run_command("snapshot", child)
+        assert "a forked child that has sampled nothing yet, or is not followed" in asked.stderr
+        assert "has sampled nothing yet" in run_command("doctor", child).stdout
+
+        # The thread that attaches allocates: the first sample.
+        busy = run_command("-s", "0.2", "-p", child, "-o", tmp_path / "p")
+        assert busy.returncode == 4
+        hint = f"hint:  mem_profiler snapshot {child} writes what it has, "
+        assert hint in busy.stderr
+        assert hint in run_command("attach", child).stderr
+        advice = run_command("doctor", child).stdout
+        assert "a capture of it runs" in advice
+        assert advice.endswith(f"snapshot {child}\n")
+        saved = run_command("snapshot", child, "-o", tmp_path / "p")
+        assert saved.returncode == 0, saved.stderr
+        target.send("")
 
 
 def test_ten_captures_in_a_row_each_hold_only_their_own_blocks(

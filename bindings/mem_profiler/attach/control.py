@@ -37,7 +37,6 @@ from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs, tracing
 from mem_profiler.segment import discovery, folders, layout, usable
-from mem_profiler.segment.file import Control
 from mem_sandbox import child
 from mem_sandbox.child import Asked, never
 
@@ -218,6 +217,8 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     command = Command(remote.BEGIN, str(installed), folder, options, plan)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
+        # A followed child whose first sample was of this attach has a segment only now.
+        _is_preloaded(pid)
         raise TargetBusy(
             f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler detach {pid} detaches",
@@ -290,17 +291,13 @@ def need(pid: int) -> Need:
         return Need.ALL
     if usable.is_behind_program(control):
         return Need.ALL
-    if not usable.may_be_beside_program(control) or _is_captured(pid, control):
+    if not usable.may_be_beside_program(control) or usable.is_captured(control, pid):
         return Need.NOTHING
     try:
         data, _ = planning.of_file(f"/proc/{pid}/exe", 0, f"pid {pid}")
     except MemError:
         return Need.NOTHING  # the file of the capture says so
     return Need.MORE if data else Need.NOTHING
-
-
-def _is_captured(pid: int, control: Control) -> bool:
-    return control.running(time.monotonic_ns() + procfs.clock_offset_ns(pid))
 
 
 def _is_preloaded(pid: int) -> bool:
@@ -320,13 +317,15 @@ def _is_preloaded(pid: int) -> bool:
             f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
         )
+    captured = usable.is_captured(control, pid)
     unseen = planning.unseen(f"/proc/{pid}/exe", f"pid {pid}")
     if not usable.may_be_beside_program(control) or not unseen:
+        rest = " and is being captured" if captured else ""
         raise TargetBusy(
-            f"pid {pid} was started with the sampler; there is no need to attach",
-            hint=f"mem_profiler -s 60 -p {pid}",
+            f"pid {pid} was started with the sampler{rest}; there is no need to attach",
+            hint=usable.captured_hint(pid) if captured else f"mem_profiler -s 60 -p {pid}",
         )
-    if _is_captured(pid, control):
+    if captured:
         raise TargetBusy(
             f"pid {pid} is being captured, without the program's own allocator",
             hint=f"mem_profiler stop {pid} ends that capture",

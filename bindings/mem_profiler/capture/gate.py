@@ -89,7 +89,7 @@ def check_idle(segment: Segment, pid: int) -> None:
         who = f"mem_profiler -s (pid {owner}), which has ended,"
     raise TargetBusy(
         f"pid {pid} already has a capture, by {who} since {since(int(slot['start_realtime_ns']))}",
-        hint=f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it",
+        hint=usable.captured_hint(pid),
     )
 
 

@@ -30,6 +30,8 @@ _PROFILERS = {
     "libfilpreload": "Fil",
     "libcuda_hook": "a CUDA hook",
 }
+CAPTURED = "captured"
+"""The check that finds a capture that runs."""
 NO_ATTACH = Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")
 _PYMEM_SINCE = (3, 7)
 _EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
@@ -46,6 +48,8 @@ def sampler(pid: int) -> list[Finding]:
     try:
         with discovery.open_process(pid, writable=False) as segment:
             control = segment.control()
+    except discovery.ForkedChild as error:
+        return [Finding("sampler", "warning", str(error))]
     except MemError:
         return []
     if usable.is_behind_program(control):
@@ -54,6 +58,9 @@ def sampler(pid: int) -> list[Finding]:
     obstacle = usable.obstacle(control, pid)
     if obstacle is not None:
         return [Finding("sampler", "blocker", obstacle.text, obstacle.cure)]
+    if usable.is_captured(control, pid):
+        text = "the sampler is in it, and a capture of it runs"
+        return [Finding(CAPTURED, "warning", text, usable.captured_hint(pid))]
     if control.number("state") == layout.STATE_READY:
         if usable.sees_inside(control):
             return [Finding("sampler", "ok", "the sampler is in it, and sees its own malloc")]

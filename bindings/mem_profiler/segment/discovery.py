@@ -32,6 +32,10 @@ from mem_profiler.segment.folders import FILE, FOLDER
 from mem_sandbox import child
 
 
+class ForkedChild(NoSampler):
+    """It maps its parent's segment. Whether it waits for its first sample is not seen from here."""
+
+
 def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
     """The mappings with names of segments, each file once."""
     found: dict[tuple[tuple[int, int], int], Mapping] = {}
@@ -124,9 +128,11 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
 def _without(pid: int, inherited: bool) -> MemError:
     name = procfs.program_name(pid) or "?"
     if inherited:
-        return NoSampler(
-            f"pid {pid} ({name}) is a forked child, and the sampler does not follow children",
-            hint=f"mem_profiler attach {pid}, or start with MEM_PROFILER_FOLLOW_FORK=1",
+        return ForkedChild(
+            f"pid {pid} ({name}) is a forked child that has sampled nothing yet,"
+            " or is not followed",
+            hint=f"mem_profiler -s 60 -p {pid} attaches to it; with MEM_PROFILER_FOLLOW_FORK=1"
+            " children have a capture from their first sample on",
         )
     exe = procfs.exe(pid)
     if exe is None:

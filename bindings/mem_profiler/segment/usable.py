@@ -8,6 +8,7 @@ program under other names (jemalloc with a prefix) misses its blocks until then.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 from mem_profiler.process import procfs
@@ -43,6 +44,16 @@ def may_be_beside_program(control: Control) -> bool:
     one: an attach can redirect that while no capture runs.
     """
     return control.number("state") == layout.STATE_READY and not sees_inside(control)
+
+
+def is_captured(control: Control, pid: int) -> bool:
+    """Whether a capture of the process runs."""
+    return control.running(time.monotonic_ns() + procfs.clock_offset_ns(pid))
+
+
+def captured_hint(pid: int) -> str:
+    """What can be done while a capture of another runs."""
+    return f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it"
 
 
 def obstacle(control: Control, pid: int) -> Obstacle | None:

@@ -15,6 +15,7 @@ from mem_cli.rerun_hint import again_as_root, next_command, next_lines
 from mem_parser.errors import TargetUnsupported, UsageProblem, nearest
 from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
+from mem_profiler.doctor.neighbours import CAPTURED
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
 _STYLES = {"ok": "green", "warning": "yellow", "blocker": "bold red"}
@@ -53,8 +54,10 @@ def _say(findings: list[Finding], subject: str) -> None:
     console.print(Text(log_line(verdict), style="bold"), soft_wrap=True)
 
 
-def _next(pid: int | None, program: tuple[str, ...]) -> list[str]:
-    """Return the parts of the command that captures."""
+def _next(findings: list[Finding], pid: int | None, program: tuple[str, ...]) -> list[str]:
+    """Return the parts of the command that captures, or shows what a running capture has."""
+    if any(finding.check == CAPTURED for finding in findings):
+        return [next_command("mem_profiler"), f"snapshot {pid}"]
     if pid is not None:
         return [next_command("mem_profiler"), f"-s 60 -c 1024 -p {pid}"]
     return [next_command("mem_profiler"), "run -c 1024 --", *map(shell_word, program)]
@@ -121,7 +124,7 @@ def doctor(
         write_json(found)
     else:
         _say(findings, one_line(subject))
-        step = [again_as_root()] if _root_may_help(findings) else _next(number, target)
+        step = [again_as_root()] if _root_may_help(findings) else _next(findings, number, target)
         if not blocked or _root_may_help(findings):
             for line in next_lines([step]):
                 note(line)

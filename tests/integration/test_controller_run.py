@@ -26,6 +26,7 @@ from controller_tools import (
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture.launched import FILES_MAX
+from parser_run import told
 from sampler_run import build
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
@@ -191,6 +192,10 @@ def test_a_followed_fork_child_names_its_parent(
     parent = files[child.header["parent_pid"]]
     assert parent.total("alloc_blocks") == 5
     assert child.total("alloc_blocks") == 3
+    note = f"note: blocks from before the fork count for its parent, pid {parent.header['pid']}\n"
+    for heap in files.values():
+        shown = told("top", tmp_path / f"p.{heap.header['pid']}.1.heap")
+        assert (note in shown) is (heap is child)
 
 
 @pytest.mark.parametrize("more", [(), ("--children",)])

@@ -88,6 +88,12 @@ def other_lines(profile: Profile) -> list[str]:
     attach = profile.capture.attach
     if attach is not None and attach.longest_s >= NOTED_STOP_S:
         lines.append(phrase("attached while the program ran: {how}", how=attach.text()))
+    if profile.capture.parent_pid:
+        text = phrase(
+            "blocks from before the fork count for its parent, pid {pid}",
+            pid=profile.capture.parent_pid,
+        )
+        lines.append(phrase("note: {text}", text=text))
     if profile.incomplete:
         lines.append(phrase("INCOMPLETE: {why}", why=profile.incomplete))
     # The file's own note says the same, with a remedy.

@@ -23,7 +23,9 @@ class Device:
     """The domain of a file of device memory; bytes, None where unknown.
 
     ``index`` is the device's number, None where the memory belongs to no single device. ``kind``
-    is one of device, pinned, managed and pool. Calls count while a capture runs.
+    is one of device, pinned, managed and pool; or, of mappings that the program itself made, one of
+    mapped (private), mapped-shared, mapped-file and mapped-reserved (without access rights). Calls
+    count while a capture runs.
     """
 
     family: str
@@ -38,6 +40,11 @@ class Device:
     actual_at_s: float | None = None
     reserved_bytes: int | None = None
     reserved_peak_bytes: int | None = None
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it is of mappings of the process's own memory."""
+        return self.kind.startswith("mapped")
 
     @property
     def remainder_name(self) -> str:

@@ -10,7 +10,8 @@ from mem_parser.words import phrase
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
-    what its control group, or one above, may use.
+    what its control group, or one above, may use. ``mapped_*``: what is resident of the mappings
+    that the program itself made, without a file, shared without a file, and of files.
     """
 
     rss_bytes: int | None = None
@@ -24,6 +25,9 @@ class Memory:
     stack_bytes: int | None = None
     segment_bytes: int | None = None
     limit_bytes: int | None = None
+    mapped_bytes: int | None = None
+    mapped_shared_bytes: int | None = None
+    mapped_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Where the resident memory is: RSS = heap in use ± e + allocator's slack and other anonymous
-memory + stacks + files + shared memory + the sampler's own. Of the heap in use it is what is
-resident, if the file says so; else all of it, and slack is too low by what is not.
+memory + the program's own mappings + stacks + files + shared memory + the sampler's own. Of the
+heap in use it is what is resident, if the file says so; else all of it, and slack is too low by
+what is not.
 
 The kernel's numbers (smaps at the end of the capture) are exact, the heap in use is an estimate.
 Slack is anonymous memory beyond live blocks and stacks: it inherits the estimate's error, and it
@@ -230,7 +231,8 @@ def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
     yield Part("of_which_brk", phrase("in [heap]"), float(memory.heap_bytes))
     if arenas:
         yield Part("of_which_arenas", phrase("in thread arenas"), float(arenas))
-    mapped = max(anonymous - memory.heap_bytes - arenas - stacks, 0)
+    by_program = memory.mapped_bytes or 0
+    mapped = max(anonymous - memory.heap_bytes - arenas - stacks - by_program, 0)
     yield Part("of_which_mmap", phrase("mapped otherwise"), float(mapped))
 
 
@@ -241,23 +243,36 @@ def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Par
     files = memory.file_bytes
     shared = memory.shmem_bytes
     yield heap
-    slack = anonymous - heap.bytes - stacks
+    mapped, mapped_files, mapped_shared = (
+        min(part or 0, whole)
+        for part, whole in (
+            (memory.mapped_bytes, anonymous),
+            (memory.mapped_file_bytes, files or 0),
+            (memory.mapped_shared_bytes, shared or 0),
+        )
+    )
+    slack = anonymous - heap.bytes - stacks - mapped
     label = phrase("slack, older blocks, other mappings")
     rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
     yield Part("slack", label, slack, rest)
+    if memory.mapped_bytes is not None:
+        every = float(mapped + mapped_files + mapped_shared)
+        yield Part("mapped", phrase("mapped by the program itself"), every)
     if memory.stack_bytes is not None:
         yield Part("stacks", phrase("stacks"), float(stacks))
     # The sampler's segment is shared memory of the process, or a file where its folder is on disk.
     on_disk = shared is not None and shared < own <= (files or 0)
     if files is not None:
         yield Part(
-            "files", phrase("files (code, mapped data)"), float(files - (own if on_disk else 0))
+            "files",
+            phrase("files (code, mapped data)"),
+            float(files - mapped_files - (own if on_disk else 0)),
         )
     if shared is not None:
-        yield Part(
-            "shared", phrase("shared memory"), float(shared if on_disk else max(shared - own, 0))
-        )
-        own = own if on_disk else min(own, shared)
+        rest_shared = shared - mapped_shared
+        own = own if on_disk else min(own, rest_shared)
+        label = phrase("shared memory")
+        yield Part("shared", label, float(rest_shared - (0 if on_disk else own)))
     if memory.segment_bytes is not None:
         yield Part("sampler", phrase("the sampler's own"), float(own))
     # Where shared memory has no number of its own, we know only the sampler's own pages of it.

@@ -100,7 +100,10 @@ _OF_DEVICE = {
     "domain": _STRING,
     "device": _closed({
         "family": _STRING, "index": _INTEGER_OR_NULL,
-        "kind": _one_of("device", "pinned", "managed", "pool"),
+        "kind": _one_of(
+            "device", "pinned", "managed", "pool",
+            "mapped", "mapped-shared", "mapped-file", "mapped-reserved",
+        ),
         "actual_used_bytes": _INTEGER_OR_NULL, "actual_total_bytes": _INTEGER_OR_NULL,
         "reserved_bytes": _INTEGER_OR_NULL,
     }),

@@ -1,5 +1,6 @@
 /*
- * backends.h - the drivers of device memory: the one list, for C and for Python (_core of the controller).
+ * backends.h - the drivers of device memory, and the kernel's mmap: the one list, for C and for Python (_core of the
+ * controller).
  *
  * X(ID, name): MP_BACKEND_ID is the number of its row in mp_control.backend, so a new one goes to the end; `name` is what
  * users call it (--device, MEM_PROFILER_DEVICE) and how its domains begin. Its libraries are in drivers/libraries.h.
@@ -14,7 +15,8 @@
     X(HIP, "hip")                                                                                  \
     X(OPENCL, "opencl")                                                                            \
     X(VULKAN, "vulkan")                                                                            \
-    X(ZE, "ze")
+    X(ZE, "ze")                                                                                    \
+    X(MMAP, "mmap")
 /* clang-format on */
 
 #define MP_BACKEND_ID(id, name) MP_BACKEND_##id,

@@ -167,6 +167,11 @@ enum mp_memory_kind {
     MP_MEMORY_PINNED = 1, /* page-locked host memory: "cuda-pinned" */
     MP_MEMORY_MANAGED = 2, /* migrates between host and device: "cuda-0-managed" */
     MP_MEMORY_POOL = 3, /* blocks that a pool of the program announces: "pool-<name>" */
+    /* Mappings that the program itself made, by what they were when they were made: */
+    MP_MEMORY_MAPPED = 4, /* private, without a file: "mmap" */
+    MP_MEMORY_MAPPED_SHARED = 5, /* shared, without a file: "mmap-shared" */
+    MP_MEMORY_MAPPED_FILE = 6, /* of a file: "mmap-file" */
+    MP_MEMORY_MAPPED_RESERVED = 7, /* without access rights: "mmap-reserved" */
 };
 
 enum mp_mark_kind {

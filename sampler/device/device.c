@@ -12,6 +12,7 @@
 #include "core/threads.h"
 #include "device_domains.h"
 #include "device_live.h"
+#include "device_rows.h"
 #include "launches.h"
 #include "unwind/stack_range.h"
 
@@ -50,20 +51,19 @@ static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *b
     return id;
 }
 
-/* The block's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
-static struct mp_device_site_row *site_of(const struct mp_capture_view *capture,
-                                          const struct mp_device_block *block,
+/* The row's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
+static struct mp_device_site_row *site_of(const struct mp_capture_view *capture, uint32_t domain,
                                           struct mp_device_live_row *row, uint32_t stack) {
     struct mp_segment *seg = capture->segment;
     struct mp_keyed sites = sites_of(seg);
-    row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
-                                capture->number);
+    row->site_key =
+        mp_site_key(stack, row->asked_bytes, domain, mp_shard_of(row->thread), capture->number);
     uint32_t ready = mp_table_ready(sites.levels, sites.table);
     row->site = mp_keyed_intern(seg, &sites, row->site_key);
     if (row->site == MP_KEYED_NONE && mp_device_add_level(seg, sites.levels, sites.table, ready))
         row->site = mp_keyed_intern(seg, &sites, row->site_key);
     if (row->site == MP_KEYED_NONE && stack >= MP_STACK_LOST_MAX) {
-        row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, block->asked_bytes, block->domain,
+        row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, row->asked_bytes, domain,
                                     mp_shard_of(row->thread), capture->number);
         row->site = mp_keyed_intern(seg, &sites, row->site_key);
     }
@@ -109,8 +109,7 @@ static void count_free(struct mp_device_site_row *site, const struct mp_device_l
     __atomic_fetch_add(&site->freed_blocks, sign, __ATOMIC_RELEASE);
 }
 
-/* Counters to which a free of `row` belongs; NULL when its capture is over. */
-static struct mp_device_site_row *counters_of(struct mp_segment *seg,
+struct mp_device_site_row *mp_device_row_site(struct mp_segment *seg,
                                               const struct mp_device_live_row *row) {
     struct mp_keyed sites = sites_of(seg);
     if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
@@ -156,15 +155,21 @@ static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event
     errno = saved_errno;
 }
 
-static void freed(struct mp_segment *seg, const struct mp_device_live_row *row) {
-    struct mp_device_site_row *site = counters_of(seg, row);
+/* T of a domain: every mapping is a sample. */
+static uint64_t rate_of(const struct mp_segment *seg, const struct mp_domain *domain,
+                        uint32_t capture) {
+    return domain == NULL || mp_kind_is_mapped(domain->kind) ? 1
+                                                             : mp_capture_device_rate(seg, capture);
+}
+
+void mp_device_row_ended(struct mp_segment *seg, const struct mp_device_live_row *row) {
+    struct mp_device_site_row *site = mp_device_row_site(seg, row);
     if (site != NULL && mp_events_on(seg, mp_key_capture(row->site_key)))
         note(seg, MP_EVENT_DEATH, row);
     struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
     if (site != NULL) {
         struct mp_peak *peak = peak_of(domain, row);
-        mp_peak_remove(peak, row->asked_bytes,
-                       mp_capture_device_rate(seg, mp_key_capture(row->site_key)));
+        mp_peak_remove(peak, row->asked_bytes, rate_of(seg, domain, mp_key_capture(row->site_key)));
         stamp(site, peak);
         count_free(site, row, 1);
     }
@@ -202,43 +207,49 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
     return false;
 }
 
+void mp_device_row_born(const struct mp_capture_view *capture, struct mp_device_live_row *row,
+                        uint32_t number, uint32_t stack) {
+    struct mp_segment *seg = capture->segment;
+    struct mp_domain *domain = mp_domain_at(seg, number);
+    struct mp_device_site_row *site = site_of(capture, number, row, stack);
+    if (site == NULL)
+        lose(seg, MP_LOST_SITE_FULL);
+    else if (!mp_device_live_add(seg, row, capture->number))
+        lose(seg, MP_LOST_LIVE_FULL);
+    else {
+        struct mp_peak *peak = peak_of(domain, row);
+        if (mp_events_on(seg, capture->number))
+            write_event(seg, MP_EVENT_BIRTH, row);
+        stamp(site, peak);
+        count_alloc(site, row, mp_capture_bucket(capture, row->birth_ns));
+        mp_peak_add(peak, row->asked_bytes, rate_of(seg, domain, capture->number), capture->now_ns);
+    }
+}
+
 /* Apart from their callers, so that the row is not on the stack during the unwinding. */
 static __attribute__((noinline)) void record_alloc(const struct mp_capture_view *capture,
                                                    const struct mp_device_block *block,
-                                                   struct mp_domain *domain, uint32_t stack) {
-    struct mp_segment *seg = capture->segment;
-    struct mp_device_live_row row = {.address = block->address,
-                                     .container = block->container,
-                                     .asked_bytes = block->asked_bytes,
-                                     .taken_bytes = block->taken_bytes,
-                                     .birth_ns = capture->now_ns,
-                                     .space = block->space,
-                                     .thread = mp_thread_row(seg)};
-    struct mp_device_site_row *site = site_of(capture, block, &row, stack);
-    if (site == NULL)
-        lose(seg, MP_LOST_SITE_FULL);
-    else if (!mp_device_live_add(seg, &row, capture->number))
-        lose(seg, MP_LOST_LIVE_FULL);
-    else {
-        struct mp_peak *peak = peak_of(domain, &row);
-        if (mp_events_on(seg, capture->number)) {
-            write_traits(capture, block);
-            write_event(seg, MP_EVENT_BIRTH, &row);
-        }
-        stamp(site, peak);
-        count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
-        mp_peak_add(peak, row.asked_bytes, mp_capture_device_rate(seg, capture->number),
-                    capture->now_ns);
-    }
+                                                   uint32_t stack) {
+    struct mp_device_live_row row = {
+        .address = block->address,
+        .container = block->container,
+        .asked_bytes = block->asked_bytes,
+        .taken_bytes = block->taken_bytes,
+        .birth_ns = block->space == MP_SPACE_HOST ? mp_clock_ns(CLOCK_MONOTONIC) : capture->now_ns,
+        .space = block->space,
+        .thread = mp_thread_row(capture->segment)};
+    if (mp_events_on(capture->segment, capture->number))
+        write_traits(capture, block);
+    mp_device_row_born(capture, &row, block->domain, stack);
 }
 
 static __attribute__((noinline)) void record_failure(const struct mp_capture_view *capture,
                                                      const struct mp_device_block *block,
                                                      uint32_t stack) {
-    struct mp_device_live_row row = {.thread = mp_thread_row(capture->segment)};
-    struct mp_device_site_row *site = site_of(capture, block, &row, stack);
+    struct mp_device_live_row row = {.asked_bytes = block->asked_bytes,
+                                     .thread = mp_thread_row(capture->segment)};
+    struct mp_device_site_row *site = site_of(capture, block->domain, &row, stack);
     if (mp_events_on(capture->segment, capture->number)) {
-        row.asked_bytes = block->asked_bytes;
         row.birth_ns = capture->now_ns;
         write_event(capture->segment, MP_EVENT_REFUSED, &row);
     }
@@ -256,7 +267,7 @@ static void forget_earlier(const struct mp_device_block *block) {
     struct mp_device_live_row row;
     if (seg != NULL &&
         mp_device_live_leave(seg, block->space, block->address, true, &row) == MP_DEVICE_FREED)
-        freed(seg, &row);
+        mp_device_row_ended(seg, &row);
 }
 
 MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device_block *block) {
@@ -267,8 +278,8 @@ MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device
     forget_earlier(block);
     if (enter(block, &capture, &domain, &guard)) {
         mp_add_relaxed(&domain->alloc_calls, 1);
-        if (chosen(block->asked_bytes, mp_capture_device_rate(capture.segment, capture.number)))
-            record_alloc(&capture, block, domain, stack_of(capture.segment, block, &guard));
+        if (chosen(block->asked_bytes, rate_of(capture.segment, domain, capture.number)))
+            record_alloc(&capture, block, stack_of(capture.segment, block, &guard));
         mp_guard_leave(&guard);
     }
     errno = saved_errno;
@@ -297,10 +308,30 @@ void mp_device_take(uint32_t space, uint64_t address, struct mp_device_taken *ta
     if (left == MP_DEVICE_UNKNOWN)
         return;
     if (left == MP_DEVICE_FREED)
-        freed(seg, &row);
+        mp_device_row_ended(seg, &row);
     taken->found = true;
     taken->opaque[0] = left;
     memcpy(&taken->opaque[1], &row, sizeof row);
+}
+
+void mp_device_row_back(struct mp_segment *seg, const struct mp_device_live_row *row) {
+    uint32_t capture = mp_key_capture(row->site_key);
+    if (!mp_device_live_add(seg, row, capture)) {
+        lose(seg, MP_LOST_LIVE_FULL);
+        return;
+    }
+    struct mp_device_site_row *site = mp_device_row_site(seg, row);
+    struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
+    if (site != NULL) {
+        if (mp_events_on(seg, capture))
+            note(seg, MP_EVENT_BACK, row);
+        struct mp_peak *peak = peak_of(domain, row);
+        stamp(site, peak);
+        count_free(site, row, UINT64_MAX);
+        mp_peak_add(peak, row->asked_bytes, rate_of(seg, domain, capture), mp_capture_now_ns());
+    }
+    if (domain != NULL)
+        mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
 }
 
 void mp_device_put_back(const struct mp_device_taken *taken) {
@@ -310,26 +341,10 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
         return;
     int saved_errno = errno;
     memcpy(&row, &taken->opaque[1], sizeof row);
-    if (taken->opaque[0] == MP_DEVICE_SHARED) {
+    if (taken->opaque[0] == MP_DEVICE_SHARED)
         mp_device_live_join(seg, row.space, row.address);
-    } else if (!mp_device_live_add(seg, &row, mp_key_capture(row.site_key))) {
-        lose(seg, MP_LOST_LIVE_FULL);
-    } else {
-        struct mp_device_site_row *site = counters_of(seg, &row);
-        struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row.site_key));
-        if (site != NULL) {
-            if (mp_events_on(seg, mp_key_capture(row.site_key)))
-                note(seg, MP_EVENT_BACK, &row);
-            struct mp_peak *peak = peak_of(domain, &row);
-            stamp(site, peak);
-            count_free(site, &row, UINT64_MAX);
-            mp_peak_add(peak, row.asked_bytes,
-                        mp_capture_device_rate(seg, mp_key_capture(row.site_key)),
-                        mp_capture_now_ns());
-        }
-        if (domain != NULL)
-            mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
-    }
+    else
+        mp_device_row_back(seg, &row);
     errno = saved_errno;
 }
 
@@ -346,6 +361,6 @@ uint32_t mp_device_drop_container(uint32_t space, uint64_t container) {
     if (seg == NULL || container == 0)
         return 0;
     for (; mp_device_live_drop(seg, space, container, &cursor, &row); dropped++)
-        freed(seg, &row);
+        mp_device_row_ended(seg, &row);
     return dropped;
 }

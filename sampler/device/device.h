@@ -41,10 +41,17 @@ enum mp_address_space {
     MP_SPACE_HIP_REGISTERED,
     MP_SPACE_HIP_POOLED,
     MP_SPACE_ZE_IMAGE,
+    MP_SPACE_HOST, /* mappings: device_ranges.h */
+    MP_SPACE_HOST_KEPT, /* parts of mappings that a call is moving or replacing */
     MP_SPACES,
 };
 
 #define MP_POOL_SHIFT 57 /* no address of a program has so high a bit */
+
+/* Mappings of the process's own memory: each is recorded, at any rate. */
+static inline bool mp_kind_is_mapped(uint32_t kind) {
+    return kind >= MP_MEMORY_MAPPED;
+}
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
 /* a block or refusal that needs no record, and is no loss */

@@ -172,8 +172,22 @@ bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t addres
     return false;
 }
 
-bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
-                         uint64_t *cursor, struct mp_device_live_row *out) {
+/* Blocks of a container, or with a byte in a range where `to` is not 0. */
+struct wanted {
+    uint64_t space, container, from, to;
+};
+
+static bool is_wanted(const struct wanted *wanted, const struct mp_device_live_row *row) {
+    if (!owned(row) || row->space != wanted->space)
+        return false;
+    if (wanted->to == 0)
+        return row->container == wanted->container;
+    return row->address < wanted->to &&
+           (row->address >= wanted->from || wanted->from - row->address < row->asked_bytes);
+}
+
+static bool drop(struct mp_segment *seg, const struct wanted *wanted, uint64_t *cursor,
+                 struct mp_device_live_row *out) {
     const struct mp_levels *levels = &seg->layout.device_live;
     uint32_t ready = mp_table_ready(levels, &seg->control->device_live);
     uint64_t begin = 0;
@@ -188,7 +202,7 @@ bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t contai
             struct mp_device_live_row *row = mp_level_row(seg, level, at);
             for (;;) {
                 read_row(out, row);
-                if (!owned(out) || out->container != container || out->space != space)
+                if (!is_wanted(wanted, out))
                     break;
                 if (!seize(row, out))
                     continue;
@@ -198,4 +212,16 @@ bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t contai
         }
     }
     return false;
+}
+
+bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
+                         uint64_t *cursor, struct mp_device_live_row *out) {
+    struct wanted wanted = {.space = space, .container = container};
+    return drop(seg, &wanted, cursor, out);
+}
+
+bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
+                                uint64_t *cursor, struct mp_device_live_row *out) {
+    struct wanted wanted = {.space = space, .from = from, .to = to};
+    return from < to && drop(seg, &wanted, cursor, out);
 }

@@ -43,4 +43,8 @@ bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t addres
 bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
                          uint64_t *cursor, struct mp_device_live_row *out);
 
+/* HOOK. The same for a block that has a byte in [from, to). */
+bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
+                                uint64_t *cursor, struct mp_device_live_row *out);
+
 #endif

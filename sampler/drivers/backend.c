@@ -5,6 +5,7 @@
 #include "unwind/modules.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 
 #define NAMES_HASH 1024u /* power of two, above twice the number of rows */
 
@@ -14,6 +15,7 @@ const char *const mp_backend_names[MP_BACKENDS] = {MP_BACKEND_LIST(MP_BACKEND_NA
 
 static const struct mp_device_library *const no_library[] = {NULL};
 static const struct mp_device_library *const *libraries = no_library;
+static uintptr_t allocator;                              /* first byte of its module; 0: none */
 static unsigned watched;                                 /* bits of enum mp_backend */
 static struct mp_device_row *by_name[NAMES_HASH];        /* open addressing */
 
@@ -83,6 +85,20 @@ void *mp_device_adopt(const struct mp_device_library *library, const char *symbo
     __atomic_compare_exchange_n(&row->real, &none, (uintptr_t)real, false, __ATOMIC_ACQ_REL,
                                 __ATOMIC_ACQUIRE);
     return mp_row_real(row) == (uintptr_t)real ? (void *)row->wrapper : real;
+}
+
+void mp_backend_allocator(uintptr_t function) {
+    struct mp_module module;
+    bool known = mp_module_find(function, &module);
+    uintptr_t program = getauxval(AT_PHDR);
+    bool is_program = known && module.start <= program && program < module.end;
+    mp_store_relaxed(&allocator, known && !is_program ? module.start : 0);
+}
+
+bool mp_backend_is_allocator(uintptr_t pc) {
+    struct mp_module module;
+    uintptr_t start = mp_load_relaxed(&allocator);
+    return start != 0 && mp_module_find(pc, &module) && module.start == start;
 }
 
 bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc) {

@@ -33,7 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MP_BACKENDS_AUTO ((1u << MP_BACKENDS) - 1)
+/* All but mappings, which are asked for by name. */
+#define MP_BACKENDS_AUTO (((1u << MP_BACKENDS) - 1) & ~(1u << MP_BACKEND_MMAP))
 
 /* By enum mp_backend. */
 extern const char *const mp_backend_names[MP_BACKENDS];
@@ -91,6 +92,12 @@ void *mp_device_replace(void *real);
  * `real` for it; one that has another one leaves it alone.
  */
 void *mp_device_adopt(const struct mp_device_library *library, const char *symbol, void *real);
+
+/* INIT. The malloc of the process: calls of its module are an allocator's own, unless that is the program. */
+void mp_backend_allocator(uintptr_t function);
+
+/* HOOK. Is `pc` in that module? */
+bool mp_backend_is_allocator(uintptr_t pc);
 
 /* HOOK. Is `pc` in the module that defines the row's real function? A driver that calls itself may hold
  * its locks then. */

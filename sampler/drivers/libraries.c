@@ -3,6 +3,7 @@
  */
 #include "libraries.h"
 #include "core/tensors.h"
+#include "device/device_ranges.h"
 #include "pools.h"
 #include "redirect/elf_lookup.h"
 #include "redirect/redirect_later.h"
@@ -162,4 +163,5 @@ bool mp_device_redirected(void) {
 void mp_device_after_fork(void) {
     mp_pool_after_fork();
     mp_mark_after_fork();
+    mp_range_after_fork();
 }

@@ -22,7 +22,8 @@
     X(cudart)           /* cuda.c: libcudart.so, names only */                                     \
     X(hsa)              /* hsa.c: libhsa-runtime64.so, counts bytes */                             \
     X(hip)              /* hip.c: libamdhip64.so, names only */                                    \
-    X(ze)               /* ze.c: libze_loader.so.1, counts bytes */
+    X(ze)               /* ze.c: libze_loader.so.1, counts bytes */                                \
+    X(mapped)           /* mapped.c: libc.so.6, counts mappings */
 /* clang-format on */
 
 #define MP_DECLARE_LIBRARY(name) extern const struct mp_device_library mp_library_##name;

@@ -5,6 +5,7 @@
 #include "core/local.h"
 #include "device/device.h"
 #include "drivers/libraries.h"
+#include "hooks/hooks.h"
 #include "hooks/inline_patch.h"
 #include "hooks/redirect.h"
 #include "pymem/pymem.h"
@@ -203,6 +204,7 @@ static int begin(struct mp_attach_request *r) {
         return rc;
     if (!preloaded || behind) {
         mp_device_attach(options.devices, options.devices_by_name);
+        mp_backend_allocator((uintptr_t)mp_real.malloc);
         rc = redirect(r, preloaded);
     } else if (r->plan != 0 && mp_entry_count() == 0) {
         struct mp_entry_counts entries = {0};

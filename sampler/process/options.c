@@ -206,7 +206,9 @@ static int refuse_device(char *error, size_t n, const char *value) {
 }
 
 static int read_devices(struct mp_options *o, char *error, size_t n) {
-    const char *value = getenv("MEM_PROFILER_DEVICE");
+    const char *value = value_of("MEM_PROFILER_DEVICE");
+    if (value == NULL) /* an attach without a choice: that of the program's start */
+        value = getenv("MEM_PROFILER_DEVICE");
     o->devices = MP_BACKENDS_AUTO;
     if (value == NULL || *value == '\0' || strcmp(value, "auto") == 0)
         return 0;

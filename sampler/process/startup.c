@@ -139,6 +139,7 @@ static void finish_start(void) {
         mp_filter_watch_install(mp_startup_withdraw);
         if (mp_process.state == MP_STATE_READY)
             mp_device_start(mp_process.options.devices, mp_process.options.devices_by_name);
+        mp_backend_allocator((uintptr_t)mp_real.malloc);
         if (mp_process.state == MP_STATE_READY && mp_process.options.pymem)
             mp_pymem_start();
     }

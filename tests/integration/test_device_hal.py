@@ -84,5 +84,5 @@ def test_an_unknown_backend_is_named_with_those_there_are(segment_dir: Path) -> 
         _, errors = app.process.communicate(timeout=20)
         assert errors.decode().startswith(
             "mem_profiler: MEM_PROFILER_DEVICE=hal,gpu: expected auto, none, or of"
-            " hal, cuda, hip, opencl, vulkan, ze; "
+            " hal, cuda, hip, opencl, vulkan, ze, mmap; "
         )

@@ -37,7 +37,9 @@ class Choice:
         return "auto" if self.backends else "none"
 
 
-AUTO = Choice(BACKENDS, by_name=False)
+MAPPINGS = "mmap"
+"""Not of a device, and followed where it is named."""
+AUTO = Choice(tuple(name for name in BACKENDS if name != MAPPINGS), by_name=False)
 
 
 def link_companions(link: Path, library: Path) -> None:

@@ -121,17 +121,14 @@ class Recorder:
         self.domains = devices.read_domains(self.segment, control)
         if not devices.used_in(self.domains, number):
             return
-        rate = float(control["device_rate_bytes"][number & 1])
         counts = devices.read_quick(self.segment, control, number)
         self.domains = devices.read_domains(self.segment, control)
         used = devices.used_in(self.domains, number)
-        readings = [
-            (
-                domain,
-                _device_reading(domain, counts.get(domain.number, devices.NO_COUNTS), rate, t_s),
-            )
-            for domain in used
-        ]
+        readings = []
+        for domain in used:
+            quick = counts.get(domain.number, devices.NO_COUNTS)
+            rate = devices.rate_bytes(control, domain)
+            readings.append((domain, _device_reading(domain, quick, rate, t_s)))
         self._actual.update(
             [(domain, round(found.held_bytes)) for domain, found in readings], now=final
         )

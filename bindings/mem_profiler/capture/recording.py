@@ -22,10 +22,10 @@ from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.entries import planning
-from mem_profiler.process import pagemap, procfs
+from mem_profiler.process import pagemap, procfs, stillmapped
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import presence, usable
+from mem_profiler.segment import devices, presence, usable
 from mem_profiler.segment.file import Control, Segment
 
 if TYPE_CHECKING:
@@ -172,16 +172,20 @@ class Recording:
         missing += unseen_notes(self.segment.control(), self.pid)
         ending = Ending(kind, end, now, (*(notes or ()), *missing))
         pages, unknown = self._open_pages(ending)
-        ending = dataclasses.replace(ending, notes=(*ending.notes, *unknown))
+        mappings, uncompared = self._open_mappings(ending)
+        ending = dataclasses.replace(ending, notes=(*ending.notes, *unknown, *uncompared))
         readings = self.recorder.readings
         make = functools.partial(
-            build, self.segment, self.target, ending, readings, pagemap_fd=next(iter(pages), None)
-        )
+            build, self.segment, self.target, ending, readings,
+            pagemap_fd=next(iter(pages), None), mapped=stillmapped.of_descriptors(mappings),
+        )  # fmt: skip
         try:
             named = functools.partial(with_names, make, files)
-            result = saving.save(prefix, pid, self.segment, named, form, keep=[*files, *pages])
+            result = saving.save(
+                prefix, pid, self.segment, named, form, keep=[*files, *pages, *mappings]
+            )
         finally:
-            for fd in (*files, *pages):
+            for fd in (*files, *pages, *mappings):
                 os.close(fd)
         result.log = log
         return result
@@ -193,15 +197,35 @@ class Recording:
         """
         if not self.resident:
             return [], []
+        return self._open_of_target(ending, [pagemap.open_pagemap])
+
+    def _open_mappings(self, ending: Ending) -> tuple[list[int], list[str]]:
+        """The same for a target that made mappings: its list of them, and its pagemap."""
+        control = self.segment.control()
+        used = devices.used_in(
+            devices.read_domains(self.segment, control), control.number("capture_number")
+        )
+        if not any(domain.is_mapped for domain in used) or ending.target_ended:
+            return [], []
+        return self._open_of_target(ending, [stillmapped.open_maps, pagemap.open_pagemap])
+
+    def _open_of_target(
+        self, ending: Ending, kinds: list[Callable[[int], int]]
+    ) -> tuple[list[int], list[str]]:
         if not self.pid or ending.target_ended:
             return [], [pagemap.ENDED_NOTE]
-        try:
-            fd = pagemap.open_pagemap(self.pid)
-        except MemError as error:
-            return [], [str(error)]
-        if presence.left(self.pid, self.segment.control()) is None:
-            return [fd], []
-        os.close(fd)  # of another program
+        opened: list[int] = []
+        notes: list[str] = []
+        for kind in kinds:
+            try:
+                opened.append(kind(self.pid))
+            except MemError as error:
+                notes.append(str(error))
+                break
+        if not opened or presence.left(self.pid, self.segment.control()) is None:
+            return opened, notes
+        for fd in opened:  # of another program
+            os.close(fd)
         return [], [pagemap.ENDED_NOTE]
 
     def _copy_code_files(self) -> tuple[list[int], list[str]]:

@@ -19,10 +19,10 @@ class Domains:
     def update(self) -> None:
         """Read the domains as they are now."""
         control = self._segment.control()
-        number = control.number("capture_number")
-        found = {one.number: one.name for one in devices.read_domains(self._segment, control)}
+        every = devices.read_domains(self._segment, control)
+        found = {one.number: one.name for one in every}
+        rates = {one.number: devices.rate_bytes(control, one) for one in every}
         rows = range(1, 1 + max(found, default=0))
-        device_rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
         self.names = (HOST, *(found.get(row, f"domain-{row}") for row in rows))
         host_rate = float(max(1, int(control.capture["rate_bytes"])))
-        self.rates_bytes = (host_rate, *(device_rate for _ in rows))
+        self.rates_bytes = (host_rate, *(rates.get(row, 1.0) for row in rows))

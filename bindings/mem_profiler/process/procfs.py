@@ -68,10 +68,15 @@ def _read(pid: int | str, name: str) -> bytes | None:
 def bounded(path: str) -> bytes:
     """A file of /proc, cut after a whole line if it is too long. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
-        parts, size = [], 0
-        while size < READ_MAX_BYTES and (part := file.read(1 << 20)):
-            parts.append(part)
-            size += len(part)
+        return from_start(file.fileno())
+
+
+def from_start(fd: int) -> bytes:
+    """The same of an open file."""
+    parts, size = [], 0
+    while size < READ_MAX_BYTES and (part := os.pread(fd, 1 << 20, size)):
+        parts.append(part)
+        size += len(part)
     data = b"".join(parts)
     return data if size < READ_MAX_BYTES else data[: data.rfind(b"\n") + 1]
 

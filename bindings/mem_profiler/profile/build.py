@@ -29,10 +29,11 @@ from mem_profiler.process import procfs, pythons
 from mem_profiler.process.pagemap import Pagemap
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
+from mem_profiler.process.stillmapped import ANONYMOUS_KINDS, StillMapped
 from mem_profiler.profile import bypass, tables
 from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Readings
-from mem_profiler.profile.tables import StackSource, Tables
+from mem_profiler.profile.tables import Mappings, StackSource, Tables
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, devices, layout, shortage
 from mem_profiler.segment.devices import Actual, Domain, MarkLog
@@ -88,6 +89,7 @@ class _Shared:
     domains: list[Domain]
     readings: Readings | None
     source: StackSource | None = None
+    mapped: StillMapped | None = None
 
 
 def build(
@@ -98,11 +100,12 @@ def build(
     source: StackSource | None = None,
     *,
     pagemap_fd: int | None = None,
+    mapped: StillMapped | None = None,
 ) -> list[Profile]:
     """Read the latest capture of `segment`, which must have one: the profile of the host's memory,
     then one for each domain of device memory. `source` None: all stacks are read anew.
-    `pagemap_fd`: of a living target, to look which pages of its blocks are resident. Raises
-    MemError.
+    `pagemap_fd`: of a living target, to look which pages of its blocks are resident. `mapped`: of
+    one that made mappings, what is still there. Raises MemError.
     """
     control = segment.control()
     track = readings.host if readings else None
@@ -116,7 +119,7 @@ def build(
     if control.number("pymem_ns") != 0:
         target = dataclasses.replace(target, pymalloc=False)
     shared = _read_shared(segment, control, target, readings)
-    shared.source = source
+    shared.source, shared.mapped = source, mapped
     capture = _capture(segment, control, target, shared, found)
     capture.kind, capture.end = ending.kind, ending.end
     start_ns = int(control.capture["start_ns"])
@@ -137,7 +140,24 @@ def build(
     if readings is not None and not target.pymalloc:
         capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
+    memory = _with_mapped(capture.memory, more)
+    for profile in (host, *more):
+        profile.capture.memory = memory
     return [host, *more]
+
+
+def _with_mapped(memory: Memory, profiles: list[Profile]) -> Memory:
+    """Add what of the program's own mappings is resident, where all of it is known."""
+    found = {"mapped_bytes": 0, "mapped_shared_bytes": 0, "mapped_file_bytes": 0}
+    names = {"mapped-shared": "mapped_shared_bytes", "mapped-file": "mapped_file_bytes"}
+    names |= dict.fromkeys(ANONYMOUS_KINDS, "mapped_bytes")
+    of_mappings = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
+    for profile in of_mappings:
+        resident = profile.sites.resident_bytes
+        if resident is None or profile.capture.device is None:
+            return memory
+        found[names[profile.capture.device.kind]] += int(resident.sum())
+    return dataclasses.replace(memory, **found) if of_mappings else memory
 
 
 def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
@@ -184,9 +204,9 @@ def _of_domain(
     found = tables.read_tables(
         segment, control, domain.peak, domain.number, moments, ended=ending.target_ended,
         source=shared.source,
+        mapped=Mappings(domain.kind, shared.mapped) if domain.is_mapped else None,
     )  # fmt: skip
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
-    number = control.number("capture_number")
     start_ns = int(control.capture["start_ns"])
     capture = dataclasses.replace(
         host.capture,
@@ -200,8 +220,7 @@ def _of_domain(
         before_end_at_s=found.before_end_at_s,
         bucket_end_s=_bucket_end_s(found),
     )
-    rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
-    profile = _profile(domain.name, rate, capture, found, shared)
+    profile = _profile(domain.name, devices.rate_bytes(control, domain), capture, found, shared)
     _put_peak(profile, domain.peak, start_ns)
     profile.series = list(track.series) if track else []
     return profile

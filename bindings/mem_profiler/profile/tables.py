@@ -19,6 +19,7 @@ from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
 from mem_parser.sharedstacks import SharedStacks
 from mem_profiler.process.pagemap import CUT_NOTE, Pagemap
+from mem_profiler.process.stillmapped import Pieces, StillMapped
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments
 from mem_profiler.profile.pythonstacks import python_stacks
@@ -256,15 +257,19 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
 
 
 def _put_presence(
-    table: SiteTable, live: LiveBlocks, record: NDArray[np.int64], pages: Pagemap
+    table: SiteTable,
+    addresses: Words,
+    sizes: Words,
+    record: NDArray[np.int64],
+    pages: Pagemap,
 ) -> str:
-    """Add the columns of resident and swapped bytes; returns a note on what is missing.
+    """Add the columns of resident and swapped bytes of blocks; returns a note on what is missing.
 
     Live rows are read after the counters, so a program that goes on may have more of them: no more
     is resident or swapped than in use.
     """
     try:
-        presence = pages.look(live.address, live.size_bytes)
+        presence = pages.look(addresses, sizes)
     except MemError as error:
         return str(error)
 
@@ -279,6 +284,70 @@ def _put_presence(
     total, table.swapped_squares = sums(presence.swapped_bytes)
     table.swapped_bytes = np.minimum(total, table.inuse_bytes - table.resident_bytes)
     return CUT_NOTE if presence.is_cut else ""
+
+
+@dataclass(frozen=True)
+class Mappings:
+    """What is asked of a domain of mappings: its kind, and the lists of a process that lives."""
+
+    kind: str
+    lists: StillMapped | None
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What the kernel still has of recorded mappings: bytes of each, and where these are; `record`
+    is that of each.
+    """
+
+    recorded: LiveBlocks
+    record: NDArray[np.int64]
+    size_bytes: Words
+    pieces: Pieces
+
+    def live(self) -> tuple[LiveBlocks, NDArray[np.int64]]:
+        """Those of which anything is left, with what that is, and their records."""
+        some = self.size_bytes > 0
+        found = self.recorded.pick(some)
+        found.size_bytes = self.size_bytes[some]
+        return found, self.record[some]
+
+
+def _left(
+    live: LiveBlocks, record: NDArray[np.int64], mapped: Mappings | None
+) -> tuple[_Left | None, str]:
+    """What is left of mappings; None with why it is not known, or where nothing is asked."""
+    if mapped is None or mapped.lists is None:
+        return None, ""
+    try:
+        found = mapped.lists.pieces(mapped.kind, live.address, live.size_bytes, live.birth_ns)
+    except MemError as error:
+        return None, str(error)
+    size = np.bincount(found.row, weights=found.high - found.low, minlength=len(live.site))
+    return _Left(live, record, size.astype(np.uint64), found), ""
+
+
+def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings) -> str:
+    """Bytes that went on in another mapping (sampler/device/device_ranges.h) count once, and what
+    is gone is not in use. Adds what is resident; returns a note on what is missing.
+    """
+    carried, table.alloc_taken_bytes, table.inuse_taken_bytes = table.alloc_taken_bytes, None, None
+    if carried is not None:
+        table.alloc_bytes = np.maximum(table.alloc_bytes - carried, table.inuse_bytes)
+    if left is None or mapped.lists is None:
+        return ""
+    count, record = len(table), left.record
+    gone = (left.recorded.size_bytes - left.size_bytes).astype(np.float64)
+    ended = np.bincount(record[left.size_bytes == 0], minlength=count)
+    lost = np.bincount(record, weights=gone, minlength=count).astype(np.int64)
+    table.inuse_blocks = np.maximum(table.inuse_blocks - ended, 0)
+    table.inuse_bytes = np.maximum(table.inuse_bytes - lost, 0)
+    table.inuse_bytes[table.inuse_blocks == 0] = 0
+    if mapped.lists.pagemap is None:
+        return ""
+    low, high = (bound.astype(np.uint64) for bound in (left.pieces.low, left.pieces.high))
+    of_piece = record[left.pieces.row]
+    return _put_presence(table, low, high - low, of_piece, mapped.lists.pagemap)
 
 
 class StackSource(Protocol):
@@ -340,11 +409,13 @@ def read_tables(
     ended: bool = True,
     source: StackSource | None = None,
     pages: Pagemap | None = None,
+    mapped: Mappings | None = None,
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
     of a capture that is over, its eighths where it ended early in the planned time, and where the
     target has `ended` the columns of the time before it began to; `pages` adds those of the blocks'
-    pages. `source` None: all stacks are read anew. Raises MemError.
+    pages. `source` None: all stacks are read anew. `mapped`: it is a domain of mappings; takes out
+    what is gone, and says what of the rest is resident. Raises MemError.
     """
     capture = control.number("capture_number")
     kind = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
@@ -367,6 +438,9 @@ def read_tables(
     known = at >= 0
     live = live.pick(known)
     record = group[at[known]]
+    left, presence_note = _left(live, record, mapped)
+    if left is not None:
+        live, record = left.live()
     start_ns = int(control.capture["start_ns"])
     held = None
     if moments is not None and ended:
@@ -384,7 +458,10 @@ def read_tables(
     if division is not None:
         table.births = division.births(sites.keys, group, together.alloc_blocks, live_births)
     table.oldest_birth_s = oldest
-    presence_note = "" if pages is None else _put_presence(table, live, record, pages)
+    if pages is not None:
+        presence_note = _put_presence(table, live.address, live.size_bytes, record, pages)
+    if mapped is not None:
+        presence_note = _put_mapped(table, left, mapped) or presence_note
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
         _put_before_end(table, held, np.where(at >= 0, group[at], -1))

@@ -117,9 +117,7 @@ class Sites:
 
 @dataclass
 class LiveBlocks:
-    """Live rows of one capture, in no order. `site` is a site key without capture and shard;
-    `address` is, of device memory, a hash.
-    """
+    """Live rows of one capture, in no order. `site` is a site key without capture and shard."""
 
     site: Words
     size_bytes: Words
@@ -324,7 +322,7 @@ def read_live(
         if source is not HOST:
             settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0
         parts.append(rows[settled])
-        addresses.append(keys[settled])
+        addresses.append((keys if source is HOST else rows["address"])[settled])
     rows = np.concatenate(parts) if parts else np.empty(0, UNPACKED if source is HOST else dtype)
     return LiveBlocks(
         site=rows["site_key"] & np.uint64(layout.SITE_MASK),

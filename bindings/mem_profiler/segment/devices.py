@@ -58,6 +58,11 @@ class Domain:
     reserved_peak_bytes: int
     peak: Peak | None = None
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it is of mappings that the program itself made."""
+        return self.kind.startswith("mapped")
+
 
 def _actual(row: np.void) -> Actual | None:
     used, total = int(row["actual_used_bytes"]), int(row["actual_total_bytes"])
@@ -102,6 +107,14 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
             )
         )
     return found
+
+
+def rate_bytes(control: Control, domain: Domain) -> float:
+    """T of a domain in the latest capture: every mapping is a sample."""
+    if domain.is_mapped:
+        return 1.0
+    slot = control.number("capture_number") & 1
+    return float(max(1, int(control["device_rate_bytes"][slot])))
 
 
 def _rows(control: Control) -> Array:
@@ -231,7 +244,7 @@ def unseen_backends(control: Control) -> list[str]:
     """A line for each requested backend of which the sampler saw no call."""
     lines = []
     for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
-        if not int(row["asked"]) or int(row["calls"]):
+        if not int(row["asked"]) or int(row["calls"]) or name == "mmap":
             continue
         why = (
             "the program loaded its library, but took no memory from it, or made calls that the"

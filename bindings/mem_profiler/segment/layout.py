@@ -210,6 +210,10 @@ MEMORY_KINDS = {
     lib.MP_MEMORY_PINNED: "pinned",
     lib.MP_MEMORY_MANAGED: "managed",
     lib.MP_MEMORY_POOL: "pool",
+    lib.MP_MEMORY_MAPPED: "mapped",
+    lib.MP_MEMORY_MAPPED_SHARED: "mapped-shared",
+    lib.MP_MEMORY_MAPPED_FILE: "mapped-file",
+    lib.MP_MEMORY_MAPPED_RESERVED: "mapped-reserved",
 }
 MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
 

@@ -72,7 +72,8 @@ device_rate_option = click.option(
 device_option = click.option(
     "--device",
     metavar="LIST",
-    help=f"Device memory to follow: auto, none, or a list of {','.join(BACKENDS)}.",
+    help=f"Device memory to follow: auto, none, or a list of {','.join(BACKENDS)}; mmap: the "
+    "program's own mappings, which auto leaves out.",
 )
 depth_option = click.option(
     "--depth",

@@ -143,6 +143,30 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert account(profile).arena_slack is None
 
 
+@pytest.mark.parametrize("shared_mib", [8, 30])
+def test_the_programs_own_mappings_are_a_part_and_taken_out_of_the_others(shared_mib: int) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    memory = Memory(
+        rss_bytes=100 * MIB, anon_bytes=60 * MIB, file_bytes=10 * MIB, shmem_bytes=30 * MIB,
+        heap_bytes=9 * MIB, stack_bytes=MIB, segment_bytes=12 * MIB,
+    )  # fmt: skip
+    profile.capture = Capture(memory=memory)
+    before = account(profile)
+    profile.capture.memory = dataclasses.replace(
+        memory, mapped_bytes=20 * MIB, mapped_file_bytes=MIB, mapped_shared_bytes=shared_mib * MIB
+    )
+    after = account(profile)
+    old, new = ({p.key: p.bytes for p in one.parts} for one in (before, after))
+    assert new.pop("mapped") == (21 + shared_mib) * MIB
+    assert sum(old.values()) == sum(new.values()) + (21 + shared_mib) * MIB == 100 * MIB
+    assert (old["slack"] - new["slack"], old["files"] - new["files"]) == (20 * MIB, MIB)
+    assert new["shared"] + new["sampler"] == (30 - shared_mib) * MIB
+    places = {p.key: p.bytes for p in after.places}
+    assert sum(places.values()) == pytest.approx(new["live"] + new["slack"])
+    assert any(line.endswith("  mapped by the program itself") for line in account_lines(after))
+
+
 def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)

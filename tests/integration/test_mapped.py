@@ -1,0 +1,190 @@
+"""Mappings of real programs, against their own ledgers of pages and the kernel's lists."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import HeapFile
+from mem_profiler.attach.control import attach, detach
+from mem_profiler.capture import toggle
+from mem_profiler.capture.recover import recover_pid
+from parser_run import report
+from parser_run import told as told_by
+from sampler_run import Target, build, environment
+
+pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
+Sums = dict[str, int]
+OTHERS = {"peak", "peak-reserved", "allocated"}
+
+
+def told(target: Target) -> tuple[Sums, Sums]:
+    """Bytes of each function by the program's own ledger, and its other sums."""
+    assert target.line() == "ready"
+    toggle.start(target.pid, 1024)
+    target.tell("go on")
+    rows = []
+    while (line := target.line()) != "told":
+        name, _, number = line.partition(" ")
+        rows.append((name, int(number)))
+    found = dict(rows)
+    return {k: v for k, v in found.items() if k not in OTHERS}, found
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """The files of mappings by domain."""
+    found = {}
+    for path in folder.glob("*.heap"):
+        if name := re.search(r"\.(mmap[a-z-]*)\.heap$", path.name):
+            found[name[1]] = str(path)
+    return found
+
+
+def by_function(path: str, *options: str) -> Sums:
+    rows = report("top", path, "-n", 0, *options)["rows"]
+    return {row["function"].split(" (")[0]: round(row["flat"]) for row in rows if row["flat"]}
+
+
+def in_use(folder: Path) -> Sums:
+    sums: Sums = {}
+    for path in files_of(folder).values():
+        for name, size in by_function(path, "--inuse").items():
+            sums[name] = sums.get(name, 0) + size
+    return sums
+
+
+def random_target(segment_dir: Path, *args: object) -> Target:
+    return Target(
+        [build("mapped.c"), *map(str, args)], environment(segment_dir, device="mmap", seed="1")
+    )
+
+
+@pytest.mark.parametrize(("seed", "threads"), [(1, 1), (2, 1), (3, 4)])
+def test_random_mappings_are_right_to_the_page(
+    segment_dir: Path, tmp_path: Path, seed: int, threads: int
+) -> None:
+    (tmp_path / "dead").mkdir()
+    with random_target(segment_dir, seed, 3000, threads) as target:
+        truth, more = told(target)
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+        target.kill()
+        recover_pid(target.pid, str(tmp_path / "dead" / "x"))
+    # The kernel has not been asked of this one.
+    assert in_use(tmp_path / "dead") == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    if threads == 1:
+        files = files_of(tmp_path).values()
+        allocated = sum(sum(by_function(path, "--alloc").values()) for path in files)
+        assert allocated == more["allocated"]
+        for domain, name in (("mmap", "peak"), ("mmap-reserved", "peak-reserved")):
+            header = HeapFile(files_of(tmp_path)[domain]).header
+            assert header["peak"]["estimate_bytes"] == more[name]
+            peaks = sum(by_function(files_of(tmp_path)[domain], "--peak").values())
+            assert more[name] * 0.99 < peaks <= more[name]
+
+
+def test_an_attach_that_is_asked_for_mappings_sees_those_from_then_on(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEM_PROFILER_DEVICE", "mmap")
+    with Target([build("mapped.c"), "6", "2000", "1"], dict(os.environ)) as target:
+        attach(target.pid)
+        truth, _ = told(target)
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+        detach(target.pid)
+        target.tell("go on")
+        target.finish()
+    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_what_the_sampler_did_not_see_end_is_taken_out_by_the_kernels_list(
+    segment_dir: Path, tmp_path: Path, seed: int
+) -> None:
+    with random_target(segment_dir, seed, 3000, 1, "raw") as target:
+        truth, _ = told(target)
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+
+
+PYTHON = """
+import mmap, sys
+print("ready", flush=True); sys.stdin.readline()
+def private():
+    found = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    found[: 16 << 20] = b"x" * (16 << 20)
+    return found
+def shared():
+    found = mmap.mmap(-1, 8 << 20)
+    found[:] = b"x" * (8 << 20)
+    return found
+def reserved():
+    return mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0)
+def of_file():
+    with open(sys.argv[1], "rb") as file:
+        found = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    found.find(b"nothing")
+    return found
+kept = [private(), shared(), reserved(), of_file()]
+small = [[k] for k in range(400_000)]  # pymalloc maps arenas for these
+print("told", flush=True); sys.stdin.readline()
+"""
+ASKED = {"private": 32 << 20, "shared": 8 << 20, "reserved": 64 << 20, "of_file": 4 << 20}
+TOUCHED = {"private": 16 << 20, "shared": 8 << 20, "of_file": 4 << 20}
+
+
+def test_a_python_programs_mappings_are_named_by_kind_with_what_is_resident_of_each(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (4 << 20))
+    env = environment(segment_dir, device="mmap", seed="1")
+    with Target([sys.executable, "-c", PYTHON, file], env) as target:
+        assert target.line() == "ready"
+        toggle.start(target.pid, 1024)
+        target.tell("go on")
+        assert target.line() == "told"
+        path = toggle.snapshot(target.pid, str(tmp_path / "x")).path
+    files = files_of(tmp_path)
+    assert set(files) == {"mmap", "mmap-shared", "mmap-reserved", "mmap-file"}
+    assert in_use(tmp_path) == ASKED
+    resident: Sums = {}
+    for one in files.values():
+        resident |= by_function(one, "--resident")
+    assert resident == TOUCHED
+    found = report("rss", path)
+    rows = {row["key"]: row["bytes"] for row in found["rows"]}
+    assert sum(rows.values()) == found["rss_bytes"]
+    assert rows["mapped"] == sum(TOUCHED.values())
+    assert rows["files"] + rows["shared"] < 32 << 20
+    assert "mapped by the program itself" in told_by("rss", path)
+    told = told_by(files["mmap"], "--inuse")
+    assert "resident 16.00 MiB, 50.0 % of what is in use" in told
+    columns = told_by("-f", path, "-f", files["mmap"], "--by", "domain", "--inuse")
+    assert "private" in columns
+
+
+def test_an_allocators_own_mappings_are_not_the_programs(segment_dir: Path, tmp_path: Path) -> None:
+    jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
+    env = environment(segment_dir, device="mmap", preload=[jemalloc], seed="1")
+    with Target([build("blocks.c")], env) as target:
+        assert target.line() == "ready"
+        toggle.start(target.pid, 1)
+        assert target.ask("alloc 100 3000000") == "done"
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+    assert files_of(tmp_path) == {}
+
+
+def test_without_the_choice_nothing_is_redirected_and_there_is_no_file(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target(
+        [build("mapped.c"), "7", "100", "1"], environment(segment_dir, device="auto")
+    ) as target:
+        told(target)
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+    assert files_of(tmp_path) == {}

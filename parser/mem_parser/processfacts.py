@@ -11,7 +11,8 @@ from mem_parser.words import phrase
 class Memory:
     """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
     what its control group, or one above, may use. ``mapped_*``: what is resident of the mappings
-    that the program itself made, without a file, shared without a file, and of files.
+    that the program itself made: private ones, shared memory (also what ``memfd_create`` and
+    ``shm_open`` give), and files.
     """
 
     rss_bytes: int | None = None

@@ -109,6 +109,19 @@ MP_REALIGN __attribute__((noinline)) void mp_range_clear(uint64_t from, uint64_t
     errno = saved_errno;
 }
 
+MP_REALIGN void mp_range_clear_block(uint64_t from, struct mp_range_cleared *cleared) {
+    struct mp_segment *seg = mp_load_relaxed(&any) ? mp_capture_segment() : NULL;
+    struct mp_device_live_row row;
+    int saved_errno = errno;
+    *cleared = (struct mp_range_cleared){.from = from, .to = from};
+    if (seg != NULL &&
+        mp_device_live_leave(seg, MP_SPACE_HOST, from, true, &row) == MP_DEVICE_FREED) {
+        cleared->to = end_of(&row);
+        cut(seg, &row, cleared);
+    }
+    errno = saved_errno;
+}
+
 static bool next_kept(struct mp_segment *seg, const struct mp_range_cleared *cleared,
                       uint64_t *cursor, struct mp_device_live_row *row) {
     if (!cleared->kept || !mp_device_live_drop_within(seg, MP_SPACE_HOST_KEPT, cleared->from,

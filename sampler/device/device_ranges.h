@@ -35,6 +35,9 @@ void mp_range_set(const struct mp_device_block *block);
 /* `keeps`: the call may fail for other reasons than an exhausted kernel, or moves the blocks. */
 void mp_range_clear(uint64_t from, uint64_t to, bool keeps, struct mp_range_cleared *cleared);
 
+/* The block that begins there. */
+void mp_range_clear_block(uint64_t from, struct mp_range_cleared *cleared);
+
 /* Then one of three. The kernel did it; */
 void mp_range_end(const struct mp_range_cleared *cleared);
 

@@ -35,10 +35,10 @@ def told(target: Target) -> tuple[Sums, Sums]:
     return {k: v for k, v in found.items() if k not in OTHERS}, found
 
 
-def files_of(folder: Path) -> dict[str, str]:
+def files_of(folder: Path, pid: int | str = "*", number: int = 1) -> dict[str, str]:
     """The files of mappings by domain."""
     found = {}
-    for path in folder.glob("*.heap"):
+    for path in folder.glob(f"*.{pid}.{number}.*.heap"):
         if name := re.search(r"\.(mmap[a-z-]*)\.heap$", path.name):
             found[name[1]] = str(path)
     return found
@@ -49,12 +49,17 @@ def by_function(path: str, *options: str) -> Sums:
     return {row["function"].split(" (")[0]: round(row["flat"]) for row in rows if row["flat"]}
 
 
-def in_use(folder: Path) -> Sums:
+def sums_of(files: dict[str, str], *options: str) -> Sums:
+    """Bytes of each function in all files together."""
     sums: Sums = {}
-    for path in files_of(folder).values():
-        for name, size in by_function(path, "--inuse").items():
+    for path in files.values():
+        for name, size in by_function(path, *options).items():
             sums[name] = sums.get(name, 0) + size
     return sums
+
+
+def in_use(folder: Path) -> Sums:
+    return sums_of(files_of(folder), "--inuse")
 
 
 def random_target(segment_dir: Path, *args: object) -> Target:
@@ -166,6 +171,37 @@ def test_a_python_programs_mappings_are_named_by_kind_with_what_is_resident_of_e
     assert "resident 16.00 MiB, 50.0 % of what is in use" in told
     columns = told_by("-f", path, "-f", files["mmap"], "--by", "domain", "--inuse")
     assert "private" in columns
+
+
+@pytest.mark.parametrize("follow", ["0", "1"])
+def test_every_kind_of_mapping_counts_with_what_is_resident_of_it(
+    segment_dir: Path, tmp_path: Path, follow: str
+) -> None:
+    env = environment(segment_dir, device="mmap", seed="1", follow_fork=follow)
+    asked: Sums = {}
+    touched: Sums = {}
+    with Target([build("mapped_kinds.c", libs=("-lrt",))], env) as target:
+        assert target.line() == "ready"
+        toggle.start(target.pid, 1024)
+        target.tell("go on")
+        while (line := target.line()) != "told":
+            name, size, resident = line.split()
+            asked[name], touched[name] = int(size), int(resident)
+        path = toggle.snapshot(target.pid, str(tmp_path / "x")).path
+        text = Path(f"/proc/{target.pid}/status").read_text()
+        kernel = {k: int(v) << 10 for k, v in re.findall(r"(Rss\w+):\s+(\d+) kB", text)}
+        target.kill()
+        recover_pid(target.pid, str(tmp_path / "x"))
+    living = files_of(tmp_path, target.pid, 1)
+    dead = files_of(tmp_path, target.pid, 2)
+    assert sums_of(living, "--inuse") == sums_of(dead, "--inuse") == asked
+    assert sums_of(living, "--resident") == touched
+    found = report("rss", path)
+    rows = {row["key"]: row["bytes"] for row in found["rows"]}
+    assert rows["mapped"] == sum(touched.values())
+    # Shared memory is not taken for files.
+    assert rows["files"] == pytest.approx(kernel["RssFile"], abs=64 << 10)
+    assert rows["shared"] + rows["sampler"] < kernel["RssShmem"] - (10 << 20)
 
 
 def test_an_allocators_own_mappings_are_not_the_programs(segment_dir: Path, tmp_path: Path) -> None:

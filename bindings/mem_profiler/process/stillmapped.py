@@ -27,6 +27,8 @@ from mem_profiler.process.procfs import Mapping
 Ints = NDArray[np.int64]
 _USER_END = 1 << 56
 _HUGE_PAGES = "/anon_hugepage"
+_KERNELS_OWN = (0, 1)
+_SHARED_FOLDER = "/dev/shm/"  # noqa: S108 - compared with names alone
 ANONYMOUS_KINDS = ("mapped", "mapped-reserved")
 KINDS = (*ANONYMOUS_KINDS, "mapped-shared", "mapped-file")
 
@@ -48,11 +50,14 @@ def of_descriptors(fds: list[int]) -> StillMapped | None:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What is left: `row` is the index of the recorded mapping of each [low, high)."""
+    """What is left: `row` is the index of the recorded mapping of each [low, high); `shared`: it is
+    shared memory, which has a name as files have.
+    """
 
     row: Ints
     low: Ints
     high: Ints
+    shared: NDArray[np.bool_]
 
 
 class StillMapped:
@@ -75,7 +80,7 @@ class StillMapped:
         low = np.minimum(addresses, np.uint64(_USER_END)).astype(np.int64)
         high = low + np.minimum(sizes, np.uint64(_USER_END)).astype(np.int64)
         claimed = newest(low, np.minimum(high, _USER_END), births)
-        start, end = self._ranges(kind)
+        start, end, shared = self._ranges(kind)
         first = np.searchsorted(end, claimed.low, side="right")
         count = np.maximum(np.searchsorted(start, claimed.high, side="left") - first, 0)
         of = np.repeat(np.arange(len(count)), count)
@@ -84,20 +89,23 @@ class StillMapped:
             claimed.row[of],
             np.maximum(claimed.low[of], start[at]),
             np.minimum(claimed.high[of], end[at]),
+            shared[at],
         )
 
-    def _ranges(self, kind: str) -> tuple[Ints, Ints]:
-        """Disjoint ranges in rising order that may be mappings of this kind."""
+    def _ranges(self, kind: str) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """Disjoint ranges in rising order that may be mappings of this kind, and whether they are
+        shared memory.
+        """
         chosen = [
-            (mapping.start, mapping.end)
+            (mapping.start, mapping.end, _is_shared(mapping))
             for mapping in self._read()
             if _is_anonymous(mapping) == (kind in ANONYMOUS_KINDS)
         ]
-        table = np.array(chosen, np.int64).reshape(-1, 2)
+        table = np.array(chosen, np.int64).reshape(-1, 3)
         begins = np.ones(len(table), np.bool_)
-        begins[1:] = table[1:, 0] > table[:-1, 1]
+        begins[1:] = (table[1:, 0] > table[:-1, 1]) | (table[1:, 2] != table[:-1, 2])
         ends = np.append(begins[1:], True)[: len(table)]
-        return table[begins, 0], table[ends, 1]
+        return table[begins, 0], table[ends, 1], table[begins, 2] != 0
 
     def _read(self) -> Iterable[Mapping]:
         try:
@@ -113,12 +121,19 @@ def _is_anonymous(mapping: Mapping) -> bool:
     return not mapping.inode or mapping.path.startswith(_HUGE_PAGES)
 
 
+def _is_shared(mapping: Mapping) -> bool:
+    """Whether it is of the kernel's own file system of shared memory (also memfd_create and System
+    V's), or of POSIX' folder.
+    """
+    return mapping.device == _KERNELS_OWN or mapping.path.startswith(_SHARED_FOLDER)
+
+
 def newest(low: Ints, high: Ints, births: NDArray[np.uint64]) -> Pieces:
     """Disjoint pieces in address order: of rows with an address in common the newest has it."""
     row = np.flatnonzero(high > low)
     row = row[np.argsort(low[row], kind="stable")]
     if not np.any(low[row][1:] < np.maximum.accumulate(high[row])[:-1]):
-        return Pieces(row, low[row], high[row])
+        return Pieces(row, low[row], high[row], np.zeros(len(row), np.bool_))
     pieces: list[tuple[int, int, int]] = []
     waiting: list[tuple[int, int, int]] = []  # (-birth, row, end)
     at, order = 0, row.tolist()
@@ -136,4 +151,4 @@ def newest(low: Ints, high: Ints, births: NDArray[np.uint64]) -> Pieces:
         if k >= 0:
             heapq.heappush(waiting, (-int(births[k]), k, int(high[k])))
     table = np.array(pieces, np.int64).reshape(-1, 3)
-    return Pieces(table[:, 0], table[:, 1], table[:, 2])
+    return Pieces(table[:, 0], table[:, 1], table[:, 2], np.zeros(len(table), np.bool_))

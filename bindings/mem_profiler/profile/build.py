@@ -90,6 +90,7 @@ class _Shared:
     readings: Readings | None
     source: StackSource | None = None
     mapped: StillMapped | None = None
+    resident_shared_bytes: int = 0
 
 
 def build(
@@ -140,24 +141,32 @@ def build(
     if readings is not None and not target.pymalloc:
         capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
-    memory = _with_mapped(capture.memory, more)
+    memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):
         profile.capture.memory = memory
     return [host, *more]
 
 
-def _with_mapped(memory: Memory, profiles: list[Profile]) -> Memory:
+def _with_mapped(memory: Memory, profiles: list[Profile], shared_bytes: int) -> Memory:
     """Add what of the program's own mappings is resident, where all of it is known."""
-    found = {"mapped_bytes": 0, "mapped_shared_bytes": 0, "mapped_file_bytes": 0}
-    names = {"mapped-shared": "mapped_shared_bytes", "mapped-file": "mapped_file_bytes"}
-    names |= dict.fromkeys(ANONYMOUS_KINDS, "mapped_bytes")
+    anonymous = of_files = 0
     of_mappings = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
     for profile in of_mappings:
-        resident = profile.sites.resident_bytes
-        if resident is None or profile.capture.device is None:
+        resident, device = profile.sites.resident_bytes, profile.capture.device
+        if resident is None or device is None:
             return memory
-        found[names[profile.capture.device.kind]] += int(resident.sum())
-    return dataclasses.replace(memory, **found) if of_mappings else memory
+        if device.kind in ANONYMOUS_KINDS:
+            anonymous += int(resident.sum())
+        else:
+            of_files += int(resident.sum())
+    if not of_mappings:
+        return memory
+    return dataclasses.replace(
+        memory,
+        mapped_bytes=anonymous,
+        mapped_shared_bytes=shared_bytes,
+        mapped_file_bytes=max(of_files - shared_bytes, 0),
+    )
 
 
 def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
@@ -206,6 +215,7 @@ def _of_domain(
         source=shared.source,
         mapped=Mappings(domain.kind, shared.mapped) if domain.is_mapped else None,
     )  # fmt: skip
+    shared.resident_shared_bytes += found.resident_shared_bytes
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
     start_ns = int(control.capture["start_ns"])
     capture = dataclasses.replace(

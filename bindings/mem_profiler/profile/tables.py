@@ -18,7 +18,7 @@ from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable,
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
 from mem_parser.sharedstacks import SharedStacks
-from mem_profiler.process.pagemap import CUT_NOTE, Pagemap
+from mem_profiler.process.pagemap import CUT_NOTE, Pagemap, Presence
 from mem_profiler.process.stillmapped import Pieces, StillMapped
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments
@@ -38,8 +38,9 @@ class Tables:
 
     `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
     block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`;
-    `presence_note` says what of the blocks' pages is not known; `bucket_ends_ns` are the upper ends
-    of the time buckets, since the start.
+    `presence_note` says what of the blocks' pages is not known; `resident_shared_bytes` is what of
+    mappings is resident in shared memory; `bucket_ends_ns` are the upper ends of the time buckets,
+    since the start.
     """
 
     sites: SiteTable
@@ -52,6 +53,7 @@ class Tables:
     python: PythonStacks | None = None
     labels: Labels | None = None
     presence_note: str = ""
+    resident_shared_bytes: int = 0
 
     @property
     def samples(self) -> int:
@@ -256,22 +258,12 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
 
-def _put_presence(
-    table: SiteTable,
-    addresses: Words,
-    sizes: Words,
-    record: NDArray[np.int64],
-    pages: Pagemap,
-) -> str:
+def _put_presence(table: SiteTable, presence: Presence, record: NDArray[np.int64]) -> str:
     """Add the columns of resident and swapped bytes of blocks; returns a note on what is missing.
 
     Live rows are read after the counters, so a program that goes on may have more of them: no more
     is resident or swapped than in use.
     """
-    try:
-        presence = pages.look(addresses, sizes)
-    except MemError as error:
-        return str(error)
 
     def sums(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         exact, count = sizes.astype(np.float64), len(table)
@@ -327,15 +319,16 @@ def _left(
     return _Left(live, record, size.astype(np.uint64), found), ""
 
 
-def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings) -> str:
+def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings) -> tuple[str, int]:
     """Bytes that went on in another mapping (sampler/device/device_ranges.h) count once, and what
-    is gone is not in use. Adds what is resident; returns a note on what is missing.
+    is gone is not in use. Adds what is resident; returns a note on what is missing, and how much of
+    it is shared memory. Raises MemError where the process has ended.
     """
     carried, table.alloc_taken_bytes, table.inuse_taken_bytes = table.alloc_taken_bytes, None, None
     if carried is not None:
         table.alloc_bytes = np.maximum(table.alloc_bytes - carried, table.inuse_bytes)
     if left is None or mapped.lists is None:
-        return ""
+        return "", 0
     count, record = len(table), left.record
     gone = (left.recorded.size_bytes - left.size_bytes).astype(np.float64)
     ended = np.bincount(record[left.size_bytes == 0], minlength=count)
@@ -344,10 +337,11 @@ def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings) -> str:
     table.inuse_bytes = np.maximum(table.inuse_bytes - lost, 0)
     table.inuse_bytes[table.inuse_blocks == 0] = 0
     if mapped.lists.pagemap is None:
-        return ""
+        return "", 0
     low, high = (bound.astype(np.uint64) for bound in (left.pieces.low, left.pieces.high))
-    of_piece = record[left.pieces.row]
-    return _put_presence(table, low, high - low, of_piece, mapped.lists.pagemap)
+    presence = mapped.lists.pagemap.look(low, high - low)
+    note = _put_presence(table, presence, record[left.pieces.row])
+    return note, int(presence.resident_bytes[left.pieces.shared].sum())
 
 
 class StackSource(Protocol):
@@ -458,10 +452,15 @@ def read_tables(
     if division is not None:
         table.births = division.births(sites.keys, group, together.alloc_blocks, live_births)
     table.oldest_birth_s = oldest
-    if pages is not None:
-        presence_note = _put_presence(table, live.address, live.size_bytes, record, pages)
-    if mapped is not None:
-        presence_note = _put_mapped(table, left, mapped) or presence_note
+    in_shared = 0
+    try:
+        if pages is not None:
+            presence_note = _put_presence(table, pages.look(live.address, live.size_bytes), record)
+        if mapped is not None:
+            note, in_shared = _put_mapped(table, left, mapped)
+            presence_note = note or presence_note
+    except MemError as error:
+        presence_note = str(error)
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
         _put_before_end(table, held, np.where(at >= 0, group[at], -1))
@@ -475,5 +474,6 @@ def read_tables(
         python=found.python,
         labels=found.labels,
         presence_note=presence_note,
+        resident_shared_bytes=in_shared,
         bucket_ends_ns=ends_ns,
     )

@@ -1,5 +1,6 @@
 /*
- * mapped.c - mappings that the program itself makes: wrappers of libc's mmap, mmap64, mremap, munmap.
+ * mapped.c - mappings that the program itself makes: wrappers of libc's mmap, mmap64, mremap, munmap, of shmat, shmdt,
+ * brk and sbrk. What a program gives back by madvise needs none: the reader asks the kernel what is resident.
  *
  * Model: slots and answers of dlsym lead to the wrappers, as to those of a driver. So the C library's own
  * calls, and the loader's, are not seen; those of an allocator that is a library, of one inside the program
@@ -11,6 +12,8 @@
  *
  * Threads: any; HOOK.
  */
+#include "abi/raw_syscall.h"
+#include "core/capture.h"
 #include "core/local.h"
 #include "device/device_ranges.h"
 #include "drivers/backend.h"
@@ -18,6 +21,8 @@
 #include <errno.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 
 #ifndef MREMAP_DONTUNMAP
@@ -34,11 +39,19 @@
 typedef void *map_fn(void *, size_t, int, int, int, off_t);
 typedef int unmap_fn(void *, size_t);
 typedef void *remap_fn(void *, size_t, size_t, int, ...);
+typedef void *attach_fn(int, const void *, int);
+typedef int detach_fn(const void *);
+typedef int set_break_fn(void *);
+typedef void *move_break_fn(intptr_t);
 
 static void *map(void *, size_t, int, int, int, off_t) __asm__("mmap");
 static void *map64(void *, size_t, int, int, int, off_t) __asm__("mmap64");
 static int unmap(void *, size_t) __asm__("munmap");
 static void *remap(void *, size_t, size_t, int, void *) __asm__("mremap");
+static void *attach(int, const void *, int) __asm__("shmat");
+static int detach(const void *) __asm__("shmdt");
+static int set_break(void *) __asm__("brk");
+static void *move_break(intptr_t) __asm__("sbrk");
 
 #define ROW(function, name)                                                                        \
     static struct mp_device_row row_##function = {.symbol = name, .wrapper = (uintptr_t)function};
@@ -46,6 +59,10 @@ ROW(map, "mmap")
 ROW(map64, "mmap64")
 ROW(unmap, "munmap")
 ROW(remap, "mremap")
+ROW(attach, "shmat")
+ROW(detach, "shmdt")
+ROW(set_break, "brk")
+ROW(move_break, "sbrk")
 
 /* Has it a segment, and is it no call by which an allocator gets room for blocks? */
 static bool is_seen(const struct mp_frame *caller) {
@@ -176,4 +193,84 @@ static __attribute__((noinline)) void *remap(void *old, size_t old_length, size_
     return got;
 }
 
-MP_LIBRARY(mapped, MP_BACKEND_MMAP, ("libc.so."), &row_map, &row_map64, &row_unmap, &row_remap, );
+/* Bytes of a segment of shared memory; 0: unknown, as where hooks make no system call. */
+static uint64_t bytes_of(int id) {
+    struct shmid_ds told;
+    struct mp_segment *seg = mp_capture_segment();
+    if (seg == NULL || (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0 ||
+        mp_syscall4(SYS_shmctl, id, IPC_STAT, (long)&told, 0) < 0)
+        return 0;
+    return rounded(told.shm_segsz, 0);
+}
+
+static __attribute__((noinline)) void *attach(int id, const void *at, int flags) {
+    attach_fn *real = (attach_fn *)mp_row_real(&row_attach);
+    struct mp_range_cleared cleared;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    if (!is_seen(&caller))
+        return real(id, at, flags);
+    uint64_t bytes = bytes_of(id);
+    clear((void *)(uintptr_t)at, (flags & SHM_REMAP) != 0 ? bytes : 0, true, &cleared);
+    void *got = real(id, at, flags);
+    int saved_errno = errno;
+    if (got == MAP_FAILED) {
+        mp_range_restore(&cleared);
+    } else {
+        mp_range_end(&cleared);
+        set(MP_MEMORY_MAPPED_SHARED, got, bytes, row_attach.wrapper, &caller);
+    }
+    errno = saved_errno;
+    return got;
+}
+
+static __attribute__((noinline)) int detach(const void *at) {
+    detach_fn *real = (detach_fn *)mp_row_real(&row_detach);
+    struct mp_range_cleared cleared;
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    if (!is_seen(&caller))
+        return real(at);
+    mp_range_clear_block((uintptr_t)at, &cleared);
+    int rc = real(at);
+    if (rc != 0)
+        mp_range_restore(&cleared);
+    return rc;
+}
+
+/* The break was at `old`, and is at `now`: to the byte, which the kernel rounds up. */
+static void broke(uintptr_t old, uintptr_t now, uintptr_t api_pc, const struct mp_frame *caller) {
+    struct mp_range_cleared cleared;
+    if (now < old)
+        mp_range_clear(now, old, false, &cleared);
+    else if (now > old)
+        set(MP_MEMORY_MAPPED, (void *)old, now - old, api_pc, caller);
+}
+
+static __attribute__((noinline)) int set_break(void *to) {
+    move_break_fn *move = (move_break_fn *)mp_row_real(&row_move_break);
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    bool seen = move != NULL && is_seen(&caller);
+    uintptr_t old = seen ? (uintptr_t)move(0) : 0;
+    int rc = ((set_break_fn *)mp_row_real(&row_set_break))(to);
+    int saved_errno = errno;
+    if (rc == 0 && seen)
+        broke(old, (uintptr_t)to, row_set_break.wrapper, &caller);
+    errno = saved_errno;
+    return rc;
+}
+
+static __attribute__((noinline)) void *move_break(intptr_t by) {
+    void *old = ((move_break_fn *)mp_row_real(&row_move_break))(by);
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    int saved_errno = errno;
+    if (old != MAP_FAILED && by != 0 && is_seen(&caller))
+        broke((uintptr_t)old, (uintptr_t)old + (uintptr_t)by, row_move_break.wrapper, &caller);
+    errno = saved_errno;
+    return old;
+}
+
+MP_LIBRARY(mapped, MP_BACKEND_MMAP, ("libc.so."), &row_map, &row_map64, &row_unmap, &row_remap,
+           &row_attach, &row_detach, &row_set_break, &row_move_break, );

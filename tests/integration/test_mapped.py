@@ -24,8 +24,14 @@ OTHERS = {"peak", "peak-reserved", "allocated"}
 
 def told(target: Target) -> tuple[Sums, Sums]:
     """Bytes of each function by the program's own ledger, and its other sums."""
+    return ledger_of(target, start=True)
+
+
+def ledger_of(target: Target, *, start: bool = False) -> tuple[Sums, Sums]:
+    """The same, of a capture that runs already."""
     assert target.line() == "ready"
-    toggle.start(target.pid, 1024)
+    if start:
+        toggle.start(target.pid, 1024)
     target.tell("go on")
     rows = []
     while (line := target.line()) != "told":
@@ -63,9 +69,11 @@ def in_use(folder: Path) -> Sums:
 
 
 def random_target(segment_dir: Path, *args: object) -> Target:
-    return Target(
-        [build("mapped.c"), *map(str, args)], environment(segment_dir, device="mmap", seed="1")
-    )
+    return random_target_in(environment(segment_dir, device="mmap", seed="1"), *args)
+
+
+def random_target_in(env: dict[str, str], *args: object) -> Target:
+    return Target([build("mapped.c"), *map(str, args)], env)
 
 
 @pytest.mark.parametrize(("seed", "threads"), [(1, 1), (2, 1), (3, 4)])
@@ -104,6 +112,35 @@ def test_an_attach_that_is_asked_for_mappings_sees_those_from_then_on(
         target.tell("go on")
         target.finish()
     assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+
+
+def test_threads_that_unmap_parts_of_one_mapping_at_once_leave_what_the_kernel_has(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, device="mmap", seed="1")
+    with Target([build("mapped_race.c")], env) as target:
+        truth, _ = told(target)
+        toggle.snapshot(target.pid, str(tmp_path / "x"))
+    assert in_use(tmp_path) == truth
+
+
+def test_a_log_of_events_has_the_same_blocks_in_use_and_the_same_peak(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(
+        segment_dir, rate=1024, device="mmap", device_rate="1M", events="8M", seed="1"
+    )
+    with random_target_in(env, 8, 1500, 1) as target:
+        truth, more = ledger_of(target)
+        target.kill()
+        recover_pid(target.pid, str(tmp_path / "x"))
+    [log] = map(str, tmp_path.glob("*.memlog"))
+    found: Sums = {}
+    for domain, name in (("mmap", "peak"), ("mmap-reserved", "peak-reserved")):
+        found |= by_function(log, "--inuse", "--domain", domain)
+        highest = max(row["live_bytes"] for row in report("peaks", log, "--domain", domain)["rows"])
+        assert highest == more[name]
+    assert found == {name: size for name, size in truth.items() if size}
 
 
 @pytest.mark.parametrize("seed", [4, 5])

@@ -140,9 +140,13 @@ def account(profile: Profile) -> RssAccount:
 
     Raises `InputFileError` for device memory.
     """
-    if profile.capture.device is not None:
+    device = profile.capture.device
+    if device is not None:
+        why = "device memory is no part of the resident memory"
+        if device.is_mapped:
+            why = "the sum of all resident memory is in another one"
         raise InputFileError(
-            f"the file is of {profile.domains[0]}: device memory is no part of the resident memory",
+            f"the file is of {profile.domains[0]}: {why}",
             hint="the file of the host's memory, without a domain in its name",
         )
     memory = profile.capture.memory
@@ -233,7 +237,10 @@ def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
         yield Part("of_which_arenas", phrase("in thread arenas"), float(arenas))
     by_program = memory.mapped_bytes or 0
     mapped = max(anonymous - memory.heap_bytes - arenas - stacks - by_program, 0)
-    yield Part("of_which_mmap", phrase("mapped otherwise"), float(mapped))
+    label = phrase("mapped otherwise")
+    if memory.mapped_bytes is not None:
+        label = phrase("mapped by allocators, or unknown mappers")
+    yield Part("of_which_mmap", label, float(mapped))
 
 
 def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Part]:

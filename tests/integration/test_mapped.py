@@ -13,7 +13,7 @@ from controller_tools import HeapFile
 from mem_profiler.attach.control import attach, detach
 from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
-from parser_run import report
+from parser_run import parse, report
 from parser_run import told as told_by
 from sampler_run import Target, build, environment
 
@@ -204,6 +204,9 @@ def test_a_python_programs_mappings_are_named_by_kind_with_what_is_resident_of_e
     assert rows["mapped"] == sum(TOUCHED.values())
     assert rows["files"] + rows["shared"] < 32 << 20
     assert "mapped by the program itself" in told_by("rss", path)
+    refused = parse("rss", files["mmap"])
+    assert refused.returncode == 3
+    assert "the file is of mmap: the sum of all resident memory is in another one" in refused.stderr
     told = told_by(files["mmap"], "--inuse")
     assert "resident 16.00 MiB, 50.0 % of what is in use" in told
     columns = told_by("-f", path, "-f", files["mmap"], "--by", "domain", "--inuse")

@@ -24,8 +24,8 @@ class Device:
 
     ``index`` is the device's number, None where the memory belongs to no single device. ``kind``
     is one of device, pinned, managed and pool; or, of mappings that the program itself made, one of
-    mapped (private), mapped-shared, mapped-file and mapped-reserved (without access rights). Calls
-    count while a capture runs.
+    mapped (private), mapped-shared, mapped-file and mapped-reserved (without access rights); or
+    mapped-stack, stacks of threads that it made. Calls count while a capture runs.
     """
 
     family: str

@@ -102,7 +102,7 @@ _OF_DEVICE = {
         "family": _STRING, "index": _INTEGER_OR_NULL,
         "kind": _one_of(
             "device", "pinned", "managed", "pool",
-            "mapped", "mapped-shared", "mapped-file", "mapped-reserved",
+            "mapped", "mapped-shared", "mapped-file", "mapped-reserved", "mapped-stack",
         ),
         "actual_used_bytes": _INTEGER_OR_NULL, "actual_total_bytes": _INTEGER_OR_NULL,
         "reserved_bytes": _INTEGER_OR_NULL,

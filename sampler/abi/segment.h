@@ -172,6 +172,7 @@ enum mp_memory_kind {
     MP_MEMORY_MAPPED_SHARED = 5, /* shared, without a file: "mmap-shared" */
     MP_MEMORY_MAPPED_FILE = 6, /* of a file: "mmap-file" */
     MP_MEMORY_MAPPED_RESERVED = 7, /* without access rights: "mmap-reserved" */
+    MP_MEMORY_MAPPED_STACK = 8, /* of threads, without guards: "mmap-stack" */
 };
 
 enum mp_mark_kind {

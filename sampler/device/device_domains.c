@@ -80,8 +80,8 @@ static unsigned append_number(char *name, unsigned at, uint32_t number) {
 
 /* "cuda-0", "cuda-0-managed", "cuda-pinned", "pool-<family>", "mmap-shared". */
 static void write_name(char *name, const char *family, int device, enum mp_memory_kind kind) {
-    static const char *const suffix[] = {"", "-pinned", "-managed", "",
-                                         "", "-shared", "-file",    "-reserved"};
+    static const char *const suffix[] = {"",        "-pinned", "-managed",  "",      "",
+                                         "-shared", "-file",   "-reserved", "-stack"};
     unsigned at = kind == MP_MEMORY_POOL ? append(name, 0, "pool-") : 0;
     at = append(name, at, family);
     if (device >= 0) {
@@ -106,7 +106,7 @@ static void publish(struct mp_domain *row, const char *family, int device,
 
 uint32_t mp_domain_intern(const char *family, int device, enum mp_memory_kind kind) {
     struct mp_capture_view capture;
-    if ((unsigned)kind > MP_MEMORY_MAPPED_RESERVED || !mp_capture_view(&capture))
+    if ((unsigned)kind > MP_MEMORY_MAPPED_STACK || !mp_capture_view(&capture))
         return MP_DOMAIN_NONE;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;

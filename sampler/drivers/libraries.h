@@ -23,7 +23,8 @@
     X(hsa)              /* hsa.c: libhsa-runtime64.so, counts bytes */                             \
     X(hip)              /* hip.c: libamdhip64.so, names only */                                    \
     X(ze)               /* ze.c: libze_loader.so.1, counts bytes */                                \
-    X(mapped)           /* mapped.c: libc.so.6, counts mappings */
+    X(mapped)           /* mapped.c: libc.so.6, counts mappings */                                 \
+    X(stacks)           /* stacks.c: libc.so.6 or libpthread.so.0, stacks of threads */
 /* clang-format on */
 
 #define MP_DECLARE_LIBRARY(name) extern const struct mp_device_library mp_library_##name;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -65,7 +66,9 @@ def sums_of(files: dict[str, str], *options: str) -> Sums:
 
 
 def in_use(folder: Path) -> Sums:
-    return sums_of(files_of(folder), "--inuse")
+    """The same of what is in use, without stacks of threads."""
+    files = {name: path for name, path in files_of(folder).items() if name != "mmap-stack"}
+    return sums_of(files, "--inuse")
 
 
 def random_target(segment_dir: Path, *args: object) -> Target:
@@ -242,6 +245,29 @@ def test_every_kind_of_mapping_counts_with_what_is_resident_of_it(
     # Shared memory is not taken for files.
     assert rows["files"] == pytest.approx(kernel["RssFile"], abs=64 << 10)
     assert rows["shared"] + rows["sampler"] < kernel["RssShmem"] - (10 << 20)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="stacks are known on x86-64")
+def test_stacks_of_threads_belong_to_who_made_the_thread(segment_dir: Path, tmp_path: Path) -> None:
+    env = environment(segment_dir, device="mmap", seed="1")
+    with Target([build("mapped_stacks.c")], env) as target:
+        truth, _ = told(target)
+        path = toggle.snapshot(target.pid, str(tmp_path / "x")).path
+        regions = Path(f"/proc/{target.pid}/smaps").read_text()
+    files = files_of(tmp_path)
+    assert set(files) == {"mmap", "mmap-stack"}
+    assert sums_of(files, "--inuse") == truth
+    resident = by_function(files["mmap-stack"], "--resident")
+    assert set(resident) == {"by_default", "of_size"}
+    assert 3 * (256 << 10) < resident["by_default"] < 3 * (300 << 10)
+    assert (256 << 10) < resident["of_size"] < 300 << 10
+    # The whole of a stack is in one mapping of the kernel's, up to its end.
+    sizes = {int(kb) << 10 for kb in re.findall(r"^Size: +(\d+) kB", regions, re.MULTILINE)}
+    assert {truth["by_default"] // 3, truth["of_size"]} <= sizes
+    found = report("rss", path)
+    assert sum(row["bytes"] for row in found["rows"]) == found["rss_bytes"]
+    rows = {row["key"]: row["bytes"] for row in found["rows"]}
+    assert (256 << 10) < rows["mapped"] < 300 << 10
 
 
 def test_an_allocators_own_mappings_are_not_the_programs(segment_dir: Path, tmp_path: Path) -> None:

@@ -153,6 +153,8 @@ def _with_mapped(memory: Memory, profiles: list[Profile], shared_bytes: int) -> 
     of_mappings = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
     for profile in of_mappings:
         resident, device = profile.sites.resident_bytes, profile.capture.device
+        if device is not None and device.kind == "mapped-stack":
+            continue  # the kernel's own number has those too
         if resident is None or device is None:
             return memory
         if device.kind in ANONYMOUS_KINDS:

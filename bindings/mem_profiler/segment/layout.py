@@ -214,6 +214,7 @@ MEMORY_KINDS = {
     lib.MP_MEMORY_MAPPED_SHARED: "mapped-shared",
     lib.MP_MEMORY_MAPPED_FILE: "mapped-file",
     lib.MP_MEMORY_MAPPED_RESERVED: "mapped-reserved",
+    lib.MP_MEMORY_MAPPED_STACK: "mapped-stack",
 }
 MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
 

@@ -174,7 +174,7 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "rate_bytes": max(round(profile.rate_bytes), 1),
         "domain": profile.domains[0] if profile.domains else "host",
         "complete": c.complete and profile.incomplete is None,
-        "memory": dataclasses.asdict(c.memory),
+        "memory": _memory(c),
         "peak": _peak(c),
         "before_end": None if c.before_end_at_s is None else {"at_s": c.before_end_at_s},
         "part": _part(c),
@@ -192,6 +192,12 @@ def _part(c: Capture) -> dict[str, Any] | None:
     if c.part_s is None:
         return None
     return {"from_s": c.part_s[0], "to_s": c.part_s[1], "holds_older": c.holds_older}
+
+
+def _memory(c: Capture) -> dict[str, int | None]:
+    """The kernel's numbers; those of mappings only of a program whose mappings are followed."""
+    every = dataclasses.asdict(c.memory)
+    return {k: v for k, v in every.items() if v is not None or not k.startswith("mapped_")}
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:

@@ -345,6 +345,24 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
     assert run_command("recover", "-o", tmp_path / "p").stdout == "nothing to recover\n"
 
 
+@pytest.mark.usefixtures("segment_dir")
+def test_who_asks_for_a_service_that_was_restarted_is_told_its_new_pid(
+    stepper: Path, tmp_path: Path
+) -> None:
+    service = Path(shutil.copy(stepper, tmp_path / f"shop{os.getpid()}"))
+    with Stepper(service, MEM_PROFILER_START="1") as old:
+        old.tell("a 30 100")
+    with Stepper(service, MEM_PROFILER_START="1") as new:
+        for words in (("snapshot", old.pid), ("-s", "1", "-p", old.pid)):
+            asked = run_command(*words).stderr
+            assert f"error: there is no process {old.pid}\n" in asked
+            assert (
+                f"  {service.name} runs as pid {new.pid} now; mem_profiler recover {old.pid} "
+                in asked
+            )
+        assert f"{service.name} runs as pid {new.pid} now" in run_command("doctor", old.pid).stdout
+
+
 def test_clean_all_removes_what_was_never_written(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:

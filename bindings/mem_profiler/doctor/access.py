@@ -7,13 +7,15 @@ import os
 from mem_parser.programname import named_with_file
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.process import procfs, tracing
+from mem_profiler.segment import leftovers
 
 
 def life(pid: int) -> list[Finding]:
     """Whether there is a program to examine; a blocker ends the examination."""
     fields = procfs.stat_fields(pid)
     if not fields:
-        return [Finding("process", "blocker", f"there is no process {pid}")]
+        error = leftovers.gone(pid)
+        return [Finding("process", "blocker", str(error), error.hint or "")]
     name = procfs.program_name(pid)
     if fields[0] in ("Z", "X", "x"):
         return [

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mem_parser.errors import MemError
-from mem_profiler.process import procfs
+from mem_parser.errors import MemError, ProcessGone
+from mem_profiler.process import byname, procfs
 from mem_profiler.segment import discovery, folders, layout
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.folders import UserFolder
@@ -171,6 +171,22 @@ def remove_all(unwanted: Iterable[Found]) -> list[Found]:
         here = wanted.pop((str(folder.path), folder.uid), [])
         gone += [one for one in here if folder.remove(Path(one.path).name, one.inode)]
     return gone
+
+
+def gone(pid: int) -> ProcessGone:
+    """The error for who asks for a process that is not there. Its hint, where a segment is left:
+    where the program runs now, and how to save the profile.
+    """
+    here, parts = procfs.pidns_inode(), []
+    mine = [one.control for one in in_folders() if not one.alive]
+    mine = [c for c in mine if (c.number("pid"), c.number("pidns_inode")) == (pid, here)]
+    if mine:
+        latest = max(mine, key=lambda control: control.number("start_ticks"))
+        name = latest.program_name
+        parts = [f"{name} runs as pid {one.pid} now" for one in byname.find(name)[:1]]
+        if latest.number("written_capture") != latest.number("capture_number"):
+            parts.append(f"mem_profiler recover {pid} saves its profile")
+    return ProcessGone(f"there is no process {pid}", hint="; ".join(parts) or None)
 
 
 def sweep(every: Iterable[Found]) -> list[Found]:

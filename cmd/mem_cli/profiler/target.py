@@ -137,9 +137,14 @@ def pid_of(target: Target, use: Use = CAPTURE) -> int:
 
     Raises `ProcessGone`, `PermissionDenied`, `TargetError`.
     """
+    from mem_profiler.process import byname, procfs, tracing
+
     if isinstance(target, int):
+        if not procfs.stat_fields(target):
+            from mem_profiler.segment import leftovers
+
+            raise leftovers.gone(target)
         return target
-    from mem_profiler.process import byname, tracing
 
     found = byname.find(target)
     if not found:

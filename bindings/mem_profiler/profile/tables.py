@@ -319,11 +319,13 @@ def _left(
     return _Left(live, record, size.astype(np.uint64), found), ""
 
 
-def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings) -> tuple[str, int]:
+def _put_mapped(table: SiteTable, left: _Left | None, mapped: Mappings | None) -> tuple[str, int]:
     """Bytes that went on in another mapping (sampler/device/device_ranges.h) count once, and what
     is gone is not in use. Adds what is resident; returns a note on what is missing, and how much of
     it is shared memory. Raises MemError where the process has ended.
     """
+    if mapped is None:
+        return "", 0
     carried, table.alloc_taken_bytes, table.inuse_taken_bytes = table.alloc_taken_bytes, None, None
     if carried is not None:
         table.alloc_bytes = np.maximum(table.alloc_bytes - carried, table.inuse_bytes)
@@ -456,9 +458,8 @@ def read_tables(
     try:
         if pages is not None:
             presence_note = _put_presence(table, pages.look(live.address, live.size_bytes), record)
-        if mapped is not None:
-            note, in_shared = _put_mapped(table, left, mapped)
-            presence_note = note or presence_note
+        note, in_shared = _put_mapped(table, left, mapped)
+        presence_note = note or presence_note
     except MemError as error:
         presence_note = str(error)
     if held is not None:

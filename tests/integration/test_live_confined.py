@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +148,38 @@ class Views:
         self.follower.end()
         self.watched.close()
         self.forkserver.close()
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("with_id", [True, False])
+def test_a_given_binary_in_a_folder_that_only_root_enters_gives_names(
+    stepper: Path, segment_dir: Path, tmp_path: Path, with_id: bool
+) -> None:
+    moved, given = tmp_path / "moved", tmp_path / "closed" / "given"
+    given.parent.mkdir(mode=0o700)
+    shutil.copy(stepper, moved)
+    if not with_id:
+        subprocess.run(
+            ["objcopy", "--remove-section=.note.gnu.build-id", moved], check=True, timeout=WAIT_S
+        )
+    shutil.copy(moved, given)
+    naming = NamingChoice(binary=str(given))
+    with (
+        Stepper(moved) as target,
+        Forkserver(works(lambda read: Far(read, ViewModel(naming, Filters())))) as forkserver,
+    ):
+        moved.unlink()
+        watched = Watched(target.pid, Rates(1))
+        follower = Follower(watched, functools.partial(Worker, forkserver), plan())
+        try:
+            target.tell("a 100 1000")
+            told = follower.watcher.ask(question("want", ViewOptions()), 0).result(WAIT_S)
+        finally:
+            follower.end()
+            watched.close()
+        found = picture_from(told, Situation(State.CAPTURED))
+        assert found is not None
+        assert "allocate" in " ".join(found.rows.names)
 
 
 FORBIDDEN: dict[str, Callable[[], object]] = {

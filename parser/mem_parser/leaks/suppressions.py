@@ -76,7 +76,7 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
 
     ``binary`` is the program's file if it is not where the profile says.
     """
-    finder = ModuleFinder(profile, binary)
+    finder = ModuleFinder(profile, binary, open_given=remote_files.open_given)
     if finder.main is None:
         return OwnList()
     if remote_files.is_asked():

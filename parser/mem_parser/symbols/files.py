@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,7 +44,7 @@ class ModuleFiles:
 
 class Binary:
     """The program's own file as the user gave it; opened only for facts other than a build-id in
-    ``cache``.
+    ``cache``. Where another process reads files, a subclass of it asks that one (`remote_files`).
     """
 
     def __init__(self, path: str, cache: SymbolCache) -> None:
@@ -64,6 +64,10 @@ class Binary:
             self._image = open_binary(self.path)
         return self._image
 
+    def fits(self, module: Module) -> bool:
+        """Tell whether it can be the file of ``module``. Raises `InputFileError`."""
+        return is_file_of(module, self.image)
+
 
 class Modules(Protocol):
     """As much of a profile as finding files needs."""
@@ -74,7 +78,7 @@ class Modules(Protocol):
 
 class ModuleFinder:
     """Finds files for the modules of one profile. ``binary`` is the program's own file, as the user
-    names it.
+    names it, and ``open_given`` opens that.
     """
 
     def __init__(
@@ -84,13 +88,15 @@ class ModuleFinder:
         debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
         debuginfod: Debuginfod | None = None,
         cache: SymbolCache | None = None,
+        *,
+        open_given: Callable[[str, SymbolCache], Binary] = Binary,
     ) -> None:
         self._profile = profile
         self.debuginfod = debuginfod
         self.debug_dirs = debug_dirs
         self._cache = cache or SymbolCache(None)
         try:
-            self._binary = Binary(binary, self._cache) if binary is not None else None
+            self._binary = open_given(binary, self._cache) if binary is not None else None
         except InputFileError as error:  # a start script, say
             raise InputFileError(str(error), hint=self._whose()) from error
         self.given = binary
@@ -176,7 +182,7 @@ class ModuleFinder:
     def _check(
         self, module: Module, image: ElfImage, *, given: bool
     ) -> tuple[ElfImage | None, SymbolProblem | None]:
-        if _same_file(module, image) and (given or module.build_id or not module.deleted):
+        if is_file_of(module, image) and (given or module.build_id or not module.deleted):
             return image, None
         return None, _changed(module, image.path)
 
@@ -203,7 +209,7 @@ class ModuleFinder:
         if named is not None:
             return named
         programs = [m for m in modules if _is_program(m) and not m.build_id]
-        return programs[0] if programs and _same_file(programs[0], binary.image) else None
+        return programs[0] if programs and binary.fits(programs[0]) else None
 
     def _refuse_binary(self, binary: Binary) -> None:
         text = f"{binary.path}: not the program of this profile"
@@ -309,7 +315,8 @@ def _refused(module: Module, refused: Sequence[str]) -> SymbolProblem:
     )
 
 
-def _same_file(module: Module, image: ElfImage) -> bool:
+def is_file_of(module: Module, image: ElfImage) -> bool:
+    """Tell whether ``image`` has the build-id of ``module``, or without one fits its mappings."""
     if module.build_id:
         return module.build_id == image.build_id
     return all(

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.errors import InputFileError
 from mem_parser.model import Capture, ExecRange, Module
+from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols import answerform
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.constant import ConstantText, returned_text
-from mem_parser.symbols.files import ModuleFinder
+from mem_parser.symbols.files import Binary, ModuleFinder, is_file_of, open_binary
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
 from mem_parser.symbols.modulenames import ModuleNames
 
@@ -30,9 +32,12 @@ _NO_ANSWER = (ValueError, TypeError, LookupError, AttributeError)
 
 Addresses = npt.NDArray[np.uint64]
 Asker = Callable[[Json], Json]
+_Given = tuple[str, bool]
+"""Build-id of a given file, and whether it can be that of the module asked of."""
 
 _asker: Asker | None = None
 _texts: dict[tuple[str, str, str], ConstantText | Crash | None] = {}
+_files: dict[tuple[str, str], _Given] = {}
 
 
 def ask_by(asker: Asker) -> None:
@@ -40,6 +45,7 @@ def ask_by(asker: Asker) -> None:
     global _asker  # noqa: PLW0603 - a process has these rights or has not
     _asker = asker
     _texts.clear()
+    _files.clear()
 
 
 def is_asked() -> bool:
@@ -100,6 +106,40 @@ def text_of(main: Module, function: str) -> ConstantText | Crash | None:
     return _texts[key]
 
 
+def open_given(path: str, cache: SymbolCache) -> Binary:
+    """Open the program's file that the user gave. Raises `InputFileError`."""
+    return Binary(path, cache) if _asker is None else _AskedBinary(path)
+
+
+class _AskedBinary(Binary):
+    """The program's own file, of which another process tells the facts."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.build_id = _given(path, None)[0]
+
+    def fits(self, module: Module) -> bool:
+        return _given(self.path, module)[1]
+
+
+def _given(path: str, module: Module | None) -> _Given:
+    key = (path, "" if module is None else module.path)
+    if key not in _files:
+        form = None if module is None else _written(module)
+        told = _ask({"kind": "given", "path": path, "module": form})
+        try:
+            found = _outcome(told, _given_read)
+        except _NO_ANSWER:
+            found = Crash("made its reader give an invalid answer")
+        if isinstance(found, Crash):
+            raise InputFileError(f"{path} {found.text}")
+        build_id, fits, problem = found
+        if problem:
+            raise InputFileError(problem)
+        _files[key] = (build_id, fits)
+    return _files[key]
+
+
 def _ask(question: Json) -> Json:
     assert _asker is not None
     return _asker(question)
@@ -118,6 +158,11 @@ def _text_read(answer: Json) -> ConstantText | None:
     return ConstantText(None if text is None else str(text), str(problem))
 
 
+def _given_read(answer: Json) -> tuple[str, bool, str]:
+    build_id, fits, problem = answer
+    return str(build_id)[:1000], bool(fits), str(problem)[:1000]
+
+
 # The side that answers.
 
 
@@ -127,6 +172,9 @@ def answer(question: Json) -> Json:
     """
     if question["kind"] == "text":
         return _text_answer(_read(question["module"]), str(question["function"]))
+    if question["kind"] == "given":
+        form = question["module"]
+        return _given_answer(str(question["path"]), None if form is None else _read(form))
     asked = [
         Asked(
             _read(one["module"]),
@@ -191,6 +239,22 @@ def _text_answer(main: Module, function: str) -> Json:
         return found and [found.text, found.problem]
 
     (found,) = in_child([main], Job(look, understand, finder.stored_bytes, helpers=True))
+    return _told(found)
+
+
+def _given_answer(path: str, module: Module | None) -> Json:
+    def look(file: str) -> Json:
+        try:
+            image = open_binary(file)
+        except InputFileError as error:
+            problem = str(error)
+            if isinstance(error.__cause__, PermissionError):
+                problem += " to the program's user: copy it to a folder that this user may enter"
+            return ["", False, problem]
+        return [image.build_id, module is not None and is_file_of(module, image), ""]
+
+    job: Job[str, Json] = Job(look, lambda form: form, stored_bytes)
+    (found,) = in_child([path], job)
     return _told(found)
 
 

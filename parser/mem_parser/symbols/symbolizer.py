@@ -85,7 +85,9 @@ def name_addresses(
 ) -> AddressNames:
     """Name every distinct address of ``profile``; arguments and errors as of `symbolize`."""
     cache = cache or SymbolCache(default_folder())
-    finder = ModuleFinder(profile, binary, debug_dirs, debuginfod, cache)
+    finder = ModuleFinder(
+        profile, binary, debug_dirs, debuginfod, cache, open_given=remote_files.open_given
+    )
     run = _Symbolizer(profile, finder, cache, SymbolTableBuilder())
     return run.named(distinct_addresses(profile))
 
@@ -102,7 +104,9 @@ def name_distinct(
     as of `symbolize`.
     """
     cache = SymbolCache(default_folder())
-    finder = ModuleFinder(profile, binary, debug_dirs, None, cache)
+    finder = ModuleFinder(
+        profile, binary, debug_dirs, None, cache, open_given=remote_files.open_given
+    )
     return _Symbolizer(profile, finder, cache, builder).named(distinct)
 
 

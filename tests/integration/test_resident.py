@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controller_tools import TIMEOUT_S, HeapFile, start_command, wait_until
+from controller_tools import TIMEOUT_S, HeapFile, run_command, start_command, wait_until
 from mem_parser.model import Count
 from mem_parser.readers import read_profile
 from mem_profiler.capture import session, toggle
@@ -67,6 +67,20 @@ def test_estimates_are_within_their_error_of_the_programs_own_ledger(
     assert truth["quarter"][1] < 0.7 * truth["quarter"][0]
     assert "swapped_bytes" in HeapFile(path).columns
     assert not read_profile(path).has(Count.SWAPPED)
+
+
+def test_the_end_of_a_started_capture_says_what_is_resident(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with started(segment_dir, 65536, 1) as target:
+        truth = filled(target)
+        done = run_command("stop", target.pid, "--resident", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    [file] = re.findall(r"^  (\S+\.heap) ", done.stdout, re.MULTILINE)
+    for name, row in rows_of(file, "--resident").items():
+        if name in truth:
+            assert abs(row["flat"] - truth[name][1]) < Z * row["flat_std_error"], (name, row)
+    assert truth.keys() <= rows_of(file, "--resident").keys()
 
 
 def test_a_capture_says_what_is_resident_and_rss_adds_up(segment_dir: Path, tmp_path: Path) -> None:

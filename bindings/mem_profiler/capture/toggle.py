@@ -69,9 +69,9 @@ def _write(
     return recording.finish(prefix, pid, kind, end, form=form, with_events=with_events)
 
 
-def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
+def stop(pid: int, prefix: str, form: Form = Form.AUTO, *, resident: bool = False) -> Result:
     """End the capture of a process and write its file, or that of the capture which it was detached
-    from. Raises MemError.
+    from; `resident` as in `Recording`. Raises MemError.
     """
     try:
         opened = discovery.open_process(pid)
@@ -100,7 +100,10 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         gate.stop(segment, pid, number)
         end = "stopped" if running else gate.how_it_ended(segment.control())
         whole = log is not None and not log.problem
-        result = _write(segment, pid, prefix, form, kind="capture", end=end, with_events=not whole)
+        result = _write(
+            segment, pid, prefix, form,
+            kind="capture", end=end, with_events=not whole, resident=resident,
+        )  # fmt: skip
         gate.mark_written(segment, number)
         if log is not None:
             result.log = log.joined(result.log)

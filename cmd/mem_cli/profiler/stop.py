@@ -6,7 +6,7 @@ import click
 
 from mem_cli.console import note
 from mem_cli.forms import form_option
-from mem_cli.profiler.options import prefix_option, symbolize_option
+from mem_cli.profiler.options import prefix_option, resident_option, symbolize_option
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.target import WRITE, Target, given, pid_of, target_options
 from mem_cli.rerun_hint import next_command
@@ -18,6 +18,7 @@ from mem_profiler.capture import output, toggle
 @click.command(no_args_is_help=True)
 @target_options
 @prefix_option
+@resident_option
 @form_option
 @symbolize_option
 @click.pass_context
@@ -28,12 +29,14 @@ def stop(
     prefix: str,
     form: Form,
     *,
+    resident: bool,
     symbolize: bool,
 ) -> None:
     """End a capture and write its file."""
     output.check_prefix(prefix)
     number = pid_of(given(target, pid), WRITE)
-    code = finish([toggle.stop(number, prefix, form)], [], form, symbolize=symbolize)
+    result = toggle.stop(number, prefix, form, resident=resident)
+    code = finish([result], [], form, symbolize=symbolize)
     if is_attached(number):
         detach = f"{next_command('mem_profiler')} detach {number}"
         note(f"note: the sampler's hooks are still in pid {number}; {detach} removes them")

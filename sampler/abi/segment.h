@@ -344,6 +344,7 @@ struct mp_control {
      * read (1: of an unknown version); 0: there was none. */
     uint32_t python_unlisted, python_unread;
     struct mp_events events;
+    uint64_t memory_limit_bytes; /* of the process's control groups, at its start; 0: none */
 };
 
 /* What a record of the arena is. */

@@ -93,9 +93,11 @@ static bool lists_memory(const char *controllers, size_t length) {
 }
 
 /* `line` is one of /proc/self/cgroup: ID:CONTROLLERS:PATH. */
-static uint64_t limit_of_line(const char *root) {
-    static const char *const unified[] = {"memory.max", "memory.high", NULL};
+static uint64_t limit_of_line(const struct mp_cgroup_places *places) {
+    static const char *const every[] = {"memory.high", "memory.max", NULL};
     static const char *const older[] = {"memory.limit_in_bytes", NULL};
+    const char *const *unified = places->fatal ? every + 1 : every;
+    const char *root = places->root;
     const char *controllers = strchr(line, ':');
     const char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
     if (group == NULL)
@@ -129,7 +131,7 @@ uint64_t mp_cgroup_limit_bytes(const struct mp_cgroup_places *places) {
                 continue;
             }
             line[used] = '\0';
-            limit = smaller(limit, limit_of_line(places->root));
+            limit = smaller(limit, limit_of_line(places));
             used = 0;
         }
     }

@@ -11,15 +11,17 @@
 #ifndef MP_CGROUP_H
 #define MP_CGROUP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct mp_cgroup_places {
     const char *groups; /* "/proc/self/cgroup" */
     const char *root;   /* "/sys/fs/cgroup" */
+    bool fatal;         /* without memory.high, above which a process goes on, slowly */
 };
 
-/* The smallest of memory.max, memory.high and memory.limit_in_bytes on the way up, in all hierarchies; UINT64_MAX where there is
- * none. */
+/* The smallest of memory.max, memory.high and memory.limit_in_bytes on the way up, in all hierarchies; UINT64_MAX where
+ * there is none. */
 uint64_t mp_cgroup_limit_bytes(const struct mp_cgroup_places *places);
 
 #endif

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define FREE_SHARE 4    /* of the file system's free space, which others need too */
+#define NO_LIMIT_BYTES (1ULL << 60) /* older kernels say 2^63, less a page, where there is none */
 #define SIZE_STEP 0xffffULL /* the largest page size, less 1 */
 
 /* Too large for the stack of a small thread that forks. */
@@ -79,6 +80,14 @@ static uint64_t file_size_limit(void) {
     if (syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) != 0)
         return UINT64_MAX;
     return limit.now;
+}
+
+/* What the process's control groups let it have, for the reader of the segment; 0: no limit is known. */
+static uint64_t memory_limit_bytes(void) {
+    static const struct mp_cgroup_places places = {
+        .groups = "/proc/self/cgroup", .root = "/sys/fs/cgroup", .fatal = true};
+    uint64_t limit = mp_cgroup_limit_bytes(&places);
+    return limit < NO_LIMIT_BYTES ? limit : 0;
 }
 
 /* The size of the file; 0, and `why` is set, where it would be too small. */
@@ -244,6 +253,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     c->pidns_inode = pidns_inode();
     describe(c, exe);
     c->depth_limit = options->depth_limit;
+    c->memory_limit_bytes = memory_limit_bytes();
     if (mp_is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 

@@ -32,13 +32,17 @@ static void put(const char *name, const char *text) {
     fclose(out);
 }
 
-static uint64_t limit(void) {
-    struct mp_cgroup_places places = {.groups = groups, .root = root};
+static uint64_t limit_where(bool fatal) {
+    struct mp_cgroup_places places = {.groups = groups, .root = root, .fatal = fatal};
     uint64_t found = mp_cgroup_limit_bytes(&places);
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s/*", base);
     CHECK_EQ(system(command), 0);
     return found;
+}
+
+static uint64_t limit(void) {
+    return limit_where(false);
 }
 
 static void test_unified(void) {
@@ -57,6 +61,11 @@ static void test_unified(void) {
     put("cg/a/memory.max", "67108864\n");
     put("cg/a/memory.high", "33554432\n");
     CHECK_EQ(limit(), 32 * MIB);
+    CASE("unified: memory.high ends no process");
+    put("groups", "0::/a\n");
+    put("cg/a/memory.max", "67108864\n");
+    put("cg/a/memory.high", "33554432\n");
+    CHECK_EQ(limit_where(true), 64 * MIB);
     CASE("unified: no limit, no files, a group of another mount");
     put("groups", "0::/a\n");
     put("cg/a/memory.max", "max\n");

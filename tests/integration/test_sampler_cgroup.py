@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mem_parser.readers import read_profile
+from mem_profiler.capture import recover
 from sampler_run import Target, build, environment, run, segments
 
 MIB = 1 << 20
@@ -85,6 +87,21 @@ def test_a_group_too_small_for_a_segment_gets_none(segment_dir: Path, group: Gro
         assert (result.returncode, result.stdout) == (0, "42\n")
         assert words in result.stderr and len(result.stderr.splitlines()) == bool(rate)
         assert segments(segment_dir) == []
+
+
+def test_what_is_saved_of_a_program_that_is_gone_has_the_limit_of_its_group(
+    segment_dir: Path, group: Group, tmp_path: Path
+) -> None:
+    group.set_limit(64 * MIB)
+    env = environment(segment_dir, rate=1)
+    with Target([build("blocks.c")], env, preexec_fn=group.enter()) as target:
+        target.line()
+        assert target.ask("alloc 100 48") == "done"
+        target.process.kill()
+        target.process.wait()
+    [saved], errors = recover.recover_all(str(tmp_path / "x"), root=str(segment_dir))
+    assert errors == []
+    assert read_profile(saved.path).capture.memory.limit_bytes == 64 * MIB
 
 
 def test_a_capture_in_a_small_group_is_no_reason_to_be_killed(

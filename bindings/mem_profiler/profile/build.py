@@ -273,6 +273,9 @@ def _read_shared(
         memory = dataclasses.replace(memory, rss_bytes=readings.rss_bytes)
     if readings is not None and memory.peak_rss_bytes is None:
         memory = dataclasses.replace(memory, peak_rss_bytes=readings.peak_rss_bytes)
+    if memory.limit_bytes is None:
+        limit = control.number("memory_limit_bytes") or None
+        memory = dataclasses.replace(memory, limit_bytes=limit)
     marks = readings.marks if readings is not None else MarkLog()
     marks.update(segment, control)
     every = devices.read_domains(segment, control)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mem_parser.processfacts import Memory
 from mem_parser.tracked import Tracked
-from mem_profiler.process import procfs
+from mem_profiler.process import cgroup, procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 
@@ -34,6 +34,7 @@ class Target:
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
         target.suppressions = procfs.leak_suppressions(pid)
+        target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too
         return target
 
     def refresh_mappings(self) -> None:

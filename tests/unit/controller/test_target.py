@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler.process import procfs
+from mem_profiler.process import cgroup, procfs
 from mem_profiler.profile.target import Target
 
 
@@ -35,6 +35,18 @@ def test_another_program_has_no_python() -> None:
         target = Target.of(child.pid)
         child.kill()
     assert (target.python, target.pymalloc) == (None, None)
+
+
+def test_the_limit_of_its_memory_is_known_from_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with monkeypatch.context() as patch:
+            patch.setattr(cgroup, "limit_bytes", {child.pid: 64 << 20}.__getitem__)
+            target = Target.of(child.pid)
+        child.kill()
+    target.refresh()
+    assert target.memory.limit_bytes == 64 << 20
 
 
 def test_what_cannot_be_read_any_more_does_not_replace_what_was(

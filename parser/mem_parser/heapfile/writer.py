@@ -195,9 +195,12 @@ def _part(c: Capture) -> dict[str, Any] | None:
 
 
 def _memory(c: Capture) -> dict[str, int | None]:
-    """The kernel's numbers; those of mappings only of a program whose mappings are followed."""
+    """The kernel's numbers; those of mappings only of a program whose mappings are followed, what a
+    control group uses only where it has a limit.
+    """
+    some = ("mapped_", "limit_used_")
     every = dataclasses.asdict(c.memory)
-    return {k: v for k, v in every.items() if v is not None or not k.startswith("mapped_")}
+    return {k: v for k, v in every.items() if v is not None or not k.startswith(some)}
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:

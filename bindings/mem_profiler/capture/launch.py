@@ -360,11 +360,8 @@ class Run:
         if own is not None and alone:  # else the largest of its children may be meant
             target = own.recording.target
             peak = usage.ru_maxrss * 1024
-            # It counts what the child was before it became the program, a copy of this process; but
-            # of a program that ended before the first reading nothing else is known.
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            unread = own.recording.recorder.readings.peak_rss_bytes is None
-            if peak > before or unread:
+            # It counts what the child was before it became the program: a copy of this process.
+            if peak > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
                 target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
         return status
 

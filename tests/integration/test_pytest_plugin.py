@@ -351,16 +351,6 @@ def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:
     assert report("summary", heap)["rows"]
 
 
-def test_pytest_called_by_a_program_says_what_to_do(folder_of_tests: Path) -> None:
-    program = "import pytest, sys; sys.exit(pytest.main(['--mem', '-q']))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder_of_tests, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 4
-    assert "mem_profiler run" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
@@ -375,3 +365,76 @@ def test_why_pytest_itself_has_no_sampler_is_said_in_the_words_of_the_doctor(
     monkeypatch.setenv(name, value)
     done = run(tmp_path, "--mem", "test_one.py", code=4)
     assert f"this process runs without the sampler: {reason}" in done.stdout + done.stderr
+
+
+OUTER = (sys.executable, "-m", "mem_profiler", "run", "-q", "-o", "outer", "--")
+
+
+def started(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the folder, bounded."""
+    return subprocess.run(
+        command,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_way_of_a_program_that_calls_pytest_is_true(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(
+        'import pytest\n@pytest.mark.mem_limit("1 MB")\ndef test_one(): bytearray(9 << 20)\n'
+    )
+    words = ["--mem", "-q", "-pmem_cli.pytest_plugin", "-pno:cacheprovider", "test_one.py"]
+    program = f"import pytest, sys; sys.exit(pytest.main({words}))"
+    python = [sys.executable, "-c", program]
+    ways = []
+    for outer in ((), OUTER):
+        done = started(tmp_path, *outer, *python)
+        assert done.returncode == 4, done.stdout + done.stderr
+        ways += re.findall(r"; start that program with (LD_PRELOAD=\S+)\n", done.stderr)
+    assert len(ways) == 2
+    assert "is being captured by mem_profiler" in done.stderr
+    done = started(tmp_path, "env", ways[0], *python)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAIL  peak  9.0" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--mem", "--mem-limit=1GB"])
+def test_limits_under_the_capture_of_another_are_refused(
+    folder_of_tests: Path, option: str
+) -> None:
+    words = ["-pmem_cli.pytest_plugin", "-pno:cacheprovider", option]
+    done = started(folder_of_tests, *OUTER, sys.executable, "-m", "pytest", *words)
+    assert done.returncode == 4, done.stdout
+    said = r"--mem: pid \d+ is being captured by mem_profiler \(pid \d+\) since [\d:]+, and one "
+    assert re.search(said + "capture runs at a time; start pytest --mem by itself\n", done.stderr)
+
+
+def test_tests_under_the_capture_of_another_run_and_one_warning_says_what_was_not_checked(
+    folder_of_tests: Path,
+) -> None:
+    words = ["-pmem_cli.pytest_plugin", "-pno:cacheprovider", "-k", "big or small or free"]
+    done = started(folder_of_tests, *OUTER, sys.executable, "-m", "pytest", *words)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed, 7 deselected, 1 warning" in done.stdout
+    assert "only pytest --mem checks them, by itself: pid " in done.stdout
+
+
+@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--mem-strict",), 1)])
+def test_a_capture_that_begins_in_between_leaves_the_limit_undecided(
+    tmp_path: Path, strict: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "test_one.py").write_text(
+        "import pytest\n"
+        "from mem_profiler.inprocess import capture\n"
+        "@pytest.fixture\n"
+        "def other(tmp_path):\n"
+        '    with capture(tmp_path / "other"):\n'
+        "        yield\n"
+        '@pytest.mark.mem_limit("1 MB")\n'
+        '@pytest.mark.mem_leaks("1 MB")\n'
+        'def test_one(other): print("its body ran"); bytearray(9 << 20)\n'
+    )
+    done = run(tmp_path, "--mem", "-rP", *strict, code=code)
+    assert "?     pid " in done.stdout
+    assert done.stdout.count("its body ran") == 1
+    assert ("test_one.py::test_one: memory limit undecided" in done.stdout) is not bool(strict)

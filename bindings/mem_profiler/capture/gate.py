@@ -66,12 +66,16 @@ def lock(segment: Segment, pid: int) -> None:
     if segment.try_lock():
         reserve.release_stale_locks(segment)
         return
+    raise _held(segment, pid)
+
+
+def _held(segment: Segment, pid: int) -> TargetBusy:
     holder = segment.lock_holder()
     who = f"mem_profiler (pid {holder})" if holder else "another mem_profiler"
     control = segment.control()
     start = int(control.capture["start_realtime_ns"])
     when = f" since {since(start)}" if control.gate_capture else ""
-    raise TargetBusy(
+    return TargetBusy(
         f"pid {pid} is being captured by {who}{when}",
         hint=f"mem_profiler snapshot {pid} writes what it has so far",
     )
@@ -91,6 +95,13 @@ def check_idle(segment: Segment, pid: int) -> None:
         f"pid {pid} already has a capture, by {who} since {since(int(slot['start_realtime_ns']))}",
         hint=usable.captured_hint(pid),
     )
+
+
+def check_free(segment: Segment, pid: int) -> None:
+    """Raise TargetBusy if another controller has the segment; changes nothing in it."""
+    if not segment.try_lock():
+        raise _held(segment, pid)
+    check_idle(segment, pid)
 
 
 def update_flags(segment: Segment, pid: int) -> None:

@@ -14,7 +14,16 @@ capture counts nothing of its own.
 from __future__ import annotations
 
 from mem_parser.heapfile.form import Form
-from mem_profiler.inprocess.loading import environment, is_loaded, why_not
+from mem_profiler.inprocess.loading import captured_by, environment, is_loaded, why_not
 from mem_profiler.inprocess.sidecar import Captured, Sidecar, capture
 
-__all__ = ["Captured", "Form", "Sidecar", "capture", "environment", "is_loaded", "why_not"]
+__all__ = [
+    "Captured",
+    "Form",
+    "Sidecar",
+    "capture",
+    "captured_by",
+    "environment",
+    "is_loaded",
+    "why_not",
+]

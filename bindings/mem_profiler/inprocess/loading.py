@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import MemError, TargetBusy, UsageProblem
 from mem_profiler.capture import preload
 
 
@@ -25,6 +25,19 @@ def why_not() -> str:
 def is_loaded() -> bool:
     """Whether this very process has a sampler that can capture."""
     return not why_not()
+
+
+def captured_by() -> str:
+    """Who captures this process now, in one line; empty where it is free to capture itself."""
+    from mem_profiler.capture import gate
+    from mem_profiler.segment import discovery
+
+    try:
+        with discovery.open_process(os.getpid(), writable=False) as segment:
+            gate.check_free(segment, os.getpid())
+    except TargetBusy as error:
+        return str(error)
+    return ""
 
 
 def environment() -> dict[str, str]:

@@ -42,8 +42,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     if _OLD_OPTION in args and not hasattr(known, "fail_on_increase"):
         raise pytest.UsageError(f"{_OLD_OPTION}: its name is {_NEW_OPTION}")
     asked = known.mem_on or known.mem_budget or known.mem_limit or known.mem_fail_on_increase
-    if (asked or known.mem_update_baseline) and not loading.is_loaded():
-        loading.start_again(early_config)
+    if asked or known.mem_update_baseline:
+        if not loading.is_loaded():
+            loading.start_again(early_config)
+        loading.refuse_captured(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,14 +114,22 @@ class Plugin:
         finally:
             del item.runtest  # the class's own again
 
-    def _say_unchecked(self) -> None:
+    def _say_unchecked(self, why: str = "") -> None:
         if not self.warned:
             self.warned = True
-            text = "tests have memory limits, but only pytest --mem checks them"
-            warnings.warn(MemoryLimitWarning(text), stacklevel=1)
+            text = f"tests have memory limits, but only pytest --mem checks them{why}"
+            warnings.warn(MemoryLimitWarning(log_text(text)), stacklevel=1)
 
     def _check(self, item: pytest.Item, wanted: Wanted, body: Callable[[], object]) -> None:
         failed = ""
+        captured_by = loading.captured_by()
+        if captured_by:
+            body()
+            if self.settings.on:
+                self._undecided(item, f"?     {captured_by}")
+            else:
+                self._say_unchecked(f", by itself: {captured_by}")
+            return
         try:
             self._take(item, wanted, self.meter.check(item, wanted, body))
         except MemError as error:
@@ -141,13 +151,16 @@ class Plugin:
             message = log_text(f"{one_line(item.nodeid)}: {one_line(note)}")
             warnings.warn(MemoryLimitWarning(message), stacklevel=1)
         text = "\n".join(outcome.lines)
-        if outcome.verdict is Verdict.FAIL or (
-            outcome.verdict is Verdict.INCONCLUSIVE and self.settings.strict
-        ):
+        if outcome.verdict is Verdict.FAIL:
             pytest.fail(text, pytrace=False)
         if outcome.verdict is Verdict.INCONCLUSIVE:
-            message = log_text(f"{one_line(item.nodeid)}: memory limit undecided\n{text}")
-            warnings.warn(MemoryLimitWarning(message), stacklevel=1)
+            self._undecided(item, text)
+
+    def _undecided(self, item: pytest.Item, text: str) -> None:
+        if self.settings.strict:
+            pytest.fail(text, pytrace=False)
+        message = log_text(f"{one_line(item.nodeid)}: memory limit undecided\n{text}")
+        warnings.warn(MemoryLimitWarning(message), stacklevel=1)
 
     def pytest_sessionfinish(self) -> None:
         """Write the baseline, and end the capturing process."""

@@ -56,16 +56,52 @@ def _why_not() -> str:
     return inprocess.why_not()
 
 
+def captured_by() -> str:
+    """Who captures this process, so that its tests cannot be captured; empty where nobody does."""
+    from mem_profiler import inprocess
+
+    found = inprocess.captured_by()
+    return f"{found}, and one capture runs at a time" if found else ""
+
+
+def _is_program(config: pytest.Config) -> bool:
+    """Whether a program called `pytest.main`, so that it is no command of pytest."""
+    return tuple(config.invocation_params.args) != tuple(sys.argv[1:])
+
+
+def _own_start() -> str:
+    """How such a program gets the sampler without a capture."""
+    from mem_profiler import inprocess
+    from mem_profiler.capture import preload
+
+    try:
+        inprocess.environment()
+        return f"start that program with LD_PRELOAD={preload.library()}"
+    except MemError as error:
+        return str(error)
+
+
+def refuse_captured(config: pytest.Config) -> None:
+    """Refuse limits that no test could be held against. Raises `pytest.UsageError`.
+
+    The workers of pytest-xdist are processes of their own.
+    """
+    if getattr(config.known_args_namespace, "numprocesses", None):
+        return
+    found = captured_by()
+    if found:
+        cure = _own_start() if _is_program(config) else "start pytest --mem by itself"
+        raise pytest.UsageError(f"--mem: {found}; {cure}")
+
+
 def start_again(config: pytest.Config) -> NoReturn:
     """Replace this process by the same one under the sampler. Raises `pytest.UsageError`."""
     from mem_profiler import inprocess
 
     if os.environ.get(_STARTED):
         raise pytest.UsageError(f"--mem: this process runs without the sampler: {_why_not()}")
-    if tuple(config.invocation_params.args) != tuple(sys.argv[1:]):
-        raise pytest.UsageError(
-            "--mem: a program called pytest.main(); start that program with `mem_profiler run`"
-        )
+    if _is_program(config):
+        raise pytest.UsageError(f"--mem: a program called pytest.main(); {_own_start()}")
     try:
         variables = inprocess.environment() | {_STARTED: str(os.getpid())}
     except MemError as error:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import time
 from pathlib import Path
 
 from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy, TargetError
+from mem_parser.escape import file_part
 from mem_parser.heapfile.form import Form
+from mem_parser.units import local_time
 from mem_profiler.capture import gate, saving, session
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.recording import unseen_notes
@@ -45,9 +48,21 @@ _FOLDER_HINT = (
 )
 
 
+def _prefix_of(control: Control, prefix: str) -> str:
+    """The prefix of a program's files. Every container has a pid 1: a program of another pid
+    namespace also has its name and the time when its capture began there.
+    """
+    if control.number("pidns_inode") == (procfs.pidns_inode() or 0):
+        return prefix
+    began = local_time(int(control.capture["start_realtime_ns"]) / 1e9)[:19]
+    words = (control.program_name, re.sub(r"[-:]", "", began).replace(" ", "-"))
+    return f"{prefix}.{file_part('-'.join(filter(None, words)))}"
+
+
 def _write(segment: Segment, prefix: str, form: Form, *, lives: bool = False) -> Result:
     """``lives``: the process goes on, without this segment."""
     control = segment.control()
+    prefix = _prefix_of(control, prefix)
     end = _end_of(control)
     notes = unseen_notes(control, 0)
     kind = "recovered"

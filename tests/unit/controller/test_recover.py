@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,27 @@ from fake_segment import FakeSegment, site_key
 from mem_parser.errors import InputFileError, NotAProfile, TargetBusy, TargetError
 from mem_parser.readers import read_profile
 from mem_profiler.capture import recover
+from mem_profiler.process import procfs
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 
 GONE = 2**22 - 3  # above what this machine gives to processes
 
 
-def dead(base: Path, pid: int = GONE, *, captured: bool = True) -> Path:
-    """The segment that a dead process left."""
+def dead(
+    base: Path, pid: int = GONE, *, captured: bool = True, program: bytes = b"", began_s: int = 0
+) -> Path:
+    """The segment that a dead process left; ``program``: in a container, where it began then."""
     fake = FakeSegment()
+    if program:
+        fake.control["pidns_inode"] += 1
+        for field in ("comm", "exe", "command"):
+            fake.control[field] = program
     fake.control["pid"], fake.control["start_ticks"] = pid, 1
     if captured:
         fake.begin(rate=1)
         fake.site(site_key(fake.stack([1, 2])), (5, 500), (2, 200))
+        fake.control["capture"]["start_realtime_ns"] = began_s * 10**9
     path = fake.save(base)
     os.utime(path, (0, 0))
     return path
@@ -100,6 +109,26 @@ def test_a_folder_stands_for_the_segments_below_it(
     assert (result.pid, errors) == (1, [])
     assert elsewhere.exists() and not here.exists()
     assert recover.recover_all("r", root=str(tmp_path / "vol")) == ([], [])
+
+
+def test_programs_of_containers_are_told_apart_by_name_and_time(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "sees_all_processes", lambda: True)
+    clock = "%Y-%m-%d %H:%M:%S +0000"
+    monkeypatch.setattr(recover, "local_time", lambda s: time.strftime(clock, time.gmtime(s)))
+    began = [(b"shop", 0), (b"shop", 3661), (b"shop", 3661), (b"../x y", 0)]
+    for number, (program, began_s) in enumerate(began):
+        (tmp_path / str(number)).mkdir()
+        dead(tmp_path / str(number), 1, program=program, began_s=began_s)
+    _, errors = recover.recover_all(str(tmp_path / "r"), root=str(tmp_path))
+    assert errors == []
+    assert {path.name for path in tmp_path.glob("*.heap")} == {
+        "r.shop-19700101-000000.1.1.heap",
+        "r.shop-19700101-010101.1.1.heap",
+        "r.shop-19700101-010101.1.2.heap",
+        "r._x_y-19700101-000000.1.1.heap",
+    }
 
 
 def test_the_folder_of_a_user_may_be_named_itself(segment_dir: Path, tmp_path: Path) -> None:

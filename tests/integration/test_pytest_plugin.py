@@ -237,6 +237,46 @@ def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
     assert "1 failed, 2 passed" in done.stdout
 
 
+GROWING = """
+def parse(rows, width):
+    return [["x%d" % (i * j) for j in range(width)] for i in range(rows)]
+
+def test_little(): parse(50, WIDTH)
+def test_some(): parse(1000, WIDTH)
+def test_much(): parse(12000, WIDTH)
+"""
+
+
+def write_growing(folder: Path, width: int) -> None:
+    (folder / "test_grow.py").write_text(GROWING.replace("WIDTH", str(width)), encoding="utf-8")
+
+
+def test_a_growth_by_a_sixth_is_decided_and_none_passes_without_a_word(tmp_path: Path) -> None:
+    write_growing(tmp_path, width=10)
+    run(tmp_path, "--mem-update-baseline", code=0)
+    done = run(tmp_path, "--mem-fail-on-increase", "--mem-strict", code=0)
+    assert "warning" not in done.stdout
+    write_growing(tmp_path, width=13)
+    done = run(tmp_path, "--mem-fail-on-increase", "-rA", code=1)
+    for name in ("test_some", "test_much"):
+        assert f"FAILED test_grow.py::{name} - Failed: FAIL  growth" in done.stdout
+
+
+def test_a_growth_that_the_baseline_is_too_coarse_for_is_undecided(tmp_path: Path) -> None:
+    write_growing(tmp_path, width=10)
+    run(tmp_path, "--mem-update-baseline", "--mem-rate=64K", code=0)
+    write_growing(tmp_path, width=11)
+    check = ("--mem-fail-on-increase", "-k", "much")
+    done = run(tmp_path, *check, code=0)
+    assert "test_grow.py::test_much: memory limit undecided" in done.stdout
+    said = " ".join(done.stdout.split())
+    (cure,) = set(re.findall(r"with (--mem-update-baseline) (--mem-rate=\d+)", said))
+    assert "1 failed" in run(tmp_path, *check, "--mem-strict", code=1).stdout
+    write_growing(tmp_path, width=10)
+    run(tmp_path, *cure, code=0)
+    assert "warning" not in run(tmp_path, *check, "--mem-strict", code=0).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

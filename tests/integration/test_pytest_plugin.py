@@ -385,6 +385,40 @@ def test_marks_of_pytest_memray_are_understood_with_their_words(folder_of_tests:
     assert "FAIL  peak  30.0" in done.stdout
 
 
+SAME = """
+import pytest
+
+@pytest.mark.parametrize("k", range(20))
+@pytest.mark.mem_limit("64 MB")
+def test_again(k):
+    for _ in range(5): [["x%d" % (i * j) for j in range(10)] for i in range(600)]
+
+@pytest.mark.mem_limit("64 MB")
+def test_hardly(): bytearray(4096)
+"""
+
+
+def test_the_numbers_of_the_summary_have_their_error(folder_of_tests: Path) -> None:
+    (folder_of_tests / "test_limits.py").write_text(SAME)
+    done = run(folder_of_tests, "--mem", "--junit-xml=out.xml", code=0)
+    lines = done.stdout.partition("= memory =")[2].splitlines()
+    assert len([line for line in lines if re.search(r"[\d.]+ KiB (± |\(\d).* peak", line)]) == 5
+    exact = run(folder_of_tests, "--mem", "--mem-rate=1", "-k", "again and 19", code=0).stdout
+    match = re.search(r"([\d.]+) KiB peak", exact)
+    assert match and "±" not in exact
+    found = [
+        {str(p.get("name")): str(p.get("value")) for p in case.iter("property")}
+        for case in ET.parse(folder_of_tests / "out.xml").getroot().iter("testcase")
+    ]
+    *again, hardly = found
+    truth = float(match[1]) * 1024
+    ends = [(int(f["mem_peak_lower95_bytes"]), int(f["mem_peak_upper95_bytes"])) for f in again]
+    assert sum(lower <= truth <= upper for lower, upper in ends) >= 17
+    assert all("±" in f["mem_peak"] or "(" in f["mem_peak"] for f in again)
+    assert int(hardly["mem_peak_upper95_bytes"]) >= 4096
+    assert hardly["mem_peak"] != "0 B"
+
+
 def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:
     run(folder_of_tests, "--mem", "-k", "small", "--mem-keep", "kept", "--mem-rate", "1", code=0)
     (heap,) = (folder_of_tests / "kept").glob("*.heap")

@@ -13,14 +13,14 @@ from mem_cli.pytest_plugin.marks import Wanted, documented, old_names_are_free, 
 from mem_cli.pytest_plugin.settings import Settings, add_options, read_settings
 from mem_parser.errors import MemError
 from mem_parser.escape import log_line, log_text, one_line
-from mem_parser.units import format_bytes
 
 if TYPE_CHECKING:
     from mem_cli.pytest_plugin.measure import Meter, Outcome
     from mem_parser.budget.baseline import Program
+    from mem_parser.estimate import Estimate
 
-PEAK = "mem_peak_bytes"
-ALLOCATED = "mem_allocated_bytes"
+PEAK = "mem_peak"
+ALLOCATED = "mem_allocated"
 _LARGEST = 5
 _OLD_OPTION = "--fail-on-increase"  # pytest-memray's, where that is installed
 _NEW_OPTION = "--mem-fail-on-increase"
@@ -141,8 +141,8 @@ class Plugin:
         from mem_parser.budget import Verdict
 
         if outcome.subject is not None:
-            item.user_properties.append((PEAK, round(outcome.peak_bytes)))
-            item.user_properties.append((ALLOCATED, round(outcome.allocated_bytes)))
+            item.user_properties += _properties(PEAK, outcome.peak)
+            item.user_properties += _properties(ALLOCATED, outcome.allocated)
             if self.settings.update_baseline:
                 from mem_parser.budget.baseline import of_capture
 
@@ -176,12 +176,25 @@ class Plugin:
             for report in reports:
                 found = dict(getattr(report, "user_properties", ()))
                 if PEAK in found and report.when == "call":
-                    measured.append((found[PEAK], found[ALLOCATED], report.nodeid))
+                    sizes = f"{found[PEAK]:>22} peak {found[ALLOCATED]:>22} allocated"
+                    measured.append((found[f"{PEAK}_bytes"], sizes, report.nodeid))
         if measured:
             terminalreporter.section("memory")
-            for peak, allocated, nodeid in sorted(measured, reverse=True)[:_LARGEST]:
-                sizes = f"{format_bytes(peak):>11} peak {format_bytes(allocated):>11} allocated"
+            for _, sizes, nodeid in sorted(measured, reverse=True)[:_LARGEST]:
                 terminalreporter.write_line(log_line(f"{sizes}  {nodeid}"))
+
+
+def _properties(name: str, amount: Estimate) -> list[tuple[str, object]]:
+    """What JUnit says of an amount: as text, in bytes, and the ends of its 95 % interval."""
+    from mem_cli.pytest_plugin.measure import amount_text
+
+    lower, upper = amount.interval95
+    return [
+        (name, amount_text(amount)),
+        (f"{name}_bytes", round(amount.value)),
+        (f"{name}_lower95_bytes", round(lower)),
+        (f"{name}_upper95_bytes", round(upper)),
+    ]
 
 
 def _write_baseline(path: str, programs: dict[str, Program]) -> None:

@@ -37,7 +37,7 @@ from mem_parser.budget import (
 )
 from mem_parser.budget.baseline import read
 from mem_parser.budget.growth import needed_baseline_rate
-from mem_parser.budget.measure import obstacle_of
+from mem_parser.budget.measure import highest, obstacle_of
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place, up_to_test
 from mem_parser.budget.rules import FINEST_FIRST_RATE, Budget
@@ -51,7 +51,22 @@ from mem_parser.units import format_bytes, format_estimate
 from mem_profiler.inprocess import Sidecar
 
 _ERROR = 0.05
+LEVEL = 0.95
 _SAMPLES_AT_LEAK_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OfHighest(Estimate):
+    """A peak: the highest of many totals is high by chance alone, which its ends allow for
+    (`budget.measure`).
+    """
+
+    ends: tuple[float, float] = (0.0, math.inf)
+
+    @property
+    def interval95(self) -> tuple[float, float]:
+        """The ends of the 95 % interval."""
+        return self.ends
 
 
 @dataclass
@@ -60,8 +75,8 @@ class Outcome:
 
     verdict: Verdict = Verdict.PASS
     lines: list[str] = field(default_factory=list)
-    peak_bytes: float = 0.0
-    allocated_bytes: float = 0.0
+    peak: Estimate = field(default_factory=lambda: Estimate(0.0))
+    allocated: Estimate = field(default_factory=lambda: Estimate(0.0))
     subject: Subject | None = None
     unmatched: list[str] = field(default_factory=list)
 
@@ -228,11 +243,22 @@ def _stack(frames: Sequence[Frame]) -> Stack:
 
 def _facts(subject: Subject, outcome: Outcome) -> None:
     profile = subject.profile
-    in_use_bytes = profile.total(Count.INUSE, Unit.SPACE).value
-    outcome.peak_bytes = max(profile.capture.peak_bytes or 0.0, in_use_bytes)
-    outcome.allocated_bytes = (
-        profile.total(Count.ALLOC, Unit.SPACE).value if profile.has_alloc else 0.0
-    )
+    peak = highest(profile, profile)
+    top, tail = peak.estimate, (1 - LEVEL) / 2
+    outcome.peak = OfHighest(
+        top.value, top.std_error, top.samples, top.unseen,
+        ends=(peak.lower(tail), peak.upper(tail)),
+    )  # fmt: skip
+    if profile.has_alloc:
+        outcome.allocated = profile.total(Count.ALLOC, Unit.SPACE)
+
+
+def amount_text(amount: Estimate) -> str:
+    """An amount with its error; `under 96 KiB` where no sample came of it."""
+    upper = amount.interval95[1]
+    if not amount.samples and upper > 0:
+        return f"under {format_bytes(upper)}"
+    return format_estimate(amount, Unit.SPACE)
 
 
 def _leak_verdict(growth: Diff, limit: LeakLimit, rate: int) -> tuple[Verdict, list[str]]:

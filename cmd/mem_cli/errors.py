@@ -27,7 +27,7 @@ from mem_cli.commands import keep_examples
 from mem_cli.console import say, warn
 from mem_cli.rerun_hint import again_as_root
 from mem_parser import inherited_signals, sudo
-from mem_parser.errors import MemError, PermissionDenied, one_line
+from mem_parser.errors import FULL, DiskFull, MemError, PermissionDenied, one_line
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 """Set to anything: an unexpected error shows its traceback as well."""
@@ -195,7 +195,8 @@ def _report_unexpected(error: BaseException) -> int:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         say_error(f"{where}{error.strerror or error}")
-    elif isinstance(error, MemoryError):
+        return DiskFull.exit_code if error.errno in FULL else MemError.exit_code
+    if isinstance(error, MemoryError):
         say_error("out of memory")
     else:
         say_error(

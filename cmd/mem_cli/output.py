@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from mem_cli.console import say
 from mem_parser import sudo
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import FULL, DiskFull, MemError, UsageProblem
 from mem_parser.escape import log_line
 from mem_parser.output_path import Place, find_place, new_file
 from mem_parser.plainfile import open_plain
@@ -81,7 +81,7 @@ def write_parts(
                 if not quiet:
                     announce(path, size, advice)
     except (OSError, ValueError) as error:
-        raise MemError(f"cannot write {path}: {reason(error)}") from error
+        raise not_written(path, error) from error
 
 
 def append_text(text: str, path: str) -> None:
@@ -96,7 +96,7 @@ def append_text(text: str, path: str) -> None:
             handle = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         _write_all(handle, (text.encode("utf-8", "replace"),))
     except (OSError, ValueError) as error:
-        raise MemError(f"cannot write {path}: {reason(error)}") from error
+        raise not_written(path, error) from error
 
 
 def check_output(path: str | None) -> None:
@@ -146,6 +146,12 @@ def is_page(path: str | None) -> bool:
 def reason(error: OSError | ValueError) -> str:
     """Return why something could not be written, in a few words."""
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def not_written(path: str, error: OSError | ValueError) -> MemError:
+    """Return the error of a file that could not be written."""
+    kind = DiskFull if isinstance(error, OSError) and error.errno in FULL else MemError
+    return kind(f"cannot write {path}: {reason(error)}")
 
 
 def descriptor_of(path: str) -> int | None:

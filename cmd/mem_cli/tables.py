@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from mem_cli.console import waiting, warn
 from mem_cli.logs import refuse_cut_log
 from mem_cli.options import Options
-from mem_cli.output import announce, reason
+from mem_cli.output import announce, not_written, reason
 from mem_cli.pipeline import Source, check_is_log, end_written, named, part_of, say_missing
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.memlog.run import Run
@@ -117,5 +117,5 @@ def write_tables(tables: Sequence[TableSource], path: str) -> None:
         with waiting(f"writing {path}"):
             size_bytes = write_folder(tables, path)
     except (OSError, ValueError) as error:
-        raise MemError(f"cannot write {path}: {reason(error)}") from error
+        raise not_written(path, error) from error
     announce(path, size_bytes, "a file for each table: mem_parser query --tables lists them")

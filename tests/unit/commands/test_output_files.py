@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mem_cli import output as results
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import DiskFull, MemError, UsageProblem
 from mem_profiler.capture import output as profiles
 
 NOBODY = 65534
@@ -63,6 +63,17 @@ def test_parts_are_written_behind_each_other_and_a_file_has_all_or_is_not_there(
     results.write_parts(parts(fail=False), "/dev/stdout")
     results.write_parts(parts(fail=False), "-")
     assert capfdbinary.readouterr().out == b"onetwo" * 2
+
+
+def test_a_full_disk_ends_a_command_with_the_exit_code_of_one() -> None:
+    with pytest.raises(DiskFull, match="cannot write /dev/full: no space left"):
+        results.write_result("new", "/dev/full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "mem_parser", "schema"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (8, "error: No space left on device\n")
 
 
 # what is refused

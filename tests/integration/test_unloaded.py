@@ -132,6 +132,23 @@ def test_a_variable_that_leaves_the_program_out_is_named(tmp_path: Path, segment
     assert hint == "unset MEM_PROFILER_ONLY"
 
 
+def test_a_script_that_leaves_itself_out_for_its_program_is_no_error(
+    tmp_path: Path, segment_dir: Path
+) -> None:
+    budget, script = tmp_path / "budget.toml", tmp_path / "run.sh"
+    budget.write_text('[budget]\npeak = "1GiB"\n', encoding="utf-8")
+    for code in (0, 3):
+        script.write_text(f"#!/bin/sh\n{made(tmp_path)}\nexit {code}\n", encoding="utf-8")
+        script.chmod(0o755)
+        done = run_command(
+            "run", "-c", 1, "--budget", budget, "-o", tmp_path / "p", "--", script,
+            variables={"MEM_PROFILER_ONLY": "the-program"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert "PASS  peak" in done.stderr
+        assert "error:" not in done.stderr
+
+
 def test_a_program_that_names_itself_and_ends_at_once_is_still_captured(
     tmp_path: Path, segment_dir: Path
 ) -> None:

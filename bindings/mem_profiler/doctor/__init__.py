@@ -7,9 +7,10 @@ same words.
 
 from mem_profiler.doctor.examine import examine_process, examine_program, refuse_checker
 from mem_profiler.doctor.findings import Finding, first_blocker, raise_blocker
-from mem_profiler.doctor.unloaded import reason, reason_behind
+from mem_profiler.doctor.unloaded import LEFT_OUT, reason, reason_behind
 
 __all__ = [
+    "LEFT_OUT",
     "Finding",
     "examine_process",
     "examine_program",

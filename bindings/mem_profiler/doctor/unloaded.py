@@ -18,6 +18,8 @@ from mem_profiler.doctor import neighbours
 from mem_profiler.doctor.examine import examine_program
 from mem_profiler.doctor.findings import Finding, first_blocker
 
+LEFT_OUT = "left_out"
+"""The check of a program that MEM_PROFILER_ONLY leaves out."""
 _LIBRARY = "libmem_sampler.so"
 
 
@@ -55,7 +57,7 @@ def _left_out(path: str, environment: Mapping[str, str]) -> Finding | None:
     if not pattern or fnmatch.fnmatchcase(os.path.basename(path), pattern):
         return None
     text = f"MEM_PROFILER_ONLY={pattern} leaves it out"
-    return Finding("left_out", "blocker", text, "unset MEM_PROFILER_ONLY")
+    return Finding(LEFT_OUT, "blocker", text, "unset MEM_PROFILER_ONLY")
 
 
 def _of_file(path: str) -> Finding | None:

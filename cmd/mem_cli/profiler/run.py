@@ -40,6 +40,7 @@ from mem_profiler.capture import output
 if TYPE_CHECKING:
     from mem_profiler.capture import launch
     from mem_profiler.capture.unloaded import Behind, Unloaded
+    from mem_profiler.doctor import Finding
 
 
 @click.command(
@@ -234,6 +235,7 @@ def run_to_end(
     """Run a program once, to its end; ``begin`` starts it, and ``view`` may show it meanwhile.
     Returns how it went, and whether somebody asked to end.
     """
+    from mem_profiler.doctor import LEFT_OUT
     from mem_profiler.doctor.examine import refuse_checker
 
     running: list[launch.Run] = []
@@ -258,7 +260,10 @@ def run_to_end(
     early.be_short()
     outcome = one.finish(status)
     if outcome.unloaded is not None:
-        outcome.errors.insert(0, _why_unloaded(outcome.unloaded))
+        found = _why_unloaded(outcome.unloaded)
+        # Whoever names the program to sample with MEM_PROFILER_ONLY means to leave out its starter.
+        if not (found.check == LEFT_OUT and outcome.results):
+            outcome.errors.insert(0, _unloaded_error(outcome.unloaded, found))
     outcome.errors += map(_why_behind, outcome.behind)
     for line in _uncaptured_lines(outcome):
         note(line, err=True)
@@ -290,12 +295,18 @@ def _why_behind(program: Behind) -> MemError:
     return NoSampler(f"{name} ended without a capture: {found.text}", hint=found.cure or None)
 
 
-def _why_unloaded(program: Unloaded) -> MemError:
-    """The error for a program that ended without the sampler, with the doctor's reason."""
-    from mem_profiler.capture import launch, preload
+def _why_unloaded(program: Unloaded) -> Finding:
+    """The doctor's reason why a program ended without the sampler."""
+    from mem_profiler.capture import preload
     from mem_profiler.doctor import reason
 
-    found = reason(program.path, program.environment, program.uids, preload.library())
+    return reason(program.path, program.environment, program.uids, preload.library())
+
+
+def _unloaded_error(program: Unloaded, found: Finding) -> MemError:
+    """The error for a program that ended without the sampler."""
+    from mem_profiler.capture import launch
+
     name = os.path.basename(program.path)
     text = f"{name} ended without loading the sampler: {found.text}"
     return NoSampler(text, hint=launch.room_hint() or found.cure or None)

@@ -87,7 +87,7 @@ def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
     shown = report("tree", tmp_path / "cell.heap", "--focus", "bytearray|<listcomp>|<module>")
     names = [row["function"] for row in shown["rows"]]
     assert names[:2] == ["all", "[notebook]"]
-    assert re.match(r"<module> \(<ipython-input-\d+-\w+>\)|<module> \(ipykernel_", names[2])
+    assert names[2] == "<module> (In[1])", "the kept file has the cell's name, too"
     assert not any("IPython" in name or "magic" in name for name in names), names
     profile = read_profile(str(tmp_path / "cell.heap"))
     assert int(profile.sites.inuse_blocks[profile.sites.inuse_bytes >= 100_001].sum()) == 5
@@ -126,6 +126,16 @@ def test_hints_below_a_cell_work_in_a_cell(tmp_path: Path) -> None:
     _, _, table = parts(second[1])
     assert "hidden" not in table
     assert "at the peak" not in table
+
+
+def test_a_function_of_an_earlier_cell_has_its_name_in_the_kept_file(tmp_path: Path) -> None:
+    cells(
+        tmp_path,
+        "def grown():\n    return [bytearray(100_000) for _ in range(5)]",
+        "%%mem_profile -c 1 -o cell.heap\nx = grown()",
+    )
+    names = [row["function"] for row in report("tree", tmp_path / "cell.heap")["rows"]]
+    assert {"grown (In[1])", "<module> (In[2])"} <= set(names), names
 
 
 def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> None:

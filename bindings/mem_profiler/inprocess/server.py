@@ -200,6 +200,11 @@ class Server:
             known = read_tracked({"threads": names}).threads
             target.tracked = dataclasses.replace(target.tracked, threads=known)
 
+    def cells(self, names: list[Any]) -> None:
+        """Keep what a notebook calls its cells: pairs of file and name."""
+        pairs = {str(file): str(name)[:TEXT_MAX] for file, name in names}
+        self._running().recording.target.cells.update(pairs)
+
     def _running(self) -> Session:
         if self.session is None:
             raise MemError("no capture runs")

@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mem_parser.python.cells import told
 from mem_profiler.helper.client import environment, interpreter
 from mem_profiler.tracking import Tracker, TrackerError
 
@@ -30,7 +29,7 @@ ROWS = 20
 REPORT_S = 600.0
 _RATE = 1024
 _MOST_CELLS = 500
-"""The newest cells have names: one variable of the environment holds 128 KiB."""
+"""The newest cells have names."""
 _NUMBER = re.compile(r"In\[(\d+)\]")
 _WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
 
@@ -78,18 +77,23 @@ def run(shell: Any, line: str, cell: str) -> str:
             rate=given.rate,
             follow_fork=given.follow_fork,
         )
+        before = _cells(shell)
         with tracker:
-            _run_cell(shell, cell)
+            tracker.call_cells(before)
+            try:
+                _run_cell(shell, cell)
+            finally:  # of this one alone: what it takes is in the capture, at its end
+                new = {k: name for k, name in _cells(shell).items() if k not in before}
+                tracker.call_cells(new)
         count = ["--inuse"] if given.leaks else []
-        called = told(_cells(shell))
         page = os.path.join(folder, "cell.html")
         inverted = ["--inverted"] if given.inverted else []
-        _report(called, "flamegraph", tracker.path, "-o", page, *count, *inverted)
+        _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
         table = ""
         if given.rows:
             rows = given.rows if given.first is None else given.first
-            table = _report(called, "top", "--lines", tracker.path, "-n", str(rows), *count)
-        report = json.loads(_report(called, "summary", tracker.path, "--json", "-n", "1"))
+            table = _report("top", "--lines", tracker.path, "-n", str(rows), *count)
+        report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
         verdicts = [str(one["text"]) for one in report["verdicts"]]
         with open(page, encoding="utf-8") as file:
             return shown(verdicts, file.read(), table, given.height)
@@ -116,13 +120,13 @@ def _cells(shell: Any) -> dict[str, str]:
     return dict(cells[-_MOST_CELLS:])
 
 
-def _report(called: dict[str, str], *words: str) -> str:
-    """What `mem_parser` prints, with these variables. Raises MagicError."""
+def _report(*words: str) -> str:
+    """What `mem_parser` prints. Raises MagicError."""
     python = interpreter()
     try:
         done = subprocess.run(
             [python, "-P", "-m", "mem_parser", *words],
-            env={**environment(python), **called, "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
+            env={**environment(python), "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
             capture_output=True, timeout=REPORT_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:

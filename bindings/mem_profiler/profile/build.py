@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mem_profiler
 from mem_parser.devices import HOST, Device
@@ -25,6 +25,7 @@ from mem_parser.model import (
     Unit,
 )
 from mem_parser.processfacts import AttachStops, Memory
+from mem_parser.python.stacks import PythonStacks
 from mem_profiler.process import procfs, pythons
 from mem_profiler.process.pagemap import Pagemap
 from mem_profiler.process.procfs import Mapping
@@ -91,6 +92,7 @@ class _Shared:
     source: StackSource | None = None
     mapped: StillMapped | None = None
     resident_shared_bytes: int = 0
+    cells: dict[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -257,7 +259,7 @@ def _profile(
         threads=[every[r] if r < len(every) else Thread(r, 0, "") for r in sorted(named)],
         thread_blocks=found.thread_blocks,
         capture=capture,
-        python=found.python,
+        python=_with_cells(found.python, shared.cells),
         labels=found.labels,
         marks=list(shared.marks.marks),
         map_lines=shared.map_lines,
@@ -287,7 +289,16 @@ def _read_shared(
         memory=memory,
         domains=devices.used_in(every, control.number("capture_number")),
         readings=readings,
+        cells=target.cells,
     )
+
+
+def _with_cells(python: PythonStacks | None, cells: dict[str, str]) -> PythonStacks | None:
+    """Name the files of a notebook's cells as it shows them."""
+    if python is None or not cells:
+        return python
+    codes = [dataclasses.replace(c, file=cells.get(c.file, c.file)) for c in python.codes]
+    return dataclasses.replace(python, codes=codes)
 
 
 def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:

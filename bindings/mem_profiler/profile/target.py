@@ -24,6 +24,8 @@ class Target:
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     tracked: Tracked | None = None
+    cells: dict[str, str] = field(default_factory=dict)
+    """What a notebook calls the files of its cells."""
 
     @classmethod
     def of(cls, pid: int) -> Target:

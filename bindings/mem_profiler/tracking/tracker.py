@@ -172,6 +172,10 @@ class Tracker:
             "mark", time.monotonic_ns(), threading.get_native_id(), 0, "point", str(text)[:TEXT_MAX]
         )
 
+    def call_cells(self, names: dict[str, str]) -> None:
+        """Call files of a notebook's cells so in the file. Raises TrackerError."""
+        self._running().tell("cells", list(names.items()))
+
     def step(self) -> int:
         """Mark that a step of the program ends here, such as an iteration; its number, from 1.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.python.cells import cells
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.table import SymbolTableBuilder
@@ -38,11 +36,9 @@ def python_locations(
     row[used] = np.asarray(place).reshape(-1)
     functions: dict[int, int] = {}
     places: dict[str, str] = {}
-    cell_of = cells()
     result = []
     for value in distinct.tolist():
         code = python.codes[value >> 32]
-        code = dataclasses.replace(code, file=cell_of.get(code.file, code.file))
         if value >> 32 not in functions:
             if code.file not in places:
                 places[code.file] = short_file(code.file)

@@ -38,7 +38,7 @@ SHARED = {
     "mem_parser.memlog", "mem_parser.memscope", "mem_parser.model",
     "mem_parser.output_path", "mem_parser.plainfile", "mem_parser.processfacts",
     "mem_parser.programname",
-    "mem_parser.python.cells", "mem_parser.python.labels", "mem_parser.python.stacks",
+    "mem_parser.python.labels", "mem_parser.python.stacks",
     "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.jit_symbols",

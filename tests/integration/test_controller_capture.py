@@ -66,6 +66,22 @@ def test_a_followed_child_that_has_sampled_nothing_is_told_from_one_that_is_not_
         target.send("")
 
 
+def test_a_capture_names_the_children_that_are_not_followed_and_how_to_have_them(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as target:
+        target.tell("k")
+        [child] = procfs.children(target.pid)
+        done = run_command("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        [line] = [one for one in done.stdout.splitlines() if "children are not in the file" in one]
+        assert f"stepper (pid {child}); mem_profiler -s 60 -p {child} attaches to one, " in line
+        assert "MEM_PROFILER_FOLLOW_FORK=1 at its start captures all" in line
+        attached = run_command("-s", "0.2", "-p", child, "-o", tmp_path / "p")
+        assert attached.returncode == 0, attached.stderr
+        target.send("")
+
+
 def test_ten_captures_in_a_row_each_hold_only_their_own_blocks(
     stepper: Path, tmp_path: Path
 ) -> None:

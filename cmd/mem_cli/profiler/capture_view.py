@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, MemError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SUCCESS = "succeeded in collecting memory data!"
 _CHILDREN = 3
+_CHILDREN_MAX = 100
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
@@ -101,20 +102,42 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
         yield from _log_lines(result.log)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-        yield from _children_lines(result.pid) if notes else ()
     if notes:
+        yield from _children_lines(result.pid, every=result.samples == 0)
         yield from next_lines(_next(result, awaited=awaited))
 
 
-def _children_lines(pid: int) -> Iterator[str]:
-    """Yield the processes that one without samples has started: one of them may do the work."""
+def _children_lines(pid: int, *, every: bool) -> Iterator[str]:
+    """Yield the forked children whose sampler is not in use, or ``every`` one that a process without
+    samples has started: one of them may do the work.
+    """
     from mem_profiler.process import procfs
 
     found = procfs.children(pid)
-    if found:
-        names = ", ".join(f"{one_line(procfs.comm(one))} (pid {one})" for one in found[:_CHILDREN])
-        more = f" and {len(found) - _CHILDREN} more" if len(found) > _CHILDREN else ""
-        yield f"  its children are not in the file: {names}{more}; mem_profiler -p {found[-1]}"
+    forked = [one for one in found[:_CHILDREN_MAX] if _is_not_followed(one)]
+    shown = forked or (found if every else [])
+    if not shown:
+        return
+    names = ", ".join(f"{one_line(procfs.comm(one))} (pid {one})" for one in shown[:_CHILDREN])
+    more = f" and {len(shown) - _CHILDREN} more" if len(shown) > _CHILDREN else ""
+    one = f"mem_profiler -s 60 -p {shown[-1]}"
+    cure = one
+    if forked:
+        cure = f"{one} attaches to one, MEM_PROFILER_FOLLOW_FORK=1 at its start captures all"
+    yield f"  its children are not in the file: {names}{more}; {cure}"
+
+
+def _is_not_followed(pid: int) -> bool:
+    """Tell whether a process has the sampler of its parent, and no capture of its own."""
+    from mem_profiler.segment import discovery
+
+    try:
+        discovery.open_process(pid, writable=False).close()
+    except discovery.ForkedChild:
+        return True
+    except MemError:
+        pass
+    return False
 
 
 def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:

@@ -108,8 +108,8 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
 
 
 def _children_lines(pid: int, *, every: bool) -> Iterator[str]:
-    """Yield the forked children whose sampler is not in use, or ``every`` one that a process without
-    samples has started: one of them may do the work.
+    """Yield the forked children whose sampler is not in use, or ``every`` child of a process
+    without samples: one of them may do the work.
     """
     from mem_profiler.process import procfs
 

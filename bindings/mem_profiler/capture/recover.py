@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy, TargetError
-from mem_parser.escape import file_part
+from mem_parser.escape import file_part, one_line
 from mem_parser.heapfile.form import Form
 from mem_parser.units import local_time
 from mem_profiler.capture import gate, saving, session
@@ -40,6 +40,7 @@ def _end_of(control: Control) -> str:
     return "exited" if control.number("state") == layout.STATE_EXITED else "target ended"
 
 
+INSIDE_MAX = 5  # processes of containers that a hint names
 _LIST_HINT = "mem_profiler ps --all lists the profiles that can be saved"
 _BELOW_HINT = "mem_profiler recover FOLDER saves the segments among the files below it"
 _FOLDER_HINT = (
@@ -177,8 +178,27 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
     if any(not found.captured for found in mine) or not mine:
         gone = "" if procfs.stat_fields(pid) else " (it has ended)"
         where = folders.segment_dir()
-        raise TargetError(f"pid {pid}{gone} left nothing to recover in {where}", hint=_FOLDER_HINT)
+        text = f"pid {pid}{gone} left nothing to recover in {where}"
+        raise TargetError(text, hint=_container_hint() or _FOLDER_HINT)
     raise TargetError(f"all captures of pid {pid} are in files already")
+
+
+def _container_hint() -> str | None:
+    """Return the unsaved profiles of ended containers, which have the numbers of the inside."""
+    own = procfs.pidns_inode()
+    found = [
+        f"{one.control.number('pid')} ({one_line(one.control.program_name)})"
+        for one in leftovers.in_folders()
+        if one.control.number("pidns_inode") != own
+        and not (one.alive or one.written or not one.captured)
+    ]
+    if not found:
+        return None
+    more = " and more" if len(found) > INSIDE_MAX else ""
+    return (
+        "a container's process is listed by its number inside, mem_profiler ps --all: "
+        f"{', '.join(found[:INSIDE_MAX])}{more}; mem_profiler recover {found[0].split()[0]}"
+    )
 
 
 def save_left(pid: int, prefix: str, form: Form = Form.AUTO) -> Result | None:

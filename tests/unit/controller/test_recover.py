@@ -81,6 +81,22 @@ def test_a_pid_that_left_nothing_and_one_that_runs_are_told_apart(segment_dir: P
             recover.recover_pid(os.getpid(), prefix)
 
 
+def test_the_number_that_a_dead_container_had_outside_leads_to_the_one_inside(
+    segment_dir: Path,
+) -> None:
+    fake = FakeSegment()
+    fake.control["pid"], fake.control["start_ticks"], fake.control["pidns_inode"] = 1, 1, 7
+    fake.begin(rate=1)
+    os.utime(fake.save(segment_dir), (0, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mem_profiler.process.procfs.sees_all_processes", lambda: True)
+        with pytest.raises(TargetError) as raised:
+            recover.recover_pid(GONE, str(segment_dir / "r"))
+    hint = str(raised.value.hint)
+    assert "listed by its number inside, mem_profiler ps --all: 1 (prog)" in hint
+    assert hint.endswith("mem_profiler recover 1")
+
+
 def test_a_copy_of_a_segment_is_written_and_stays(segment_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copy(dead(segment_dir), copy)

@@ -226,6 +226,14 @@ def _measured(row: Row) -> Row:
     return dataclasses.replace(row, age_s=procfs.age_s(row.pid), rss_bytes=rss_bytes)
 
 
+def by_program(rows: list[Row]) -> list[Row]:
+    """Rows in their order, those of one program together and the largest in use first."""
+    first: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        first.setdefault(row.command, place)
+    return sorted(rows, key=lambda row: (first[row.command], -(row.live_bytes or 0)))
+
+
 def listing() -> Listing:
     """Every process with a sampler, and the latest segments of dead ones. Removes dead segments
     without an unsaved capture.
@@ -239,7 +247,7 @@ def listing() -> Listing:
         if state in _BESIDE and usable.may_be_beside_program(control):
             state = _BESIDE[state] if _unseen(control.identity, pid) else state
         living.append(_Entry(pid, segment, _user_of(pid, segment), state, dead=False))
-    rows = [_measured(row) for row in _rows(living)]
+    rows = by_program([_measured(row) for row in _rows(living)])
     every = leftovers.in_folders()
     # Saved but not removed: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]

@@ -55,6 +55,14 @@ def test_a_capture_runs_until_its_deadline_and_is_written_once(tmp_path: Path) -
         assert listing._state(segment.control(), start + 6 * 10**9) == "idle"
 
 
+def test_processes_of_one_program_are_together_and_the_largest_in_use_is_first() -> None:
+    sizes = [("a", 1.0), ("b", 5.0), ("a", None), ("a", 7.0), ("b", 6.0)]
+    rows = [
+        listing.Row(pid, "u", name, "idle", 1, 2, size, 0) for pid, (name, size) in enumerate(sizes)
+    ]
+    assert [row.pid for row in listing.by_program(rows)] == [3, 0, 2, 4, 1]
+
+
 def test_a_row_has_the_counts_of_the_segment_read_by_a_child(tmp_path: Path) -> None:
     fake = FakeSegment()
     fake.begin(rate=1)

@@ -383,6 +383,21 @@ def test_the_list_has_the_living_first_and_folds_the_ended(
     assert_quiet(shop.driver)
 
 
+def test_the_list_says_that_it_looks_for_processes_until_it_has_them(shop: Shop) -> None:
+    block = "Network.setBlockedURLs"
+    shop.driver.execute_cdp_cmd("Network.enable", {})
+    shop.driver.execute_cdp_cmd(block, {"urls": ["*/processes"]})
+    try:
+        shop.driver.get(f"{shop.server.url}/")
+        shop.until(lambda: element(shop.driver, "#trouble").is_displayed())
+        assert text_of(shop.driver, "#processes") == "looking for processes…"
+        assert not element(shop.driver, "#ended").is_displayed()
+    finally:
+        shop.driver.execute_cdp_cmd(block, {"urls": []})
+    shop.until(lambda: shop.data("ready") == "1")
+    assert "looking" not in text_of(shop.driver, "#processes")
+
+
 def test_nothing_leaves_the_origin_and_nothing_else_may_run(shop: Shop) -> None:
     shop.open()
     shop.next_frame()

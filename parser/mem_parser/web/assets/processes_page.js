@@ -18,11 +18,13 @@ class ProcessesPage {
     this.settings = settings;
     document.getElementById("header").append(titleLine(phrase("Processes with a sampler"), this.state), element("p", "faint", this.settings.place));
     this.host = document.getElementById("processes");
+    this.host.append(element("p", "faint", phrase("looking for processes\u2026")));
     this.otherHost = document.getElementById("others");
     this.endedLine = element("summary");
     this.endedHost = element("div");
     this.ended = element("details", "ended", null, [this.endedLine, this.endedHost]);
     this.ended.id = "ended";
+    this.ended.hidden = true;
     this.host.after(this.ended);
     this.trouble = document.getElementById("trouble");
     this.feed = new Feed({ address: () => "/processes", answer: (data) => this.show(data), trouble: (text) => this.showTrouble(text) });

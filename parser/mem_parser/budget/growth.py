@@ -29,8 +29,9 @@ from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
-from mem_parser.model import Count, Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.significance import benjamini_hochberg, p_of_change
+from mem_parser.units import format_bytes, format_change, format_margin
 
 _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
@@ -115,12 +116,23 @@ def measure_growth(
             None, "the baseline has no line for this site: renew it with --update-baseline"
         )
     new = amount_of(profile, part, program.measure)
-    notes = [f"{'peak' if program.measure is Count.PEAK else 'in use'} against the baseline"]
+    base = stored.bounded(program.rate)
+    notes = [_since_baseline(program.measure, new.estimate, base.estimate)]
     if program.measure is Count.PEAK:
         notes += filter(
             None, [reading_note(profile, amount_of(profile, profile, Count.PEAK).value)]
         )
-    return Measured(Grown(new, stored.bounded(program.rate), factor), notes=notes)
+    return Measured(Grown(new, base, factor), notes=notes)
+
+
+def _since_baseline(measure: Count, new: Estimate, base: Estimate) -> str:
+    """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`."""
+    delta = new - base
+    change = f"{format_change(delta.value, Unit.SPACE)} {format_margin(delta, Unit.SPACE)}".strip()
+    share = f" ({100 * delta.value / base.value:+.1f} %)" if base.value else ""
+    name = "peak" if measure is Count.PEAK else "in use"
+    then = format_bytes(base.value)
+    return f"{name} against the baseline: {then} then, {change}{share} since"
 
 
 def allowed_factor(limit: Limit) -> float:

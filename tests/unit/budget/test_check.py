@@ -282,6 +282,9 @@ def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
     assert culprit.delta.value == pytest.approx(12_000 * KIB, rel=0.05)
     assert culprit.text == "grown since the baseline of build 3f2c1a9"
     assert text.RENEW in [line for line, _ in text.lines(grown)]
+    assert whole.notes == [
+        "in use against the baseline: 68.89 MiB then, +11.81 MiB ± 0.75 MiB (+17.1 %) since"
+    ]
     library = growth(rules, Made([BIG[0], scaled(BIG[1], 1.3), BIG[2]]))
     assert library.captures[0].results[1].verdict is Verdict.FAIL
 

@@ -72,6 +72,18 @@ def test_the_text_says_who_and_by_how_much_within_80_columns() -> None:
     assert lines[-1].endswith("exit code 6")
 
 
+@pytest.mark.parametrize(("less", "by"), [(300, " by 300 B"), (0, " by 0 B"), (90_000, "")])
+def test_what_passes_under_a_limit_that_reads_the_same_says_by_how_little(
+    less: int, by: str
+) -> None:
+    rows = [Row(("f", "main"), 29_497, KIB)]
+    limit = Limit(Measure.INUSE, 29_497 * KIB + less)
+    [(_, result)] = check([(Made(rows, rate=1).subject(), Budget((limit,)))]).results
+    assert text.result_lines(result) == [
+        f"PASS  inuse  28.81 MiB under 28.{'89' if less > 300 else '81'} MiB{by}"
+    ]
+
+
 def test_a_failure_comes_first_and_verdicts_are_marked_for_colour() -> None:
     marked = [v for _, v in text.lines(report_of()) if v is not None]
     assert marked == [Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE]

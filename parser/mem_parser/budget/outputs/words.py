@@ -43,7 +43,7 @@ def sentence(result: Result) -> str:
     if result.verdict is Verdict.FAIL:
         return f"{what} over {limit} by {amount(result.excess, result)}"
     if result.verdict is Verdict.PASS:
-        return f"{what} under {limit}"
+        return f"{what} under {limit}{_by_how_little(result)}"
     return f"{what}, limit {limit}: {reason(result)}"
 
 
@@ -78,6 +78,15 @@ def _allowed(result: Result) -> str:
     if result.amount is not None and not math.isclose(result.amount, result.limit.amount):
         return f" ({result.limit.text} and tolerance)"
     return ""
+
+
+def _by_how_little(result: Result) -> str:
+    """Say how far below its limit an amount is that reads as if it were the limit."""
+    assert result.estimate is not None
+    assert result.amount is not None
+    if format_bytes(result.estimate.value) != format_bytes(result.amount):
+        return ""
+    return f" by {amount(abs(result.excess), result)}"
 
 
 def gain(culprit: Culprit, *, rate: bool = False) -> str:

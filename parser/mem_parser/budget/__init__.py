@@ -164,8 +164,7 @@ def check_subjects(
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     report = check(pairs, tries=tries, attempt=attempt)
     if report.captures:
-        checked = [name for subject in subjects for name in subject.names]
-        report.captures[0].notes += budget.unmatched_targets(checked)
+        report.captures[0].notes += budget.unmatched_targets([s.names for s in subjects])
     return report
 
 

@@ -13,7 +13,7 @@ import fnmatch
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,11 +92,20 @@ class BudgetFile:
         """The targets that are no globs: each is about one name."""
         return [name for name in self.targets if not set(name) & set("*?[")]
 
-    def unmatched_targets(self, names: Iterable[str]) -> list[str]:
-        """Name the literal targets that are none of the ``names`` that were checked."""
-        checked = set(names)
+    def unmatched_targets(self, programs: Sequence[Sequence[str]]) -> list[str]:
+        """Name the literal targets that are none of the ``programs`` that were checked, each with
+        all its names; none where every program has a target of its own, as in a file for many.
+        """
+        checked = {name for names in programs for name in names}
+        without = [names for names in programs if not self._has_target(names)]
+        if not without:
+            return []
+        meant = [name for names in without for name in names]
         missing = [target for target in self.literal_targets if target not in checked]
-        return [_is_no(target, "program of this check", checked) for target in missing]
+        return [_is_no(target, "program of this check", meant) for target in missing]
+
+    def _has_target(self, names: Iterable[str]) -> bool:
+        return any(_is_target(name, pattern) for name in names for pattern in self.targets)
 
     def unmatched_tests(self, ids: Iterable[str]) -> list[str]:
         """Name the literal targets that are none of the ``ids`` of tests, but of a file of them."""

@@ -74,20 +74,27 @@ def test_the_peak_of_a_site_says_that_it_is_at_the_programs_peak() -> None:
     assert not whole.captures[0].results[0].notes
 
 
-def test_a_section_of_a_program_that_was_not_checked_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "check.toml"
-    sections = "".join(
-        f'[target."{name}"]\ninuse = "1 GiB"\n' for name in ("servr", "nginx", "red*", "server")
+def notes_of(folder: Path, targets: tuple[str, ...]) -> list[str]:
+    path = folder / "check.toml"
+    path.write_text(
+        "[budget]\npeak = '1 GiB'\n"
+        + "".join(f'[target."{name}"]\ninuse = "1 GiB"\n' for name in targets)
     )
-    path.write_text(sections)
-    report = check_subjects(load(path), [Made([PARSE]).subject(), Made([PARSE]).subject()])
-    assert [c.notes for c in report.captures] == [
-        [
-            '[target."servr"] is no program of this check; did you mean server?',
-            '[target."nginx"] is no program of this check',
-        ],
-        [],
+    others = [Made([PARSE]).subject(), Made([PARSE], exe="/opt/redis").subject()]
+    first, second = check_subjects(load(path), others).captures
+    assert not second.notes
+    return first.notes
+
+
+def test_a_section_of_a_program_that_was_not_checked_is_named(tmp_path: Path) -> None:
+    assert notes_of(tmp_path, ("servr", "rediss", "red*")) == [
+        '[target."servr"] is no program of this check; did you mean server?',
+        '[target."rediss"] is no program of this check',
     ]
+
+
+def test_a_file_of_many_programs_is_quiet_about_those_of_other_checks(tmp_path: Path) -> None:
+    assert notes_of(tmp_path, ("servr", "red*", "server")) == []
 
 
 def test_a_section_may_be_of_one_parameter_of_a_test(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from mem_parser.budget.quantity import parse_bytes
 from mem_parser.budget.rules import Budget, Kind, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, one_line
+from mem_parser.escape import shell_word
 from mem_parser.estimate import Estimate, unseen_bytes
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
@@ -108,16 +109,15 @@ class Baseline:
     path: str
     programs: dict[str, Program] = field(default_factory=dict)
 
-    def of(self, name: str) -> Program:
-        """Return the baseline of a program. Raises `BaselineError` where it is of others."""
-        found = self.programs.get(name)
-        if found is None:
-            held = ", ".join(sorted(self.programs)) or "no program"
-            raise BaselineError(
-                f"{self.path} is a baseline of {held}, not of {name}",
-                hint="--update-baseline adds this program to it",
-            )
-        return found
+    def lacks(self, name: str) -> tuple[str, str]:
+        """Return that it has not this program, and what can be done about that."""
+        held = sorted(self.programs)
+        text = f"{self.path} is a baseline of {', '.join(held) or 'no program'}, not of {name}"
+        add = "--update-baseline adds it"
+        if len(held) != 1:
+            return text, add
+        only = f'growth of {held[0]} alone belongs below [target."{held[0]}"]'
+        return text, f"{only} (or run with MEM_PROFILER_ONLY={shell_word(held[0])}); {add}"
 
 
 def basis(profile: Profile) -> Count:

@@ -27,7 +27,7 @@ from typing import Any
 
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget import culprits, growth, leakage
-from mem_parser.budget.baseline import Program
+from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
@@ -209,20 +209,31 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
 
     ``tries`` is the number of tries in all, ``attempt`` the number of this one; the tries share the
     error. Leaves out a capture without limits (mostly a device's). Raises `BaselineError` for a
-    baseline that is broken, or that a limit needs and that is missing or of another program;
+    baseline that is broken, or that a limit needs and that is missing or of other programs alone;
     `UsageProblem` for a broken list of suppressions.
     """
     asked = [(s, budget.for_domains(s.profile.domains)) for s, budget in given]
     pairs = [(s, budget) for s, budget in asked if budget.every_limit]
     checks = sum(len(budget.every_limit) for _, budget in pairs)
     error = min((budget.error for _, budget in pairs), default=0.0)
-    reports = []
-    for subject, budget in pairs:
-        judge = _Judge(subject, budget, budget.error / tries, checks)
-        reports.append(judge.run(attempt))
+    judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
+    _check_baselines([judge for judge in judges if judge.baseline is not None])
+    reports = [judge.run(attempt) for judge in judges]
     if reports:
         reports[0].notes += _nowhere(asked, [budget for _, budget in given]) + unmatched(pairs)
     return Report(reports, error, tries, attempt)
+
+
+def _check_baselines(judges: Sequence[_Judge]) -> None:
+    """Refuse baselines that have none of the programs. Of a helper beside one that they have, the
+    growth is only inconclusive.
+    """
+    if not judges or any(judge.program is not None for judge in judges):
+        return
+    judge = judges[0]
+    assert judge.baseline is not None
+    text, hint = judge.baseline.lacks(judge.subject.title)
+    raise BaselineError(text, hint=hint)
 
 
 def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -> list[str]:
@@ -292,6 +303,7 @@ class _Judge:
         self.budget = budget
         self.pass_alpha = error
         self.fail_alpha = error / max(checks, 1)
+        self.baseline: Baseline | None = None
         self.program = self._baseline()
         self.suppressions = tuple(
             pattern
@@ -305,7 +317,8 @@ class _Judge:
         if self.budget.needs_baseline:
             if path is None:
                 raise BaselineError("a limit on growth needs a baseline")
-            return baselines.read(path).of(title)
+            self.baseline = baselines.read(path)
+            return self.baseline.programs.get(title)
         return None if path is None else baselines.read_or_empty(path).programs.get(title)
 
     def run(self, attempt: int) -> CaptureReport:
@@ -380,7 +393,9 @@ class _Judge:
     def _growth(
         self, site: Site | None, part: Profile | None, limit: Limit
     ) -> tuple[Measured, float | None]:
-        assert self.program is not None, "needs_baseline made sure of it"
+        if self.program is None:
+            assert self.baseline is not None, "needs_baseline made sure of it"
+            return Measured(None, ": ".join(self.baseline.lacks(self.subject.title))), None
         factor = growth.allowed_factor(limit)
         found = growth.measure_growth(self.subject.profile, part, site, self.program, factor)
         if not isinstance(found.what, growth.Grown):

@@ -232,7 +232,7 @@ def test_a_baseline_says_the_same_when_it_is_read_back(rules: BudgetFile) -> Non
     path = rules.for_program("server").baseline
     assert path is not None
     assert baselines.render(baselines.read(path)) == text
-    found = baselines.read(path).of("server")
+    found = baselines.read(path).programs["server"]
     assert found.build == "3f2c1a9b20de"
     assert found.measure is Count.INUSE
     assert found.total.value == pytest.approx(70_000 * KIB, rel=0.01)
@@ -251,7 +251,7 @@ def test_any_names_can_be_read_back(names: list[tuple[str, str, str]]) -> None:
     rows = [Row((f, c, "main"), 50, SMALL, file=path) for f, c, path in names]
     program = baselines.of_capture(Made(rows).subject(), Budget())
     text = baselines.render(baselines.Baseline("x", {program.name: program}))
-    found = baselines.parse(text, "x").of("server")
+    found = baselines.parse(text, "x").programs["server"]
     by_name = sorted(program.functions, key=lambda r: (r.function, r.file))
     assert [(r.key, r.callers) for r in found.functions] == [(r.key, r.callers) for r in by_name]
 
@@ -319,7 +319,7 @@ def test_renamed_and_moved_functions_are_the_same_ones(rules: BudgetFile) -> Non
     moved = scaled(BIG[1], 1.0, file="sockets.c")
     subject = Made([renamed, moved, BIG[2]]).subject()
     assert check_subjects(rules, [subject]).verdict is Verdict.PASS
-    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    program = baselines.read(str(rules.for_program("server").baseline)).programs["server"]
     found = {c.row.function: c for c in changes(subject, program)}
     assert {c.change for c in found.values()} == {Change.NOISE}
     assert found["parse_head"].was == "parse_header"
@@ -330,7 +330,7 @@ def test_what_ended_is_measured_by_its_peak(rules: BudgetFile) -> None:
     ended = [dataclasses.replace(r, blocks=5, peak=r.blocks) for r in BIG]
     readings = [(70_000.0 * KIB, 265.0 * KIB)] * 5
     accept(rules, Made(ended, end="exited", readings=readings).subject())
-    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    program = baselines.read(str(rules.for_program("server").baseline)).programs["server"]
     assert (program.measure, program.total.readings) == (Count.PEAK, 7)
     assert growth(rules, Made(ended, end="exited", readings=readings)).verdict is Verdict.PASS
 
@@ -383,7 +383,7 @@ def test_a_baseline_is_taken_so_finely_that_the_unchanged_program_passes(rules: 
 def test_a_growth_too_small_for_a_baseline_is_not_named(rules: BudgetFile) -> None:
     exact = [Row(("tick", "main"), 1, 1000 * KIB, file="a.c"), *BIG]
     accept(rules, Made(exact).subject())
-    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    program = baselines.read(str(rules.for_program("server").baseline)).programs["server"]
     more = dataclasses.replace(exact[0], size=1000 * KIB + 3)
     found = changes(Made([more, *BIG]).subject(), program)
     assert {c.change for c in found} == {Change.NOISE}
@@ -405,12 +405,28 @@ def test_a_missing_baseline_and_one_of_another_program(rules: BudgetFile) -> Non
         growth(rules, Made(BIG))
     assert missing.value.hint is not None
     accept(rules, Made(BIG).subject())
-    with pytest.raises(BaselineError, match="is a baseline of server, not of nginx"):
+    with pytest.raises(BaselineError, match="is a baseline of server, not of nginx") as other:
         growth(rules, Made(BIG, exe="/opt/nginx"))
+    assert '[target."server"]' in str(other.value.hint)
     both = accept(rules, Made(BIG, exe="/opt/nginx").subject())
     assert both.count("\nprogram\t") == 2
     with pytest.raises(UsageProblem, match="is a second capture of server"):
         update_baseline(rules, [Made(BIG).subject(), Made(BIG).subject()])
+
+
+def test_a_helper_that_the_baseline_lacks_leaves_the_verdict_on_the_program(
+    rules: BudgetFile,
+) -> None:
+    accept(rules, Made(BIG).subject())
+    helper = Made(BIG, exe="/usr/bin/python3.11").subject()
+    report = check_subjects(rules, [helper, Made([scaled(BIG[0], 2), *BIG[1:]]).subject()])
+    lacking, failed = (capture.results[0] for capture in report.captures)
+    assert (lacking.verdict, failed.verdict) == (Verdict.INCONCLUSIVE, Verdict.FAIL)
+    assert "is a baseline of server, not of python3.11: growth of server alone" in lacking.reason
+    assert '[target."server"] (or run with MEM_PROFILER_ONLY=server)' in lacking.reason
+    assert report.exit_code == 6
+    same = check_subjects(rules, [helper, Made(BIG).subject()])
+    assert (same.exit_code, same.may_be_decided) == (7, False)
 
 
 @pytest.mark.parametrize(

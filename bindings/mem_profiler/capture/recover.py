@@ -7,17 +7,16 @@ the same way and leaves it there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-import re
 import time
 from pathlib import Path
 
 from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy, TargetError
 from mem_parser.escape import file_part, one_line
 from mem_parser.heapfile.form import Form
-from mem_parser.units import local_time
 from mem_profiler.capture import gate, saving, session
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.recording import unseen_notes
@@ -55,9 +54,11 @@ def _prefix_of(control: Control, prefix: str) -> str:
     """
     if control.number("pidns_inode") == (procfs.pidns_inode() or 0):
         return prefix
-    began = local_time(int(control.capture["start_realtime_ns"]) / 1e9)[:19]
-    words = (control.program_name, re.sub(r"[-:]", "", began).replace(" ", "-"))
-    return f"{prefix}.{file_part('-'.join(filter(None, words)))}"
+    began = ""
+    with contextlib.suppress(OverflowError, ValueError, OSError):  # a number of the target's
+        at = time.localtime(int(control.capture["start_realtime_ns"]) // 10**9)
+        began = time.strftime("%Y%m%d-%H%M%S", at)
+    return f"{prefix}.{file_part('-'.join(filter(None, (control.program_name, began))))}"
 
 
 def _write(segment: Segment, prefix: str, form: Form, *, lives: bool = False) -> Result:

@@ -131,8 +131,7 @@ def test_programs_of_containers_are_told_apart_by_name_and_time(
     segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(procfs, "sees_all_processes", lambda: True)
-    clock = "%Y-%m-%d %H:%M:%S +0000"
-    monkeypatch.setattr(recover, "local_time", lambda s: time.strftime(clock, time.gmtime(s)))
+    monkeypatch.setattr(time, "localtime", time.gmtime)
     began = [(b"shop", 0), (b"shop", 3661), (b"shop", 3661), (b"../x y", 0)]
     for number, (program, began_s) in enumerate(began):
         (tmp_path / str(number)).mkdir()

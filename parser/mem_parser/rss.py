@@ -34,9 +34,6 @@ from mem_parser.words import phrase
 MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
 _FAR_S = 7 * 86400.0
-_OF_FILES = ("files", "shared", "mapped")
-_FEW_FILES = 0.1
-"""Of RSS: where more may be file pages, its growth need not be that of the control group."""
 """A limit that is further away at today's growth is no news."""
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
@@ -74,8 +71,7 @@ class RssAccount:
     known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings; the error of the former is an upper limit. ``watched_s`` is the length of the capture.
-    ``limit_bytes`` is what the process's control group may use, ``limit_used_bytes`` what it does;
-    None: not known.
+    ``limit_bytes`` is what the process's control group may use; None: no limit is known.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
@@ -83,7 +79,6 @@ class RssAccount:
     peak_rss_bytes: int | None
     parts: list[Part]
     limit_bytes: int | None = None
-    limit_used_bytes: int | None = None
     in_use: list[Part] = field(default_factory=list)
     places: list[Part] = field(default_factory=list)
     arena_slack: Estimate | None = None
@@ -97,14 +92,11 @@ class RssAccount:
         """How near RSS is to the limit of the control group; empty where one is unknown."""
         if self.rss_bytes is None or self.limit_bytes is None:
             return ""
-        told = {"rss": format_bytes(self.rss_bytes), "limit": format_bytes(self.limit_bytes)}
-        if self.limit_used_bytes is None:
-            return phrase("RSS {rss}; its control group may use {limit}", **told)
         text = phrase(
-            "RSS {rss}; its control group uses {used}, {share} of the {limit} that it may",
-            used=format_bytes(self.limit_used_bytes),
-            share=percent(self.limit_used_bytes, self.limit_bytes),
-            **told,
+            "RSS {rss}, {share} of the {limit} that its control group may use",
+            rss=format_bytes(self.rss_bytes),
+            share=percent(self.rss_bytes, self.limit_bytes),
+            limit=format_bytes(self.limit_bytes),
         )
         if self.until_limit_s is None:
             return text
@@ -113,15 +105,10 @@ class RssAccount:
 
     @property
     def until_limit_s(self) -> float | None:
-        """The seconds until the control group is at its limit, if RSS grows on as it did; None: it
-        need not be, or what grows may be file pages that another group pays for.
-        """
-        if self.limit_used_bytes is None or self.limit_bytes is None or not self.slope_rss:
+        """The seconds until RSS is at the limit, if it grows on as it did; None: it need not be."""
+        if self.rss_bytes is None or self.limit_bytes is None or not self.slope_rss:
             return None
-        files = sum(part.bytes for part in self.parts if part.key in _OF_FILES)
-        if files > _FEW_FILES * (self.rss_bytes or 0):
-            return None
-        left_s = (self.limit_bytes - self.limit_used_bytes) / self.slope_rss * 3600.0
+        left_s = (self.limit_bytes - self.rss_bytes) / self.slope_rss * 3600.0
         return left_s if 0 <= left_s <= _FAR_S else None
 
     def as_json(self) -> dict[str, Any]:
@@ -137,7 +124,6 @@ class RssAccount:
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
             "limit_bytes": self.limit_bytes,
-            "limit_used_bytes": self.limit_used_bytes,
             "arena_slack_bytes": None if slack is None else slack.value,
             "arena_slack_lower95": lower,
             "arena_slack_upper95": upper,
@@ -169,7 +155,7 @@ def account(profile: Profile) -> RssAccount:
     peak = memory.peak_rss_bytes
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
-    result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes, memory.limit_used_bytes)
+    result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes)
     result.watched_s = profile.capture.duration_s or math.nan
     result.slope_heap, result.slope_rss = _slopes(profile)
     if memory.rss_bytes is None:

@@ -27,32 +27,6 @@ def limit_bytes(pid: int | str, root: Path = ROOT, proc: Path = Path("/proc")) -
     return min(limits, default=None)
 
 
-def used_bytes(pid: int | str, root: Path = ROOT, proc: Path = Path("/proc")) -> int | None:
-    """What the group with the smallest limit is charged for, of all its processes, without the file
-    pages that the kernel takes back before it ends one (`inactive_file`); None: no known limit.
-
-    That is not the sum of their RSS: a group pays for the file pages that it brought in first.
-    """
-    limits = [
-        (limit, folder)
-        for folder, name in _groups(_read(proc / str(pid) / "cgroup"), root)
-        if (limit := _limit(folder / name)) is not None
-    ]
-    if not limits:
-        return None
-    _, folder = min(limits)
-    for name, inactive in (
-        ("memory.current", "inactive_file"),
-        ("memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        charged = _limit(folder / name)
-        if charged is not None:
-            rows = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines())
-            value = rows.get(inactive, "0")
-            return max(charged - int(value if value.isdigit() else 0), 0)
-    return None
-
-
 def _groups(text: str, root: Path) -> Iterator[tuple[Path, str]]:
     """(folder, file of its limit) for every group of the process, and all groups above these."""
     for line in text.split("\n"):

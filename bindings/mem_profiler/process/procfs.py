@@ -478,7 +478,6 @@ def memory(pid: int) -> dict[str, int | None]:
         "arena_bytes": _arena_rss(regions) if regions else None,
         "stack_bytes": _stack_rss(pid, regions) if regions else None,
         "limit_bytes": cgroup.limit_bytes(pid),
-        "limit_used_bytes": cgroup.used_bytes(pid),
     }
 
 

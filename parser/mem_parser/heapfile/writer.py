@@ -195,12 +195,9 @@ def _part(c: Capture) -> dict[str, Any] | None:
 
 
 def _memory(c: Capture) -> dict[str, int | None]:
-    """The kernel's numbers; those of mappings only of a program whose mappings are followed, what a
-    control group uses only where it has a limit.
-    """
-    some = ("mapped_", "limit_used_")
+    """The kernel's numbers; those of mappings only of a program whose mappings are followed."""
     every = dataclasses.asdict(c.memory)
-    return {k: v for k, v in every.items() if v is not None or not k.startswith(some)}
+    return {k: v for k, v in every.items() if v is not None or not k.startswith("mapped_")}
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:

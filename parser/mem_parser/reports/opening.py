@@ -41,7 +41,7 @@ _NOTED_OWN = 0.1
 """The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
-"""What the process's control group uses is told from that share of what it may on."""
+"""RSS is told beside what the process's control group may use, from that share of it on."""
 _SOON_S = 3600.0
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
@@ -241,8 +241,7 @@ def _near_limit(profile: Profile) -> Iterator[Sentence]:
         return
     found = account(profile)
     soon = went_on(profile.capture) and (found.until_limit_s or math.inf) < _SOON_S
-    used = profile.capture.memory.limit_used_bytes
-    if soon or (used is not None and used >= _NEAR_LIMIT * limit):
+    if soon or rss >= _NEAR_LIMIT * limit:
         yield Sentence("limit", found.of_limit, "rss")
 
 

@@ -67,26 +67,6 @@ def test_the_lowest_limit_holds(
     assert machine.found() == mib * MIB
 
 
-@pytest.mark.parametrize(
-    ("line", "limit", "used", "stat"),
-    [
-        ("0::/a/b", "a/memory.max", "a/memory.current", "anon 7\ninactive_file 4096"),
-        ("4:memory:/a", "memory/a/memory.limit_in_bytes", "memory/a/memory.usage_in_bytes",
-         "inactive_file 1\ntotal_inactive_file 4096"),
-    ],
-)  # fmt: skip
-def test_what_is_used_is_that_of_the_group_with_the_limit(
-    machine: Machine, line: str, limit: str, used: str, stat: str
-) -> None:
-    machine.process(line)
-    assert cgroup.used_bytes(7, machine.root, machine.proc) is None
-    machine.limit(limit, 64 * MIB)
-    assert cgroup.used_bytes(7, machine.root, machine.proc) is None
-    machine.limit(used, 32 * MIB)
-    machine.limit(str(Path(limit).parent / "memory.stat"), stat)
-    assert cgroup.used_bytes(7, machine.root, machine.proc) == 32 * MIB - 4096
-
-
 @pytest.mark.parametrize("text", ["", "nonsense", "-5", "0x10", "9" * 40])
 def test_what_makes_no_sense_is_no_limit(machine: Machine, text: str) -> None:
     machine.process("0::/a")

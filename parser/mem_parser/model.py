@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -304,8 +304,9 @@ class Thread:
 class Reading:
     """One reading of the running process's counters by the controller.
 
-    The fields from ``taken_bytes`` on belong to device memory: estimated bytes taken, refusals so
-    far, the use of the whole device, and what a pool holds.
+    ``anon_bytes``, ``file_bytes`` and ``shmem_bytes`` are the kinds of RSS. The fields from
+    ``taken_bytes`` on belong to device memory: estimated bytes taken, refusals so far, the use of
+    the whole device, and what a pool holds.
     """
 
     t_s: float
@@ -313,6 +314,10 @@ class Reading:
     std_error_bytes: float
     samples: int
     rss_bytes: int | None
+    _: KW_ONLY
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
     taken_bytes: float | None = None
     failed: int | None = None
     actual_used_bytes: int | None = None

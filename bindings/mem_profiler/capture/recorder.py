@@ -17,6 +17,7 @@ import numpy as np
 
 from mem_parser import estimate
 from mem_parser.model import Reading
+from mem_parser.processfacts import Memory
 from mem_profiler.capture import actual, guardrail
 from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
@@ -99,23 +100,35 @@ class Recorder:
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
         peak = peak_of(self.segment.control())
         readings = self.readings
-        resident = procfs.resident(self.pid)
-        if resident is not None and resident.rss_bytes:
-            readings.rss_bytes = resident.rss_bytes
-            high = procfs.high_water_bytes(self.pid) or 0
-            readings.peak_rss_bytes = max(readings.peak_rss_bytes or 0, resident.rss_bytes, high)
-            readings.anon.add(resident.anon_bytes)
+        self._read_memory()
         reading = Reading(
             t_s=t_s,
             estimate_bytes=_held_at_once(sums, peak),
             std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
             samples=quick.samples,
-            rss_bytes=readings.rss_bytes,
+            rss_bytes=readings.memory.rss_bytes,
+            anon_bytes=readings.memory.anon_bytes,
+            file_bytes=readings.memory.file_bytes,
+            shmem_bytes=readings.memory.shmem_bytes,
         )
         readings.host.add(reading, final=final)
         readings.marks.update(self.segment, control)
         self._read_devices(control, number, t_s, final)
         return t_s
+
+    def _read_memory(self) -> None:
+        """Read how much of the process is resident, and of which kind."""
+        kinds = procfs.kinds(self.pid)
+        resident = procfs.resident(self.pid)  # none of one that was ending as its kinds were read
+        if resident is None or not resident.rss_bytes:
+            return
+        highest = max(self.readings.memory.peak_rss_bytes or 0, kinds["peak_rss_bytes"] or 0)
+        memory = Memory(**kinds)
+        rss = memory.rss_bytes or resident.rss_bytes
+        self.readings.memory = dataclasses.replace(
+            memory, rss_bytes=rss, peak_rss_bytes=max(highest, rss)
+        )
+        self.readings.anon.add(resident.anon_bytes)
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
         self.domains = devices.read_domains(self.segment, control)
@@ -137,7 +150,7 @@ class Recorder:
             told = self.readings.actual[domain.number] = self._actual.of(domain)
             reading = dataclasses.replace(
                 found.reading,
-                rss_bytes=self.readings.rss_bytes,
+                rss_bytes=self.readings.memory.rss_bytes,
                 actual_used_bytes=told.used_bytes if told else None,
                 actual_total_bytes=told.total_bytes if told else None,
             )

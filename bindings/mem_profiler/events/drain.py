@@ -282,7 +282,7 @@ class Drain:
         if resident is None or not resident.rss_bytes:
             return
         latest, seen = (since_ns, resident.rss_bytes), self._seen
-        high = procfs.high_water_bytes(self._pid) or 0
+        high = procfs.kinds(self._pid)["peak_rss_bytes"] or 0
         if high > self._high_bytes:
             self._high_bytes = high
             seen = [*seen, (since_ns, high)]  # a moment ago, between two looks

@@ -368,10 +368,19 @@ def resident(pid: int) -> Resident | None:
     return Resident(pages * size, max(pages - shared, 0) * size)
 
 
-def high_water_bytes(pid: int) -> int | None:
-    """The most that was resident in the program's life so far; None when gone."""
+def kinds(pid: int) -> dict[str, int | None]:
+    """What /proc/PID/status says of resident memory, under the names of the %header's `memory`; its
+    kinds since Linux 4.5. None where unknown, and when gone.
+    """
     facts = status(pid)
-    return facts.sizes.get("VmHWM") if facts else None
+    sizes = facts.sizes if facts else {}
+    return {
+        "rss_bytes": sizes.get("VmRSS"),
+        "peak_rss_bytes": sizes.get("VmHWM"),
+        "anon_bytes": sizes.get("RssAnon"),
+        "file_bytes": sizes.get("RssFile"),
+        "shmem_bytes": sizes.get("RssShmem"),
+    }
 
 
 def _smaps_sizes(raw: bytes, name: bytes) -> int:
@@ -462,18 +471,12 @@ def stack_pointers(pid: int) -> list[int]:
 
 def memory(pid: int) -> dict[str, int | None]:
     """Memory totals in bytes under the names of the %header's `memory`; None where unknown."""
-    facts = status(pid)
-    sizes = facts.sizes if facts else {}
     rollup = _read(pid, "smaps_rollup") or b""
     regions = _regions(_read(pid, "smaps") or b"")
     heap = sum(r.rss_bytes for r in regions if r.mapping.path == "[heap]")
     return {
-        "rss_bytes": sizes.get("VmRSS"),
-        "peak_rss_bytes": sizes.get("VmHWM"),
+        **kinds(pid),
         "pss_bytes": _smaps_sizes(rollup, b"Pss") if rollup else None,
-        "anon_bytes": sizes.get("RssAnon"),
-        "file_bytes": sizes.get("RssFile"),
-        "shmem_bytes": sizes.get("RssShmem"),
         "heap_bytes": heap if regions else None,
         "arena_bytes": _arena_rss(regions) if regions else None,
         "stack_bytes": _stack_rss(pid, regions) if regions else None,

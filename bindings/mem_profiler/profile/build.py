@@ -272,9 +272,14 @@ def _read_shared(
     modules = collect.read_modules(segment, control)
     memory = dataclasses.replace(target.memory, segment_bytes=segment.used_bytes())
     if readings is not None and memory.rss_bytes is None:
-        memory = dataclasses.replace(memory, rss_bytes=readings.rss_bytes)
-    if readings is not None and memory.peak_rss_bytes is None:
-        memory = dataclasses.replace(memory, peak_rss_bytes=readings.peak_rss_bytes)
+        memory = dataclasses.replace(
+            readings.memory,
+            peak_rss_bytes=memory.peak_rss_bytes or readings.memory.peak_rss_bytes,
+            segment_bytes=memory.segment_bytes,
+            limit_bytes=readings.memory.limit_bytes or memory.limit_bytes,
+        )
+    elif readings is not None and memory.peak_rss_bytes is None:
+        memory = dataclasses.replace(memory, peak_rss_bytes=readings.memory.peak_rss_bytes)
     if memory.limit_bytes is None:
         limit = control.number("memory_limit_bytes") or None
         memory = dataclasses.replace(memory, limit_bytes=limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mem_parser.model import Reading
-from mem_parser.processfacts import ControllerUse
+from mem_parser.processfacts import ControllerUse, Memory
 from mem_profiler.profile.moments import Moments
 from mem_profiler.segment.devices import Actual, MarkLog
 
@@ -59,7 +59,8 @@ class Growth:
 class Readings:
     """All readings of one capture. The keys of domains of device memory are their numbers.
 
-    `use` is the resource use of this process at the final reading.
+    `memory` is what was read of the process last. `use` is the resource use of this process at the
+    final reading.
     """
 
     host: Track = field(default_factory=Track)
@@ -67,7 +68,6 @@ class Readings:
     actual: dict[int, Actual | None] = field(default_factory=dict)
     marks: MarkLog = field(default_factory=MarkLog)
     moments: Moments = field(default_factory=Moments)
-    rss_bytes: int | None = None
-    peak_rss_bytes: int | None = None
+    memory: Memory = field(default_factory=Memory)
     anon: Growth = field(default_factory=Growth)
     use: ControllerUse | None = None

@@ -304,9 +304,9 @@ class Thread:
 class Reading:
     """One reading of the running process's counters by the controller.
 
-    ``anon_bytes``, ``file_bytes`` and ``shmem_bytes`` are the kinds of RSS. The fields from
-    ``taken_bytes`` on belong to device memory: estimated bytes taken, refusals so far, the use of
-    the whole device, and what a pool holds.
+    ``anon_bytes``, ``file_bytes`` and ``shmem_bytes`` are the kinds of RSS, ``group_bytes`` the use
+    of the control group (see `Memory`). The fields from ``taken_bytes`` on belong to device memory:
+    estimated bytes taken, refusals so far, the use of the whole device, and what a pool holds.
     """
 
     t_s: float
@@ -318,6 +318,7 @@ class Reading:
     anon_bytes: int | None = None
     file_bytes: int | None = None
     shmem_bytes: int | None = None
+    group_bytes: int | None = None
     taken_bytes: float | None = None
     failed: int | None = None
     actual_used_bytes: int | None = None

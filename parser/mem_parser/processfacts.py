@@ -10,9 +10,10 @@ from mem_parser.words import phrase
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The kernel's numbers of the process at the end; bytes, None where unknown. ``limit_bytes``:
-    what its control group, or one above, may use. ``mapped_*``: what is resident of the mappings
-    that the program itself made: private ones, shared memory (also what ``memfd_create`` and
-    ``shm_open`` give), and files.
+    what its control group, or one above, may use. ``group_bytes``: what the processes of that group
+    use, without file pages that the kernel drops first. ``mapped_*``: what is resident of the
+    mappings that the program itself made: private ones, shared memory (also what ``memfd_create``
+    and ``shm_open`` give), and files.
     """
 
     rss_bytes: int | None = None
@@ -26,6 +27,7 @@ class Memory:
     stack_bytes: int | None = None
     segment_bytes: int | None = None
     limit_bytes: int | None = None
+    group_bytes: int | None = None
     mapped_bytes: int | None = None
     mapped_shared_bytes: int | None = None
     mapped_file_bytes: int | None = None

@@ -26,7 +26,7 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, FloatArray, unsample_part
 from mem_parser.leaks.watch import time_text
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Memory
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
@@ -70,8 +70,10 @@ class RssAccount:
     ``in_use`` divide all of the heap in use into what is resident and what is not, if that is
     known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
-    readings; the error of the former is an upper limit. ``watched_s`` is the length of the capture.
-    ``limit_bytes`` is what the process's control group may use; None: no limit is known.
+    readings, as is ``slope_group`` of what the control group uses; the error of the first is an
+    upper limit. ``watched_s`` is the length of the capture.
+    ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
+    unknown.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
@@ -79,36 +81,46 @@ class RssAccount:
     peak_rss_bytes: int | None
     parts: list[Part]
     limit_bytes: int | None = None
+    group_bytes: int | None = None
     in_use: list[Part] = field(default_factory=list)
     places: list[Part] = field(default_factory=list)
     arena_slack: Estimate | None = None
     slope_heap: Estimate | None = None
     slope_rss: float | None = None
+    slope_group: float | None = None
     watched_s: float = math.nan
     notes: list[str] = field(default_factory=list)
 
     @property
     def of_limit(self) -> str:
-        """How near RSS is to the limit of the control group; empty where one is unknown."""
+        """How near the control group is to its limit; empty where RSS or limit is unknown. It is
+        charged for all its processes, and not for file pages that another group read first: RSS has
+        no share in the limit.
+        """
         if self.rss_bytes is None or self.limit_bytes is None:
             return ""
+        told = {"rss": format_bytes(self.rss_bytes), "limit": format_bytes(self.limit_bytes)}
+        if self.group_bytes is None:
+            return phrase("RSS {rss}; its control group may use {limit}", **told)
         text = phrase(
-            "RSS {rss}, {share} of the {limit} that its control group may use",
-            rss=format_bytes(self.rss_bytes),
-            share=percent(self.rss_bytes, self.limit_bytes),
-            limit=format_bytes(self.limit_bytes),
+            "RSS {rss}; its control group uses {used}, {share} of its limit of {limit}",
+            used=format_bytes(self.group_bytes),
+            share=percent(self.group_bytes, self.limit_bytes),
+            **told,
         )
         if self.until_limit_s is None:
             return text
         time = time_text(self.until_limit_s)
-        return phrase("{text}: in {time} as it grows", text=text, time=time)
+        return phrase("{text}: full in {time} as it grows", text=text, time=time)
 
     @property
     def until_limit_s(self) -> float | None:
-        """The seconds until RSS is at the limit, if it grows on as it did; None: it need not be."""
-        if self.rss_bytes is None or self.limit_bytes is None or not self.slope_rss:
+        """The seconds until the control group is at its limit, if it grows on as it did; None: it
+        need not be.
+        """
+        if self.group_bytes is None or self.limit_bytes is None or not self.slope_group:
             return None
-        left_s = (self.limit_bytes - self.rss_bytes) / self.slope_rss * 3600.0
+        left_s = (self.limit_bytes - self.group_bytes) / self.slope_group * 3600.0
         return left_s if 0 <= left_s <= _FAR_S else None
 
     def as_json(self) -> dict[str, Any]:
@@ -124,6 +136,7 @@ class RssAccount:
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
             "limit_bytes": self.limit_bytes,
+            "group_bytes": self.group_bytes,
             "arena_slack_bytes": None if slack is None else slack.value,
             "arena_slack_lower95": lower,
             "arena_slack_upper95": upper,
@@ -131,6 +144,7 @@ class RssAccount:
             "heap_bytes_per_hour_lower95": growth[0],
             "heap_bytes_per_hour_upper95": growth[1],
             "rss_bytes_per_hour": self.slope_rss,
+            "group_bytes_per_hour": self.slope_group,
             "notes": self.notes,
         }
 
@@ -155,9 +169,12 @@ def account(profile: Profile) -> RssAccount:
     peak = memory.peak_rss_bytes
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
-    result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes)
+    result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes, memory.group_bytes)
     result.watched_s = profile.capture.duration_s or math.nan
-    result.slope_heap, result.slope_rss = _slopes(profile)
+    half = _second_half(profile)
+    result.slope_heap = _slope_heap(profile, half)
+    result.slope_rss = _slope_read(half, "rss_bytes")
+    result.slope_group = _slope_read(half, "group_bytes")
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))
         result.parts.append(_live(profile, Count.INUSE))
@@ -303,19 +320,29 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
         yield phrase("small objects of this CPython went through pymalloc; slack includes them")
 
 
-def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
-    """Return growth per hour of the estimate and of RSS over the second half."""
+def _second_half(profile: Profile) -> list[Reading]:
+    """Return the readings of which growth is made; none of a short series."""
     series = profile.series
     if len(series) < 4:
-        return None, None
+        return []
     half = series[len(series) // 2 :]
-    half = half[:: -(-len(half) // _MOST_READINGS)]
-    resident = [(r.t_s, float(r.rss_bytes)) for r in half if r.rss_bytes is not None]
-    of_rss = _slope(*np.array(resident).reshape(-1, 2).T)
+    return half[:: -(-len(half) // _MOST_READINGS)]
+
+
+def _slope_read(half: list[Reading], name: str) -> float | None:
+    """Return the growth per hour of a number that was read; None where it is unknown."""
+    read = [(r.t_s, float(value)) for r in half if (value := getattr(r, name)) is not None]
+    return _slope(*np.array(read).reshape(-1, 2).T)
+
+
+def _slope_heap(profile: Profile, half: list[Reading]) -> Estimate | None:
+    """Return the growth of the estimate per hour."""
+    if not half:
+        return None
     t, size, error = np.array([(r.t_s, r.estimate_bytes, r.std_error_bytes) for r in half]).T
     slope = _slope(t, size)
     if slope is None:
-        return None, of_rss
+        return None
     off = t - t.mean()
     weights = off / float(off @ off) * 3600.0
     # Readings share samples, so their errors are correlated to an unknown degree: their sum is an
@@ -324,14 +351,13 @@ def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
     sampled = float(np.abs(weights) @ error) if profile.errors_known else float("nan")
     parts = _slope(t[:middle], size[:middle]), _slope(t[middle:], size[middle:])
     scatter = abs(parts[0] - parts[1]) / 2 if parts[0] is not None and parts[1] is not None else 0.0
-    heap = Estimate(
+    return Estimate(
         slope,
         math.hypot(sampled, scatter),
         max(r.samples for r in half),
         profile.unseen(Unit.SPACE).scaled(reach / 2),
         signed=True,
     )
-    return heap, of_rss
 
 
 def _slope(t: FloatArray, value: FloatArray) -> float | None:

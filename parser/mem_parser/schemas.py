@@ -323,10 +323,10 @@ OUTPUTS: dict[str, Schema] = {
     "rss": _closed({
         "rows": _ref("parts"), "in_use": _ref("parts"), "places": _ref("parts"),
         "rss_bytes": _INTEGER_OR_NULL, "peak_rss_bytes": _INTEGER_OR_NULL,
-        "limit_bytes": _INTEGER_OR_NULL,
+        "limit_bytes": _INTEGER_OR_NULL, "group_bytes": _INTEGER_OR_NULL,
         "arena_slack_bytes": _KNOWN, **_ends("arena_slack"),
         "heap_bytes_per_hour": _KNOWN, **_ends("heap_bytes_per_hour"),
-        "rss_bytes_per_hour": _KNOWN, "notes": _NOTES,
+        "rss_bytes_per_hour": _KNOWN, "group_bytes_per_hour": _KNOWN, "notes": _NOTES,
     }),
     "stats": _report(
         None, left_out=False,

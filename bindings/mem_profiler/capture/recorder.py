@@ -17,7 +17,6 @@ import numpy as np
 
 from mem_parser import estimate
 from mem_parser.model import Reading
-from mem_parser.processfacts import Memory
 from mem_profiler.capture import actual, guardrail
 from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
@@ -28,6 +27,7 @@ from mem_profiler.segment.peaks import Peak, peak_of
 
 TICK_S = 0.1
 COST_SHARE = 0.05
+GROUP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Recorder:
         self.domains: list[Domain] = []
         self.full = False
         self.too_large = False  # this process exceeds its memory limit
-        self._next = 0.0
+        self._next = self._next_group = 0.0
         self._actual = actual.Asker(pid)
 
     @property
@@ -101,6 +101,7 @@ class Recorder:
         peak = peak_of(self.segment.control())
         readings = self.readings
         self._read_memory()
+        self._read_group(final)
         reading = Reading(
             t_s=t_s,
             estimate_bytes=_held_at_once(sums, peak),
@@ -110,6 +111,7 @@ class Recorder:
             anon_bytes=readings.memory.anon_bytes,
             file_bytes=readings.memory.file_bytes,
             shmem_bytes=readings.memory.shmem_bytes,
+            group_bytes=readings.memory.group_bytes,
         )
         readings.host.add(reading, final=final)
         readings.marks.update(self.segment, control)
@@ -123,12 +125,22 @@ class Recorder:
         if resident is None or not resident.rss_bytes:
             return
         highest = max(self.readings.memory.peak_rss_bytes or 0, kinds["peak_rss_bytes"] or 0)
-        memory = Memory(**kinds)
+        memory = dataclasses.replace(self.readings.memory, **kinds)
         rss = memory.rss_bytes or resident.rss_bytes
         self.readings.memory = dataclasses.replace(
             memory, rss_bytes=rss, peak_rss_bytes=max(highest, rss)
         )
         self.readings.anon.add(resident.anon_bytes)
+
+    def _read_group(self, final: bool) -> None:
+        """Read what the control group uses, not at every tick: the kernel has to sum it up."""
+        now = time.monotonic()
+        if now < self._next_group and not final:
+            return
+        self._next_group = now + GROUP_S
+        group = procfs.group(self.pid)
+        if group["limit_bytes"] is not None:  # else it may be gone
+            self.readings.memory = dataclasses.replace(self.readings.memory, **group)
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
         self.domains = devices.read_domains(self.segment, control)

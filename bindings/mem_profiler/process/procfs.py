@@ -383,6 +383,17 @@ def kinds(pid: int) -> dict[str, int | None]:
     }
 
 
+def group(pid: int) -> dict[str, int | None]:
+    """The limit of its control groups and what is used of it, under the names of the %header's
+    `memory`; None where unknown.
+    """
+    found = cgroup.use(pid)
+    return {
+        "limit_bytes": None if found is None else found.limit_bytes,
+        "group_bytes": None if found is None else found.used_bytes,
+    }
+
+
 def _smaps_sizes(raw: bytes, name: bytes) -> int:
     pattern = rb"^" + name + rb":\s+(\d+) kB"
     return sum(int(kb) * 1024 for kb in re.findall(pattern, raw, re.MULTILINE))
@@ -480,7 +491,7 @@ def memory(pid: int) -> dict[str, int | None]:
         "heap_bytes": heap if regions else None,
         "arena_bytes": _arena_rss(regions) if regions else None,
         "stack_bytes": _stack_rss(pid, regions) if regions else None,
-        "limit_bytes": cgroup.limit_bytes(pid),
+        **group(pid),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mem_parser.heapfile.fields import Fields
 from mem_parser.model import Reading
 
-_KINDS = ("anon_bytes", "file_bytes", "shmem_bytes")
+_OPTIONAL = ("anon_bytes", "file_bytes", "shmem_bytes", "group_bytes")
 _HOST = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 
 
@@ -20,7 +20,7 @@ def read_reading(fields: Fields) -> Reading:
         std_error_bytes=fields.real("std_error_bytes"),
         samples=fields.integer("samples"),
         rss_bytes=fields.optional_int("rss_bytes"),
-        **{name: fields.optional_int(name) for name in _KINDS},
+        **{name: fields.optional_int(name) for name in _OPTIONAL},
         taken_bytes=fields.optional_float("taken_bytes"),
         failed=fields.optional_int("failed"),
         actual_used_bytes=fields.optional_int("actual_used_bytes"),
@@ -33,6 +33,6 @@ def reading_object(reading: Reading) -> dict[str, Any]:
     """Return the object for `read_reading`, without the fields that its kind of memory lacks."""
     values = dataclasses.asdict(reading)
     if reading.taken_bytes is not None:  # of device memory
-        return {name: value for name, value in values.items() if name not in _KINDS}
-    known = [name for name in _KINDS if values[name] is not None]
+        return {name: value for name, value in values.items() if name not in _OPTIONAL}
+    known = [name for name in _OPTIONAL if values[name] is not None]
     return {name: values[name] for name in (*_HOST, *known)}

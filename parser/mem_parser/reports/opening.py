@@ -41,7 +41,8 @@ _NOTED_OWN = 0.1
 """The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
-"""RSS is told beside what the process's control group may use, from that share of it on."""
+"""What the process's control group uses is told from that share of its limit on; RSS beside the
+limit where the use is unknown."""
 _SOON_S = 3600.0
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
@@ -235,13 +236,14 @@ def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
 
 
 def _near_limit(profile: Profile) -> Iterator[Sentence]:
-    """Yield how near RSS is to the limit of a container, where the kernel may soon end it."""
-    rss, limit = profile.capture.memory.rss_bytes, profile.capture.memory.limit_bytes
-    if profile.capture.device or rss is None or not limit:
+    """Yield how near a container is to its limit, where the kernel may soon end the process."""
+    memory = profile.capture.memory
+    used = memory.rss_bytes if memory.group_bytes is None else memory.group_bytes
+    if profile.capture.device or used is None or not memory.limit_bytes:
         return
     found = account(profile)
     soon = went_on(profile.capture) and (found.until_limit_s or math.inf) < _SOON_S
-    if soon or rss >= _NEAR_LIMIT * limit:
+    if found.of_limit and (soon or used >= _NEAR_LIMIT * memory.limit_bytes):
         yield Sentence("limit", found.of_limit, "rss")
 
 

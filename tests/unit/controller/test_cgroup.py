@@ -67,6 +67,36 @@ def test_the_lowest_limit_holds(
     assert machine.found() == mib * MIB
 
 
+def test_the_use_is_that_of_the_group_whose_limit_holds(machine: Machine) -> None:
+    def use() -> tuple[int, int | None] | None:
+        found = cgroup.use(7, machine.root, machine.proc)
+        return None if found is None else (found.limit_bytes, found.used_bytes)
+
+    machine.process("0::/a/b")
+    machine.limit("a/b/memory.max", "max")
+    machine.limit("a/b/memory.current", 20 * MIB)
+    assert use() is None
+    machine.limit("a/memory.max", 64 * MIB)
+    assert use() == (64 * MIB, None), "of an older kernel"
+    machine.limit("a/memory.current", 50 * MIB)
+    assert use() == (64 * MIB, 50 * MIB)
+    # File pages that go first are no reason to end a process.
+    machine.limit("a/memory.stat", f"anon 1\ninactive_file {30 * MIB}\nactive_file 5")
+    assert use() == (64 * MIB, 20 * MIB)
+    # The same limit inside: it is charged with less.
+    machine.limit("a/b/memory.max", 64 * MIB)
+    machine.limit("a/b/memory.current", 10 * MIB)
+    assert use() == (64 * MIB, 20 * MIB)
+    machine.process("0::/../a/b")
+    assert use() is None, "a container beside ours"
+
+    machine.process("4:memory:/x")
+    machine.limit("memory/x/memory.limit_in_bytes", 32 * MIB)
+    machine.limit("memory/x/memory.usage_in_bytes", 16 * MIB)
+    machine.limit("memory/x/memory.stat", f"inactive_file 1\ntotal_inactive_file {4 * MIB}")
+    assert use() == (32 * MIB, 12 * MIB)
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "-5", "0x10", "9" * 40])
 def test_what_makes_no_sense_is_no_limit(machine: Machine, text: str) -> None:
     machine.process("0::/a")

@@ -11,7 +11,7 @@ from fake_segment import FakeSegment, site_key
 from mem_parser.readers import read_profile
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
-from mem_profiler.process import procfs
+from mem_profiler.process import cgroup, procfs
 from mem_profiler.segment.file import Segment
 
 
@@ -52,7 +52,10 @@ def test_its_file_has_what_the_segment_has(segment: Segment, tmp_path: Path) -> 
     assert profile.sites.inuse_bytes.tolist() == [200]
 
 
-def test_each_reading_tells_the_kinds_of_resident_memory(segment: Segment, tmp_path: Path) -> None:
+def test_each_reading_tells_the_kinds_of_memory(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroup, "use", lambda _pid: cgroup.Use(64 << 20, 20 << 20))
     pid = os.getpid()
     if not procfs.kinds(pid)["anon_bytes"]:
         pytest.skip("before Linux 4.5")
@@ -62,6 +65,8 @@ def test_each_reading_tells_the_kinds_of_resident_memory(segment: Segment, tmp_p
     profile = read_profile(result.path)
     told, read = profile.capture.memory, profile.series[-1]
     assert told.rss_bytes and told.anon_bytes and told.file_bytes and told.shmem_bytes is not None
+    assert (read.group_bytes, told.group_bytes) == (20 << 20, 20 << 20)
+    assert told.limit_bytes == 64 << 20
     assert told.rss_bytes == told.anon_bytes + told.file_bytes + told.shmem_bytes
     assert (read.rss_bytes, read.anon_bytes) == (told.rss_bytes, told.anon_bytes)
     assert (read.file_bytes, read.shmem_bytes) == (told.file_bytes, told.shmem_bytes)

@@ -87,7 +87,8 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
     random = np.random.default_rng(1)
     profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
     profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
-    near = "RSS 70.00 MiB, 87.5 % of the 80.00 MiB that its control group may use"
+    # RSS has no share in the limit: the group has other processes, and others' file pages.
+    near = "RSS 70.00 MiB; its control group may use 80.00 MiB"
 
     found = account(profile)
 
@@ -96,11 +97,30 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
     assert near in [one.text for one in opening(profile, symbols, None)]
     profile.capture.memory = dataclasses.replace(profile.capture.memory, limit_bytes=100 * MIB)
     assert not any("control group" in one.text for one in opening(profile, symbols, None))
-    # At 100 MiB in two minutes, if it goes on.
-    profile.series = [Reading(t, 0.0, 0.0, 1, int((60 + t / 6) * MIB)) for t in range(0, 61, 10)]
-    profile.capture.end = "deadline"
-    [text] = [o.text for o in opening(profile, symbols, None) if o.kind == "limit"]
-    assert text.endswith(" of the 100.0 MiB that its control group may use: in 3 min as it grows")
+
+
+def test_a_container_is_told_by_what_all_of_its_processes_use() -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+
+    def near(rss: int, used: int) -> list[str]:
+        memory = Memory(rss_bytes=rss * MIB, limit_bytes=100 * MIB, group_bytes=used * MIB)
+        profile.capture = Capture(memory=memory, end="deadline")
+        found = account(profile)
+        assert found.as_json()["group_bytes"] == used * MIB
+        assert list(account_lines(found))[1] == found.of_limit
+        return [one.text for one in opening(profile, symbols, None) if one.kind == "limit"]
+
+    assert near(110, 70) == []
+    assert near(20, 90) == [
+        "RSS 20.00 MiB; its control group uses 90.00 MiB, 90.0 % of its limit of 100.0 MiB"
+    ]
+    # RSS falls, and the group is full in a minute.
+    profile.series = [
+        Reading(t, 0.0, 0.0, 1, (90 - t) * MIB, group_bytes=(t + 30) * MIB // 2)
+        for t in range(0, 61, 10)
+    ]
+    assert near(30, 70)[0].endswith(" its limit of 100.0 MiB: full in 60 s as it grows")
 
 
 def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:

@@ -35,6 +35,8 @@ MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
 _FAR_S = 7 * 86400.0
 """A limit that is further away at today's growth is no news."""
+_LEAST_READ_S = 54.0
+"""Of readings whose second half tells growth: some `LEAST_WATCH_S` of it, in captures of 60 s."""
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
@@ -71,7 +73,8 @@ class RssAccount:
     known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings, as is ``slope_group`` of what the control group uses; the error of the first is an
-    upper limit. ``watched_s`` is the length of the capture.
+    upper limit. ``watched_s`` is the length of the capture, ``read_s`` that of the readings: a view
+    may have begun to read later.
     ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
     unknown.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
@@ -89,6 +92,7 @@ class RssAccount:
     slope_rss: float | None = None
     slope_group: float | None = None
     watched_s: float = math.nan
+    read_s: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -121,7 +125,13 @@ class RssAccount:
         if self.group_bytes is None or self.limit_bytes is None or not self.slope_group:
             return None
         left_s = (self.limit_bytes - self.group_bytes) / self.slope_group * 3600.0
-        return left_s if 0 <= left_s <= _FAR_S else None
+        far_s = self.read_s if self.is_short else _FAR_S
+        return left_s if 0 <= left_s <= far_s else None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the readings cover too little time to tell growth by."""
+        return self.read_s < _LEAST_READ_S
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `rss --json` prints."""
@@ -171,6 +181,7 @@ def account(profile: Profile) -> RssAccount:
         peak = max(peak, memory.rss_bytes)  # read at different moments
     result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes, memory.group_bytes)
     result.watched_s = profile.capture.duration_s or math.nan
+    result.read_s = profile.series[-1].t_s - profile.series[0].t_s if profile.series else 0.0
     half = _second_half(profile)
     result.slope_heap = _slope_heap(profile, half)
     result.slope_rss = _slope_read(half, "rss_bytes")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.headline import growth_text, time_unit
+from mem_parser.leaks.watch import too_short
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
 from mem_parser.units import format_bytes, format_change, format_estimate, format_margin, percent
@@ -45,11 +46,15 @@ def account_lines(result: RssAccount) -> Iterator[str]:
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:
-    """Yield the growth of heap in use and RSS; a growth below its error counts as none."""
+    """Yield the growth of heap in use and RSS."""
     told = []
     heap = result.slope_heap
+    if result.is_short:
+        if heap is not None or result.slope_rss is not None:
+            yield phrase("growth: {reason}", reason=too_short(result.read_s))
+        return
     if heap is not None and (heap.value or heap.std_error):
-        told.append(_heap_growth(heap, result.watched_s))
+        told.append(_heap_growth(heap, result))
     if result.slope_rss is not None:
         unit, hours = time_unit(result.watched_s)
         slope = format_change(float(round(result.slope_rss * hours)), Unit.SPACE)
@@ -58,8 +63,10 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
         yield phrase("second half: {growth}", growth=joined(phrase(", "), told))
 
 
-def _heap_growth(growth: Estimate, watched_s: float) -> str:
-    rate = growth_text(growth, watched_s)
+def _heap_growth(growth: Estimate, result: RssAccount) -> str:
+    rate = growth_text(growth, result.watched_s)
+    if not rate and 0 < (result.slope_rss or 0) <= growth.interval95[1]:
+        return phrase("heap in use: its error is too large to tell")
     if not rate:
         return phrase("heap in use: no growth beyond its error")
     return phrase("heap in use {rate}", rate=rate if growth.value < 0 else f"+{rate}")

@@ -121,6 +121,11 @@ def test_a_container_is_told_by_what_all_of_its_processes_use() -> None:
         for t in range(0, 61, 10)
     ]
     assert near(30, 70)[0].endswith(" its limit of 100.0 MiB: full in 60 s as it grows")
+    # A few seconds tell no more than as many ahead.
+    del profile.series[4:]
+    profile.series = [dataclasses.replace(r, t_s=r.t_s / 10) for r in profile.series]
+    assert near(30, 70) == []
+    assert near(30, 95)[0].endswith(" its limit of 100.0 MiB: full in 1 s as it grows")
 
 
 def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
@@ -213,7 +218,11 @@ def growing(errors: float, seconds: float = 3600.0) -> list[str]:
         Reading(k * step, 50.0 * MIB + k * MIB, errors * MIB, 9, 60 * MIB + k * MIB)
         for k in range(20)
     ]
-    return [line for line in account_lines(account(profile)) if "second half" in line]
+    return [
+        line
+        for line in account_lines(account(profile))
+        if line.startswith(("second half", "growth"))
+    ]
 
 
 def test_growth_carries_its_error() -> None:
@@ -250,7 +259,12 @@ def test_a_short_peak_or_one_step_is_no_growth() -> None:
     assert line == "second half: heap in use: no growth beyond its error, RSS +0 B/min"
 
 
-def test_growth_below_its_error_is_no_rate() -> None:
+def test_an_error_as_large_as_the_growth_of_rss_does_not_exclude_it() -> None:
     assert growing(20.0) == [
-        "second half: heap in use: no growth beyond its error, RSS +20.00 MiB/h"
+        "second half: heap in use: its error is too large to tell, RSS +20.00 MiB/h"
     ]
+
+
+def test_some_seconds_of_readings_tell_no_growth() -> None:
+    assert growing(0.1, 20.0) == growing(20.0, 20.0)
+    assert growing(0.1, 20.0) == ["growth: 19 s is too short to tell: watch 60 s"]

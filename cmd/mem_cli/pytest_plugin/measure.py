@@ -191,7 +191,7 @@ class Meter:
 
     def _baseline_rate(self, subject: Subject) -> int:
         """The bytes per sample at which the baseline of a test tells whether it grew."""
-        program = read(self.settings.baseline).of(subject.title)
+        program = read(self.settings.baseline).programs[subject.title]
         limit = dataclasses.replace(NO_INCREASE, growth=HIDDEN)
         needed = needed_baseline_rate(program, Budget(limits=(limit,)), self.settings.tries)
         return max(int(min(needed, program.rate / 4)), 1)

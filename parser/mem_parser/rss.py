@@ -39,6 +39,7 @@ _LEAST_READ_S = 54.0
 """Of readings whose second half tells growth: some `LEAST_WATCH_S` of it, in captures of 60 s."""
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
+_KINDS = ("anon", "file", "shmem")
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 
@@ -73,8 +74,8 @@ class RssAccount:
     known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings, as is ``slope_group`` of what the control group uses; the error of the first is an
-    upper limit. ``watched_s`` is the length of the capture, ``read_s`` that of the readings: a view
-    may have begun to read later.
+    upper limit, and ``slope_kinds`` of the kinds of RSS, by key. ``read_s`` is the time that the
+    readings cover: a view may have begun to read later than the capture.
     ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
     unknown.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
@@ -91,7 +92,7 @@ class RssAccount:
     slope_heap: Estimate | None = None
     slope_rss: float | None = None
     slope_group: float | None = None
-    watched_s: float = math.nan
+    slope_kinds: dict[str, float] = field(default_factory=dict)
     read_s: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -154,6 +155,7 @@ class RssAccount:
             "heap_bytes_per_hour_lower95": growth[0],
             "heap_bytes_per_hour_upper95": growth[1],
             "rss_bytes_per_hour": self.slope_rss,
+            **{f"{key}_bytes_per_hour": self.slope_kinds.get(key) for key in _KINDS},
             "group_bytes_per_hour": self.slope_group,
             "notes": self.notes,
         }
@@ -180,12 +182,13 @@ def account(profile: Profile) -> RssAccount:
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
     result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes, memory.group_bytes)
-    result.watched_s = profile.capture.duration_s or math.nan
     result.read_s = profile.series[-1].t_s - profile.series[0].t_s if profile.series else 0.0
     half = _second_half(profile)
     result.slope_heap = _slope_heap(profile, half)
     result.slope_rss = _slope_read(half, "rss_bytes")
     result.slope_group = _slope_read(half, "group_bytes")
+    kinds = {key: _slope_read(half, f"{key}_bytes") for key in _KINDS}
+    result.slope_kinds = {key: slope for key, slope in kinds.items() if slope is not None}
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))
         result.parts.append(_live(profile, Count.INUSE))

@@ -326,7 +326,8 @@ OUTPUTS: dict[str, Schema] = {
         "limit_bytes": _INTEGER_OR_NULL, "group_bytes": _INTEGER_OR_NULL,
         "arena_slack_bytes": _KNOWN, **_ends("arena_slack"),
         "heap_bytes_per_hour": _KNOWN, **_ends("heap_bytes_per_hour"),
-        "rss_bytes_per_hour": _KNOWN, "group_bytes_per_hour": _KNOWN, "notes": _NOTES,
+        **{f"{kind}_bytes_per_hour": _KNOWN for kind in ("rss", "anon", "file", "shmem", "group")},
+        "notes": _NOTES,
     }),
     "stats": _report(
         None, left_out=False,

@@ -46,7 +46,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:
-    """Yield the growth of heap in use and RSS."""
+    """Yield the growth of heap in use and RSS, and of its kinds."""
     told = []
     heap = result.slope_heap
     if result.is_short:
@@ -56,15 +56,26 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     if heap is not None and (heap.value or heap.std_error):
         told.append(_heap_growth(heap, result))
     if result.slope_rss is not None:
-        unit, hours = time_unit(result.watched_s)
-        slope = format_change(float(round(result.slope_rss * hours)), Unit.SPACE)
-        told.append(f"RSS {slope}/{unit}")
+        told.append(f"RSS {_rate(result.slope_rss, result)}")
     if told:
         yield phrase("second half: {growth}", growth=joined(phrase(", "), told))
+    if result.slope_kinds:
+        names = {
+            "anon": phrase("anonymous"),
+            "file": phrase("files"),
+            "shmem": phrase("shared memory, the sampler's included"),
+        }
+        kinds = [f"{names[k]} {_rate(slope, result)}" for k, slope in result.slope_kinds.items()]
+        yield phrase("of it {growth}", growth=joined(phrase(", "), kinds))
+
+
+def _rate(per_hour: float, result: RssAccount) -> str:
+    unit, hours = time_unit(result.read_s / 2)
+    return f"{format_change(float(round(per_hour * hours)), Unit.SPACE)}/{unit}"
 
 
 def _heap_growth(growth: Estimate, result: RssAccount) -> str:
-    rate = growth_text(growth, result.watched_s)
+    rate = growth_text(growth, result.read_s / 2)
     if not rate and 0 < (result.slope_rss or 0) <= growth.interval95[1]:
         return phrase("heap in use: its error is too large to tell")
     if not rate:

@@ -268,3 +268,28 @@ def test_an_error_as_large_as_the_growth_of_rss_does_not_exclude_it() -> None:
 def test_some_seconds_of_readings_tell_no_growth() -> None:
     assert growing(0.1, 20.0) == growing(20.0, 20.0)
     assert growing(0.1, 20.0) == ["growth: 19 s is too short to tell: watch 60 s"]
+
+
+def test_the_kind_of_memory_that_grew_is_named() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture = Capture(duration_s=9000.0, memory=Memory(rss_bytes=70 * MIB))
+    profile.series = [  # read for two minutes: the unit is of that, not of the capture
+        Reading(
+            6.0 * k, 0.0, 0.0, 0, (60 + 2 * k) * MIB,
+            anon_bytes=40 * MIB, file_bytes=(10 + 2 * k) * MIB, shmem_bytes=10 * MIB,
+        )
+        for k in range(20)
+    ]  # fmt: skip
+
+    found = account(profile)
+
+    lines = [line for line in account_lines(found) if line.startswith(("second half", "of it"))]
+    assert lines == [
+        "second half: RSS +20.00 MiB/min",
+        (
+            "of it anonymous +0 B/min, files +20.00 MiB/min,"
+            " shared memory, the sampler's included +0 B/min"
+        ),
+    ]
+    assert found.as_json()["file_bytes_per_hour"] == pytest.approx(1200 * MIB)

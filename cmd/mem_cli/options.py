@@ -290,11 +290,16 @@ def file_argument(command: Command) -> Command:
 
 
 def _one_profile(ctx: click.Context, _param: click.Parameter, files: tuple[str, ...]) -> str:
-    ctx.params["parts"] = one_profile(files)[1:]
+    hint = _TWO_RSS if ctx.info_name == "rss" else _TWO_PROFILES
+    ctx.params["parts"] = one_profile(files, hint)[1:]
     return files[0] if files else ""
 
 
-def one_profile(files: Sequence[str]) -> Sequence[str]:
+_TWO_PROFILES = "mem_parser diff OLD NEW compares two; several files of one .memlog are one"
+_TWO_RSS = "one file of a capture of a minute or more (-s 60) says which kind of memory grew"
+
+
+def one_profile(files: Sequence[str], hint: str = _TWO_PROFILES) -> Sequence[str]:
     """Return the files of one profile. Raises `UsageProblem` for several, unless all are logs of
     events.
     """
@@ -304,7 +309,7 @@ def one_profile(files: Sequence[str]) -> Sequence[str]:
         if not all(map(is_log, files)):
             raise UsageProblem(
                 f"{len(files)} profiles given: a report is of one",
-                hint="mem_parser diff OLD NEW compares two; several files of one .memlog are one",
+                hint=hint,
             )
     return files
 

@@ -103,6 +103,13 @@ def test_what_is_no_file_and_no_command_is_one_line_and_a_code(
     assert done.stdout == ""
 
 
+def test_two_files_lead_rss_to_no_command_that_knows_no_rss(heap: Path) -> None:
+    assert "diff OLD NEW" in parse("top", heap, heap).stderr
+    told = parse("rss", heap, heap).stderr
+    assert "diff" not in told
+    assert "which kind of memory grew" in told
+
+
 def test_a_slip_is_told_what_it_may_have_meant(tmp_path: Path) -> None:
     (tmp_path / "nginx").touch()
     for word, meant in (("sumary", "summary"), ("ngnx", "nginx")):

@@ -137,9 +137,11 @@ def _asked(file: PlainFile, question: bytes) -> bytes:
         except subprocess.TimeoutExpired as error:
             raise LinesFailed(f"took longer than {READ_TIMEOUT_S:.0f} s to read") from error
         except OSError as error:
-            raise LinesFailed(
-                f"was not read: cannot start a process for it ({error.strerror})"
-            ) from error
+            why = error.strerror
+            if isinstance(error, PermissionError):  # as a user without rights, for root
+                python = one_line(sys.executable)
+                why = f"{why}: every user must be able to run {python}, and to enter its folders"
+            raise LinesFailed(f"was not read: cannot start a process for it ({why})") from error
         if done.returncode < 0:
             raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
         if done.returncode == NO_MEMORY:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -75,3 +77,16 @@ def test_without_memory_files_and_without_a_folder_it_says_why(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(LinesFailed, match=r"no room for an answer \(No such file"):
         dwarf._asked(file, b"{}")  # type: ignore[arg-type]
+
+
+def test_a_python_that_a_process_without_rights_cannot_run_is_named_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.so"
+    path.write_bytes(elf(Part(".debug_info", bytes(64))))
+    python = tmp_path / "python3"
+    python.write_bytes(b"")  # no right to run it, for root too
+    monkeypatch.setattr(sys, "executable", str(python))
+    cure = f"every user must be able to run {python}, and to enter its folders"
+    with pytest.raises(LinesFailed, match=rf"\(Permission denied: {re.escape(cure)}\)$"):
+        dwarf._asked(ElfImage.open(str(path)).file, b"{}")  # type: ignore[arg-type]

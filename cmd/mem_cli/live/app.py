@@ -22,7 +22,7 @@ from mem_cli.live import texts
 from mem_cli.live.answers import LEAKS
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads, Verdicts
-from mem_cli.live.pages import Reading, StacksScreen, key_lines, room_for_text
+from mem_cli.live.pages import KEYS_TITLE, Reading, StacksScreen, key_lines, room_for_text
 from mem_cli.live.screen_state import Page, Restarted, Said, ScreenState, Stacks
 from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.view_options import ViewOptions
@@ -397,7 +397,7 @@ class LiveApp(App[int | None]):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.push_screen(Reading("keys", key_lines()))
+        self.push_screen(Reading(KEYS_TITLE, key_lines()))
 
     def action_leave(self) -> None:
         """Leave."""

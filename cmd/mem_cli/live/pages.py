@@ -50,13 +50,17 @@ KEYS = (
 _LEAST_NAME = 8
 
 
+KEYS_TITLE = "keys"
+
+
 class Reading(Screen[None]):
     """A text to read: esc or q closes it. With ``again`` it is asked for once a second, with
     ``fit`` for one that is laid out for a width, when that has changed.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,l,n,p,question_mark,h", "close", "back"),
+        Binding("escape,q,l,n,p", "close", "back"),
+        Binding("question_mark,h", "keys", "keys"),
     ]
     DEFAULT_CSS = """
     Reading > .bar { height: 1; text-style: bold; }
@@ -82,6 +86,13 @@ class Reading(Screen[None]):
         yield Static(Text(one_line(self.heading)), classes="bar")
         yield Lines()
         yield Static(Text("esc back   up down move"), classes="hint")
+
+    def action_keys(self) -> None:
+        """Show the keys, or close them."""
+        if self.heading == KEYS_TITLE:
+            self.dismiss(None)
+        else:
+            self.app.push_screen(Reading(KEYS_TITLE, key_lines()))
 
     def on_mount(self) -> None:
         """Show the text; one that grows begins at its end."""

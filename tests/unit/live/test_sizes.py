@@ -132,3 +132,20 @@ def test_a_key_that_comes_with_the_lines_is_followed() -> None:
         await shows(pilot, f"line {MANY - 1}")
 
     run(app, body, (80, 24))
+
+
+def test_the_keys_show_above_the_notes_and_the_same_key_goes_back() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("n")
+        await shows(pilot, "nothing is missing")
+        await pilot.press("question_mark")
+        await shows(pilot, "the 95 % margin of error")
+        await pilot.press("question_mark")
+        await shows(pilot, "nothing is missing")
+        await pilot.press("n")
+        await shows(pilot, "net_read")
+
+    run(app, body, (80, 50))

@@ -23,6 +23,7 @@ from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
 from mem_parser.textwidth import ljust, rjust, shortened
 from mem_parser.textwidth import width as columns_of
+from mem_parser.words import shown
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -121,10 +122,10 @@ def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = Tru
 
 def _painted(line: str) -> str:
     """Return a line as `log_line` gives it, with its verdict in colour."""
-    shown = log_line(line)
+    text = log_line(line)
     if not isinstance(line, Judged):
-        return shown
-    return click.style(shown[: line.end], **STYLES[line.tone]) + shown[line.end :]
+        return text
+    return click.style(text[: line.end], **STYLES[line.tone]) + text[line.end :]
 
 
 def _show_on_terminal(blocks: Sequence[Block]) -> None:
@@ -139,7 +140,7 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             continue
         if block.title:
             console.print()
-            show_line(console, Text(block.title, style="bold"))
+            show_line(console, Text(shown(block.title), style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         rows = _aligned(block)
         for column, head in zip(block.columns, rows[0], strict=True):
@@ -195,7 +196,7 @@ def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:
             continue
         if block.title:
             yield ""
-            yield block.title
+            yield shown(block.title)
         for row in _aligned(block):
             yield " ".join(row).rstrip()
 
@@ -205,7 +206,7 @@ def _aligned(grid: Grid) -> list[list[str]]:
 
     Done here for rich too, which would strip the blanks that line margins up.
     """
-    rows = [[column.title for column in grid.columns]]
+    rows = [shown([column.title for column in grid.columns])]
     rows += [[one_line(cell) for cell in row] for row in grid.rows]
     for k, column in enumerate(grid.columns):
         width = max(columns_of(row[k]) for row in rows)

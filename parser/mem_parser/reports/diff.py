@@ -10,30 +10,43 @@ from collections.abc import Iterator
 from mem_parser.diff import Diff, DiffRow
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
+from mem_parser.textwidth import rjust
 from mem_parser.units import counted, format_change, format_margin, format_value
+from mem_parser.words import phrase, shown
 
 
 def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
     real = result.rows.beyond_noise
     noise = len(result.rows) - real
-    beyond = "beyond noise" if result.errors_known else "changed"
-    yield f"Change: {_total(result)}   {counted(real, 'row')} {beyond}"
+    yield shown(_change(result, counted(real, "row")))
     if real:
-        yield f"{'change':>11} {'':<11} {'now':>10}  {'':<6}  name"
-    shown = min(rows, real) if rows else real
-    for k in range(shown):
+        change, now, name = shown((phrase("change"), phrase("now"), phrase("name")))
+        yield f"{rjust(change, 11)} {'':<11} {rjust(now, 10)}  {'':<6}  {name}"
+    few = min(rows, real) if rows else real
+    for k in range(few):
         yield _row(result.rows[k], result.unit, width)
     if noise:
         together = format_change(result.rows.noise_delta, result.unit)
         if result.errors_known:
-            yield f"{counted(noise, 'row')} within the noise ({together} together)"
+            within = phrase(
+                "{rows} within the noise ({change} together)",
+                rows=counted(noise, "row"), change=together,
+            )  # fmt: skip
+            yield shown(within)
         else:
-            yield f"{counted(noise, 'row')} unchanged"
+            yield shown(phrase("{rows} unchanged", rows=counted(noise, "row")))
     for note in result.notes:
-        yield f"note: {one_line(note)}"
-    if real > shown:
-        yield f"{counted(real - shown, 'more row')} hidden. Use -n 0 to show all."
+        yield shown(phrase("note: {text}", text=one_line(shown(note))))
+    if real > few:
+        more = counted(real - few, "more row")
+        yield shown(phrase("{rows} hidden{worth}. Use -n 0 to show all.", rows=more, worth=""))
+
+
+def _change(result: Diff, rows: str) -> str:
+    if result.errors_known:
+        return phrase("Change: {total}   {rows} beyond noise", total=_total(result), rows=rows)
+    return phrase("Change: {total}   {rows} changed", total=_total(result), rows=rows)
 
 
 def _total(result: Diff) -> str:

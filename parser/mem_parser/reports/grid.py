@@ -17,7 +17,7 @@ from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
 from mem_parser.significance import p_of_change
 from mem_parser.units import format_estimate, format_margin, format_value, percent
-from mem_parser.words import plural
+from mem_parser.words import phrase, plural, shown
 
 NOISE_MARK = "~"
 _NOISE = 0.05
@@ -56,7 +56,7 @@ class Judged(str):
         return line
 
 
-NAME = Column("function", right=False, flexible=True)
+NAME = Column(phrase("function"), right=False, flexible=True)
 MARK = Column(NOISE_MARK, right=False)
 
 
@@ -144,8 +144,7 @@ def marked(
         rows = [(NOISE_MARK if k in noisy else "", *row) for k, row in enumerate(rows)]
         columns = (MARK, *columns)
     yield Grid(columns, list(rows), faint=noisy)
-    yield from noise_line(len(noisy))
-    yield from filter(None, [left_out])
+    yield from shown([*noise_line(len(noisy)), *filter(None, [left_out])])
 
 
 def noise_line(number: int) -> list[str]:

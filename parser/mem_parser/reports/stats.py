@@ -24,11 +24,13 @@ from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, number
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.view import View
 from mem_parser.units import format_bytes, percent
+from mem_parser.words import phrase, shown
 
 BAR_WIDTH = 20
 _OF = {
-    Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Count.PEAK: "peak",
-    Count.RESIDENT: "resident", Count.SWAPPED: "swapped",
+    Count.INUSE: phrase("in use"), Count.ALLOC: phrase("allocated"), Count.FREED: phrase("freed"),
+    Count.PEAK: phrase("peak"), Count.RESIDENT: phrase("resident"),
+    Count.SWAPPED: phrase("swapped"),
 }  # fmt: skip
 
 
@@ -230,28 +232,28 @@ def blocks(found: Stats) -> Iterator[Block]:
     view = found.view
     count = view.filters.count
     total = view.profile.total(count, Unit.SPACE)
-    yield from header_lines(view.profile, total, count, Unit.SPACE)
+    yield from shown(header_lines(view.profile, total, count, Unit.SPACE))
     capture = view.profile.capture
     if capture.peak_bytes is not None and capture.peak_at_s is not None:
         what = "highest reading" if capture.peak_source is PeakSource.READING else "peak"
         whole = " of the whole profile" if view.filters.narrows else ""
         yield f"{what}{whole}: {format_bytes(capture.peak_bytes)} after {capture.peak_at_s:.1f} s"
-    yield _grid("Totals", "", _named(found.totals, view.filters), None)
+    yield _grid(phrase("Totals"), "", _named(found.totals, view.filters), None)
     rest = "" if view.filters.narrows else remainder_line(view.profile, count, Unit.SPACE)
-    yield from filter(None, [rest])
-    yield from refusal_lines(view.profile, view.raw, view.filters.rule)
+    refused = refusal_lines(view.profile, view.raw, view.filters.rule)
+    yield from shown([*filter(None, [rest]), *refused])
     yield from _marks(view.profile, found.most)
     if not total.samples:
-        yield "0 samples: nothing more to show"
+        yield shown(phrase("0 samples: nothing more to show"))
         return
     yield _histogram(found.sizes, _OF[count])
     most = found.most
-    yield from _top("By size", "function", found.by_size, total, most)
-    yield from _top("By count", "function", found.by_count, total, most)
-    yield from _top("By call", "call", found.calls, total, most)
-    yield from _top("By module", "module", found.modules, total, most)
-    yield from _top("By thread (in use)", "thread", found.threads, total, most)
-    yield from _top("By domain", "domain", found.domains, total, most)
+    yield from _top(phrase("By size"), phrase("function"), found.by_size, total, most)
+    yield from _top(phrase("By count"), phrase("function"), found.by_count, total, most)
+    yield from _top(phrase("By call"), phrase("call"), found.calls, total, most)
+    yield from _top(phrase("By module"), phrase("module"), found.modules, total, most)
+    yield from _top(phrase("By thread (in use)"), phrase("thread"), found.threads, total, most)
+    yield from _top(phrase("By domain"), phrase("domain"), found.domains, total, most)
 
 
 def _marks(profile: Profile, most: int) -> Iterator[Block]:
@@ -274,7 +276,11 @@ def _marks(profile: Profile, most: int) -> Iterator[Block]:
     heads = map(Column, ("marks", "in ranges", "first", "last"))
     yield Grid((*heads, Column("mark", right=False, flexible=True)), list(rows), "Marks")
     if len(rows) < len(groups):
-        yield f"{len(groups) - len(rows)} more hidden. Use -n 0 to show all."
+        yield shown(_hidden(len(groups) - len(rows)))
+
+
+def _hidden(number: int) -> str:
+    return phrase("{number} more hidden. Use -n 0 to show all.", number=number)
 
 
 def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None) -> Grid:
@@ -284,7 +290,7 @@ def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None
     rows = [
         (size[k], *([share[k]] if total else []), objects[k], g.name) for k, g in enumerate(groups)
     ]
-    heads = ("bytes", *(["%"] if total else []), "blocks")
+    heads = (phrase("bytes"), *(["%"] if total else []), phrase("blocks"))
     name = Column(what, right=False, flexible=True)
     return Grid((*map(Column, heads), name), list(rows), title)
 
@@ -292,10 +298,10 @@ def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None
 def _top(title: str, what: str, groups: list[Group], total: Estimate, most: int) -> Iterator[Block]:
     if not groups:
         return
-    shown = groups[:most] if most else groups
-    yield _grid(title, what, shown, total)
-    if len(shown) < len(groups):
-        yield f"{len(groups) - len(shown)} more hidden. Use -n 0 to show all."
+    few = groups[:most] if most else groups
+    yield _grid(title, what, few, total)
+    if len(few) < len(groups):
+        yield shown(_hidden(len(groups) - len(few)))
 
 
 def _histogram(sizes: Sequence[Group], what: str) -> Grid:
@@ -304,12 +310,12 @@ def _histogram(sizes: Sequence[Group], what: str) -> Grid:
     size = amounts((g.bytes for g in sizes), Unit.SPACE)
     rows = [(g.name, objects[k], size[k], _bar(g.objects.value, most)) for k, g in enumerate(sizes)]
     columns = (
-        Column("size of a block"),
-        Column("blocks"),
-        Column("bytes"),
-        Column("share of blocks", right=False, flexible=True),
+        Column(phrase("size of a block")),
+        Column(phrase("blocks")),
+        Column(phrase("bytes")),
+        Column(phrase("share of blocks"), right=False, flexible=True),
     )
-    return Grid(columns, list(rows), f"Sizes ({what})")
+    return Grid(columns, list(rows), phrase("Sizes ({what})", what=what))
 
 
 def _bar(value: float, most: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
@@ -28,7 +28,7 @@ from mem_parser.reports.grid import (
 )
 from mem_parser.reports.table import hidden_line
 from mem_parser.reports.view import View
-from mem_parser.words import phrase, shown
+from mem_parser.words import phrase
 
 KEYS = (
     "function", "file", "module", *number_keys("total"), *number_keys("own"),
@@ -114,10 +114,9 @@ def blocks(found: Summary) -> Iterator[Block]:
         (*o, *t, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )
     heads = (phrase("own"), "%", phrase("total"), "%", phrase("blocks"))
-    columns = (*map(Column, shown(heads)), replace(NAME, title=shown(phrase("function"))))
+    columns = (*map(Column, heads), NAME)
     left_out = hidden_line(found.left_out - found.callers, found.callers)
-    table = map(shown, marked(columns, rows, map(found.judged, found.rows)))
-    return found.view.framed(table, left_out)
+    return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 
 
 def records(found: Summary) -> list[Record]:

@@ -16,9 +16,10 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.reports.aggregate import GroupBy, StackSums, estimate
-from mem_parser.reports.grid import Block, Column, Record, marked, numbers, shares
+from mem_parser.reports.grid import NAME, Block, Column, Record, marked, numbers, shares
 from mem_parser.reports.view import View
 from mem_parser.units import format_value
+from mem_parser.words import phrase, plural
 
 MOST_NODES = 200
 LEAST_SHARE = 0.005
@@ -203,17 +204,20 @@ def blocks(found: TextTree) -> Iterator[Block]:
             shares(totals, unit, found.view.total.value), lines, strict=True
         )
     )
-    name = Column("callers below" if options.inverted else "function", right=False, flexible=True)
-    heads = ("total", "%", "ends here" if options.inverted else "own")
-    columns = (*map(Column, heads), name)
+    name = Column(phrase("callers below"), right=False, flexible=True)
+    heads = (phrase("total"), "%", phrase("ends here") if options.inverted else phrase("own"))
+    columns = (*map(Column, heads), name if options.inverted else NAME)
     return found.view.framed(marked(columns, rows, totals, _left_out(found)))
 
 
 def _left_out(found: TextTree) -> str:
     if not found.left_out:
         return ""
-    branches = "branch" if found.left_out == 1 else "branches"
-    return f"{found.left_out} smaller {branches} hidden. Use --min-share 0 -n 0 to show all."
+    return plural(
+        "{number} smaller branch hidden. Use --min-share 0 -n 0 to show all.",
+        "{number} smaller branches hidden. Use --min-share 0 -n 0 to show all.",
+        found.left_out,
+    )
 
 
 def _lines(root: Node) -> Iterator[tuple[str, Node]]:

@@ -28,6 +28,7 @@ from mem_parser.reports.grid import (
 from mem_parser.reports.table import left_out_line, ranked
 from mem_parser.reports.view import View
 from mem_parser.units import format_value
+from mem_parser.words import phrase
 
 KEYS = (
     "function", "file", "line", "module", *number_keys("flat"), *number_keys("cum"),
@@ -81,7 +82,8 @@ def blocks(found: Top) -> Iterator[Block]:
     with_taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in shown)
     taken = ([format_value(row.flat_taken or 0.0, unit)] if with_taken else [] for row in shown)
     rows = ((*f, *c, *t, row.name) for f, c, t, row in zip(flat, cum, taken, shown, strict=True))
-    heads = ("own", "%", "total", "%", *(["taken"] if with_taken else []))
+    heads = [phrase("own"), "%", phrase("total"), "%"]
+    heads += [phrase("taken")] if with_taken else []
     left_out = left_out_line(found.left_out, unit)
     columns = (*map(Column, heads), NAME)
     return found.view.framed(marked(columns, rows, map(found.judged, shown)), left_out)

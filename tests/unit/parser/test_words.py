@@ -16,8 +16,10 @@ import pytest
 
 from mem_cli.terminal import plain_lines
 from mem_parser.catalogue import Catalogue, messages, read_catalogue
+from mem_parser.diff import diff_profiles
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.reports import summary
+from mem_parser.reports import stats, summary, text_tree, top
+from mem_parser.reports.diff import diff_lines
 from mem_parser.reports.grid import Block
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening, opening_lines, opening_records
@@ -140,6 +142,36 @@ def test_columns_of_a_table_stay_below_their_heads() -> None:
     head, *rows = plain_lines(table())
     names = [head.index("函数"), *(line.rindex(" ") + 1 for line in rows)]
     assert len({width(line[:at]) for line, at in zip([head, *rows], names, strict=True)}) == 1
+
+
+def tables() -> list[str]:
+    """Return the lines of `top`, `tree`, `stats` and `diff`."""
+    seen = view((("malloc f g", 10), ("malloc g", 5), ("malloc h g", 1)))
+    every = [
+        top.blocks(top.top(seen, top.TopOptions(rows=1))),
+        text_tree.blocks(text_tree.text_tree(seen, text_tree.TreeOptions(share=0, most=3))),
+        text_tree.blocks(text_tree.text_tree(seen, text_tree.TreeOptions(inverted=True))),
+        stats.blocks(stats.stats(seen, 1)),
+    ]
+    random = np.random.default_rng(2)
+    before, after = (
+        Program([leak(random, n, "grow"), lru(random, 900, 5, "ring")]).capture(random)
+        for n in (100, 900)
+    )
+    change = diff_profiles(before, after)
+    lines = [line for one in every for line in plain_lines(one)]
+    return lines + list(diff_lines(change, rows=1, width=80))
+
+
+def test_tables_are_chinese_as_pages_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    english = tables()
+    for name, value in CHINESE.items():
+        monkeypatch.setenv(name, value)
+    lines = tables()
+    assert len(lines) == len(english)
+    words = re.compile(r"\b(?:own|total|function|call|bytes|blocks|Totals|By|change|now|hidden)\b")
+    assert [line for line in lines if words.search(line) and not line.startswith("注意")] == []
+    assert [line for line in english if words.search(line)] != []
 
 
 def test_chinese_text_breaks_between_characters_and_never_before_a_comma() -> None:

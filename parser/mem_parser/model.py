@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -305,8 +305,9 @@ class Reading:
     """One reading of the running process's counters by the controller.
 
     ``anon_bytes``, ``file_bytes`` and ``shmem_bytes`` are the kinds of RSS, ``group_bytes`` the use
-    of the control group (see `Memory`). The fields from ``taken_bytes`` on belong to device memory:
-    estimated bytes taken, refusals so far, the use of the whole device, and what a pool holds.
+    of the control group (see `Memory`). The fields from ``taken_bytes`` to ``reserved_bytes`` are
+    of device memory: estimated bytes taken, refusals so far, the use of the whole device, and what
+    a pool holds.
     """
 
     t_s: float
@@ -314,16 +315,15 @@ class Reading:
     std_error_bytes: float
     samples: int
     rss_bytes: int | None
-    _: KW_ONLY
-    anon_bytes: int | None = None
-    file_bytes: int | None = None
-    shmem_bytes: int | None = None
-    group_bytes: int | None = None
     taken_bytes: float | None = None
     failed: int | None = None
     actual_used_bytes: int | None = None
     actual_total_bytes: int | None = None
     reserved_bytes: int | None = None
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    group_bytes: int | None = None
 
 
 @dataclass(slots=True)

@@ -32,7 +32,9 @@ def read_reading(fields: Fields) -> Reading:
 def reading_object(reading: Reading) -> dict[str, Any]:
     """Return the object for `read_reading`, without the fields that its kind of memory lacks."""
     values = dataclasses.asdict(reading)
-    if reading.taken_bytes is not None:  # of device memory
-        return {name: value for name, value in values.items() if name not in _OPTIONAL}
-    known = [name for name in _OPTIONAL if values[name] is not None]
-    return {name: values[name] for name in (*_HOST, *known)}
+    is_device = reading.taken_bytes is not None
+    return {
+        name: value
+        for name, value in values.items()
+        if name in _HOST or (is_device and name not in _OPTIONAL) or value is not None
+    }

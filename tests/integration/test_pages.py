@@ -299,7 +299,7 @@ class Stage:
 
 def _readme(stage: Stage) -> None:
     stage.redis("PID", preloaded=True)
-    stage.names["744"] = stage.names["PID"]
+    stage.names["10638"] = stage.names["PID"]
     stage.pair("HOST.heap", "DEVICE.heap")
 
 

@@ -95,13 +95,13 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
     if report.leaks:
         yield Sentence("leak", report.headline, "leaks")
     elif growing:
-        others = len(growing) - 1
-        text = phrase(
-            "{function}{more} {evidence}",
-            function=_function(growing[0]),
-            more=phrase(" and {number} more", number=others) if others else "",
-            evidence=growing[0].evidence,
-        )
+        first, others = _function(growing[0]), len(growing) - 1
+        text = phrase("{function} {evidence}", function=first, evidence=growing[0].evidence)
+        if others and report.too_short:
+            text = phrase(
+                "{function} and {number} more grow; {reason}",
+                function=first, number=others, reason=report.too_short,
+            )  # fmt: skip
         yield Sentence("grows", text, "leaks")
     elif report.is_partial:
         yield Sentence("no verdict", report.headline, "leaks")

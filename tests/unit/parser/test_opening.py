@@ -118,6 +118,15 @@ def test_leaks_growth_and_caches_are_said_first_and_last() -> None:
             assert found[0].text == "grow grows; 60 s is too short to tell: watch 2 min"
 
 
+def test_several_that_grow_are_told_in_the_plural() -> None:
+    random = np.random.default_rng(3)
+    sources = [leak(random, 100, name, duration=20.0) for name in ("grow", "rise")]
+    profile, symbols = Program(sources, duration=20.0).capture(random)
+    profile.capture.end = "deadline"
+    first = opening(profile, symbols, find_leaks(profile, symbols))[0]
+    assert first.text.endswith(" and 1 more grow; 20 s is too short to tell: watch 60 s")
+
+
 def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
     random = np.random.default_rng(3)
     grows = saturating(random, 4000, 40, "slower")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from c_build import ROOT, compile_program, prefixed_jemalloc
-from controller_tools import run_command
+from controller_tools import run_command, wait_until
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
 from parser_run import parse
@@ -282,3 +285,48 @@ def test_a_launcher_that_starts_nothing_is_not_judged_in_its_place(tmp_path: Pat
     done = gated(tmp_path, 'peak = "64 MB"', "sh", "-c", ":")
     assert done.code == 7, done.text
     assert "sh started no program that took a sample" in done.text
+
+
+SERVER = """
+import socket, sys, time
+held = [bytes(1000) for _ in range(4000)]
+server = socket.create_server(("127.0.0.1", 0))
+open(sys.argv[1], "w").write(str(server.getsockname()[1]))
+if sys.argv[2] == "inside":
+    client = socket.create_connection(server.getsockname())
+server.accept()[0].close()
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "tries"),
+    [("outside", (), 1), ("outside", ("--tries", 2), 2), ("inside", (), 3)],
+)
+def test_what_clients_from_outside_drive_is_not_run_again_unless_asked_to(
+    tmp_path: Path, driver: str, options: tuple[object, ...], tries: int
+) -> None:
+    script, port = tmp_path / "server.py", tmp_path / "port"
+    script.write_text(SERVER)
+
+    def drive() -> None:
+        for _ in range(tries):
+            wait_until(lambda: port.exists() and port.read_text() != "", "a server")
+            socket.create_connection(("127.0.0.1", int(port.read_text()))).close()
+            port.unlink()
+
+    drivers = [threading.Thread(target=drive, daemon=True)] if driver == "outside" else []
+    for thread in drivers:
+        thread.start()
+    words = (sys.executable, script, port, driver)
+    done = gated(tmp_path, 'peak = "12 MiB"', *words, options=("-c", "8M", *options))
+    for thread in drivers:
+        thread.join()
+    again = re.findall(r"running again at 1 sample / \d+ B; .* needs tries = 1", done.text)
+    assert len(again) <= tries - 1
+    assert bool(again) == (tries > 1), done.text
+    said = " ".join(done.text.split())
+    assert ("not run again: clients from outside connected" in said) == (tries == 1), done.text
+    if tries == 1:
+        assert done.code == 7
+        assert re.search(r"Give -c \d+, or --tries to run again all the same", said)

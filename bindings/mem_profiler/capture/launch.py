@@ -33,6 +33,7 @@ from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
 from mem_profiler.entries import plan_file
 from mem_profiler.process import named, procfs, program
+from mem_profiler.process.clients import Clients
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, leftovers, room, usable
 from mem_profiler.segment.file import Segment
@@ -72,6 +73,7 @@ class Options:
     max_total_bytes: int | None = None  # of all segments of the run together; None: the same
     logging: Logging | None = None  # of events; None: none
     variables: dict[str, str] = field(default_factory=dict)  # more of them for the program
+    look_for_clients: bool = False  # from outside, which another run would wait for
     output_fd: int | None = None  # where its output goes, and its input is empty; None: as ours
 
 
@@ -116,6 +118,7 @@ class Outcome:
     children_behind: list[Behind] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # on the choice of files
     rooms: list[Room] = field(default_factory=list)  # whose bound cost something
+    driven_from_outside: bool = False  # by clients that connected; see `Options.look_for_clients`
 
 
 def environment(options: Options, base: Path) -> dict[str, str]:
@@ -198,6 +201,7 @@ class Run:
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
         self.children_share = 0.0
+        self._clients = Clients()
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
@@ -333,10 +337,12 @@ class Run:
         self.discover()
         own = self._own()
         self.follower.look(own.segment.control() if own else None)
-        for image in self.current():
-            if not image.has_ended():
-                with contextlib.suppress(MemError):
-                    image.recording.tick()
+        living = [image for image in self.current() if not image.has_ended()]
+        if self.options.look_for_clients:
+            self._clients.look({self.pid, *(image.recording.pid or self.pid for image in living)})
+        for image in living:
+            with contextlib.suppress(MemError):
+                image.recording.tick()
 
     @property
     def over(self) -> bool:
@@ -421,6 +427,7 @@ class Run:
     def finish(self, status: int) -> Outcome:
         """Write the files and clean up. `errors` has a line for each file that failed."""
         outcome = Outcome(os.waitstatus_to_exitcode(status), describe(status))
+        outcome.driven_from_outside = self._clients.only_outside
         own = self._own()
         outcome.unloaded = self.follower.unloaded(
             own.segment.control() if own else None, own.created_ns if own else 0

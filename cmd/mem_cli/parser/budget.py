@@ -47,6 +47,7 @@ def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
     mem_parser budget CHECK.toml *.heap --junit budget.xml --github
     """
     from mem_parser.budget import check_subjects, load, open_subject
+    from mem_parser.budget.rules import TRIES
 
     check_outputs(options)
     rules = load(budget)
@@ -55,7 +56,7 @@ def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
         for problem in subject.symbols.problems:
             warn(problem.text)
     if options["update_baseline"]:
-        write_baselines(rules, subjects, rules.plan.tries)
+        write_baselines(rules, subjects, rules.plan.tries or TRIES)
     report = check_subjects(rules, subjects, growth=not options["update_baseline"])
     present(report, subjects, options)
     if report.exit_code:

@@ -23,7 +23,7 @@ class Gate:
     def __init__(self, path: str, rate: int | None, tries: int | None, options: dict[str, Any]):
         """Read the budget before anything is run. Raises `MemError`."""
         from mem_parser.budget import load
-        from mem_parser.budget.rules import first_rate
+        from mem_parser.budget.rules import TRIES, first_rate
 
         check_outputs(options)
         if any(options[name] == "-" for name in FORMATS):
@@ -32,7 +32,9 @@ class Gate:
             )
         self.rules: BudgetFile = load(path)
         self.options = options
-        self.tries = tries or self.rules.plan.tries
+        asked = tries or self.rules.plan.tries
+        self.tries_asked = asked is not None
+        self.tries = asked or TRIES
         first = self.rules.plan.rate_bytes or first_rate(self.rules.every_budget)
         # Every later growth carries the error of its baseline.
         self.rate = rate or (max(first // 4, 1) if options["update_baseline"] else first)
@@ -58,15 +60,21 @@ class Gate:
             if budget.needs_baseline and budget.baseline:
                 read(budget.baseline)
 
-    def take(self, files: Sequence[str], *, last: bool, code: int) -> bool:
+    def take(
+        self, files: Sequence[str], *, last: bool, code: int, driven_from_outside: bool
+    ) -> bool:
         """Check the captures of one try; returns whether to run again.
 
-        ``last``: there shall be no other. ``code`` is what the command already ends with; then what
-        goes wrong here is only printed. Raises `MemError`. The report of the last try is printed to
-        standard error, and written to what was asked for.
+        ``last``: there shall be no other. ``driven_from_outside``: clients connected to the
+        program, which another run may wait for in vain. ``code`` is what the command already ends
+        with; then what goes wrong here is only printed. Raises `MemError`. The report of the last
+        try is printed to standard error, and written to what was asked for.
         """
         try:
             again = self._check(files) and not last
+            if again and driven_from_outside and not self.tries_asked:
+                again = False
+                self._say_once()
             if again:
                 self._announce()
             else:
@@ -110,9 +118,19 @@ class Gate:
         self.rate = max(round(self.next_rate), 1)
         say(
             f"{self.why} at try {self.attempt} of {self.tries}: "
-            f"running again at 1 sample / {self.rate} B",
+            f"running again at 1 sample / {self.rate} B; "
+            "a program that is driven from outside needs tries = 1",
             err=True,
         )
+
+    def _say_once(self) -> None:
+        rate = max(round(self.next_rate), 1)
+        text = (
+            f"{self.why}, and not run again: clients from outside connected, which another run"
+            f" may wait for in vain. Give -c {rate}, or --tries to run again all the same"
+        )
+        if self.report is not None and self.report.captures:
+            self.report.captures[0].notes.append(text)
 
     def _finish(self, code: int) -> None:
         if self.options["update_baseline"]:

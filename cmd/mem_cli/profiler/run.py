@@ -168,7 +168,7 @@ def run(  # noqa: PLR0917 - click passes options by name
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
-        wanted = dataclasses.replace(options, rate_bytes=gate.rate)
+        wanted = dataclasses.replace(options, rate_bytes=gate.rate, look_for_clients=True)
         outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once
         results, errors = outcome.results, outcome.errors
         code = finish(
@@ -177,7 +177,12 @@ def run(  # noqa: PLR0917 - click passes options by name
         # The program's own exit code comes first, then what went wrong with its capture.
         code = shell_code(outcome.status) or code
         last = stopped or bool(code)
-        if not gate.take([result.path for result in results], last=last, code=code):
+        if not gate.take(
+            [result.path for result in results],
+            last=last,
+            code=code,
+            driven_from_outside=outcome.driven_from_outside,
+        ):
             break
     ctx.exit(code or gate.exit_code)
 

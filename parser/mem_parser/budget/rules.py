@@ -140,13 +140,17 @@ class Budget:
         return any(limit.measure is Measure.GROWTH for _, limit in self.every_limit)
 
 
+TRIES = 3
+"""Most tries where nobody said how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The plan of `mem_profiler run --budget`: most tries, and the rate of the first; None: the
-    limits give the rate.
+    """The plan of `mem_profiler run --budget`: most tries, and the rate of the first. Where the
+    file says nothing (None), `TRIES` and the limits do.
     """
 
-    tries: int = 3
+    tries: int | None = None
     rate_bytes: int | None = None
 
 

@@ -384,6 +384,7 @@ class _Reader:
 _LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
     Measure.PEAK: parse_peak,
     Measure.INUSE: parse_bytes,
+    Measure.ALLOC: parse_peak,
     Measure.ALLOC_RATE: parse_rate,
     Measure.LEAKS: parse_bytes,
     Measure.GROWTH: parse_allowance,

@@ -2,6 +2,7 @@
 
     peak        the highest live total
     inuse       bytes in use at the end of the capture
+    alloc       all bytes allocated in the capture
     alloc_rate  all bytes allocated, over the capture's duration
 
 Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
@@ -88,8 +89,8 @@ class Measured:
 
 
 def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
-    """Measure peak, in use or allocation rate of ``part`` of ``profile`` (of all of it, where they
-    are the same). Raises nothing.
+    """Measure peak, in use, allocated bytes or their rate of ``part`` of ``profile`` (of all of it,
+    where they are the same). Raises nothing.
     """
     if part is None:
         return Measured(None, "the file has no counts by thread")
@@ -97,9 +98,11 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
         return _peak(profile, part)
     if what is Measure.INUSE:
         return Measured(sampled(part, Count.INUSE))
-    duration = profile.capture.duration_s
     if not profile.has_alloc:
         return Measured(None, "the file holds no counts of all allocations")
+    if what is Measure.ALLOC:
+        return Measured(sampled(part, Count.ALLOC))
+    duration = profile.capture.duration_s
     if not duration or duration <= 0:
         return Measured(None, "the file does not say how long the capture was")
     return Measured(sampled(part, Count.ALLOC).scaled(1 / duration))

@@ -24,6 +24,7 @@ class Measure(enum.StrEnum):
 
     PEAK = "peak"
     INUSE = "inuse"
+    ALLOC = "alloc"
     ALLOC_RATE = "alloc_rate"
     LEAKS = "leaks"
     GROWTH = "growth"
@@ -167,7 +168,7 @@ def first_rate(budgets: list[Budget]) -> int:
         limit.tolerance.raised(limit.amount)
         for budget in budgets
         for _, limit in budget.every_limit
-        if limit.measure in (Measure.PEAK, Measure.INUSE) and limit.amount > 0
+        if limit.measure in (Measure.PEAK, Measure.INUSE, Measure.ALLOC) and limit.amount > 0
     ]
     rate = COARSEST_FIRST_RATE
     smallest = min(amounts, default=0.0)

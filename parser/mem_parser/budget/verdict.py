@@ -453,7 +453,9 @@ class _Judge:
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:
             return self.program.measure
-        return {Measure.PEAK: Count.PEAK, Measure.ALLOC_RATE: Count.ALLOC}.get(kind, Count.INUSE)
+        if kind in (Measure.ALLOC, Measure.ALLOC_RATE):
+            return Count.ALLOC
+        return Count.PEAK if kind is Measure.PEAK else Count.INUSE
 
     def _scale(self, part: Profile, kind: Measure) -> float:
         return 1 / (part.capture.duration_s or 1.0) if kind is Measure.ALLOC_RATE else 1.0

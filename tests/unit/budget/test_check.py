@@ -143,6 +143,19 @@ def test_allocation_rate_is_over_the_captures_duration() -> None:
     assert found.culprits[0].bytes.value == pytest.approx(2000 * KIB, rel=0.02)
 
 
+def test_what_a_run_allocated_in_all_does_not_follow_its_duration() -> None:
+    row = dataclasses.replace(PARSE, blocks=10, alloc=3000)
+    site = Site((parse_match("function:^parse_"),))
+    for duration in (1.0, 100.0):
+        made = Made([row, NET], duration=duration)
+        for kib, verdict in ((3200, Verdict.PASS), (2800, Verdict.FAIL)):
+            found = one(made.subject(), Limit(Measure.ALLOC, kib * KIB), site)
+            assert found.verdict is verdict
+            assert found.name == "alloc of function:^parse_"
+        assert found.culprits[0].bytes.samples == 3000
+    assert one(made.subject(), Limit(Measure.ALLOC, 3500 * KIB)).verdict is Verdict.FAIL
+
+
 def test_the_peak_is_the_highest_reading_and_short_programs_are_bounded_by_all_they_allocated() -> (
     None
 ):

@@ -22,6 +22,7 @@ _RULES = {
     Measure.ALLOC_RATE: "Memory is allocated faster than its limit",
     Measure.LEAKS: "Memory leaks",
     Measure.GROWTH: "Memory has grown since the baseline",
+    Measure.ALLOC: "More memory is allocated in the run than its limit",
 }
 _PLACE = re.compile(r"(.+):(\d+):\d+", re.DOTALL)
 

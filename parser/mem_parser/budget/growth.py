@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ _MOST_OF_ROOM = 0.5
 """Of what a limit allows, the part that the error of the baseline may take."""
 _AIM_OF_ROOM = 0.4
 _FINEST_STEP = 1 / 64
+_UNLIKE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,29 @@ def changes(subject: Subject, program: Program) -> list[FunctionChange]:
     ]  # fmt: skip
     result.sort(key=lambda c: -c.delta.value)
     return result
+
+
+def unlike_names(subject: Subject, program: Program) -> str | None:
+    """Say that functions seem new because one of the two builds has no names; None: both are alike.
+
+    Where most of what the program's file holds has a name in one only, the builds were made or
+    stripped differently.
+    """
+    file = os.path.basename(subject.profile.capture.exe)
+    now = _nameless_share([row for row, _ in functions_of(subject, program.measure)], file)
+    then = _nameless_share(program.functions, file)
+    if abs(now - then) < _UNLIKE:
+        return None
+    lacking = "this build" if now > then else "the build of the baseline"
+    return (
+        f"functions of {file} have no names in {lacking}, so they cannot be matched, and what is"
+        " called new may be old: keep the symbols of both (-g, no strip), or renew the baseline"
+    )
+
+
+def _nameless_share(rows: list[FunctionRow], file: str) -> float:
+    total = sum(row.amount.value for row in rows)
+    return sum(r.amount.value for r in rows if r.file.startswith(f"{file}@")) / max(total, 1.0)
 
 
 def _p_value(delta: Estimate) -> float:

@@ -336,6 +336,9 @@ class _Judge:
         )  # fmt: skip
         if obstacle:
             report.notes.append(obstacle)
+        compared = any(c.delta is not None for result in results for c in result.culprits)
+        if self.program is not None and compared:
+            report.notes += filter(None, [growth.unlike_names(self.subject, self.program)])
         if profile.capture.pymalloc:
             report.notes.append(
                 "small objects of this CPython went through pymalloc; they are not in the numbers"

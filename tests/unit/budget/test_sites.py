@@ -22,6 +22,7 @@ from mem_parser.budget import (
     check_subjects,
     load,
     parse_match,
+    update_baseline,
 )
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
 from mem_parser.symbols.table import SymbolProblem
@@ -121,6 +122,23 @@ def unnamed(subject: Subject, module: str, *, broken: bool = False) -> Subject:
     problems = [SymbolProblem(module, f"{module} differs")] if broken else []
     naming = dataclasses.replace(names, functions=functions, locations=locations, problems=problems)
     return Subject(subject.profile, naming, subject.path)
+
+
+def test_a_baseline_of_a_build_with_names_says_why_all_is_new_in_one_without(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text('[budget]\ngrowth = "5 %"\n')
+    rules = load(path)
+    [(baseline, text_of)] = update_baseline(rules, [Made([PARSE]).subject()]).items()
+    Path(baseline).write_text(text_of)
+    more = Made([dataclasses.replace(PARSE, blocks=2 * PARSE.blocks)])
+    [capture] = check_subjects(rules, [more.subject()]).captures
+    assert not capture.notes
+    [capture] = check_subjects(rules, [unnamed(more.subject(), "/opt/server")]).captures
+    assert capture.results[0].culprits[0].text.startswith("new since")
+    [note] = capture.notes
+    assert note.startswith("functions of server have no names in this build, so they cannot be")
 
 
 TABLE = Row(("add_cell", "read_csv"), 500, 16, module="/opt/libcsvtab.so")

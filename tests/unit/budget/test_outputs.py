@@ -165,6 +165,18 @@ def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str)
     assert undecided.startswith("::warning title=server%3A inuse of")
 
 
+@pytest.mark.parametrize(("line", "hinted"), [(0, True), (88, False)])
+def test_an_annotation_without_a_source_line_says_how_to_have_one(
+    line: int, *, hinted: bool
+) -> None:
+    report = report_of()
+    culprit = report.captures[0].results[0].culprits[0]
+    frames = (dataclasses.replace(culprit.frames[0], line=line),)
+    report.captures[0].results[0].culprits = [dataclasses.replace(culprit, frames=frames)]
+    error = next(iter(github.commands(report)))
+    assert ("build with debug information (-g)" in error) == hinted
+
+
 def test_code_hosts_have_names_of_the_repository(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,9 +28,13 @@ def commands(report: Report) -> Iterator[str]:
 
 
 def _annotation(program: str, result: Result) -> str:
-    frame = own_frame(result.culprits[0].frames) if result.culprits else None
+    frames = result.culprits[0].frames if result.culprits else ()
+    frame = own_frame(frames)
+    lines = result_lines(result)
+    if frames and not any(f.line for f in frames):
+        lines.append("no source line is known: build with debug information (-g)")
     place = {}
     if frame is not None:
         place = {"file": in_repository(frame.file), "line": str(frame.line)}
     title = {"title": f"{program}: {result.name}"}
-    return github_command(_LEVEL[result.verdict], place | title, result_lines(result))
+    return github_command(_LEVEL[result.verdict], place | title, lines)

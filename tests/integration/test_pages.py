@@ -319,6 +319,7 @@ def _budgets(stage: Stage) -> None:
 
 def _devices(stage: Stage) -> None:
     stage.pair("custom_prof.4711.1.heap", "custom_prof.4711.1.hal-0.heap")
+    stage.redis("PID", preloaded=False)
 
 
 def _reports(stage: Stage) -> None:

@@ -21,6 +21,8 @@ TURNOVERS = 1.5
 be freed like them."""
 _GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
 """Ends of captures after which the program went on (`Capture.end`)."""
+_SECTION = "section ended"
+"""End of the capture of a part of a program, which may fill what the next part uses."""
 _HOUR_S = 3600.0
 
 
@@ -29,12 +31,17 @@ def went_on(capture: Capture) -> bool:
     return capture.end in _GOES_ON
 
 
+def is_early(capture: Capture) -> bool:
+    """Tell whether the program went on, after a capture that ended in its midst."""
+    return went_on(capture) or capture.end == _SECTION
+
+
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
     """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
     times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
     the capture the turnover is not known.
     """
-    floor = LEAST_WATCH_S if went_on(capture) else 0.0
+    floor = LEAST_WATCH_S if is_early(capture) else 0.0
     return max(floor, TURNOVERS * turnover_s(table, times) if is_whole(times) else 0.0)
 
 

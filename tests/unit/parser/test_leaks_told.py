@@ -257,6 +257,8 @@ def test_a_watch_too_short_for_any_leak_is_said_first(grows: bool, said: str) ->
     profile.capture.end = "deadline"
     report = find_leaks(profile, symbols)
     assert report.headline == f"{said}; 20 s is too short to tell: watch 60 s"
+    profile.capture.end = "section ended"
+    assert find_leaks(profile, symbols).too_short
     profile.capture.end = "exited 0"
     assert not find_leaks(profile, symbols).too_short
 

@@ -158,7 +158,7 @@ def test_without_a_layout_program_nothing_is_written(heap: Path, tmp_path: Path)
 
 
 def test_a_full_disk_leaves_no_half_file(heap: Path) -> None:
-    assert_refused(parse("-p", PROGRAM, "-f", heap, "-t", "-o", "/dev/full"), 1, "no space left")
+    assert_refused(parse("-p", PROGRAM, "-f", heap, "-t", "-o", "/dev/full"), 8, "no space left")
 
 
 def test_a_reader_that_goes_away_is_no_traceback(heap: Path) -> None:

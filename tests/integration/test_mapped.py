@@ -16,7 +16,7 @@ from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
 from parser_run import parse, report
 from parser_run import told as told_by
-from sampler_run import Target, build, environment
+from sampler_run import Target, build, environment, run
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 Sums = dict[str, int]
@@ -268,6 +268,11 @@ def test_stacks_of_threads_belong_to_who_made_the_thread(segment_dir: Path, tmp_
     assert sum(row["bytes"] for row in found["rows"]) == found["rss_bytes"]
     rows = {row["key"]: row["bytes"] for row in found["rows"]}
     assert (256 << 10) < rows["mapped"] < 300 << 10
+
+
+def test_a_thread_may_give_back_its_handle_before_pthread_create_returns(segment_dir: Path) -> None:
+    done = run([build("mapped_handles.c")], environment(segment_dir, device="mmap", rate="1M"))
+    assert (done.returncode, done.stdout) == (0, "2000\n"), done.stderr
 
 
 def test_an_allocators_own_mappings_are_not_the_programs(segment_dir: Path, tmp_path: Path) -> None:

@@ -6,6 +6,9 @@
  * then whose it is: a block has the address of its stack, so the newer one replaces it. Not recorded: stacks that the
  * program brings along, and any under a seccomp filter, as the size is the kernel's limit where the program names none.
  *
+ * When pthread_create returns, the thread may have ended and freed the object that held its pthread_t: the attributes
+ * are read before the call, and what is read after it is copied by a system call that cannot fault.
+ *
  * Only glibc for x86-64, whose layouts of pthread_attr_t and of the last page are known.
  *
  * Threads: any; HOOK.
@@ -14,6 +17,7 @@
 #include "core/capture.h"
 #include "device/device_ranges.h"
 #include "drivers/backend.h"
+#include "unwind/stack_range.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -39,12 +43,13 @@ struct attributes {
 
 #if defined(__x86_64__)
 /* 0: unknown. */
-static uint64_t stack_bytes(const struct mp_segment *seg, const pthread_attr_t *attr) {
+static uint64_t stack_bytes(const pthread_attr_t *attr) {
+    const struct mp_segment *seg = mp_capture_segment();
     struct attributes told = {0};
     uint64_t limit[2] = {0}, page = getauxval(AT_PAGESZ);
     if (attr != NULL)
         memcpy(&told, attr, sizeof told);
-    if ((told.flags & HAS_STACK) != 0)
+    if (seg == NULL || (told.flags & HAS_STACK) != 0)
         return 0;
     if (told.stack_bytes == 0) {
         if ((mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0 ||
@@ -55,11 +60,18 @@ static uint64_t stack_bytes(const struct mp_segment *seg, const pthread_attr_t *
     return told.stack_bytes & ~(page - 1);
 }
 
-static void record(uint64_t descriptor, const pthread_attr_t *attr, const struct mp_frame *caller) {
-    struct mp_segment *seg = mp_capture_segment();
-    uint64_t page = getauxval(AT_PAGESZ), end = (descriptor | (page - 1)) + 1;
-    uint64_t bytes = seg != NULL ? stack_bytes(seg, attr) : 0;
-    if (bytes == 0 || bytes >= end)
+/* The descriptor of the thread, whose first and third words are its address (tcbhead_t); 0: it is gone. */
+static uint64_t descriptor_of(const pthread_t *thread) {
+    uint64_t at = 0, head[3] = {0};
+    bool there = mp_stack_copy((uintptr_t)thread, &at, sizeof at) &&
+                 mp_stack_copy(at, head, sizeof head) && head[0] == at && head[2] == at;
+    return there ? at : 0;
+}
+
+static void record(const pthread_t *thread, uint64_t bytes, const struct mp_frame *caller) {
+    uint64_t page = getauxval(AT_PAGESZ), descriptor = descriptor_of(thread);
+    uint64_t end = (descriptor | (page - 1)) + 1;
+    if (descriptor == 0 || bytes >= end)
         return;
     struct mp_device_block block = {.domain = mp_domain_intern("mmap", -1, MP_MEMORY_MAPPED_STACK),
                                     .space = MP_SPACE_HOST,
@@ -72,8 +84,13 @@ static void record(uint64_t descriptor, const pthread_attr_t *attr, const struct
         mp_range_set(&block);
 }
 #else
-static void record(uint64_t descriptor, const pthread_attr_t *attr, const struct mp_frame *caller) {
-    (void)descriptor, (void)attr, (void)caller;
+static uint64_t stack_bytes(const pthread_attr_t *attr) {
+    (void)attr;
+    return 0;
+}
+
+static void record(const pthread_t *thread, uint64_t bytes, const struct mp_frame *caller) {
+    (void)thread, (void)bytes, (void)caller;
 }
 #endif
 
@@ -81,10 +98,11 @@ static __attribute__((noinline)) int create(pthread_t *thread, const pthread_att
                                             void *(*begin)(void *), void *arg) {
     struct mp_frame caller;
     MP_CALLER(caller);
+    uint64_t bytes = stack_bytes(attr);
     int rc = ((create_fn *)mp_row_real(&row_create))(thread, attr, begin, arg);
     int saved_errno = errno;
-    if (rc == 0)
-        record((uint64_t)*thread, attr, &caller);
+    if (rc == 0 && bytes != 0)
+        record(thread, bytes, &caller);
     errno = saved_errno;
     return rc;
 }

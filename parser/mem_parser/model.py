@@ -48,6 +48,7 @@ STACK_CUT = 1
 STACK_LOST_SHIFT = 8
 """A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
 SAMPLER_NAME = "libmem_sampler.so"
+SECTION_ENDED = "section ended"  # `Capture.end` of a part of a program, which goes on
 """File name of the sampler, whose functions are the innermost frames of our own files."""
 LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
 
@@ -512,13 +513,12 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """The default count of reports: blocks in use, except the peak for a program or fork child
-        captured from its start to its end, and for a part that a program captured itself, since
-        little is in use then. Only its parent knows how a child ended.
+        """The default count: blocks in use, but the peak of a program or fork child from start to
+        end, and of a part that a program captured itself. Only its parent knows how a child ended.
         """
         c = self.capture
         whole = c.from_start or bool(c.parent_pid)
-        ended = (whole and c.end.split(" ")[0] in ("exited", "target")) or c.end == "section ended"
+        ended = (whole and c.end.split(" ")[0] in ("exited", "target")) or c.end == SECTION_ENDED
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
 

@@ -36,6 +36,7 @@ from typing import Any
 from mem_parser.devices import MARK_KINDS, Mark
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
+from mem_parser.model import SECTION_ENDED
 from mem_parser.output_path import PROFILE_SUFFIXES, log_stem
 from mem_parser.records.logfolder import facts_of
 from mem_parser.tracked import Tracked, read_tracked
@@ -48,7 +49,6 @@ from mem_profiler.process import procfs
 from mem_profiler.process.death import Watch
 from mem_profiler.segment import collect
 
-END = "section ended"
 ENDING_S = 2.0
 INTERIM_S = 0.25
 INTERIM_SHARE = 20
@@ -162,7 +162,7 @@ class Server:
         """End the capture and write its file."""
         session, self.session = self._running(), None
         try:
-            return {"path": session.finish(prefix, END, Form(form)).path}
+            return {"path": session.finish(prefix, SECTION_ENDED, Form(form)).path}
         finally:
             session.close()
 
@@ -183,7 +183,7 @@ class Server:
             # Not before: what allocates now is the program's no more.
             session.stop()
             self._put_marks(session)
-            result = session.finish(self.file.where, END, self.file.form)
+            result = session.finish(self.file.where, SECTION_ENDED, self.file.form)
         finally:
             session.close()
         return {"path": result.path, "samples": result.samples, "lost": result.lost}

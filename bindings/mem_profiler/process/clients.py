@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 LOOK_S = 0.5
+COST_SHARE = 0.05  # of the time, where there are many sockets
 _LISTENING = "0A"
 _TABLES = ("tcp", "tcp6")
 
@@ -34,10 +35,14 @@ class Clients:
 
     def look(self, pids: Collection[int]) -> None:
         """Look at the living processes of the run, twice a second at most."""
-        now = time.monotonic()
-        if now < self._due_s or self.inside:
+        began_s = time.monotonic()
+        if began_s < self._due_s or self.inside:
             return
-        self._due_s = now + LOOK_S
+        self._look(pids)
+        now_s = time.monotonic()
+        self._due_s = now_s + max(LOOK_S, (now_s - began_s) / COST_SHARE)
+
+    def _look(self, pids: Collection[int]) -> None:
         own = {inode for pid in pids for inode in _sockets(pid)}
         sockets = [row for pid in list(pids)[:1] for row in _table(pid)] if own else []
         ports = {

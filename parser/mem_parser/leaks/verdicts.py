@@ -51,7 +51,7 @@ from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
     LEAST_LIFE_S,
-    is_early,
+    ended_midway,
     is_whole,
     least_watch_s,
     may_fill,
@@ -138,7 +138,7 @@ def find_leaks(
         advice = postponement(times.duration_s, need_s)
         report.findings = [_postponed(finding, advice) for finding in report.findings]
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
-        if is_early(profile.capture) or any(finding.is_open for finding in report.findings):
+        if ended_midway(profile.capture) or any(finding.is_open for finding in report.findings):
             report.too_short = too_short(times.duration_s, need_s)
     if left is not None and times is not None and times.duration_s < LEAST_LIFE_S:
         report.findings = [_freed(one, table, left, times) for one in report.findings]

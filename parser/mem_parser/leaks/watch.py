@@ -8,7 +8,7 @@ import numpy as np
 
 from mem_parser.leaks.ages import LEAST_WATCH_S, Timeline
 from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
-from mem_parser.model import Capture
+from mem_parser.model import SECTION_ENDED, Capture
 from mem_parser.words import phrase
 
 LEAST_LIFE_S = 5.0
@@ -21,8 +21,6 @@ TURNOVERS = 1.5
 be freed like them."""
 _GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
 """Ends of captures after which the program went on (`Capture.end`)."""
-_SECTION = "section ended"
-"""End of the capture of a part of a program, which may fill what the next part uses."""
 _HOUR_S = 3600.0
 
 
@@ -31,9 +29,9 @@ def went_on(capture: Capture) -> bool:
     return capture.end in _GOES_ON
 
 
-def is_early(capture: Capture) -> bool:
+def ended_midway(capture: Capture) -> bool:
     """Tell whether the program went on, after a capture that ended in its midst."""
-    return went_on(capture) or capture.end == _SECTION
+    return went_on(capture) or capture.end == SECTION_ENDED
 
 
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
@@ -41,7 +39,7 @@ def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> floa
     times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
     the capture the turnover is not known.
     """
-    floor = LEAST_WATCH_S if is_early(capture) else 0.0
+    floor = LEAST_WATCH_S if ended_midway(capture) else 0.0
     return max(floor, TURNOVERS * turnover_s(table, times) if is_whole(times) else 0.0)
 
 

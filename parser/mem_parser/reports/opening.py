@@ -39,6 +39,7 @@ _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
 _NOTED_OWN = 0.1
 """The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
+_NOTED_LOST = 0.05
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
 """What the process's control group uses is told from that share of its limit on; RSS beside the
@@ -46,7 +47,13 @@ limit where the use is unknown."""
 _SOON_S = 3600.0
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
-TONES = {"leak": Tone.BAD, "grows": Tone.OPEN, "no verdict": Tone.OPEN, "no leak": Tone.GOOD}
+TONES = {
+    "lost": Tone.BAD,
+    "leak": Tone.BAD,
+    "grows": Tone.OPEN,
+    "no verdict": Tone.OPEN,
+    "no leak": Tone.GOOD,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,14 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
+    first = list(_lost(whole or profile))
     rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
-        return [_freed(whole or profile), *rest]
+        return [*first, _freed(whole or profile), *rest]
     watched_s = profile.capture.duration_s or 0.0
     is_short = went_on(profile.capture) and watched_s < LEAST_WATCH_S
-    found = [] if report is None else list(_leaks(report))
-    if running and is_short and report is not None and not found:
+    found = first + ([] if report is None else list(_leaks(report)))
+    if running and is_short and report is not None and found == first:
         found.append(
             Sentence("too short", phrase("no leak seen; {reason}", reason=too_short(watched_s)))
         )
@@ -88,6 +96,15 @@ def opening(
     found += _resident(profile, symbols)
     caches = [] if report is None or watched_s < LEAST_WATCH_S else _caches(report)
     return [*found, *caches, *rest]
+
+
+def _lost(profile: Profile) -> Iterator[Sentence]:
+    """Yield how much of the samples is missing from all numbers, where it is much."""
+    taken, missing = profile.capture.samples or 0, profile.samples_missing
+    if missing > _NOTED_LOST * (taken + missing):
+        share = percent(missing, taken + missing)
+        text = phrase("{share} of the samples were lost: the numbers are too low", share=share)
+        yield Sentence("lost", text)
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:

@@ -118,6 +118,15 @@ def test_leaks_growth_and_caches_are_said_first_and_last() -> None:
             assert found[0].text == "grow grows; 60 s is too short to tell: watch 2 min"
 
 
+def test_lost_samples_are_said_before_any_number_where_they_are_many() -> None:
+    profile, symbols = named()
+    capture = dataclasses.replace(profile.capture, samples=60, lost={"live_full": 40})
+    told = opening(dataclasses.replace(profile, capture=capture), symbols, None)
+    assert told[0].text == "40.0 % of the samples were lost: the numbers are too low"
+    few = dataclasses.replace(capture, samples=9960)
+    assert opening(dataclasses.replace(profile, capture=few), symbols, None) == told[1:]
+
+
 def test_several_that_grow_are_told_in_the_plural() -> None:
     random = np.random.default_rng(3)
     sources = [leak(random, 100, name, duration=20.0) for name in ("grow", "rise")]

@@ -68,7 +68,7 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
         go(child)
         assert child.stdout is not None
         assert child.stdout.readline() == "done\n"
-        result = one.finish(str(prefix), "section ended", Form.PLAIN)
+        result = one.finish(str(prefix), "exited 0", Form.PLAIN)
         one.close()
     finally:
         end(child)
@@ -90,9 +90,10 @@ def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -
     assert leaking("--born", "1:3", file) == PLANTED
     going_on = tmp_path / "going_on.heap"
     text = file.read_text()
-    assert text.count('"section ended"') == 1
-    going_on.write_text(text.replace('"section ended"', '"stopped"'))
-    assert leaking(going_on) == set()  # of a program that goes on, 4 s say nothing
+    assert text.count('"exited 0"') == 1
+    for end in ("section ended", "stopped"):
+        going_on.write_text(text.replace('"exited 0"', f'"{end}"'))
+        assert leaking(going_on) == set()  # of a program that goes on, 4 s say nothing
     shown = parse("leaks", going_on).stdout
     rows = re.findall(r"^inconclusive +(.+)\n +grows; [\d.]+ s is too short", shown, re.MULTILINE)
     assert {re.split("[ .]", row.split("→")[-1].strip())[0] for row in rows} == PLANTED

@@ -61,6 +61,7 @@ class Recorder:
         self.too_large = False  # this process exceeds its memory limit
         self._next = self._next_group = 0.0
         self._actual = actual.Asker(pid)
+        self._read_memory()  # of a target that is killed before the first tick this is all
 
     @property
     def latest(self) -> Reading | None:

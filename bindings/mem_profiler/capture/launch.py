@@ -366,8 +366,9 @@ class Run:
         if own is not None and alone:  # else the largest of its children may be meant
             target = own.recording.target
             peak = usage.ru_maxrss * 1024
-            # It counts what the child was before it became the program: a copy of this process.
-            if peak > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
+            # It counts what the child was before it became the program: a copy of this process,
+            # whose own ru_maxrss would count the process that started it in the same way.
+            if peak > (procfs.kinds(os.getpid())["peak_rss_bytes"] or peak):
                 target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
         return status
 

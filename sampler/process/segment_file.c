@@ -230,7 +230,8 @@ static uint64_t limit_within_bound(const struct mp_options *options, int folder,
         mp_room_tidy(folder, own);
         return limit;
     }
-    uint64_t bound = mp_room_bound_bytes(folder, options->max_total_bytes);
+    uint64_t asked = options->max_memory_asked ? options->max_memory_bytes : 0;
+    uint64_t bound = mp_room_bound_bytes(folder, options->max_total_bytes, asked);
     limit = mp_room_take(folder, bound, limit, own) & ~SIZE_STEP;
     if (limit == 0)
         why = "the segments of this user take all of MEM_PROFILER_MAX_TOTAL (mem_profiler ps, "

@@ -296,15 +296,19 @@ static bool is_count_due(const struct mp_room *room, uint64_t now) {
            (left_bytes(room) < least_free(room) && !(is_full(room) && is_recent));
 }
 
-uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes) {
+uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes, uint64_t segment_bytes) {
     static struct statfs fs;
     if (wanted_bytes != 0)
         return wanted_bytes;
-    if (syscall(SYS_fstatfs, folder, &fs) != 0 || fs.f_blocks == 0)
-        return MP_ROOM_DEFAULT_MAX_BYTES;
-    uint64_t share = (uint64_t)fs.f_blocks / MP_ROOM_SHARE * (uint64_t)fs.f_bsize;
-    share = share < MP_ROOM_DEFAULT_MIN_BYTES ? MP_ROOM_DEFAULT_MIN_BYTES : share;
-    return share < MP_ROOM_DEFAULT_MAX_BYTES ? share : MP_ROOM_DEFAULT_MAX_BYTES;
+    uint64_t share = MP_ROOM_DEFAULT_MAX_BYTES, most = UINT64_MAX;
+    if (syscall(SYS_fstatfs, folder, &fs) == 0 && fs.f_blocks != 0) {
+        most = (uint64_t)fs.f_blocks / 2 * (uint64_t)fs.f_bsize;
+        share = (uint64_t)fs.f_blocks / MP_ROOM_SHARE * (uint64_t)fs.f_bsize;
+        share = share < MP_ROOM_DEFAULT_MIN_BYTES ? MP_ROOM_DEFAULT_MIN_BYTES : share;
+        share = share < MP_ROOM_DEFAULT_MAX_BYTES ? share : MP_ROOM_DEFAULT_MAX_BYTES;
+    }
+    uint64_t asked = SHARE * segment_bytes < most ? SHARE * segment_bytes : most;
+    return share < asked ? asked : share;
 }
 
 uint64_t mp_room_take(int folder, uint64_t bound_bytes, uint64_t wanted_bytes,

@@ -21,8 +21,11 @@
 
 #include <stdbool.h>
 
-/* The bound of a folder: `wanted_bytes`; 0: a tenth of its file system, 16 MiB to 1 GiB. */
-uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes);
+/*
+ * The bound of a folder: `wanted_bytes`; 0: a tenth of its file system, 16 MiB to 1 GiB, or more where a segment was
+ * asked for (`segment_bytes`, else 0) that would not fit: its share of the bound, of half the file system at most.
+ */
+uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes, uint64_t segment_bytes);
 
 /* Tidy the folder for a process without a capture. `own` says who the caller is. */
 void mp_room_tidy(int folder, const struct mp_control *own);

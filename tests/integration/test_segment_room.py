@@ -254,6 +254,19 @@ def test_a_run_hands_the_bound_on_and_says_what_it_cost(segment_dir: Path, tmp_p
     assert list(segment_dir.iterdir()) == []
 
 
+def test_a_large_segment_that_was_asked_for_needs_no_second_variable(segment_dir: Path) -> None:
+    asked = 512 * MIB
+    place = os.statvfs(segment_dir)
+    if min(place.f_bavail // 4, place.f_blocks // 8) * place.f_frsize < asked:
+        pytest.skip("the file system has too little room for such a segment")
+    env = environment(segment_dir, rate=1, max_memory=str(asked))
+    run([build("answer.c")], env)
+    assert segments(segment_dir)[0].stat().st_size == asked
+    # Unless the second was given too.
+    run([build("answer.c")], env | {"MEM_PROFILER_MAX_TOTAL": "64M"})
+    assert min(path.stat().st_size for path in segments(segment_dir)) <= 64 * MIB
+
+
 @pytest.mark.parametrize("value", ["1M", "2T", "much"])
 def test_a_bound_that_makes_no_sense_is_refused(segment_dir: Path, value: str) -> None:
     done = run_command("run", "--max-total", value, "--", "/bin/true")

@@ -86,7 +86,7 @@ max_total_option = click.option(
     "--max-total",
     type=Bytes(2 << 20, 1 << 40, "2M and 1024G"),
     help="Most memory for all processes of the run together. [default: a tenth of the file system, "
-    "at most 1G]",
+    "at most 1G, or four times MEM_PROFILER_MAX_MEMORY]",
 )
 prefix_option = click.option(
     "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,

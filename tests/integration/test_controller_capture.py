@@ -21,7 +21,8 @@ from controller_tools import (
     start_command,
     wait_until,
 )
-from mem_parser.errors import MemError
+from mem_cli.profiler.attaching import Attached
+from mem_parser.errors import MemError, ProcessGone
 from mem_profiler.capture import gate, listing, session
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, layout
@@ -66,7 +67,7 @@ def test_a_followed_child_that_has_sampled_nothing_is_told_from_one_that_is_not_
         target.send("")
 
 
-def test_a_capture_names_the_children_that_are_not_followed_and_how_to_have_them(
+def test_a_capture_names_the_children_that_it_lacks_and_the_command_that_has_them(
     stepper: Path, tmp_path: Path
 ) -> None:
     with Stepper(stepper) as target:
@@ -74,12 +75,35 @@ def test_a_capture_names_the_children_that_are_not_followed_and_how_to_have_them
         [child] = procfs.children(target.pid)
         done = run_command("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
         assert done.returncode == 0, done.stderr
-        [line] = [one for one in done.stdout.splitlines() if "children are not in the file" in one]
-        assert f"stepper (pid {child}); mem_profiler -s 60 -p {child} attaches to one, " in line
-        assert "MEM_PROFILER_FOLLOW_FORK=1 at its start captures all" in line
-        attached = run_command("-s", "0.2", "-p", child, "-o", tmp_path / "p")
-        assert attached.returncode == 0, attached.stderr
+        [line] = [one for one in done.stdout.splitlines() if "not in this capture" in one]
+        cure = f"mem_profiler -s 60 -p {target.pid} --children"
+        assert line == (
+            f"  its child is not in this capture: stepper (pid {child}); {cure} captures all"
+        )
+        assert run_command("doctor", target.pid).stdout.endswith(f"-p {target.pid} --children\n")
+        every = run_command("-s", "0.2", "--children", "-p", target.pid, "-o", tmp_path / "q")
+        assert every.returncode == 0, every.stderr
+        assert "not in this capture" not in every.stdout
+        # It calls the sampler since its parent began with it.
+        assert "already, no hook was needed" in every.stderr
+        assert {one.name.split(".")[1] for one in tmp_path.glob("q.*.heap")} == {
+            str(target.pid), str(child),
+        }  # fmt: skip
         target.send("")
+
+
+def test_of_several_processes_one_that_ends_meanwhile_is_named_and_the_others_go_on(
+    stepper: Path,
+) -> None:
+    with Stepper(stepper) as target:
+        with Stepper(stepper) as ended:
+            gone = ended.pid
+        said: list[MemError] = []
+        attached = Attached()
+        assert attached.where_needed([gone, target.pid], lambda: False, said.append) == [target.pid]
+        assert [str(one) for one in said] == [f"there is no process {gone}"]
+        with pytest.raises(ProcessGone):
+            attached.where_needed([gone], lambda: False, said.append)
 
 
 def test_ten_captures_in_a_row_each_hold_only_their_own_blocks(

@@ -11,7 +11,7 @@ import pytest
 
 from controller_tools import HeapFile, Stepper, build_stepper, run_command
 from mem_cli.profiler.capture_view import SUCCESS
-from mem_profiler.process import byname
+from mem_profiler.process import byname, procfs
 from other_users import UID, become, home_of, need_users
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -51,6 +51,24 @@ def test_several_of_a_name_are_listed_with_what_to_type(stepper: Path, tmp_path:
         assert [row.split()[5][:30] for row in rows] == [str(stepper)[:30]] * 2
         assert hint == f"hint:  mem_profiler -s 9 {two.pid} -o {prefix}"
     assert list(tmp_path.glob("*.heap")) == []
+
+
+def test_of_a_family_the_first_is_marked_and_captured_with_its_children(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as target:
+        target.tell("k")
+        [child] = procfs.children(target.pid)
+        done = run_command("-s", "9", stepper.name)
+        error, _, *rows, hint = done.stderr.splitlines()
+        assert {int(row.split()[0]): "[parent of 1]" in row for row in rows} == {
+            target.pid: True, child: False,
+        }, error  # fmt: skip
+        assert hint == f"hint:  mem_profiler -s 9 {target.pid} --children"
+        every = run_command("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
+        assert every.returncode == 0, every.stderr
+        assert len(list(tmp_path.glob("p.*.heap"))) == 2
+        target.send("")
 
 
 def test_many_of_a_name_fit_on_a_screen(stepper: Path) -> None:

@@ -32,6 +32,8 @@ _PROFILERS = {
 }
 CAPTURED = "captured"
 """The check that finds a capture that runs."""
+CHILDREN = "children"
+"""The check that finds children; it has a cure where they run the same program."""
 NO_ATTACH = Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")
 _PYMEM_SINCE = (3, 7)
 _EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
@@ -76,7 +78,8 @@ def children(pid: int) -> list[Finding]:
     names = ", ".join(f"{procfs.comm(one)} (pid {one})" for one in found[:_NAMED_MAX])
     more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
     text = f"it has started {names}{more}: a capture is of this process alone"
-    return [Finding("children", "ok", text)]
+    cure = f"mem_profiler -s 60 -p {pid} --children captures all"
+    return [Finding(CHILDREN, "ok", text, cure if procfs.workers(pid) else "")]
 
 
 def beside(findings: list[Finding]) -> list[Finding]:

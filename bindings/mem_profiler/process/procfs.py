@@ -29,6 +29,7 @@ _LEAST_S = 0.1  # of processor time of children that are worth a word
 READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
 ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
 COMMAND_MAX_BYTES = 1024  # what a line of a list can show, and more
+FAMILY_MAX = 200  # processes below one that are looked for
 MEMORY_LIMIT_S = 5.0  # for what the kernel reads from the memory of a process
 PF_EXITING = 4
 ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
@@ -464,6 +465,23 @@ def children(pid: int) -> list[int]:
             text = _read(f"{pid}/task/{thread}", "children") or b""
             found += map(int, text.split())
     return sorted(found)
+
+
+def family(pid: int) -> list[int]:
+    """The process, and all below it; each once, whatever they do meanwhile."""
+    found = {pid: None}
+    waiting = [pid]
+    while waiting and len(found) < FAMILY_MAX:
+        new = [one for one in children(waiting.pop(0)) if one not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return list(found)[:FAMILY_MAX]
+
+
+def workers(pid: int) -> list[int]:
+    """Its children that run the same program: those of a server that forks them to do the work."""
+    program = exe(pid)
+    return [one for one in children(pid) if program is not None and exe(one) == program]
 
 
 def stack_pointers(pid: int) -> list[int]:

@@ -32,13 +32,16 @@ def attached_line(pid: int, answer: Answer) -> str:
     """The result of an attach."""
     hooks = f"{counted(answer.held, 'hook')} placed"
     hooks += f" in {counted(answer.modules, 'module')}" if answer.modules else ""
+    if not (answer.held or answer.failed or answer.text):
+        hooks = "its calls lead to the sampler already, no hook was needed"
     text = f"attached to {_name(pid)}: {hooks}, {answer.stops.text()}"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 
 def detached_line(pid: int, answer: Answer) -> str:
     """The result of a detach."""
-    text = f"detached from {_name(pid)}: {counted(answer.restored, 'hook')} removed"
+    removed = counted(answer.restored, "hook") if answer.restored else "no hook had to be"
+    text = f"detached from {_name(pid)}: {removed} removed"
     if answer.kept:
         text += f", {answer.kept} left alone, because others have changed them since"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
@@ -50,15 +53,30 @@ class Attached:
     def __init__(self) -> None:
         self.attachments: list[Attachment] = []
 
-    def where_needed(self, pids: Sequence[int], asked_to_stop: Callable[[], bool]) -> None:
-        """Attach to those without a sampler, or one that misses their own malloc: all or none.
-        Where it sees the C library's, a failure is printed, and the capture goes without.
+    def where_needed(
+        self,
+        pids: Sequence[int],
+        asked_to_stop: Callable[[], bool],
+        leave_out: Callable[[MemError], None] | None = None,
+    ) -> list[int]:
+        """Attach to those without a sampler, or one that misses their own malloc. Where it sees the
+        C library's, a failure is printed, and the capture goes without.
 
-        Raises MemError, and KeyboardInterrupt where the user did not wait.
+        ``leave_out`` gets the error of each process that cannot have one, or has ended, and the
+        others go on, if there are any. Returns these. Raises MemError, and KeyboardInterrupt where
+        the user did not wait.
         """
+        there: list[int] = []
         try:
             for pid in pids:
-                one = _attach_if_needed(pid, asked_to_stop)
+                try:
+                    one = _attach_if_needed(pid, asked_to_stop)
+                except MemError as error:
+                    if leave_out is None or (pid == pids[-1] and not there):
+                        raise
+                    leave_out(error)
+                    continue
+                there.append(pid)
                 if one is None:
                     continue
                 self.attachments.append(one)
@@ -67,6 +85,7 @@ class Attached:
         except BaseException:
             self.detach()
             raise
+        return there
 
     def tick(self) -> None:
         """Redirect the modules that were opened meanwhile."""

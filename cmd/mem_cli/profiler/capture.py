@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from mem_cli.console import note
 from mem_cli.errors import hint_of, say_error
@@ -14,18 +15,19 @@ from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
+from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 
 
-def choose(pid: int | None, every: bool) -> list[int]:
-    """Return the processes to capture: ``pid``, ``every`` one with a sampler, or the only one.
+def choose(pid: int | None, *, every: bool, children: bool) -> list[int]:
+    """Return the processes to capture: ``every`` one with a sampler, or ``pid``, else the only one
+    with a sampler, with its ``children`` or alone.
 
     Raises `MemError` where there is none.
     """
-    if pid is not None:
-        return [pid]
     if not every:
-        return [discovery.the_only_process()]
+        first = discovery.the_only_process() if pid is None else pid
+        return procfs.family(first) if children else [first]
     pids = []
     for found, segment in discovery.running():
         segment.close()
@@ -39,6 +41,11 @@ def _say_left_out(error: MemError) -> None:
     say_error(f"left out: {error}", hint_of(error))
 
 
+def _leave_out(pids: list[int]) -> Callable[[MemError], None] | None:
+    """Return who hears of a process that cannot be captured; None where it is the only one."""
+    return None if len(pids) == 1 else _say_left_out
+
+
 def _capture_sessions(
     pids: list[int],
     seconds: float,
@@ -49,7 +56,7 @@ def _capture_sessions(
     stop: Stop,
     attached: attaching.Attached,
 ) -> tuple[list[Result], list[MemError]]:
-    leave_out = None if len(pids) == 1 else _say_left_out
+    leave_out = _leave_out(pids)
     sessions = session.open_all(pids, leave_out)
     try:
         for one in sessions:
@@ -80,10 +87,10 @@ def capture(
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
     attached = attaching.Attached()
-    attached.where_needed(pids, stop.asked)
+    there = attached.where_needed(pids, stop.asked, _leave_out(pids))
     try:
         results, errors = _capture_sessions(
-            pids, seconds, rates, prefix, form, stop=stop, attached=attached
+            there, seconds, rates, prefix, form, stop=stop, attached=attached
         )
     finally:
         attached.detach()

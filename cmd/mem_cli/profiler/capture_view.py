@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -84,9 +84,15 @@ def _log_lines(log: Log) -> Iterator[str]:
 LEAKS_FROM_S = 10.0  # shorter captures show little growth
 
 
-def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -> Iterator[str]:
+def result_lines(
+    result: Result,
+    *,
+    awaited: bool = False,
+    notes: bool = True,
+    captured: Collection[int] = (),
+) -> Iterator[str]:
     """The lines about one written file, with or without ``notes`` and the next steps. `awaited`:
-    the process's ordinary end is no news.
+    the process's ordinary end is no news. ``captured``: the processes of the same capture.
     """
     ended = _ended(result, awaited=awaited)
     if ended:
@@ -103,41 +109,25 @@ def result_lines(result: Result, *, awaited: bool = False, notes: bool = True) -
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
     if notes:
-        yield from _children_lines(result.pid, every=result.samples == 0)
+        yield from _children_lines(result.pid, captured, every=result.samples == 0)
         yield from next_lines(_next(result, awaited=awaited))
 
 
-def _children_lines(pid: int, *, every: bool) -> Iterator[str]:
-    """Yield the forked children whose sampler is not in use, or ``every`` child of a process
-    without samples: one of them may do the work.
+def _children_lines(pid: int, captured: Collection[int], *, every: bool) -> Iterator[str]:
+    """Yield the children that do the work of a server and have no capture, or ``every`` child of a
+    process without samples: one of them may do the work. ``captured`` have a file beside this.
     """
+    from mem_cli.profiler.target import WRITE
     from mem_profiler.process import procfs
 
-    found = procfs.children(pid)
-    forked = [one for one in found[:_CHILDREN_MAX] if _is_not_followed(one)]
-    shown = forked or (found if every else [])
-    if not shown:
-        return
-    names = ", ".join(f"{one_line(procfs.comm(one))} (pid {one})" for one in shown[:_CHILDREN])
-    more = f" and {len(shown) - _CHILDREN} more" if len(shown) > _CHILDREN else ""
-    one = f"mem_profiler -s 60 -p {shown[-1]}"
-    cure = one
-    if forked:
-        cure = f"{one} attaches to one, MEM_PROFILER_FOLLOW_FORK=1 at its start captures all"
-    yield f"  its children are not in the file: {names}{more}; {cure}"
-
-
-def _is_not_followed(pid: int) -> bool:
-    """Tell whether a process has the sampler of its parent, and no capture of its own."""
-    from mem_profiler.segment import discovery
-
-    try:
-        discovery.open_process(pid, writable=False).close()
-    except discovery.ForkedChild:
-        return True
-    except MemError:
-        pass
-    return False
+    found = (procfs.children if every else procfs.workers)(pid)[:_CHILDREN_MAX]
+    left = [one for one in found if one not in captured and not WRITE.fits(one)]
+    if left:
+        names = ", ".join(f"{one_line(procfs.comm(one))} (pid {one})" for one in left[:_CHILDREN])
+        more = f" and {len(left) - _CHILDREN} more" if len(left) > _CHILDREN else ""
+        which = "its child is" if len(left) == 1 else f"its {len(left)} children are"
+        cure = f"mem_profiler -s 60 -p {pid} --children"
+        yield f"  {which} not in this capture: {names}{more}; {cure} captures all"
 
 
 def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:

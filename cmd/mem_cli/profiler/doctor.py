@@ -15,7 +15,7 @@ from mem_cli.rerun_hint import again_as_root, next_command, next_lines
 from mem_parser.errors import TargetUnsupported, UsageProblem, nearest
 from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
-from mem_profiler.doctor.neighbours import CAPTURED
+from mem_profiler.doctor.neighbours import CAPTURED, CHILDREN
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
 _STYLES = {"ok": "green", "warning": "yellow", "blocker": "bold red"}
@@ -59,7 +59,9 @@ def _next(findings: list[Finding], pid: int | None, program: tuple[str, ...]) ->
     if any(finding.check == CAPTURED for finding in findings):
         return [next_command("mem_profiler"), f"snapshot {pid}"]
     if pid is not None:
-        return [next_command("mem_profiler"), f"-s 60 -c 1024 -p {pid}"]
+        forks = any(finding.check == CHILDREN and finding.cure for finding in findings)
+        words = f"-s 60 -c 1024 -p {pid}{' --children' if forks else ''}"
+        return [next_command("mem_profiler"), words]
     return [next_command("mem_profiler"), "run -c 1024 --", *map(shell_word, program)]
 
 

@@ -29,7 +29,7 @@ from mem_cli.profiler.options import (
     resident_option,
     symbolize_option,
 )
-from mem_cli.profiler.target import PROCESS, Target, pid_of
+from mem_cli.profiler.target import ALONE, FAMILY, PROCESS, Target, pid_of
 from mem_cli.profiler.target import given as given_target
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
@@ -122,6 +122,7 @@ class ProcessGroup(DirectGroup):
 @event_options
 @click.option("-p", "--pid", type=PROCESS, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@click.option("--children", is_flag=True, help="Also all processes that it started, a file each.")
 @resident_option
 @form_option
 @symbolize_option
@@ -145,6 +146,7 @@ def _capture(
     prefix: str,
     pid: Target | None,
     every: bool,
+    children: bool,
     resident: bool,
     form: Form,
     symbolize: bool,
@@ -155,13 +157,15 @@ def _capture(
     from mem_profiler.capture.session import Rates
 
     who = None if target is None and pid is None else given_target(target, pid)
-    if who is not None and every:
-        raise UsageProblem("-p and --all exclude each other")
+    if every and (who is not None or children):
+        raise UsageProblem(f"{'--children' if who is None else '-p'} and --all exclude each other")
     output.check_prefix(prefix)
-    number = None if who is None else pid_of(who)
+    use = ALONE if not children else FAMILY
+    number = None if who is None else pid_of(who, use)
     logging = EventChoice.take(events).logging(prefix)
     rates = Rates(rate, device_rate, depth_limit, logging, resident)
-    code = capture(choose(number, every), seconds, rates, prefix, form, symbolize=symbolize)
+    pids = choose(number, every=every, children=children)
+    code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize)
     click.get_current_context().exit(code)
 
 

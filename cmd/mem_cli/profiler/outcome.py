@@ -28,8 +28,11 @@ def finish(
         from mem_cli.profiler.embedding import embed_names
 
         embed_names((one for result in results for one in (result, *result.devices)), form)
+    pids = {result.pid for result in results}
     for result in results:
-        for line in capture_view.result_lines(result, awaited=of_run, notes=not is_quiet()):
+        for line in capture_view.result_lines(
+            result, awaited=of_run, notes=not is_quiet(), captured=pids
+        ):
             if brief and line.startswith(capture_view.SUCCESS):
                 break
             say(line, err=of_run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,14 +120,18 @@ def _captured(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Use:
-    """What a command needs of a process: a test, the same in words, and the command that helps."""
+    """What a command needs of a process: a test, the same in words, and the command that helps.
+    ``family``: whether it takes the children too; None: it cannot.
+    """
 
     fits: Callable[[int], bool]
     words: str
     helper: str
+    family: bool | None = None
 
 
 CAPTURE = Use(capturable, "can be captured", "doctor")
+ALONE, FAMILY = (replace(CAPTURE, family=family) for family in (False, True))
 SAMPLED = Use(_sampled, "has the sampler", "attach")
 WRITE = Use(_captured, "has a capture that is not in a file yet", "start")
 
@@ -161,19 +165,31 @@ def pid_of(target: Target, use: Use = CAPTURE) -> int:
 
 
 def _the_only(name: str, found: Sequence[Named], use: Use) -> int:
+    below = {child for one in found for child in _children_of(one, found)}
+    heads = [one for one in found if one.pid not in below]
+    if use.family and len(heads) == 1:
+        return heads[0].pid
     with waiting(f"examining {len(found)} processes named {name}"):
         fit = [one for one in found[:EXAMINED_MAX] if use.fits(one.pid)]
     if len(fit) == 1 and len(found) <= EXAMINED_MAX:
         return fit[0].pid
-    first = (fit or found)[0]
+    of_family = use.family is False and len(heads) == 1 and len(fit) == len(found)
+    first = (heads if of_family else fit or found)[0]
     pid = str(first.pid) if first.is_own else "PID"  # the command may be run without a look
     if not fit:
         text = f"None of the {len(found)} processes named {name} {use.words}."
         hint = f"mem_profiler {use.helper} {pid}"
     else:
         text = f"{_numeral(len(found))} processes are named {name}. Pass a PID."
-        hint = shell_join(_with_pid(name, pid))
+        hint = shell_join([*_with_pid(name, pid), *(["--children"] if of_family else [])])
     raise TargetError(text, hint=hint, details=_table(fit or found))
+
+
+def _children_of(one: Named, found: Sequence[Named]) -> set[int]:
+    """Return those of ``found`` that it started."""
+    from mem_profiler.process import procfs
+
+    return {other.pid for other in found}.intersection(procfs.children(one.pid))
 
 
 def _numeral(number: int) -> str:
@@ -200,10 +216,12 @@ def _table(found: Sequence[Named]) -> list[str]:
     shown = found if len(found) <= most else found[: most - 1]
     lines = [f"{'PID':>7}  {'USER':<8}  {'AGE':>4}  {'RSS':>9}  COMMAND"]
     for one in shown:
+        count = len(_children_of(one, found))
+        mark = f"[parent of {count}] " if count else ""
         command, user = one_line(procfs.command(one.pid)), one_line(tracing.user_name(one.uid))
         resident = procfs.resident(one.pid)
         size = short_size(resident.rss_bytes) if resident else "-"
-        line = f"{one.pid:>7}  {user:<8.8}  {short_time(one.age_s):>4}  {size:>9}  {command}"
+        line = f"{one.pid:>7}  {user:<8.8}  {short_time(one.age_s):>4}  {size:>9}  {mark}{command}"
         lines.append(line if len(line) <= screen.columns else f"{line[: screen.columns - 1]}…")
     if len(shown) < len(found):
         lines.append(f"{'':>7}  and {len(found) - len(shown)} more")

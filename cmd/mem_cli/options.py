@@ -290,26 +290,31 @@ def file_argument(command: Command) -> Command:
 
 
 def _one_profile(ctx: click.Context, _param: click.Parameter, files: tuple[str, ...]) -> str:
-    hint = _TWO_RSS if ctx.info_name == "rss" else _TWO_PROFILES
+    hint = _TWO_RSS if ctx.info_name == "rss" else None
     ctx.params["parts"] = one_profile(files, hint)[1:]
     return files[0] if files else ""
 
 
-_TWO_PROFILES = "mem_parser diff OLD NEW compares two; several files of one .memlog are one"
 _TWO_RSS = "one file of a capture of a minute or more (-s 60) says which kind of memory grew"
 
 
-def one_profile(files: Sequence[str], hint: str = _TWO_PROFILES) -> Sequence[str]:
+_NAMED_MAX = 3
+
+
+def one_profile(files: Sequence[str], hint: str | None = None) -> Sequence[str]:
     """Return the files of one profile. Raises `UsageProblem` for several, unless all are logs of
-    events.
+    events; ``hint`` is other than at what does something with several.
     """
     if len(files) > 1:
         from mem_parser.memlog.part import is_log
 
         if not all(map(is_log, files)):
+            every = " ".join(map(shell_path, files)) if len(files) <= _NAMED_MAX else "FILE..."
+            two = f"{shell_path(files[0])} {shell_path(files[-1])}"
+            several = f"mem_parser diff {two} compares two; mem_parser merge {every} -o all.heap"
             raise UsageProblem(
                 f"{len(files)} profiles given: a report is of one",
-                hint=hint,
+                hint=hint or f"{several} adds them up",
             )
     return files
 

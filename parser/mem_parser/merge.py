@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from mem_parser.errors import UsageProblem
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
-from mem_parser.model import Capture, Profile
-from mem_parser.units import format_rate
+from mem_parser.model import Capture, Count, Profile
+from mem_parser.units import counted, format_rate
 
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
@@ -41,6 +41,7 @@ class _Known:
     domain: str | None = None
     device: bool = False
     incomplete: str | None = None
+    peaks: int = 0
     hosts: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     capture: Capture = field(default_factory=Capture)
@@ -87,6 +88,7 @@ class Merger:
         known.leaf_exact &= profile.stacks.leaf_exact
         known.has_alloc &= profile.has_alloc
         known.since_start &= profile.since_start
+        known.peaks += new.peak_bytes is not None or profile.has(Count.PEAK)
         if profile.incomplete is not None and known.incomplete is None:
             known.incomplete = f"{name}: {profile.incomplete}"
         known.warnings |= dict.fromkeys(profile.warnings[:10])
@@ -97,6 +99,14 @@ class Merger:
         else:
             _add_facts(known.capture, new)
         known.files += 1
+
+    @property
+    def left_out(self) -> str:
+        """What the files had and the result lacks; empty: nothing."""
+        if not self._known.peaks:
+            return ""
+        of = counted(self._known.peaks, "file")
+        return f"the peaks of {of} are left out: each was at its own time, and is in its file alone"
 
     def result(self) -> Profile:
         """Return the sum of all added profiles; a single one unchanged."""
@@ -113,6 +123,7 @@ class Merger:
         if mixed:
             span = f"{format_rate(rates.min())} to {format_rate(rates.max())}"
             known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
+        known.capture.notes += filter(None, [self.left_out])
         stacks, owned, names = self._frames.stacks(leaf_exact=known.leaf_exact)
         return Profile(
             format="mem_profiler",

@@ -7,6 +7,7 @@ import os
 import click
 
 from mem_cli.commands import OUTPUT, PATH
+from mem_cli.console import note
 from mem_cli.forms import form_of, form_option
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_parts
@@ -38,9 +39,11 @@ def merge(files: tuple[str, ...], output: str, form: Form, *, partial: bool) -> 
     merger = Merger()
     for file in files:
         merger.add(read_profile(file), os.path.basename(file))
-    result = merger.result()
+    result, left_out = merger.result(), merger.left_out
     del merger
     if form is Form.AUTO:
         form = form_of(output)
     write_parts(heap_parts(result, form=form), output)
+    if left_out:
+        note(f"note: {left_out}", err=True)
     end_written([Source(output, result)], partial=partial)

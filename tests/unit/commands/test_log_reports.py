@@ -120,6 +120,15 @@ def test_what_does_not_work_is_one_line_with_a_code(
     assert all(line.startswith("hint: ") for line in rest)
 
 
+def test_a_report_of_two_profiles_names_both_commands_that_take_two(run: Run) -> None:
+    code, _, err = run("top", "a.heap", "b y.heap")
+    assert code == 2
+    assert err.splitlines()[1] == (
+        "hint:  mem_parser diff a.heap 'b y.heap' compares two; "
+        "mem_parser merge a.heap 'b y.heap' -o all.heap adds them up"
+    )
+
+
 def test_two_moments_of_a_log_are_compared(run: Run, log: Path, halves: list[Path]) -> None:
     for words in ([f"{log}@2s", f"{log}@3500ms"], ["--at", "2s", "3500ms", *halves]):
         code, out, _ = run("diff", *words, "--python", "--json")

@@ -220,10 +220,16 @@ def _user_of(pid: int, segment: Segment) -> int:
 
 
 def _measured(row: Row) -> Row:
-    """A row with what the kernel says of its living process."""
+    """A row with what the kernel says of its living process: its name too, since the workers of a
+    server give themselves another after the segment was made.
+    """
     resident = procfs.resident(row.pid)
     rss_bytes = resident.rss_bytes if resident else None
-    return dataclasses.replace(row, age_s=procfs.age_s(row.pid), rss_bytes=rss_bytes)
+    known = row.has_sampler and not procfs.is_strange(row.pid)
+    command = (known and procfs.program_name(row.pid)) or row.command
+    return dataclasses.replace(
+        row, command=command, age_s=procfs.age_s(row.pid), rss_bytes=rss_bytes
+    )
 
 
 def by_program(rows: list[Row]) -> list[Row]:

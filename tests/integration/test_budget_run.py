@@ -61,6 +61,17 @@ def true_peak(tmp_path_factory: pytest.TempPathFactory, program: Path) -> float:
     return highest(profile, profile).value
 
 
+@pytest.mark.parametrize(("function", "code"), [("^now_ms$", 0), ("^now_sm$", 7)])
+def test_a_function_without_blocks_passes_if_the_program_has_it(
+    tmp_path: Path, program: Path, function: str, code: int
+) -> None:
+    rules = f'site = [{{ match = "function:{function}", inuse = "1 GiB" }}]'
+    done = gated(tmp_path, rules, program, "hold", HELD, 1)
+    assert done.code == code, done.text
+    said = "no function matches ^now_sm$; nearest: now_ms"
+    assert (said in " ".join(done.text.split())) == bool(code)
+
+
 def verdicts(folder: Path, program: Path, limit: float, runs: int) -> list[tuple[int, bool]]:
     """Exit codes of runs against a limit, and whether the last try saw every block."""
     found = []

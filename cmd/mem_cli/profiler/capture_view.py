@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
-from mem_parser.errors import InputFileError, MemError
+from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size

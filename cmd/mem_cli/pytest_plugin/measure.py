@@ -156,7 +156,7 @@ class Meter:
             if attempt == 1:
                 outcome.subject = subject
                 _facts(subject, outcome)
-                outcome.unmatched = unmatched([(subject, wanted.budget)])
+                outcome.unmatched = list(unmatched([(subject, wanted.budget)]).values())
             if not report.may_be_decided or rate <= 1:
                 break
             rate = max(int(needed_rate(report, rate)), 1)

@@ -117,6 +117,7 @@ def open_subject(
     from mem_parser.python.view import PythonView
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.functionnames import known
     from mem_parser.symbols.symbolizer import name_addresses
 
     profile = read_profile(path)
@@ -134,6 +135,7 @@ def open_subject(
         path,
         libraries=libraries,
         naming_native=None if profile.python is None else lambda: naming(PythonView.NATIVE),
+        looking=lambda pattern: known(profile, pattern, binary, folders),
     )
 
 

@@ -19,6 +19,7 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.startframes import fold_starts
+from mem_parser.symbols.functionnames import Known
 from mem_parser.symbols.modulelabels import is_relative
 from mem_parser.symbols.table import Role, Symbols
 
@@ -33,7 +34,8 @@ class Subject:
     test), where the subject is not the whole program. ``naming`` is the names, or a function that
     returns them at their first use. ``libraries`` say which functions blocks are not charged to.
     ``naming_native`` returns the names with the frames of Python's interpreter, which sites may
-    select too; None: ``naming`` hides no frame.
+    select too; None: ``naming`` hides no frame. ``looking`` searches the program's files for a
+    function that no stack has; None: there are none.
     """
 
     profile: Profile
@@ -42,6 +44,7 @@ class Subject:
     name: str = ""
     libraries: Libraries = field(default_factory=Libraries)
     naming_native: Callable[[], Symbols] | None = None
+    looking: Callable[[re.Pattern[str]], Known] | None = None
     _parts: dict[tuple[str, bool], Profile | None] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -127,6 +130,13 @@ class Subject:
         """The modules of those functions."""
         of_location = self.symbols.function_of_location[self._unnamed]
         return tuple(dict.fromkeys(self.symbols.functions[k].module for k in of_location.tolist()))
+
+    def knows(self, match: Match) -> Known:
+        """Tell whether the profile, or a file of the program, has a function that matches."""
+        if any(_locations(symbols, match).any() for symbols in self._every_symbols):
+            return True, []
+        found, near = self.looking(match.pattern) if self.looking else (False, [])
+        return found, [*near, *(f.name for f in self.symbols.functions if f.known)]
 
     def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs

@@ -31,13 +31,14 @@ from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
-from mem_parser.budget.rules import Budget, Limit, Measure, Site
+from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import Finding, headline_of
 from mem_parser.leaks.suppressions import read_suppressions
 from mem_parser.model import Count, Profile
+from mem_parser.symbols.functionnames import nearest
 from mem_parser.units import format_bytes
 
 
@@ -219,8 +220,14 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
+    unknown = _unknown(pairs)
+    for result in [result for report in reports for result in report.results]:
+        reason = unknown.get(result.site.key) if result.site is not None else None
+        if reason and result.verdict is Verdict.PASS:
+            result.verdict, result.reason = Verdict.INCONCLUSIVE, reason
     if reports:
-        reports[0].notes += _nowhere(asked, [budget for _, budget in given]) + unmatched(pairs)
+        reports[0].notes += _nowhere(asked, [budget for _, budget in given])
+        reports[0].notes += [text for key, text in unmatched(pairs).items() if key not in unknown]
     return Report(reports, error, tries, attempt)
 
 
@@ -243,20 +250,43 @@ def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -
     return [f"{key}: no capture of such memory" for key in every if key not in found]
 
 
-def unmatched(pairs: Sequence[tuple[Subject, Budget]]) -> list[str]:
-    """Name the sites that select no sampled block of any capture: their pattern may be misspelled,
-    and then their limits pass whatever the program does.
+def unmatched(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
+    """Name by their keys the sites that select no sampled block of any capture: their pattern may
+    be misspelled, and then their limits pass whatever the program does.
     """
-    found: dict[str, bool] = {}
+    text = "no sampled block matches; misspelled, or nothing was allocated there"
+    return {site.key: f"{site.key}: {text}" for site in _empty(pairs)}
+
+
+def _empty(pairs: Sequence[tuple[Subject, Budget]]) -> list[Site]:
+    found: dict[str, Site | None] = {}
     for subject, budget in pairs:
         for site in budget.sites:
             part = subject.part(site)
-            found[site.key] = found.get(site.key, False) or part is None or len(part.sites) > 0
-    return [
-        f"{key}: no sampled block matches; misspelled, or nothing was allocated there"
-        for key, matched in found.items()
-        if not matched
-    ]
+            some = part is None or len(part.sites) > 0
+            found[site.key] = None if some else found.get(site.key, site)
+    return [site for site in found.values() if site is not None]
+
+
+def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
+    """Say by the keys of such sites which of them name a function that no capture's program has:
+    that nothing was allocated there tells nothing.
+    """
+    found: dict[str, str] = {}
+    for site in _empty(pairs):
+        subjects = [s for s, budget in pairs if any(one.key == site.key for one in budget.sites)]
+        for match in (one for one in site.matches if one.kind is Kind.FUNCTION):
+            near: list[str] = []
+            for subject in subjects:
+                known, names = subject.knows(match)
+                if known:
+                    break
+                near += names
+            else:
+                text = f"no function matches {match.pattern.pattern}"
+                names = nearest(match.pattern, near)
+                found[site.key] = f"{text}; nearest: {', '.join(names)}" if names else text
+    return found
 
 
 def combine(earlier: Report, later: Report) -> Report:

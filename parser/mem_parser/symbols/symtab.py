@@ -8,6 +8,7 @@ plain one wins: `malloc` before `__libc_malloc`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,10 @@ class SymbolTable:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all functions, as in the file."""
+        yield from map(self._text, range(len(self._names)))
 
     def starts(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Tell for each address whether a function begins exactly there."""

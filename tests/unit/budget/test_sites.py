@@ -54,6 +54,19 @@ def test_a_site_of_nothing_is_named_in_every_output() -> None:
     ]
 
 
+def test_a_function_that_no_program_has_is_inconclusive_with_the_nearest() -> None:
+    made, other = Made([PARSE]).subject(), Made([PARSE]).subject()
+    budget = of_sites("function:parse_haeder", "function:^main$")
+    found = [(r.verdict, r.reason) for _, r in check([(made, budget)]).results]
+    reason = "no function matches parse_haeder; nearest: parse_header"
+    assert found == [(Verdict.INCONCLUSIVE, reason), (Verdict.PASS, "")]
+    assert check([(made, budget)]).exit_code == 7
+    assert check([(made, budget)]).captures[0].notes == []
+    # Of several programs, one that has it is enough.
+    other.looking = lambda pattern: (bool(pattern.search("parse_haeder")), [])
+    assert check([(made, budget), (other, budget)]).verdict is Verdict.PASS
+
+
 def test_a_run_without_notes_has_no_notifications() -> None:
     report = check([(Made([PARSE]).subject(), of_sites("function:main"))])
     assert "invocations" not in json.loads(sarif.render(report))["runs"][0]
@@ -107,7 +120,7 @@ def test_a_section_may_be_of_one_parameter_of_a_test(tmp_path: Path) -> None:
 
 
 def unnamed(subject: Subject, module: str, *, broken: bool = False) -> Subject:
-    """The same capture without the names of a module's functions."""
+    """The same capture without the names of a module's functions; its files have any function."""
     names = subject.symbols
     functions = [
         dataclasses.replace(f, name=f"x+{k:#x}", full_name=f"x+{k:#x}", file="", known=False)
@@ -121,7 +134,7 @@ def unnamed(subject: Subject, module: str, *, broken: bool = False) -> Subject:
     ]
     problems = [SymbolProblem(module, f"{module} differs")] if broken else []
     naming = dataclasses.replace(names, functions=functions, locations=locations, problems=problems)
-    return Subject(subject.profile, naming, subject.path)
+    return Subject(subject.profile, naming, subject.path, looking=lambda _: (True, []))
 
 
 def test_a_baseline_of_a_build_with_names_says_why_all_is_new_in_one_without(

@@ -159,12 +159,16 @@ def _recover_each(
 
 
 def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
-    """Write the captures of the dead process `pid`.
+    """Write the captures of the dead process `pid`, its number here or inside its container.
 
     Raises TargetError if it left none, or still lives.
     """
+    inside = _number_inside(pid)
     mine = [
-        found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
+        found
+        for found in leftovers.in_folders(most=None)
+        if found.control.number("pid") == pid
+        or (found.control.number("pid"), found.control.number("pidns_inode")) == inside
     ]
     dead = [found for found in mine if not found.alive and found.captured and not found.written]
     results, errors = _recover_each(dead, prefix, form)
@@ -182,6 +186,14 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
         text = f"pid {pid}{gone} left nothing to recover in {where}"
         raise TargetError(text, hint=_container_hint() or _FOLDER_HINT)
     raise TargetError(f"all captures of pid {pid} are in files already")
+
+
+def _number_inside(pid: int) -> tuple[int, int] | None:
+    """The number of a process in its pid namespace, and the inode of that. None once somebody has
+    waited for it, which the first process of a container often does for no child.
+    """
+    facts, inode = procfs.status(pid), procfs.pidns_inode(pid)
+    return None if facts is None or inode is None else (facts.inner_pid, inode)
 
 
 def _container_hint() -> str | None:

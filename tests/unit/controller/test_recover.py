@@ -97,6 +97,24 @@ def test_the_number_that_a_dead_container_had_outside_leads_to_the_one_inside(
     assert hint.endswith("mem_profiler recover 1")
 
 
+def test_the_number_outside_is_enough_while_nobody_has_waited_for_a_process(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for inode in (7, 8):
+        fake = FakeSegment()
+        fake.control["pid"], fake.control["start_ticks"], fake.control["pidns_inode"] = 42, 1, inode
+        fake.begin(rate=1)
+        fake.control["state"] = layout.STATE_EXITED
+        path = fake.save(segment_dir)
+        path.rename(path.with_name(f"42-{inode}-0"))
+    facts = procfs.Status(uids=(0,), inner_pid=42, seccomp=False, sizes={})
+    monkeypatch.setattr(procfs, "status", lambda pid: facts if pid == GONE else None)
+    monkeypatch.setattr(procfs, "pidns_inode", lambda pid="self": 8 if pid == GONE else 1)
+    [result] = recover.recover_pid(GONE, str(segment_dir / "r"))
+    assert result.pid == 42
+    assert [one.name for one in path.parent.glob("42-*")] == ["42-7-0"]
+
+
 def test_a_copy_of_a_segment_is_written_and_stays(segment_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copy(dead(segment_dir), copy)

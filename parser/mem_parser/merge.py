@@ -22,8 +22,9 @@ from mem_parser.errors import UsageProblem
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
 from mem_parser.model import Capture, Count, Profile
-from mem_parser.units import counted, format_rate
+from mem_parser.units import format_rate
 
+PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
 
@@ -41,7 +42,7 @@ class _Known:
     domain: str | None = None
     device: bool = False
     incomplete: str | None = None
-    peaks: int = 0
+    has_peaks: bool = False
     hosts: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     capture: Capture = field(default_factory=Capture)
@@ -88,7 +89,7 @@ class Merger:
         known.leaf_exact &= profile.stacks.leaf_exact
         known.has_alloc &= profile.has_alloc
         known.since_start &= profile.since_start
-        known.peaks += new.peak_bytes is not None or profile.has(Count.PEAK)
+        known.has_peaks |= new.peak_bytes is not None or profile.has(Count.PEAK)
         if profile.incomplete is not None and known.incomplete is None:
             known.incomplete = f"{name}: {profile.incomplete}"
         known.warnings |= dict.fromkeys(profile.warnings[:10])
@@ -103,10 +104,7 @@ class Merger:
     @property
     def left_out(self) -> str:
         """What the files had and the result lacks; empty: nothing."""
-        if not self._known.peaks:
-            return ""
-        of = counted(self._known.peaks, "file")
-        return f"the peaks of {of} are left out: each was at its own time, and is in its file alone"
+        return PEAKS_LEFT_OUT if self._known.has_peaks else ""
 
     def result(self) -> Profile:
         """Return the sum of all added profiles; a single one unchanged."""

@@ -132,7 +132,11 @@ class Subject:
         return tuple(dict.fromkeys(self.symbols.functions[k].module for k in of_location.tolist()))
 
     def knows(self, match: Match) -> Known:
-        """Tell whether the profile, or a file of the program, has a function that matches."""
+        """Tell whether the profile, or a file of the program, has a function that matches. An
+        interpreted program may have any: no file's symbols name its functions.
+        """
+        if self.profile.stacks.interpreters.any():
+            return True, []
         if any(_locations(symbols, match).any() for symbols in self._every_symbols):
             return True, []
         found, near = self.looking(match.pattern) if self.looking else (False, [])

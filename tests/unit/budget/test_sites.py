@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 from budget_profiles import RATE, Made, Row
@@ -65,6 +66,14 @@ def test_a_function_that_no_program_has_is_inconclusive_with_the_nearest() -> No
     # Of several programs, one that has it is enough.
     other.looking = lambda pattern: (bool(pattern.search("parse_haeder")), [])
     assert check([(made, budget), (other, budget)]).verdict is Verdict.PASS
+
+
+def test_an_interpreted_program_may_have_a_function_that_no_file_names() -> None:
+    made = Made([PARSE]).subject()
+    stacks = made.profile.stacks
+    stacks.interpreter = np.ones(len(stacks), np.uint32)
+    budget = of_sites("function:parse_haeder")
+    assert check([(made, budget)]).verdict is Verdict.PASS
 
 
 def test_a_run_without_notes_has_no_notifications() -> None:

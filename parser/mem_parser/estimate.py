@@ -44,14 +44,23 @@ standard error, so that a few such samples would change the number, there is onl
 true number is at least F(m, v; -1.645), which is one-sided, and at least the number of samples.
 Elsewhere small blocks are many among the sampled ones, and the interval above holds with that w.
 
+*Peaks.* The highest of many estimates is high by chance. While a program replaces its live bytes R
+times, the largest error of any moment exceeds z standard errors about 1 + z^2 R times as often as
+that of one moment does (the scan statistic of a Poisson process: S. E. Alm, Journal of Applied
+Probability 20, 1983). So the lower end is F(m, v; -z) with (1 + z^2 R) P(Z > z) = 0.025. The upper
+end needs nothing: it is wrong only if that of the truly highest moment is. R, `Estimate.turnovers`,
+counts what was allocated beyond the peak: of a program that only grows it is 0.
+
 *Differences.* Unseen blocks may be on both sides: the ends are w/2 + 1.96 sqrt(v + w^2/2) from the
 value, or 3.0 w if that is more. Of objects there are none where the rule above gives no upper end.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +80,7 @@ _CLOSED_FROM = 2.0
 end."""
 _NONE_OF_IT = -math.log(1 - 0.95)
 _LARGE = 1e6
+_STEPS = 20
 
 
 class Unseen(NamedTuple):
@@ -110,6 +120,8 @@ class Estimate:
     ``value`` and ``std_error`` are in the same unit (bytes or objects), the latter NaN if it is
     unknown; ``samples`` is the number of sampled blocks behind them. Estimates of disjoint sets of
     blocks add: values and samples as they are, errors in squares. ``signed``: a difference.
+    ``turnovers``: how often the program replaced its live bytes while this, the highest of them,
+    was sought.
     """
 
     value: float
@@ -117,6 +129,7 @@ class Estimate:
     samples: int = 0
     unseen: Unseen = NOTHING_UNSEEN
     signed: bool = False
+    turnovers: float = 0.0
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
@@ -125,6 +138,7 @@ class Estimate:
             self.samples + other.samples,
             max(self.unseen, other.unseen),
             self.signed or other.signed,
+            max(self.turnovers, other.turnovers),
         )
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -150,7 +164,7 @@ class Estimate:
             half = max(0.5 * w + Z95 * math.sqrt(v + 0.5 * w * w), _NONE_OF_IT * w)
             half = half if closed else math.inf
             return m - half, m + half
-        lower = _end(m, v, -Z95 if closed else -Z95_ONE_SIDED)
+        lower = _end(m, v, -_z_of_highest(Z95 if closed else Z95_ONE_SIDED, self.turnovers))
         if not bounded:
             lower = max(lower, min(float(self.samples), m))
         if not closed:
@@ -182,6 +196,11 @@ class Estimate:
     def is_below_its_error(self) -> bool:
         """Whether `margin95` is larger than the number; False if the error is unknown."""
         return self.margin95 > abs(self.value)
+
+
+def turnovers(allocated_bytes: float, peak_bytes: float) -> float:
+    """Return `Estimate.turnovers` of a peak."""
+    return max(allocated_bytes / peak_bytes - 1.0, 0.0) if peak_bytes > 0 else 0.0
 
 
 class Interval(NamedTuple):
@@ -222,6 +241,16 @@ def interval95(
     upper = np.maximum(upper, m - missed + _ends(missed + more, v + more * w, Z95))
     upper = np.maximum(upper, m + _NONE_OF_IT * w)
     return Interval(lower, np.where(closed, upper, np.inf))
+
+
+@functools.lru_cache
+def _z_of_highest(z_of_one: float, turnovers: float) -> float:
+    """Return what the largest error of any moment exceeds as often as that of one ``z_of_one``."""
+    normal, z = NormalDist(), z_of_one
+    alpha = normal.cdf(-z_of_one)
+    for _ in range(_STEPS if turnovers > 0 else 0):
+        z = -normal.inv_cdf(alpha / (1 + z * z * turnovers))
+    return z
 
 
 def _end(mean: float, variance: float, z: float) -> float:

@@ -5,8 +5,7 @@ class, domain). Stacks are one flat array of addresses with offsets into it, inn
 so that a million sites cost arrays and not objects. Counts are sampled blocks and bytes as the file
 has them; `Profile.weigh` makes estimates of them, per site, before any sum.
 
-Filters are `Profile.where(mask)`: the same profile with fewer sites. Nothing here knows a file
-format or a symbol.
+Filters are `Profile.where(mask)`. Nothing here knows a file format or a symbol.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from mem_parser.estimate import (
     FloatArray,
     Unsampled,
     Unseen,
+    turnovers,
     unsample,
     unsample_part,
     unseen_bytes,
@@ -462,9 +462,7 @@ class Profile:
         return self.rate_bytes if self.sites.rate_bytes is None else self.sites.rate_bytes
 
     def counts(self, count: Count) -> tuple[IntArray, IntArray]:
-        """Return sampled blocks per site, and their bytes. Meaningless where the file lacks them:
-        see `has`.
-        """
+        """Return sampled blocks per site, and their bytes; only where the file `has` them."""
         s, count = self.sites, count.blocks
         if count is Count.INUSE:
             return s.inuse_blocks, s.inuse_bytes
@@ -492,9 +490,7 @@ class Profile:
         return self.has_alloc
 
     def weigh(self, count: Count, unit: Unit) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return per site: the estimate (bytes or objects), its variance, and the samples behind
-        it.
-        """
+        """Return per site the estimate, its variance, and the number of samples behind it."""
         estimates, blocks = self.unsampled(count), self.counts(count)[0]
         if unit is Unit.SPACE:
             return estimates.bytes, estimates.bytes_variance, blocks
@@ -551,7 +547,11 @@ class Profile:
         """Return the estimate of all sites together."""
         value, variance, samples = self.weigh(count, unit)
         error = math.sqrt(float(variance.sum())) if self.errors_known else math.nan
-        return Estimate(float(value.sum()), error, int(samples.sum()), self.unseen(unit))
+        found = Estimate(float(value.sum()), error, int(samples.sum()), self.unseen(unit))
+        if count is not Count.PEAK or not self.has_alloc or self.capture.peak_of_estimates:
+            return found
+        held, ever = (float(self.unsampled(c).bytes.sum()) for c in (count, Count.ALLOC))
+        return dataclasses.replace(found, turnovers=turnovers(ever, held))
 
     def where(self, sites: BoolArray) -> Profile:
         """Return the profile of only those sites; it shares stacks and modules with this one."""

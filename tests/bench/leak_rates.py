@@ -133,6 +133,17 @@ def start_up(random: np.random.Generator, runs: int, watch: float, hertz: float)
     return Blocks(run, born, np.full(len(born), _NEVER))
 
 
+def ever_slower(share: float) -> Maker:
+    """A cache of keys met at random, and met again after ``share`` of the watch on average."""
+
+    def make(random: np.random.Generator, runs: int, watch: float, hertz: float) -> Blocks:
+        run, born = poisson(random, runs, hertz, 0, watch)
+        new = random.random(len(born)) < np.exp(-born / (share * watch))
+        return Blocks(run[new], born[new], np.full(int(new.sum()), _NEVER))
+
+    return make
+
+
 def grown_then_shrunk(random: np.random.Generator, runs: int, watch: float, hertz: float) -> Blocks:
     """A table that grows for 0.6 of the watch and then loses its entries at random."""
     run, born = poisson(random, runs, hertz, 0, 0.6 * watch)
@@ -145,6 +156,35 @@ def sessions(random: np.random.Generator, runs: int, watch: float, hertz: float)
     kept = random.random(len(born)) < 0.5 + 0.5 * born / watch
     run, born = run[kept], born[kept]
     return Blocks(run, born, born + lognormal(0.8, share=0.15)(random, len(born), watch))
+
+
+Clock = Callable[[Times, float], Times]
+"""When a program gets to what it does: of times at an even pace and the watch, in seconds."""
+
+
+def even(at: Times, _watch: float) -> Times:
+    """The machine keeps its pace."""
+    return at
+
+
+def changing(factor: float) -> Clock:
+    """The pace of the second half of the watch is ``factor`` times that of the first."""
+
+    def clock(at: Times, watch: float) -> Times:
+        first, second = 2 / (1 + factor), 2 * factor / (1 + factor)
+        return np.where(at < first * watch / 2, at / first, watch - (watch - at) / second)
+
+    return clock
+
+
+def stopping(start: float, share: float) -> Clock:
+    """The program is stopped for a ``share`` of the watch, from ``start`` (a share) on."""
+
+    def clock(at: Times, watch: float) -> Times:
+        run = at * (1 - share)
+        return np.where(run < start * watch, run, run + share * watch)
+
+    return clock
 
 
 _BRIEF = exponential(mean_s=0.1)
@@ -174,20 +214,27 @@ BEHAVIOURS = (
     Behaviour("leak of 1 block/s", True, steady(leaking(1.0, _BRIEF)), 1.0),
     Behaviour("leak of 10 % in turnover of 0.1 W", True, steady(leaking(0.1, exponential(0.1)))),
     Behaviour("leak of 50 % in turnover of 0.3 W", True, steady(leaking(0.5, exponential(0.3)))),
+    Behaviour("cache, ever more slowly, 0.25 W", False, ever_slower(0.25), 10 * HERTZ),
 )
 
 
-def outcomes(what: Behaviour, rate: int, watch: float, runs: int, seed: int = 1) -> Counter[str]:
-    """How many of ``runs`` programs got which verdict on their site."""
-    random = np.random.default_rng([seed, rate, int(watch), BEHAVIOURS.index(what)])
+def outcomes(
+    what: Behaviour, rate: int, watch: float, runs: int, clock: Clock = even
+) -> Counter[str]:
+    """How many of ``runs`` programs, at the pace of ``clock``, got which verdict on their site."""
+    random = np.random.default_rng([1, rate, int(watch), BEHAVIOURS.index(what)])
     profile, symbols = _template(rate, watch)
     hertz = what.hertz * float(sampling_probability(SIZE, rate))
     at_once = max(1, int(_CHUNK / (hertz * watch + 1)))
     found: Counter[str] = Counter()
     for first in range(0, runs, at_once):
         count = min(at_once, runs - first)
-        site = _columns(what.make(random, count, watch, hertz), count, watch)
-        beside = _columns(steady(_BRIEF)(random, count, watch, hertz), count, watch)
+        made = (what.make, steady(_BRIEF))
+        blocks = (make(random, count, watch, hertz) for make in made)
+        site, beside = (
+            _columns(Blocks(run, clock(born, watch), clock(died, watch)), count, watch)
+            for run, born, died in blocks
+        )
         for k in range(count):
             _fill(profile, [tuple(column[k] for column in one) for one in (site, beside)])
             found[_verdict(profile, symbols)] += 1

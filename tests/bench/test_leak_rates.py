@@ -9,7 +9,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from leak_rates import BEHAVIOURS, LEAK, OTHER, UNSURE, interval, outcomes
+from leak_rates import (
+    BEHAVIOURS,
+    LEAK,
+    OTHER,
+    UNSURE,
+    Clock,
+    changing,
+    interval,
+    outcomes,
+    stopping,
+)
 
 RUNS = 100
 KIB = 1024
@@ -41,6 +51,26 @@ def test_verdicts_are_as_often_right_as_they_were(
 ) -> None:
     found = outcomes(NAMED[name], rate, watch, RUNS)
     assert bounds[0] <= found[verdict] <= bounds[1], found
+
+
+@pytest.mark.parametrize(
+    ("clock", "least"),
+    [(changing(1 / 4), 85), (changing(1 / 2), 92), (changing(2), 95), (changing(4), 95),
+     (stopping(0.2, 1 / 6), 95), (stopping(0.45, 1 / 6), 87), (stopping(0.82, 1 / 6), 85)],
+    ids=["a quarter", "half", "twice", "four times", "stops early", "stops midway", "stops late"],
+)  # fmt: skip
+def test_verdicts_do_not_depend_on_the_pace_of_the_machine(clock: Clock, least: int) -> None:
+    leak = outcomes(NAMED["leak of 100 %"], 64 * KIB, 60, RUNS, clock=clock)
+    assert leak[LEAK] >= least, leak
+    assert not leak[OTHER]
+    for name in ("cache, ever more slowly, 0.25 W", "cache, full at 0.9 W", "sessions, ever more"):
+        found = outcomes(NAMED[name], 64 * KIB, 60, RUNS, clock=clock)
+        assert found[LEAK] <= 1, (name, found)
+
+
+def test_a_cache_that_fills_ever_more_slowly_is_recognised() -> None:
+    found = outcomes(NAMED["cache, ever more slowly, 0.25 W"], 64 * KIB, 60, RUNS)
+    assert found[OTHER] >= 98, found
 
 
 def test_an_interval_of_a_share_is_that_of_wilson() -> None:

@@ -85,12 +85,16 @@ def test_what_a_loop_throws_away_is_temporary_and_short_lived(capture: Capture) 
     assert lives["churn"]["median_s"] < lives["second"]["median_s"]
 
 
+APART = ("--interval", "20us")
+"""Shorter than any phase; the usual share of the run is longer where others held the run up."""
+
+
 def test_peaks_as_high_within_the_error_are_named(captures: list[Capture], tmp_path: Path) -> None:
     """By the program's own count `second` is the highest; samples may say another."""
     chosen = set()
     for one in captures:
         truth, log = one.highest, one.log
-        rows = report("peaks", log)["rows"]
+        rows = report("peaks", log, *APART)["rows"]
         at = {row["functions"][0]["function"]: row["at_s"] for row in rows}
         first = rows[0]
         chosen.add(first["functions"][0]["function"])
@@ -100,7 +104,7 @@ def test_peaks_as_high_within_the_error_are_named(captures: list[Capture], tmp_p
         assert first["peaks_within_error"] <= 2  # `low` is lower beyond doubt
     assert chosen - {truth}  # the case that the line is for
 
-    text = told("peaks", log)
+    text = told("peaks", log, *APART)
     assert "other peaks are as high within the error (first at" in text
     for part in ((), ("--to", "end")):
         table = told("top", log, "--peak", *part)
@@ -108,4 +112,6 @@ def test_peaks_as_high_within_the_error_are_named(captures: list[Capture], tmp_p
     page = tmp_path / "x.html"
     told("report", log, "-o", page)
     head, _ = blocks_of(page.read_text(encoding="utf-8"))["times"]
-    assert 2 in {rivals for _, rivals in head["peaks"]}  # `low` may share an interval with `third`
+    same = report("peaks", log, "--interval", f"{head['interval_s']:.9f}s", "-n", "20")["rows"]
+    assert {rivals for _, rivals in head["peaks"]} <= {r["peaks_within_error"] for r in same}
+    assert head["peaks"]

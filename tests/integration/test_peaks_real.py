@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,12 +13,20 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, compile_program
-from controller_tools import TIMEOUT_S, command, command_environment, run_command
+from controller_tools import (
+    TIMEOUT_S,
+    Stepper,
+    build_stepper,
+    command,
+    command_environment,
+    run_command,
+)
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_profiler import inprocess
+from mem_profiler.capture import session
 from parser_run import parse, told
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -80,6 +89,28 @@ def test_estimates_of_the_peak_are_as_far_off_as_their_errors_say(
         next(tmp_path.glob("*.heap")).unlink()
     assert abs(sum(off) / len(off)) < mean
     assert (sum(x * x for x in off) / len(off)) ** 0.5 < spread
+
+
+def test_the_interval_of_a_peak_holds_for_a_program_that_replaces_its_blocks(
+    tmp_path: Path,
+) -> None:
+    stepper, blocks, size = build_stepper(tmp_path), 300, 4096
+    holds = plain = 0
+    for seed in range(1, 6):
+        with Stepper(stepper, MEM_PROFILER_SEED=str(seed)) as target:
+            one = session.Session(target.pid)
+            one.start(session.Rates(65536), None)
+            for _ in range(200):
+                target.tell(f"a {blocks} {size}")
+                target.tell(f"d {blocks}")
+            result = one.finish(str(tmp_path / "p"), "stopped")
+            one.close()
+        peak = read_profile(result.path).total(Count.PEAK, Unit.SPACE)
+        ends = [e.interval95 for e in (peak, dataclasses.replace(peak, turnovers=0.0))]
+        inside = [low <= blocks * size <= high for low, high in ends]
+        holds, plain = holds + inside[0], plain + inside[1]
+    assert holds == 5
+    assert plain <= 1  # were its moment not chosen
 
 
 @pytest.mark.parametrize("end", ["snapshot", "kill"])

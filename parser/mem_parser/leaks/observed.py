@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from mem_parser.estimate import FloatArray
+from mem_parser.estimate import Z95, FloatArray
 from mem_parser.leaks.ages import Timeline
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.model import BoolArray
@@ -33,27 +36,53 @@ def steady(group: Group, times: Timeline) -> bool:
     return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
 
 
-def slowed(group: Group, times: Timeline) -> bool:
+class Spans(NamedTuple):
+    """How long two parts of the time were: the earlier one in seconds, the later one at the least
+    and at the most.
+    """
+
+    earlier: float
+    least: float
+    most: float
+
+
+def spans(
+    times: Timeline, clock: FloatArray, earlier: BoolArray, later: BoolArray,
+    slowest: float = COMPARABLE,
+) -> Spans:  # fmt: skip
+    """Return how long the parts were, in seconds and by the program's own ``clock``: blocks of its
+    turnover by bucket.
+
+    A machine's pace changes with its load, and a stopped program does nothing: per second, growth
+    then slows down or begins late; per block of turnover it does not. Other growth goes by the
+    seconds. So only what both clocks say is an observation. The program's counts where its pace
+    surely changed, with one standard error; one that went at less than ``slowest`` of its pace has
+    other work.
+    """
+    v, w = times.span(earlier), times.span(later)
+    before, after = float(clock[earlier].sum()), float(clock[later].sum())
+    if not before or abs(after * v - before * w) < Z95 * math.sqrt((before + after) * v * w):
+        return Spans(v, w, w)
+    same, error = v * after / before, math.sqrt(1 / before + 1 / max(after, 1))
+    least, most = same * math.exp(-error), same * math.exp(error)
+    return Spans(v, min(w, max(least, slowest * w)), max(w, min(most, w / COMPARABLE)))
+
+
+def slowed(group: Group, times: Timeline, clock: FloatArray) -> bool:
     """Tell whether the late rate is surely below the early one and below two thirds of it."""
     early, late = survived(group, times.early), survived(group, times.late)
-    v, w = times.span(times.early), times.span(times.late)
+    v, w, _ = spans(times, clock, times.early, times.late)
     if not early or not v or not w or late / w >= early / v * 2 / 3:
         return False
     return p_rate_above(early, v, late, w, 1.0) < _DOUBT
 
 
-def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
+def stopped(group: Group, times: Timeline, clock: FloatArray) -> bool:
     """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
     rate, and surely below it. A leak has more of them: they include short-lived blocks.
-
-    ``activity`` are the births of all stacks: a program that becomes idle as a whole says nothing
-    of one stack.
     """
     late, young = survived(group, times.late), survived(group, times.young)
-    v, w = times.span(times.late), times.span(times.young)
-    busy = float(activity[times.late].sum())
-    if v and w and busy:
-        w *= min(1.0, float(activity[times.young].sum()) / w / (busy / v))
+    v, w, _ = spans(times, clock, times.late, times.young, slowest=0.0)
     if not w or not v or young / w >= FLAT * late / v:
         return False
     return p_rate_above(late, v, young, w, 1.0) < _DOUBT

@@ -108,6 +108,17 @@ class SiteColumns:
             stacks,
         )
 
+    def turning_over(self, mature: BoolArray) -> FloatArray:
+        """Return births by bucket, site by site, of places that free at least half of their
+        ``mature`` blocks; 0 elsewhere.
+        """
+        born, left = (
+            np.bincount(self.place, column[:, mature].sum(axis=1))
+            for column in (self.births, self.survivors)
+        )
+        chosen = (born >= MIN_SAMPLES) & (2 * left <= born)
+        return self.births * chosen[self.place][:, np.newaxis]
+
     def without_stack(self) -> Estimate | None:
         """Return the live blocks whose stacks were lost; None if there are none."""
         live = self.group(np.flatnonzero(self.lost), 1, named=False).live

@@ -43,6 +43,7 @@ from mem_parser.leaks.observed import (
     may_stay,
     only_recent,
     slowed,
+    spans,
     steady,
     stopped,
     survived,
@@ -251,7 +252,8 @@ class _Judge:
         self.table = table
         self.times = times
         self.growth = growth
-        self.activity: FloatArray = table.births.sum(axis=0)
+        self.turnover = np.zeros((0, 0)) if times is None else table.turning_over(times.mature)
+        self.whole_turnover: FloatArray = self.turnover.sum(axis=0)
 
     def run(self) -> list[Finding]:
         """Judge stack by stack, then the rest in pools by allocating line."""
@@ -361,19 +363,27 @@ class _Judge:
                 found[int(line[part[0]])] = Rest(rest.members[part], rest.place[part])
         return found
 
+    def clock(self, group: Group) -> FloatArray:
+        """Return the program's own clock: the blocks that others than ``group`` turn over. What is
+        kept is no clock: a cache that fills slows down by itself.
+        """
+        clock: FloatArray = self.whole_turnover - self.turnover[group.members].sum(axis=0)
+        return clock
+
     def p_leak(self, group: Group, times: Timeline) -> float:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
         early, late = survived(group, times.early), survived(group, times.late)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
-        if not steady(group, times) or slowed(group, times) or stopped(group, times, self.activity):
+        clock = self.clock(group)
+        if not steady(group, times) or slowed(group, times, clock) or stopped(group, times, clock):
             return 1.0
         if dying(group, times) or not kept(group, times):
             return 1.0
-        v, w = times.span(times.early), times.span(times.late)
+        v, least, most = spans(times, clock, times.early, times.late)
         p = max(
-            p_rate_above(late, w, early, v, COMPARABLE),
-            p_rate_above(early, v, late, w, COMPARABLE),
+            p_rate_above(late, least, early, v, COMPARABLE),
+            p_rate_above(early, v, late, most, COMPARABLE),
         )
         if self.growth is not None:
             p = max(p, self.growth.p_growing(self.table.index[group.members]))
@@ -392,10 +402,9 @@ class _Judge:
             return Verdict.CACHE_LIKE, phrase("Steady turnover: all older blocks were freed.")
         early, late = survived(group, times.early), survived(group, times.late)
         before = early + survived(group, times.warm_up)
-        v = times.span(times.early) + times.span(times.warm_up)
-        w = times.span(times.late)
+        v, least, most = spans(times, self.clock(group), times.early | times.warm_up, times.late)
         # "The late rate is at least half the early one" rejected: growth ended.
-        flat = before and w and p_rate_above(before, v, late, w, 1 / FLAT) < SURE
+        flat = before and least and p_rate_above(before, v, late, least, 1 / FLAT) < SURE
         if flat and _full_at(group, times) < int(np.flatnonzero(times.mature)[-1]):
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
@@ -409,7 +418,7 @@ class _Judge:
                 freed = phrase(
                     "Steady turnover: {share} of the older blocks were freed.", share=share
                 )
-            replaced = aging(group, times) > SURE_Z or p_rate_above(late, w, before, v, 2) < SURE
+            replaced = aging(group, times) > SURE_Z or p_rate_above(late, most, before, v, 2) < SURE
             replaced |= only_recent(group, times, mature)
             if replaced and gone >= _LEAST_REPLACED and not may_stay(group, times):
                 return Verdict.CACHE_LIKE, freed
@@ -421,9 +430,9 @@ class _Judge:
             return phrase("Only {samples}; not enough for a verdict.", samples=samples)
         if not steady(group, times):
             return phrase("grew in bursts")
-        if slowed(group, times):
+        if slowed(group, times, self.clock(group)):
             return phrase("grows, but perhaps ever more slowly")
-        if stopped(group, times, self.activity):
+        if stopped(group, times, self.clock(group)):
             return phrase("grew, but perhaps not at the end")
         if dying(group, times):
             return phrase("grows, but the program may free its old blocks")

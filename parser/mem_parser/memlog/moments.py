@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from mem_parser.errors import UsageProblem
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, turnovers
 from mem_parser.memlog.livesites import Sites, SiteSums
 from mem_parser.memlog.run import KeyframeBlocks, Run
 from mem_parser.memlog.segments import Segment, latest_exact, segments_of
@@ -115,9 +116,12 @@ def peaks(series: Series, most: int) -> list[Peak]:
     every = np.flatnonzero((falls > 0) & (falls >= _LEAST_SHARE * top.max(initial=0.0)))
     order = every[np.argsort(-falls[every], kind="stable")][: max(most, 0)]
     chosen = sorted(order.tolist(), key=lambda k: (-top[k], k))
+    born = float(series.born_bytes.sum())
     return [
         Peak(
-            int(series.max_at_ns[k]), series.estimate(k), float(falls[k]), bool(series.sure[k]),
+            int(series.max_at_ns[k]),
+            replace(series.estimate(k), turnovers=turnovers(born, float(top[k]))),
+            float(falls[k]), bool(series.sure[k]),
             tuple(series.max_at_ns[_rivals(series, top, every, k)].tolist()),
         )
         for k in chosen

@@ -22,6 +22,7 @@ from mem_parser.estimate import (
     interval95,
     least_in_class,
     sampling_probability,
+    turnovers,
     unsample,
     unseen_bytes,
     unseen_objects,
@@ -306,6 +307,31 @@ def test_of_one_small_size_the_ends_are_those_of_a_poisson_count(
     one = Estimate(one.value * 2**20, one.std_error * 2**20, samples, one.unseen)
     found = [end / 2**20 for end in one.interval95]
     assert found == [pytest.approx(lower, rel=0.02), pytest.approx(upper, rel=0.02)]
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(4096, 300), (30_000, 200)])
+@pytest.mark.parametrize("times", [0, 1, 10, 100])
+def test_the_interval_of_a_peak_holds_however_often_its_blocks_are_replaced(
+    times: int, size: int, blocks: int
+) -> None:
+    """Of programs that always hold as much, and replace their oldest block each time."""
+    random, runs, rate = np.random.default_rng([times, size]), 200, 65536
+    p = float(sampling_probability(size, rate))
+    taken = random.random((runs, blocks * (1 + times))) < p
+    ever = np.pad(np.cumsum(taken, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    highest = (ever[:, blocks:] - ever[:, :-blocks]).max(axis=1)
+    holds = plain = 0
+    for n, every in zip(highest.tolist(), ever[:, -1].tolist(), strict=True):
+        found = unsample([n], [n * size], rate)
+        value, error = float(found.bytes[0]), math.sqrt(found.bytes_variance[0])
+        seen = turnovers(every * size / p, value)
+        for one in (0.0, seen):
+            peak = Estimate(value, error, n, unseen_bytes(rate), turnovers=one)
+            inside = peak.interval95[0] <= blocks * size <= peak.interval95[1]
+            holds, plain = holds + (inside and one == seen), plain + (inside and one == 0.0)
+    assert holds >= 0.93 * runs
+    assert plain >= 0.93 * runs or times
+    assert plain <= 0.6 * runs or times < 10
 
 
 amounts_ = st.just(0.0) | st.floats(1, 1e12)

@@ -220,10 +220,17 @@ def _user_of(pid: int, segment: Segment) -> int:
 
 
 def _measured(row: Row) -> Row:
-    """A row with what the kernel says of its living process."""
+    """A row with what the kernel says of its living process, which may have another name than when
+    its segment was made.
+    """
     resident = procfs.resident(row.pid)
-    rss_bytes = resident.rss_bytes if resident else None
-    return dataclasses.replace(row, age_s=procfs.age_s(row.pid), rss_bytes=rss_bytes)
+    name = procfs.program_name(row.pid) if row.has_sampler else ""
+    return dataclasses.replace(
+        row,
+        command=name or row.command,
+        age_s=procfs.age_s(row.pid),
+        rss_bytes=resident.rss_bytes if resident else None,
+    )
 
 
 def by_program(rows: list[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError
 from mem_profiler.capture import listing
+from mem_profiler.capture.listing import Row
+from mem_profiler.process import procfs
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 
@@ -132,3 +135,11 @@ def test_what_makes_no_sense_is_one_error(tmp_path: Path, monkeypatch: pytest.Mo
             monkeypatch.setattr(listing.child, "call", lambda *_, told=told, **__: told)
             with pytest.raises(MemError, match="hold invalid data"):
                 listing._read([entry])
+
+
+def test_a_living_process_has_the_name_that_it_has_now() -> None:
+    now = procfs.program_name(os.getpid())
+    row = Row(os.getpid(), "root", "before", "idle", None, None, None, None)
+    assert listing._measured(row).command == now != "before"
+    left = replace(row, state=listing.LEFT[0])
+    assert listing._measured(left).command == "before"

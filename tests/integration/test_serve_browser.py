@@ -467,6 +467,10 @@ def test_a_process_is_attached_to_from_the_list_after_a_question(
         shop.click("#attach-yes")
         shop.until(lambda: shop.driver.execute_script(find, f"a.process[href='/p/{one.pid}']"))
         assert attaching.is_attached(one.pid)
+        for order in ("start", "stop"):
+            shop.server.ask(f"/p/{one.pid}/{order}", method="POST")
+        cell = f"tr:has([href='/p/{one.pid}']) [data-label^='In use']"
+        shop.until(lambda: "left of its capture" in text_of(shop.driver, cell))
         shop.click(f"#detach-{one.pid}")
         shop.until(lambda: not attaching.is_attached(one.pid))
         one.tell("a 10 1000")

@@ -59,7 +59,7 @@ class ProcessesPage {
     showTable(host, [
       { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command, cell: (row) => called(this.link(row), row) },
       numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("age_s", english("Age"), ageText), numberOf("rss_bytes", english("RSS"), bytesText),
-      numberOf("live_bytes", english("In use \u2248"), bytesText),
+      { ...numberOf("live_bytes", english("In use \u2248"), bytesText), text: inUseText },
       { ...textOf("state", english("State")), cell: (row) => this.stateOf(row) },
       { ...numberOf("rate_bytes", english("1 sample per"), bytesText), aside: true }, ...COUNTS,
     ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, sort: "rss_bytes", rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
@@ -141,6 +141,13 @@ function numberOf(key, label, text) {
 
 function textOf(key, label) {
   return { key, label, kind: "text", text: (row) => row[key] };
+}
+
+// Of a capture that is over while its process lives on: its blocks that are left. New ones do not count, and freed ones go.
+function inUseText({ state, live_bytes: size }) {
+  if (size === null) return "";
+  const isOver = !state.startsWith("capturing") && !LEFT.includes(state);
+  return isOver ? phrase("{size} left of its capture", { size: bytesText(size) }) : bytesText(size);
 }
 
 const COUNTS = [numberOf("samples", english("Samples"), countText), numberOf("lost", english("Lost"), countText)].map((column) => ({ ...column, aside: true }));

@@ -120,6 +120,22 @@ def test_paper_is_light_and_has_all_of_a_graph(desktop: Any, pages: dict[str, Pa
     shown.assert_quiet()
 
 
+def test_no_tab_is_wider_than_paper(desktop: Any, pages: dict[str, Path]) -> None:
+    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    page = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4
+    try:
+        for tab in REPORT:
+            shown = Shown(desktop, pages["report"].as_uri(), f"#tab={tab}")
+            desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", page)
+            emulate(desktop, "print", "light")
+            shown.run("dispatchEvent(new Event('beforeprint'))")
+            assert shown.run(wide) <= 0, tab
+            emulate(desktop, "", "light")
+    finally:
+        emulate(desktop, "", "light")
+        desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_tab_key_passes_through_a_flame_graph(desktop: Any, pages: dict[str, Path]) -> None:
     shown = Shown(desktop, pages["flame"].as_uri())
     stops = shown.run("return document.querySelectorAll('button, input, select, .graph').length")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from accessible import faults_of
 from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
 from controller_tools import TIMEOUT_S, Stepper, build_stepper
 from mem_cli import demo
@@ -388,6 +389,7 @@ def test_the_list_has_the_living_first_and_folds_the_ended(
         _, first, rss = shop.driver.execute_script(age)
         assert rss.endswith("iB")
         shop.until(lambda: shop.driver.execute_script(age)[1] != first)
+        assert faults_of(shop.driver) == []
         assert shop.driver.execute_script(age)[0]
         assert shop.driver.execute_script("return document.querySelector('#ended').open")
     assert_quiet(shop.driver)

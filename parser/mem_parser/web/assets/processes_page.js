@@ -62,7 +62,7 @@ class ProcessesPage {
       { ...numberOf("live_bytes", english("In use \u2248"), bytesText), text: inUseText },
       { ...textOf("state", english("State")), cell: (row) => this.stateOf(row) },
       { ...numberOf("rate_bytes", english("1 sample per"), bytesText), aside: true }, ...COUNTS,
-    ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, sort: "rss_bytes", rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
+    ], rows, { search: wordsOf, name: "processes", label: phrase("Processes with a sampler"), kept: this.kept.living, sort: "rss_bytes", rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
   }
 
   // more: ended ones that have no row
@@ -75,7 +75,7 @@ class ProcessesPage {
       { ...textOf("command", english("Command")), main: true }, numberOf("pid", english("Pid"), String), textOf("user", english("User")),
       numberOf("live_bytes", english("In use \u2248"), bytesText), ...COUNTS,
       { key: "recover", label: english("To save it"), kind: "text", text: (row) => `mem_profiler recover ${row.pid}`, cell: (row) => element("code", "", `mem_profiler recover ${row.pid}`) },
-    ], rows, { search: wordsOf, name: "ended", kept: this.kept.ended, rowKey: ({ pid }) => pid });
+    ], rows, { search: wordsOf, name: "ended", label: this.endedLine.textContent, kept: this.kept.ended, rowKey: ({ pid }) => pid });
     if (more) host.append(element("p", "faint", phrase("{number} more are not listed: mem_profiler ps --all", { number: countText(more) })));
   }
 
@@ -95,7 +95,7 @@ class ProcessesPage {
       { ...textOf("command", english("Command")), main: true, cell: (row) => called(element("span", "", row.command), row) },
       numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("rss_bytes", english("RSS"), bytesText),
       { key: "attach", label: english("Attach"), kind: "text", text: (row) => `mem_profiler attach ${row.pid}`, cell: (row) => this.attachOf(row) },
-    ], others, { ask: () => this.feed.again(), all, name: "others", kept: this.kept.others, sort: "rss_bytes", rowKey: ({ pid }) => pid });
+    ], others, { ask: () => this.feed.again(), all, name: "others", label: phrase("Without a sampler"), kept: this.kept.others, sort: "rss_bytes", rowKey: ({ pid }) => pid });
   }
 
   attachOf(row) {

@@ -9,9 +9,10 @@ const PAGE_ROWS = 150;
 // zeros(number): what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 // rowKey(row): what tells rows apart when others come; without it the text of the main column.
+// label: how the table is called, where it is on no tab.
 // ask(): rows come as the box says, which is `kept.query`; all: how many there are then.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null, rowKey = null, ask = null, all = null } = {}) {
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null, rowKey = null, ask = null, all = null, label = "" } = {}) {
     Object.assign(this, { columns, rows, search, name, kept, zeros, rowKey, ask, all });
     this.shown = Math.max(shown, kept.shown ?? 0);
     this.kept.query ??= "";
@@ -26,6 +27,7 @@ class DataTable {
     this.body = element("tbody");
     this.table.append(this.head, this.body);
     this.frame.append(this.table);
+    if (label) nameTable(this.frame, "aria-label", label);
     this.count = element("span", "faint");
     this.count.setAttribute("role", "status");
     this.more = element("button", "move", phrase("Show more"));
@@ -198,10 +200,12 @@ function showTable(host, columns, rows, options) {
 function nameTables(host) {
   const label = host.closest("[role=tabpanel]")?.getAttribute("aria-labelledby");
   if (!label) return;
-  for (const frame of host.querySelectorAll(".table-frame")) {
-    frame.setAttribute("role", "region");
-    for (const named of [frame, frame.firstElementChild]) named.setAttribute("aria-labelledby", label);
-  }
+  for (const frame of host.querySelectorAll(".table-frame")) nameTable(frame, "aria-labelledby", label);
+}
+
+function nameTable(frame, attribute, name) {
+  frame.setAttribute("role", "region");
+  for (const named of [frame, frame.firstElementChild]) named.setAttribute(attribute, name);
 }
 
 // Puts fresh content where other content of the same kind is. What looks the same stays, and what a stand-in stands for: focus, scroll positions and

@@ -35,6 +35,7 @@ from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
 from mem_parser.significance import benjamini_hochberg, p_of_change
 from mem_parser.symbols.table import Symbols
+from mem_parser.words import joined, phrase
 
 RATE = 0.05
 """Share of false changes among those reported."""
@@ -456,24 +457,35 @@ def _notes(
     profiles: tuple[Profile, Profile], level: Level, count: Count, *, paired: bool
 ) -> list[str]:
     base, new = profiles
-    notes = []
+    notes: list[str] = []
     if paired:
-        notes.append("snapshots of one capture: blocks that are live in both cancel out")
+        notes.append(phrase("snapshots of one capture: blocks that are live in both cancel out"))
     programs = [captured_name(p.capture) for p in (base, new)]
     if all(programs) and programs[0] != programs[1]:
-        notes.append(f"different programs: base is of {programs[0]}, new of {programs[1]}")
+        words = {"base": programs[0], "new": programs[1]}
+        notes.append(phrase("different programs: base is of {base}, new of {new}", **words))
     a, b = base.capture.duration_s, new.capture.duration_s
     whole = {count, base.default_count, new.default_count} == {Count.PEAK}
     if not (paired or whole) and a and b and max(a, b) > 1.1 * min(a, b):
         notes.append(
-            f"base covers {a:.1f} s, new {b:.1f} s: part of the change is growth over time"
+            phrase(
+                "base covers {base} s, new {new} s: part of the change is growth over time",
+                base=f"{a:.1f}",
+                new=f"{b:.1f}",
+            )
         )
     other = _rebuilt(base, new)
     if other:
-        what = "; lines may have moved" if level is Level.LINE else ""
-        notes.append(f"different builds of {', '.join(other[:5])}{what}")
+        text = phrase("different builds of {files}", files=", ".join(other[:5]))
+        moved = [phrase("lines may have moved")] if level is Level.LINE else []
+        notes.append(joined("; ", [text, *moved]))
     without = [n for n, p in (("base", base), ("new", new)) if not p.errors_known]
     if without:
-        which = "these files carry" if len(without) == 2 else f"the {without[0]} file carries"
-        notes.append(f"{which} no errors: which of the changes are chance is not known")
+        which = {
+            "base": phrase("the base file carries no errors"),
+            "new": phrase("the new file carries no errors"),
+        }
+        both = phrase("these files carry no errors")
+        text = both if len(without) == 2 else which[without[0]]
+        notes.append(phrase("{files}: which of the changes are chance is not known", files=text))
     return notes

@@ -43,24 +43,24 @@ def shortened(text: str, columns: int) -> str:
     if width(text) <= columns:
         return text
     if text.startswith("/") and " " not in text:
-        return f"…{_cut(text[::-1], columns - 1)[::-1]}"
+        return f"…{cut(text[::-1], columns - 1)[::-1]}"
     name, _, place = text.rpartition(" ")
     spot = _SPOT.fullmatch(place.rsplit("/", 1)[-1])
     if not name or spot is None:
-        return f"{_cut(text, columns - 1)}…"
+        return f"{cut(text, columns - 1)}…"
     file, line = spot.groups()
     room = columns - 1 - width(file + line)
     if room < 0:
-        return f"{_cut(text, columns - 1)}…"
+        return f"{cut(text, columns - 1)}…"
     if room < _LEAST_NAME:
         return f"…{file}{line}"
     if name.endswith((f" ({file})", f"/{file})")):
         name = name.rpartition(" (")[0] or name
-    name = name if width(name) <= room else f"{_cut(name, room - 1)}…"
+    name = name if width(name) <= room else f"{cut(name, room - 1)}…"
     return f"{name} {file}{line}"
 
 
-def _cut(text: str, columns: int) -> str:
+def cut(text: str, columns: int) -> str:
     """Return the beginning of ``text`` that fits."""
     end = max(columns, 0)
     while end and width(text[:end]) > columns:

@@ -56,6 +56,15 @@ def joined(separator: str, parts: Iterable[str]) -> Phrase:
     return Phrase(separator.join(parts), lambda _: shown(separator).join(shown(parts)))
 
 
+def inside(sentence: str) -> Phrase:
+    """Return a sentence as it is within another one: it begins small."""
+
+    def small(text: str) -> str:
+        return text[:1].lower() + text[1:]
+
+    return Phrase(small(sentence), lambda _: small(shown(sentence)))
+
+
 def shown(data: Any) -> Any:
     """Return ``data`` with every phrase in it in the user's language: a text, a list of texts or
     JSON data.

@@ -33,9 +33,13 @@ TABS = {"report": REPORT, "log": ["summary", "table"], "flame": [""], "classes":
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     found = {name: folder / f"{name}.html" for name in TABS}
+    noted = make_profile(SERVER)
+    noted[0].capture.lost = dict.fromkeys(
+        ("live_full", "site_full", "reentry", "arena_full", "truncated"), 900
+    )
     texts = {
         "report": report.render(
-            *make_profile(SERVER), base=make_profile(BASE), leaks=LEAKS, diff=DIFF, budget=BUDGET
+            *noted, base=make_profile(BASE), leaks=LEAKS, diff=DIFF, budget=BUDGET
         ),
         "flame": flamegraph.render(*make_profile(SERVER), base=make_profile(BASE)),
     }
@@ -114,6 +118,22 @@ def test_paper_is_light_and_has_all_of_a_graph(desktop: Any, pages: dict[str, Pa
     shown.run("dispatchEvent(new Event('afterprint'))")
     assert (shown.run(whole), shown.run(theme)) == (False, "dark")
     shown.assert_quiet()
+
+
+def test_no_tab_is_wider_than_paper(desktop: Any, pages: dict[str, Path]) -> None:
+    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    page = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4
+    try:
+        for tab in REPORT:
+            shown = Shown(desktop, pages["report"].as_uri(), f"#tab={tab}")
+            desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", page)
+            emulate(desktop, "print", "light")
+            shown.run("dispatchEvent(new Event('beforeprint'))")
+            assert shown.run(wide) <= 0, tab
+            emulate(desktop, "", "light")
+    finally:
+        emulate(desktop, "", "light")
+        desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_tab_key_passes_through_a_flame_graph(desktop: Any, pages: dict[str, Path]) -> None:

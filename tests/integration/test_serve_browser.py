@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from accessible import faults_of
 from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
 from controller_tools import TIMEOUT_S, Stepper, build_stepper
 from mem_cli import demo
@@ -169,10 +170,18 @@ def test_a_tab_without_the_token_says_what_to_open(shop: Shop) -> None:
 
 
 def test_the_page_of_a_process_without_the_sampler_says_how_it_gets_it(shop: Shop) -> None:
+    shown = """return [...document.querySelectorAll(".live button, .live select")]
+                 .filter((e) => e.checkVisibility()).map((e) => e.id || e.textContent)"""
     with subprocess.Popen(["sleep", "300"]) as plain:
         shop.driver.get(f"{shop.server.url}/p/{plain.pid}")
+        assert text_of(shop.driver, "h1") in {f"pid {plain.pid}", f"sleep (pid {plain.pid})"}
         shop.until(lambda: "is not loaded" in text_of(shop.driver, ".live-how"))
-        assert f"): mem_profiler start {plain.pid} loads it" in text_of(shop.driver, ".live-how")
+        assert text_of(shop.driver, "h1") == f"sleep (pid {plain.pid})"
+        assert shop.driver.execute_script(shown) == ["live-attach"]
+        shop.click("#live-attach")
+        shop.click("#attach-yes")
+        shop.until(lambda: "live-start" in shop.driver.execute_script(shown))
+        assert "live-mark" not in shop.driver.execute_script(shown)
         plain.kill()
     shop.driver.get_log("browser")  # has the refusals
 
@@ -363,7 +372,9 @@ def test_the_list_has_the_living_first_and_folds_the_ended(
         shop.until(lambda: str(one.pid) in pids("processes") and str(ended.pid) in pids("ended"))
         living = pids("processes")
         assert str(ended.pid) not in living
-        assert living.index(str(one.pid)) < living.index(str(shop.pid))  # the newest first
+        assert living.index(str(shop.pid)) < living.index(str(one.pid))  # the largest first
+        line = text_of(shop.driver, f"tr:has([href='/p/{shop.pid}']) .command-line")
+        assert line == f"redis-server 127.0.0.1:{shop.port}"  # its title of now
         assert re.fullmatch(
             r"\d+ ended process(es)?, not saved", text_of(shop.driver, "#ended summary")
         )
@@ -378,6 +389,7 @@ def test_the_list_has_the_living_first_and_folds_the_ended(
         _, first, rss = shop.driver.execute_script(age)
         assert rss.endswith("iB")
         shop.until(lambda: shop.driver.execute_script(age)[1] != first)
+        assert faults_of(shop.driver) == []
         assert shop.driver.execute_script(age)[0]
         assert shop.driver.execute_script("return document.querySelector('#ended').open")
     assert_quiet(shop.driver)
@@ -457,6 +469,10 @@ def test_a_process_is_attached_to_from_the_list_after_a_question(
         shop.click("#attach-yes")
         shop.until(lambda: shop.driver.execute_script(find, f"a.process[href='/p/{one.pid}']"))
         assert attaching.is_attached(one.pid)
+        for order in ("start", "stop"):
+            shop.server.ask(f"/p/{one.pid}/{order}", method="POST")
+        cell = f"tr:has([href='/p/{one.pid}']) [data-label^='In use']"
+        shop.until(lambda: "left of its capture" in text_of(shop.driver, cell))
         shop.click(f"#detach-{one.pid}")
         shop.until(lambda: not attaching.is_attached(one.pid))
         one.tell("a 10 1000")

@@ -27,6 +27,8 @@ const groundOf = (e) => {
 };
 const named = (e) => e.textContent.trim() || e.ariaLabel || e.labels?.length
   || e.getAttribute("aria-labelledby") || e.title;
+const cut = (e) => e.scrollHeight > e.clientHeight + 1
+  && ["auto", "scroll"].includes(getComputedStyle(e).overflowY);
 const touched = matchMedia("(pointer: coarse)").matches;
 const faults = [];
 const fault = (what, e) => faults.push(`${what}: ${e.outerHTML.slice(0, 120)}`);
@@ -47,6 +49,9 @@ for (const e of document.querySelectorAll("*")) {
   }
   if (e.matches("table") && !e.ariaLabel && !e.getAttribute("aria-labelledby")) fault("table", e);
   if (e.matches("th:not([scope])")) fault("scope", e);
+  if (cut(e) && !e.matches("[tabindex]") && !e.querySelector("a, button, input, [tabindex]")) {
+    fault("cut", e);
+  }
 }
 return faults;
 """
@@ -54,7 +59,8 @@ return faults;
 
 def faults_of(driver: Any) -> list[str]:
     """Return texts of too little contrast (4.5) with what is below them, controls without a name,
-    or below 24 pixels where they are touched, tables without a name, and heads without a scope.
+    or below 24 pixels where they are touched, tables without a name, heads without a scope, and
+    texts that are cut off where no key scrolls them.
     """
     found: list[str] = driver.execute_script(_FAULTS)
     return found

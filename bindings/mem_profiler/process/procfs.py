@@ -334,12 +334,16 @@ def _words(raw: bytes) -> str:
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
 
 
-def program_name(pid: int) -> str:
-    """The name of the program; empty when gone. Without the command line where the process can
-    influence that reading.
+def command_now(pid: int) -> str:
+    """The beginning of the command line, which may be a title that the program wrote there; empty
+    when gone, and where the process can influence that reading.
     """
-    told = b"" if is_strange(pid) else _first_of_command(pid)
-    return programname.program_name(comm(pid), exe(pid) or "", _words(told))
+    return "" if is_strange(pid) else _words(_first_of_command(pid))
+
+
+def program_name(pid: int) -> str:
+    """The name of the program as it is called now; empty when gone."""
+    return programname.program_name(comm(pid), exe(pid) or "", command_now(pid))
 
 
 def leak_suppressions(pid: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mem_cli.live.screen_state import Branch, Page, Stacks
 from mem_parser.errors import MemError
@@ -23,6 +24,7 @@ from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.facts import Opening
 from mem_parser.web.flamegraph import render
+from mem_parser.words import shown
 
 Named = tuple[Profile, Symbols]
 _LEAST_SHARE = 0.001
@@ -85,7 +87,8 @@ def verdicts(named: Named, report: LeakReport, filters: Filters) -> list[Sentenc
     if filters.narrows:
         return []
     aged = named[0].sites.live_births is not None
-    return opening(*named, report if aged else None, running=True)
+    found = opening(*named, report if aged else None, running=True)
+    return [replace(one, text=shown(one.text)) for one in found]
 
 
 def judgement(named: Named, choice: NamingChoice, filters: Filters) -> LeakReport:

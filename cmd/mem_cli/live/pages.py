@@ -16,6 +16,7 @@ from mem_cli.live.screen_state import Branch, Stacks
 from mem_cli.live.widgets import Lines, Part
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
+from mem_parser.textwidth import shortened
 from mem_parser.units import format_bytes, format_margin, percent
 
 KEYS = (
@@ -45,9 +46,6 @@ KEYS = (
     ("allocated/s", "by it and what it called, over the last five seconds"),
     ("since mark", "how total has changed if rows are sorted by it, else own"),
 )
-
-
-_LEAST_NAME = 8
 
 
 KEYS_TITLE = "keys"
@@ -213,7 +211,7 @@ class StacksScreen(Screen[None]):
         branch = self.stacks.branches[number]
         numbers = branch_numbers(branch)
         mark = "+" if number in self._folded else " "
-        text = fitted(branch.text, width - len(numbers) - 2)
+        text = shortened(branch.text, width - len(numbers) - 2)
         return [(f"{numbers}{mark} {text}", "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
@@ -230,23 +228,6 @@ class StacksScreen(Screen[None]):
     def action_close(self) -> None:
         """Go back."""
         self.dismiss(None)
-
-
-def fitted(text: str, width: int) -> str:
-    """Return a function with its place, `name /folder/file:line`, in at most ``width`` characters.
-    The folder goes first, then the end of the name: the line stays.
-    """
-    if len(text) <= width:
-        return text
-    name, _, place = text.rpartition(" ")
-    file = place.rpartition("/")[2]
-    if not name or ":" not in file or len(file) + _LEAST_NAME > width:
-        return text[:width]
-    room = width - len(name) - 2
-    if room >= len(file):
-        rest = place[-room:]
-        return f"{name} …{rest[max(rest.find('/'), 0) :]}"
-    return f"{name[: width - len(file) - 2]}… {file}"
 
 
 def branch_numbers(branch: Branch) -> str:

@@ -6,11 +6,11 @@ Each text that comes from the target passes `one_line` here, once.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mem_cli.live.screen_state import Graph, Head, Part, ScreenState
+from mem_parser import textwidth
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
@@ -160,7 +160,7 @@ def title(head: Head, width: int) -> str:
         left.append(one_line(head.allocator))
     left.append(f"1 sample / {format_rate(head.rate_bytes)}")
     text, right = "  ".join(left), f"captured {clock(head.t_s)}"
-    if len(text) + 1 + len(right) > width:
+    if textwidth.width(text) + 1 + len(right) > width:
         right = clock(head.t_s)
     return _spread(text, right, width)
 
@@ -212,7 +212,7 @@ def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
     text = ""
     for hidden in _callers(picture.callers):
         text = "  ".join(facts) + hidden + mark
-        if len(text) + 1 + len(right) <= width:
+        if textwidth.width(text) + 1 + len(right) <= width:
             break
     return _spread(text, right, width)
 
@@ -231,12 +231,12 @@ def verdict_lines(verdicts: Sequence[Sentence], width: int, most: int) -> list[t
     """
     found: list[tuple[str, str]] = []
     for one in verdicts:
-        lines = textwrap.wrap(one_line(one.text), width, subsequent_indent="  ") or [""]
+        lines = textwidth.wrapped(one_line(one.text), width, "  ") or [""]
         if found and len(found) + len(lines) > most:
             break
         if len(lines) > most:
-            lines = [*lines[: most - 1], f"{lines[most - 1][: width - 1]}…"]
-        found += [(line, one.kind) for line in lines]
+            lines = [*lines[: most - 1], f"{textwidth.cut(lines[most - 1], width - 1)}…"]
+        found += [(textwidth.shortened(line, width), one.kind) for line in lines]
     return found
 
 
@@ -269,7 +269,7 @@ def _threads(picture: ScreenState) -> str:
 
 def graph_title(graph: Graph, width: int) -> str:
     """Return the line above a graph."""
-    return _spread(one_line(graph.title), graph.now, width)[:width]
+    return _spread(one_line(graph.title), graph.now, width)
 
 
 def as_many(words: Sequence[str], width: int) -> str:
@@ -285,12 +285,13 @@ def as_many(words: Sequence[str], width: int) -> str:
 
 def _spread(left: str, right: str, width: int) -> str:
     """Return a line with ``right`` at its end, if there is room, and ``left`` cut."""
-    if len(left) + 1 + len(right) <= width:
-        return f"{left}{' ' * (width - len(left) - len(right))}{right}"
-    room = width - len(right) - 2
+    free = width - textwidth.width(left) - textwidth.width(right)
+    if free >= 1:
+        return f"{left}{' ' * free}{right}"
+    room = width - textwidth.width(right) - 2
     if right and room >= 8:
-        return f"{left[:room]}… {right}"
-    return left[:width]
+        return f"{textwidth.cut(left, room)}… {right}"
+    return textwidth.cut(left, width)
 
 
 def summary(picture: ScreenState) -> str:

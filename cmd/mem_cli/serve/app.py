@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -31,7 +30,14 @@ from starlette.types import Receive, Scope, Send
 from mem_cli.errors import say_error
 from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve import metrics
-from mem_cli.serve.attachments import MOST_OTHERS, Attachments, Other, others
+from mem_cli.serve.attachments import (
+    MOST_OTHERS,
+    Attachments,
+    Other,
+    line_of,
+    others,
+    without_sampler,
+)
 from mem_cli.serve.guard import refused
 from mem_cli.watching.watcher import COST_SHARE, MOST_READERS, Readers
 from mem_cli.watching.worker import Question
@@ -51,7 +57,6 @@ from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing
 from mem_profiler.capture.session import Rates
 from mem_profiler.process import procfs
-from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import layout
 
 PIECE_BYTES = 64 << 10
@@ -63,6 +68,7 @@ SCRAPE_S = 8.0
 """How long a scrape takes at most: half of it for the list of the processes."""
 MOST_SECONDS = 3600.0
 LISTED_S = 1.5
+LONGEST_FIND = 200
 PID_MAX = (1 << 31) - 1
 RATES = ((1024, "1 KiB"), (65536, "64 KiB"), (524288, "512 KiB"), (1, phrase("every block")))
 _STATUS = {
@@ -98,9 +104,12 @@ class Choices:
 
 @dataclass(frozen=True)
 class _Listed:
-    """The processes with a sampler, the largest without one, and until when that is believed."""
+    """The processes with a sampler, their command lines, those without one, and until when that is
+    believed.
+    """
 
     found: Listing
+    lines: dict[int, str]
     others: list[Other]
     until_s: float
 
@@ -108,9 +117,10 @@ class _Listed:
 def _all_processes() -> _Listed:
     began_s, cost_s = time.monotonic(), -time.thread_time()
     found = listing.listing()
-    without = others({row.pid for row in found.rows if row.has_sampler})
+    lines = {row.pid: line_of(row.pid) for row in found.rows if row.has_sampler}
+    without = others(set(lines))
     cost_s += time.thread_time()
-    return _Listed(found, without, began_s + max(LISTED_S, cost_s / COST_SHARE))
+    return _Listed(found, lines, without, began_s + max(LISTED_S, cost_s / COST_SHARE))
 
 
 class Serving:
@@ -171,7 +181,6 @@ class Serving:
         settings = {
             "place": phrase("Processes this server can read."),
             "control": self.choices.control,
-            "most": MOST_OTHERS,
         }
         return _html(processes_page(settings))
 
@@ -181,17 +190,24 @@ class Serving:
         settings = {"pid": pid, "control": self.choices.control, "rates": [list(r) for r in RATES]}
         return _html(live_page(f"pid {pid}", settings))
 
-    async def processes(self, _request: Request) -> Response:
-        """The rows of `mem_profiler ps`, and the largest processes without a sampler."""
+    async def processes(self, request: Request) -> Response:
+        """The rows of `mem_profiler ps`, and of the processes without a sampler the largest that
+        have all words of `?find=`; ``others_all``: how many there are.
+        """
         listed = await self._list()
         found, attached = listed.found, self.attachments.pids
-        rows = [dataclasses.asdict(row) | {"attached": row.pid in attached} for row in found.rows]
-        more = [dataclasses.asdict(one) for one in listed.others]
+        words = request.query_params.get("find", "")[:LONGEST_FIND].lower().split()
+        some = [one for one in listed.others if one.has(words)]
         found_all = {
-            "rows": rows,
+            "rows": [
+                dataclasses.asdict(row)
+                | {"attached": row.pid in attached}
+                | {"line": listed.lines.get(row.pid, "") if row.has_sampler else ""}
+                for row in found.rows
+            ],
             "more": found.more,
-            "others": more,
-            "user": user_name(os.geteuid()),
+            "others": [dataclasses.asdict(one) for one in some[:MOST_OTHERS]],
+            "others_all": len(listed.others),
         }
         return JSONResponse(visible(found_all))
 
@@ -224,6 +240,9 @@ class Serving:
             found = await self._result(request, future, WAIT_S)
         except TimeoutError:
             return Response(status_code=204)
+        except NoSampler as error:
+            more = await asyncio.to_thread(without_sampler, _pid_of(request), error)
+            return refused(404, **{"text": str(error), "hint": error.hint} | more)
         return Pieces(found, media_type="application/json")
 
     async def mark(self, request: Request) -> Response:

@@ -13,39 +13,53 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from mem_cli.console import say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.attaching import detached_line
 from mem_cli.profiler.watchdog import Watchdog
-from mem_parser.errors import MemError, TargetBusy, TargetError, TargetUnsupported
+from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetError, TargetUnsupported
+from mem_parser.escape import one_line
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Attachment, Stopped
 from mem_profiler.capture import gate
+from mem_profiler.doctor import access
 from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
 from mem_profiler.segment import discovery
 
 MOST = 64
 MOST_OTHERS = 100
-"""Processes without a sampler that are listed: the largest."""
+"""Processes without a sampler that are listed: the largest of those that are looked for."""
+LONGEST_LINE = 300
+"""Characters of a command line that are shown."""
 TICK_S = 0.5
 WAIT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Other:
-    """A process without a sampler, which this user may attach to if nothing speaks against it."""
+    """A process without a sampler, which this user may attach to if nothing speaks against it.
+    ``line`` is the beginning of its command line.
+    """
 
     pid: int
     user: str
     command: str
     rss_bytes: int
+    line: str
+
+    def has(self, words: list[str]) -> bool:
+        """Whether all words, in small letters, are in what the list shows of it."""
+        text = f"{self.pid} {self.command} {self.user} {self.line}".lower()
+        return all(word in text for word in words)
 
 
 def others(known: set[int]) -> list[Other]:
-    """Return the largest processes of this user (root: of all) that are not ``known``, this server
-    and its children left out. Nothing is opened: whether an attach works shows when it is tried.
+    """Return the processes of this user (root: of all) that are not ``known``, the largest first,
+    this server and its children left out. Nothing is opened: whether an attach works shows when it
+    is tried.
     """
     mine, found = {os.getpid()}, []
     for pid in sorted(procfs.pids()):
@@ -61,9 +75,29 @@ def others(known: set[int]) -> list[Other]:
             found.append((resident.rss_bytes, pid, status.uids[0]))
     found.sort(reverse=True)
     return [
-        Other(pid, user_name(uid), procfs.program_name(pid) or "?", size)
-        for size, pid, uid in found[:MOST_OTHERS]
+        Other(pid, user_name(uid), procfs.program_name(pid) or "?", size, line_of(pid))
+        for size, pid, uid in found
     ]
+
+
+def line_of(pid: int) -> str:
+    """Return what the list shows of a command line, as it is now."""
+    return one_line(procfs.command_now(pid))[:LONGEST_LINE]
+
+
+def without_sampler(pid: int, error: NoSampler) -> dict[str, Any]:
+    """Return what the page of such a process goes by: ``attach`` is its row where nothing that is
+    known speaks against an attach; else why not is in `text` and `hint`.
+    """
+    if error.hint is None:  # it cannot have one
+        return {"attach": None}
+    against = next((f for f in access.permission(pid) if f.status == "blocker"), None)
+    if against is not None:
+        why = f"{str(error).rstrip('.')}, and this server may not attach to it: {against.text}"
+        return {"text": why, "hint": against.cure, "attach": None}
+    words = procfs.status(pid)
+    user = user_name(words.uids[0]) if words is not None else "?"
+    return {"attach": {"pid": pid, "command": procfs.program_name(pid) or "?", "user": user}}
 
 
 class Attachments:

@@ -58,7 +58,7 @@ def _why(snapshot: Snapshot) -> str:
             return phrase("the process ended: {why}", why=snapshot.why)
         return phrase("the process ended")
     if snapshot.state is State.IDLE and snapshot.number:
-        return phrase("the capture has ended; this is what it had then")
+        return phrase("the capture has ended; shown is what is still in use of its blocks")
     if snapshot.state is State.IDLE:
         return phrase("no capture runs in this process")
     return ""

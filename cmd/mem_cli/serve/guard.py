@@ -23,6 +23,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers
@@ -181,9 +182,13 @@ def _is_from_here(headers: Headers, host: str) -> bool:
     return site is None or site in {"same-origin", "none"}
 
 
-def refused(status: int, text: str, hint: str | None = None, *, end: bool = False) -> JSONResponse:
-    """Return an answer that says why there is none; ``end``: it is the connection's last one."""
-    words = {"error": text} | ({"hint": hint} if hint else {})
+def refused(
+    status: int, text: str, hint: str | None = None, *, end: bool = False, **more: Any
+) -> JSONResponse:
+    """Return an answer that says why there is none, with what ``more`` a page may go by; ``end``:
+    it is the connection's last one.
+    """
+    words = {"error": text} | ({"hint": hint} if hint else {}) | more
     return JSONResponse(words, status, headers={"connection": "close"} if end else None)
 
 

@@ -66,7 +66,7 @@ from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_bytes, format_estimate
-from mem_parser.words import phrase
+from mem_parser.words import inside, phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
@@ -313,8 +313,7 @@ class _Judge:
             return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
         together, evidence = self.otherwise(group, times)
         if together is not fastest.verdict:
-            inner = fastest.evidence[:1].lower() + fastest.evidence[1:]
-            evidence = phrase("largest stack: {evidence}", evidence=inner)
+            evidence = phrase("largest stack: {evidence}", evidence=inside(fastest.evidence))
         return _finding(group, fastest.verdict, evidence, times)
 
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:

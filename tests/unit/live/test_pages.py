@@ -3,33 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mem_cli.live.pages import _folded, fitted, key_lines
-
-PLACE = "Cache::put /srv/build/service/src/cache.cc:417"
-
-
-@pytest.mark.parametrize(
-    ("width", "text"),
-    [
-        (60, PLACE),
-        (30, "Cache::put …/src/cache.cc:417"),
-        (24, "Cache::put …cache.cc:417"),
-        (23, "Cache::pu… cache.cc:417"),
-        (10, "Cache::put"),
-    ],
-)
-def test_the_line_of_a_function_stays_longer_than_its_folder(width: int, text: str) -> None:
-    assert fitted(PLACE, width) == text
-
-
-@given(
-    st.text(st.characters(codec="ascii", exclude_characters="\n"), max_size=60), st.integers(1, 50)
-)
-def test_nothing_is_longer_than_its_room(text: str, width: int) -> None:
-    assert len(fitted(text, width)) <= width
+from mem_cli.live.pages import _folded, key_lines
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80])

@@ -11,6 +11,7 @@ from mem_cli.live import texts
 from mem_cli.live.app import HINTS
 from mem_cli.live.screen_state import ScreenState, Situation
 from mem_cli.live.view_options import ViewOptions
+from mem_parser import textwidth
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.live.totals import Order, Row
 from mem_parser.model import Unit
@@ -74,6 +75,18 @@ def test_verdicts_are_whole_and_have_no_more_lines_than_there_are(width: int, mo
     assert lines[-1].endswith("…") is (fits > most)
     assert lines.count(short.text) == min(max(most - fits, 0), 2)
     assert [kind for _, kind in found][:fits] == ["leak"] * min(fits, most)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_wide_names_take_two_columns_of_a_line(width: int) -> None:
+    """A terminal would wrap a longer line, and push the last one off the screen."""
+    wide = "读取配置文件并且分配内存" * 2
+    head = dataclasses.replace(picture().head, program=wide)
+    long = Sentence("leak", f"3 leaks, 528.3 MiB/h ± 12 MiB/h, in {wide}, x.cc:21; and 1 more")
+    lines = [line for line, _ in texts.verdict_lines([long], width, 2)]
+    for line in [texts.title(head, width), *lines]:
+        assert textwidth.width(line) <= width
+    assert lines[-1].endswith("…") is (width == 40)
 
 
 def test_functions_that_are_left_out_are_said_as_far_as_there_is_room() -> None:

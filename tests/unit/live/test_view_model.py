@@ -102,6 +102,13 @@ def test_a_part_of_a_profile_has_no_verdicts() -> None:
     assert not seen(view_model(Filters(focus=("net_read",))), profile()).verdicts
 
 
+def test_verdicts_are_in_the_language_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "")
+    texts = [one.text for one in seen(view_model(), profile()).verdicts]
+    assert any("在用" in text for text in texts), texts
+
+
 def test_another_memory_has_no_rate_from_this_one() -> None:
     view = view_model()
     for second in range(3):

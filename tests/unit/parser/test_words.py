@@ -25,7 +25,7 @@ from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening, opening_lines, opening_records
 from mem_parser.textwidth import width, wrapped
 from mem_parser.web import live, report
-from mem_parser.words import FOLDER, joined, language, phrase, plural, shown
+from mem_parser.words import FOLDER, inside, joined, language, phrase, plural, shown
 from reportview import view
 from simulated import Program, leak, lru
 from web_profiles import SERVER, blocks_of, make_profile
@@ -82,6 +82,10 @@ def test_a_phrase_is_english_and_is_shown_with_the_phrases_in_it() -> None:
     assert json.dumps([text]) == '["in f {x}; 2 rows"]'
     assert shown({"a": [text, 1]}) == {"a": ["位于 f {x}；2 行", 1]}
     assert shown(dataclasses.asdict(summary_row(text))["name"]) == "位于 f {x}；2 行"
+    evidence = inside(phrase("Steady turnover: all older blocks were freed."))
+    outer = phrase("largest stack: {evidence}", evidence=evidence)
+    assert outer == "largest stack: steady turnover: all older blocks were freed."
+    assert not ENGLISH_WORDS.search(shown(outer))
 
 
 def summary_row(text: str) -> Any:

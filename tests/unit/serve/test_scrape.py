@@ -50,7 +50,7 @@ def test_a_scrape_ends_in_time_and_names_the_processes_that_are_slow(
     pids = range(1, 6)
     if known:
         rows = [Row(pid, "u", "slow", "capturing", 1, 1, 1.0, 0) for pid in pids]
-        serving._listed = _Listed(Listing(rows, 0), [], until_s=0.0)
+        serving._listed = _Listed(Listing(rows, 0), {}, [], until_s=0.0)
     releasing = threading.Timer(WAIT_S, held.set)
     releasing.start()
     real_wait = asyncio.wait

@@ -36,7 +36,7 @@ async function download(address) {
 
 class Feed {
   // address(): what to ask for. read(data): the data ready for answer(data), which may return milliseconds to wait.
-  // trouble(text, status): null as status where there was no answer.
+  // trouble(text, status, data): null as status where there was no answer.
   constructor({ address, read = (data) => data, answer, trouble }) {
     Object.assign(this, { address, read, answer, trouble, paused: false, failures: 0, wake: () => {} });
     document.addEventListener("visibilitychange", () => this.wakeUp());
@@ -80,7 +80,7 @@ class Feed {
       const response = await fetch(this.address(), { cache: "no-store", headers: headersOf(), signal: this.asking.signal });
       if (response.status === 204) return 0;
       const data = await response.json();
-      if (!response.ok) return this.failed(whyNot(data, response), response.status);
+      if (!response.ok) return this.failed(whyNot(data, response), response.status, data);
       this.failures = 0;
       const ready = await this.read(data);
       return this.asking.signal.aborted ? 0 : this.answer(ready) ?? 0;
@@ -91,9 +91,9 @@ class Feed {
     }
   }
 
-  failed(text, status) {
+  failed(text, status, data = {}) {
     this.failures += 1;
-    this.trouble(text, status);
+    this.trouble(text, status, data);
     return Math.min(1000 * 2 ** (this.failures - 1), LONGEST_PAUSE_MS);
   }
 }
@@ -101,6 +101,21 @@ class Feed {
 function whyNot({ error, hint }, { status }) {
   const why = error ?? phrase("the server answers {status}", { status });
   return hint ? `${why.replace(/\.$/, "")}: ${hint}` : why;
+}
+
+// Asks the reader whether to attach to a process { pid, command, user }; then(): the answer was yes.
+function askToAttach(row, then) {
+  const dialog = element("dialog", "question");
+  const close = () => { dialog.close(); dialog.remove(); };
+  const yes = toggleControl("attach-yes", phrase("Attach"), "", () => { close(); then(); });
+  const no = toggleControl("attach-no", phrase("Cancel"), "", close);
+  dialog.append(element("p", "", phrase("Put the sampler into {command} (pid {pid}, {user})?", row)),
+    element("p", "faint", phrase("This server takes it out again when it ends.")),
+    element("p", "question-answers", null, [yes, no]));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  no.focus();
 }
 
 // Asks the server to do something; returns its answer. Raises Error with what it says.

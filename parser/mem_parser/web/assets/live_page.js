@@ -9,13 +9,15 @@ class LivePage {
     this.root = `/p/${this.settings.pid}`;
     this.report = null;
     this.latest = null;
+    this.heading = element("h1", "", `pid ${this.settings.pid}`);
+    document.getElementById("header").append(this.heading);
     this.since = "";
     this.seq = 0;
     this.makeLine(document.getElementById("live-line"));
     this.feed = new Feed({
       address: () => `${this.root}/live?${new URLSearchParams({ after: this.seq, since: this.since })}`,
       read: (answer) => this.readAnswer(answer),
-      answer: (data) => this.take(data), trouble: (text, status) => this.showTrouble(text, status),
+      answer: (data) => this.take(data), trouble: (...why) => this.showTrouble(...why),
     });
   }
 
@@ -27,6 +29,11 @@ class LivePage {
     this.numbers = element("span", "live-line");
     this.picture = element("span", "live-picture");
     this.controls = element("span", "live-controls");
+    // What there is to do with a picture; shows as soon as there is one.
+    this.ofPicture = element("span", "live-buttons");
+    this.ofPicture.hidden = true;
+    this.attach = element("span");
+    this.controls.append(this.ofPicture, this.attach);
     this.how = element("p", "live-how");
     this.how.setAttribute("role", "status");
     this.how.hidden = true;
@@ -36,8 +43,7 @@ class LivePage {
     this.pause.setAttribute("aria-pressed", "false");
     this.markButton = toggleControl("live-mark", phrase("Mark"), phrase("Remember this moment, and show what changes from now on"), () => this.mark());
     this.sinceHost = element("span");
-    this.controls.append(this.pause, this.markButton, this.sinceHost);
-    this.controls.append(toggleControl("live-save", phrase("Save .heap"), phrase("A file of what the capture has so far"),
+    this.ofPicture.append(this.pause, this.markButton, this.sinceHost, toggleControl("live-save", phrase("Save .heap"), phrase("A file of what the capture has so far"),
       () => download(`${this.root}/profile.heap`).catch((error) => this.say([error.message]))));
     if (this.settings.control) this.addControl();
     this.showSince([]);
@@ -50,6 +56,7 @@ class LivePage {
     this.rate = choiceControl(phrase("1 sample /"), this.settings.rates, this.settings.rates[0][0], () => {});
     this.stop = toggleControl("live-stop", phrase("Stop the capture"), phrase("What it has stays until the next one begins"), () => this.order("stop"));
     this.controls.append(this.rate, this.start, this.stop);
+    this.showControl({});
   }
 
   async order(name, words = {}) {
@@ -144,10 +151,9 @@ class LivePage {
     this.say(lines, answer.how);
     this.showControl(answer);
     if (answer.data) this.showNumbers(answer);
-    if (!answer.data && !this.report && !document.querySelector("#header h1")) {
-      document.getElementById("header").append(element("h1", "", answer.name));
-      applyTheme("auto");
-    }
+    this.ofPicture.hidden = !this.report;
+    this.attach.replaceChildren();
+    if (!this.report) this.heading.textContent = answer.name;
   }
 
   showControl({ state, own }) {
@@ -170,11 +176,22 @@ class LivePage {
     this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, phrase("Heap in use and resident memory over time"))] : []);
   }
 
-  // A process that has ended is gone: that is known, and what it had stays.
-  showTrouble(text, status) {
+  // A process that has ended is gone: that is known, and what it had stays. Without a sampler there is nothing to do but to
+  // load it, where that is allowed.
+  showTrouble(text, status, { attach: row }) {
     if (status === 404 && this.latest?.state === "ended") return;
-    this.stateText.textContent = status === null ? phrase("no answer") : phrase("not readable");
     this.stateText.dataset.state = "trouble";
+    this.showControl({});
+    if (row) {
+      this.stateText.textContent = phrase("no sampler");
+      this.heading.textContent = `${row.command} (pid ${row.pid})`;
+      this.say([phrase("the sampler is not loaded in this process")], this.settings.control ? "" : `mem_profiler start ${row.pid}`);
+      if (this.settings.control && !this.attach.firstChild) {
+        this.attach.append(toggleControl("live-attach", phrase("Attach\u2026"), phrase("Put the sampler into this process"), () => askToAttach(row, () => this.order("attach"))));
+      }
+      return;
+    }
+    this.stateText.textContent = status === null ? phrase("no answer") : phrase("not readable");
     this.say([text]);
   }
 

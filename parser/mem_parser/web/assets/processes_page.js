@@ -1,6 +1,6 @@
 // The list of processes with a sampler, as `mem_profiler ps` has it, and of others that may get one.
-// Block `live`: { place, control: whether this server attaches, most: other processes that are listed }.
-// Living processes come first, the server's own user's and the newest before others; ended ones are folded.
+// Block `live`: { place, control: whether this server attaches }.
+// Living processes come first, the largest before others; ended ones are folded.
 
 const LIST_EVERY_MS = 2000;
 const LEFT = [english("detached, not written"), english("before exec, not written")];
@@ -27,14 +27,20 @@ class ProcessesPage {
     this.ended.hidden = true;
     this.host.after(this.ended);
     this.trouble = document.getElementById("trouble");
-    this.feed = new Feed({ address: () => "/processes", answer: (data) => this.show(data), trouble: (text) => this.showTrouble(text) });
+    this.feed = new Feed({ address: () => this.address(), answer: (data) => this.show(data), trouble: (text) => this.showTrouble(text) });
   }
 
-  show({ rows, more, others, user }) {
+  // What is looked for among the others, of which the answer has only some.
+  address() {
+    const find = this.kept.others.query?.trim();
+    return find ? `/processes?${new URLSearchParams({ find })}` : "/processes";
+  }
+
+  show({ rows, more, others, others_all: all }) {
     if (!this.failed) this.trouble.hidden = true;
-    const living = rows.filter((row) => !row.dead).sort((a, b) => (b.user === user) - (a.user === user) || (a.age_s ?? Infinity) - (b.age_s ?? Infinity));
+    const living = rows.filter((row) => !row.dead);
     const parts = [[this.host, (host) => this.fill(host, living)], [this.endedHost, (host) => this.fillEnded(host, rows.filter((row) => row.dead), more)],
-      [this.otherHost, (host) => this.fillOthers(host, others)]];
+      [this.otherHost, (host) => this.fillOthers(host, others, all)]];
     for (const [host, fill] of parts) {
       const fresh = element("div");
       fill(fresh);
@@ -51,12 +57,12 @@ class ProcessesPage {
       return;
     }
     showTable(host, [
-      { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command, cell: (row) => this.link(row) },
+      { key: "command", label: english("Command"), kind: "text", main: true, text: (row) => row.command, cell: (row) => called(this.link(row), row) },
       numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("age_s", english("Age"), ageText), numberOf("rss_bytes", english("RSS"), bytesText),
-      numberOf("live_bytes", english("In use \u2248"), bytesText),
+      { ...numberOf("live_bytes", english("In use \u2248"), bytesText), text: inUseText },
       { ...textOf("state", english("State")), cell: (row) => this.stateOf(row) },
       { ...numberOf("rate_bytes", english("1 sample per"), bytesText), aside: true }, ...COUNTS,
-    ], rows, { search: wordsOf, name: "processes", kept: this.kept.living, rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
+    ], rows, { search: wordsOf, name: "processes", label: phrase("Processes with a sampler"), kept: this.kept.living, sort: "rss_bytes", rowKey: ({ pid, state }) => (LEFT.includes(state) ? `${pid} ${state}` : pid) });
   }
 
   // more: ended ones that have no row
@@ -69,7 +75,7 @@ class ProcessesPage {
       { ...textOf("command", english("Command")), main: true }, numberOf("pid", english("Pid"), String), textOf("user", english("User")),
       numberOf("live_bytes", english("In use \u2248"), bytesText), ...COUNTS,
       { key: "recover", label: english("To save it"), kind: "text", text: (row) => `mem_profiler recover ${row.pid}`, cell: (row) => element("code", "", `mem_profiler recover ${row.pid}`) },
-    ], rows, { search: wordsOf, name: "ended", kept: this.kept.ended, rowKey: ({ pid }) => pid });
+    ], rows, { search: wordsOf, name: "ended", label: this.endedLine.textContent, kept: this.kept.ended, rowKey: ({ pid }) => pid });
     if (more) host.append(element("p", "faint", phrase("{number} more are not listed: mem_profiler ps --all", { number: countText(more) })));
   }
 
@@ -81,35 +87,20 @@ class ProcessesPage {
     return element("span", "process-state", null, [stateText(row.state), " ", button]);
   }
 
-  fillOthers(host, others) {
-    if (!others.length) return;
+  fillOthers(host, others, all) {
+    if (!all) return;
     host.append(element("h2", "", phrase("Without a sampler")), element("p", "faint",
-      (others.length === this.settings.most ? phrase("The {number} largest. ", { number: countText(others.length) }) : phrase("The others. "))
-      + phrase("Attach loads the sampler. It does not start a capture.")));
+      phrase("The largest of {all}; a search looks at all of them. ", { all: countText(all) }) + phrase("Attach loads the sampler. It does not start a capture.")));
     showTable(host, [
-      { ...textOf("command", english("Command")), main: true }, numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("rss_bytes", english("RSS"), bytesText),
+      { ...textOf("command", english("Command")), main: true, cell: (row) => called(element("span", "", row.command), row) },
+      numberOf("pid", english("Pid"), String), textOf("user", english("User")), numberOf("rss_bytes", english("RSS"), bytesText),
       { key: "attach", label: english("Attach"), kind: "text", text: (row) => `mem_profiler attach ${row.pid}`, cell: (row) => this.attachOf(row) },
-    ], others, { search: wordsOf, name: "others", kept: this.kept.others, sort: "rss_bytes", rowKey: ({ pid }) => pid });
+    ], others, { ask: () => this.feed.again(), all, name: "others", label: phrase("Without a sampler"), kept: this.kept.others, sort: "rss_bytes", rowKey: ({ pid }) => pid });
   }
 
   attachOf(row) {
     if (!this.settings.control) return element("code", "", `mem_profiler attach ${row.pid}`);
-    return toggleControl(`attach-${row.pid}`, phrase("Attach\u2026"), phrase("Put the sampler into this process"), () => this.ask(row));
-  }
-
-  // Asks before something is done to a process.
-  ask(row) {
-    const dialog = element("dialog", "question");
-    const close = () => { dialog.close(); dialog.remove(); };
-    const yes = toggleControl("attach-yes", phrase("Attach"), "", () => { close(); this.order(row, "attach"); });
-    const no = toggleControl("attach-no", phrase("Cancel"), "", close);
-    dialog.append(element("p", "", phrase("Put the sampler into {command} (pid {pid}, {user})?", row)),
-      element("p", "faint", phrase("This server takes it out again when it ends.")),
-      element("p", "question-answers", null, [yes, no]));
-    dialog.addEventListener("close", () => dialog.remove());
-    document.body.append(dialog);
-    dialog.showModal();
-    no.focus();
+    return toggleControl(`attach-${row.pid}`, phrase("Attach\u2026"), phrase("Put the sampler into this process"), () => askToAttach(row, () => this.order(row, "attach")));
   }
 
   async order(row, name) {
@@ -152,11 +143,25 @@ function textOf(key, label) {
   return { key, label, kind: "text", text: (row) => row[key] };
 }
 
+// Of a capture that is over while its process lives on: its blocks that are left. New ones do not count, and freed ones go.
+function inUseText({ state, live_bytes: size }) {
+  if (size === null) return "";
+  const isOver = !state.startsWith("capturing") && !LEFT.includes(state);
+  return isOver ? phrase("{size} left of its capture", { size: bytesText(size) }) : bytesText(size);
+}
+
 const COUNTS = [numberOf("samples", english("Samples"), countText), numberOf("lost", english("Lost"), countText)].map((column) => ({ ...column, aside: true }));
 
+// A program with its command line as it is now, which tells processes of one program apart.
+function called(name, { command, line }) {
+  const more = element("span", "command-line faint", line === command ? "" : line);
+  more.title = line;
+  return element("span", "called", null, [name, " ", more]);
+}
+
 // What a search looks at.
-function wordsOf({ pid, command, user, state = "" }) {
-  return `${pid} ${command} ${user} ${state}`;
+function wordsOf({ pid, command, user, state, line = "" }) {
+  return `${pid} ${command} ${user} ${state} ${line}`;
 }
 
 function ageText(seconds) {

@@ -9,9 +9,11 @@ const PAGE_ROWS = 150;
 // zeros(number): what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 // rowKey(row): what tells rows apart when others come; without it the text of the main column.
+// label: how the table is called, where it is on no tab.
+// ask(): rows come as the box says, which is `kept.query`; all: how many there are then.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null, rowKey = null } = {}) {
-    Object.assign(this, { columns, rows, search, name, kept, zeros, rowKey });
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS, zeros = null, rowKey = null, ask = null, all = null, label = "" } = {}) {
+    Object.assign(this, { columns, rows, search, name, kept, zeros, rowKey, ask, all });
     this.shown = Math.max(shown, kept.shown ?? 0);
     this.kept.query ??= "";
     this.kept.sortKey ??= sort;
@@ -25,6 +27,7 @@ class DataTable {
     this.body = element("tbody");
     this.table.append(this.head, this.body);
     this.frame.append(this.table);
+    if (label) nameTable(this.frame, "aria-label", label);
     this.count = element("span", "faint");
     this.count.setAttribute("role", "status");
     this.more = element("button", "move", phrase("Show more"));
@@ -40,19 +43,19 @@ class DataTable {
   }
 
   // Shows other rows of the same kind where it is.
-  renew(columns, rows, { search = null, shown = PAGE_ROWS, zeros = null } = {}) {
-    Object.assign(this, { columns, rows, search, zeros, shown: Math.max(shown, this.kept.shown ?? 0) });
+  renew(columns, rows, { search = null, shown = PAGE_ROWS, zeros = null, all = null } = {}) {
+    Object.assign(this, { columns, rows, search, zeros, all, shown: Math.max(shown, this.kept.shown ?? 0) });
     this.makeHead();
     this.fill();
   }
 
   addTools() {
-    if (this.search) {
+    if (this.search || this.ask) {
       this.input = element("input", "search-input");
       Object.assign(this.input, { type: "search", placeholder: phrase("Search these rows"), id: `${this.name}-search`, spellcheck: false });
       this.input.setAttribute("aria-label", phrase("Search these rows"));
       this.input.value = this.kept.query;
-      this.input.addEventListener("input", () => { this.kept.query = this.input.value; this.shown = PAGE_ROWS; this.fill(); });
+      this.input.addEventListener("input", () => { this.kept.query = this.input.value; this.shown = PAGE_ROWS; this.fill(); this.ask?.(); });
       this.tools.append(this.input);
     }
     const save = element("button", "move", phrase("Save as CSV"));
@@ -106,8 +109,8 @@ class DataTable {
     const chosen = this.chosen(), rows = this.withoutZeros(chosen), hidden = chosen.length - rows.length;
     this.showRows(rows);
     this.more.hidden = rows.length <= this.shown;
-    const numbers = { shown: countText(rows.length), all: countText(this.rows.length) };
-    const count = rows.length === this.rows.length ? phrase("{all} rows", numbers) : phrase("{shown} of {all} rows", numbers);
+    const all = this.all ?? this.rows.length, numbers = { shown: countText(rows.length), all: countText(all) };
+    const count = rows.length === all ? phrase("{all} rows", numbers) : phrase("{shown} of {all} rows", numbers);
     this.count.textContent = hidden ? phrase("{rows}; {hidden}", { rows: count, hidden: this.zeros(hidden) }) : count;
     for (const cell of this.head.querySelectorAll("th")) {
       const sorted = cell.dataset.key === this.kept.sortKey;
@@ -197,10 +200,12 @@ function showTable(host, columns, rows, options) {
 function nameTables(host) {
   const label = host.closest("[role=tabpanel]")?.getAttribute("aria-labelledby");
   if (!label) return;
-  for (const frame of host.querySelectorAll(".table-frame")) {
-    frame.setAttribute("role", "region");
-    for (const named of [frame, frame.firstElementChild]) named.setAttribute("aria-labelledby", label);
-  }
+  for (const frame of host.querySelectorAll(".table-frame")) nameTable(frame, "aria-labelledby", label);
+}
+
+function nameTable(frame, attribute, name) {
+  frame.setAttribute("role", "region");
+  for (const named of [frame, frame.firstElementChild]) named.setAttribute(attribute, name);
 }
 
 // Puts fresh content where other content of the same kind is. What looks the same stays, and what a stand-in stands for: focus, scroll positions and

@@ -50,7 +50,7 @@ function stackCell(row, opened = new Set()) {
   const names = stack.map((frame) => String(frame.function ?? "??"));
   const top = [names.find((name) => name !== names[0]), names[0]].filter((name) => name !== undefined);
   const summary = element("summary", "", null, top.flatMap((name, k) => [...(k ? [" \u2192 "] : []), ...shortened(name)]));
-  if (row.stacks > 1) summary.append(element("span", "faint", ` (${countText(row.stacks)} stacks)`));
+  if (row.stacks > 1) summary.append(element("span", "faint", ` (${plural("{number} stack", "{number} stacks", row.stacks)})`));
   summary.title = top.join(" \u2192 ");
   const key = stack.map(frameText).join("\n");
   const details = element("details", "stack", null, [

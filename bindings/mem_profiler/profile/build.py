@@ -56,6 +56,10 @@ PYMALLOC_ATTACHED_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile: "
     f"{_NO_CODE} since the attach, or its threads have no common lock"
 )
+ARENAS_NOTE = (
+    "small objects of CPython (pymalloc) are in the profile as the arenas taken for them, at the "
+    "line that needed a new one; trace_python_allocators=True shows each object, slower"
+)
 LATE_HOOKS_S = 0.1
 
 
@@ -401,6 +405,8 @@ def _before_main(control: Control) -> list[str]:
 def _small_objects(target: Target, control: Control) -> list[str]:
     """The missing part of CPython's small objects."""
     if target.pymalloc:
+        if control.number("arenas_ns"):
+            return [ARENAS_NOTE]
         attached = control.number("startup_flags") & layout.STARTUP_ATTACHED
         return [PYMALLOC_ATTACHED_NOTE if attached else PYMALLOC_NOTE]
     late_s = (control.number("pymem_ns") - int(control.capture["start_ns"])) / NS

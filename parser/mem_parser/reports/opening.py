@@ -20,7 +20,7 @@ from mem_parser.folds import unnamed_function
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.watch import too_short, went_on
-from mem_parser.model import Count, PeakSource, Profile, Unit
+from mem_parser.model import Count, PeakSource, Profile, Unit, are_many_lost
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
 from mem_parser.rss import account
@@ -39,7 +39,6 @@ _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
 _NOTED_OWN = 0.1
 """The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
-_NOTED_LOST = 0.05
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
 """What the process's control group uses is told from that share of its limit on; RSS beside the
@@ -101,7 +100,7 @@ def opening(
 def _lost(profile: Profile) -> Iterator[Sentence]:
     """Yield how much of the samples is missing from all numbers, where it is much."""
     taken, missing = profile.capture.samples or 0, profile.samples_missing
-    if missing > _NOTED_LOST * (taken + missing):
+    if are_many_lost(taken, missing):
         share = percent(missing, taken + missing)
         text = phrase("{share} of the samples were lost: the numbers are too low", share=share)
         yield Sentence("lost", text)

@@ -142,6 +142,38 @@ def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        (("facts.py", "a b"), "python facts.py 'a b'"),
+        (("-m", "nothing"), "python -m nothing"),
+        (("--", "python", "facts.py"), "python facts.py"),
+        (("./manage", "serve"), "python ./manage serve"),
+        (("--", "python", "good.py"), None),
+        (("--", sys.executable, "facts.py"), None),
+        (("exit.py",), None),
+    ],
+)
+def test_a_module_that_is_not_found_names_the_python_and_how_to_choose_one(
+    folder: Path, words: tuple[str, ...], again: str | None
+) -> None:
+    (folder / "beside.py").unlink()
+    (folder / "good.py").write_text("")
+    (folder / "manage").write_text("#!/usr/bin/env python\nimport nothing_of_that_name\n")
+    (folder / "manage").chmod(0o755)
+    own = os.path.dirname(sys.executable)
+    variables = {"PATH": f"{own}:{os.environ['PATH']}", "VIRTUAL_ENV": os.path.dirname(own)}
+    done = run_command("run", "-o", "out/p", *words, cwd=folder, variables=variables)
+    told = [line for line in done.stderr.splitlines() if "mem_profiler's own Python" in line]
+    if again is None:
+        assert told == []
+        return
+    assert told == [
+        f"note: this ran with mem_profiler's own Python, {own}/python; "
+        f"with another: mem_profiler run -- /path/to/venv/bin/{again}"
+    ]
+
+
+@pytest.mark.parametrize(
     ("words", "text"),
     [
         (("nope.py",), "error: the program nope.py was not found"),

@@ -48,6 +48,7 @@ _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {
     "lost": Tone.BAD,
+    "untraced": Tone.OPEN,
     "leak": Tone.BAD,
     "grows": Tone.OPEN,
     "no verdict": Tone.OPEN,
@@ -77,7 +78,7 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
-    first = list(_lost(whole or profile))
+    first = [*_lost(whole or profile), *_untraced(whole or profile)]
     rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [*first, _freed(whole or profile), *rest]
@@ -104,6 +105,16 @@ def _lost(profile: Profile) -> Iterator[Sentence]:
         share = percent(missing, taken + missing)
         text = phrase("{share} of the samples were lost: the numbers are too low", share=share)
         yield Sentence("lost", text)
+
+
+def _untraced(profile: Profile) -> Iterator[Sentence]:
+    """Yield that most of what a Python program holds may be in no number, and what shows it."""
+    if profile.capture.pymalloc and not profile.capture.device:
+        text = phrase(
+            "small objects of Python are not in the numbers; started by mem_profiler run, or with "
+            "the sampler preloaded, they are"
+        )
+        yield Sentence("untraced", text)
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from controller_tools import command_environment, run_command
 from mem_cli import errors
 from mem_cli.profiler.group import cli
+from mem_cli.profiler.started import interpreter
 from mem_parser.readers import read_profile
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -139,6 +141,34 @@ def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     names = sorted(name for name in os.listdir(folder) if name.endswith(".heap"))
     assert names == [f"a.{done.stdout.strip()}.heap", "a.heap"]
+
+
+PROCESSES = """
+import multiprocessing, subprocess, sys
+def work(n):
+    return len([bytes(1000) for _ in range(n)])
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        pool.map(work, [1000])
+    subprocess.run([sys.executable, "-c", "x = bytearray(1 << 20)"], check=True)
+"""
+
+
+def test_files_of_several_processes_say_which_they_are_of(folder: Path) -> None:
+    (folder / "several.py").write_text(PROCESSES)
+    done = run_command("run", "-o", "out/p", "several.py", cwd=folder)
+    assert "note: its workers, which a server of multiprocessing forks, are in no" in done.stderr
+    assert len(re.findall("(?m)^pid ", done.stderr)) == 0
+    done = run_command("run", "--children", "-o", "out/q", "several.py", cwd=folder)
+    roles = dict(re.findall(r"(?m)^pid (\d+), (.*)\nsucceeded.*\n  out/q\.\1\.", done.stderr))
+    command = f"{interpreter()} several.py"
+    assert sorted(roles.values()) == [
+        f"child process: {sys.executable} -c x = bytearray(1 << 20)",
+        "server of forks of multiprocessing",
+        f"the program itself: {command}",
+        "tracker of resources of multiprocessing",
+        "worker of multiprocessing",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def run(  # noqa: PLR0917 - click passes options by name
         _note_python(words, outcome)
         code = finish(
             outcome.results, outcome.errors, form,
-            symbolize=symbolize, of_run=True, brief=is_quiet(),
+            symbolize=symbolize, of_run=True, brief=is_quiet(), program_pid=outcome.pid,
         )  # fmt: skip
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)

@@ -396,12 +396,6 @@ class Capture:
 
 MISSING_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")
 """Causes of loss whose samples are in no total; the others cost detail only."""
-_NOTED_LOST = 0.05
-
-
-def are_many_lost(samples: int, missing: int) -> bool:
-    """Tell whether so many samples are in no total that numbers are too low by more than a trifle."""
-    return missing > _NOTED_LOST * (samples + missing)
 
 
 @dataclass(slots=True)

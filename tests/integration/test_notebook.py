@@ -48,7 +48,7 @@ async def run(cell):
         return await shell.run_cell_async(cell, store_history=True, transformed_cell=transformed)
     return shell.run_cell(cell, store_history=True)
 shown = []""",
-).replace("shell.run_cell(cell, store_history=True).success", "loop.run_until_complete(run(cell)).success")
+).replace("= shell.run_cell(cell, store_history=True)", "= loop.run_until_complete(run(cell))")
 """A kernel of Jupyter, which runs cells in its own loop."""
 FRAME = re.compile(
     r"<p>[^<]+(?:<br>[^<]+)*</p>"

@@ -197,10 +197,8 @@ def test_a_module_that_is_not_found_names_the_python_and_how_to_choose_one(
     if again is None:
         assert told == []
         return
-    assert told == [
-        f"note: this ran with mem_profiler's own Python, {own}/python; "
-        f"with another: mem_profiler run -- /path/to/venv/bin/{again}"
-    ]
+    with_own = f"note: this ran with mem_profiler's own Python, {own}/python"
+    assert told == [f"{with_own}; with another: mem_profiler run -- /path/to/venv/bin/{again}"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ class Result:
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
     program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
-    file holds the names of its addresses. `forked`: the process became no other program since. `log` is that of the capture's events, where it has one.
+    file holds the names of its addresses. `forked`: the process became no other program since.
+    `log` is that of the capture's events, where it has one.
     """
 
     path: str

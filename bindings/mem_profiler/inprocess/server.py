@@ -35,8 +35,9 @@ from typing import Any
 
 from mem_parser.devices import MARK_KINDS, Mark
 from mem_parser.errors import MemError
+from mem_parser.estimate import are_many_lost
 from mem_parser.heapfile.form import Form
-from mem_parser.model import SECTION_ENDED, are_many_lost
+from mem_parser.model import SECTION_ENDED
 from mem_parser.output_path import PROFILE_SUFFIXES, log_stem
 from mem_parser.records.logfolder import facts_of
 from mem_parser.tracked import Tracked, read_tracked

@@ -90,18 +90,23 @@ async def run(shell: Any, line: str, cell: str) -> str:
             finally:  # of this one alone: what it takes is in the capture, at its end
                 new = {k: name for k, name in _cells(shell).items() if k not in before}
                 tracker.call_cells(new)
-        count = ["--inuse"] if given.leaks else []
-        page = os.path.join(folder, "cell.html")
-        inverted = ["--inverted"] if given.inverted else []
-        _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
-        table = ""
-        if given.rows:
-            rows = given.rows if given.first is None else given.first
-            table = _report("top", "--lines", tracker.path, "-n", str(rows), *count)
-        report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
-        verdicts = [str(one["text"]) for one in report["verdicts"]]
-        with open(page, encoding="utf-8") as file:
-            return shown(verdicts, file.read(), table, given.height)
+        return _made(tracker.path, given, folder)
+
+
+def _made(path: str, given: argparse.Namespace, folder: str) -> str:
+    """What to show of a file, as HTML; pages go through a folder. Raises MagicError."""
+    count = ["--inuse"] if given.leaks else []
+    page = os.path.join(folder, "cell.html")
+    inverted = ["--inverted"] if given.inverted else []
+    _report("flamegraph", path, "-o", page, *count, *inverted)
+    table = ""
+    if given.rows:
+        rows = given.rows if given.first is None else given.first
+        table = _report("top", "--lines", path, "-n", str(rows), *count)
+    report = json.loads(_report("summary", path, "--json", "-n", "1"))
+    verdicts = [str(one["text"]) for one in report["verdicts"]]
+    with open(page, encoding="utf-8") as file:
+        return shown(verdicts, file.read(), table, given.height)
 
 
 async def _run_cell(shell: Any, cell: str) -> None:
@@ -128,7 +133,7 @@ def _awaits(shell: Any, cell: str) -> bool:
     """Tell whether the shell would run a cell as a coroutine."""
     try:
         transformed = shell.transform_cell(cell)
-    except Exception:  # noqa: BLE001 - of any transformer; running the cell shows it
+    except Exception:  # of any transformer; running the cell shows it
         return False
     return bool(shell.should_run_async(cell, transformed_cell=transformed))
 

@@ -26,8 +26,7 @@ NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
 tells from above it: so it passes where it surely is within `HIDDEN` of it."""
 HIDDEN = Allowance(share=0.1, bytes=64 << 10)
 _DOCUMENTED = (
-    'mem_limit(peak, inuse=None, alloc=None): peak of live bytes while the test runs, "24 MB"; '
-    "what is in use at its end; all that it allocated",
+    'mem_limit(peak, inuse=None, alloc=None): live bytes at most, at the end; all bytes: "24 MB"',
     "mem_leaks(size, warmups=1, repeat=5, filter_fn=None): bytes that stay in use for each run",
     'mem_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
     'mem_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',

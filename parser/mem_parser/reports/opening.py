@@ -15,12 +15,12 @@ import numpy as np
 
 from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, are_many_lost
 from mem_parser.folds import unnamed_function
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.watch import too_short, went_on
-from mem_parser.model import Count, PeakSource, Profile, Unit, are_many_lost
+from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
 from mem_parser.rss import account

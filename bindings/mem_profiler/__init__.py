@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from mem_profiler.tracking import Tracker, TrackerError
+    from mem_profiler.tracking import LostSamplesWarning, Tracker, TrackerError
 
 __all__ = [
     "LIBRARY_NAME",
     "OWN_FOLDERS",
+    "LostSamplesWarning",
     "Tracker",
     "TrackerError",
     "__version__",
@@ -56,8 +57,8 @@ def load_ipython_extension(shell: "Any") -> None:
 
 
 def __getattr__(name: str) -> "Any":
-    """`Tracker` and its error, imported when they are asked for: no command needs them."""
-    if name in {"Tracker", "TrackerError"}:
+    """`Tracker`, its error and warning, imported when asked for: no command needs them."""
+    if name in {"LostSamplesWarning", "Tracker", "TrackerError"}:
         from mem_profiler import tracking
 
         return getattr(tracking, name)

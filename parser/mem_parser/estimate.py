@@ -81,6 +81,7 @@ end."""
 _NONE_OF_IT = -math.log(1 - 0.95)
 _LARGE = 1e6
 _STEPS = 20
+_NOTED_LOST = 0.05
 
 
 class Unseen(NamedTuple):
@@ -333,3 +334,8 @@ def least_in_class(size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     shift = np.maximum(exponent - 6, 0).astype(np.int64)
     least: npt.NDArray[np.int64] = (size_bytes >> shift) << shift
     return least
+
+
+def are_many_lost(samples: int, missing: int) -> bool:
+    """Tell whether so many samples are in no total that numbers are much too low."""
+    return missing > _NOTED_LOST * (samples + missing)

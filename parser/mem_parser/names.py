@@ -63,7 +63,7 @@ _OWN_FAMILY = {
     "_PyObject_Calloc", "_PyObject_Realloc", "_PyMem_DebugRawAlloc", "_PyMem_DebugRawMalloc",
     "_PyMem_DebugRawCalloc", "_PyMem_DebugRawRealloc", "_PyMem_DebugMalloc", "_PyMem_DebugCalloc",
     "_PyMem_DebugRealloc", "pymalloc_alloc", "new_arena", "allocate_from_new_pool",
-    "_PyObject_Arena",
+    "_PyObject_Arena", "PyObject_ArenaMmap",
 }  # fmt: skip
 _OWN_PATTERN = re.compile(
     r"^(?:"

@@ -345,6 +345,7 @@ struct mp_control {
     uint32_t python_unlisted, python_unread;
     struct mp_events events;
     uint64_t memory_limit_bytes; /* of the process's control groups, at its start; 0: none */
+    uint64_t arenas_ns; /* as pymem_ns, of the hook before CPython's arenas instead */
 };
 
 /* What a record of the arena is. */

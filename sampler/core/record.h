@@ -42,7 +42,8 @@ enum mp_hook {
     MP_HOOK_MALLOC_FAMILY, /* number of the hooks above */
     /* The hooks of CPython's allocators (pymem/): by domain, in the order of PyMemAllocatorDomain. */
     MP_HOOK_PYMEM = MP_HOOK_MALLOC_FAMILY,
-    MP_HOOKS = MP_HOOK_PYMEM + 9,
+    MP_HOOK_PYARENA = MP_HOOK_PYMEM + 9, /* of the regions that pymalloc cuts */
+    MP_HOOKS,
 };
 
 /* INIT. First byte of each hook: frame 0 of the stacks recorded for it. */

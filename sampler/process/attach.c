@@ -29,7 +29,7 @@ static struct {
     int adopted;  /* pid of a fork child of a preloaded process after an attach */
     int led;      /* pid of a preloaded process whose program's allocator was led here */
     bool follows; /* calls of dlopen and dlsym are redirected, too */
-    bool pymem;   /* the options ask for hooks before CPython's allocators */
+    enum mp_pymem_wanted pymem; /* what the options ask for of CPython's allocators */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
 } attach;
@@ -87,7 +87,7 @@ static const char *undo(struct mp_attach_request *r) {
     if (attach.follows)
         mp_redirect_unfollow();
     attach.follows = false;
-    if (attach.pymem && !mp_pymem_withdraw())
+    if (attach.pymem != MP_PYMEM_NOTHING && !mp_pymem_withdraw())
         snprintf(r->text, sizeof r->text,
                  "CPython's allocators still call the sampler, which forwards: the main thread"
                  " ran no Python code meanwhile, or its threads have no common lock");
@@ -182,7 +182,7 @@ static void look(void) {
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
     bool preloaded = mp_startup_by_constructor(), behind = mp_startup_is_behind_program();
-    attach.pymem = false;
+    attach.pymem = MP_PYMEM_NOTHING;
     if (mp_options_opted_out_at_start())
         return refuse(r, -EPERM, "the process was started with MEM_PROFILER_DISABLE");
     if (attach.attached == getpid())
@@ -218,12 +218,15 @@ static int begin(struct mp_attach_request *r) {
     }
     attach.attached = getpid();
     attach.adopted = preloaded && !behind ? getpid() : 0;
-    attach.pymem = options.pymem && !preloaded;
+    if (!preloaded)
+        attach.pymem = options.pymem    ? MP_PYMEM_OBJECTS
+                       : options.arenas ? MP_PYMEM_ARENAS
+                                        : MP_PYMEM_NOTHING;
     if (mp_entry_count() != 0)
         mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
     mp_startup_late_ready();
-    if (attach.pymem)
-        mp_pymem_ask();
+    if (attach.pymem != MP_PYMEM_NOTHING)
+        mp_pymem_ask(attach.pymem);
     attach.follows = (r->flags & MP_ATTACH_FOLLOW) != 0 && !preloaded;
     if (attach.follows) {
         r->slots_patched += mp_device_follow(look);
@@ -241,8 +244,8 @@ static int rescan(struct mp_attach_request *r) {
     see_modules(&counts);
     if (attach.follows)
         mp_redirect_release();
-    if (attach.pymem)
-        mp_pymem_ask();
+    if (attach.pymem != MP_PYMEM_NOTHING)
+        mp_pymem_ask(attach.pymem);
     tell(r, &counts);
     return 0;
 }

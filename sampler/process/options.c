@@ -276,7 +276,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
     }
     read_plan(o, value_of("MEM_PROFILER_PLAN"));
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
-        !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n))
+        !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n) ||
+        !read_switch("MEM_PROFILER_ARENAS", &o->arenas, error, n))
         return -EINVAL;
     o->start = o->start && (!o->is_child || o->follow_fork);
     if (read_launches(o, error, n) != 0)

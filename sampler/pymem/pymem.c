@@ -26,6 +26,8 @@ static struct {
     int (*is_initialized)(void);
     int (*add_pending)(pending_call *, void *);
     const char *(*version)(void);
+    void (*get_arenas)(struct mp_pymem_arenas *);
+    void (*set_arenas)(const struct mp_pymem_arenas *);
     void *(*first_interpreter)(void);
     void *(*next_interpreter)(void *);
     bool own_gils; /* interpreters of one process may run at once */
@@ -34,9 +36,10 @@ static struct {
 
 static struct {
     struct mp_pymem_row rows[GENERATIONS][MP_PYMEM_DOMAINS];
+    struct mp_pymem_row arenas;
     uint64_t since_ns;
     struct mp_slot_table table; /* of pthread_cond_init */
-    int wanted;  /* in a running program: the hooks shall be there */
+    int wanted;  /* in a running program: which hooks shall be there (enum mp_pymem_wanted) */
     int pending; /* a pending call has not come yet */
 } hooks;
 
@@ -59,6 +62,10 @@ static bool take_module(const struct mp_elf *elf, void *arg) {
     python.is_initialized = (int (*)(void))is_initialized;
     python.add_pending = (int (*)(pending_call *, void *))mp_elf_lookup(elf, "Py_AddPendingCall");
     python.version = (const char *(*)(void))mp_elf_lookup(elf, "Py_GetVersion");
+    python.get_arenas =
+        (void (*)(struct mp_pymem_arenas *))mp_elf_lookup(elf, "PyObject_GetArenaAllocator");
+    python.set_arenas =
+        (void (*)(const struct mp_pymem_arenas *))mp_elf_lookup(elf, "PyObject_SetArenaAllocator");
     python.first_interpreter = (void *(*)(void))mp_elf_lookup(elf, "PyInterpreterState_Head");
     python.next_interpreter = (void *(*)(void *))mp_elf_lookup(elf, "PyInterpreterState_Next");
     python.own_gils = mp_elf_lookup(elf, "Py_NewInterpreterFromConfig") != 0;
@@ -120,6 +127,41 @@ static void put_all(enum mp_pymem_domain first) {
         tell(0);
     else if (hooks.since_ns == 0)
         tell(mp_clock_ns(CLOCK_MONOTONIC));
+}
+
+static void tell_arenas(uint64_t since_ns) {
+    struct mp_control *c = mp_local.segment.control;
+    if (c != NULL)
+        mp_store_relaxed(&c->arenas_ns, since_ns);
+}
+
+/* Whoever changed the functions of arenas since the first time keeps them. */
+static void put_arenas(void) {
+    struct mp_pymem_row *row = &hooks.arenas;
+    struct mp_pymem_arenas now, ours = mp_pymem_hooked_arenas(row);
+    if (python.get_arenas == NULL || python.set_arenas == NULL)
+        return;
+    python.get_arenas(&now);
+    if (mp_pymem_row_of_arenas(&now) == NULL) {
+        struct mp_pymem_row found = {.real = {.ctx = now.ctx, .malloc = now.map},
+                                     .unmap = now.unmap};
+        if (row->real.malloc != NULL && memcmp(row, &found, sizeof found) != 0)
+            return;
+        *row = found;
+        python.set_arenas(&ours);
+    }
+    tell_arenas(mp_clock_ns(CLOCK_MONOTONIC));
+}
+
+static void put_arenas_back(void) {
+    struct mp_pymem_arenas now;
+    if (python.get_arenas == NULL || python.set_arenas == NULL)
+        return;
+    python.get_arenas(&now);
+    const struct mp_pymem_row *row = mp_pymem_row_of_arenas(&now);
+    if (row != NULL)
+        python.set_arenas(&(struct mp_pymem_arenas){row->real.ctx, row->real.malloc, row->unmap});
+    tell_arenas(0);
 }
 
 /* On a thread that makes an interpreter, or later on any. */
@@ -193,38 +235,46 @@ static int change(void *arg) {
     int saved_errno = errno;
     /* before `wanted` is read: who changes it after that finds no call pending and asks again */
     __atomic_store_n(&hooks.pending, 0, __ATOMIC_SEQ_CST);
-    bool wanted = __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST) != 0;
+    int wanted = __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST);
     if (runs_in_parallel()) {
         errno = saved_errno;
         return 0; /* hooks that are there stay, and forward */
     }
-    if (wanted)
+    if (wanted == MP_PYMEM_OBJECTS)
         put_all(MP_PYMEM_MEM);
     else
         put_back();
+    if (wanted == MP_PYMEM_ARENAS)
+        put_arenas();
+    else
+        put_arenas_back();
     errno = saved_errno;
     return 0;
 }
 
-static void ask(bool wanted) {
+static void ask(enum mp_pymem_wanted wanted) {
     __atomic_store_n(&hooks.wanted, wanted, __ATOMIC_SEQ_CST);
     if (__atomic_exchange_n(&hooks.pending, 1, __ATOMIC_SEQ_CST) == 0 &&
         python.add_pending(change, NULL) != 0)
         __atomic_store_n(&hooks.pending, 0, __ATOMIC_SEQ_CST); /* its queue is full */
 }
 
-void mp_pymem_ask(void) {
-    bool settled = mp_pymem_since_ns() != 0 && __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST);
+void mp_pymem_ask(enum mp_pymem_wanted wanted) {
+    struct mp_control *c = mp_local.segment.control;
+    bool there = wanted == MP_PYMEM_OBJECTS ? mp_pymem_since_ns() != 0
+                                            : c != NULL && mp_load_relaxed(&c->arenas_ns) != 0;
+    bool settled = there && __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST) == (int)wanted;
     if (!settled && find_python() && python.add_pending != NULL && python.is_initialized())
-        ask(true);
+        ask(wanted);
 }
 
 bool mp_pymem_withdraw(void) {
-    if (mp_pymem_since_ns() == 0 && !__atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST))
+    if (mp_pymem_since_ns() == 0 &&
+        __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST) == MP_PYMEM_NOTHING)
         return true;
     if (!find_python() || !python.is_initialized())
         return true;
-    ask(false);
+    ask(MP_PYMEM_NOTHING);
     struct timespec nap = {.tv_nsec = NAP_NS};
     for (int i = 0; i < NAPS_MAX && mp_pymem_since_ns() != 0; i++)
         syscall(SYS_nanosleep, &nap, NULL);

@@ -33,12 +33,15 @@ void mp_pymem_start(void);
 /* When the hooks came there, CLOCK_MONOTONIC; 0: they are not. For the control page of a new segment. */
 uint64_t mp_pymem_since_ns(void);
 
+/* What a capture of a running program shall see. */
+enum mp_pymem_wanted { MP_PYMEM_NOTHING, MP_PYMEM_OBJECTS, MP_PYMEM_ARENAS };
+
 /* In a running program: ask the interpreter for the hooks, unless they are there. Once more where an earlier
  * question found no room. */
-void mp_pymem_ask(void);
+void mp_pymem_ask(enum mp_pymem_wanted wanted);
 
 /*
- * Ask for the old tables, and wait a moment. False: the main thread has not run Python code meanwhile, or threads run it
+ * Ask for the old tables, and wait a moment for those of objects. False: the main thread has not run Python code meanwhile, or threads run it
  * without a common lock, so that the hooks stay for now, and only forward.
  */
 bool mp_pymem_withdraw(void);

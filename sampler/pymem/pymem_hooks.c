@@ -141,6 +141,17 @@ DOMAIN_HOOKS(PyMem_Raw, MP_HOOK_PYMEM)
 DOMAIN_HOOKS(PyMem_, MP_HOOK_PYMEM + 3)
 DOMAIN_HOOKS(PyObject_, MP_HOOK_PYMEM + 6)
 
+static void *PyObject_ArenaMmap(void *ctx, size_t size) {
+    return on_malloc(ctx, size, MP_HOOK_PYARENA);
+}
+
+static void on_unmap(void *ctx, void *arena, size_t size) {
+    row_t *row = ctx;
+    if (mp_free_hit(arena))
+        mp_record_free(arena);
+    row->unmap(row->real.ctx, arena, size);
+}
+
 static const struct mp_pymem_allocator hooked[MP_PYMEM_DOMAINS] = {
 #define HOOKED(prefix)                                                                             \
     {.malloc = prefix##Malloc,                                                                     \
@@ -158,6 +169,7 @@ void mp_pymem_name_frames(void) {
         pc[1] = (uintptr_t)hooked[domain].calloc;
         pc[2] = (uintptr_t)hooked[domain].realloc;
     }
+    mp_hook_pc[MP_HOOK_PYARENA] = (uintptr_t)PyObject_ArenaMmap;
 }
 
 struct mp_pymem_allocator mp_pymem_hooked(enum mp_pymem_domain domain, struct mp_pymem_row *row) {
@@ -168,4 +180,12 @@ struct mp_pymem_allocator mp_pymem_hooked(enum mp_pymem_domain domain, struct mp
 
 const struct mp_pymem_row *mp_pymem_row_of(const struct mp_pymem_allocator *allocator) {
     return allocator->free == on_free ? allocator->ctx : NULL;
+}
+
+struct mp_pymem_arenas mp_pymem_hooked_arenas(struct mp_pymem_row *row) {
+    return (struct mp_pymem_arenas){.ctx = row, .map = PyObject_ArenaMmap, .unmap = on_unmap};
+}
+
+const struct mp_pymem_row *mp_pymem_row_of_arenas(const struct mp_pymem_arenas *arenas) {
+    return arenas->unmap == on_unmap ? arenas->ctx : NULL;
 }

@@ -9,6 +9,9 @@
  * pymalloc may take its regions from there. The outermost hook counts; it marks its frame (mp_self.counting_sp), and the
  * ones further in only forward. A free is known by its address alone, so the first hook that it reaches counts it.
  *
+ * Arenas: where small objects shall not be seen, the regions that pymalloc cuts (PyObject_SetArenaAllocator) are, each
+ * a block. A row of them has what takes one as `malloc`, and what gives one back as `unmap`.
+ *
  * Threads: any, HOOK. A row does not change while a table may lead to it.
  */
 #ifndef MP_PYMEM_HOOKS_H
@@ -31,8 +34,16 @@ struct mp_pymem_allocator {
     void (*free)(void *ctx, void *block);
 };
 
+/* PyObjectArenaAllocator. */
+struct mp_pymem_arenas {
+    void *ctx;
+    void *(*map)(void *ctx, size_t size);
+    void (*unmap)(void *ctx, void *arena, size_t size);
+};
+
 struct mp_pymem_row {
     struct mp_pymem_allocator real; /* malloc NULL: the row is free */
+    void (*unmap)(void *ctx, void *arena, size_t size);
 };
 
 /* INIT. Tell record.h the address of each hook: frame 0 of its stacks. */
@@ -43,5 +54,9 @@ struct mp_pymem_allocator mp_pymem_hooked(enum mp_pymem_domain domain, struct mp
 
 /* The row of such an allocator; NULL: it is another one. */
 const struct mp_pymem_row *mp_pymem_row_of(const struct mp_pymem_allocator *allocator);
+
+/* The same for arenas. */
+struct mp_pymem_arenas mp_pymem_hooked_arenas(struct mp_pymem_row *row);
+const struct mp_pymem_row *mp_pymem_row_of_arenas(const struct mp_pymem_arenas *arenas);
 
 #endif

@@ -15,7 +15,7 @@
 #define SMALL_MAX 512
 #define THREADS 4
 
-static struct mp_pymem_row raw_row, object_row;
+static struct mp_pymem_row raw_row, object_row, arena_row;
 static struct mp_pymem_allocator raw, object;
 static bool refuses;
 static jmp_buf *leaves_to;
@@ -165,6 +165,39 @@ static void test_once(void) {
     close_segment();
 }
 
+static void *map_region(void *ctx, size_t size) {
+    CHECK(ctx == &arena_row);
+    return hooked_malloc(size);
+}
+
+static void unmap_region(void *ctx, void *arena, size_t size) {
+    CHECK(ctx == &arena_row && size == 9000);
+    raw_free(NULL, arena);
+}
+
+static void test_arenas(void) {
+    CASE("an arena is a block, unless it is taken for an object that counts");
+    begin();
+    capture_at(1, 1);
+    arena_row = (struct mp_pymem_row){.real = {.ctx = &arena_row, .malloc = map_region},
+                                      .unmap = unmap_region};
+    struct mp_pymem_arenas arenas = mp_pymem_hooked_arenas(&arena_row);
+    CHECK(mp_pymem_row_of_arenas(&arenas) == &arena_row);
+    void *p = arenas.map(arenas.ctx, 9000);
+    void *q = arenas.map(arenas.ctx, 9000);
+    check_sums(1, (struct host){.blocks = 2, .bytes = 18000});
+    arenas.unmap(arenas.ctx, p, 9000);
+    check_sums(1, (struct host){2, 18000, 1, 9000});
+    mp_self.counting_sp = (uintptr_t)__builtin_frame_address(0);
+    p = arenas.map(arenas.ctx, 9000);
+    mp_self.counting_sp = 0;
+    check_sums(1, (struct host){2, 18000, 1, 9000});
+    arenas.unmap(arenas.ctx, p, 9000);
+    arenas.unmap(arenas.ctx, q, 9000);
+    check_sums(1, (struct host){2, 18000, 2, 18000});
+    close_segment();
+}
+
 static void test_idle(void) {
     CASE("while no capture runs nothing is counted down, and frees of captured blocks are seen");
     begin();
@@ -263,6 +296,7 @@ int main(void) {
     start_unwinder();
     make_allocators();
     test_once();
+    test_arenas();
     test_idle();
     test_chance();
     test_left();

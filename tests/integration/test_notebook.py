@@ -37,6 +37,19 @@ for cell in json.loads(sys.argv[1]):
     shown.append([good, pages, found.stdout + found.stderr])
 print(json.dumps(shown))
 """
+KERNEL = SHELL.replace(
+    "shown = []",
+    """
+import asyncio
+loop = asyncio.new_event_loop()
+async def run(cell):
+    transformed = shell.transform_cell(cell)
+    if shell.should_run_async(cell, transformed_cell=transformed):
+        return await shell.run_cell_async(cell, store_history=True, transformed_cell=transformed)
+    return shell.run_cell(cell, store_history=True)
+shown = []""",
+).replace("= shell.run_cell(cell, store_history=True)", "= loop.run_until_complete(run(cell))")
+"""A kernel of Jupyter, which runs cells in its own loop."""
 FRAME = re.compile(
     r"<p>[^<]+(?:<br>[^<]+)*</p>"
     r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"([^>]*)></iframe>(.*)',
@@ -44,11 +57,11 @@ FRAME = re.compile(
 )
 
 
-def cells(folder: Path, *texts: str) -> list[list[Any]]:
+def cells(folder: Path, *texts: str, program: str = SHELL) -> list[list[Any]]:
     """Run cells; for each: whether it went well, its HTML outputs, what it printed."""
     folders = {"IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", SHELL, json.dumps(texts)], cwd=folder,
+        [sys.executable, "-c", program, json.dumps(texts)], cwd=folder,
         env=command_environment() | folders | {"MEM_PROFILER_CACHE": names_folder().name},
         capture_output=True, text=True, timeout=150,
     )  # fmt: skip
@@ -142,6 +155,37 @@ def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> Non
     [[_, pages, printed]] = cells(tmp_path, "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0")
     assert "ZeroDivisionError" in printed
     assert re.search(r"Total: \d\.\d+ MiB.* at the peak", parts(pages)[2])
+
+
+AWAITING = """
+import asyncio
+async def work(n):
+    await asyncio.sleep(0)
+    return bytearray(n)
+x = [await work(100_000) for _ in range(5)]
+loop_of_cell = asyncio.get_running_loop()
+"""
+
+
+@pytest.mark.parametrize("program", [SHELL, KERNEL], ids=["shell", "kernel"])
+def test_a_cell_that_awaits_runs_as_the_shell_runs_it(program: str, tmp_path: Path) -> None:
+    first, second, wrong, plain = cells(
+        tmp_path,
+        f"%%mem_profile -c 1 -o cell.heap\n{AWAITING}",
+        "async def same():\n    return asyncio.get_running_loop() is loop_of_cell\n"
+        "print(await same(), len(x))",
+        "%%mem_profile --nothing\nawait work(1)",
+        "%%mem_profile -c 4096 --rows 0\ny = bytearray(1 << 20)",
+        program=program,
+    )
+    assert (first[0], first[2]) == (True, "")
+    assert "(In[1]) In[1]:6\n" in parts(first[1])[2], parts(first[1])[2]
+    assert second[2] == "True 5\n"
+    assert "UsageError: %%mem_profile: unrecognized arguments" in wrong[2]
+    assert plain[0] and any(plain[1])
+    names = [row["function"] for row in report("tree", tmp_path / "cell.heap")["rows"]]
+    assert {"<module> (In[1])", "work (In[1])"} <= set(names), names
+    assert not any("IPython" in name or "magic" in name for name in names), names
 
 
 WRONG = {

@@ -34,6 +34,21 @@ def test_big():
 def test_keeps():
     kept.append(bytearray(3 << 20))
 
+@pytest.mark.mem_limit("10 MB", alloc="20 MB")
+def test_churns():
+    for _ in range(8):
+        bytearray(5 << 20)
+
+@pytest.mark.mem_sites("function:PyByteArray_Resize", alloc="20 MB")
+def test_churns_in_a_function():
+    for _ in range(8):
+        bytearray(5 << 20)
+
+@pytest.mark.mem_limit(alloc="60 MB")
+def test_churns_less():
+    for _ in range(8):
+        bytearray(5 << 20)
+
 @pytest.mark.mem_leaks("100 KB")
 def test_leaks():
     kept.append([object() for _ in range(20000)])
@@ -69,6 +84,9 @@ OUTCOMES = {
     "test_small": None,
     "test_big": "peak  30.0",
     "test_keeps": "inuse",
+    "test_churns": "FAIL  alloc  40.",
+    "test_churns_in_a_function": "alloc",
+    "test_churns_less": None,
     "test_leaks": "leaks",
     "test_fills_a_cache_once": None,
     "test_site": "function:PyByteArray_Resize",
@@ -330,7 +348,7 @@ def test_the_older_names_of_marks_mean_the_same(folder_of_tests: Path) -> None:
         text = text.replace(f"mark.{new}(", f"mark.{old}(")
     tests.write_text(text)
     done = run(folder_of_tests, "--mem", "--strict-markers", "-k", "big or leaks or site", code=1)
-    assert "3 failed" in done.stdout
+    assert "4 failed" in done.stdout
     for words in ("FAIL  peak  30.0", "FAIL  leaks", "function:PyByteArray_Resize"):
         assert words in done.stdout
 
@@ -489,7 +507,7 @@ def test_tests_under_the_capture_of_another_run_and_one_warning_says_what_was_no
     words = ["-pmem_cli.pytest_plugin", "-pno:cacheprovider", "-k", "big or small or free"]
     done = started(folder_of_tests, *OUTER, sys.executable, "-m", "pytest", *words)
     assert done.returncode == 0, done.stdout
-    assert "3 passed, 7 deselected, 1 warning" in done.stdout
+    assert "3 passed, 10 deselected, 1 warning" in done.stdout
     assert "only pytest --mem checks them, by itself: pid " in done.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from controller_tools import command_environment, run_command
 from mem_cli import errors
 from mem_cli.profiler.group import cli
+from mem_cli.profiler.started import interpreter
 from mem_parser.readers import read_profile
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -139,6 +141,64 @@ def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     names = sorted(name for name in os.listdir(folder) if name.endswith(".heap"))
     assert names == [f"a.{done.stdout.strip()}.heap", "a.heap"]
+
+
+PROCESSES = """
+import multiprocessing, subprocess, sys
+def work(n):
+    return len([bytes(1000) for _ in range(n)])
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        pool.map(work, [1000])
+    subprocess.run([sys.executable, "-c", "x = bytearray(1 << 20)"], check=True)
+"""
+
+
+def test_files_of_several_processes_say_which_they_are_of(folder: Path) -> None:
+    (folder / "several.py").write_text(PROCESSES)
+    done = run_command("run", "-o", "out/p", "several.py", cwd=folder)
+    assert "note: its workers, which a server of multiprocessing forks, are in no" in done.stderr
+    assert len(re.findall("(?m)^pid ", done.stderr)) == 0
+    done = run_command("run", "--children", "-o", "out/q", "several.py", cwd=folder)
+    roles = dict(re.findall(r"(?m)^pid (\d+), (.*)\nsucceeded.*\n  out/q\.\1\.", done.stderr))
+    command = f"{interpreter()} several.py"
+    assert sorted(roles.values()) == [
+        f"child process: {sys.executable} -c x = bytearray(1 << 20)",
+        "server of forks of multiprocessing",
+        f"the program itself: {command}",
+        "tracker of resources of multiprocessing",
+        "worker of multiprocessing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        (("facts.py", "a b"), "python facts.py 'a b'"),
+        (("-m", "nothing"), "python -m nothing"),
+        (("--", "python", "facts.py"), "python facts.py"),
+        (("./manage", "serve"), "python ./manage serve"),
+        (("--", "python", "good.py"), None),
+        (("--", sys.executable, "facts.py"), None),
+        (("exit.py",), None),
+    ],
+)
+def test_a_module_that_is_not_found_names_the_python_and_how_to_choose_one(
+    folder: Path, words: tuple[str, ...], again: str | None
+) -> None:
+    (folder / "beside.py").unlink()
+    (folder / "good.py").write_text("")
+    (folder / "manage").write_text("#!/usr/bin/env python\nimport nothing_of_that_name\n")
+    (folder / "manage").chmod(0o755)
+    own = os.path.dirname(sys.executable)
+    variables = {"PATH": f"{own}:{os.environ['PATH']}", "VIRTUAL_ENV": os.path.dirname(own)}
+    done = run_command("run", "-o", "out/p", *words, cwd=folder, variables=variables)
+    told = [line for line in done.stderr.splitlines() if "mem_profiler's own Python" in line]
+    if again is None:
+        assert told == []
+        return
+    with_own = f"note: this ran with mem_profiler's own Python, {own}/python"
+    assert told == [f"{with_own}; with another: mem_profiler run -- /path/to/venv/bin/{again}"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -242,6 +243,33 @@ def test_a_program_that_ends_inside_has_its_file(
     profile = read_profile(str(tmp_path / "out.heap"))
     assert holds(profile, MIB + 1, 1)
     assert profile.capture.end in (end, "target ended")
+
+
+@pytest.mark.parametrize("by", ["tracker", "capture"])
+def test_many_lost_samples_are_a_warning_at_the_line_that_ended_the_capture(
+    by: str, tmp_path: Path
+) -> None:
+    begin = {
+        "tracker": "with mem_profiler.Tracker('out.heap', rate=RATE):\n",
+        "capture": "with mem_profiler.inprocess.capture('out', rate_bytes=RATE):\n",
+    }[by]
+    started = {k: v for k, v in inprocess.environment().items() if k not in os.environ}
+    for rate, warned in ((1, 1), (1 << 20, 0)):
+        done = python(
+            tmp_path,
+            "import mem_profiler, mem_profiler.inprocess, warnings\n"
+            "warnings.simplefilter('always')\n"
+            "warnings.showwarning = lambda text, kind, file, line, *_: print(file, line, text)\n"
+            f"{begin.replace('RATE', str(rate)).replace('out', f'out{rate}')}"
+            "    kept = [bytes(600) for _ in range(20_000)]\n",
+            MEM_PROFILER_MAX_MEMORY="1M", **started,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        said = done.stdout.splitlines()
+        assert len(said) == warned, said
+        for line in said:
+            assert re.match(r"<string> 4 \d+ % of the samples were lost, so the numbers of ", line)
+            assert "a larger rate, or a larger MEM_PROFILER_MAX_MEMORY" in line
 
 
 FORKING = """

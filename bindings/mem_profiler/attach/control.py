@@ -177,7 +177,7 @@ def _by_attach(flags: int) -> bool:
 
 
 def _options() -> str:
-    names = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED", "PYMEM", "DEVICE")
+    names = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED", "PYMEM", "ARENAS", "DEVICE")
     pairs = ((name, os.environ.get(f"MEM_PROFILER_{name}")) for name in names)
     return "".join(f"{name}={value}\n" for name, value in pairs if value)
 

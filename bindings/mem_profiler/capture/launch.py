@@ -52,6 +52,11 @@ CHILDREN_NOTE = (
     " --children captures them too"
 )
 _NOTED_SHARE = 0.1
+_FORKSERVER = "from multiprocessing.forkserver import"
+FORKSERVER_NOTE = (
+    "its workers, which a server of multiprocessing forks, are in no file; --children captures"
+    " them too"
+)
 LEFT_RUNNING_NOTE = (
     "the process still ran when the program ended; mem_profiler ended its capture at that time"
 )
@@ -110,6 +115,7 @@ class Outcome:
 
     status: int
     end: str
+    pid: int = 0
     results: list[Result] = field(default_factory=list)
     errors: list[MemError] = field(default_factory=list)
     uncaptured: list[MemError] = field(default_factory=list)
@@ -183,6 +189,7 @@ class Run:
         self.base = RunFolder()
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
+        self._serves_forks = False
         self._users: set[int] = set()
         try:
             self.child = self._start(path, arguments)
@@ -279,6 +286,7 @@ class Run:
         mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
         if not mine and not self.options.children:
             self._others.add(name)
+            self._serves_forks |= _FORKSERVER in control.text("command")
             segment.close()
             return
         segment.try_lock()
@@ -427,7 +435,7 @@ class Run:
 
     def finish(self, status: int) -> Outcome:
         """Write the files and clean up. `errors` has a line for each file that failed."""
-        outcome = Outcome(os.waitstatus_to_exitcode(status), describe(status))
+        outcome = Outcome(os.waitstatus_to_exitcode(status), describe(status), self.pid)
         outcome.driven_from_outside = self._clients.only_outside
         own = self._own()
         outcome.unloaded = self.follower.unloaded(
@@ -441,8 +449,8 @@ class Run:
             for image in self.images.values():
                 if image not in images:
                     image.recording.discard_log()
-        elif not (self.options.children or outcome.unloaded or self.children_share < _NOTED_SHARE):
-            outcome.notes = [CHILDREN_NOTE.format(f"{100 * self.children_share:.0f}")]
+        elif not self.options.children and outcome.unloaded is None:
+            outcome.notes = self._notes_on_children()
         self._wanted = images
         for image in images:
             if image is own and outcome.unloaded is not None:
@@ -462,6 +470,15 @@ class Run:
         outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))
         return outcome
+
+    def _notes_on_children(self) -> list[str]:
+        """Say whether processes without a file did much. The program does not wait for workers that
+        another one forks.
+        """
+        if self._serves_forks:
+            return [FORKSERVER_NOTE]
+        share = self.children_share
+        return [CHILDREN_NOTE.format(f"{100 * share:.0f}")] if share >= _NOTED_SHARE else []
 
     def _tidy(self, *, failed: bool) -> None:
         for image in self.images.values():

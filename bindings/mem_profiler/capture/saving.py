@@ -56,7 +56,8 @@ class Result:
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
     program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
-    file holds the names of its addresses. `log` is that of the capture's events, where it has one.
+    file holds the names of its addresses. `forked`: the process became no other program since.
+    `log` is that of the capture's events, where it has one.
     """
 
     path: str
@@ -79,6 +80,7 @@ class Result:
     exe_build_id: str | None = None
     is_uncrossed: bool = False
     named: bool = False
+    forked: bool = False
     log: Log | None = None
     devices: list[Result] = field(default_factory=list)
 
@@ -167,6 +169,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         packed=bool(facts["packed"]),
         exe_build_id=None if facts["build_id"] is None else _text(facts["build_id"]),
         is_uncrossed=bool(facts["is_uncrossed"]),
+        forked=bool(facts["forked"]),
     )
 
 
@@ -197,6 +200,7 @@ def _facts(profile: Profile) -> dict[str, Any]:
         "domain": profile.domains[0],
         "build_id": None if exe is None else exe.build_id or "",
         "is_uncrossed": exe is None and bool(profile.modules),
+        "forked": bool(profile.capture.parent_pid),
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),
         "failed": 0 if failed is None else int(failed.sum()),

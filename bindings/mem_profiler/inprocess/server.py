@@ -6,7 +6,7 @@ whose fork children may hold the pipe, too.
 
     start RATE DEPTH            begins a capture                     {"ok": true}
     snapshot PREFIX FORM        writes what the capture has so far   {"path": "..."}
-    stop PREFIX FORM            ends it and writes its file          {"path": "..."}
+    stop PREFIX FORM            ends it and writes its file          {"path": "...", ...}
     leave                       drops it, and ends this process      {"ok": true}
 
 A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it ends by itself too:
@@ -35,6 +35,7 @@ from typing import Any
 
 from mem_parser.devices import MARK_KINDS, Mark
 from mem_parser.errors import MemError
+from mem_parser.estimate import are_many_lost
 from mem_parser.heapfile.form import Form
 from mem_parser.model import SECTION_ENDED
 from mem_parser.output_path import PROFILE_SUFFIXES, log_stem
@@ -42,6 +43,7 @@ from mem_parser.records.logfolder import facts_of
 from mem_parser.tracked import Tracked, read_tracked
 from mem_profiler.capture import output, toggle
 from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.events.collector import Limits, check_names, files_of_name
 from mem_profiler.events.logs import Logging
@@ -162,7 +164,7 @@ class Server:
         """End the capture and write its file."""
         session, self.session = self._running(), None
         try:
-            return {"path": session.finish(prefix, SECTION_ENDED, Form(form)).path}
+            return _written(session.finish(prefix, SECTION_ENDED, Form(form)))
         finally:
             session.close()
 
@@ -186,7 +188,7 @@ class Server:
             result = session.finish(self.file.where, SECTION_ENDED, self.file.form)
         finally:
             session.close()
-        return {"path": result.path, "samples": result.samples, "lost": result.lost}
+        return _written(result)
 
     def mark(self, time_ns: int, tid: int, number: int, kind: str, text: str) -> None:
         """Keep a mark of the program."""
@@ -289,6 +291,14 @@ class Server:
         except MemError as error:
             return {"error": str(error), "hint": error.hint}
         return answer
+
+
+def _written(result: Result) -> dict[str, Any]:
+    """The answer on a file of a capture that has ended; `many_lost`: samples, where they are."""
+    many = are_many_lost(result.samples, result.lost)
+    return {
+        "path": result.path, "samples": result.samples, "many_lost": result.lost if many else 0,
+    }  # fmt: skip
 
 
 def _remove_log_of(path: str) -> None:

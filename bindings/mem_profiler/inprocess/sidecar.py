@@ -12,7 +12,7 @@ from typing import Any, Self
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.helper.client import Helper
-from mem_profiler.helper.errors import TrackerError
+from mem_profiler.helper.errors import TrackerError, warn_of_losses
 
 
 class Sidecar:
@@ -50,7 +50,11 @@ class Sidecar:
 
     def stop(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """End the capture; the path of its file. Raises MemError."""
-        return str(self._ask("stop", str(prefix), form)["path"])
+        return str(self.end(prefix, form)["path"])
+
+    def end(self, prefix: str | Path, form: Form = Form.AUTO) -> dict[str, Any]:
+        """As `stop`; the answer (`server`). Raises MemError."""
+        return self._ask("stop", str(prefix), form)
 
     def close(self) -> None:
         """End the process, and a capture that runs."""
@@ -84,4 +88,6 @@ def capture(
         try:
             yield captured
         finally:
-            captured.path = sidecar.stop(prefix, form)
+            answer = sidecar.end(prefix, form)
+            captured.path = str(answer["path"])
+            warn_of_losses(answer)

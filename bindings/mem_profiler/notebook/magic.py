@@ -3,11 +3,15 @@
 Model: the cell runs in the kernel; commands in processes of their own make page and table of the
 file, in the Python that the tracker's helper has. The page is in the output itself (`srcdoc`), so a
 notebook that is opened elsewhere, without a network, still shows it.
+
+A cell with `await` at its top is a coroutine, which a kernel runs in the loop that it is itself in.
+So the magic is one then, and a transformer puts `await` before its call.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import html
 import importlib
 import json
@@ -28,6 +32,7 @@ HEIGHT_PX = 600
 ROWS = 20
 REPORT_S = 600.0
 _RATE = 1024
+_CALL = f"get_ipython().run_cell_magic({NAME!r}, "
 _MOST_CELLS = 500
 """The newest cells have names."""
 _NUMBER = re.compile(r"In\[(\d+)\]")
@@ -62,7 +67,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def run(shell: Any, line: str, cell: str) -> str:
+async def run(shell: Any, line: str, cell: str) -> str:
     """Run a cell of an IPython shell under a tracker; returns what to show, as HTML.
 
     Raises MagicError, TrackerError. What the cell raises is shown by the shell.
@@ -81,36 +86,56 @@ def run(shell: Any, line: str, cell: str) -> str:
         with tracker:
             tracker.call_cells(before)
             try:
-                _run_cell(shell, cell)
+                await _run_cell(shell, cell)
             finally:  # of this one alone: what it takes is in the capture, at its end
                 new = {k: name for k, name in _cells(shell).items() if k not in before}
                 tracker.call_cells(new)
-        count = ["--inuse"] if given.leaks else []
-        page = os.path.join(folder, "cell.html")
-        inverted = ["--inverted"] if given.inverted else []
-        _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
-        table = ""
-        if given.rows:
-            rows = given.rows if given.first is None else given.first
-            table = _report("top", "--lines", tracker.path, "-n", str(rows), *count)
-        report = json.loads(_report("summary", tracker.path, "--json", "-n", "1"))
-        verdicts = [str(one["text"]) for one in report["verdicts"]]
-        with open(page, encoding="utf-8") as file:
-            return shown(verdicts, file.read(), table, given.height)
+        return _made(tracker.path, given, folder)
 
 
-def _run_cell(shell: Any, cell: str) -> None:
+def _made(path: str, given: argparse.Namespace, folder: str) -> str:
+    """What to show of a file, as HTML; pages go through a folder. Raises MagicError."""
+    count = ["--inuse"] if given.leaks else []
+    page = os.path.join(folder, "cell.html")
+    inverted = ["--inverted"] if given.inverted else []
+    _report("flamegraph", path, "-o", page, *count, *inverted)
+    table = ""
+    if given.rows:
+        rows = given.rows if given.first is None else given.first
+        table = _report("top", "--lines", path, "-n", str(rows), *count)
+    report = json.loads(_report("summary", path, "--json", "-n", "1"))
+    verdicts = [str(one["text"]) for one in report["verdicts"]]
+    with open(page, encoding="utf-8") as file:
+        return shown(verdicts, file.read(), table, given.height)
+
+
+async def _run_cell(shell: Any, cell: str) -> None:
     """Run the cell with its number and its lines as the notebook shows them: the shell has counted
-    on, and the magic's line is the first.
+    on, and the magic's line is the first. One without `await` is run without one.
     """
     counted = shell.execution_count
     names = (_NUMBER.fullmatch(name) for name in _cells(shell).values())
     shell.execution_count = max((int(name[1]) for name in names if name), default=counted)
     first = "" if cell.startswith("%%") else "#\n"
     try:
-        shell.run_cell(first + cell)
+        if _awaits(shell, cell):
+            code = first + cell
+            result = await shell.run_cell_async(code, transformed_cell=shell.transform_cell(code))
+            shell.events.trigger("post_execute")
+            shell.events.trigger("post_run_cell", result)
+        else:
+            shell.run_cell(first + cell)
     finally:
         shell.execution_count = counted
+
+
+def _awaits(shell: Any, cell: str) -> bool:
+    """Tell whether the shell would run a cell as a coroutine."""
+    try:
+        transformed = shell.transform_cell(cell)
+    except Exception:  # of any transformer; running the cell shows it
+        return False
+    return bool(shell.should_run_async(cell, transformed_cell=transformed))
 
 
 def _cells(shell: Any) -> dict[str, str]:
@@ -156,16 +181,35 @@ def shown(verdicts: Sequence[str], page: str, table: str, height_px: int) -> str
 def load(shell: Any) -> None:
     """Register the magic with a shell."""
 
-    def mem_profile(line: str, cell: str) -> None:
-        """Capture a cell and show its flame graph and table; the options: `mem_profile?`."""
+    async def shows(line: str, cell: str) -> None:
         try:
-            text = run(shell, line, cell)
+            text = await run(shell, line, cell)
         except (MagicError, TrackerError, ValueError, OSError) as error:
             raise _usage_error(str(error)) from None
         shell.display_pub.publish({"text/html": text, "text/plain": _WITHOUT_PAGES})
 
+    def mem_profile(line: str, cell: str) -> Any:
+        """Capture a cell and show its flame graph and table; the options: `mem_profile?`."""
+        showing = shows(line, cell)
+        if _awaits(shell, cell):
+            return showing
+        try:
+            showing.send(None)
+        except StopIteration:
+            return None
+        raise MagicError(f"%%{NAME}: the cell waits for something, without await at its top")
+
+    def awaited(lines: list[str]) -> list[str]:
+        """Put `await` before the call of the magic, where its cell needs one."""
+        if not "".join(lines[:1]).startswith(_CALL):
+            return lines
+        call = ast.parse("".join(lines), mode="eval").body
+        cell = ast.literal_eval(call.args[2]) if isinstance(call, ast.Call) else ""
+        return [f"await {lines[0]}", *lines[1:]] if _awaits(shell, cell) else lines
+
     mem_profile.__doc__ = arguments().format_help()
     shell.register_magic_function(mem_profile, "cell", NAME)
+    shell.input_transformers_post.append(awaited)
 
 
 def _usage_error(text: str) -> Exception:

@@ -54,7 +54,12 @@ PYMALLOC_NOTE = (
 _NO_CODE = "its main thread ran no Python code"
 PYMALLOC_ATTACHED_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile: "
-    f"{_NO_CODE} since the attach, or its threads have no common lock"
+    f"{_NO_CODE} since the attach, or its threads have no common lock; attach while it works, or "
+    "start it by mem_profiler run or with the sampler preloaded"
+)
+ARENAS_NOTE = (
+    "small objects of CPython (pymalloc) are in the profile as the arenas taken for them, at the "
+    "line that needed a new one; trace_python_allocators=True shows each object, slower"
 )
 LATE_HOOKS_S = 0.1
 
@@ -119,8 +124,7 @@ def build(
         pages=None if pagemap_fd is None else Pagemap(pagemap_fd),
     )  # fmt: skip
     control = segment.control()
-    if control.number("pymem_ns") != 0:
-        target = dataclasses.replace(target, pymalloc=False)
+    target = _told_of_objects(target, control)
     shared = _read_shared(segment, control, target, readings)
     shared.source, shared.mapped = source, mapped
     capture = _capture(segment, control, target, shared, found)
@@ -178,8 +182,7 @@ def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
     threads, the domains of all its memory, and the marks that are still in the segment.
     """
     control = segment.control()
-    if control.number("pymem_ns") != 0:
-        target = dataclasses.replace(target, pymalloc=False)
+    target = _told_of_objects(target, control)
     none = tables.no_tables(control)
     shared = _read_shared(segment, control, target, None)
     capture = _capture(segment, control, target, shared, none)
@@ -398,8 +401,21 @@ def _before_main(control: Control) -> list[str]:
     return [LATE_NOTE] if late and control.number("capture_number") == 1 else []
 
 
+def _told_of_objects(target: Target, control: Control) -> Target:
+    """With whether pymalloc's objects are missing, as the sampler knows it; None: their arenas are
+    there.
+    """
+    if control.number("pymem_ns") != 0:
+        return dataclasses.replace(target, pymalloc=False)
+    if target.pymalloc and control.number("arenas_ns") != 0:
+        return dataclasses.replace(target, pymalloc=None)
+    return target
+
+
 def _small_objects(target: Target, control: Control) -> list[str]:
     """The missing part of CPython's small objects."""
+    if control.number("arenas_ns") and target.pymalloc is None:
+        return [ARENAS_NOTE]
     if target.pymalloc:
         attached = control.number("startup_flags") & layout.STARTUP_ATTACHED
         return [PYMALLOC_ATTACHED_NOTE if attached else PYMALLOC_NOTE]

@@ -5,7 +5,7 @@ that it works where the rest of mem_profiler is not installed; the rest runs in 
 (`helper`), which may have another Python.
 """
 
-from mem_profiler.helper.errors import TrackerError
+from mem_profiler.helper.errors import LostSamplesWarning, TrackerError
 from mem_profiler.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "TrackerError"]
+__all__ = ["LostSamplesWarning", "Tracker", "TrackerError"]

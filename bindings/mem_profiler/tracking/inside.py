@@ -76,11 +76,11 @@ class Hooks:
         """Whether this object put hooks into this process."""
         return self._pid == os.getpid()
 
-    def begin(self, *, pymem: bool) -> None:
+    def begin(self, *, pymem: bool, arenas: bool = False) -> None:
         """Redirect this process's calls of malloc to the sampler; with ``pymem`` those of CPython's
-        allocators too. Raises TrackerError.
+        allocators too, or with ``arenas`` of the regions of its small objects. Raises TrackerError.
         """
-        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\n", flags=_FOLLOW)
+        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\nARENAS={int(arenas)}\n", flags=_FOLLOW)
         if answer.result:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             hint = None

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from mem_profiler.helper.client import Helper
-from mem_profiler.helper.errors import TrackerError
+from mem_profiler.helper.errors import TrackerError, warn_of_losses
 from mem_profiler.tracking.inside import Hooks, has_segment
 
 DEFAULT_RATE = 1024
@@ -49,7 +49,8 @@ class Tracker:
         path: The file, with exactly this name. One that exists is refused, unless ``overwrite``.
         rate: Mean bytes between samples; 1: every block.
         native_traces: Taken for the sake of other tools: native frames are always kept.
-        trace_python_allocators: See small objects of Python, by hooks before its allocators.
+        trace_python_allocators: See small objects of Python, by hooks before its allocators;
+            False: the arenas that are taken for them, by whom one was needed.
         follow_fork: Capture fork children too, each to the end of its life: out.<pid>.heap.
         file_format: "plain" (text), "gzip", or "auto": gzip if large.
         depth: Frames of a stack that are kept.
@@ -109,7 +110,8 @@ class Tracker:
     def _begin(self, path: str) -> None:
         rate, depth, overwrite, form = self._settings
         if not has_segment():
-            _hooks.begin(pymem=self.trace_python_allocators)
+            objects = self.trace_python_allocators
+            _hooks.begin(pymem=objects, arenas=not objects)
         else:
             _hooks.rescan()
         try:
@@ -137,12 +139,14 @@ class Tracker:
         global _active  # noqa: PLW0603 - one in a process
         helper = self._running()
         try:
-            self.path = str(helper.ask("end")["path"])
+            answer = helper.ask("end")
+            self.path = str(answer["path"])
         finally:
             self._helper = None
             _active = None
             helper.close()
             _hooks.end()
+        warn_of_losses(answer)
         return self.path
 
     def _running(self) -> Helper:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from mem_profiler.segment.room import Room
 
 SUCCESS = "succeeded in collecting memory data!"
+_COMMAND_MAX = 60
+_OF_MULTIPROCESSING = (
+    ("spawn", "worker", "child of a worker"),
+    ("forkserver", "server of forks", "worker"),
+    ("resource_tracker", "tracker of resources", "tracker of resources"),
+)
+"""What `-c` of a helper imports, and what the process is that runs it, and a fork of that."""
 _CHILDREN = 3
 _CHILDREN_MAX = 100
 
@@ -55,6 +62,20 @@ def binary(result: Result) -> str:
     if called and os.path.realpath(called) == os.path.realpath(result.exe):
         return os.path.abspath(called)
     return result.exe
+
+
+def role_line(result: Result, program_pid: int) -> str:
+    """Say which process of a run a file is of."""
+    command = one_line(result.command or result.comm)
+    if len(command) > _COMMAND_MAX:
+        command = f"{command[:_COMMAND_MAX]}…"
+    role = f"child process: {command}"
+    for module, started, forked in _OF_MULTIPROCESSING:
+        if f"from multiprocessing.{module} import" in result.command:
+            role = f"{forked if result.forked else started} of multiprocessing"
+    if result.pid == program_pid:
+        role = f"the program itself: {command}"
+    return f"pid {result.pid}, {role}"
 
 
 def _file_lines(result: Result) -> Iterator[str]:

@@ -22,14 +22,19 @@ def finish(
     symbolize: bool,
     of_run: bool = False,
     brief: bool = False,
+    program_pid: int = 0,
 ) -> int:
-    """Print the results of captures; ``brief``: only warnings and failures."""
+    """Print the results of captures; ``brief``: only warnings and failures. With ``program_pid``,
+    that of the program, each of several says which process it is of.
+    """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
 
         embed_names((one for result in results for one in (result, *result.devices)), form)
     pids = {result.pid for result in results}
     for result in results:
+        if program_pid and len(results) > 1 and not brief:
+            say(capture_view.role_line(result, program_pid), err=of_run)
         for line in capture_view.result_lines(
             result, awaited=of_run, notes=not is_quiet(), captured=pids
         ):

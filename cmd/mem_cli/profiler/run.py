@@ -32,7 +32,7 @@ from mem_cli.profiler.options import (
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_cli.profiler.started import ProgramCommand, command_line
+from mem_cli.profiler.started import ProgramCommand, command_line, note_on_python
 from mem_parser.errors import MemError, NoSampler, UsageProblem, one_line
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from mem_profiler.capture import launch
     from mem_profiler.capture.unloaded import Behind, Unloaded
     from mem_profiler.doctor import Finding
+
+_SOON_S = 30.0
+"""A Python that did not find a module has ended by then."""
 
 
 @click.command(
@@ -146,7 +149,7 @@ def run(  # noqa: PLR0917 - click passes options by name
             f"-o {given.output} names one file, and --budget may write several",
             hint=f"-o {os.path.splitext(given.output)[0]}",
         )
-    arguments = tuple(command_line(arguments))
+    words, arguments = arguments, tuple(command_line(arguments))
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, place, children, no_pymalloc, keep_pymalloc, device_rate,
@@ -161,15 +164,17 @@ def run(  # noqa: PLR0917 - click passes options by name
             outcome = _run_live(arguments, options)
         else:
             outcome, _ = run_to_end(arguments, lambda: launch.Run(arguments, options))
+        _note_python(words, outcome)
         code = finish(
             outcome.results, outcome.errors, form,
-            symbolize=symbolize, of_run=True, brief=is_quiet(),
+            symbolize=symbolize, of_run=True, brief=is_quiet(), program_pid=outcome.pid,
         )  # fmt: skip
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
         wanted = dataclasses.replace(options, rate_bytes=gate.rate, look_for_clients=True)
         outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once
+        _note_python(words, outcome)
         results, errors = outcome.results, outcome.errors
         code = finish(
             results, errors, form, symbolize=symbolize or gate.needs_names, of_run=True, brief=True
@@ -275,6 +280,13 @@ def run_to_end(
     for room in outcome.rooms:
         say(capture_view.room_line(room), err=True)
     return outcome, early.wanted
+
+
+def _note_python(words: tuple[str, ...], outcome: launch.Outcome) -> None:
+    """Say which Python was meant, where one may not have found a module."""
+    took_s = max((result.duration_s for result in outcome.results), default=0.0)
+    if outcome.status == 1 and took_s < _SOON_S and (text := note_on_python(words)):
+        note(f"note: {text}", err=True)
 
 
 def _uncaptured_lines(outcome: launch.Outcome) -> Iterator[str]:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from mem_parser.errors import UsageProblem
+from mem_parser.escape import one_line, shell_join
 from mem_parser.plainfile import NotPlainError, read_plain
 
 PYTHON_SUFFIXES = (".py", ".pyw", ".pyc", ".pyz")
@@ -97,6 +98,24 @@ def command_line(words: Sequence[str]) -> list[str]:
     if first == "-" or first[:2] in {"-m", "-c"} or is_for_python(first):
         return [interpreter(), *words]
     return list(words)
+
+
+def note_on_python(words: Sequence[str]) -> str:
+    """Return the note on a program that failed soon under the Python of mem_profiler, which may
+    lack the application's modules; empty where ``words`` named the Python, or it is another one.
+    """
+    import shutil
+
+    from mem_profiler.process import program
+
+    python = program.judged_file(shutil.which(command_line(words)[0]) or "")
+    if python == words[0] or os.path.dirname(python) != os.path.dirname(sys.executable):
+        return ""
+    venv = "/path/to/venv/bin"
+    by_path = os.sep not in words[0] and shutil.which(words[0])  # python itself, or a script of it
+    again = [f"{venv}/{words[0]}", *words[1:]] if by_path else [f"{venv}/python", *words]
+    other = shell_join(["mem_profiler", "run", "--", *again])
+    return f"this ran with mem_profiler's own Python, {one_line(python)}; with another: {other}"
 
 
 def is_for_python(path: str) -> bool:

@@ -26,7 +26,7 @@ NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
 tells from above it: so it passes where it surely is within `HIDDEN` of it."""
 HIDDEN = Allowance(share=0.1, bytes=64 << 10)
 _DOCUMENTED = (
-    'mem_limit(peak, inuse=None): peak of live bytes while the test runs, such as "24 MB"',
+    'mem_limit(peak, inuse=None, alloc=None): live bytes at most, at the end; all bytes: "24 MB"',
     "mem_leaks(size, warmups=1, repeat=5, filter_fn=None): bytes that stay in use for each run",
     'mem_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
     'mem_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',
@@ -37,7 +37,7 @@ _OLD_NAMES = {
     "mem_alloc_rate": "limit_alloc_rate",
     "mem_sites": "limit_sites",
 }
-_OF_SITES = ("peak", "inuse", "alloc_rate", "leaks")
+_OF_SITES = ("peak", "inuse", "alloc", "alloc_rate", "leaks")
 T = TypeVar("T")
 _OF_MEMRAY = {"limit_memory", "limit_leaks"}
 _MEMRAY = ("memray", "pytest_memray.plugin", "memray_manager")
@@ -172,13 +172,18 @@ def _limits(item: pytest.Item) -> Iterator[Limit]:
 
 def _memory(mark: pytest.Mark) -> list[Limit]:
     def read(
-        peak: Any = None, *, inuse: Any = None, current_thread_only: bool = False
+        peak: Any = None,
+        *,
+        inuse: Any = None,
+        alloc: Any = None,
+        current_thread_only: bool = False,
     ) -> list[Limit]:
         _refuse_one_thread(mark, current_thread_only)
-        if peak is None and inuse is None:
+        sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse), (Measure.ALLOC, alloc))
+        limits = [_limit(measure, size) for measure, size in sizes if size is not None]
+        if not limits:
             raise TypeError(f'{mark.name} needs a size, such as {mark.name}("24 MB")')
-        sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse))
-        return [_limit(measure, size) for measure, size in sizes if size is not None]
+        return limits
 
     return _called(mark, read)
 
@@ -218,7 +223,7 @@ def _site(mark: pytest.Mark) -> Site:
         from mem_parser.budget import parse_match
 
         if not limits:
-            raise TypeError(f"{mark.name} needs a limit: peak=, inuse= or alloc_rate=")
+            raise TypeError(f"{mark.name} needs a limit: peak=, inuse=, alloc= or alloc_rate=")
         texts = [match] if isinstance(match, str) else list(match)
         found = tuple(_limit(Measure(name), amount) for name, amount in limits.items())
         return Site(tuple(parse_match(text) for text in texts), found, own)

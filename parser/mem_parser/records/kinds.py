@@ -43,6 +43,7 @@ _BY_FUNCTION = {
     "memalign": AllocatorType.MEMALIGN,
     "valloc": AllocatorType.VALLOC,
     "pvalloc": AllocatorType.PVALLOC,
+    "PyObject_ArenaMmap": AllocatorType.MMAP,
 }
 _OF_PYTHON = re.compile(r"Py(?:Mem_Raw|Mem_|Object_)(Malloc|Calloc|Realloc)")
 _PYMALLOC = {

@@ -33,14 +33,12 @@ from mem_parser.tracked import Tracked
 
 HOST = 0
 _ENDS = (Kind.DEATH, Kind.MOVED)
-_FREED_BY = dict.fromkeys(
-    (
-        AllocatorType.PYMALLOC_MALLOC,
-        AllocatorType.PYMALLOC_CALLOC,
-        AllocatorType.PYMALLOC_REALLOC,
-    ),
-    AllocatorType.PYMALLOC_FREE,
-)
+_FREED_BY = {
+    AllocatorType.PYMALLOC_MALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.PYMALLOC_CALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.PYMALLOC_REALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.MMAP: AllocatorType.MUNMAP,
+}
 _SAME_START_S = 1e-3
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, are_many_lost
 from mem_parser.folds import unnamed_function
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
@@ -39,7 +39,6 @@ _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
 _NOTED_OWN = 0.1
 """The sampler's own memory is told if it is that share of RSS: a fine rate takes much of it."""
-_NOTED_LOST = 0.05
 _NOTED_RSS = 0.5
 _NEAR_LIMIT = 0.8
 """What the process's control group uses is told from that share of its limit on; RSS beside the
@@ -49,6 +48,7 @@ _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {
     "lost": Tone.BAD,
+    "untraced": Tone.OPEN,
     "leak": Tone.BAD,
     "grows": Tone.OPEN,
     "no verdict": Tone.OPEN,
@@ -78,7 +78,7 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
-    first = list(_lost(whole or profile))
+    first = [*_lost(whole or profile), *_untraced(whole or profile)]
     rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [*first, _freed(whole or profile), *rest]
@@ -101,10 +101,20 @@ def opening(
 def _lost(profile: Profile) -> Iterator[Sentence]:
     """Yield how much of the samples is missing from all numbers, where it is much."""
     taken, missing = profile.capture.samples or 0, profile.samples_missing
-    if missing > _NOTED_LOST * (taken + missing):
+    if are_many_lost(taken, missing):
         share = percent(missing, taken + missing)
         text = phrase("{share} of the samples were lost: the numbers are too low", share=share)
         yield Sentence("lost", text)
+
+
+def _untraced(profile: Profile) -> Iterator[Sentence]:
+    """Yield that most of what a Python program holds may be in no number, and what shows it."""
+    if profile.capture.pymalloc and not profile.capture.device:
+        text = phrase(
+            "small objects of Python are not in the numbers; started by mem_profiler run, or with "
+            "the sampler preloaded, they are"
+        )
+        yield Sentence("untraced", text)
 
 
 def _leaks(report: LeakReport) -> Iterator[Sentence]:

@@ -127,6 +127,16 @@ def test_lost_samples_are_said_before_any_number_where_they_are_many() -> None:
     assert opening(dataclasses.replace(profile, capture=few), symbols, None) == told[1:]
 
 
+def test_small_objects_of_python_that_were_not_seen_are_told_first_with_the_cure() -> None:
+    profile, symbols = named()
+    for pymalloc, said in ((True, 1), (False, 0), (None, 0)):
+        capture = dataclasses.replace(profile.capture, pymalloc=pymalloc)
+        first, *rest = texts(dataclasses.replace(profile, capture=capture), symbols)
+        assert ("small objects of Python are not in the numbers" in first) == bool(said)
+        assert "mem_profiler run" in first or not said
+        assert [first, *rest][said:] == texts(profile, symbols)
+
+
 def test_several_that_grow_are_told_in_the_plural() -> None:
     random = np.random.default_rng(3)
     sources = [leak(random, 100, name, duration=20.0) for name in ("grow", "rise")]

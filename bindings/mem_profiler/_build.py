@@ -145,7 +145,11 @@ ffibuilder.cdef(
     "".join(header_declarations(SAMPLER / "abi" / name) for name in HEADERS) + DECLARATIONS
 )
 ffibuilder.set_source(
-    "mem_profiler._core", SOURCE, include_dirs=[str(SAMPLER)], extra_compile_args=["-O2"]
+    "mem_profiler._core",
+    SOURCE,
+    include_dirs=[str(SAMPLER)],
+    depends=[str(SAMPLER / "abi" / name) for name in HEADERS],
+    extra_compile_args=["-O2"],
 )
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ def json_words(command: str) -> list[str]:
     return []
 
 
-ANSWERS = re.compile(r"mem_profiler (run --events|--resident)|mem_parser|--leaks|\.memlog|it does from")
+ANSWERS = re.compile(
+    r"mem_profiler (run --events|--resident)|mem_parser|--leaks|\.memlog|it does from"
+)
 
 
 @pytest.fixture(scope="module")

@@ -81,12 +81,13 @@ def test_at_rate_1_it_is_the_ledger(segment_dir: Path, tmp_path: Path) -> None:
     assert "slop: sizes just above a size of the allocator's" in text
 
 
+@pytest.mark.parametrize("name", ["libjemalloc.so.2", "libmimalloc.so.2*"])
 def test_of_an_allocator_with_size_classes_slop_is_known_and_pages_are_not(
-    segment_dir: Path, tmp_path: Path
+    segment_dir: Path, tmp_path: Path, name: str
 ) -> None:
-    library = next(Path("/usr/lib").glob("*/libjemalloc.so.2"), None)
+    library = next(Path("/usr/lib").glob(f"*/{name}"), None)
     if library is None:
-        pytest.skip("needs libjemalloc2")
+        pytest.skip(f"needs {name}")
     truth, result = captured((segment_dir, tmp_path), preload=str(library))
     rows = rows_of(result.path)
     assert rows["dense"]["held"] is None

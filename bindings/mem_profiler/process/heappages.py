@@ -148,7 +148,8 @@ class HeapPages:
         width = np.where(wanted, 8, 0).astype(np.uint64)
         there = self._pagemap.look(addresses.astype(np.uint64), width).resident_bytes == 8
         for k in np.flatnonzero(there).tolist():
-            raw = os.pread(self._memory_fd, 8, int(addresses[k]))
+            raw = bytearray(8)
+            _read(self._memory_fd, memoryview(raw), int(addresses[k]))
             found[k] = int.from_bytes(raw, "little") & (_USER_END - 1)
         return found
 

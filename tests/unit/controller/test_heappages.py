@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,6 +118,25 @@ def test_no_words_make_it_read_or_count_beyond_their_pages(seed: int, tmp_path: 
     assert (found.held >= found.pinned).all()
     assert (found.pages <= 4 * PAGE).all()
     assert (found.slop <= 2 * PAGE).all()
+
+
+def test_memory_that_goes_meanwhile_costs_its_blocks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.preadv
+
+    def gone(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if offset == BASE + 1024 + 8:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, buffers, offset)
+
+    words, at = laid_out([(1024, True), (1024, True), (2048, False)])
+    monkeypatch.setattr(os, "preadv", gone)
+    with faked(words, tmp_path) as heap:
+        found = look(heap, [(at[0], 1016), (at[1], 1016)])
+    assert found.pages is not None
+    assert found.pages.tolist() == [2048, 0]
+    assert "of 1 of 2 blocks it is not known" in found.note
 
 
 def test_slop_is_what_malloc_usable_size_tells() -> None:

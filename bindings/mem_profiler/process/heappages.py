@@ -30,6 +30,9 @@ from mem_profiler.process import procfs
 from mem_profiler.process.pagemap import Ints, Pagemap
 
 MISSING_NOTE = "waste by stack is missing: {}"
+LACKING_NOTE = (
+    "waste by stack lacks {} of {} sampled blocks, which are not as glibc's malloc makes them"
+)
 WINDOW_BYTES = 64 << 20
 """Most memory that is looked at together: glibc's largest block of a heap has half of it."""
 READ_MAX_BYTES = 8 << 30
@@ -127,8 +130,8 @@ class HeapPages:
                 mine = of[some]
                 pages[mine], held[mine], pinned[mine] = window.charged(chunk[mine], size[mine])
         unknown = len(at) - int(np.count_nonzero(apart | shared))
-        note = f"of {unknown} of {len(at)} blocks it is not known: no block of glibc's malloc"
-        return Waste(slop, pages, held, pinned, MISSING_NOTE.format(note) if unknown else "")
+        note = LACKING_NOTE.format(unknown, len(at)) if unknown else ""
+        return Waste(slop, pages, held, pinned, note)
 
     def _regions(self) -> tuple[Ints, Ints]:
         """Mappings in which malloc's blocks may be, in rising order."""

@@ -136,7 +136,7 @@ def test_memory_that_goes_meanwhile_costs_its_blocks_alone(
         found = look(heap, [(at[0], 1016), (at[1], 1016)])
     assert found.pages is not None
     assert found.pages.tolist() == [2048, 0]
-    assert "of 1 of 2 blocks it is not known" in found.note
+    assert "lacks 1 of 2 sampled blocks" in found.note
 
 
 def test_slop_is_what_malloc_usable_size_tells() -> None:
@@ -158,7 +158,7 @@ def test_slop_is_what_malloc_usable_size_tells() -> None:
     for block in at:
         libc.free(block)
     assert found.slop.tolist() == [u - s for u, s in zip(usable, sizes, strict=True)] + [0]
-    assert "of 1 of 9 blocks it is not known" in found.note
+    assert "lacks 1 of 9 sampled blocks" in found.note
 
 
 def test_classes_are_those_of_jemalloc_and_mimalloc() -> None:

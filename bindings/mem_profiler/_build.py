@@ -33,11 +33,13 @@ int mp_cas64(unsigned char *base, unsigned offset, uint64_t from, uint64_t to);
 int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
 const char *mp_backend_words(void);
+uint64_t mp_heap_walk(const struct mp_heap_copy *copy, uint64_t at, uint64_t to, int exact);
 """
 
 SOURCE = r"""
 #include "abi/backends.h"
 #include "abi/entry_plan.h"
+#include "abi/glibc_heap.h"
 #include "abi/room.h"
 #include "abi/segment.h"
 #include <errno.h>
@@ -138,12 +140,16 @@ def header_declarations(header: Path) -> str:
 
 
 ffibuilder = FFI()
-HEADERS = ("event_ring.h", "segment.h", "room.h", "entry_plan.h")
+HEADERS = ("event_ring.h", "segment.h", "room.h", "entry_plan.h", "glibc_heap.h")
 ffibuilder.cdef(
     "".join(header_declarations(SAMPLER / "abi" / name) for name in HEADERS) + DECLARATIONS
 )
 ffibuilder.set_source(
-    "mem_profiler._core", SOURCE, include_dirs=[str(SAMPLER)], extra_compile_args=["-O2"]
+    "mem_profiler._core",
+    SOURCE,
+    include_dirs=[str(SAMPLER)],
+    depends=[str(SAMPLER / "abi" / name) for name in HEADERS],
+    extra_compile_args=["-O2"],
 )
 
 if __name__ == "__main__":

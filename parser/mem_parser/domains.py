@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mem_parser.counts import PART_COLUMNS
 from mem_parser.errors import UsageProblem
 from mem_parser.model import (
     Profile,
@@ -145,7 +146,7 @@ def _sites(every: Sequence[Profile], starts: list[int]) -> SiteTable:
 
 _ZERO_WHERE_ABSENT = (
     "inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes",
-    "resident_bytes", "resident_squares", "swapped_bytes", "swapped_squares",
+    *PART_COLUMNS,
 )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.counts import PART_COLUMNS, PARTS
+from mem_parser.counts import Count as Count  # noqa: PLC0414 - exported
 from mem_parser.devices import Device, Mark
 from mem_parser.estimate import (
     Estimate,
@@ -51,22 +53,6 @@ SAMPLER_NAME = "libmem_sampler.so"
 SECTION_ENDED = "section ended"  # `Capture.end` of a part of a program, which goes on
 """File name of the sampler, whose functions are the innermost frames of our own files."""
 LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
-
-
-class Count(enum.StrEnum):
-    """Which blocks to count."""
-
-    INUSE = "inuse"
-    ALLOC = "alloc"
-    FREED = "freed"
-    PEAK = "peak"
-    RESIDENT = "resident"
-    SWAPPED = "swapped"
-
-    @property
-    def blocks(self) -> Count:
-        """The count of the blocks: of RESIDENT and SWAPPED, which are bytes of them, INUSE."""
-        return Count.INUSE if self in (Count.RESIDENT, Count.SWAPPED) else self
 
 
 class PeakSource(enum.StrEnum):
@@ -215,28 +201,37 @@ class SiteTable:
     resident_squares: FloatArray | None = None
     swapped_bytes: IntArray | None = None
     swapped_squares: FloatArray | None = None
-    """Bytes of the sampled blocks in use that were in RAM, and swapped, and the sums of their
-    squares, block by block."""
+    slop_bytes: IntArray | None = None
+    slop_squares: FloatArray | None = None
+    pages_bytes: IntArray | None = None
+    pages_squares: FloatArray | None = None
+    held_bytes: IntArray | None = None
+    held_squares: FloatArray | None = None
+    pinned_bytes: IntArray | None = None
+    pinned_squares: FloatArray | None = None
+    """Of the sampled blocks in use what was in RAM, and swapped; in RAM behind what was asked for;
+    a heap's pages charged to them, those beyond themselves, and of these where they were alone. And
+    the sums of squares, block by block."""
 
     def part_in_use(self, count: Count) -> tuple[IntArray, FloatArray] | None:
-        """Return the bytes and squares of RESIDENT or SWAPPED; None for others, and if the file
-        does not have them.
-        """
-        size, squares = {
-            Count.RESIDENT: (self.resident_bytes, self.resident_squares),
-            Count.SWAPPED: (self.swapped_bytes, self.swapped_squares),
-        }.get(count, (None, None))
+        """Return the bytes and squares of a part; None for others, and if the file lacks them."""
+        if count is Count.ABSENT:
+            part = self.part_in_use(Count.RESIDENT)
+            return None if part is None else self._rest(*part)
+        size = getattr(self, f"{count}_bytes", None) if count in PARTS else None
+        squares = None if size is None else getattr(self, f"{count}_squares")
         return None if size is None or squares is None else (size, squares)
 
+    def _rest(self, part: IntArray, squares: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return what is left of the blocks beside a part: sizes of a site are nearly one."""
+        size = self.inuse_bytes
+        mean = size / np.maximum(self.inuse_blocks, 1)
+        return size - part, np.maximum(squares + mean * (size - 2.0 * part), 0.0)
+
     def without_parts(self) -> SiteTable:
-        """Return the sites without what is resident and swapped, for other blocks in use."""
-        return dataclasses.replace(
-            self,
-            resident_bytes=None,
-            resident_squares=None,
-            swapped_bytes=None,
-            swapped_squares=None,
-        )
+        """Return the sites without parts, for other blocks in use."""
+        none: dict[str, Any] = dict.fromkeys(PART_COLUMNS)
+        return dataclasses.replace(self, **none)
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -484,7 +479,7 @@ class Profile:
             return self.sites.peak_blocks is not None
         if count is not count.blocks:
             part = self.sites.part_in_use(count)
-            return part is not None and (count is Count.RESIDENT or bool(part[0].any()))
+            return part is not None and (count is not Count.SWAPPED or bool(part[0].any()))
         if count is Count.FREED and self.capture.holds_older:
             return False
         return self.has_alloc

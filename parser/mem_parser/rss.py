@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mem_parser.errors import InputFileError
-from mem_parser.estimate import Estimate, FloatArray, unsample_part
+from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Memory
@@ -236,15 +236,7 @@ def _in_use(profile: Profile, resident: Part) -> Iterator[Part]:
     """Yield what of the heap in use is resident and what is not: together they are all of it."""
     yield replace(resident, key="resident", label=phrase("resident"))
     label = phrase("not resident: never touched, given back or swapped")
-    part = profile.sites.part_in_use(Count.RESIDENT)
-    assert part is not None
-    blocks, size = profile.counts(Count.INUSE)
-    mean = size / np.maximum(blocks, 1)
-    squares = np.maximum(part[1] + mean * (size - 2.0 * part[0]), 0.0)  # sum of (size - part)^2
-    value, variance = unsample_part(size - part[0], squares, blocks, size, profile.rates)
-    error = float(np.sqrt(variance.sum())) if profile.errors_known else math.nan
-    whole = profile.total(Count.INUSE, Unit.SPACE)
-    rest = Estimate(float(value.sum()), error, whole.samples, whole.unseen)
+    rest = profile.total(Count.ABSENT, Unit.SPACE)
     yield Part("not_resident", label, rest.value, rest)
     if profile.has(Count.SWAPPED):
         swapped = profile.total(Count.SWAPPED, Unit.SPACE)

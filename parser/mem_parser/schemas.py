@@ -125,6 +125,7 @@ _LIMIT = {
     })),
 }  # fmt: skip
 
+_MAY_BE_UNKNOWN = ("absent", "cached", "held", "max_bytes", "pinned")
 DEFINITIONS: dict[str, Schema] = {
     "known": _or_null("number") | {
         "description": "Null: unknown. A null upper end with a lower one: at least."
@@ -134,10 +135,10 @@ DEFINITIONS: dict[str, Schema] = {
     "frame": _closed(_FRAME) | {"description": "Empty and 0: unknown."},
     "stack": _list(_ref("frame")) | {"description": "The charged frame, then its callers."},
     **{
-        f"estimate_{name}": _estimate(name, known=name != "max_bytes")
+        f"estimate_{name}": _estimate(name, known=name not in _MAY_BE_UNKNOWN)
         for name in (
             "about", "alive", "blocks", "bytes", "count", "cum", "flat", "freed", "live_bytes",
-            "max_bytes", "own", "size", "total", "total_blocks", "unended",
+            "own", "saved", "size", "slop", "total", "total_blocks", "unended", *_MAY_BE_UNKNOWN,
         )
     },
     "profile": {
@@ -171,6 +172,13 @@ def _report(row: Schema | None, *, left_out: bool = True, **more: Schema) -> Sch
     """Return a report of a view, as `mem_parser.reports.view.View.record` makes it."""
     rows = {} if row is None else {"rows": _list(row)}
     return _closed(rows | ({"left_out": _COUNT} if left_out else {}) | more, ["profile"])
+
+
+def _waste() -> Schema:
+    row = {"function": _STRING, "reason": _STRING, "cure": _STRING, "noise": _TRUTH}
+    found = _report(_row(row, "saved", "held", "pinned", "slop", "absent"))
+    found["allOf"] += [_ref("estimate_saved"), _ref("estimate_cached")]
+    return found
 
 
 _TOP = _report(_row(
@@ -384,6 +392,7 @@ OUTPUTS: dict[str, Schema] = {
     "tree": _report(_row(
         {"depth": _COUNT, "function": _STRING, "samples": _COUNT}, "total", "own"
     )),
+    "waste": _waste(),
 }  # fmt: skip
 """By the words of a command. `convert` is of `convert -o x.json`; `budget` is of `mem_profiler run
 --budget`, too.

@@ -57,6 +57,9 @@ OF_LOGS = {"at", "lifetimes", "peaks", "temporary", "timeline"}
 """Commands that need times."""
 NO_FUNCTION = {(command, kind) for command in ("list", "peek") for kind in FOREIGN + EMPTY}
 NO_PEAK = {("transform", kind) for kind in ("merged", "pprof", *FOREIGN)}
+NO_PAGES = {("waste", kind) for kind in KINDS}
+"""What none of them was captured with."""
+REFUSED = NO_FUNCTION | NO_PEAK | NO_PAGES
 NO_LINES = {"convert", "parse"}
 """Commands that write a line for each stack or block, and nothing else."""
 OTHERS = {"memscope", "schema"}
@@ -74,7 +77,9 @@ def json_words(command: str) -> list[str]:
     return []
 
 
-ANSWERS = re.compile(r"mem_profiler run --events|mem_parser|--leaks|\.memlog|it does from")
+ANSWERS = re.compile(
+    r"mem_profiler (run --events|--resident)|mem_parser|--leaks|\.memlog|it does from"
+)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +147,7 @@ def test_a_command_answers_or_says_what_does(
     errors = [line for line in said if line.startswith("error: ")]
     hints = [line for line in said if line.startswith("hint: ")]
     assert "unexpected" not in "".join(errors)
-    refused = (command in OF_LOGS and kind not in LOGS) or (command, kind) in NO_FUNCTION | NO_PEAK
+    refused = (command in OF_LOGS and kind not in LOGS) or (command, kind) in REFUSED
     if kind == "empty":  # cut where it may have a block, or none: a line says so in any case
         assert code in (0, 2, 3, 7), said
         assert len(errors) == len(hints) == (code in (2, 3)), said
@@ -169,7 +174,7 @@ def test_json_of_a_file_with_nothing_in_it_is_an_object(
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     code, shown, said = outcome(command, kind, files, tmp_path, capfd, *json_words(command))
-    if (command in OF_LOGS and kind == "no samples") or (command, kind) in NO_FUNCTION:
+    if (command in OF_LOGS and kind == "no samples") or (command, kind) in REFUSED:
         assert (code in (2, 3), shown) == (True, ""), said
         return
     assert code in (0, 7), said

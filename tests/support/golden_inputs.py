@@ -63,6 +63,18 @@ def _more_facts(profile: Profile) -> None:
     profile.series = [Reading(t / 2, 1e6 + 1e4 * t, 1e4, t, (8 << 20) + t) for t in range(40)]
 
 
+def _waste(folder: Path) -> None:
+    """A profile that says what its blocks waste."""
+    profile = profile_of(SHOP[:3], started=1.7e9, duration_s=60.0, host="build-host-7", comm="shop",
+                         memory=Memory(rss_bytes=9 << 20, heap_bytes=8 << 20))  # fmt: skip
+    sites = profile.sites
+    for part, share in (("resident", 1), ("slop", 16), ("pages", 1), ("held", 2), ("pinned", 4)):
+        size = sites.inuse_bytes // share
+        setattr(sites, f"{part}_bytes", size)
+        setattr(sites, f"{part}_squares", size.astype(float) ** 2)
+    (folder / "x.heap").write_bytes(write_heap(profile, writer=WRITER))
+
+
 def _symbols(folder: Path) -> None:
     """A profile without names, and its program beside it."""
     program = folder / "program"
@@ -143,6 +155,7 @@ INPUTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "heaptrack": (_corpus("readers/collapsed-heaptrack", "x.collapsed"), "x.collapsed", SHORT),
     "log-small": (_corpus("memlog/small", "x.memlog"), "x.memlog", SHORT),
     "log-launches": (_corpus("memlog/launches", "x.memlog"), "x.memlog", SHORT),
+    "waste": (_waste, "x.heap", REFUSED),
     "csv": (_dump("csv"), "x.csv", REFUSED),
     "db": (_dump("db"), "x.db", REFUSED),
     "program": (_corpus("elf/plain", "x"), "x", REFUSED),

@@ -111,6 +111,7 @@ def profile(names: tuple[str, ...] = NAMES, *, domain: str = "host") -> Profile:
         SiteTable(
             sites, np.zeros(count, dtype=np.int32), blocks, blocks * 64, blocks, blocks * 64,
             births=births, live_births=births, oldest_birth_s=np.zeros(count),
+            slop_bytes=blocks, slop_squares=np.ones(count),
         ),
         domains=[domain],
         modules=modules,

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mem_parser import unseen
@@ -22,7 +22,7 @@ from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.entries import planning
-from mem_profiler.process import pagemap, procfs, stillmapped
+from mem_profiler.process import heappages, pagemap, procfs, stillmapped
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import devices, presence, usable
@@ -57,7 +57,8 @@ class Recording:
     """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible.
 
     `changes_segment`: readings also reserve memory ahead and keep flags, as the controller does.
-    `resident`: the file also says which bytes of the blocks in use are in RAM.
+    `resident`: the file also says which bytes of the blocks in use are in RAM, and what they
+    waste.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Recording:
         readings = self.recorder.readings
         make = functools.partial(
             build, self.segment, self.target, ending, readings,
-            pagemap_fd=next(iter(pages), None), mapped=stillmapped.of_descriptors(mappings),
+            page_fds=pages, mapped=stillmapped.of_descriptors(mappings),
         )  # fmt: skip
         try:
             named = functools.partial(with_names, make, files)
@@ -191,13 +192,15 @@ class Recording:
         return result
 
     def _open_pages(self, ending: Ending) -> tuple[list[int], list[str]]:
-        """The descriptor of the target's pagemap, which the caller closes, and why there is none.
+        """The descriptors of the target's pagemap, mappings and memory, which the caller closes,
+        and why there are none.
 
-        Only here are the rights to open it: the child that reads the blocks has given them up.
+        Only here are the rights to open them: the child that reads the blocks has given them up.
         """
         if not self.resident:
             return [], []
-        return self._open_of_target(ending, [pagemap.open_pagemap])
+        kinds = [pagemap.open_pagemap, stillmapped.open_maps, heappages.open_memory]
+        return self._open_of_target(ending, kinds)
 
     def _open_mappings(self, ending: Ending) -> tuple[list[int], list[str]]:
         """The same for a target that made mappings: its list of them, and its pagemap."""
@@ -210,7 +213,7 @@ class Recording:
         return self._open_of_target(ending, [stillmapped.open_maps, pagemap.open_pagemap])
 
     def _open_of_target(
-        self, ending: Ending, kinds: list[Callable[[int], int]]
+        self, ending: Ending, kinds: Sequence[Callable[[int], int]]
     ) -> tuple[list[int], list[str]]:
         if not self.pid or ending.target_ended:
             return [], [pagemap.ENDED_NOTE]

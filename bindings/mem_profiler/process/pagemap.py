@@ -82,9 +82,13 @@ class _Runs:
         self._starts.append(starts)
         self._ends.append(ends)
 
+    def all(self) -> tuple[Ints, Ints]:
+        """First pages and ends of all runs."""
+        return np.concatenate(self._starts), np.concatenate(self._ends)
+
     def within(self, low: Ints, high: Ints, page_bytes: int) -> Ints:
         """The bytes of the runs in each [low, high)."""
-        starts, ends = (np.concatenate(c) * page_bytes for c in (self._starts, self._ends))
+        starts, ends = (pages * page_bytes for pages in self.all())
         before = np.concatenate(([0], np.cumsum(ends - starts)))
 
         def up_to(address: Ints) -> Ints:
@@ -119,7 +123,7 @@ class Pagemap:
 
     def __init__(self, fd: int, page_bytes: int = os.sysconf("SC_PAGE_SIZE")) -> None:
         self._fd = fd
-        self._page_bytes = page_bytes
+        self.page_bytes = page_bytes
         self._scans = True
         self._regions = np.zeros((_REGIONS, 3), np.uint64)
 
@@ -146,11 +150,17 @@ class Pagemap:
         found[:, order[some]] = blocks.sums
         return Presence(found[0], found[1], is_cut)
 
+    def present(self, start: int, end: int) -> tuple[Ints, Ints]:
+        """First pages and ends of the runs in RAM of the pages [start, end). Raises OSError."""
+        runs = _Runs(), _Runs()
+        self._add_runs(start, end, runs)
+        return runs[0].all()
+
     def _ranges(self, blocks: _Blocks) -> tuple[Ints, Ints, bool]:
         """First pages and ends of the ranges of pages, and whether the bounds cut them. They cut
         the largest: a forged size takes nothing from others.
         """
-        first, last = blocks.low // self._page_bytes, -(-blocks.high // self._page_bytes)
+        first, last = blocks.low // self.page_bytes, -(-blocks.high // self.page_bytes)
         begins = np.ones(len(first), np.bool_)
         begins[1:] = first[1:] > last[:-1] + _GAP_PAGES
         ends = np.append(begins[1:], True)[: len(last)]
@@ -177,10 +187,10 @@ class Pagemap:
                 held += to - at
                 at = to
                 if held >= _GROUP_PAGES:
-                    blocks.add(since, at, runs, self._page_bytes)
+                    blocks.add(since, at, runs, self.page_bytes)
                     held, runs, since = 0, (_Runs(), _Runs()), at
         if held:
-            blocks.add(since, int(last[-1]), runs, self._page_bytes)
+            blocks.add(since, int(last[-1]), runs, self.page_bytes)
 
     def _add_runs(self, start: int, end: int, runs: tuple[_Runs, _Runs]) -> None:
         if self._scans:
@@ -193,7 +203,7 @@ class Pagemap:
 
     def _scan(self, start: int, end: int, runs: tuple[_Runs, _Runs]) -> None:
         """Add runs as PAGEMAP_SCAN tells. Raises OSError before it has added any."""
-        page, at, found = self._page_bytes, start * self._page_bytes, []
+        page, at, found = self.page_bytes, start * self.page_bytes, []
         wanted = _IS_PRESENT | _IS_SWAPPED
         while at < end * page:
             asked = bytearray(

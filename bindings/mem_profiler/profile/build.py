@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mem_profiler
@@ -26,7 +27,7 @@ from mem_parser.model import (
 )
 from mem_parser.processfacts import AttachStops, Memory
 from mem_parser.python.stacks import PythonStacks
-from mem_profiler.process import procfs, pythons
+from mem_profiler.process import heappages, procfs, pythons
 from mem_profiler.process.pagemap import Pagemap
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
@@ -107,12 +108,13 @@ def build(
     readings: Readings | None = None,
     source: StackSource | None = None,
     *,
-    pagemap_fd: int | None = None,
+    page_fds: Sequence[int] = (),
     mapped: StillMapped | None = None,
 ) -> list[Profile]:
     """Read the latest capture of `segment`, which must have one: the profile of the host's memory,
     then one for each domain of device memory. `source` None: all stacks are read anew.
-    `pagemap_fd`: of a living target, to look which pages of its blocks are resident. `mapped`: of
+    `page_fds`: of a living target its pagemap, to look which pages of its blocks are resident, then
+    its list of mappings and its memory, to look what else is on them. `mapped`: of
     one that made mappings, what is still there. Raises MemError.
     """
     control = segment.control()
@@ -121,7 +123,8 @@ def build(
     found = tables.read_tables(
         segment, control, peak, moments=_moments(readings, ending), ended=ending.target_ended,
         source=source,
-        pages=None if pagemap_fd is None else Pagemap(pagemap_fd),
+        pages=Pagemap(page_fds[0]) if page_fds else None,
+        heap=heappages.of_descriptors(page_fds, control.text("allocator")),
     )  # fmt: skip
     control = segment.control()
     target = _told_of_objects(target, control)
@@ -428,8 +431,7 @@ def _small_objects(target: Target, control: Control) -> list[str]:
 
 def _notes(found: Tables, extra: list[str]) -> list[str]:
     notes = list(extra)
-    if found.presence_note:
-        notes.append(found.presence_note)
+    notes += found.page_notes
     if found.skipped:
         notes.append(f"the profile lacks {found.skipped} rows of the segment, which are invalid")
     return notes

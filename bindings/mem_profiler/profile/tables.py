@@ -7,6 +7,7 @@ their site, by time bucket of their birth and by thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.errors import MemError
-from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
+from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, Count, SiteTable, StackTable, ThreadBlocks
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
 from mem_parser.sharedstacks import SharedStacks
+from mem_profiler.process.heappages import HeapPages, Waste
 from mem_profiler.process.pagemap import CUT_NOTE, Pagemap, Presence
 from mem_profiler.process.stillmapped import Pieces, StillMapped
 from mem_profiler.profile import ages
@@ -38,7 +40,7 @@ class Tables:
 
     `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
     block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`;
-    `presence_note` says what of the blocks' pages is not known; `resident_shared_bytes` is what of
+    `page_notes` say what of the blocks' pages is not known; `resident_shared_bytes` is what of
     mappings is resident in shared memory; `bucket_ends_ns` are the upper ends of the time buckets,
     since the start.
     """
@@ -52,7 +54,7 @@ class Tables:
     before_end_at_s: float | None = None
     python: PythonStacks | None = None
     labels: Labels | None = None
-    presence_note: str = ""
+    page_notes: tuple[str, ...] = ()
     resident_shared_bytes: int = 0
 
     @property
@@ -258,24 +260,57 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
 
+def _put_part(
+    table: SiteTable, count: Count, sizes: NDArray[np.int64] | None, record: NDArray[np.int64]
+) -> None:
+    """Add the columns of a part of blocks."""
+    if sizes is None:
+        return
+    exact, sites = sizes.astype(np.float64), len(table)
+    total = np.bincount(record, weights=exact, minlength=sites)
+    setattr(table, f"{count}_bytes", total.astype(np.int64))
+    squares = np.bincount(record, weights=exact * exact, minlength=sites)
+    setattr(table, f"{count}_squares", squares.astype(np.float64))
+
+
 def _put_presence(table: SiteTable, presence: Presence, record: NDArray[np.int64]) -> str:
     """Add the columns of resident and swapped bytes of blocks; returns a note on what is missing.
 
     Live rows are read after the counters, so a program that goes on may have more of them: no more
     is resident or swapped than in use.
     """
-
-    def sums(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        exact, count = sizes.astype(np.float64), len(table)
-        total = np.bincount(record, weights=exact, minlength=count)
-        squares = np.bincount(record, weights=exact * exact, minlength=count)
-        return total.astype(np.int64), squares.astype(np.float64)
-
-    total, table.resident_squares = sums(presence.resident_bytes)
-    table.resident_bytes = np.minimum(total, table.inuse_bytes)
-    total, table.swapped_squares = sums(presence.swapped_bytes)
-    table.swapped_bytes = np.minimum(total, table.inuse_bytes - table.resident_bytes)
+    _put_part(table, Count.RESIDENT, presence.resident_bytes, record)
+    _put_part(table, Count.SWAPPED, presence.swapped_bytes, record)
+    assert table.resident_bytes is not None
+    assert table.swapped_bytes is not None
+    table.resident_bytes = np.minimum(table.resident_bytes, table.inuse_bytes)
+    table.swapped_bytes = np.minimum(table.swapped_bytes, table.inuse_bytes - table.resident_bytes)
     return CUT_NOTE if presence.is_cut else ""
+
+
+def _put_pages(
+    table: SiteTable,
+    live: LiveBlocks,
+    record: NDArray[np.int64],
+    pages: Pagemap | None,
+    heap: HeapPages | None,
+) -> Iterator[str]:
+    """Add what is known of the pages of blocks; yields notes on what is missing. Raises MemError
+    where the process has ended, or nothing can be told.
+    """
+    if pages is not None:
+        yield _put_presence(table, pages.look(live.address, live.size_bytes), record)
+    if heap is not None:
+        yield _put_waste(table, heap.look(live.address, live.size_bytes), record)
+
+
+def _put_waste(table: SiteTable, waste: Waste, record: NDArray[np.int64]) -> str:
+    """Add the columns of what blocks cost beyond themselves; returns a note on what is missing."""
+    _put_part(table, Count.SLOP, waste.slop, record)
+    _put_part(table, Count.PAGES, waste.pages, record)
+    _put_part(table, Count.HELD, waste.held, record)
+    _put_part(table, Count.PINNED, waste.pinned, record)
+    return waste.note
 
 
 @dataclass(frozen=True)
@@ -405,13 +440,15 @@ def read_tables(
     ended: bool = True,
     source: StackSource | None = None,
     pages: Pagemap | None = None,
+    heap: HeapPages | None = None,
     mapped: Mappings | None = None,
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
     of a capture that is over, its eighths where it ended early in the planned time, and where the
     target has `ended` the columns of the time before it began to; `pages` adds those of the blocks'
-    pages. `source` None: all stacks are read anew. `mapped`: it is a domain of mappings; takes out
-    what is gone, and says what of the rest is resident. Raises MemError.
+    pages, `heap` those of what else is on these. `source` None: all stacks are read anew.
+    `mapped`: it is a domain of mappings; takes out what is gone, and says what of the rest is
+    resident. Raises MemError.
     """
     capture = control.number("capture_number")
     kind = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
@@ -454,14 +491,13 @@ def read_tables(
     if division is not None:
         table.births = division.births(sites.keys, group, together.alloc_blocks, live_births)
     table.oldest_birth_s = oldest
-    in_shared = 0
+    in_shared, notes = 0, [presence_note]
     try:
-        if pages is not None:
-            presence_note = _put_presence(table, pages.look(live.address, live.size_bytes), record)
+        notes += _put_pages(table, live, record, pages, heap)
         note, in_shared = _put_mapped(table, left, mapped)
-        presence_note = note or presence_note
+        notes.append(note)
     except MemError as error:
-        presence_note = str(error)
+        notes.append(str(error))
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
         _put_before_end(table, held, np.where(at >= 0, group[at], -1))
@@ -474,7 +510,7 @@ def read_tables(
         before_end_at_s=held.at_s if held is not None else None,
         python=found.python,
         labels=found.labels,
-        presence_note=presence_note,
+        page_notes=tuple(filter(None, notes)),
         resident_shared_bytes=in_shared,
         bucket_ends_ns=ends_ns,
     )

@@ -56,6 +56,7 @@ SUMMARIES = {
     "top": "Who allocated: one row per function.",
     "transform": "",
     "tree": "Who called whom, as indented text.",
+    "waste": "What blocks in use cost in RAM beyond what was asked for.",
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.allowance import MemoryAllowance
+from mem_parser.counts import PART_COLUMNS
 from mem_parser.symbols.demangle import printable
 
 Column = npt.NDArray[Any]
@@ -30,8 +31,7 @@ OPTIONAL_COLUMNS = {
     "peak_bytes": "<u8", "rate_bytes": "<f8", "failed_blocks": "<u8", "failed_bytes": "<u8",
     "before_end_blocks": "<u8", "before_end_bytes": "<u8", "before_end_births": "<u4",
     "before_end_live_births": "<u4", "before_end_oldest_s": "<f8",
-    "resident_bytes": "<u8", "resident_squares": "<f8",
-    "swapped_bytes": "<u8", "swapped_squares": "<f8",
+    **PART_COLUMNS,
 }  # fmt: skip
 """Of a `SiteTable`, by the names of its fields, with their types in a file."""
 _MOST_ZLIB_SHRINKS = 1040

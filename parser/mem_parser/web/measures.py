@@ -9,7 +9,7 @@ from mem_parser.model import Count, Profile, Unit
 
 def shown_counts(*profiles: Profile) -> list[Count]:
     """Return the counts that all of ``profiles`` have."""
-    return [count for count in Count if all(p.has(count) for p in profiles)]
+    return [c for c in Count if not c.is_waste and all(p.has(c) for p in profiles)]
 
 
 def measure_name(count: Count, unit: Unit) -> str:

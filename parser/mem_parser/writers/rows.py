@@ -25,7 +25,7 @@ _PARTS = ("_std_error", "_lower95", "_upper95", "_samples")
 
 
 def _columns(profile: Profile, symbols: Symbols, rule: FrameRule) -> dict[str, StackSums]:
-    counts = [c for c in Count if c is not Count.FREED and profile.has(c)]
+    counts = [c for c in Count if not (c is Count.FREED or c.is_waste) and profile.has(c)]
     return {
         f"{count}_{unit}": sum_stacks(profile, symbols, count=count, unit=unit, rule=rule)
         for count in counts

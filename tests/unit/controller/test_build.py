@@ -45,7 +45,7 @@ def parts_of(path: Path, folder: Path, words: dict[int, int]) -> tuple[HeapFile,
         pages[number] = word
     (folder / "pagemap").write_bytes(pages.tobytes())
     with Segment.open(path, writable=False) as segment, (folder / "pagemap").open("rb") as file:
-        host, *_ = build(segment, Target(None), RECOVERED, pagemap_fd=file.fileno())
+        host, *_ = build(segment, Target(None), RECOVERED, page_fds=[file.fileno()])
     with (folder / "x.heap").open("wb") as file:
         write_heap_to(file, host)
     return HeapFile(folder / "x.heap"), host.capture.notes

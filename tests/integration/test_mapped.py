@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from controller_tools import HeapFile
+from mem_cli.serve.answers import REHEARSAL, Answers
+from mem_cli.serve.metrics import unpacked
+from mem_cli.watching.warmup import readers
+from mem_cli.watching.worker import About, Worker
 from mem_profiler.attach.control import attach, detach
 from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
+from mem_profiler.live.watched import Watched
 from parser_run import parse, report
 from parser_run import told as told_by
 from sampler_run import Target, build, environment, run
@@ -154,6 +160,32 @@ def test_what_the_sampler_did_not_see_end_is_taken_out_by_the_kernels_list(
         truth, _ = told(target)
         toggle.snapshot(target.pid, str(tmp_path / "x"))
     assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+
+
+def test_views_show_each_kind_as_the_kernel_has_it_with_what_is_resident(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, device="mmap", seed="1")
+    domains = ("mmap", "mmap-reserved")
+    with random_target_in(env, 9, 3000, 1, "raw") as target:
+        truth, _ = told(target)
+        with readers(Answers, REHEARSAL) as forkserver:
+            watched = Watched(target.pid)
+            worker = Worker(forkserver, target.pid, watched.segment)
+            worker.take(About(1, target.pid, 0.0, "", watched.state), watched.facts())
+            for name in domains:
+                (tmp_path / name).write_bytes(worker.make(("heap", name)))
+            numbers = unpacked(target.pid, worker.make(("metrics", 0)))
+            shown = json.loads(worker.make(("live", "", False)))
+            worker.close()
+            watched.close()
+    found = {name: by_function(str(tmp_path / name), "--inuse") for name in domains}
+    assert found["mmap"] | found["mmap-reserved"] == {k: v for k, v in truth.items() if v}
+    assert numbers is not None
+    told_of = {name: one.resident_bytes for name, one in numbers.domains.items()}
+    assert told_of == {"host": None, "mmap": 0, "mmap-reserved": 0}
+    assert numbers.domains["mmap"].inuse_bytes == sum(found["mmap"].values())
+    assert "resident.space" not in shown["data"]["facts"]["headlines"]  # of the host: unknown
 
 
 PYTHON = """

@@ -109,6 +109,14 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
     return found
 
 
+def follows_mappings(control: Control) -> bool:
+    """Whether the sampler was told to see what the program maps."""
+    return any(
+        name == "mmap" and int(control["backend"][k]["asked"])
+        for k, name in layout.BACKENDS.items()
+    )
+
+
 def rate_bytes(control: Control, domain: Domain) -> float:
     """T of a domain in the latest capture: every mapping is a sample."""
     if domain.is_mapped:

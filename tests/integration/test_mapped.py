@@ -6,23 +6,28 @@ import json
 import os
 import platform
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile
+from controller_tools import HeapFile, command, command_environment, wait_until
 from mem_cli.serve.answers import REHEARSAL, Answers
 from mem_cli.serve.metrics import unpacked
 from mem_cli.watching.warmup import readers
 from mem_cli.watching.worker import About, Worker
+from mem_parser.errors import MemError
 from mem_profiler.attach.control import attach, detach
 from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
 from mem_profiler.live.watched import Watched
+from mem_profiler.segment import discovery
 from parser_run import parse, report
 from parser_run import told as told_by
-from sampler_run import Target, build, environment, run
+from sampler_run import WAIT_S, Target, build, environment, run
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 Sums = dict[str, int]
@@ -121,6 +126,34 @@ def test_an_attach_that_is_asked_for_mappings_sees_those_from_then_on(
         target.tell("go on")
         target.finish()
     assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+
+
+def test_commands_attach_with_the_choice_of_mappings_and_refuse_a_sampler_without_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([build("mapped.c"), "10", "2000", "1"], dict(os.environ)) as target:
+        words = ("-s", "60", "-c", "1M", "-p", target.pid, "--device", "mmap", "-o", tmp_path / "x")
+        with subprocess.Popen(command(*words), env=command_environment()) as capture:
+            wait_until(lambda: is_captured(target.pid), "a capture runs")
+            truth, _ = ledger_of(target)
+            capture.send_signal(signal.SIGINT)
+            assert capture.wait(WAIT_S) == 0
+        assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    for device, code in (("mmap", 0), ("auto", 4)):
+        env = environment(segment_dir, device=device)
+        with Target([build("mapped.c"), "10", "10", "1"], env) as target:
+            assert target.line() == "ready"
+            done = run(command("start", target.pid, "--device", "mmap"), command_environment())
+            assert done.returncode == code, done.stderr
+            assert ("--device is chosen when it comes" in done.stderr) == bool(code)
+
+
+def is_captured(pid: int) -> bool:
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return segment.control().running(time.monotonic_ns())
+    except MemError:
+        return False
 
 
 def test_threads_that_unmap_parts_of_one_mapping_at_once_leave_what_the_kernel_has(

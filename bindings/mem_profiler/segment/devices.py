@@ -109,12 +109,9 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
     return found
 
 
-def follows_mappings(control: Control) -> bool:
-    """Whether the sampler was told to see what the program maps."""
-    return any(
-        name == "mmap" and int(control["backend"][k]["asked"])
-        for k, name in layout.BACKENDS.items()
-    )
+def asked(control: Control) -> set[str]:
+    """The backends that the sampler was told to follow by name."""
+    return {name for k, name in layout.BACKENDS.items() if int(control["backend"][k]["asked"])}
 
 
 def rate_bytes(control: Control, domain: Domain) -> float:

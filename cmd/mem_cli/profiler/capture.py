@@ -12,6 +12,7 @@ from mem_cli.profiler.signals import Stop, on_signals
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session
+from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
 from mem_profiler.segment import discovery
@@ -71,7 +72,14 @@ def _capture_sessions(
 
 
 def capture(
-    pids: list[int], seconds: float, rates: Rates, prefix: str, form: Form, *, symbolize: bool
+    pids: list[int],
+    seconds: float,
+    rates: Rates,
+    prefix: str,
+    form: Form,
+    *,
+    symbolize: bool,
+    devices: Choice | None = None,
 ) -> int:
     """Capture processes for ``seconds`` and write their files. Raises `MemError`.
 
@@ -79,7 +87,7 @@ def capture(
     """
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
-    attached = attaching.Attached()
+    attached = attaching.Attached(devices)
     attached.where_needed(pids, stop.asked)
     try:
         results, errors = _capture_sessions(

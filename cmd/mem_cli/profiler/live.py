@@ -16,11 +16,13 @@ from mem_cli.profiler.options import (
     Bytes,
     Time,
     depth_option,
+    device_option,
     device_rate_option,
     prefix_option,
 )
 from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_parser.heapfile.form import Form
+from mem_profiler.capture import device_choice as devices
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
 
@@ -54,6 +56,7 @@ def naming_options(command: Any) -> Any:
     "-c", "--rate", type=Bytes(),
     help=f"Bytes per sample of the capture that the view begins ({DEFAULT_RATE}).",
 )  # fmt: skip
+@device_option
 @device_rate_option
 @depth_option
 @click.option("--interval", type=Time(), default=1.0, help="Seconds between two refreshes (1).")
@@ -65,6 +68,7 @@ def live(  # noqa: PLR0917 - click passes options by name
     target: Target | None,
     pid: Target | None,
     rate: int | None,
+    device: devices.Choice | None,
     device_rate: int,
     depth_limit: int | None,
     interval: float,
@@ -97,8 +101,9 @@ def live(  # noqa: PLR0917 - click passes options by name
 
     rates = Rates(rate or DEFAULT_RATE, device_rate, depth_limit)
     choice = Choice(
-        rates, prefix, interval, form, naming_of(naming), filters_of(naming), rate is not None
-    )
+        rates, prefix, interval, form, naming_of(naming), filters_of(naming), rate is not None,
+        device,
+    )  # fmt: skip
     if target is None and pid is None:
         from mem_cli.live.choosing import choose
 

@@ -335,7 +335,7 @@ class Worker:
 def _lists(pid: int, segment: Segment) -> tuple[list[int], tuple[str, ...]]:
     """The descriptors of a process's mappings, where they are followed, and what is missing."""
     control = segment.control()
-    if not devices.follows_mappings(control):
+    if "mmap" not in devices.asked(control):
         return [], ()
     opened, notes = presence.open_of(pid, control, stillmapped.LISTS) or ([], [ENDED_NOTE])
     return opened, tuple(notes)

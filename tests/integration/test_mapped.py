@@ -47,7 +47,7 @@ def ledger_of(target: Target, *, start: bool = False) -> tuple[Sums, Sums]:
     target.tell("go on")
     rows = []
     while (line := target.line()) != "told":
-        name, _, number = line.partition(" ")
+        name, _, number = line.rpartition(" ")
         rows.append((name, int(number)))
     found = dict(rows)
     return {k: v for k, v in found.items() if k not in OTHERS}, found
@@ -101,8 +101,8 @@ def test_random_mappings_are_right_to_the_page(
         target.kill()
         recover_pid(target.pid, str(tmp_path / "dead" / "x"))
     # The kernel has not been asked of this one.
-    assert in_use(tmp_path / "dead") == {name: size for name, size in truth.items() if size}
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path / "dead") == nonzero(truth)
+    assert in_use(tmp_path) == nonzero(truth)
     if threads == 1:
         files = files_of(tmp_path).values()
         allocated = sum(sum(by_function(path, "--alloc").values()) for path in files)
@@ -125,7 +125,7 @@ def test_an_attach_that_is_asked_for_mappings_sees_those_from_then_on(
         detach(target.pid)
         target.tell("go on")
         target.finish()
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path) == nonzero(truth)
 
 
 def test_commands_attach_with_the_choice_of_mappings_and_refuse_a_sampler_without_it(
@@ -138,7 +138,7 @@ def test_commands_attach_with_the_choice_of_mappings_and_refuse_a_sampler_withou
             truth, _ = ledger_of(target)
             capture.send_signal(signal.SIGINT)
             assert capture.wait(WAIT_S) == 0
-        assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+        assert in_use(tmp_path) == nonzero(truth)
     for device, code in (("mmap", 0), ("auto", 4)):
         env = environment(segment_dir, device=device)
         with Target([build("mapped.c"), "10", "10", "1"], env) as target:
@@ -182,7 +182,87 @@ def test_a_log_of_events_has_the_same_blocks_in_use_and_the_same_peak(
         found |= by_function(log, "--inuse", "--domain", domain)
         highest = max(row["live_bytes"] for row in report("peaks", log, "--domain", domain)["rows"])
         assert highest == more[name]
-    assert found == {name: size for name, size in truth.items() if size}
+    assert found == nonzero(truth)
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_what_a_child_inherits_is_its_own_with_its_parents_stack_until_it_ends_it(
+    segment_dir: Path, tmp_path: Path, seed: int
+) -> None:
+    env = environment(segment_dir, rate=1 << 30, device="mmap", seed="1", follow_fork="1")
+    (tmp_path / "dead").mkdir()
+    with random_target_in(env, seed, 1500, 1, "forks") as target:
+        truth, _ = ledger_of(target)
+        mine = {name: size for name, size in truth.items() if " " not in name}
+        theirs: dict[int, Sums] = {}
+        for name, size in truth.items():
+            if " " in name:
+                pid, _, function = name.partition(" ")
+                theirs.setdefault(int(pid), {})[function] = size
+        assert len(theirs) == 2
+        for pid, ledger in {target.pid: mine, **theirs}.items():
+            toggle.snapshot(pid, str(tmp_path / "x"))
+            assert sums_of(files_of(tmp_path, pid), "--inuse") == nonzero(ledger)
+        target.kill()
+    for pid, ledger in theirs.items():
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "the child ends, too")
+        recover_pid(pid, str(tmp_path / "dead" / "x"))
+        assert sums_of(files_of(tmp_path / "dead", pid), "--inuse") == nonzero(ledger)
+
+
+FORKING_PYTHON = """
+import mmap, os, sys
+def private():
+    return mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def deeper(depth):
+    return deeper(depth - 1) if depth else private()
+kept = [deeper(50), private()]
+print("ready", flush=True); sys.stdin.readline()
+read, write = os.pipe()
+if not (child := os.fork()):
+    kept.pop().close()
+    mine = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    os.write(write, b".")
+    sys.stdin.readline()
+    os._exit(0)
+os.read(read, 1)
+print(child, flush=True); sys.stdin.readline()
+"""
+
+
+def test_the_stack_of_an_inherited_mapping_is_whole_with_pythons_frames(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(
+        segment_dir, rate=1 << 30, device="mmap", seed="1", follow_fork="1", pymem="1"
+    )
+    with Target([sys.executable, "-c", FORKING_PYTHON], env) as target:
+        assert target.line() == "ready"
+        child = int(target.ask("go on"))
+        for pid in (target.pid, child):
+            toggle.snapshot(pid, str(tmp_path / "x"))
+    stacks = {}
+    for pid in (target.pid, child):
+        path = files_of(tmp_path, pid)["mmap"]
+        stacks[pid] = collapsed(path)
+    whole = [line for line in stacks[target.pid] if "deeper" in line]
+    assert len(whole) == 1
+    assert whole[0].count("deeper") == 51
+    assert whole == [line for line in stacks[child] if "deeper" in line]
+    parents, childs = (by_function(files_of(tmp_path, p)["mmap"]) for p in stacks)
+    assert parents["private"] == 64 << 20
+    assert (childs["private"], childs["<module>"]) == (32 << 20, 1 << 20)
+
+
+def collapsed(path: str) -> list[str]:
+    """One line for each stack, with its bytes in use."""
+    done = parse("convert", path, "--to", "collapsed", "-o", "-")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def nonzero(ledger: Sums) -> Sums:
+    return {name: size for name, size in ledger.items() if size}
 
 
 @pytest.mark.parametrize("seed", [4, 5])
@@ -192,7 +272,7 @@ def test_what_the_sampler_did_not_see_end_is_taken_out_by_the_kernels_list(
     with random_target(segment_dir, seed, 3000, 1, "raw") as target:
         truth, _ = told(target)
         toggle.snapshot(target.pid, str(tmp_path / "x"))
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path) == nonzero(truth)
 
 
 def test_views_show_each_kind_as_the_kernel_has_it_with_what_is_resident(
@@ -213,7 +293,7 @@ def test_views_show_each_kind_as_the_kernel_has_it_with_what_is_resident(
             worker.close()
             watched.close()
     found = {name: by_function(str(tmp_path / name), "--inuse") for name in domains}
-    assert found["mmap"] | found["mmap-reserved"] == {k: v for k, v in truth.items() if v}
+    assert found["mmap"] | found["mmap-reserved"] == nonzero(truth)
     assert numbers is not None
     told_of = {name: one.resident_bytes for name, one in numbers.domains.items()}
     assert told_of == {"host": None, "mmap": 0, "mmap-reserved": 0}

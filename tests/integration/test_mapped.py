@@ -20,6 +20,8 @@ from mem_cli.serve.metrics import unpacked
 from mem_cli.watching.warmup import readers
 from mem_cli.watching.worker import About, Worker
 from mem_parser.errors import MemError
+from mem_parser.records.kinds import AllocatorType
+from mem_profiler import memray_api
 from mem_profiler.attach.control import attach, detach
 from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
@@ -182,6 +184,29 @@ def test_a_log_of_events_has_the_same_blocks_in_use_and_the_same_peak(
         found |= by_function(log, "--inuse", "--domain", domain)
         highest = max(row["live_bytes"] for row in report("peaks", log, "--domain", domain)["rows"])
         assert highest == more[name]
+    assert found == nonzero(truth)
+
+
+def test_single_records_of_a_log_are_mmap_and_munmap_that_add_up(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1024, device="mmap", events="8M", seed="1")
+    with random_target_in(env, 13, 1500, 1) as target:
+        truth, _ = ledger_of(target)
+        target.kill()
+        recover_pid(target.pid, str(tmp_path / "x"))
+    [log] = map(str, tmp_path.glob("*.memlog"))
+    live: dict[int, tuple[str, int]] = {}
+    with memray_api.FileReader(log) as reader:
+        for record in reader.get_allocation_records():
+            if record.allocator is AllocatorType.MUNMAP:
+                assert live.pop(record.address)[1] == record.size > 0
+            elif record.allocator is AllocatorType.MMAP:
+                assert record.address not in live
+                live[record.address] = record.native_stack_trace(1)[0][0], record.size
+    found: Sums = {}
+    for function, size in live.values():
+        found[function] = found.get(function, 0) + size
     assert found == nonzero(truth)
 
 

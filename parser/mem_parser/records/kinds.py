@@ -43,6 +43,9 @@ _BY_FUNCTION = {
     "memalign": AllocatorType.MEMALIGN,
     "valloc": AllocatorType.VALLOC,
     "pvalloc": AllocatorType.PVALLOC,
+    **dict.fromkeys(
+        ("mmap", "mmap64", "mremap", "shmat", "brk", "sbrk", "pthread_create"), AllocatorType.MMAP
+    ),
 }
 _OF_PYTHON = re.compile(r"Py(?:Mem_Raw|Mem_|Object_)(Malloc|Calloc|Realloc)")
 _PYMALLOC = {

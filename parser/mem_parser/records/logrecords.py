@@ -33,14 +33,14 @@ from mem_parser.tracked import Tracked
 
 HOST = 0
 _ENDS = (Kind.DEATH, Kind.MOVED)
-_FREED_BY = dict.fromkeys(
-    (
-        AllocatorType.PYMALLOC_MALLOC,
-        AllocatorType.PYMALLOC_CALLOC,
-        AllocatorType.PYMALLOC_REALLOC,
-    ),
-    AllocatorType.PYMALLOC_FREE,
-)
+_FREED_BY = {
+    AllocatorType.PYMALLOC_MALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.PYMALLOC_CALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.PYMALLOC_REALLOC: AllocatorType.PYMALLOC_FREE,
+    AllocatorType.MMAP: AllocatorType.MUNMAP,
+}
+_MAPPED_BIT = np.uint64(1 << 63)
+"""No address of a program has it."""
 _SAME_START_S = 1e-3
 
 
@@ -120,12 +120,17 @@ class LogRecords:
             return f"events are missing in the log: {self.run.holes[0].why}"
         return "" if first == 1 else "the first files of the log are not there"
 
-    def events(self) -> Iterator[Events]:
-        """Yield births and ends of blocks, in order, some at a time. Raises InputFileError."""
-        waiting = Events.none()
+    def events(self, *, mapped: bool = False) -> Iterator[Events]:
+        """Yield births and ends of blocks, in order, some at a time; ``mapped``: of mappings that
+        the program made, too. Raises InputFileError.
+        """
+        waiting, domains = Events.none(), [HOST]
+        if mapped:
+            names = self.run.file_facts.domains
+            domains += [k for k, name in enumerate(names) if name.partition("-")[0] == "mmap"]
         first, last = known_span(self.run)
         for events in stretch_of(self.run, first, last).events():
-            some = events.take((events.domain == HOST) & (events.kind <= Kind.BACK))
+            some = events.take(np.isin(events.domain, domains) & (events.kind <= Kind.BACK))
             some = without_refused_moves(Events.joined([waiting, some]))
             waits = _in_realloc(some)
             waiting = some.take(waits)
@@ -133,12 +138,14 @@ class LogRecords:
         yield waiting
 
     def single(self) -> Iterator[AllocationRecord]:
-        """Yield a record for each allocation and each free, in order. Raises InputFileError."""
+        """Yield a record for each allocation and each free, in order: of mappings, too, whose ends
+        have a size, as memray's have. Raises InputFileError.
+        """
         stacks, names = self.profile.stacks, self._maker.thread_names
         known = {t.row: (t.tid, names.get(t.tid, "")) for t in self.profile.threads}
         own, allocators = self._maker.own, self._maker.stacks.allocators
         nodes, generations = stacks.interpreters.tolist(), stacks.generation.tolist()
-        for events in self.events():
+        for events in self.events(mapped=True):
             some = events.take(~own[events.stack])
             rows = zip(
                 some.kind.tolist(), some.address.tolist(), some.size_bytes.tolist(),
@@ -150,7 +157,7 @@ class LogRecords:
                 yield AllocationRecord(
                     tid=tid,
                     address=address,
-                    size=0 if ends else size,
+                    size=0 if ends and allocator is not AllocatorType.MMAP else size,
                     allocator=_FREED_BY.get(allocator, AllocatorType.FREE) if ends else allocator,
                     stack_id=0 if ends else nodes[stack],
                     n_allocations=1,
@@ -217,11 +224,15 @@ class LogRecords:
 
 
 def without_refused_moves(events: Events) -> Events:
-    """Return the events without each MOVED or DEATH whose block came back, and its BACK."""
-    back = np.flatnonzero(events.kind == Kind.BACK)
+    """Return the events without each MOVED or DEATH whose block came back, and its BACK. A mapping
+    comes back after the ends of what was left of it.
+    """
+    of_host = events.domain == HOST
+    back = np.flatnonzero((events.kind == Kind.BACK) & of_host)
     if not len(back):
         return events
-    before = previous_equal(events.address)[back]
+    place = np.where(of_host, events.address, events.address | _MAPPED_BIT)
+    before = previous_equal(place)[back]
     pair = before >= 0
     pair &= (events.kind[before] == Kind.MOVED) | (events.kind[before] == Kind.DEATH)
     keep = np.ones(len(events), dtype=np.bool_)

@@ -198,6 +198,12 @@ for record in memray.FileReader("out").get_allocation_records():
     if record.size == 5 << 20:
         kind = memray.AllocatorType(record.allocator).name
         print(kind, record.n_allocations, record.stack_trace()[0][0] if kind == "MMAP" else "")
+with memray.FileReader("out") as reader:
+    for records in (
+        reader.get_high_watermark_allocation_records, reader.get_leaked_allocation_records
+    ):
+        some = [one for one in records() if one.allocator == memray.AllocatorType.MMAP]
+        print(sum(one.size for one in some if "make" in (one.stack_trace() or [()])[0]))
 """
 
 

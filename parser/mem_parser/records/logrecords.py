@@ -5,6 +5,7 @@ A realloc that the allocator refused is no allocation and no free: its pair of e
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -120,14 +121,18 @@ class LogRecords:
             return f"events are missing in the log: {self.run.holes[0].why}"
         return "" if first == 1 else "the first files of the log are not there"
 
+    @property
+    def mapped(self) -> list[int]:
+        """The memories of mappings that the program made."""
+        names = self.run.file_facts.domains
+        return [k for k, name in enumerate(names) if name.partition("-")[0] == "mmap"]
+
     def events(self, *, mapped: bool = False) -> Iterator[Events]:
         """Yield births and ends of blocks, in order, some at a time; ``mapped``: of mappings that
         the program made, too. Raises InputFileError.
         """
-        waiting, domains = Events.none(), [HOST]
-        if mapped:
-            names = self.run.file_facts.domains
-            domains += [k for k, name in enumerate(names) if name.partition("-")[0] == "mmap"]
+        waiting = Events.none()
+        domains = [HOST, *(self.mapped if mapped else ())]
         first, last = known_span(self.run)
         for events in stretch_of(self.run, first, last).events():
             some = events.take(np.isin(events.domain, domains) & (events.kind <= Kind.BACK))
@@ -197,18 +202,24 @@ class LogRecords:
         (before,) = live_at(self.run, [first])
         if self.missing or len(before.sites.of_domain(HOST).keys):
             return None
-        columns = Events.joined([Events.none(), *self.events()])
+        columns = Events.joined([Events.none(), *self.events(mapped=True)])
         change = columns.sign.astype(np.int64) * columns.size_bytes.astype(np.int64)
         until = len(change)
         if at_peak and until:
             until -= int(np.argmax(np.cumsum(change)[::-1]))
         return self._records(_held(columns.take(slice(until))), merge_threads=merge_threads)
 
+    @functools.cached_property
+    def _rates(self) -> npt.NDArray[np.float64]:
+        """The rate of each stack's blocks: every mapping is a sample."""
+        kinds = np.array(self._maker.stacks.allocators, np.int64)
+        return np.where(kinds == AllocatorType.MMAP, 1.0, self.profile.rate_bytes)
+
     def _records(self, held: Held, *, merge_threads: bool) -> Iterator[AllocationRecord]:
         tids = {thread.row: thread.tid for thread in self.profile.threads}
         mine = ~self._maker.own[held.stack]
         rows = np.array([tids.get(row, 0) for row in held.row[mine].tolist()], dtype=np.int64)
-        found = unsample(held.blocks[mine], held.bytes[mine], self.profile.rate_bytes)
+        found = unsample(held.blocks[mine], held.bytes[mine], self._rates[held.stack[mine]])
         tid = np.full(len(rows), MERGED) if merge_threads else rows
         return self._maker.records(tid, held.stack[mine], found.bytes, found.objects)
 
@@ -227,17 +238,21 @@ def without_refused_moves(events: Events) -> Events:
     """Return the events without each MOVED or DEATH whose block came back, and its BACK. A mapping
     comes back after the ends of what was left of it.
     """
-    of_host = events.domain == HOST
-    back = np.flatnonzero((events.kind == Kind.BACK) & of_host)
+    back = np.flatnonzero((events.kind == Kind.BACK) & (events.domain == HOST))
     if not len(back):
         return events
-    place = np.where(of_host, events.address, events.address | _MAPPED_BIT)
-    before = previous_equal(place)[back]
+    before = previous_equal(_places(events))[back]
     pair = before >= 0
     pair &= (events.kind[before] == Kind.MOVED) | (events.kind[before] == Kind.DEATH)
     keep = np.ones(len(events), dtype=np.bool_)
     keep[back[pair]] = keep[before[pair]] = False
     return events.take(keep)
+
+
+def _places(events: Events) -> npt.NDArray[np.uint64]:
+    """Return the address of each block, which a mapping may have that a block begins."""
+    mapped = events.address | _MAPPED_BIT
+    return np.where(events.domain == HOST, events.address, mapped).astype(np.uint64)
 
 
 def _last_of(column: npt.NDArray[Any]) -> Ints:
@@ -254,7 +269,7 @@ def _in_realloc(events: Events) -> npt.NDArray[np.bool_]:
 
 def _held(events: Events) -> Held:
     """Return the blocks that these events leave: of each address the last, if it is a birth."""
-    last = _last_of(events.address)
+    last = _last_of(_places(events))
     live = events.take(last[np.isin(events.kind[last], (Kind.BIRTH, Kind.BACK))])
     classes = size_classes(live.size_bytes)
     keys = np.stack([c.astype(np.int64) for c in (live.thread, live.stack, classes)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ from mem_profiler.live.watched import Watched
 from mem_profiler.segment import discovery
 from parser_run import parse, report
 from parser_run import told as told_by
+from python_frames import PYTHON_FRAMES
 from sampler_run import WAIT_S, Target, build, environment, run
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
@@ -208,6 +210,43 @@ def test_single_records_of_a_log_are_mmap_and_munmap_that_add_up(
     for function, size in live.values():
         found[function] = found.get(function, 0) + size
     assert found == nonzero(truth)
+
+
+MAPPINGS = """
+import mmap
+def make():
+    return mmap.mmap(-1, 5 << 20)
+with memray.Tracker("out"):
+    held = [make() for _ in range(3)]
+    held.pop(1).close()
+    held.append(make())
+for record in memray.FileReader("out").get_allocation_records():
+    if record.size == 5 << 20:
+        kind = memray.AllocatorType(record.allocator).name
+        print(kind, record.n_allocations, record.stack_trace()[0][0] if kind == "MMAP" else "")
+with memray.FileReader("out") as reader:
+    for records in (
+        reader.get_high_watermark_allocation_records, reader.get_leaked_allocation_records
+    ):
+        some = [one for one in records() if one.allocator == memray.AllocatorType.MMAP]
+        print(sum(one.size for one in some if "make" in (one.stack_trace() or [()])[0]))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.skipif(not PYTHON_FRAMES, reason="no Python frames here")
+def test_mappings_have_the_records_that_memray_has(tmp_path: Path) -> None:
+    printed = []
+    for module in ("memray", "mem_profiler.memray_api as memray"):
+        folder = tmp_path / module.partition(" ")[0]
+        folder.mkdir()
+        words = [sys.executable, "-c", f"import {module}\n{MAPPINGS}"]
+        env = command_environment() | {"MEM_PROFILER_DEVICE": "mmap"}
+        done = run(words, env, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        printed.append(done.stdout)
+    assert printed[0].split().count("MMAP") == 4
+    assert printed[1] == printed[0]
 
 
 @pytest.mark.parametrize("seed", [11, 12])

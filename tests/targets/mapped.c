@@ -2,7 +2,7 @@
  * mapped.c SEED OPERATIONS THREADS [raw|forks] - random mappings with a ledger of every page. Each thread works in a zone
  * of addresses of its own, in which it maps, replaces, moves, resizes and unmaps ranges of any length, and makes calls
  * that the kernel refuses. "raw": some are unmapped by a system call of its own; "forks": some are shared, and a child and its child go
- * on with what they inherit, while their parents do, and tell first, with their number in front. Then a line "NAME bytes" for each
+ * on with what they inherit, while their parents and these' other threads do, and tell first, with their number in front. Then a line "NAME bytes" for each
  * function that maps, the peaks of reserve() and of the others (of one thread), and all bytes allocated.
  */
 #include "target.h"
@@ -21,8 +21,9 @@
 #define PRIVATE (MAP_PRIVATE | MAP_ANONYMOUS)
 #define RW (PROT_READ | PROT_WRITE)
 
-enum { NOBODY, ALPHA, BETA, GAMMA, RESERVE, SHARE, SITES };
-static const char *const names[SITES] = {"nobody", "alpha", "beta", "gamma", "reserve", "share"};
+enum { NOBODY, ALPHA, BETA, GAMMA, RESERVE, SHARE, OTHERS, SITES };
+static const char *const names[SITES] = {"nobody",  "alpha", "beta",  "gamma",
+                                         "reserve", "share", "others"};
 
 struct zone {
     char *base;
@@ -48,7 +49,9 @@ MAPS(beta, RW, PRIVATE)
 MAPS(gamma, RW, PRIVATE)
 MAPS(reserve, PROT_NONE, PRIVATE)
 MAPS(share, RW, MAP_SHARED | MAP_ANONYMOUS)
-static void *(*const maps[SITES])(void *, size_t) = {NULL, alpha, beta, gamma, reserve, share};
+MAPS(others, RW, PRIVATE)
+static void *(*const maps[SITES])(void *, size_t) = {NULL,    alpha, beta,  gamma,
+                                                     reserve, share, others};
 
 static void own(struct zone *zone, size_t page, size_t pages, int who) {
     for (size_t i = page; i < page + pages; i++) {
@@ -65,7 +68,9 @@ static void own(struct zone *zone, size_t page, size_t pages, int who) {
 }
 
 static void map(struct zone *zone, size_t page, size_t pages) {
-    int who = 1 + (int)draw(zone, forks ? SITES - 1 : SITES - 2);
+    int who = 1 + (int)draw(zone, forks ? SHARE : RESERVE);
+    if (forks && zone != &zones[0])
+        who = OTHERS; /* what these map in a child depends on the moment */
     char *at = zone->base + page * PAGE;
     EXPECT(maps[who](at, pages * PAGE - draw(zone, PAGE)) == at);
     own(zone, page, pages, who);
@@ -152,7 +157,7 @@ static void tell(const char *before) {
     for (unsigned i = 0; i < threads; i++)
         for (size_t k = 0; k < PAGES; k++)
             bytes[zones[i].owner[k]] += PAGE;
-    for (int who = 1; who < SITES; who++)
+    for (int who = 1; who < OTHERS; who++)
         say("%s%s %llu", before, names[who], (unsigned long long)bytes[who]);
 }
 
@@ -196,11 +201,12 @@ int main(int argc, char **argv) {
         zones[i].base = all + i * PAGES * PAGE;
         zones[i].random = (uint64_t)atol(argv[1]) * 1000 + i;
     }
-    if (threads == 1)
-        work_with_children(forks ? 2 : 0);
-    for (unsigned i = 0; i < threads && threads > 1; i++)
+    unsigned first = threads == 1 || forks ? 1 : 0;
+    for (unsigned i = first; i < threads; i++)
         EXPECT(pthread_create(&thread[i], NULL, work, &zones[i]) == 0);
-    for (unsigned i = 0; i < threads && threads > 1; i++)
+    if (first == 1)
+        work_with_children(forks ? 2 : 0);
+    for (unsigned i = first; i < threads; i++)
         EXPECT(pthread_join(thread[i], NULL) == 0);
     for (unsigned i = 0; i < threads; i++) {
         for (int k = 0; k < 2; k++)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,9 @@ from mem_cli.profiler.options import Bytes, device_option
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_parser.errors import UsageProblem
-from mem_profiler.capture.device_choice import Choice
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 _OF_MEMRAY = {"-o", "--output", "-f", "--force", "--duration", "--aggregate", "--method"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 from mem_cli.console import note
 from mem_cli.errors import hint_of, say_error
@@ -12,10 +13,12 @@ from mem_cli.profiler.signals import Stop, on_signals
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session
-from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
 from mem_profiler.segment import discovery
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 
 def choose(pid: int | None, every: bool) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -22,9 +22,11 @@ from mem_cli.profiler.options import (
 )
 from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import device_choice as devices
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 
 def naming_options(command: Any) -> Any:
@@ -68,7 +70,7 @@ def live(  # noqa: PLR0917 - click passes options by name
     target: Target | None,
     pid: Target | None,
     rate: int | None,
-    device: devices.Choice | None,
+    device: Choice | None,
     device_rate: int,
     depth_limit: int | None,
     interval: float,

@@ -75,9 +75,11 @@ device_rate_option = click.option(
 
 
 def _devices(_ctx: object, _param: object, text: str | None) -> Choice | None:
-    from mem_profiler.capture import device_choice
+    if text is None:
+        return None
+    from mem_profiler.capture import device_choice  # it brings numpy
 
-    return None if text is None else device_choice.parse(text)
+    return device_choice.parse(text)
 
 
 device_option = click.option(

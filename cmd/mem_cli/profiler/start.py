@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,8 +23,10 @@ from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import one_line
 from mem_profiler.capture import logkeeper, output, toggle
-from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.session import Rates
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 DEFAULT_PREFIX = "./custom_prof"
 

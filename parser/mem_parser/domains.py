@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,7 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
 def as_part(joined: Profile, domain: str) -> Profile:
     """Return ``joined``, which has only one domain left, with the facts of that domain."""
     part = joined.parts[domain]
+    absent: dict[str, Any] = {n: None for n in _ZERO_WHERE_ABSENT if getattr(part.sites, n) is None}
     return dataclasses.replace(
         joined,
         rate_bytes=part.rate_bytes,
@@ -81,6 +83,7 @@ def as_part(joined: Profile, domain: str) -> Profile:
             joined.sites,
             domain=np.zeros(len(joined.sites), np.int32),
             rate_bytes=None if part.sites.rate_bytes is None else joined.sites.rate_bytes,
+            **absent,
         ),
         parts={},
     )

@@ -225,3 +225,26 @@ bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t
     struct wanted wanted = {.space = space, .from = from, .to = to};
     return from < to && drop(seg, &wanted, cursor, out);
 }
+
+bool mp_device_live_next(struct mp_segment *seg, uint32_t space, uint64_t *cursor,
+                         struct mp_device_live_row *out) {
+    const struct mp_levels *levels = &seg->layout.device_live;
+    uint32_t ready = mp_table_ready(levels, &seg->control->device_live);
+    uint64_t begin = 0;
+    for (uint32_t i = 0; i < ready; begin += levels->level[i++].rows) {
+        const struct mp_level *level = &levels->level[i];
+        for (; *cursor < begin + level->rows; ++*cursor) {
+            uint32_t at = (uint32_t)(*cursor - begin);
+            struct mp_device_live_row *row = mp_level_row(seg, level, at);
+            if (mp_load_acquire(&mp_level_keys(seg, level)[at]) == 0)
+                continue;
+            read_row(out, row);
+            if (!owned(out) || out->space != space ||
+                !mp_cas_u64(&row->state, out->state, out->state))
+                continue;
+            ++*cursor;
+            return true;
+        }
+    }
+    return false;
+}

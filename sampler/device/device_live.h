@@ -47,4 +47,8 @@ bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t contai
 bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
                                 uint64_t *cursor, struct mp_device_live_row *out);
 
+/* HOOK. A copy of one live block of that space and of those that follow, by *cursor as above. */
+bool mp_device_live_next(struct mp_segment *seg, uint32_t space, uint64_t *cursor,
+                         struct mp_device_live_row *out);
+
 #endif

@@ -10,10 +10,14 @@
 
 #include <errno.h>
 
-static bool any; /* was a block ever set? */
+static bool any; /* as mp_range_is_any() */
 
-void mp_range_after_fork(void) {
-    mp_store_relaxed(&any, false);
+bool mp_range_is_any(void) {
+    return mp_load_relaxed(&any);
+}
+
+void mp_range_after_fork(bool some) {
+    mp_store_relaxed(&any, some);
 }
 
 void mp_range_set(const struct mp_device_block *block) {

@@ -47,7 +47,10 @@ void mp_range_restore(const struct mp_range_cleared *cleared);
 /* it moved what was there to [from, to), cut or longer at the end: with stack and birth. */
 void mp_range_move(const struct mp_range_cleared *cleared, uint64_t from, uint64_t to);
 
-/* In a forked child: its segment has none. */
-void mp_range_after_fork(void);
+/* Was a block ever set, or inherited? */
+bool mp_range_is_any(void);
+
+/* In a forked child, where mp_inherited_begin() says `some`. */
+void mp_range_after_fork(bool some);
 
 #endif

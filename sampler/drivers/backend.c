@@ -2,6 +2,7 @@
  * backend.c - see backend.h.
  */
 #include "backend.h"
+#include "core/capture.h"
 #include "unwind/modules.h"
 
 #include <string.h>
@@ -21,6 +22,13 @@ static struct mp_device_row *by_name[NAMES_HASH];        /* open addressing */
 
 bool mp_backend_on(enum mp_backend backend) {
     return (mp_load_relaxed(&watched) >> backend & 1) != 0;
+}
+
+bool mp_backend_may_ask(void) {
+    const struct mp_segment *seg = mp_capture_segment();
+    if (seg == NULL)
+        return mp_pending_waits();
+    return (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) == 0;
 }
 
 bool mp_device_marks_on(void) {

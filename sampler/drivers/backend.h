@@ -42,6 +42,9 @@ extern const char *const mp_backend_names[MP_BACKENDS];
 /* Do we watch it? False before mp_backend_watch(). */
 bool mp_backend_on(enum mp_backend backend);
 
+/* May a wrapper make a system call of its own? The process has a segment, or gets one, and no filter. */
+bool mp_backend_may_ask(void);
+
 /* Do we record marks and pools of the program? True where device memory may be. */
 bool mp_device_marks_on(void);
 

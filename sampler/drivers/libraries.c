@@ -3,6 +3,7 @@
  */
 #include "libraries.h"
 #include "core/tensors.h"
+#include "device/device_inherited.h"
 #include "device/device_ranges.h"
 #include "pools.h"
 #include "redirect/elf_lookup.h"
@@ -160,8 +161,8 @@ bool mp_device_redirected(void) {
     return state.slots.patched != 0;
 }
 
-void mp_device_after_fork(void) {
+void mp_device_after_fork(bool captures) {
     mp_pool_after_fork();
     mp_mark_after_fork();
-    mp_range_after_fork();
+    mp_range_after_fork(mp_inherited_begin(captures));
 }

@@ -59,7 +59,8 @@ bool mp_device_redirected(void);
 /* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */
 void mp_device_announce(void);
 
-/* In a forked child with its own segment: device memory of the parent is not the child's. */
-void mp_device_after_fork(void);
+/* In a forked child with its own segment: device memory of the parent is not the child's, its mappings are
+ * (device_inherited.h), where anything is captured. */
+void mp_device_after_fork(bool captures);
 
 #endif

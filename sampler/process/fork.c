@@ -10,6 +10,7 @@
 #include "core/capture.h"
 #include "core/events.h"
 #include "core/modtab.h"
+#include "device/device_inherited.h"
 #include "drivers/libraries.h"
 #include "hooks/hooks.h"
 #include "lifecycle.h"
@@ -26,7 +27,10 @@ static void before_fork(void) {
         c != NULL ? c->pid : mp_process.own_pid; /* no system call: there may be a filter */
     mp_process.filtered_at_fork =
         c != NULL && (mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP) != 0;
-    if (c == NULL || mp_process.gate_at_fork == MP_GATE_OFF)
+    if (c == NULL) /* of a pending child: its own children inherit the same */
+        return;
+    mp_inherited_take();
+    if (mp_process.gate_at_fork == MP_GATE_OFF)
         return;
     unsigned slot = (mp_process.gate_at_fork >> MP_GATE_SHIFT) & 1;
     mp_process.rate_at_fork = mp_load_relaxed(&c->capture[slot].rate_bytes);
@@ -42,6 +46,8 @@ static void before_fork(void) {
 static void open_pending(void) {
     if (mp_process_open(mp_process.parent_pid, true, mp_process.rate_at_fork) != 0)
         mp_store_release(&mp_local.gate_offset, (intptr_t)0);
+    mp_store_release(&mp_local.pending.state, (uint32_t)MP_PENDING_NONE);
+    mp_inherited_store();
 }
 
 void mp_process_begin_pending(void) {
@@ -66,7 +72,7 @@ static void in_fork_child(void) {
     int saved_errno = errno;
     memset(&mp_self, 0, sizeof mp_self);
     mp_modtab_after_fork();
-    mp_device_after_fork();
+    mp_device_after_fork(mp_process.gate_at_fork != MP_GATE_OFF);
     mp_process.own_pid = 0;
     if (may_wait()) {
         mp_process.parent_pid = mp_process.pid_at_fork;
@@ -74,6 +80,7 @@ static void in_fork_child(void) {
     } else {
         mp_process_open(mp_process.pid_at_fork, mp_process.gate_at_fork != MP_GATE_OFF,
                         mp_process.rate_at_fork);
+        mp_inherited_store();
     }
     errno = saved_errno;
 }
@@ -96,5 +103,5 @@ void mp_process_watch_forks(void) {
     catch_up_with_fork();
     register_function *registers = (register_function *)mp_real_of_libc("__register_atfork");
     if (registers != NULL)
-        registers(before_fork, NULL, in_fork_child, __dso_handle);
+        registers(before_fork, mp_inherited_taken, in_fork_child, __dso_handle);
 }

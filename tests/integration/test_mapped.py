@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import platform
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile
+from controller_tools import HeapFile, command, command_environment, wait_until
+from mem_cli.serve.answers import REHEARSAL, Answers
+from mem_cli.serve.metrics import unpacked
+from mem_cli.watching.warmup import readers
+from mem_cli.watching.worker import About, Worker
+from mem_parser.errors import MemError
+from mem_parser.records.kinds import AllocatorType
+from mem_profiler import memray_api
 from mem_profiler.attach.control import attach, detach
 from mem_profiler.capture import toggle
 from mem_profiler.capture.recover import recover_pid
+from mem_profiler.live.watched import Watched
+from mem_profiler.segment import discovery
 from parser_run import parse, report
 from parser_run import told as told_by
-from sampler_run import Target, build, environment, run
+from python_frames import PYTHON_FRAMES
+from sampler_run import WAIT_S, Target, build, environment, run
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 Sums = dict[str, int]
@@ -36,7 +51,7 @@ def ledger_of(target: Target, *, start: bool = False) -> tuple[Sums, Sums]:
     target.tell("go on")
     rows = []
     while (line := target.line()) != "told":
-        name, _, number = line.partition(" ")
+        name, _, number = line.rpartition(" ")
         rows.append((name, int(number)))
     found = dict(rows)
     return {k: v for k, v in found.items() if k not in OTHERS}, found
@@ -65,10 +80,10 @@ def sums_of(files: dict[str, str], *options: str) -> Sums:
     return sums
 
 
-def in_use(folder: Path) -> Sums:
-    """The same of what is in use, without stacks of threads."""
-    files = {name: path for name, path in files_of(folder).items() if name != "mmap-stack"}
-    return sums_of(files, "--inuse")
+def in_use(folder: Path, pid: int | str = "*") -> Sums:
+    """The same of what is in use, without stacks of threads and what has no ledger."""
+    files = {name: path for name, path in files_of(folder, pid).items() if name != "mmap-stack"}
+    return {k: size for k, size in sums_of(files, "--inuse").items() if k != "others"}
 
 
 def random_target(segment_dir: Path, *args: object) -> Target:
@@ -90,8 +105,8 @@ def test_random_mappings_are_right_to_the_page(
         target.kill()
         recover_pid(target.pid, str(tmp_path / "dead" / "x"))
     # The kernel has not been asked of this one.
-    assert in_use(tmp_path / "dead") == {name: size for name, size in truth.items() if size}
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path / "dead") == nonzero(truth)
+    assert in_use(tmp_path) == nonzero(truth)
     if threads == 1:
         files = files_of(tmp_path).values()
         allocated = sum(sum(by_function(path, "--alloc").values()) for path in files)
@@ -114,7 +129,35 @@ def test_an_attach_that_is_asked_for_mappings_sees_those_from_then_on(
         detach(target.pid)
         target.tell("go on")
         target.finish()
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path) == nonzero(truth)
+
+
+def test_commands_attach_with_the_choice_of_mappings_and_refuse_a_sampler_without_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([build("mapped.c"), "10", "2000", "1"], dict(os.environ)) as target:
+        words = ("-s", "60", "-c", "1M", "-p", target.pid, "--device", "mmap", "-o", tmp_path / "x")
+        with subprocess.Popen(command(*words), env=command_environment()) as capture:
+            wait_until(lambda: is_captured(target.pid), "a capture runs")
+            truth, _ = ledger_of(target)
+            capture.send_signal(signal.SIGINT)
+            assert capture.wait(WAIT_S) == 0
+        assert in_use(tmp_path) == nonzero(truth)
+    for device, code in (("mmap", 0), ("auto", 4)):
+        env = environment(segment_dir, device=device)
+        with Target([build("mapped.c"), "10", "10", "1"], env) as target:
+            assert target.line() == "ready"
+            done = run(command("start", target.pid, "--device", "mmap"), command_environment())
+            assert done.returncode == code, done.stderr
+            assert ("--device is chosen when it comes" in done.stderr) == bool(code)
+
+
+def is_captured(pid: int) -> bool:
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return segment.control().running(time.monotonic_ns())
+    except MemError:
+        return False
 
 
 def test_threads_that_unmap_parts_of_one_mapping_at_once_leave_what_the_kernel_has(
@@ -143,7 +186,147 @@ def test_a_log_of_events_has_the_same_blocks_in_use_and_the_same_peak(
         found |= by_function(log, "--inuse", "--domain", domain)
         highest = max(row["live_bytes"] for row in report("peaks", log, "--domain", domain)["rows"])
         assert highest == more[name]
-    assert found == {name: size for name, size in truth.items() if size}
+    assert found == nonzero(truth)
+
+
+def test_single_records_of_a_log_are_mmap_and_munmap_that_add_up(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1024, device="mmap", events="8M", seed="1")
+    with random_target_in(env, 13, 1500, 1) as target:
+        truth, _ = ledger_of(target)
+        target.kill()
+        recover_pid(target.pid, str(tmp_path / "x"))
+    [log] = map(str, tmp_path.glob("*.memlog"))
+    live: dict[int, tuple[str, int]] = {}
+    with memray_api.FileReader(log) as reader:
+        for record in reader.get_allocation_records():
+            if record.allocator is AllocatorType.MUNMAP:
+                assert live.pop(record.address)[1] == record.size > 0
+            elif record.allocator is AllocatorType.MMAP:
+                assert record.address not in live
+                live[record.address] = record.native_stack_trace(1)[0][0], record.size
+    found: Sums = {}
+    for function, size in live.values():
+        found[function] = found.get(function, 0) + size
+    assert found == nonzero(truth)
+
+
+MAPPINGS = """
+import mmap
+def make():
+    return mmap.mmap(-1, 5 << 20)
+with memray.Tracker("out"):
+    held = [make() for _ in range(3)]
+    held.pop(1).close()
+    held.append(make())
+for record in memray.FileReader("out").get_allocation_records():
+    if record.size == 5 << 20:
+        kind = memray.AllocatorType(record.allocator).name
+        print(kind, record.n_allocations, record.stack_trace()[0][0] if kind == "MMAP" else "")
+with memray.FileReader("out") as reader:
+    for records in (
+        reader.get_high_watermark_allocation_records, reader.get_leaked_allocation_records
+    ):
+        some = [one for one in records() if one.allocator == memray.AllocatorType.MMAP]
+        print(sum(one.size for one in some if "make" in (one.stack_trace() or [()])[0]))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.skipif(not PYTHON_FRAMES, reason="no Python frames here")
+def test_mappings_have_the_records_that_memray_has(tmp_path: Path) -> None:
+    printed = []
+    for module in ("memray", "mem_profiler.memray_api as memray"):
+        folder = tmp_path / module.partition(" ")[0]
+        folder.mkdir()
+        words = [sys.executable, "-c", f"import {module}\n{MAPPINGS}"]
+        env = command_environment() | {"MEM_PROFILER_DEVICE": "mmap"}
+        done = run(words, env, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        printed.append(done.stdout)
+    assert printed[0].split().count("MMAP") == 4
+    assert printed[1] == printed[0]
+
+
+@pytest.mark.parametrize(("seed", "threads"), [(11, 1), (12, 3)])
+def test_what_a_child_inherits_is_its_own_with_its_parents_stack_until_it_ends_it(
+    segment_dir: Path, tmp_path: Path, seed: int, threads: int
+) -> None:
+    env = environment(segment_dir, rate=1 << 30, device="mmap", seed="1", follow_fork="1")
+    (tmp_path / "dead").mkdir()
+    with random_target_in(env, seed, 1500, threads, "forks") as target:
+        truth, _ = ledger_of(target)
+        mine = {name: size for name, size in truth.items() if " " not in name}
+        theirs: dict[int, Sums] = {}
+        for name, size in truth.items():
+            if " " in name:
+                pid, _, function = name.partition(" ")
+                theirs.setdefault(int(pid), {})[function] = size
+        assert len(theirs) == 2
+        for pid, ledger in {target.pid: mine, **theirs}.items():
+            toggle.snapshot(pid, str(tmp_path / "x"))
+            assert in_use(tmp_path, pid) == nonzero(ledger)
+        target.kill()
+    for pid, ledger in theirs.items():
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "the child ends, too")
+        recover_pid(pid, str(tmp_path / "dead" / "x"))
+        assert in_use(tmp_path / "dead", pid) == nonzero(ledger)
+
+
+FORKING_PYTHON = """
+import mmap, os, sys
+def private():
+    return mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def deeper(depth):
+    return deeper(depth - 1) if depth else private()
+kept = [deeper(50), private()]
+print("ready", flush=True); sys.stdin.readline()
+read, write = os.pipe()
+if not (child := os.fork()):
+    kept.pop().close()
+    mine = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    os.write(write, b".")
+    sys.stdin.readline()
+    os._exit(0)
+os.read(read, 1)
+print(child, flush=True); sys.stdin.readline()
+"""
+
+
+def test_the_stack_of_an_inherited_mapping_is_whole_with_pythons_frames(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(
+        segment_dir, rate=1 << 30, device="mmap", seed="1", follow_fork="1", pymem="1"
+    )
+    with Target([sys.executable, "-c", FORKING_PYTHON], env) as target:
+        assert target.line() == "ready"
+        child = int(target.ask("go on"))
+        for pid in (target.pid, child):
+            toggle.snapshot(pid, str(tmp_path / "x"))
+    stacks = {}
+    for pid in (target.pid, child):
+        path = files_of(tmp_path, pid)["mmap"]
+        stacks[pid] = collapsed(path)
+    whole = [line for line in stacks[target.pid] if "deeper" in line]
+    assert len(whole) == 1
+    assert whole[0].count("deeper") == 51
+    assert whole == [line for line in stacks[child] if "deeper" in line]
+    parents, childs = (by_function(files_of(tmp_path, p)["mmap"]) for p in stacks)
+    assert parents["private"] == 64 << 20
+    assert (childs["private"], childs["<module>"]) == (32 << 20, 1 << 20)
+
+
+def collapsed(path: str) -> list[str]:
+    """One line for each stack, with its bytes in use."""
+    done = parse("convert", path, "--to", "collapsed", "-o", "-")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def nonzero(ledger: Sums) -> Sums:
+    return {name: size for name, size in ledger.items() if size}
 
 
 @pytest.mark.parametrize("seed", [4, 5])
@@ -153,7 +336,33 @@ def test_what_the_sampler_did_not_see_end_is_taken_out_by_the_kernels_list(
     with random_target(segment_dir, seed, 3000, 1, "raw") as target:
         truth, _ = told(target)
         toggle.snapshot(target.pid, str(tmp_path / "x"))
-    assert in_use(tmp_path) == {name: size for name, size in truth.items() if size}
+    assert in_use(tmp_path) == nonzero(truth)
+
+
+def test_views_show_each_kind_as_the_kernel_has_it_with_what_is_resident(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, device="mmap", seed="1")
+    domains = ("mmap", "mmap-reserved")
+    with random_target_in(env, 9, 3000, 1, "raw") as target:
+        truth, _ = told(target)
+        with readers(Answers, REHEARSAL) as forkserver:
+            watched = Watched(target.pid)
+            worker = Worker(forkserver, target.pid, watched.segment)
+            worker.take(About(1, target.pid, 0.0, "", watched.state), watched.facts())
+            for name in domains:
+                (tmp_path / name).write_bytes(worker.make(("heap", name)))
+            numbers = unpacked(target.pid, worker.make(("metrics", 0)))
+            shown = json.loads(worker.make(("live", "", False)))
+            worker.close()
+            watched.close()
+    found = {name: by_function(str(tmp_path / name), "--inuse") for name in domains}
+    assert found["mmap"] | found["mmap-reserved"] == nonzero(truth)
+    assert numbers is not None
+    told_of = {name: one.resident_bytes for name, one in numbers.domains.items()}
+    assert told_of == {"host": None, "mmap": 0, "mmap-reserved": 0}
+    assert numbers.domains["mmap"].inuse_bytes == sum(found["mmap"].values())
+    assert "resident.space" not in shown["data"]["facts"]["headlines"]  # of the host: unknown
 
 
 PYTHON = """

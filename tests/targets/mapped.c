@@ -1,7 +1,8 @@
 /*
- * mapped.c SEED OPERATIONS THREADS [raw] - random mappings with a ledger of every page. Each thread works in a zone
+ * mapped.c SEED OPERATIONS THREADS [raw|forks] - random mappings with a ledger of every page. Each thread works in a zone
  * of addresses of its own, in which it maps, replaces, moves, resizes and unmaps ranges of any length, and makes calls
- * that the kernel refuses. "raw": some are unmapped by a system call of its own. Then a line "NAME bytes" for each
+ * that the kernel refuses. "raw": some are unmapped by a system call of its own; "forks": some are shared, and a child and its child go
+ * on with what they inherit, while their parents and these' other threads do, and tell first, with their number in front. Then a line "NAME bytes" for each
  * function that maps, the peaks of reserve() and of the others (of one thread), and all bytes allocated.
  */
 #include "target.h"
@@ -11,6 +12,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define PAGE 4096UL
 #define PAGES 2048UL
@@ -18,8 +21,9 @@
 #define PRIVATE (MAP_PRIVATE | MAP_ANONYMOUS)
 #define RW (PROT_READ | PROT_WRITE)
 
-enum { NOBODY, ALPHA, BETA, GAMMA, RESERVE, SITES };
-static const char *const names[SITES] = {"nobody", "alpha", "beta", "gamma", "reserve"};
+enum { NOBODY, ALPHA, BETA, GAMMA, RESERVE, SHARE, OTHERS, SITES };
+static const char *const names[SITES] = {"nobody",  "alpha", "beta",  "gamma",
+                                         "reserve", "share", "others"};
 
 struct zone {
     char *base;
@@ -28,7 +32,7 @@ struct zone {
     unsigned char owner[PAGES];
 } zones[THREADS_MAX];
 static unsigned operations, threads;
-static bool raw;
+static bool raw, forks;
 
 static uint64_t draw(struct zone *zone, uint64_t below) {
     zone->random = zone->random * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -36,15 +40,18 @@ static uint64_t draw(struct zone *zone, uint64_t below) {
 }
 
 /* One function for each, so that each is a row of the profile. */
-#define MAPS(name, prot)                                                                           \
+#define MAPS(name, prot, flags)                                                                    \
     __attribute__((noinline)) static void *name(void *at, size_t bytes) {                          \
-        return keep(mmap(at, bytes, (prot), PRIVATE | MAP_FIXED, -1, 0));                          \
+        return keep(mmap(at, bytes, (prot), (flags) | MAP_FIXED, -1, 0));                          \
     }
-MAPS(alpha, RW)
-MAPS(beta, RW)
-MAPS(gamma, RW)
-MAPS(reserve, PROT_NONE)
-static void *(*const maps[SITES])(void *, size_t) = {NULL, alpha, beta, gamma, reserve};
+MAPS(alpha, RW, PRIVATE)
+MAPS(beta, RW, PRIVATE)
+MAPS(gamma, RW, PRIVATE)
+MAPS(reserve, PROT_NONE, PRIVATE)
+MAPS(share, RW, MAP_SHARED | MAP_ANONYMOUS)
+MAPS(others, RW, PRIVATE)
+static void *(*const maps[SITES])(void *, size_t) = {NULL,    alpha, beta,  gamma,
+                                                     reserve, share, others};
 
 static void own(struct zone *zone, size_t page, size_t pages, int who) {
     for (size_t i = page; i < page + pages; i++) {
@@ -61,7 +68,9 @@ static void own(struct zone *zone, size_t page, size_t pages, int who) {
 }
 
 static void map(struct zone *zone, size_t page, size_t pages) {
-    int who = 1 + (int)draw(zone, SITES - 1);
+    int who = 1 + (int)draw(zone, forks ? SHARE : RESERVE);
+    if (forks && zone != &zones[0])
+        who = OTHERS; /* what these map in a child depends on the moment */
     char *at = zone->base + page * PAGE;
     EXPECT(maps[who](at, pages * PAGE - draw(zone, PAGE)) == at);
     own(zone, page, pages, who);
@@ -143,13 +152,47 @@ static void *work(void *arg) {
     return NULL;
 }
 
+static void tell(const char *before) {
+    uint64_t bytes[SITES] = {0};
+    for (unsigned i = 0; i < threads; i++)
+        for (size_t k = 0; k < PAGES; k++)
+            bytes[zones[i].owner[k]] += PAGE;
+    for (int who = 1; who < OTHERS; who++)
+        say("%s%s %llu", before, names[who], (unsigned long long)bytes[who]);
+}
+
+/* Children go on from here, and end with their parents. */
+static void work_with_children(unsigned depth) {
+    int hold[2], told[2];
+    char byte = 0;
+    work(&zones[0]);
+    if (depth == 0)
+        return;
+    EXPECT(pipe(hold) == 0 && pipe(told) == 0);
+    pid_t child = fork();
+    EXPECT(child >= 0);
+    if (child == 0) {
+        char before[32];
+        close(hold[1]);
+        zones[0].random += depth;
+        work_with_children(depth - 1);
+        snprintf(before, sizeof before, "%d ", (int)getpid());
+        tell(before);
+        EXPECT(write(told[1], &byte, 1) == 1 && read(hold[0], &byte, 1) == 0);
+        _exit(0);
+    }
+    work(&zones[0]);
+    EXPECT(read(told[0], &byte, 1) == 1);
+}
+
 int main(int argc, char **argv) {
     pthread_t thread[THREADS_MAX];
-    uint64_t bytes[SITES] = {0}, peak[2] = {0}, allocated = 0;
+    uint64_t peak[2] = {0}, allocated = 0;
     EXPECT(argc >= 4);
     operations = (unsigned)atol(argv[2]);
     threads = (unsigned)atol(argv[3]);
-    raw = argc > 4;
+    raw = argc > 4 && strcmp(argv[4], "raw") == 0;
+    forks = argc > 4 && strcmp(argv[4], "forks") == 0;
     EXPECT(threads <= THREADS_MAX);
     char *all = (char *)syscall(SYS_mmap, NULL, threads * PAGES * PAGE, PROT_NONE, PRIVATE, -1, 0);
     EXPECT(all != MAP_FAILED);
@@ -158,21 +201,19 @@ int main(int argc, char **argv) {
         zones[i].base = all + i * PAGES * PAGE;
         zones[i].random = (uint64_t)atol(argv[1]) * 1000 + i;
     }
-    if (threads == 1)
-        work(&zones[0]);
-    for (unsigned i = 0; i < threads && threads > 1; i++)
+    unsigned first = threads == 1 || forks ? 1 : 0;
+    for (unsigned i = first; i < threads; i++)
         EXPECT(pthread_create(&thread[i], NULL, work, &zones[i]) == 0);
-    for (unsigned i = 0; i < threads && threads > 1; i++)
+    if (first == 1)
+        work_with_children(forks ? 2 : 0);
+    for (unsigned i = first; i < threads; i++)
         EXPECT(pthread_join(thread[i], NULL) == 0);
     for (unsigned i = 0; i < threads; i++) {
-        for (size_t k = 0; k < PAGES; k++)
-            bytes[zones[i].owner[k]] += PAGE;
         for (int k = 0; k < 2; k++)
             peak[k] += zones[i].peak[k];
         allocated += zones[i].allocated;
     }
-    for (int who = 1; who < SITES; who++)
-        say("%s %llu", names[who], (unsigned long long)bytes[who]);
+    tell("");
     say("peak %llu", (unsigned long long)peak[0]);
     say("peak-reserved %llu", (unsigned long long)peak[1]);
     say("allocated %llu", (unsigned long long)allocated);

@@ -176,10 +176,12 @@ def _by_attach(flags: int) -> bool:
     return bool(flags & layout.STARTUP_ATTACHED)
 
 
-def _options() -> str:
+def _options(device: str | None) -> str:
     names = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED", "PYMEM", "ARENAS", "DEVICE")
-    pairs = ((name, os.environ.get(f"MEM_PROFILER_{name}")) for name in names)
-    return "".join(f"{name}={value}\n" for name, value in pairs if value)
+    found = {name: os.environ.get(f"MEM_PROFILER_{name}") for name in names}
+    if device is not None:
+        found["DEVICE"] = device
+    return "".join(f"{name}={value}\n" for name, value in found.items() if value)
 
 
 def _folder(pid: int) -> str:
@@ -198,8 +200,10 @@ def _folder(pid: int) -> str:
     return wanted if child.call(is_ours, f"pid {pid}", READ_LIMIT_S) else ""
 
 
-def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
-    """Put the sampler into a process without it. Raises TargetError and its kinds, `Stopped`."""
+def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) -> Attachment:
+    """Put the sampler into a process without it. ``device`` as of MEM_PROFILER_DEVICE, None: of the
+    environment. Raises TargetError and its kinds, `Stopped`.
+    """
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
         raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")
@@ -209,7 +213,7 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
         raise MemError(f"the sampler {installed} is missing", hint="make build")
     bias, build_id = _program_and_sampler(pid, asked_to_stop)
     _check_version(pid, build_id, preloaded=preloaded)
-    folder, options = _folder(pid), _options()
+    folder, options = _folder(pid), _options(device)
     plan, refusal = _plan(pid, bias)
     if preloaded and not plan and refusal:
         doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))

@@ -210,26 +210,15 @@ class Recording:
         )
         if not any(domain.is_mapped for domain in used) or ending.target_ended:
             return [], []
-        return self._open_of_target(ending, [stillmapped.open_maps, pagemap.open_pagemap])
+        return self._open_of_target(ending, stillmapped.LISTS)
 
     def _open_of_target(
         self, ending: Ending, kinds: Sequence[Callable[[int], int]]
     ) -> tuple[list[int], list[str]]:
         if not self.pid or ending.target_ended:
             return [], [pagemap.ENDED_NOTE]
-        opened: list[int] = []
-        notes: list[str] = []
-        for kind in kinds:
-            try:
-                opened.append(kind(self.pid))
-            except MemError as error:
-                notes.append(str(error))
-                break
-        if not opened or presence.left(self.pid, self.segment.control()) is None:
-            return opened, notes
-        for fd in opened:  # of another program
-            os.close(fd)
-        return [], [pagemap.ENDED_NOTE]
+        found = presence.open_of(self.pid, self.segment.control(), kinds)
+        return ([], [pagemap.ENDED_NOTE]) if found is None else found
 
     def _copy_code_files(self) -> tuple[list[int], list[str]]:
         """Descriptors of copies, which the caller closes, and why there are none."""

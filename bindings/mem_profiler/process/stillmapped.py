@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mem_parser.errors import MemError
 from mem_profiler.process import procfs
-from mem_profiler.process.pagemap import Pagemap
+from mem_profiler.process.pagemap import Pagemap, open_pagemap
 from mem_profiler.process.procfs import Mapping
 
 Ints = NDArray[np.int64]
@@ -41,8 +41,11 @@ def open_maps(pid: int) -> int:
         raise MemError(f"mappings may be gone: /proc/{pid}/maps: {error.strerror}") from None
 
 
-def of_descriptors(fds: list[int]) -> StillMapped | None:
-    """The lists behind the descriptors of maps and pagemap; None without the first."""
+LISTS = (open_maps, open_pagemap)
+
+
+def of_descriptors(fds: Sequence[int]) -> StillMapped | None:
+    """The lists behind the descriptors of `LISTS`; None without the first."""
     if not fds:
         return None
     return StillMapped(fds[0], Pagemap(fds[1]) if len(fds) > 1 else None)

@@ -109,6 +109,11 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
     return found
 
 
+def asked(control: Control) -> set[str]:
+    """The backends that the sampler was told to follow by name."""
+    return {name for k, name in layout.BACKENDS.items() if int(control["backend"][k]["asked"])}
+
+
 def rate_bytes(control: Control, domain: Domain) -> float:
     """T of a domain in the latest capture: every mapping is a sample."""
     if domain.is_mapped:

@@ -7,7 +7,10 @@ unchanged. A detach writes into the segment that the sampler has ended, and unma
 from __future__ import annotations
 
 import enum
+import os
+from collections.abc import Callable, Sequence
 
+from mem_parser.errors import MemError
 from mem_profiler.process import procfs
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control
@@ -35,3 +38,24 @@ def left(pid: int, control: Control) -> Left | None:
 def _is_mapped(raw: bytes, name: bytes) -> bool:
     """Whether maps list a file of that name, even a deleted one."""
     return b"/%s\n" % name in raw or b"/%s (deleted)\n" % name in raw
+
+
+def open_of(
+    pid: int, control: Control, kinds: Sequence[Callable[[int], int]]
+) -> tuple[list[int], list[str]] | None:
+    """Descriptors of a process's files, which the caller closes, up to the first that cannot be
+    opened, and why that is; None where the process has the segment of ``control`` no longer.
+    """
+    opened: list[int] = []
+    notes: list[str] = []
+    for kind in kinds:
+        try:
+            opened.append(kind(pid))
+        except MemError as error:
+            notes.append(str(error))
+            break
+    if not opened or left(pid, control) is None:
+        return opened, notes
+    for fd in opened:  # of another program
+        os.close(fd)
+    return None

@@ -27,6 +27,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.live.naming import NamingChoice
+from mem_profiler.capture import device_choice
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.successor import Identity, find
 from mem_profiler.live.watched import State, Watched
@@ -40,7 +41,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @dataclass(frozen=True)
 class Choice:
     """The options. ``rates`` are those of a capture that the view starts; ``asked_rate``:
-    somebody asked for them, so a capture that runs already is not what was meant.
+    somebody asked for them, so a capture that runs already is not what was meant. ``devices`` are
+    those of an attach.
     """
 
     rates: Rates
@@ -50,6 +52,7 @@ class Choice:
     naming: NamingChoice
     filters: Filters
     asked_rate: bool = False
+    devices: device_choice.Choice | None = None
 
 
 def watch(pid: int, choice: Choice) -> None:
@@ -67,7 +70,7 @@ def _watch_one(pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkser
     """Return the process to show next."""
     stop = Stop()
     on_signals(_SIGNALS, stop)
-    attached = Attached()
+    attached = Attached(choice.devices)
     watchdog.watched(pid)
     attached.where_needed([pid], stop.asked)
     if attached.attachments:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mem_cli.console import is_quiet, note, say_sentence, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.rerun_hint import next_command, next_lines
-from mem_parser.errors import MemError, NoSampler, one_line
+from mem_parser.errors import MemError, NoSampler, TargetBusy, one_line
 from mem_parser.units import counted
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -22,6 +22,7 @@ from mem_sandbox.child import Stopped
 
 if TYPE_CHECKING:
     from mem_profiler.attach import Answer, Attachment
+    from mem_profiler.capture.device_choice import Choice
 
 
 def _name(pid: int) -> str:
@@ -48,9 +49,12 @@ def detached_line(pid: int, answer: Answer) -> str:
 
 
 class Attached:
-    """The processes of one command that were attached to for its time."""
+    """The processes of one command that were attached to for its time; ``devices``: of an attach,
+    None: those of the environment.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Choice | None = None) -> None:
+        self._devices = devices
         self.attachments: list[Attachment] = []
 
     def where_needed(
@@ -70,7 +74,7 @@ class Attached:
         try:
             for pid in pids:
                 try:
-                    one = _attach_if_needed(pid, asked_to_stop)
+                    one = _attach_if_needed(pid, self._devices, asked_to_stop)
                 except MemError as error:
                     if leave_out is None or (pid == pids[-1] and not there):
                         raise
@@ -119,15 +123,19 @@ def has_sampler(pid: int) -> bool:
     return True
 
 
-def _attach_if_needed(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment | None:
+def _attach_if_needed(
+    pid: int, devices: Choice | None, asked_to_stop: Callable[[], bool]
+) -> Attachment | None:
     """Raises MemError, KeyboardInterrupt."""
     from mem_profiler.attach import Need, need
 
     needed = need(pid)
+    if devices is not None and needed is not Need.ALL:
+        _check_follows(pid, devices)
     if needed is Need.NOTHING:
         return None
     try:
-        return _attach(pid, asked_to_stop)
+        return _attach(pid, devices, asked_to_stop)
     except MemError as error:
         if needed is Need.ALL:
             raise
@@ -135,20 +143,38 @@ def _attach_if_needed(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment
         return None
 
 
-def _attach(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment:
+def _check_follows(pid: int, devices: Choice) -> None:
+    """Raises TargetBusy where the sampler of a process was not told to follow these."""
+    from mem_profiler.attach import is_attached
+    from mem_profiler.segment.devices import asked
+
+    with discovery.open_process(pid, writable=False) as segment:
+        control = segment.control()
+    if devices.by_name and asked(control).issuperset(devices.backends):
+        return
+    again = f"mem_profiler run --device {devices.value} -- PROG ARGS starts it so"
+    raise TargetBusy(
+        f"the sampler is in pid {pid} already, and --device is chosen when it comes",
+        hint=f"mem_profiler detach {pid} takes it out" if is_attached(pid) else again,
+    )
+
+
+def _attach(pid: int, devices: Choice | None, asked_to_stop: Callable[[], bool]) -> Attachment:
     """Raises MemError, KeyboardInterrupt."""
     from mem_profiler.attach import attach
 
     try:
         with waiting(f"attaching to pid {pid}"):
-            return attach(pid, asked_to_stop)
+            return attach(pid, asked_to_stop, None if devices is None else devices.value)
     except Stopped:
         raise KeyboardInterrupt from None
 
 
-def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
+def attach_by_hand(
+    pid: int, rate_bytes: int | None, devices: Choice | None, asked_to_stop: Callable[[], bool]
+) -> None:
     """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
-    one = _attach(pid, asked_to_stop)
+    one = _attach(pid, devices, asked_to_stop)
     say_sentence(attached_line(pid, one.answer))
     profiler = next_command("mem_profiler")
     step = f"-s 60 -c 1024 -p {pid}"

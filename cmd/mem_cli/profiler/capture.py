@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mem_cli.console import note
 from mem_cli.errors import hint_of, say_error
@@ -17,6 +18,9 @@ from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 
 def choose(pid: int | None, *, every: bool, children: bool) -> list[int]:
@@ -78,7 +82,14 @@ def _capture_sessions(
 
 
 def capture(
-    pids: list[int], seconds: float, rates: Rates, prefix: str, form: Form, *, symbolize: bool
+    pids: list[int],
+    seconds: float,
+    rates: Rates,
+    prefix: str,
+    form: Form,
+    *,
+    symbolize: bool,
+    devices: Choice | None = None,
 ) -> int:
     """Capture processes for ``seconds`` and write their files. Raises `MemError`.
 
@@ -86,7 +97,7 @@ def capture(
     """
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
-    attached = attaching.Attached()
+    attached = attaching.Attached(devices)
     there = attached.where_needed(pids, stop.asked, _leave_out(pids))
     try:
         results, errors = _capture_sessions(

@@ -23,6 +23,7 @@ from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import (
     Time,
     depth_option,
+    device_option,
     device_rate_option,
     prefix_option,
     rate_option,
@@ -37,6 +38,8 @@ from mem_profiler import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from mem_profiler.capture.device_choice import Choice
 
 DEFAULT_S = 60.0
 
@@ -116,6 +119,7 @@ class ProcessGroup(DirectGroup):
     help="Capture length, e.g. 90, 90s, 5m, 1h. [default: 60]",
 )  # fmt: skip
 @rate_option
+@device_option
 @device_rate_option
 @depth_option
 @prefix_option
@@ -141,6 +145,7 @@ def _capture(
     *,
     seconds: float,
     rate: int,
+    device: Choice | None,
     device_rate: int,
     depth_limit: int | None,
     prefix: str,
@@ -165,7 +170,7 @@ def _capture(
     logging = EventChoice.take(events).logging(prefix)
     rates = Rates(rate, device_rate, depth_limit, logging, resident)
     pids = choose(number, every=every, children=children)
-    code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize)
+    code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize, devices=device)
     click.get_current_context().exit(code)
 
 

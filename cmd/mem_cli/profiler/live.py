@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,6 +16,7 @@ from mem_cli.profiler.options import (
     Bytes,
     Time,
     depth_option,
+    device_option,
     device_rate_option,
     prefix_option,
 )
@@ -23,6 +24,9 @@ from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 
 def naming_options(command: Any) -> Any:
@@ -54,6 +58,7 @@ def naming_options(command: Any) -> Any:
     "-c", "--rate", type=Bytes(),
     help=f"Bytes per sample of the capture that the view begins ({DEFAULT_RATE}).",
 )  # fmt: skip
+@device_option
 @device_rate_option
 @depth_option
 @click.option("--interval", type=Time(), default=1.0, help="Seconds between two refreshes (1).")
@@ -65,6 +70,7 @@ def live(  # noqa: PLR0917 - click passes options by name
     target: Target | None,
     pid: Target | None,
     rate: int | None,
+    device: Choice | None,
     device_rate: int,
     depth_limit: int | None,
     interval: float,
@@ -97,8 +103,9 @@ def live(  # noqa: PLR0917 - click passes options by name
 
     rates = Rates(rate or DEFAULT_RATE, device_rate, depth_limit)
     choice = Choice(
-        rates, prefix, interval, form, naming_of(naming), filters_of(naming), rate is not None
-    )
+        rates, prefix, interval, form, naming_of(naming), filters_of(naming), rate is not None,
+        device,
+    )  # fmt: skip
     if target is None and pid is None:
         from mem_cli.live.choosing import choose
 

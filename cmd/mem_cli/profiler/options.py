@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mem_cli.commands import PATH
 from mem_parser import sizes
 from mem_profiler._core import ffi, lib
+
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
 
 SECONDS_MAX = 1e8
 BACKENDS = ffi.string(lib.mp_backend_words()).decode().split()
@@ -69,9 +72,20 @@ device_rate_option = click.option(
     default=1,
     help="Bytes per sample of device memory. [default: every block]",
 )
+
+
+def _devices(_ctx: object, _param: object, text: str | None) -> Choice | None:
+    if text is None:
+        return None
+    from mem_profiler.capture import device_choice  # it brings numpy
+
+    return device_choice.parse(text)
+
+
 device_option = click.option(
     "--device",
     metavar="LIST",
+    callback=_devices,
     help=f"Device memory to follow: auto, none, or a list of {','.join(BACKENDS)}; mmap: the "
     "program's own mappings, which auto leaves out.",
 )

@@ -39,6 +39,7 @@ from mem_profiler.capture import output
 
 if TYPE_CHECKING:
     from mem_profiler.capture import launch
+    from mem_profiler.capture.device_choice import Choice
     from mem_profiler.capture.unloaded import Behind, Unloaded
     from mem_profiler.doctor import Finding
 
@@ -111,7 +112,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     /,
     rate: int | None,
-    device: str | None,
+    device: Choice | None,
     device_rate: int,
     depth_limit: int | None,
     children: bool,
@@ -136,7 +137,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     mem_profiler run script.py ARGS
     mem_profiler run -m module ARGS
     """
-    from mem_profiler.capture import device_choice, launch
+    from mem_profiler.capture import launch
 
     given = _Given(**{field.name: outputs.pop(field.name) for field in dataclasses.fields(_Given)})
     given.check(keep_pymalloc=keep_pymalloc)
@@ -150,10 +151,9 @@ def run(  # noqa: PLR0917 - click passes options by name
             hint=f"-o {os.path.splitext(given.output)[0]}",
         )
     words, arguments = arguments, tuple(command_line(arguments))
-    chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, place, children, no_pymalloc, keep_pymalloc, device_rate,
-        device=chosen, form=form, depth_limit=depth_limit, max_total_bytes=max_total,
+        device=device, form=form, depth_limit=depth_limit, max_total_bytes=max_total,
         logging=events.logging(place),
     )  # fmt: skip
     if given.live and budget is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,12 @@ from mem_cli.commands import PATH
 from mem_cli.console import note, say
 from mem_cli.profiler import attaching
 from mem_cli.profiler.eventoptions import EventChoice, event_options
-from mem_cli.profiler.options import depth_option, device_rate_option, rate_option
+from mem_cli.profiler.options import (
+    depth_option,
+    device_option,
+    device_rate_option,
+    rate_option,
+)
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.target import Target, given, pid_of, target_options
 from mem_cli.rerun_hint import next_command, next_lines
@@ -20,12 +25,16 @@ from mem_parser.escape import one_line
 from mem_profiler.capture import logkeeper, output, toggle
 from mem_profiler.capture.session import Rates
 
+if TYPE_CHECKING:
+    from mem_profiler.capture.device_choice import Choice
+
 DEFAULT_PREFIX = "./custom_prof"
 
 
 @click.command(no_args_is_help=True)
 @target_options
 @rate_option
+@device_option
 @device_rate_option
 @depth_option
 @click.option(
@@ -38,6 +47,7 @@ def start(
     pid: Target | None,
     *,
     rate: int,
+    device: Choice | None,
     device_rate: int,
     depth_limit: int | None,
     prefix: str | None,
@@ -59,7 +69,7 @@ def start(
     process = pid_of(given(target, pid))
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
-    attached = attaching.Attached()
+    attached = attaching.Attached(device)
     attached.where_needed([process], stop.asked)
     try:
         if logging is not None:

@@ -59,6 +59,7 @@ class InDomain:
     inuse_objects: float
     allocated_bytes: float | None
     allocated_objects: float | None
+    resident_bytes: float | None = None
 
 
 def numbers(snapshot: Snapshot, most_functions: int) -> Numbers | None:
@@ -89,12 +90,14 @@ def _in_domain(whole: Profile, index: int) -> InDomain:
     part = whole.where(whole.sites.domain == index)
     inuse = part.total(Count.INUSE, Unit.SPACE)
     alloc = part.has(Count.ALLOC)
+    resident = whole.parts.get(whole.domains[index], whole).has(Count.RESIDENT)
     return InDomain(
         inuse.value,
         inuse.std_error,
         part.total(Count.INUSE, Unit.OBJECTS).value,
         part.total(Count.ALLOC, Unit.SPACE).value if alloc else None,
         part.total(Count.ALLOC, Unit.OBJECTS).value if alloc else None,
+        part.total(Count.RESIDENT, Unit.SPACE).value if resident else None,
     )
 
 
@@ -151,6 +154,7 @@ def _checked(pid: int, told: dict[str, Any]) -> Numbers:
                 _number(one["inuse_objects"]),
                 _optional(one["allocated_bytes"]),
                 _optional(one["allocated_objects"]),
+                _optional(one["resident_bytes"]),
             )
             for name, one in domains
         },
@@ -261,6 +265,8 @@ class _Families(Collector):
              lambda d: d.allocated_bytes),
             (counter, "allocated_objects", f"Estimated blocks allocated {in_all}.",
              lambda d: d.allocated_objects),
+            (gauge, "inuse_resident_bytes", "Bytes in use that are in RAM: of mappings.",
+             lambda d: d.resident_bytes),
         ]  # fmt: skip
         for kind, name, about, value in kinds:
             family = kind(f"mem_profiler_{name}", about, labels=labelled)

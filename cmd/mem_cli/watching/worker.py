@@ -37,10 +37,12 @@ from mem_parser.symbols import remote_files
 from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_profiler.live.jit_watch import MadeNames
 from mem_profiler.live.watched import Facts, State
-from mem_profiler.process import procfs
+from mem_profiler.process import procfs, stillmapped
 from mem_profiler.process.codefiles import CodeFiles
+from mem_profiler.process.pagemap import ENDED_NOTE
 from mem_profiler.profile.build import build
 from mem_profiler.profile.keptstacks import KeptStacks
+from mem_profiler.segment import devices, presence
 from mem_profiler.segment.file import Segment
 from mem_sandbox import confine
 from mem_sandbox.child import limit_memory, unexpected
@@ -63,6 +65,8 @@ MAKE_LIMIT_S = 60.0
 
 Read = Callable[[Facts], list[Profile]]
 Question = tuple[str | int | float | bool, ...]
+Given = tuple[str, int, tuple[str, ...]]
+"""Of a segment: its path, the most bytes to reserve, notes on what cannot be read beside it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,28 +112,30 @@ def works(open_answers: OpenAnswers) -> Mapping[str, Work]:
 # In the reader.
 
 
-def read_process(open_answers: OpenAnswers, given: tuple[str, int], fds: Sequence[int]) -> None:
+def read_process(open_answers: OpenAnswers, given: Given, fds: Sequence[int]) -> None:
     """Answer questions about a process until the server closes its end. ``fds``: the segment, the
-    server, the namer.
+    server, the namer; then of a process whose mappings are followed the lists of them.
     """
-    segment_fd, server, namer = fds
+    segment_fd, server, namer, *lists = fds
     parent = os.getppid()
     limit_memory(MEMORY_BYTES)
     confine.enter(CPU_S)
     die_with_parent(parent)
     remote_files.ask_by(lambda question: _ask_namer(namer, question))
-    _answer_all(server, lambda: open_answers(_reading(segment_fd, namer, given)))
+    _answer_all(server, lambda: open_answers(_reading(segment_fd, namer, given, lists)))
 
 
-def _reading(segment_fd: int, namer: int, given: tuple[str, int]) -> Read:
-    path, reserve_max_bytes = given
+def _reading(segment_fd: int, namer: int, given: Given, lists: list[int]) -> Read:
+    path, reserve_max_bytes, notes = given
     segment = Segment(segment_fd, path, writable=False)
     segment.reserve_max_bytes = reserve_max_bytes
     stacks = KeptStacks(segment)
     made = MadeNames(functools.partial(codecopies.find, namer))
 
     def read(facts: Facts) -> list[Profile]:
-        profiles = build(segment, facts.target, facts.ending, facts.readings, stacks)
+        mapped = None if facts.ending.target_ended else stillmapped.of_descriptors(lists)
+        ending = dataclasses.replace(facts.ending, notes=(*facts.ending.notes, *notes))
+        profiles = build(segment, facts.target, ending, facts.readings, stacks, mapped=mapped)
         made.put(profiles, facts.target.mappings)
         return profiles
 
@@ -240,22 +246,24 @@ class Worker:
         self.cost_s = 0.0
         ours, theirs = socket.socketpair()
         reader, namer = socket.socketpair()
-        fd = -1
+        opened: list[int] = []
         try:
-            fd = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDONLY | os.O_CLOEXEC)
+            opened.append(os.open(f"/proc/self/fd/{segment.fd}", os.O_RDONLY | os.O_CLOEXEC))
+            lists, notes = _lists(pid, segment)
+            opened += lists
             place = None if code_files is None else Place.of(code_files, segment)
             places = () if code_files is None else code_files.places
             named = (owner_of(pid), place)
             self._born.append(forkserver.start("name", named, (namer.fileno(), *places)))
-            given = (segment.path, segment.reserve_max_bytes)
-            fds = (fd, theirs.fileno(), reader.fileno())
+            given = (segment.path, segment.reserve_max_bytes, notes)
+            fds = (opened[0], theirs.fileno(), reader.fileno(), *lists)
             self._born.append(forkserver.start("read", given, fds))
         except (OSError, MemError) as error:
             ours.close()
             self._end()
             raise MemError(f"pid {pid} cannot be read: {error}") from None
         finally:
-            if fd >= 0:
+            for fd in opened:
                 os.close(fd)
             for one in (theirs, reader, namer):
                 one.close()
@@ -322,6 +330,15 @@ class Worker:
         for one in self._born:
             one.close()
         self._born.clear()
+
+
+def _lists(pid: int, segment: Segment) -> tuple[list[int], tuple[str, ...]]:
+    """The descriptors of a process's mappings, where they are followed, and what is missing."""
+    control = segment.control()
+    if "mmap" not in devices.asked(control):
+        return [], ()
+    opened, notes = presence.open_of(pid, control, stillmapped.LISTS) or ([], [ENDED_NOTE])
+    return opened, tuple(notes)
 
 
 def _text_of(question: Question) -> str:

@@ -44,6 +44,9 @@ _BY_FUNCTION = {
     "valloc": AllocatorType.VALLOC,
     "pvalloc": AllocatorType.PVALLOC,
     "PyObject_ArenaMmap": AllocatorType.MMAP,
+    **dict.fromkeys(
+        ("mmap", "mmap64", "mremap", "shmat", "brk", "sbrk", "pthread_create"), AllocatorType.MMAP
+    ),
 }
 _OF_PYTHON = re.compile(r"Py(?:Mem_Raw|Mem_|Object_)(Malloc|Calloc|Realloc)")
 _PYMALLOC = {

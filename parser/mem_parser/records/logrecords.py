@@ -5,6 +5,7 @@ A realloc that the allocator refused is no allocation and no free: its pair of e
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -39,6 +40,8 @@ _FREED_BY = {
     AllocatorType.PYMALLOC_REALLOC: AllocatorType.PYMALLOC_FREE,
     AllocatorType.MMAP: AllocatorType.MUNMAP,
 }
+_MAPPED_BIT = np.uint64(1 << 63)
+"""No address of a program has it."""
 _SAME_START_S = 1e-3
 
 
@@ -118,12 +121,21 @@ class LogRecords:
             return f"events are missing in the log: {self.run.holes[0].why}"
         return "" if first == 1 else "the first files of the log are not there"
 
-    def events(self) -> Iterator[Events]:
-        """Yield births and ends of blocks, in order, some at a time. Raises InputFileError."""
+    @property
+    def mapped(self) -> list[int]:
+        """The memories of mappings that the program made."""
+        names = self.run.file_facts.domains
+        return [k for k, name in enumerate(names) if name.partition("-")[0] == "mmap"]
+
+    def events(self, *, mapped: bool = False) -> Iterator[Events]:
+        """Yield births and ends of blocks, in order, some at a time; ``mapped``: of mappings that
+        the program made, too. Raises InputFileError.
+        """
         waiting = Events.none()
+        domains = [HOST, *(self.mapped if mapped else ())]
         first, last = known_span(self.run)
         for events in stretch_of(self.run, first, last).events():
-            some = events.take((events.domain == HOST) & (events.kind <= Kind.BACK))
+            some = events.take(np.isin(events.domain, domains) & (events.kind <= Kind.BACK))
             some = without_refused_moves(Events.joined([waiting, some]))
             waits = _in_realloc(some)
             waiting = some.take(waits)
@@ -131,12 +143,14 @@ class LogRecords:
         yield waiting
 
     def single(self) -> Iterator[AllocationRecord]:
-        """Yield a record for each allocation and each free, in order. Raises InputFileError."""
+        """Yield a record for each allocation and each free, in order: of mappings, too, whose ends
+        have a size, as memray's have. Raises InputFileError.
+        """
         stacks, names = self.profile.stacks, self._maker.thread_names
         known = {t.row: (t.tid, names.get(t.tid, "")) for t in self.profile.threads}
         own, allocators = self._maker.own, self._maker.stacks.allocators
         nodes, generations = stacks.interpreters.tolist(), stacks.generation.tolist()
-        for events in self.events():
+        for events in self.events(mapped=True):
             some = events.take(~own[events.stack])
             rows = zip(
                 some.kind.tolist(), some.address.tolist(), some.size_bytes.tolist(),
@@ -148,7 +162,7 @@ class LogRecords:
                 yield AllocationRecord(
                     tid=tid,
                     address=address,
-                    size=0 if ends else size,
+                    size=0 if ends and allocator is not AllocatorType.MMAP else size,
                     allocator=_FREED_BY.get(allocator, AllocatorType.FREE) if ends else allocator,
                     stack_id=0 if ends else nodes[stack],
                     n_allocations=1,
@@ -188,18 +202,24 @@ class LogRecords:
         (before,) = live_at(self.run, [first])
         if self.missing or len(before.sites.of_domain(HOST).keys):
             return None
-        columns = Events.joined([Events.none(), *self.events()])
+        columns = Events.joined([Events.none(), *self.events(mapped=True)])
         change = columns.sign.astype(np.int64) * columns.size_bytes.astype(np.int64)
         until = len(change)
         if at_peak and until:
             until -= int(np.argmax(np.cumsum(change)[::-1]))
         return self._records(_held(columns.take(slice(until))), merge_threads=merge_threads)
 
+    @functools.cached_property
+    def _rates(self) -> npt.NDArray[np.float64]:
+        """The rate of each stack's blocks: every mapping is a sample."""
+        kinds = np.array(self._maker.stacks.allocators, np.int64)
+        return np.where(kinds == AllocatorType.MMAP, 1.0, self.profile.rate_bytes)
+
     def _records(self, held: Held, *, merge_threads: bool) -> Iterator[AllocationRecord]:
         tids = {thread.row: thread.tid for thread in self.profile.threads}
         mine = ~self._maker.own[held.stack]
         rows = np.array([tids.get(row, 0) for row in held.row[mine].tolist()], dtype=np.int64)
-        found = unsample(held.blocks[mine], held.bytes[mine], self.profile.rate_bytes)
+        found = unsample(held.blocks[mine], held.bytes[mine], self._rates[held.stack[mine]])
         tid = np.full(len(rows), MERGED) if merge_threads else rows
         return self._maker.records(tid, held.stack[mine], found.bytes, found.objects)
 
@@ -215,16 +235,24 @@ class LogRecords:
 
 
 def without_refused_moves(events: Events) -> Events:
-    """Return the events without each MOVED or DEATH whose block came back, and its BACK."""
-    back = np.flatnonzero(events.kind == Kind.BACK)
+    """Return the events without each MOVED or DEATH whose block came back, and its BACK. A mapping
+    comes back after the ends of what was left of it.
+    """
+    back = np.flatnonzero((events.kind == Kind.BACK) & (events.domain == HOST))
     if not len(back):
         return events
-    before = previous_equal(events.address)[back]
+    before = previous_equal(_places(events))[back]
     pair = before >= 0
     pair &= (events.kind[before] == Kind.MOVED) | (events.kind[before] == Kind.DEATH)
     keep = np.ones(len(events), dtype=np.bool_)
     keep[back[pair]] = keep[before[pair]] = False
     return events.take(keep)
+
+
+def _places(events: Events) -> npt.NDArray[np.uint64]:
+    """Return the address of each block, which a mapping may have that a block begins."""
+    mapped = events.address | _MAPPED_BIT
+    return np.where(events.domain == HOST, events.address, mapped).astype(np.uint64)
 
 
 def _last_of(column: npt.NDArray[Any]) -> Ints:
@@ -241,7 +269,7 @@ def _in_realloc(events: Events) -> npt.NDArray[np.bool_]:
 
 def _held(events: Events) -> Held:
     """Return the blocks that these events leave: of each address the last, if it is a birth."""
-    last = _last_of(events.address)
+    last = _last_of(_places(events))
     live = events.take(last[np.isin(events.kind[last], (Kind.BIRTH, Kind.BACK))])
     classes = size_classes(live.size_bytes)
     keys = np.stack([c.astype(np.int64) for c in (live.thread, live.stack, classes)])

@@ -164,24 +164,30 @@ class FileReader:
             self._lacks("which thread allocated what was in use at the peak", "merge_threads=True")
         if not self._open().has(Count.PEAK):
             self._lacks("what was in use at the peak", "get_leaked_allocation_records()")
-        return self._exact_peak() or self._merged(Count.PEAK)
+        return self._exact(at_peak=True) or self._merged(Count.PEAK)
 
-    def _exact_peak(self) -> Iterator[AllocationRecord] | None:
-        """Return what was in use at the last of the highest moments, by a log that has every event
-        and is read in seconds; the counts are of a moment up to 1/1024 lower.
+    def _exact(
+        self, *, at_peak: bool, merge_threads: bool = True
+    ) -> Iterator[AllocationRecord] | None:
+        """Return what was in use at the last of the highest moments, or at the end, by a log that
+        has every event and is read in seconds; the counts are of a moment up to 1/1024 lower, and
+        have no mappings.
         """
         if self._profile.rate_bytes > 1 or self._events_of(Count.ALLOC) > EXACT_EVENTS_MAX:
             return None
         log = self._opened_log()
-        return None if log is None else log.live(at_peak=True, merge_threads=True)
+        if log is None or not (at_peak or log.mapped):
+            return None
+        return log.live(at_peak=at_peak, merge_threads=merge_threads)
 
     def get_leaked_allocation_records(
         self, merge_threads: bool = True
     ) -> Iterator[AllocationRecord]:
         """Yield what was allocated in the capture and not freed at its end."""
         profile = self._open()
-        if merge_threads:
-            return self._merged(Count.INUSE)
+        exact = self._exact(at_peak=False, merge_threads=merge_threads)
+        if exact is not None or merge_threads:
+            return exact or self._merged(Count.INUSE)
         if profile.thread_blocks is not None:
             return self._by_thread()
         log = self._records_of_log()

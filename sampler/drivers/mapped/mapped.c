@@ -15,6 +15,7 @@
 #include "abi/raw_syscall.h"
 #include "core/capture.h"
 #include "core/local.h"
+#include "device/device_inherited.h"
 #include "device/device_ranges.h"
 #include "drivers/backend.h"
 
@@ -64,13 +65,17 @@ ROW(detach, "shmdt")
 ROW(set_break, "brk")
 ROW(move_break, "sbrk")
 
-/* Has it a segment, and is it no call by which an allocator gets room for blocks? */
+/* Has it a segment, or may it have one, and is it no call by which an allocator gets room for blocks? A fork child that
+ * waits for its segment needs it for the mappings that it has. */
 static bool is_seen(const struct mp_frame *caller) {
-    if (mp_local.segment.control == NULL)
+    if (mp_local.segment.control == NULL && !mp_pending_waits())
         return false;
     mp_device_backend_call(MP_BACKEND_MMAP);
-    return !mp_counted_further_out(caller->sp) && mp_self.entry_sp < caller->sp &&
-           !mp_backend_is_allocator(caller->pc);
+    bool seen = !mp_counted_further_out(caller->sp) && mp_self.entry_sp < caller->sp &&
+                !mp_backend_is_allocator(caller->pc);
+    if (seen && mp_inherited_wait())
+        mp_pending_open();
+    return seen;
 }
 
 /* 0: it is none that the kernel takes. */
@@ -196,9 +201,7 @@ static __attribute__((noinline)) void *remap(void *old, size_t old_length, size_
 /* Bytes of a segment of shared memory; 0: unknown, as where hooks make no system call. */
 static uint64_t bytes_of(int id) {
     struct shmid_ds told;
-    struct mp_segment *seg = mp_capture_segment();
-    if (seg == NULL || (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0 ||
-        mp_syscall4(SYS_shmctl, id, IPC_STAT, (long)&told, 0) < 0)
+    if (!mp_backend_may_ask() || mp_syscall4(SYS_shmctl, id, IPC_STAT, (long)&told, 0) < 0)
         return 0;
     return rounded(told.shm_segsz, 0);
 }

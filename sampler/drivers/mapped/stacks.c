@@ -44,15 +44,14 @@ struct attributes {
 #if defined(__x86_64__)
 /* 0: unknown. */
 static uint64_t stack_bytes(const pthread_attr_t *attr) {
-    const struct mp_segment *seg = mp_capture_segment();
     struct attributes told = {0};
     uint64_t limit[2] = {0}, page = getauxval(AT_PAGESZ);
     if (attr != NULL)
         memcpy(&told, attr, sizeof told);
-    if (seg == NULL || (told.flags & HAS_STACK) != 0)
+    if ((told.flags & HAS_STACK) != 0)
         return 0;
     if (told.stack_bytes == 0) {
-        if ((mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0 ||
+        if (!mp_backend_may_ask() ||
             mp_syscall4(SYS_prlimit64, 0, RLIMIT_STACK, 0, (long)limit) < 0)
             return 0;
         told.stack_bytes = limit[0] == RLIM64_INFINITY ? DEFAULT_BYTES : limit[0];

@@ -17,6 +17,7 @@ from mem_cli.watching import worker as worker_module
 from mem_cli.watching.worker import About, Worker, owner_of
 from mem_parser.errors import MemError, TargetBusy, TargetError
 from mem_profiler.live.watched import State
+from mem_profiler.segment import layout
 from mem_sandbox import confine
 from mem_sandbox.confine import Owner
 from mem_sandbox.forkserver import Forkserver, Work
@@ -34,7 +35,8 @@ def segment(tmp_path: Path) -> Iterator[Any]:
     path = tmp_path / "segment"
     path.write_bytes(bytes(4096))
     fd = os.open(path, os.O_RDWR)
-    yield SimpleNamespace(fd=fd, path=str(path), reserve_max_bytes=1)
+    control = {"backend": {k: {"asked": 0} for k in layout.BACKENDS}}
+    yield SimpleNamespace(fd=fd, path=str(path), reserve_max_bytes=1, control=lambda: control)
     os.close(fd)
 
 
@@ -324,7 +326,7 @@ def test_numbers_for_prometheus_that_make_no_sense_are_refused() -> None:
         "domains": {
             "host": {
                 "inuse_bytes": 1, "inuse_error_bytes": float("nan"), "inuse_objects": 1,
-                "allocated_bytes": None, "allocated_objects": 2,
+                "allocated_bytes": None, "allocated_objects": 2, "resident_bytes": None,
             }
         },
     }  # fmt: skip

@@ -1,0 +1,207 @@
+"""Allocators of a program that report blocks by mem_profiler.h, against the program's ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import mem_profiler
+from attach_run import Unprepared
+from controller_tools import HeapFile, run_command
+from device_run import DeviceCounted, Tally, device_counted
+from mem_profiler import attach as attaching
+from mem_profiler.capture import gate
+from mem_profiler.segment import discovery
+from parser_run import told
+from sampler_run import Controller, Target, build, environment, segments
+
+INCLUDE = f"-I{mem_profiler.include_path()}"
+ARENA, SLAB = "heap-requests", "heap-slab____x"
+BUILDS = [
+    pytest.param((), id="plain"),
+    pytest.param(("-O2", "-flto"), id="lto"),
+    pytest.param(("-O2", "-s", "-Wl,--gc-sections", "-ffunction-sections"), id="stripped"),
+    pytest.param(("-no-pie", "-fno-pie"), id="no pie"),
+]
+
+
+@dataclass
+class Told:
+    """What the program says of itself: the truth."""
+
+    pid: int
+    arena: Tally
+    slab: Tally
+
+    @classmethod
+    def of(cls, line: str) -> Told:
+        """Read its answer."""
+        pid, *numbers = map(int, line.split())
+        (ab, abytes, alb, alby), (sb, sbytes, slb, slby) = numbers[:4], numbers[4:]
+        return cls(pid, Tally(ab, abytes, 0, alb, alby), Tally(sb, sbytes, 0, slb, slby))
+
+
+def program(*flags: str) -> Path:
+    """The program, with the header as a user's."""
+    return build("heaps.c", INCLUDE, *flags)
+
+
+def said(target: Target, *lines: str) -> Told:
+    """Tell it these; its last answer."""
+    for line in lines:
+        answer = target.ask(line)
+    return Told.of(answer)
+
+
+@pytest.mark.parametrize("flags", BUILDS)
+def test_every_block_of_an_arena_and_a_slab_is_in_the_profile(
+    segment_dir: Path, flags: tuple[str, ...]
+) -> None:
+    with Target([program(*flags)], environment(segment_dir, rate=1)) as target:
+        target.line()
+        truth = said(target, "arena 1000 64", "reset", "arena 300 96", "slab 50 4096", "unslab 20",
+                    "resize 10000")  # fmt: skip
+        counted = device_counted(target)
+        assert counted.by_domain() == {ARENA: truth.arena, SLAB: truth.slab}
+        assert set(counted.apis()) == {"mem_profiler_report_allocation"} or "-s" in flags
+        assert counted.lost == {}
+        target.finish()
+
+
+def test_stacks_lead_through_the_allocator(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir, rate=1)) as target:
+        target.line()
+        truth = said(target, "arena 10 64")
+        counted = device_counted(target)
+        assert counted.under("serve_request", ARENA) == truth.arena
+        assert counted.by("arena_alloc", ARENA) == truth.arena
+        target.finish()
+
+
+def test_what_cannot_be_is_counted_and_changes_nothing_else(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir, rate=1)) as target:
+        target.line()
+        truth = said(target, "slab 3 100", "twice", "unknown", "unknown")
+        counted = device_counted(target)
+        assert counted.by_domain() == {SLAB: truth.slab}
+        slab = counted.domains[SLAB]
+        assert (slab.repeated_blocks, slab.unknown_frees) == (1, 2)
+        assert len(slab.notes()) == 2
+        target.finish()
+
+
+def test_heaps_of_many_threads(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir, rate=1)) as target:
+        target.line()
+        truth = said(target, "arena 5 64", "threads 8")
+        counted = device_counted(target)
+        assert counted.by_domain() == {ARENA: truth.arena, SLAB: truth.slab}
+        assert counted.lost == {}
+        target.finish()
+
+
+def test_an_arena_of_more_blocks_than_there_are_nodes(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir, rate=1)) as target:
+        target.line()
+        said(target, "arena 20000 32", "slab 5000 16")
+        truth = said(target, "reset", "arena 7 32")
+        assert device_counted(target).by_domain() == {ARENA: truth.arena, SLAB: truth.slab}
+        target.finish()
+
+
+def test_sampled_blocks_of_an_arena_stand_for_all(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir, rate=4096)) as target:
+        target.line()
+        truth = said(target, "arena 40000 96", "reset", "arena 40000 96")
+        tally = device_counted(target).by_domain()[ARENA]
+        assert tally.blocks < truth.arena.blocks / 10
+        p = 1 - 2.718281828 ** (-96 / 4096)
+        for sampled, true in (
+            (tally.blocks, truth.arena.blocks),
+            (tally.live_blocks, truth.arena.live_blocks),
+        ):
+            assert abs(sampled / p - true) < 5 * (true * (1 - p) / p) ** 0.5
+        target.finish()
+
+
+def test_a_child_has_its_own(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, follow_fork="1")
+    with Target([program()], env) as target:
+        target.line()
+        mine = said(target, "arena 20 64")
+        child = Told.of(target.ask("fork"))
+        child_truth = said(target, "reset", "arena 3 128")
+        assert child_truth.pid == child.pid != mine.pid
+        [path] = [p for p in segments(segment_dir) if p.name.startswith(f"{child.pid}-")]
+        counted = DeviceCounted.read(path)
+        assert counted.by_domain() == {ARENA: child_truth.arena}
+        assert device_counted(target).by_domain() == {ARENA: mine.arena}
+        target.finish()
+
+
+def test_a_library_that_is_opened_later(segment_dir: Path) -> None:
+    plugin = build("heaps_plugin.c", INCLUDE, "-shared", "-fPIC", out="heaps_plugin.so")
+    with Target([program()], environment(segment_dir, rate=1)) as target:
+        target.line()
+        target.ask(f"open {plugin}")
+        assert device_counted(target).by_domain() == {"heap-plugin": Tally(10, 10000, 0, 9, 9000)}
+        target.finish()
+
+
+def test_attached_detached_and_attached_again(segment_dir: Path) -> None:
+    with Unprepared([program()], segment_dir) as target:
+        target.line()
+        before = said(target, "arena 100 64", "slab 5 64")
+        for _ in range(2):
+            attaching.attach(target.pid)
+            with discovery.open_process(target.pid) as segment:
+                gate.start(segment, target.pid, 1, None)
+                now = said(target, "arena 30 64", "slab 4 512")
+                counted = DeviceCounted.of(segment)
+                fresh = {
+                    ARENA: (30, 30 * 64, 30),
+                    SLAB: (4, 4 * 512, 4),
+                }
+                found = {
+                    name: (t.blocks, t.bytes, t.live_blocks)
+                    for name, t in counted.by_domain().items()
+                }
+                assert found == fresh
+                said(target, "reset", "unslab 4")
+                after = DeviceCounted.of(segment).by_domain()
+                assert {name: t.live_blocks for name, t in after.items()} == {ARENA: 0, SLAB: 0}
+            attaching.detach(target.pid)
+            said(target, "arena 10 64", "slab 1 64", "unslab 1")
+        assert now.arena.blocks > before.arena.blocks
+        target.finish()
+
+
+def test_the_second_capture_of_a_process_begins_with_nothing(segment_dir: Path) -> None:
+    with Target([program()], environment(segment_dir)) as target:
+        target.line()
+        said(target, "arena 50 64", "slab 5 64")
+        with Controller(target) as controller:
+            for _ in range(2):
+                number = controller.start(1)
+                said(target, "arena 10 64", "slab 2 64")
+                controller.stop(number)
+                tallies = device_counted(target).by_domain()
+                assert {n: (t.blocks, t.live_blocks) for n, t in tallies.items()} == {
+                    ARENA: (10, 10),
+                    SLAB: (2, 2),
+                }
+        target.finish()
+
+
+def test_files_say_that_a_heap_is_inside_malloc(segment_dir: Path, tmp_path: Path) -> None:
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program(),
+                       input="arena 100 64\nslab 3 4096\n")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [arena] = tmp_path.glob(f"p.*.{ARENA}.heap")
+    [slab] = tmp_path.glob(f"p.*.{SLAB}.heap")
+    assert HeapFile(arena).total("alloc_bytes") == 6400
+    shown = {path: told("-t", "-f", path) for path in (arena, slab)}
+    assert "inside blocks of malloc" in shown[arena]
+    assert "inside blocks of malloc" not in shown[slab]

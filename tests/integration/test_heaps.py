@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,22 @@ BUILDS = [
     pytest.param(("-O2", "-s", "-Wl,--gc-sections", "-ffunction-sections"), id="stripped"),
     pytest.param(("-no-pie", "-fno-pie"), id="no pie"),
 ]
+
+
+_USE = """
+#include <mem_profiler.h>
+static struct mem_profiler_heap heap = MEM_PROFILER_HEAP("one", MEM_PROFILER_SAMPLED);
+static char memory[64];
+static void use(void) {
+    struct mem_profiler_heap made;
+    mem_profiler_heap_init(&made, "a name that is much longer than the forty bytes there are", 0);
+    mem_profiler_report_allocation(&heap, memory, 32);
+    mem_profiler_report_resize(&heap, memory, memory, 64);
+    mem_profiler_report_free(&heap, memory);
+    mem_profiler_heap_reset(&made);
+    mem_profiler_heap_end(&heap);
+}
+"""
 
 
 @dataclass
@@ -68,6 +86,58 @@ def test_every_block_of_an_arena_and_a_slab_is_in_the_profile(
         assert set(counted.apis()) == {"mem_profiler_report_allocation"} or "-s" in flags
         assert counted.lost == {}
         target.finish()
+
+
+def test_a_memory_resource_and_a_block_cache_in_cxx(segment_dir: Path) -> None:
+    built = build("cxx_heaps.cc", INCLUDE)
+    with Target([built], environment(segment_dir, rate=1)) as target:
+        target.line()
+        truth = said(target, "vectors 100", "pages 50")
+        counted = device_counted(target)
+        names = {"heap-cxx_requests": truth.arena, "heap-pages": truth.slab}
+        assert counted.by_domain() == names
+        assert any("parse_request" in name for s in counted.stacks for name in s.names)
+        assert any("read_page" in name for s in counted.stacks for name in s.names)
+        truth = said(target, "release", "vectors 7", "pages 200")
+        names = {"heap-cxx_requests": truth.arena, "heap-pages": truth.slab}
+        assert device_counted(target).by_domain() == names
+        assert truth.slab.live_blocks == 64
+        target.finish()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "flags"),
+    [
+        ("g++", ("-std=c++17", "-fsanitize=address,undefined")),
+        ("clang++", ("-std=c++20",)),
+        ("gcc", ("-std=c99", "-pedantic", "-fsanitize=address,undefined")),
+        ("clang", ("-std=c11", "-flto=thin", "-fuse-ld=lld")),
+        ("gcc", ("-std=c11", "-static")),
+        ("gcc", ("-std=c11", "-DMEM_PROFILER_DISABLE")),
+    ],
+    ids=["c++17", "c++20", "c99", "thin lto", "static", "disabled"],
+)
+def test_the_header_compiles_and_does_nothing_without_a_sampler(
+    compiler: str, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    if shutil.which(compiler) is None or ("lld" in " ".join(flags) and not shutil.which("ld.lld")):
+        pytest.skip(f"no {compiler}")
+    suffix = "cc" if "++" in compiler else "c"
+    sources = [tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"]
+    sources[0].write_text(_USE + "void two(void);\nint main(void) { use(); two(); return 0; }\n")
+    sources[1].write_text(_USE + "void two(void);\nvoid two(void) { use(); }\n")
+    command = [
+        compiler,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wundef",
+        INCLUDE,
+        *flags,
+        *map(str, sources),
+    ]
+    subprocess.run([*command, "-o", str(tmp_path / "p")], check=True, timeout=120)
+    subprocess.run([str(tmp_path / "p")], check=True, timeout=60)
 
 
 def test_stacks_lead_through_the_allocator(segment_dir: Path) -> None:

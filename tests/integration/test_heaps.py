@@ -17,7 +17,7 @@ from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.segment import discovery
 from parser_run import told
-from sampler_run import Controller, Target, build, environment, segments
+from sampler_run import TARGETS, Controller, Target, build, environment, segments
 
 INCLUDE = f"-I{mem_profiler.include_path()}"
 ARENA, SLAB = "heap-requests", "heap-slab____x"
@@ -275,3 +275,21 @@ def test_files_say_that_a_heap_is_inside_malloc(segment_dir: Path, tmp_path: Pat
     shown = {path: told("-t", "-f", path) for path in (arena, slab)}
     assert "inside blocks of malloc" in shown[arena]
     assert "inside blocks of malloc" not in shown[slab]
+
+
+@pytest.mark.skipif(shutil.which("rustc") is None, reason="no rustc")
+@pytest.mark.parametrize("flags", [(), ("-O", "-C", "lto=fat", "-C", "strip=symbols")])
+def test_a_global_allocator_of_rust(
+    segment_dir: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    built = tmp_path / "rust_heaps"
+    command = ["rustc", "--edition=2021", "-g", *flags, "-o", str(built)]
+    subprocess.run([*command, str(TARGETS / "rust_heaps.rs")], check=True, timeout=240)
+    with Target([built], environment(segment_dir, rate=1)) as target:
+        target.line()
+        blocks, size, live_blocks, live_size = map(int, target.ask("vectors 500").split())
+        counted = device_counted(target)
+        assert blocks > 500
+        assert counted.by_domain() == {"heap-rust": Tally(blocks, size, 0, live_blocks, live_size)}
+        assert flags or any("collect" in name for s in counted.stacks for name in s.names)
+        target.finish()

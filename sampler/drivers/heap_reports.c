@@ -101,6 +101,13 @@ static const struct mem_profiler_calls calls = {.bytes = sizeof calls,
                                                 .resized = resized,
                                                 .emptied = emptied};
 
+/* For programs that cannot have a note: Python's. */
+const struct mem_profiler_calls *mem_profiler_heap_calls(void);
+__attribute__((visibility("default"))) const struct mem_profiler_calls *
+mem_profiler_heap_calls(void) {
+    return &calls;
+}
+
 /* Is the word writable, now that the loader is done? */
 static bool is_writable(const struct mp_elf *elf, uintptr_t address) {
     if (address % sizeof(void *) != 0 ||

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import mem_profiler
 from attach_run import Unprepared
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, command_environment, run_command
 from device_run import DeviceCounted, Tally, device_counted
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
@@ -293,3 +294,57 @@ def test_a_global_allocator_of_rust(
         assert counted.by_domain() == {"heap-rust": Tally(blocks, size, 0, live_blocks, live_size)}
         assert flags or any("collect" in name for s in counted.stacks for name in s.names)
         target.finish()
+
+
+_PYTHON = """
+import mmap, sys
+from mem_profiler.heaps import Heap
+
+def load_frame(heap, at):
+    heap.report_allocation(at, 1000)
+
+heap = Heap("frames ../ " + 50 * "x", exact=True, own_pages=True)
+other = Heap("arena", exact=True, arena=True)
+if "ctypes" in sys.modules: print("ctypes", flush=True)
+for at in range(0x10000, 0x10000 + 40 * 4096, 4096):
+    load_frame(heap, at)
+    other.report_allocation(at, 1)
+for at in range(0x10000, 0x10000 + 10 * 4096, 4096):
+    heap.report_free(at)
+heap.report_resize(0x10000 + 39 * 4096, 0x900000, 500)
+other.reset()
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_face_of_python(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1) | command_environment()
+    with Target([sys.executable, "-c", _PYTHON], env) as target:
+        assert [target.line(), target.line()] == ["ctypes", "done"]
+        counted = device_counted(target)
+        frames = f"heap-frames_____{28 * 'x'}"
+        assert counted.by_domain() == {
+            frames: Tally(41, 40500, 0, 30, 29500),
+            "heap-arena": Tally(40, 40, 0, 0, 0),
+        }
+        target.finish()
+
+
+def test_without_a_sampler_the_face_of_python_loads_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PYTHON], env=command_environment(), capture_output=True,
+        input=b"", timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"done\n"
+
+
+def test_blocks_that_python_reports_are_those_of_its_functions(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", _PYTHON)
+    assert done.returncode == 0, done.stderr
+    [frames] = tmp_path.glob("p.*.heap-frames*.heap")
+    table = told("-t", "--alloc", "-f", frames)
+    [first] = [line for line in table.splitlines() if "load_frame" in line]
+    assert first.split()[:2] == ["39.06", "KiB"]

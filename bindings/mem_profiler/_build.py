@@ -33,11 +33,13 @@ int mp_cas64(unsigned char *base, unsigned offset, uint64_t from, uint64_t to);
 int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
 const char *mp_backend_words(void);
+const char *mp_mimalloc_words(void);
 """
 
 SOURCE = r"""
 #include "abi/backends.h"
 #include "abi/entry_plan.h"
+#include "abi/mimalloc_list.h"
 #include "abi/room.h"
 #include "abi/segment.h"
 #include <errno.h>
@@ -115,6 +117,12 @@ MP_ACCESSORS(32)
 static const char *mp_backend_words(void) {
 #define MP_WORD(id, name) name " "
     return MP_BACKEND_LIST(MP_WORD);
+}
+
+/* Names and signatures of mimalloc's functions. */
+static const char *mp_mimalloc_words(void) {
+#define MP_TWO_WORDS(name, signature) #name " " signature " "
+    return MP_MIMALLOC_LIST(MP_TWO_WORDS);
 }
 
 static int mp_fallocate(int fd, uint64_t offset, uint64_t bytes) {

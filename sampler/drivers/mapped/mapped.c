@@ -69,8 +69,7 @@ static bool is_seen(const struct mp_frame *caller) {
     if (mp_local.segment.control == NULL)
         return false;
     mp_device_backend_call(MP_BACKEND_MMAP);
-    return !mp_counted_further_out(caller->sp) && mp_self.entry_sp < caller->sp &&
-           !mp_backend_is_allocator(caller->pc);
+    return !mp_counted_further_out(caller->sp) && !mp_backend_is_allocator(caller->pc);
 }
 
 /* 0: it is none that the kernel takes. */

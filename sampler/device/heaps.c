@@ -4,6 +4,7 @@
 #include "heaps.h"
 #include "core/capture.h"
 #include "core/quiescence.h"
+#include "core/word_set.h"
 #include "device_domains.h"
 #include "device_live.h"
 
@@ -24,6 +25,7 @@ struct node {
 static struct node nodes[NODES];
 static uint64_t free_nodes; /* tag << 32 | node + 1 */
 static uint32_t used_nodes;
+static struct mp_word_set pools; /* with samples, by their keys */
 
 static uint64_t in_epoch(uint32_t value) {
     return (uint64_t)mp_load_relaxed(&mp_local.epoch) << 32 | value;
@@ -119,15 +121,15 @@ static uint64_t key_of(uint32_t domain, uint64_t address) {
     return address ^ (uint64_t)domain << MP_POOL_SHIFT;
 }
 
-/* The number that the heap's domain has in this segment; MP_DOMAIN_NONE: none yet. */
-static uint32_t known_domain(const struct mp_heap *heap) {
-    uint32_t domain = of_epoch(mp_load_relaxed(&heap->words->domain));
-    return domain < MP_DOMAIN_ROWS ? domain : MP_DOMAIN_NONE;
+/* What the blocks of a pool have as container. */
+static uint64_t pool_key(uint32_t domain, uint64_t pool) {
+    return mp_mix(key_of(domain, pool)) | 1;
 }
 
+/* The number that the heap's domain has in this segment; MP_DOMAIN_NONE: none. */
 static uint32_t domain_of(const struct mp_heap *heap) {
-    uint32_t domain = known_domain(heap);
-    if (domain == MP_DOMAIN_NONE) {
+    uint32_t domain = of_epoch(mp_load_relaxed(&heap->words->domain));
+    if (domain == MP_DOMAIN_NONE || domain >= MP_DOMAIN_ROWS) {
         domain = mp_domain_intern(heap->name, -1, heap->kind);
         mp_store_relaxed(&heap->words->domain, in_epoch(domain));
     }
@@ -150,21 +152,25 @@ static void record(const struct mp_heap *heap, const struct mp_heap_block *block
     struct mp_heap_words *words = heap->words;
     struct mp_device_block row = {.domain = domain_of(heap),
                                   .space = MP_SPACE_HEAP,
-                                  .container = (uintptr_t)words,
+                                  .container = (uintptr_t)words, /* or its pool */
                                   .asked_bytes =
                                       block->bytes < BYTES_MAX ? block->bytes : BYTES_MAX - 1,
                                   .api_pc = block->api_pc,
                                   .caller = block->caller};
     struct mp_segment *seg = mp_capture_segment();
     row.address = key_of(row.domain, block->address);
-    if (heap->is_arena && seg != NULL && row.domain != MP_DOMAIN_NONE)
+    if (block->pool != 0)
+        row.container = pool_key(row.domain, block->pool);
+    else if (heap->is_arena && seg != NULL && row.domain != MP_DOMAIN_NONE)
         row.node = node_for(seg, words, row.address);
     bool recorded = true;
     if ((heap->kind & 1) == 0)
         recorded = mp_device_alloc_sampled(&row);
     else
         mp_device_alloc(&row);
-    if (row.node != 0 && recorded)
+    if (block->pool != 0 && recorded)
+        mp_word_set_add(&pools, row.container);
+    else if (row.node != 0 && recorded)
         push(words, row.node);
     else if (row.node != 0)
         give_node(row.node);
@@ -189,7 +195,7 @@ static void note_unknown(struct mp_segment *seg, uint32_t domain) {
 
 static void end_block(const struct mp_heap *heap, uint64_t address) {
     struct mp_segment *seg = mp_capture_segment();
-    uint32_t domain = known_domain(heap);
+    uint32_t domain = domain_of(heap); /* another object of its name may have reported the block */
     struct mp_device_taken taken = {.found = false};
     if (seg == NULL || domain == MP_DOMAIN_NONE)
         return;
@@ -238,6 +244,17 @@ void mp_heap_reset(const struct mp_heap *heap) {
     struct mp_inside *in = mp_inside_enter();
     if (!mp_inside_too_late(in))
         reset(heap->words);
+    mp_inside_leave(in);
+    errno = saved_errno;
+}
+
+void mp_heap_end_pool(const struct mp_heap *heap, uint64_t pool) {
+    int saved_errno = errno;
+    struct mp_inside *in = mp_inside_enter();
+    uint32_t domain = mp_inside_too_late(in) ? MP_DOMAIN_NONE : domain_of(heap);
+    uint64_t key = pool_key(domain, pool);
+    if (domain != MP_DOMAIN_NONE && mp_word_set_remove(&pools, key))
+        mp_device_drop_container(MP_SPACE_HEAP, key);
     mp_inside_leave(in);
     errno = saved_errno;
 }

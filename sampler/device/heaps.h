@@ -10,6 +10,7 @@
  * not what the live table is. A node of the list names a block; a free leaves it there, and once a list is twice as
  * long as after its last cleaning, the next sample drops what is gone. A block that gets no node, because there are
  * too many, marks its heap: then a reset searches the table. The list is in force for one segment (`epoch`).
+ * The blocks of a pool, which has no words, have no nodes: its end searches the table, if it had a sample.
  *
  * Threads: HOOK; any number of them, but a reset has its heap alone. Nodes are pushed by compare-and-swap (release,
  * pairs with the exchange of whoever takes the whole list); free nodes have a tag against ABA.
@@ -36,6 +37,7 @@ struct mp_heap {
 
 struct mp_heap_block {
     uint64_t address, bytes;
+    uint64_t pool; /* the address of the one whose end ends it; 0: the heap's own reset does */
     uintptr_t api_pc; /* frame 0 */
     struct mp_frame caller;
 };
@@ -48,6 +50,9 @@ void mp_heap_free(const struct mp_heap *heap, uint64_t address);
 
 /* The end of all blocks of the heap. */
 void mp_heap_reset(const struct mp_heap *heap);
+
+/* The end of all blocks of a pool of the heap. */
+void mp_heap_end_pool(const struct mp_heap *heap, uint64_t pool);
 
 /* INIT. Forget all nodes: nobody is in a heap, as in a forked child or before an attach. */
 void mp_heaps_forget(void);

@@ -19,13 +19,16 @@
 _Static_assert(sizeof(struct mp_heap_words) == sizeof((struct mem_profiler_heap *)0)->of_sampler,
                "the sampler's words fit");
 
-/* False: no heap of a version that we know. */
-static bool read_heap(struct mem_profiler_heap *heap, struct mp_heap *out) {
+/* False: no heap of a version that we know. `name` is the copy in *out. */
+static bool read_heap(struct mem_profiler_heap *heap, struct mp_heap *out,
+                      char name[MEM_PROFILER_NAME_BYTES]) {
     if (heap == NULL || heap->bytes < sizeof *heap)
         return false;
     unsigned kind = heap->flags & (MEM_PROFILER_EXACT | MEM_PROFILER_OWN_PAGES);
+    memcpy(name, heap->name, MEM_PROFILER_NAME_BYTES);
+    name[MEM_PROFILER_NAME_BYTES - 1] = '\0';
     *out = (struct mp_heap){.words = (struct mp_heap_words *)(void *)heap->of_sampler,
-                            .name = heap->name,
+                            .name = name[0] != '\0' ? name : "unnamed",
                             .kind = (enum mp_memory_kind)(MP_MEMORY_HEAP + kind),
                             .is_arena = (heap->flags & MEM_PROFILER_ARENA) != 0};
     return true;
@@ -40,20 +43,18 @@ static inline bool is_due(const struct mem_profiler_heap *heap, size_t bytes) {
 static void record(struct mem_profiler_heap *reported, struct mp_heap_block *block) {
     struct mp_heap heap;
     char name[MEM_PROFILER_NAME_BYTES];
-    if (!read_heap(reported, &heap) || block->address == 0)
-        return;
-    memcpy(name, heap.name, sizeof name);
-    name[sizeof name - 1] = '\0';
-    heap.name = name[0] != '\0' ? name : "unnamed";
-    mp_heap_alloc(&heap, block);
+    if (block->address != 0 && read_heap(reported, &heap, name))
+        mp_heap_alloc(&heap, block);
 }
 
 /* Frame 0 of its blocks is what the program calls. */
-MP_REALIGN SLOW void report(struct mem_profiler_heap *heap, const void *address,
+MP_REALIGN SLOW void report(struct mem_profiler_heap *heap, const void *pool, const void *address,
                             size_t bytes) __asm__("mem_profiler_report_allocation");
 
-MP_REALIGN SLOW void report(struct mem_profiler_heap *heap, const void *address, size_t bytes) {
-    struct mp_heap_block block = {.address = (uintptr_t)address, .bytes = bytes};
+MP_REALIGN SLOW void report(struct mem_profiler_heap *heap, const void *pool, const void *address,
+                            size_t bytes) {
+    struct mp_heap_block block = {
+        .address = (uintptr_t)address, .bytes = bytes, .pool = (uintptr_t)pool};
     MP_CALLER(block.caller);
     block.api_pc = (uintptr_t)report;
     record(heap, &block);
@@ -61,7 +62,8 @@ MP_REALIGN SLOW void report(struct mem_profiler_heap *heap, const void *address,
 
 SLOW void end(struct mem_profiler_heap *reported, const void *address) {
     struct mp_heap heap;
-    if (read_heap(reported, &heap))
+    char name[MEM_PROFILER_NAME_BYTES];
+    if (read_heap(reported, &heap, name))
         mp_heap_free(&heap, (uintptr_t)address);
 }
 
@@ -72,7 +74,13 @@ static inline bool may_be_known(const struct mem_profiler_heap *heap, const void
 
 CALLED void allocated(struct mem_profiler_heap *heap, const void *block, size_t bytes) {
     if (is_due(heap, bytes))
-        report(heap, block, bytes);
+        report(heap, NULL, block, bytes);
+}
+
+CALLED void allocated_in(struct mem_profiler_heap *heap, const void *pool, const void *block,
+                         size_t bytes) {
+    if (is_due(heap, bytes))
+        report(heap, pool, block, bytes);
 }
 
 CALLED void freed(struct mem_profiler_heap *heap, const void *block) {
@@ -85,13 +93,21 @@ CALLED void resized(struct mem_profiler_heap *heap, const void *before, const vo
     if (before != NULL)
         freed(heap, before);
     if (is_due(heap, bytes))
-        report(heap, after, bytes);
+        report(heap, NULL, after, bytes);
 }
 
 CALLED void emptied(struct mem_profiler_heap *reported) {
     struct mp_heap heap;
-    if (read_heap(reported, &heap))
+    char name[MEM_PROFILER_NAME_BYTES];
+    if (read_heap(reported, &heap, name))
         mp_heap_reset(&heap);
+}
+
+CALLED void emptied_pool(struct mem_profiler_heap *reported, const void *pool) {
+    struct mp_heap heap;
+    char name[MEM_PROFILER_NAME_BYTES];
+    if (read_heap(reported, &heap, name))
+        mp_heap_end_pool(&heap, (uintptr_t)pool);
 }
 
 static const struct mem_profiler_calls calls = {.bytes = sizeof calls,
@@ -99,7 +115,9 @@ static const struct mem_profiler_calls calls = {.bytes = sizeof calls,
                                                 .allocated = allocated,
                                                 .freed = freed,
                                                 .resized = resized,
-                                                .emptied = emptied};
+                                                .emptied = emptied,
+                                                .allocated_in = allocated_in,
+                                                .emptied_pool = emptied_pool};
 
 /* For programs that cannot have a note: Python's. */
 const struct mem_profiler_calls *mem_profiler_heap_calls(void);

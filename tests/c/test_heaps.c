@@ -9,12 +9,16 @@
 #define THREADS 4
 #define ROUNDS 3000
 
-static __attribute__((noinline)) void alloc_in(const struct mp_heap *heap, uint64_t address,
-                                               uint64_t bytes) {
+static __attribute__((noinline)) void alloc_in_pool(const struct mp_heap *heap, uint64_t pool,
+                                                    uint64_t address, uint64_t bytes) {
     struct mp_heap_block block = {
-        .address = address, .bytes = bytes, .api_pc = (uintptr_t)alloc_in};
+        .address = address, .bytes = bytes, .pool = pool, .api_pc = (uintptr_t)alloc_in_pool};
     MP_CALLER(block.caller);
     mp_heap_alloc(heap, &block);
+}
+
+static void alloc_in(const struct mp_heap *heap, uint64_t address, uint64_t bytes) {
+    alloc_in_pool(heap, 0, address, bytes);
 }
 
 static void test_reset(void) {
@@ -37,6 +41,33 @@ static void test_reset(void) {
     mp_heap_reset(&first);
     CHECK_EQ(live_rows(), 151);
     mp_heap_reset(&second);
+    CHECK_EQ(live_rows(), 0);
+    CASE("a block may be ended by another object of the heap's name");
+    struct mp_heap_words fresh = {0};
+    struct mp_heap third = {&fresh, "one", MP_MEMORY_HEAP_EXACT, false};
+    alloc_in(&first, 0x7000000, 8);
+    mp_heap_free(&third, 0x7000000);
+    CHECK_EQ(live_rows(), 0);
+    close_segment();
+}
+
+static void test_pools(void) {
+    CASE("the end of a pool ends its blocks alone, more pools than are remembered too");
+    struct mp_heap_words words = {0}, more = {0};
+    struct mp_heap heap = {&words, "pools", MP_MEMORY_HEAP_EXACT, false};
+    struct mp_heap other = {&more, "pools", MP_MEMORY_HEAP_EXACT, false};
+    open_segment(LIMIT_BYTES);
+    begin_capture(1, 1);
+    for (uint64_t i = 1; i <= 6000; i++)
+        alloc_in_pool(&heap, 0x1000 * (1 + i % 3000), i << 12, 100);
+    alloc_in(&heap, 0x9000000, 100);
+    CHECK_EQ(live_rows(), 6001);
+    mp_heap_end_pool(&other, 0x1000);
+    CHECK_EQ(live_rows(), 5999);
+    for (uint64_t pool = 2; pool <= 3000; pool++)
+        mp_heap_end_pool(&heap, 0x1000 * pool);
+    CHECK_EQ(live_rows(), 1);
+    mp_heap_reset(&heap);
     CHECK_EQ(live_rows(), 0);
     close_segment();
 }
@@ -125,6 +156,7 @@ int main(void) {
     mp_local.epoch = 1;
     if (CHECK_ONE_THREAD) {
         test_reset();
+        test_pools();
         mp_heaps_forget();
         test_lists_are_cleaned();
         mp_heaps_forget();

@@ -22,6 +22,7 @@ from sampler_run import TARGETS, Controller, Target, build, environment, segment
 
 INCLUDE = f"-I{mem_profiler.include_path()}"
 ARENA, SLAB = "heap-requests", "heap-slab____x"
+VALGRIND = Path("/usr/include/valgrind/memcheck.h")
 BUILDS = [
     pytest.param((), id="plain"),
     pytest.param(("-O2", "-flto"), id="lto"),
@@ -40,6 +41,8 @@ static void use(void) {
     mem_profiler_report_allocation(&heap, memory, 32);
     mem_profiler_report_resize(&heap, memory, memory, 64);
     mem_profiler_report_free(&heap, memory);
+    mem_profiler_report_pool_allocation(&heap, &made, memory, 8);
+    mem_profiler_pool_end(&heap, &made);
     mem_profiler_heap_reset(&made);
     mem_profiler_heap_end(&heap);
 }
@@ -103,6 +106,23 @@ def test_a_memory_resource_and_a_block_cache_in_cxx(segment_dir: Path) -> None:
         names = {"heap-cxx_requests": truth.arena, "heap-pages": truth.slab}
         assert device_counted(target).by_domain() == names
         assert truth.slab.live_blocks == 64
+        target.finish()
+
+
+@pytest.mark.skipif(not VALGRIND.exists(), reason="no headers of Valgrind")
+@pytest.mark.parametrize("rate", [1, 4096])
+def test_requests_to_valgrind_are_reports(segment_dir: Path, rate: int) -> None:
+    requests = ("-include", "mem_profiler.h", '-DMEM_PROFILER_POOL_REQUESTS="contexts"')
+    with Target(
+        [build("contexts.c", INCLUDE, *requests)], environment(segment_dir, rate=rate)
+    ) as target:
+        blocks, size, live_blocks, live_size = map(int, target.line().split())
+        truth = Tally(blocks, size, 0, live_blocks, live_size)
+        counted = device_counted(target)
+        if rate == 1:
+            assert counted.by_domain() == {"heap-contexts": truth}
+            assert counted.under("parse_query").blocks == blocks - 2
+        assert counted.lost == {}
         target.finish()
 
 

@@ -36,6 +36,16 @@
  * A block reported where one is in use ends that one; `repeated` counts it. A free of an unknown block changes nothing;
  * with MEM_PROFILER_EXACT `unknown` counts it. Blocks from before a capture are unknown to it.
  *
+ * Pools. Many pools can share one heap: mem_profiler_report_pool_allocation() also has the address that a pool is known
+ * by, and mem_profiler_pool_end() ends all blocks of that pool, which mem_profiler_heap_reset() does not. It searches
+ * all live blocks of heaps if the pool had a sample.
+ *
+ * Requests to Valgrind. A program that is built for Valgrind (PostgreSQL with USE_VALGRIND) has VALGRIND_MEMPOOL_ALLOC,
+ * _FREE, _CHANGE and VALGRIND_DESTROY_MEMPOOL. It reports by them, and tells Valgrind nothing of pools, if it is
+ * compiled with `-include mem_profiler.h -DMEM_PROFILER_POOL_REQUESTS='"contexts"'`, the name of a heap. A pool that is
+ * destroyed and made again was reset. Not of use: VALGRIND_MOVE_MEMPOOL, VALGRIND_MEMPOOL_TRIM, and ASan's poisoning:
+ * what is poisoned may be a block, its edge, or a chunk before it goes.
+ *
  * Threads: all reports from any thread, in signal handlers, and under locks of yours. They take no lock, allocate
  * nothing and leave errno alone. After fork() the child reports to its own capture, if it has one.
  *
@@ -46,6 +56,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef MEM_PROFILER_POOL_REQUESTS
+#include <valgrind/valgrind.h> /* here, so that it defines nothing later */
+#endif
 
 #define MEM_PROFILER_VERSION 1
 #define MEM_PROFILER_NAME_BYTES 40
@@ -66,7 +80,8 @@ struct mem_profiler_heap {
     char name[MEM_PROFILER_NAME_BYTES];
 };
 
-#define MEM_PROFILER_HEAP(name, flags) {sizeof(struct mem_profiler_heap), (flags), {0, 0, 0, 0}, name}
+#define MEM_PROFILER_HEAP(name, flags)                                                             \
+    {sizeof(struct mem_profiler_heap), (flags), {0, 0, 0, 0}, name}
 
 /* The sampler's functions. */
 struct mem_profiler_calls {
@@ -77,6 +92,9 @@ struct mem_profiler_calls {
     void (*resized)(struct mem_profiler_heap *heap, const void *before, const void *after,
                     size_t bytes);
     void (*emptied)(struct mem_profiler_heap *heap);
+    void (*allocated_in)(struct mem_profiler_heap *heap, const void *pool, const void *block,
+                         size_t bytes);
+    void (*emptied_pool)(struct mem_profiler_heap *heap, const void *pool);
 };
 
 #if defined(__linux__) && defined(__LP64__) && (defined(__x86_64__) || defined(__aarch64__)) &&    \
@@ -141,6 +159,16 @@ MEM_PROFILER_INLINE void mem_profiler_report_resize(struct mem_profiler_heap *he
     MEM_PROFILER_CALL(resized, heap, before, after, bytes);
 }
 
+MEM_PROFILER_INLINE void mem_profiler_report_pool_allocation(struct mem_profiler_heap *heap,
+                                                             const void *pool, const void *block,
+                                                             size_t bytes) {
+    MEM_PROFILER_CALL(allocated_in, heap, pool, block, bytes);
+}
+
+MEM_PROFILER_INLINE void mem_profiler_pool_end(struct mem_profiler_heap *heap, const void *pool) {
+    MEM_PROFILER_CALL(emptied_pool, heap, pool);
+}
+
 MEM_PROFILER_INLINE void mem_profiler_heap_reset(struct mem_profiler_heap *heap) {
     MEM_PROFILER_CALL(emptied, heap);
 }
@@ -148,6 +176,25 @@ MEM_PROFILER_INLINE void mem_profiler_heap_reset(struct mem_profiler_heap *heap)
 MEM_PROFILER_INLINE void mem_profiler_heap_end(struct mem_profiler_heap *heap) {
     mem_profiler_heap_reset(heap);
 }
+
+#ifdef MEM_PROFILER_POOL_REQUESTS
+__attribute__((unused)) static struct mem_profiler_heap mem_profiler_pools =
+    MEM_PROFILER_HEAP(MEM_PROFILER_POOL_REQUESTS, MEM_PROFILER_SAMPLED);
+
+#undef VALGRIND_MEMPOOL_ALLOC
+#undef VALGRIND_MEMPOOL_FREE
+#undef VALGRIND_MEMPOOL_CHANGE
+#undef VALGRIND_DESTROY_MEMPOOL
+#define VALGRIND_MEMPOOL_ALLOC(pool, block, bytes)                                                 \
+    mem_profiler_report_pool_allocation(&mem_profiler_pools, (pool), (block), (bytes))
+#define VALGRIND_MEMPOOL_FREE(pool, block) mem_profiler_report_free(&mem_profiler_pools, (block))
+#define VALGRIND_MEMPOOL_CHANGE(pool, before, after, bytes)                                        \
+    do {                                                                                           \
+        VALGRIND_MEMPOOL_FREE(pool, before);                                                       \
+        VALGRIND_MEMPOOL_ALLOC(pool, after, bytes);                                                \
+    } while (0)
+#define VALGRIND_DESTROY_MEMPOOL(pool) mem_profiler_pool_end(&mem_profiler_pools, (pool))
+#endif
 
 #ifdef __cplusplus
 }

@@ -220,7 +220,7 @@ MEMORY_KINDS = {
     lib.MP_MEMORY_HEAP_OWN: "heap-own",
     lib.MP_MEMORY_HEAP_OWN_EXACT: "heap-own",
 }
-# As mp_domain_rate() says: kinds sampled at the host's rate, and those of which every block is a sample.
+# As mp_domain_rate() says: kinds sampled at the host's rate; and of which each block is a sample.
 SAMPLED_AS_HOST = (lib.MP_MEMORY_HEAP, lib.MP_MEMORY_HEAP_OWN)
 ALL_SAMPLED = (
     *range(lib.MP_MEMORY_MAPPED, lib.MP_MEMORY_MAPPED_STACK + 1),

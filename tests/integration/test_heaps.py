@@ -22,6 +22,7 @@ from sampler_run import TARGETS, Controller, Target, build, environment, segment
 
 INCLUDE = f"-I{mem_profiler.include_path()}"
 ARENA, SLAB = "heap-requests", "heap-slab____x"
+SLAB_PAGES_BYTES = 256 << 20  # mapped by the program
 VALGRIND = Path("/usr/include/valgrind/memcheck.h")
 BUILDS = [
     pytest.param((), id="plain"),
@@ -214,6 +215,22 @@ def test_sampled_blocks_of_an_arena_stand_for_all(segment_dir: Path) -> None:
             (tally.live_blocks, truth.arena.live_blocks),
         ):
             assert abs(sampled / p - true) < 5 * (true * (1 - p) / p) ** 0.5
+        target.finish()
+
+
+def test_heaps_and_mappings_are_sampled_each_by_its_own_rule(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=4096, device="mmap", device_rate=str(1 << 20))
+    with Target([program()], env) as target:
+        target.line()
+        truth = said(target, "threads 4", "threads 4", "arena 40000 96", "slab 50 4096")
+        counted = device_counted(target)
+        rated = {name: counted.domains[name].rated for name in (ARENA, SLAB, "mmap")}
+        assert rated == {ARENA: "host", SLAB: "none", "mmap": "none"}
+        tallies = counted.by_domain()
+        assert tallies[SLAB] == truth.slab
+        assert 0 < tallies[ARENA].blocks < truth.arena.blocks / 10
+        assert tallies["mmap"].live_bytes >= SLAB_PAGES_BYTES
+        assert [note for domain in counted.domains.values() for note in domain.notes()] == []
         target.finish()
 
 

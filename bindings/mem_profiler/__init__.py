@@ -31,6 +31,7 @@ __all__ = [
     "Tracker",
     "TrackerError",
     "__version__",
+    "include_path",
     "library_path",
     "load_ipython_extension",
 ]
@@ -47,6 +48,13 @@ def library_path() -> "Path":
     from pathlib import Path
 
     return Path(__file__).resolve().parent / LIBRARY_NAME
+
+
+def include_path() -> "Path":
+    """Path of the folder of mem_profiler.h, for `cc -I`: allocators report their blocks by it."""
+    from pathlib import Path
+
+    return Path(__file__).resolve().parent / "include"
 
 
 def load_ipython_extension(shell: "Any") -> None:

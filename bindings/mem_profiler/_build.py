@@ -34,12 +34,14 @@ int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
 const char *mp_backend_words(void);
 uint64_t mp_heap_walk(const struct mp_heap_copy *copy, uint64_t at, uint64_t to, int exact);
+const char *mp_mimalloc_words(void);
 """
 
 SOURCE = r"""
 #include "abi/backends.h"
 #include "abi/entry_plan.h"
 #include "abi/glibc_heap.h"
+#include "abi/mimalloc_list.h"
 #include "abi/room.h"
 #include "abi/segment.h"
 #include <errno.h>
@@ -117,6 +119,12 @@ MP_ACCESSORS(32)
 static const char *mp_backend_words(void) {
 #define MP_WORD(id, name) name " "
     return MP_BACKEND_LIST(MP_WORD);
+}
+
+/* Names and signatures of mimalloc's functions. */
+static const char *mp_mimalloc_words(void) {
+#define MP_TWO_WORDS(name, signature) #name " " signature " "
+    return MP_MIMALLOC_LIST(MP_TWO_WORDS);
 }
 
 static int mp_fallocate(int fd, uint64_t offset, uint64_t bytes) {

@@ -23,9 +23,10 @@ class Device:
     """The domain of a file of device memory; bytes, None where unknown.
 
     ``index`` is the device's number, None where the memory belongs to no single device. ``kind``
-    is one of device, pinned, managed and pool; or, of mappings that the program itself made, one of
-    mapped (private), mapped-shared, mapped-file and mapped-reserved (without access rights); or
-    mapped-stack, stacks of threads that it made. Calls count while a capture runs.
+    is one of device, pinned, managed and pool; of mappings that the program itself made, one of
+    mapped (private), mapped-shared, mapped-file and mapped-reserved (without access rights), or
+    mapped-stack, stacks of threads that it made; of what an allocator of the program reports, heap,
+    inside blocks of malloc, or heap-own. Calls count while a capture runs.
     """
 
     family: str

@@ -103,6 +103,7 @@ _OF_DEVICE = {
         "kind": _one_of(
             "device", "pinned", "managed", "pool",
             "mapped", "mapped-shared", "mapped-file", "mapped-reserved", "mapped-stack",
+            "heap", "heap-own",
         ),
         "actual_used_bytes": _INTEGER_OR_NULL, "actual_total_bytes": _INTEGER_OR_NULL,
         "reserved_bytes": _INTEGER_OR_NULL,

@@ -25,7 +25,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 6
+#define MP_SEGMENT_VERSION 7
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -173,6 +173,12 @@ enum mp_memory_kind {
     MP_MEMORY_MAPPED_FILE = 6, /* of a file: "mmap-file" */
     MP_MEMORY_MAPPED_RESERVED = 7, /* without access rights: "mmap-reserved" */
     MP_MEMORY_MAPPED_STACK = 8, /* of threads, without guards: "mmap-stack" */
+    /* "heap-<name>": blocks that an allocator of the program reports (mem_profiler.h). 1 more: each is a sample,
+     * else sampled as the host's. 2 more: its pages are its own, else they are inside blocks of malloc. */
+    MP_MEMORY_HEAP = 12,
+    MP_MEMORY_HEAP_EXACT = 13,
+    MP_MEMORY_HEAP_OWN = 14,
+    MP_MEMORY_HEAP_OWN_EXACT = 15,
 };
 
 enum mp_mark_kind {
@@ -462,12 +468,12 @@ struct mp_device_live_row {
     uint32_t site; /* level << 28 | row; level 15: device_lost_sites */
     uint32_t thread;
     uint32_t space; /* enum mp_address_space */
-    uint32_t pad;
+    uint32_t node; /* the target's own: of a heap's list (device/heaps.h); 0: none */
 };
 
 /* One kind of memory of one device. Nobody removes a row. */
 struct mp_domain {
-    uint64_t key; /* hash of family, device and kind; 0: the row is free */
+    uint64_t key; /* hash of family, device and kind, its low bits the kind; 0: the row is free */
     uint32_t published; /* 1 once name, family, device and kind may be read */
     uint32_t kind; /* enum mp_memory_kind */
     int32_t device; /* -1: no single device */
@@ -484,7 +490,9 @@ struct mp_domain {
     uint64_t asked_ns; /* when a thread last began to ask the driver */
     int64_t reserved_bytes; /* bytes that a pool holds, used or not */
     uint64_t reserved_peak_bytes;
-    uint64_t pad[3];
+    uint64_t repeated_blocks; /* of a heap: reported where one was in use, which then ended */
+    uint64_t unknown_frees; /* of a heap of which every block is a sample: not known, or older */
+    uint64_t pad;
     struct mp_peak peak; /* of this domain's blocks, as asked for */
     uint64_t peak_pad[4];
 };

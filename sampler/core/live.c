@@ -207,3 +207,21 @@ bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_bloc
     }
     return false;
 }
+
+const void *mp_live_next(const struct mp_segment *seg, uint64_t *cursor) {
+    const struct mp_levels *levels = &seg->layout.live;
+    uint32_t ready = mp_table_ready(levels, &seg->control->live);
+    uint32_t row = (uint32_t)*cursor;
+    for (uint32_t i = (uint32_t)(*cursor >> 32); i < ready; i++, row = 0) {
+        const struct mp_live_row *rows =
+            (const struct mp_live_row *)(seg->base + levels->level[i].offset);
+        for (; row < levels->level[i].rows; row++) {
+            uint64_t key = mp_load_relaxed(&rows[row].key);
+            if (key == 0 || (key & MP_LIVE_CLAIMED) != 0)
+                continue;
+            *cursor = (uint64_t)i << 32 | (row + 1);
+            return (const void *)(uintptr_t)key;
+        }
+    }
+    return NULL;
+}

@@ -43,6 +43,9 @@ void mp_live_prefetch(const struct mp_segment *seg, const void *block);
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
                  uint32_t capture, struct mp_live_evicted *evicted);
 
+/* HOOK. The next block of the table from `cursor` on, at first 0; NULL: no more. */
+const void *mp_live_next(const struct mp_segment *seg, uint64_t *cursor);
+
 /* HOOK. Remove the block and copy its row to *out; false when it is not in the table. */
 bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_block *out);
 

@@ -120,7 +120,8 @@ struct mp_device_site_row *mp_device_row_site(struct mp_segment *seg,
 /* Under a guard. */
 static void write_event(struct mp_segment *seg, enum mp_event_kind kind,
                         const struct mp_device_live_row *row) {
-    uint64_t bits = row->space == MP_SPACE_POOL ? (1ULL << MP_POOL_SHIFT) - 1 : UINT64_MAX;
+    bool tagged = row->space == MP_SPACE_POOL || row->space == MP_SPACE_HEAP;
+    uint64_t bits = tagged ? (1ULL << MP_POOL_SHIFT) - 1 : UINT64_MAX;
     struct mp_event_of event = {.kind = kind,
                                 .thread = mp_thread_row(seg),
                                 .address = row->address & bits,
@@ -155,13 +156,6 @@ static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event
     errno = saved_errno;
 }
 
-/* T of a domain: every mapping is a sample. */
-static uint64_t rate_of(const struct mp_segment *seg, const struct mp_domain *domain,
-                        uint32_t capture) {
-    return domain == NULL || mp_kind_is_mapped(domain->kind) ? 1
-                                                             : mp_capture_device_rate(seg, capture);
-}
-
 void mp_device_row_ended(struct mp_segment *seg, const struct mp_device_live_row *row) {
     struct mp_device_site_row *site = mp_device_row_site(seg, row);
     if (site != NULL && mp_events_on(seg, mp_key_capture(row->site_key)))
@@ -169,7 +163,8 @@ void mp_device_row_ended(struct mp_segment *seg, const struct mp_device_live_row
     struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
     if (site != NULL) {
         struct mp_peak *peak = peak_of(domain, row);
-        mp_peak_remove(peak, row->asked_bytes, rate_of(seg, domain, mp_key_capture(row->site_key)));
+        mp_peak_remove(peak, row->asked_bytes,
+                       mp_domain_rate(seg, domain, mp_key_capture(row->site_key)));
         stamp(site, peak);
         count_free(site, row, 1);
     }
@@ -207,27 +202,27 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
     return false;
 }
 
-void mp_device_row_born(const struct mp_capture_view *capture, struct mp_device_live_row *row,
+bool mp_device_row_born(const struct mp_capture_view *capture, struct mp_device_live_row *row,
                         uint32_t number, uint32_t stack) {
     struct mp_segment *seg = capture->segment;
     struct mp_domain *domain = mp_domain_at(seg, number);
     struct mp_device_site_row *site = site_of(capture, number, row, stack);
-    if (site == NULL)
-        lose(seg, MP_LOST_SITE_FULL);
-    else if (!mp_device_live_add(seg, row, capture->number))
-        lose(seg, MP_LOST_LIVE_FULL);
-    else {
-        struct mp_peak *peak = peak_of(domain, row);
-        if (mp_events_on(seg, capture->number))
-            write_event(seg, MP_EVENT_BIRTH, row);
-        stamp(site, peak);
-        count_alloc(site, row, mp_capture_bucket(capture, row->birth_ns));
-        mp_peak_add(peak, row->asked_bytes, rate_of(seg, domain, capture->number), capture->now_ns);
+    if (site == NULL || !mp_device_live_add(seg, row, capture->number)) {
+        lose(seg, site == NULL ? MP_LOST_SITE_FULL : MP_LOST_LIVE_FULL);
+        return false;
     }
+    struct mp_peak *peak = peak_of(domain, row);
+    if (mp_events_on(seg, capture->number))
+        write_event(seg, MP_EVENT_BIRTH, row);
+    stamp(site, peak);
+    count_alloc(site, row, mp_capture_bucket(capture, row->birth_ns));
+    mp_peak_add(peak, row->asked_bytes, mp_domain_rate(seg, domain, capture->number),
+                capture->now_ns);
+    return true;
 }
 
 /* Apart from their callers, so that the row is not on the stack during the unwinding. */
-static __attribute__((noinline)) void record_alloc(const struct mp_capture_view *capture,
+static __attribute__((noinline)) bool record_alloc(const struct mp_capture_view *capture,
                                                    const struct mp_device_block *block,
                                                    uint32_t stack) {
     struct mp_device_live_row row = {
@@ -237,10 +232,11 @@ static __attribute__((noinline)) void record_alloc(const struct mp_capture_view 
         .taken_bytes = block->taken_bytes,
         .birth_ns = block->space == MP_SPACE_HOST ? mp_clock_ns(CLOCK_MONOTONIC) : capture->now_ns,
         .space = block->space,
+        .node = block->node,
         .thread = mp_thread_row(capture->segment)};
     if (mp_events_on(capture->segment, capture->number))
         write_traits(capture, block);
-    mp_device_row_born(capture, &row, block->domain, stack);
+    return mp_device_row_born(capture, &row, block->domain, stack);
 }
 
 static __attribute__((noinline)) void record_failure(const struct mp_capture_view *capture,
@@ -261,28 +257,44 @@ static __attribute__((noinline)) void record_failure(const struct mp_capture_vie
     }
 }
 
-/* We did not see the free of the address's earlier owner. */
-static void forget_earlier(const struct mp_device_block *block) {
+/* We did not see the free of the address's earlier owner. Apart from its caller, so that the row is not on the stack
+ * during the unwinding. */
+static __attribute__((noinline)) bool forget_earlier(const struct mp_device_block *block) {
     struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;
-    if (seg != NULL &&
-        mp_device_live_leave(seg, block->space, block->address, true, &row) == MP_DEVICE_FREED)
-        mp_device_row_ended(seg, &row);
+    if (seg == NULL ||
+        mp_device_live_leave(seg, block->space, block->address, true, &row) != MP_DEVICE_FREED)
+        return false;
+    mp_device_row_ended(seg, &row);
+    return true;
 }
 
-MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device_block *block) {
+static inline __attribute__((always_inline)) bool alloc(const struct mp_device_block *block,
+                                                        bool is_sampled) {
     struct mp_capture_view capture;
     struct mp_domain *domain;
     struct mp_guard guard;
     int saved_errno = errno;
-    forget_earlier(block);
+    bool repeated = forget_earlier(block), recorded = false;
     if (enter(block, &capture, &domain, &guard)) {
-        mp_add_relaxed(&domain->alloc_calls, 1);
-        if (chosen(block->asked_bytes, rate_of(capture.segment, domain, capture.number)))
-            record_alloc(&capture, block, stack_of(capture.segment, block, &guard));
+        struct mp_segment *seg = capture.segment;
+        mp_add_relaxed(&domain->alloc_calls, !is_sampled);
+        mp_add_relaxed(&domain->repeated_blocks, repeated && block->space == MP_SPACE_HEAP);
+        if (is_sampled || chosen(block->asked_bytes, mp_domain_rate(seg, domain, capture.number)))
+            recorded = record_alloc(&capture, block, stack_of(seg, block, &guard));
         mp_guard_leave(&guard);
     }
     errno = saved_errno;
+    return recorded;
+}
+
+MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device_block *block) {
+    alloc(block, false);
+}
+
+MP_REALIGN __attribute__((noinline)) bool
+mp_device_alloc_sampled(const struct mp_device_block *block) {
+    return alloc(block, true);
 }
 
 MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_block *block) {
@@ -328,7 +340,8 @@ void mp_device_row_back(struct mp_segment *seg, const struct mp_device_live_row 
         struct mp_peak *peak = peak_of(domain, row);
         stamp(site, peak);
         count_free(site, row, UINT64_MAX);
-        mp_peak_add(peak, row->asked_bytes, rate_of(seg, domain, capture), mp_capture_now_ns());
+        mp_peak_add(peak, row->asked_bytes, mp_domain_rate(seg, domain, capture),
+                    mp_capture_now_ns());
     }
     if (domain != NULL)
         mp_add_relaxed(&domain->freed_calls, UINT64_MAX);

@@ -43,6 +43,7 @@ enum mp_address_space {
     MP_SPACE_ZE_IMAGE,
     MP_SPACE_HOST, /* mappings: device_ranges.h */
     MP_SPACE_HOST_KEPT, /* parts of mappings that a call is moving or replacing */
+    MP_SPACE_HEAP, /* its domain: the bits from MP_POOL_SHIFT on */
     MP_SPACES,
 };
 
@@ -50,7 +51,12 @@ enum mp_address_space {
 
 /* Mappings of the process's own memory: each is recorded, at any rate. */
 static inline bool mp_kind_is_mapped(uint32_t kind) {
-    return kind >= MP_MEMORY_MAPPED;
+    return kind >= MP_MEMORY_MAPPED && kind <= MP_MEMORY_MAPPED_STACK;
+}
+
+/* Blocks that an allocator of the program reports: heaps.h. */
+static inline bool mp_kind_is_heap(uint32_t kind) {
+    return kind >= MP_MEMORY_HEAP && kind <= MP_MEMORY_HEAP_OWN_EXACT;
 }
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
@@ -68,6 +74,7 @@ struct mp_device_block {
     uint32_t domain;
     uint32_t space; /* enum mp_address_space */
     uint32_t traits; /* enum mp_block_trait; 0: nothing is known */
+    uint32_t node;   /* of the live row */
     uint64_t address;
     uint64_t container;   /* context, device or pool whose destruction frees the block; 0: none */
     uint64_t asked_bytes; /* requested size: decides the sampling */
@@ -78,6 +85,9 @@ struct mp_device_block {
 
 /* A block was allocated. */
 void mp_device_alloc(const struct mp_device_block *block);
+
+/* The same for a block that is a sample: the caller decided. False: it got no row. */
+bool mp_device_alloc_sampled(const struct mp_device_block *block);
 
 /* The driver refused: counted with size and stack. `address` is ignored. */
 void mp_device_fail(const struct mp_device_block *block);

@@ -78,17 +78,18 @@ static unsigned append_number(char *name, unsigned at, uint32_t number) {
     return append(name, at, p);
 }
 
-/* "cuda-0", "cuda-0-managed", "cuda-pinned", "pool-<family>", "mmap-shared". */
+/* "cuda-0", "cuda-0-managed", "cuda-pinned", "mmap-shared", "pool-<family>", "heap-<family>". */
 static void write_name(char *name, const char *family, int device, enum mp_memory_kind kind) {
-    static const char *const suffix[] = {"",        "-pinned", "-managed",  "",      "",
-                                         "-shared", "-file",   "-reserved", "-stack"};
-    unsigned at = kind == MP_MEMORY_POOL ? append(name, 0, "pool-") : 0;
+    static const char *const suffix[MP_MEMORY_HEAP] = {
+        "", "-pinned", "-managed", "", "", "-shared", "-file", "-reserved", "-stack"};
+    bool is_heap = mp_kind_is_heap(kind);
+    unsigned at = append(name, 0, is_heap ? "heap-" : kind == MP_MEMORY_POOL ? "pool-" : "");
     at = append(name, at, family);
     if (device >= 0) {
         at = append(name, at, "-");
         at = append_number(name, at, (uint32_t)device);
     }
-    at = append(name, at, suffix[kind]);
+    at = append(name, at, is_heap ? "" : suffix[kind]);
     name[at] = '\0';
 }
 
@@ -106,13 +107,15 @@ static void publish(struct mp_domain *row, const char *family, int device,
 
 uint32_t mp_domain_intern(const char *family, int device, enum mp_memory_kind kind) {
     struct mp_capture_view capture;
-    if ((unsigned)kind > MP_MEMORY_MAPPED_STACK || !mp_capture_view(&capture))
+    if (!(mp_kind_is_heap(kind) || (unsigned)kind <= MP_MEMORY_MAPPED_STACK) ||
+        !mp_capture_view(&capture))
         return MP_DOMAIN_NONE;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;
     uint32_t found = MP_DOMAIN_NONE;
     uint64_t key = hash_text((uint64_t)kind << 32 | (uint32_t)device, family, MP_DOMAIN_NAME_BYTES);
-    key += key == 0;
+    key = ((key & ~MP_DOMAIN_KIND_MASK) | (unsigned)kind) +
+          (MP_DOMAIN_KIND_MASK + 1) * (key <= MP_DOMAIN_KIND_MASK);
     if (mp_device_ready(seg)) {
         for (uint32_t i = 1; i < MP_DOMAIN_ROWS && found == MP_DOMAIN_NONE; i++) {
             struct mp_domain *row = rows_of(seg) + i;

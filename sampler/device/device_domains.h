@@ -12,6 +12,7 @@
 #ifndef MP_DEVICE_DOMAINS_H
 #define MP_DEVICE_DOMAINS_H
 
+#include "core/capture.h"
 #include "core/table.h"
 #include "device.h"
 
@@ -27,5 +28,21 @@ bool mp_device_add_level(struct mp_segment *seg, const struct mp_levels *levels,
 
 /* HOOK. Row of a domain that this segment knows, or NULL. */
 struct mp_domain *mp_domain_at(struct mp_segment *seg, uint32_t domain);
+
+#define MP_DOMAIN_KIND_MASK 15ULL /* of a key */
+
+static inline enum mp_memory_kind mp_domain_kind(const struct mp_domain *row) {
+    return (enum mp_memory_kind)(mp_load_relaxed(&row->key) & MP_DOMAIN_KIND_MASK);
+}
+
+/* HOOK. T of a domain (NULL: of the devices) in a capture. */
+static inline uint64_t mp_domain_rate(const struct mp_segment *seg, const struct mp_domain *row,
+                                      uint32_t capture) {
+    enum mp_memory_kind kind = row != NULL ? mp_domain_kind(row) : MP_MEMORY_DEVICE;
+    if (kind == MP_MEMORY_HEAP || kind == MP_MEMORY_HEAP_OWN)
+        return mp_capture_rate(seg, capture);
+    return mp_kind_is_heap(kind) || mp_kind_is_mapped(kind) ? 1
+                                                            : mp_capture_device_rate(seg, capture);
+}
 
 #endif

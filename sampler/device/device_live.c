@@ -2,6 +2,7 @@
  * device_live.c - live blocks of device memory. See device_live.h.
  */
 #include "device_live.h"
+#include "core/local.h"
 #include "core/site_key.h"
 #include "device_domains.h"
 
@@ -24,6 +25,7 @@ static void write_row(struct mp_device_live_row *to, const struct mp_device_live
     mp_store_relaxed(&to->site, from->site);
     mp_store_relaxed(&to->thread, from->thread);
     mp_store_relaxed(&to->space, from->space);
+    mp_store_relaxed(&to->node, from->node);
 }
 
 /* The copy is good only if a compare-and-swap of `state` from the value in it succeeds afterwards. */
@@ -38,6 +40,7 @@ static void read_row(struct mp_device_live_row *to, const struct mp_device_live_
     to->site = mp_load_relaxed(&from->site);
     to->thread = mp_load_relaxed(&from->thread);
     to->space = mp_load_relaxed(&from->space);
+    to->node = mp_load_relaxed(&from->node);
 }
 
 static bool owned(const struct mp_device_live_row *row) {
@@ -46,7 +49,11 @@ static bool owned(const struct mp_device_live_row *row) {
 
 /* Take a row away from all its owners. On success it is ours: no one else writes to it or its key. */
 static bool seize(struct mp_device_live_row *row, const struct mp_device_live_row *seen) {
-    return mp_cas_u64(&row->state, seen->state, seen->state & ~OWNERS_MASK);
+    if (!mp_cas_u64(&row->state, seen->state, seen->state & ~OWNERS_MASK))
+        return false;
+    if (seen->space == MP_SPACE_HEAP)
+        mp_filter_remove(mp_heap_address(seen->address));
+    return true;
 }
 
 static bool same_block(const struct mp_device_live_row *row, uint32_t space, uint64_t address) {
@@ -100,8 +107,7 @@ static uint32_t claim(struct mp_segment *seg, uint32_t ready, uint64_t key, uint
     return MP_ROW_NONE;
 }
 
-bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row *row,
-                        uint32_t capture) {
+static bool add(struct mp_segment *seg, const struct mp_device_live_row *row, uint32_t capture) {
     const struct mp_levels *levels = &seg->layout.device_live;
     struct mp_table *table = &seg->control->device_live;
     uint64_t key = key_of(row->space, row->address), hash = mp_mix(key);
@@ -120,6 +126,18 @@ bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row 
     mp_store_release(&mp_level_keys(seg, level)[at], key);
     mp_store_release(&to->state, generation + GENERATION_ONE + 1); /* last: now it has an owner */
     return true;
+}
+
+bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row *row,
+                        uint32_t capture) {
+    bool of_heap = row->space == MP_SPACE_HEAP;
+    if (of_heap && !mp_filter_add(mp_heap_address(row->address)))
+        return false;
+    if (add(seg, row, capture))
+        return true;
+    if (of_heap)
+        mp_filter_remove(mp_heap_address(row->address));
+    return false;
 }
 
 /* The row of a block and a copy of it, or NULL. Skips a key that belongs to another block. */
@@ -160,6 +178,12 @@ enum mp_device_left mp_device_live_leave(struct mp_segment *seg, uint32_t space,
         /* Another owner came or left meanwhile: it made progress, so this ends. */
     }
     return MP_DEVICE_UNKNOWN;
+}
+
+bool mp_device_live_look(struct mp_segment *seg, uint32_t space, uint64_t address,
+                         struct mp_device_live_row *out) {
+    uint64_t *key;
+    return find(seg, space, address, out, &key) != NULL;
 }
 
 bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t address) {

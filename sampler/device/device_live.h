@@ -8,6 +8,9 @@
  * as the generation is higher now. So nobody waits, and a handle that two owners release at once has one
  * free.
  *
+ * Blocks of heaps (MP_SPACE_HEAP) are also in the filter of addresses that free() asks (core/local.h): nearly every
+ * free of a program's allocator is of a block that is no sample.
+ *
  * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist. The
  * release store of `state`, after all words of the row, pairs with the acquire load before they are
  * copied, and the compare-and-swap of `state` afterwards proves the copy whole. The writer stores the key
@@ -18,6 +21,7 @@
 #define MP_DEVICE_LIVE_H
 
 #include "core/table.h"
+#include "device.h"
 
 enum mp_device_left {
     MP_DEVICE_UNKNOWN, /* no such block */
@@ -46,6 +50,14 @@ bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t contai
 /* HOOK. The same for a block that has a byte in [from, to). */
 bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
                                 uint64_t *cursor, struct mp_device_live_row *out);
+/* HOOK. A copy of the row of a block that nobody frees meanwhile; false when there is no such block. */
+bool mp_device_live_look(struct mp_segment *seg, uint32_t space, uint64_t address,
+                         struct mp_device_live_row *out);
+
+/* The address in the key of a heap's block. */
+static inline const void *mp_heap_address(uint64_t key) {
+    return (const void *)(uintptr_t)(key & ((1ULL << MP_POOL_SHIFT) - 1));
+}
 
 /* HOOK. A copy of one live block of that space and of those that follow, by *cursor as above. */
 bool mp_device_live_next(struct mp_segment *seg, uint32_t space, uint64_t *cursor,

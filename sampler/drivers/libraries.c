@@ -5,6 +5,7 @@
 #include "core/tensors.h"
 #include "device/device_inherited.h"
 #include "device/device_ranges.h"
+#include "device/heaps.h"
 #include "pools.h"
 #include "redirect/elf_lookup.h"
 #include "redirect/redirect_later.h"
@@ -163,6 +164,7 @@ bool mp_device_redirected(void) {
 
 void mp_device_after_fork(bool captures) {
     mp_pool_after_fork();
+    mp_heaps_forget();
     mp_mark_after_fork();
     mp_range_after_fork(mp_inherited_begin(captures));
 }

@@ -7,13 +7,18 @@
 typedef uintptr_t word;
 typedef word function(word a, word b, word c, word d, word e);
 
+struct mp_word_set mp_entry_heaps;
+
 #define ARGUMENTS word a, word b, word c, word d, word e, const struct mp_entry_record *r
 #define REAL ((function *)r->real)
+#define HERE ((word)__builtin_frame_address(0))
 
 /* Marks this frame as the outermost hook of the thread. Fences of signals: handlers run on this very thread. */
 static inline word enter(void) {
     word before = mp_self.entry_sp;
-    mp_self.entry_sp = (word)__builtin_frame_address(0);
+    mp_self.entry_sp = HERE;
+    if (!mp_counted_further_out(HERE))
+        mp_self.counting_sp = HERE;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return before;
 }
@@ -21,7 +26,9 @@ static inline word enter(void) {
 /* A frame below ours is gone (an exception passed through it); one above was interrupted by a signal. */
 static inline void leave(word before) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    mp_self.entry_sp = before > (word)__builtin_frame_address(0) ? before : 0;
+    mp_self.entry_sp = before > HERE ? before : 0;
+    if (mp_self.counting_sp == HERE)
+        mp_self.counting_sp = 0;
 }
 
 static inline word argument(const word *arguments, uint8_t index) {
@@ -47,6 +54,8 @@ static __attribute__((noinline)) word on_alloc(ARGUMENTS) {
         struct mp_frame caller;
         MP_CALLER(caller);
         mp_record_alloc((void *)block, size, frame_of(r), &caller);
+        if (r->of_heap && a != 0)
+            mp_word_set_add(&mp_entry_heaps, a);
     }
     leave(before);
     return block;
@@ -79,6 +88,8 @@ static __attribute__((noinline)) word on_realloc(ARGUMENTS) {
         struct mp_frame caller;
         MP_CALLER(caller);
         mp_record_alloc((void *)block, size, MP_HOOK_REALLOC, &caller);
+        if (r->of_heap && a != 0)
+            mp_word_set_add(&mp_entry_heaps, a);
     }
     leave(before);
     return block;

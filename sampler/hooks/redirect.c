@@ -10,6 +10,7 @@
 #include "redirect.h"
 #include "core/local.h"
 #include "hooks_cxx.h"
+#include "hooks_mimalloc.h"
 #include "inline_patch.h"
 #include "redirect/redirect_later.h"
 #include "unwind/unwind_arch.h"
@@ -256,6 +257,7 @@ static bool redirect_second(struct mp_real *real) {
         if (mp_slots_add(&second_table, e->symbol, mp_cxx_real[i], e->hook) == 0)
             any |= allocates(e->shape);
     }
+    any |= mp_mimalloc_add(&second_table);
     if (second_table.wants != 0)
         mp_slots_all(&second_table, MP_SLOTS_WRITE, &mp_redirect_report.second);
     return any;

@@ -4,6 +4,8 @@
 #include "abi/attach.h"
 #include "core/local.h"
 #include "device/device.h"
+#include "device/heaps.h"
+#include "drivers/heap_reports.h"
 #include "drivers/libraries.h"
 #include "hooks/hooks.h"
 #include "hooks/inline_patch.h"
@@ -83,6 +85,7 @@ static void tell(struct mp_attach_request *r, const struct mp_slot_counts *count
 static const char *undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
     struct mp_entry_counts entries = {0};
+    mp_heaps_withdraw();
     mp_startup_late_shut();
     if (attach.follows)
         mp_redirect_unfollow();
@@ -170,6 +173,7 @@ static void see_modules(struct mp_slot_counts *counts) {
     mp_kept_prune();
     mp_redirect_attached(counts);
     mp_device_redirect();
+    mp_heaps_find();
 }
 
 /* At a dlopen or dlsym of the program. */
@@ -225,6 +229,8 @@ static int begin(struct mp_attach_request *r) {
     if (mp_entry_count() != 0)
         mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
     mp_startup_late_ready();
+    mp_heaps_forget();
+    mp_heaps_find();
     if (attach.pymem != MP_PYMEM_NOTHING)
         mp_pymem_ask(attach.pymem);
     attach.follows = (r->flags & MP_ATTACH_FOLLOW) != 0 && !preloaded;

@@ -60,7 +60,6 @@ static void prepare_hooks(void) {
     mp_filter_clear();
     mp_modtab_forget();
     mp_unwind_flush();
-    mp_local.epoch = ++mp_process.epoch;
     mp_store_relaxed(&mp_local.counts_inside, true);
 }
 

@@ -6,6 +6,7 @@
 #include "filter_watch.h"
 #include "hooks/hooks.h"
 #include "hooks/hooks_cxx.h"
+#include "hooks/hooks_mimalloc.h"
 #include "hooks/inline_patch.h"
 #include "startup.h"
 
@@ -53,6 +54,7 @@ static void make_second(const struct mp_real *real, const ElfW(Dyn) * skip) {
         mp_cxx_real[i] = symbol.address;
         mp_slots_add(&second, mp_cxx_entries[i].symbol, symbol.address, mp_cxx_entries[i].hook);
     }
+    mp_mimalloc_add(&second);
 }
 
 int mp_redirect_attach_prepare(char *text, size_t n) {

@@ -81,6 +81,7 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
                                &mp_process.place, capture);
     if (rc != 0)
         return rc;
+    mp_store_relaxed(&mp_local.epoch, ++mp_process.epoch);
     struct mp_control *c = seg->control;
     bool attached = mp_process.place.base != NULL && mp_process.state != MP_STATE_SHADOWED;
     c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |

@@ -15,6 +15,7 @@
 #include "checker.h"
 #include "core/local.h"
 #include "core/threads.h"
+#include "drivers/heap_reports.h"
 #include "drivers/libraries.h"
 #include "filter_watch.h"
 #include "hooks/hooks.h"
@@ -119,6 +120,8 @@ static void begin(void) {
     }
     mp_process.open = true;
     mp_process.start_rc = open_if_dumpable();
+    if (mp_process.state == MP_STATE_READY)
+        mp_heaps_find();
 }
 
 /* At the first call of a hook, or in the constructor where that comes before. */
@@ -142,6 +145,10 @@ static void finish_start(void) {
         mp_backend_allocator((uintptr_t)mp_real.malloc);
         if (mp_process.state == MP_STATE_READY && mp_process.options.pymem)
             mp_pymem_start();
+        if (mp_process.state == MP_STATE_READY) {
+            mp_heaps_find();
+            mp_heaps_follow();
+        }
     }
     mp_process.late = !mp_process.open || mp_redirect_report.second.patched != 0;
     if (!mp_process.open)

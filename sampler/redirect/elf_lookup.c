@@ -167,16 +167,24 @@ static uint64_t mix(uint64_t hash, const void *data, size_t n) {
     return hash;
 }
 
-/* The build-id in a note segment of `rest` bytes, or NULL. */
-static const unsigned char *build_id(const unsigned char *note, size_t rest, size_t *bytes) {
+/* Owner and type of a note that is looked for. */
+struct wanted_note {
+    const char *owner;
+    size_t owner_bytes; /* with its NUL */
+    uint32_t type;
+};
+
+/* That note in a note segment of `rest` bytes, or NULL. */
+static const unsigned char *find_note(const unsigned char *note, size_t rest,
+                                      const struct wanted_note *wanted, size_t *bytes) {
     while (rest >= sizeof(ElfW(Nhdr))) {
         const ElfW(Nhdr) *h = (const ElfW(Nhdr) *)note;
         size_t name = (h->n_namesz + (size_t)3) & ~(size_t)3;
         size_t desc = (h->n_descsz + (size_t)3) & ~(size_t)3;
         if (name > rest || desc > rest || sizeof *h + name + desc > rest)
             break;
-        if (h->n_type == NT_GNU_BUILD_ID && h->n_namesz == 4 &&
-            same((const char *)(h + 1), "GNU")) {
+        if (h->n_type == wanted->type && h->n_namesz == wanted->owner_bytes &&
+            same((const char *)(h + 1), wanted->owner)) {
             *bytes = h->n_descsz;
             return note + sizeof *h + name;
         }
@@ -186,17 +194,27 @@ static const unsigned char *build_id(const unsigned char *note, size_t rest, siz
     return NULL;
 }
 
-uint64_t mp_elf_identity(const struct mp_elf *elf) {
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    for (unsigned i = 0; i < elf->phdrs; i++) {
+const void *mp_elf_note(const struct mp_elf *elf, const char *owner, uint32_t type, size_t *bytes) {
+    struct wanted_note wanted = {.owner = owner, .owner_bytes = 1, .type = type};
+    while (owner[wanted.owner_bytes - 1] != '\0')
+        wanted.owner_bytes++;
+    const void *found = NULL;
+    for (unsigned i = 0; i < elf->phdrs && found == NULL; i++) {
         const ElfW(Phdr) *p = &elf->phdr[i];
         uintptr_t address = elf->base + p->p_vaddr;
-        size_t rest = p->p_type == PT_NOTE ? mp_elf_segment_rest(elf, address, PF_R) : 0, bytes;
-        const unsigned char *id =
-            build_id((const unsigned char *)address, smaller(rest, p->p_memsz), &bytes);
-        if (id != NULL)
-            return mix(hash, id, bytes) | 1;
+        size_t rest = p->p_type == PT_NOTE ? mp_elf_segment_rest(elf, address, PF_R) : 0;
+        found =
+            find_note((const unsigned char *)address, smaller(rest, p->p_memsz), &wanted, bytes);
     }
+    return found;
+}
+
+uint64_t mp_elf_identity(const struct mp_elf *elf) {
+    uint64_t hash = 0xcbf29ce484222325ULL;
+    size_t bytes = 0;
+    const void *id = mp_elf_note(elf, "GNU", NT_GNU_BUILD_ID, &bytes);
+    if (id != NULL)
+        return mix(hash, id, bytes) | 1;
     hash = mix(hash, elf->phdr, elf->phdrs * sizeof *elf->phdr);
     for (const char *c = elf->path; *c != '\0'; c++)
         hash = mix(hash, c, 1);

@@ -102,6 +102,9 @@ const char *mp_elf_self_path(void);
  */
 uint64_t mp_elf_identity(const struct mp_elf *elf);
 
+/* INIT. What the first note of that owner and type says; NULL: the module has none. */
+const void *mp_elf_note(const struct mp_elf *elf, const char *owner, uint32_t type, size_t *bytes);
+
 /* HOOK, but for an IFUNC. The default-version definition of `name` in this module; 0: none. */
 uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
 

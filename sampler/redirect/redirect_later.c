@@ -18,7 +18,7 @@ static struct {
     struct mp_slot_table loader_table;
     struct mp_slot_counts *loader, *later;
     const struct mp_later_watch *watch;
-    void (*look)(void);
+    void (*look[MP_LATER_LOOKS])(void);
     const struct mp_slot_table *watch_table; /* of the last changed() */
     bool following;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
@@ -82,8 +82,9 @@ static void redirect_new(void) {
         return;
     if (follow.watch != NULL)
         follow.watch_table = follow.watch->changed();
-    if (follow.look != NULL)
-        follow.look();
+    for (unsigned i = 0; i < MP_LATER_LOOKS; i++)
+        if (follow.look[i] != NULL)
+            follow.look[i]();
     if (removed != follow.removed) /* another module may be at the same address now */
         for (unsigned i = 0; i < DONE_ROWS; i++)
             follow.done[i] = 0;
@@ -208,7 +209,7 @@ void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts
 }
 
 void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
-    follow.look = look;
+    follow.look[follow.look[0] != NULL] = look;
     follow_at_least(loader);
 }
 
@@ -228,7 +229,7 @@ unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look
     make_loader_table();
     follow.loader = &loader;
     follow.later = &later;
-    follow.look = look;
+    follow.look[0] = look;
     follow.watch_table = watch->changed();
     follow.watch = watch;
     for (unsigned i = 0; i < DONE_ROWS; i++)
@@ -244,6 +245,6 @@ unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look
 void mp_redirect_unfollow(void) {
     mp_redirect_hold();
     follow.following = false;
-    follow.look = NULL;
+    follow.look[0] = NULL;
     mp_redirect_release();
 }

@@ -98,6 +98,7 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module_and_its_da
     }
 
     assert "mem_profiler/libmem_sampler.so" in names
+    assert "mem_profiler/include/mem_profiler.h" in names
     beside = {"libmem_sampler_layers.so", "VkLayer_mem_profiler.json"}
     assert {f"mem_profiler/{name}" for name in beside} <= names
     assert any(name.startswith("mem_profiler/_core.") and ".so" in name for name in names)

@@ -23,6 +23,7 @@ from redirect_facts import (
     NEW_OF_LIBSTDCXX,
     PLUGIN,
     check,
+    check_own,
     needs,
     plugin_of,
     text,
@@ -56,12 +57,10 @@ def test_preloaded_allocator_is_seen_completely_and_once(
     library = LIBRARIES[allocator]
     counted = seen(segment_dir, build("redirect.cc"), preload=in_order(library, order))
 
-    own = {"jemalloc": {"by_mallocx": 112}, "tcmalloc": {"by_tc_malloc": 114}}.get(allocator, {})
-    check(counted, FAMILY | NEW | own)
+    check(counted, FAMILY | NEW)
+    check_own(counted, allocator)
     assert under(counted, "by_realloc") == (20, 10 * 114, 6)
     assert library in text(counted, "allocator")
-    if allocator == "jemalloc":
-        assert under(counted, "by_rallocx") == (20, 10 * 10113, 6)
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
@@ -69,7 +68,22 @@ def test_linked_allocator_is_seen_completely_and_once(segment_dir: Path, allocat
     library = f"-l:{LIBRARIES[allocator]}"
     program = build("redirect.cc", libs=(library, "-ldl"), out=f"redirect-{allocator}")
 
-    check(seen(segment_dir, program), FAMILY | NEW)
+    counted = seen(segment_dir, program)
+    check(counted, FAMILY | NEW)
+    check_own(counted, allocator)
+
+
+@pytest.mark.parametrize("from_malloc", [False, True])
+def test_a_mimalloc_beside_the_malloc_of_the_c_library_is_seen_once(
+    segment_dir: Path, from_malloc: bool
+) -> None:
+    flags = ("-DFROM_MALLOC",) if from_malloc else ()
+    out = f"beside{len(flags)}"
+    library = build("mimalloc_beside.c", "-shared", "-fPIC", *flags, out=f"libmi-{out}.so")
+    needed = ("-Wl,--no-as-needed", str(library), "-Wl,--as-needed", "-ldl")
+    program = build("redirect.cc", libs=needed, out=f"redirect-{out}")
+    own = {"by_mi_malloc": 115, "by_mi_calloc": 116}
+    check(seen(segment_dir, program), FAMILY | NEW_OF_LIBSTDCXX | own)
 
 
 @pytest.mark.parametrize(

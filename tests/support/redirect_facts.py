@@ -36,6 +36,12 @@ LIBRARIES = {
     "tcmalloc": "libtcmalloc_minimal.so.4",
     "mimalloc": "libmimalloc.so.2",
 }
+# Blocks by the allocator's own names.
+OWN = {
+    "jemalloc": {"by_mallocx": 112},
+    "tcmalloc": {"by_tc_malloc": 114},
+    "mimalloc": {"by_mi_malloc": 115, "by_mi_calloc": 116, "by_mi_heap": 118},
+}
 needs = {
     name: pytest.mark.skipif(ctypes.util.find_library(short) is None, reason=f"no {name}")
     for name, short in (
@@ -73,6 +79,16 @@ def check(counted: Counted, sizes: dict[str, int]) -> None:
     found = {name: under(counted, name) for name in sizes}
     expected = {name: (10, 10 * size, 6) for name, size in sizes.items()}
     assert found == expected, {k: v for k, v in found.items() if v != expected[k]}
+
+
+def check_own(counted: Counted, allocator: str) -> None:
+    """Blocks by the allocator's own names, and what it does with those it got before."""
+    check(counted, OWN[allocator])
+    if allocator == "jemalloc":
+        assert under(counted, "by_rallocx") == (20, 10 * 10113, 6)
+    if allocator == "mimalloc":
+        assert under(counted, "by_mi_realloc") == (20, 10 * 128, 6)
+        assert under(counted, "by_mi_heap_destroy") == (2001, 1000 * 5024 + 119, 0)
 
 
 def plugin_of(linking: str) -> Path:

@@ -34,7 +34,18 @@ void dallocx(void *, int) __attribute__((weak));
 void sdallocx(void *, size_t, int) __attribute__((weak));
 void *tc_malloc(size_t) __attribute__((weak));
 void tc_free(void *) __attribute__((weak));
-int mi_version(void) __attribute__((weak));
+void *mi_malloc(size_t) __attribute__((weak));
+void *mi_calloc(size_t, size_t) __attribute__((weak));
+void *mi_calloc_aligned_at(size_t, size_t, size_t, size_t) __attribute__((weak));
+void *mi_realloc(void *, size_t) __attribute__((weak));
+void mi_free(void *) __attribute__((weak));
+void *mi_heap_new(void) __attribute__((weak));
+void mi_heap_delete(void *) __attribute__((weak));
+void mi_heap_destroy(void *) __attribute__((weak));
+void *mi_heap_set_default(void *) __attribute__((weak));
+void *mi_heap_malloc(void *, size_t) __attribute__((weak));
+void *mi_heap_malloc_aligned(void *, size_t, size_t) __attribute__((weak));
+void *mi_heap_realloc(void *, void *, size_t) __attribute__((weak));
 
 void by_malloc() {
     EACH(malloc(101), free(p));
@@ -113,6 +124,35 @@ void by_rallocx() {
 void by_tc_malloc() {
     EACH(tc_malloc(114), tc_free(p));
 }
+
+void by_mi_malloc() {
+    EACH(mi_malloc(115), mi_free(p));
+}
+
+void by_mi_calloc() {
+    EACH(mi_calloc(2, 58), mi_free(p));
+}
+
+void by_mi_realloc() {
+    EACH(mi_realloc(mi_calloc_aligned_at(1, 11, 64, 8), 117), free(p));
+}
+
+/* Of the blocks of two heaps those of the one go on in the default heap, those of the other end. */
+void by_mi_heap() {
+    void *heap = mi_heap_new();
+    EACH(mi_heap_malloc(heap, 118), mi_free(p));
+    mi_heap_delete(heap);
+}
+
+void by_mi_heap_destroy() {
+    void *heap = mi_heap_new();
+    void *before = mi_heap_set_default(heap);
+    for (int i = 0; i < 1000; i++)
+        keep(mi_heap_realloc(heap, mi_heap_malloc_aligned(heap, 24, 256), 5000));
+    keep(malloc(119));
+    mi_heap_set_default(before);
+    mi_heap_destroy(heap);
+}
 }
 
 static int refused() {
@@ -157,7 +197,17 @@ int main(int argc, char **argv) {
     }
     if (tc_malloc != nullptr)
         by_tc_malloc();
-    if (mi_version == nullptr) /* Debian's is built as C: it ends the program instead of throwing */
+    if (mi_malloc != nullptr) {
+        by_mi_malloc();
+        by_mi_calloc();
+        if (mi_heap_new != nullptr) {
+            by_mi_realloc();
+            by_mi_heap();
+            by_mi_heap_destroy();
+        }
+    }
+    if (mi_heap_new ==
+        nullptr) /* Debian's is built as C: it ends the program instead of throwing */
         EXPECT(refused() == 1);
     if (argc > 1)
         ask_plugin(argv[1], argc > 2 ? RTLD_NOW | RTLD_DEEPBIND : RTLD_LAZY);

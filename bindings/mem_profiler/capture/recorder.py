@@ -153,7 +153,7 @@ class Recorder:
         readings = []
         for domain in used:
             quick = counts.get(domain.number, devices.NO_COUNTS)
-            rate = devices.rate_bytes(control, domain)
+            rate = domain.rate_bytes(control)
             readings.append((domain, _device_reading(domain, quick, rate, t_s)))
         self._actual.update(
             [(domain, round(found.held_bytes)) for domain, found in readings], now=final

@@ -1,20 +1,20 @@
 """Allocator functions that programs link in, and the meaning of their arguments.
 
 A signature is a kind and one letter per argument: s size, n count (the size is multiplied by it), b
-block, - anything else. Kinds: A allocates, P as posix_memalign, R as realloc, r as realloc but
-frees what it cannot enlarge, Z resizes in place, F frees, I as realloc with a pointer to the
+block, h heap, - anything else. Kinds: A allocates, P as posix_memalign, R as realloc, r as realloc
+but frees what it cannot enlarge, Z resizes in place, F frees, I as realloc with a pointer to the
 block.
 
 The list of one allocator must have every function that frees, or freed blocks would seem live.
-Sources: the C standard, malloc(3), jemalloc(3) 5.3, gperftools' tcmalloc.h 2.16, mimalloc.h 1.8 to
-2.2, and the Itanium C++ ABI for LP64.
+Sources: the C standard, malloc(3), jemalloc(3) 5.3, gperftools' tcmalloc.h 2.16, and the Itanium
+C++ ABI for LP64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mem_profiler._core import lib
+from mem_profiler._core import ffi, lib
 
 NONE: int = lib.MP_ARGUMENT_NONE
 KINDS: dict[str, int] = {
@@ -63,30 +63,7 @@ tc_deletearray F:b      tc_deletearray_nothrow F:b-     tc_deletearray_sized F:b
 tc_deletearray_aligned F:b-                     tc_deletearray_aligned_nothrow F:b--
 tc_deletearray_sized_aligned F:b--
 """
-_MIMALLOC = """
-mi_malloc A:s           mi_zalloc A:s           mi_malloc_small A:s     mi_zalloc_small A:s
-mi_calloc A:ns          mi_mallocn A:ns         mi_realloc R:bs         mi_reallocn R:bns
-mi_reallocf r:bs        mi_rezalloc R:bs        mi_recalloc R:bns       mi_expand R:bs
-mi_reallocarray R:bns   mi_reallocarr I:bns     mi_free F:b             mi_cfree F:b
-mi_free_size F:b-       mi_free_size_aligned F:b--      mi_free_aligned F:b-
-mi_malloc_aligned A:s-  mi_malloc_aligned_at A:s--      mi_zalloc_aligned A:s-
-mi_zalloc_aligned_at A:s--      mi_calloc_aligned A:ns-         mi_calloc_aligned_at A:ns--
-mi_realloc_aligned R:bs-        mi_realloc_aligned_at R:bs--    mi_rezalloc_aligned R:bs-
-mi_rezalloc_aligned_at R:bs--   mi_recalloc_aligned R:bns-      mi_recalloc_aligned_at R:bns--
-mi_posix_memalign P:b-s mi_memalign A:-s        mi_valloc A:s           mi_pvalloc A:s
-mi_aligned_alloc A:-s   mi_new A:s              mi_new_aligned A:s-     mi_new_nothrow A:s
-mi_new_aligned_nothrow A:s-     mi_new_n A:ns   mi_new_realloc R:bs     mi_new_reallocn R:bns
-mi_heap_malloc A:-s     mi_heap_zalloc A:-s     mi_heap_malloc_small A:-s
-mi_heap_zalloc_small A:-s       mi_heap_calloc A:-ns    mi_heap_mallocn A:-ns
-mi_heap_realloc R:-bs   mi_heap_reallocn R:-bns mi_heap_reallocf r:-bs  mi_heap_rezalloc R:-bs
-mi_heap_recalloc R:-bns mi_heap_malloc_aligned A:-s-    mi_heap_malloc_aligned_at A:-s--
-mi_heap_zalloc_aligned A:-s-    mi_heap_zalloc_aligned_at A:-s--
-mi_heap_calloc_aligned A:-ns-   mi_heap_calloc_aligned_at A:-ns--
-mi_heap_realloc_aligned R:-bs-  mi_heap_realloc_aligned_at R:-bs--
-mi_heap_rezalloc_aligned R:-bs- mi_heap_rezalloc_aligned_at R:-bs--
-mi_heap_recalloc_aligned R:-bns-
-mi_heap_alloc_new A:-s  mi_heap_alloc_new_n A:-ns
-"""
+_MIMALLOC = ffi.string(lib.mp_mimalloc_words()).decode()
 
 
 @dataclass(frozen=True)

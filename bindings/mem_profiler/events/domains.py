@@ -21,7 +21,7 @@ class Domains:
         control = self._segment.control()
         every = devices.read_domains(self._segment, control)
         found = {one.number: one.name for one in every}
-        rates = {one.number: devices.rate_bytes(control, one) for one in every}
+        rates = {one.number: one.rate_bytes(control) for one in every}
         rows = range(1, 1 + max(found, default=0))
         self.names = (HOST, *(found.get(row, f"domain-{row}") for row in rows))
         host_rate = float(max(1, int(control.capture["rate_bytes"])))

@@ -236,11 +236,11 @@ def _of_domain(
         pymalloc=None,
         pymem=False,
         complete=found.skipped == 0,
-        notes=_notes(found, list(ending.notes)),
+        notes=_notes(found, [*ending.notes, *domain.notes()]),
         before_end_at_s=found.before_end_at_s,
         bucket_end_s=_bucket_end_s(found),
     )
-    profile = _profile(domain.name, devices.rate_bytes(control, domain), capture, found, shared)
+    profile = _profile(domain.name, domain.rate_bytes(control), capture, found, shared)
     _put_peak(profile, domain.peak, start_ns)
     profile.series = list(track.series) if track else []
     return profile

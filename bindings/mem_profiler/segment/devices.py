@@ -57,6 +57,34 @@ class Domain:
     reserved_bytes: int
     reserved_peak_bytes: int
     peak: Peak | None = None
+    rated: str = "device"
+    """Whose rate its samples have: host, device, or none where every block is one."""
+    repeated_blocks: int = 0
+    unknown_frees: int = 0
+
+    def rate_bytes(self, control: Control) -> float:
+        """Return T of its samples in the latest capture."""
+        number = control.number("capture_number")
+        if self.rated == "host":
+            return float(max(1, int(control.capture["rate_bytes"])))
+        if self.rated == "device":
+            return float(max(1, int(control["device_rate_bytes"][number & 1])))
+        return 1.0
+
+    def notes(self) -> list[str]:
+        """Return what its allocator reported that cannot be."""
+        notes = []
+        if self.repeated_blocks:
+            notes.append(
+                f"its allocator reported {self.repeated_blocks} blocks at addresses of blocks that"
+                " were in use: it does not report every free"
+            )
+        if self.unknown_frees:
+            notes.append(
+                f"its allocator reported {self.unknown_frees} frees of unknown blocks: of older"
+                " ones, or twice"
+            )
+        return notes
 
     @property
     def is_mapped(self) -> bool:
@@ -104,6 +132,9 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
                 reserved_bytes=max(0, int(row["reserved_bytes"])),
                 reserved_peak_bytes=min(int(row["reserved_peak_bytes"]), collect.BYTES_MAX),
                 peak=Peak.of(row["peak"], control.number("capture_number")),
+                rated=_rated(int(row["kind"])),
+                repeated_blocks=int(row["repeated_blocks"]),
+                unknown_frees=int(row["unknown_frees"]),
             )
         )
     return found
@@ -114,12 +145,10 @@ def asked(control: Control) -> set[str]:
     return {name for k, name in layout.BACKENDS.items() if int(control["backend"][k]["asked"])}
 
 
-def rate_bytes(control: Control, domain: Domain) -> float:
-    """T of a domain in the latest capture: every mapping is a sample."""
-    if domain.is_mapped:
-        return 1.0
-    slot = control.number("capture_number") & 1
-    return float(max(1, int(control["device_rate_bytes"][slot])))
+def _rated(kind: int) -> str:
+    if kind in layout.SAMPLED_AS_HOST:
+        return "host"
+    return "none" if kind in layout.ALL_SAMPLED else "device"
 
 
 def _rows(control: Control) -> Array:

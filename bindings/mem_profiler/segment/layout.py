@@ -215,7 +215,18 @@ MEMORY_KINDS = {
     lib.MP_MEMORY_MAPPED_FILE: "mapped-file",
     lib.MP_MEMORY_MAPPED_RESERVED: "mapped-reserved",
     lib.MP_MEMORY_MAPPED_STACK: "mapped-stack",
+    lib.MP_MEMORY_HEAP: "heap",
+    lib.MP_MEMORY_HEAP_EXACT: "heap",
+    lib.MP_MEMORY_HEAP_OWN: "heap-own",
+    lib.MP_MEMORY_HEAP_OWN_EXACT: "heap-own",
 }
+# As mp_domain_rate() says: kinds sampled at the host's rate; and of which each block is a sample.
+SAMPLED_AS_HOST = (lib.MP_MEMORY_HEAP, lib.MP_MEMORY_HEAP_OWN)
+ALL_SAMPLED = (
+    *range(lib.MP_MEMORY_MAPPED, lib.MP_MEMORY_MAPPED_STACK + 1),
+    lib.MP_MEMORY_HEAP_EXACT,
+    lib.MP_MEMORY_HEAP_OWN_EXACT,
+)
 MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
 
 LIVE_SIZE_BITS: int = lib.MP_LIVE_SIZE_BITS

@@ -255,8 +255,8 @@ LIBRARIES = (
     ),
     Library(
         By.MODULE, Role.LIBRARY,
-        rf"lib(?:glib|gobject|apr|talloc|folly|fmt|boost_\w+|absl_\w+){_VERSION}",
-        "generic libraries: GLib, APR, talloc, folly, fmt, Boost, Abseil",
+        rf"lib(?:glib|gobject|apr|talloc|folly|fmt|boost_\w+|absl_\w+|ffi){_VERSION}",
+        "generic libraries: GLib, APR, talloc, folly, fmt, Boost, Abseil, libffi",
     ),
     Library(
         By.MODULE, Role.LIBRARY, r"libstd-[0-9a-f]+\.so", "Rust's standard library as a file",

@@ -91,6 +91,8 @@ def header_line(profile: Profile, count: Count) -> str:
     if device is None:
         return ""
     parts = [phrase("memory of {domain}", domain=profile.domains[0])]
+    if device.kind == "heap":
+        parts.append(phrase("inside blocks of malloc, so do not add it to theirs"))
     taken = profile.weigh_taken(count)
     if taken is not None:
         size = format_bytes(float(taken.sum()))

@@ -71,8 +71,7 @@ static bool is_seen(const struct mp_frame *caller) {
     if (mp_local.segment.control == NULL && !mp_pending_waits())
         return false;
     mp_device_backend_call(MP_BACKEND_MMAP);
-    bool seen = !mp_counted_further_out(caller->sp) && mp_self.entry_sp < caller->sp &&
-                !mp_backend_is_allocator(caller->pc);
+    bool seen = !mp_counted_further_out(caller->sp) && !mp_backend_is_allocator(caller->pc);
     if (seen && mp_inherited_wait())
         mp_pending_open();
     return seen;

@@ -155,6 +155,8 @@ def test_a_function_has_its_role_by_name(name: str, full: str, role: Role) -> No
         ("/usr/lib/libglib-2.0.so.0.7400.6", L),
         ("/usr/lib/libboost_system.so.1.74.0", L),
         ("/usr/lib/libc.so.6 (deleted)", L),
+        ("/lib/x86_64-linux-gnu/libffi.so.8.1.2", L),
+        ("/usr/lib/libffitting.so.1", P),
         ("/usr/lib/libcrypto.so.3", P),
         ("/opt/libc_utils.so", P),
         ("/opt/libapricot.so", P),

@@ -33,6 +33,7 @@ MARKS = {
     "InitializeInjectionNvtxExtension",
 }
 ATTACH = {"mem_profiler_attach"}
+HEAPS = {"mem_profiler_heap_calls"}
 # Where the library of layers leads its loaders.
 DRIVERS = {"mem_profiler_opencl_layer", "mem_profiler_vulkan_layer"}
 STATIC_TLS_MAX_BYTES = 128  # dlopen in a running process finds room for little more
@@ -89,7 +90,7 @@ def test_exported_names_are_the_malloc_family_and_what_outsiders_call(library: E
 
     defined = {s.name for s in symbols.iter_symbols() if s.name and s["st_shndx"] != "SHN_UNDEF"}
 
-    assert defined == FAMILY | ATTACH | DRIVERS | MARKS
+    assert defined == FAMILY | ATTACH | HEAPS | DRIVERS | MARKS
 
 
 def test_every_import_stands_in_the_stored_list(library: ELFFile) -> None:

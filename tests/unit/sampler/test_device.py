@@ -31,6 +31,8 @@ from mem_profiler.segment.file import Segment
         ("test_device", TSAN),
         ("test_launches", ASAN),
         ("test_launches", TSAN),
+        ("test_heaps", ASAN),
+        ("test_heaps", TSAN),
     ],
 )
 def test_device_memory_holds_under(name: str, flags: tuple[str, ...]) -> None:

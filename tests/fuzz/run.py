@@ -143,8 +143,8 @@ def run(name: str, arguments: argparse.Namespace) -> Outcome:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
         "PYTHONPATH": os.pathsep.join(
-            [*(str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests/support", "tests/fuzz")),
-             os.environ.get("PYTHONPATH", "")]
+            [*(str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests/support")),
+             str(FOLDER), os.environ.get("PYTHONPATH", "")]
         ),
         "MEM_PROFILER_CACHE": "",
         "ASAN_OPTIONS": "quarantine_size_mb=16",

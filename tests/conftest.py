@@ -90,8 +90,8 @@ def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _helper_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from helper_server import helper_server
 
-    with helper_server(tmp_path_factory.mktemp("helper")) as python:
-        yield python
+    with helper_server(tmp_path_factory.mktemp("helper"), "python") as folder:
+        yield folder / "python"
 
 
 @pytest.fixture

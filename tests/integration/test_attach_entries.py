@@ -48,8 +48,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 o
 def odd(*flags: str) -> Path:
     """odd_entries.c with its entry points."""
     sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
-    depends = (TARGETS / "target.h",)
-    return compile_program(sources, (*FLAGS, *flags), libs=("-lpthread",), depends=depends)
+    return compile_program(sources, (*FLAGS, *flags), libs=("-lpthread",))
 
 
 def attach(target: Attached) -> tuple[plan.Plan, Answer]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared, end_storm, mappings, storm
-from controller_tools import command, command_environment, run_command, wait_until
+from controller_tools import run_command, start_command, wait_until
 from mem_parser.errors import (
     MemError,
     PermissionDenied,
@@ -168,13 +168,7 @@ def test_ctrl_c_ends_a_capture_early_writes_the_file_and_detaches(
     segment_dir: Path, tmp_path: Path
 ) -> None:
     with storm("threads", segment_dir) as target:
-        with subprocess.Popen(
-            command("-s", "60", "-p", target.pid, "-o", tmp_path / "p"),
-            env=command_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as capture:
+        with start_command("-s", "60", "-p", target.pid, "-o", tmp_path / "p") as capture:
             wait_until(lambda: is_capturing(target.pid), "it captures")
             capture.send_signal(signal.SIGINT)
             output, errors = capture.communicate(timeout=60)

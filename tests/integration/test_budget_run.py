@@ -30,7 +30,7 @@ HOLD_MS = 330
 @pytest.fixture(scope="module")
 def program() -> Path:
     source = ROOT / "tests" / "targets" / "budgeted.c"
-    return compile_program(source, ("-O1", "-g"), depends=(source.with_name("target.h"),))
+    return compile_program(source, ("-O1", "-g"))
 
 
 @dataclasses.dataclass
@@ -265,7 +265,6 @@ def unseen_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source,
         ("-O1", *names),
         libs=(str(prefixed_jemalloc()), "-lm", "-lstdc++", "-lpthread", "-ldl"),
-        depends=(source.with_name("target.h"),),
     )
     path = tmp_path_factory.mktemp("stripped") / "stripped"
     subprocess.run(["strip", "-o", str(path), str(made)], check=True, timeout=60)

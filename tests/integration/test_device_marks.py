@@ -37,7 +37,6 @@ def started(folder: Path, program: str, what: str, **variables: str) -> Target:
         STUBS / "marks" / f"{program}.c",
         (*FLAGS, "-isystem", str(NVTX_HEADERS)),
         libs=("-ldl",),
-        depends=tuple(STUBS.rglob("*.h")),
     )
     return Target([built, what], environment(folder, rate=1) | variables)
 

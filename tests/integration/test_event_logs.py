@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import run_command
+from controller_tools import run_command, start_command
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -288,11 +288,9 @@ def test_a_capture_of_a_running_process_writes_a_log(tmp_path: Path, eventful: P
     with Target([eventful, "1", "5000", str(tmp_path / "l")], env) as target:
         target.line()
         assert segments(tmp_path)
-        capture = subprocess.Popen(
-            [sys.executable, "-m", "mem_profiler", "-s", "60", "-c", "1", "--events",
-             "-p", str(target.pid)],
+        capture = start_command(
+            "-s", "60", "-c", "1", "--events", "-p", target.pid,
             cwd=tmp_path, env={**os.environ, "MEM_PROFILER_DIR": str(tmp_path)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             with Controller(target) as controller:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import LIBRARY, command, command_environment
+from controller_tools import LIBRARY, command_environment, run_command
 from memscope_run import Dump, attribute, dumps, mstx_library, until
 from stub_driver import Ascend
 
@@ -49,7 +49,9 @@ def run_script(
 ) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "script.py"
     script.write_text(text)
-    words = [*prefix, sys.executable, script, *libraries, tmp_path / "out"]
+    words = [sys.executable, script, *libraries, tmp_path / "out"]
+    if prefix:
+        return run_command(*prefix, *words, cwd=tmp_path, variables=variables)
     return subprocess.run(
         [str(word) for word in words], env=command_environment() | variables, cwd=tmp_path,
         capture_output=True, text=True, timeout=120, check=False,
@@ -162,8 +164,8 @@ fourth = malloc(5000)
 @SEGMENT
 @pytest.mark.parametrize("mode", ["deferred", "immediate"])
 def test_windows_below_the_command(tmp_path: Path, mode: str) -> None:
-    prefix = command("memscope", "-o", tmp_path / "out", "--collect-mode", mode, "--")
-    done = run(tmp_path, COMMANDED, prefix=tuple(prefix))
+    prefix = ("memscope", "-o", tmp_path / "out", "--collect-mode", mode, "--")
+    done = run(tmp_path, COMMANDED, prefix=prefix)
     assert done.returncode == 0, done.stderr
 
     dump = the_dump(tmp_path)

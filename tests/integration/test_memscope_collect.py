@@ -162,7 +162,6 @@ def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: P
 def mstx_program() -> Path:
     return compile_program(
         STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"),
-        depends=tuple(STUBS.rglob("*.h")),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import nvidia.nvtx
 import pytest
 
 from c_build import compile_program
-from controller_tools import command, command_environment
+from controller_tools import command_environment, run_command
 from memscope_run import Collecting, attribute, dumps, mstx_library
 from stub_driver import FLAGS, STUBS, Ascend
 
@@ -129,18 +129,11 @@ def test_a_step_by_a_call_fails_where_ranges_begin_steps(tmp_path: Path, first: 
     script = tmp_path / "mixed.py"
     script.write_text(MIXED.format(first=first))
     libraries = (Ascend.build().acl, mstx_library())
-    done = ran(tmp_path, *command("memscope", "--", sys.executable, script, *libraries))
+    done = run_command("memscope", "--", sys.executable, script, *libraries, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
     assert "ranges named `step start` begin the steps of this process" in line
     assert "use one of the two" in line
-
-
-def ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in words], env=command_environment(), cwd=folder, capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 CONFIG = """
@@ -155,7 +148,12 @@ msmemscope.config({options}output_path=os.path.join(sys.argv[1], "other"))
 
 def test_config_says_what_nobody_collects(tmp_path: Path) -> None:
     options = 'analysis="decompose,inefficient", watch="a,b", '
-    said = configured(tmp_path, [sys.executable], options)
+    done = subprocess.run(
+        [sys.executable, configured(tmp_path, options), tmp_path], env=command_environment(),
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
     for words in (
         "analysis decompose: modules of CANN of every program; weights,",
         "analysis inefficient: of ATB's operators, and of Python",
@@ -166,8 +164,10 @@ def test_config_says_what_nobody_collects(tmp_path: Path) -> None:
 
 
 def test_config_says_what_the_capture_that_runs_does_not_have(tmp_path: Path) -> None:
-    words = command("memscope", "--", sys.executable)
-    said = configured(tmp_path, words, 'level="kernel", device="npu,cpu", ')
+    script = configured(tmp_path, 'level="kernel", device="npu,cpu", ')
+    done = run_command("memscope", "--", sys.executable, script, tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
     for note in (
         "level kernel: not collected, since the capture began with level op",
         "device cpu: not collected, since the capture began without",
@@ -175,10 +175,8 @@ def test_config_says_what_the_capture_that_runs_does_not_have(tmp_path: Path) ->
         assert any(line.startswith(f"mem_profiler: note: {note}") for line in said), (note, said)
 
 
-def configured(folder: Path, words: list[str], options: str) -> list[str]:
-    """What a Python that these words start says of a call of `config`."""
+def configured(folder: Path, options: str) -> Path:
+    """A program that calls `config`."""
     script = folder / "config.py"
     script.write_text(CONFIG.format(options=options))
-    done = ran(folder, *words, script, folder)
-    assert done.returncode == 0, done.stderr
-    return done.stderr.splitlines()
+    return script

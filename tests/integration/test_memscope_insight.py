@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_command
 from insight import Insight, InsightError
 from mem_parser.memlog.events import Kind
 from memscope_logs import Collected, Log, side, with_settings
 from memscope_run import Collecting, Dump, attribute, dumps, ledger_story
+from parser_run import told
 from stub_driver import Ascend
 
 SEGMENT = pytest.mark.usefixtures("segment_dir")
@@ -42,7 +42,7 @@ msmemscope.stop()
 """
 
 
-def told(dump: Dump) -> list[tuple[str, int]]:
+def allocated(dump: Dump) -> list[tuple[str, int]]:
     """Address and size of each allocation."""
     return [(row["Ptr"], int(attribute(row, "size"))) for row in dump.of("MALLOC")]
 
@@ -55,10 +55,7 @@ def test_blocks_pages_and_groups_of_a_collection_and_of_its_log_are_found(tmp_pa
     [dump] = dumps(run.output, form="db")
     kept = sorted(run.output.glob("*/events/*.memlog"))
     again = tmp_path / "again.db"
-    done = ran(
-        tmp_path, sys.executable, "-m", "mem_cli.parser.group", "convert", *kept, "-o", again
-    )
-    assert done.returncode == 0, done.stderr
+    told("convert", *kept, "-o", again)
     for path in (dump.path, again):
         with Insight(shutil.copy(path, tmp_path / "opened.db")) as insight:
             assert insight.with_stacks
@@ -68,7 +65,7 @@ def test_blocks_pages_and_groups_of_a_collection_and_of_its_log_are_found(tmp_pa
             story = ledger_story(run.ledger)
             births = [size for event, size in story if event == "MALLOC"]
             assert sorted(block.size for block in blocks) == sorted(births)
-            assert {(b.address, b.size) for b in blocks} == set(told(dump))
+            assert {(b.address, b.size) for b in blocks} == set(allocated(dump))
             assert insight.device_times() == {"0": (insight.first_ns, insight.last_ns)}
             count, page = insight.events("0", 2, 3)
             assert count == len(dump.rows)
@@ -84,8 +81,8 @@ def test_calls_of_python_functions_are_found_by_thread(tmp_path: Path) -> None:
     script.write_text(PROGRAM)
     options = ("--format", "db", "--events", "alloc,free,launch,traceback", "--analysis",
                "decompose", "--call-stack", "python")  # fmt: skip
-    words = command("memscope", "-o", tmp_path / "out", *options, "--", sys.executable, script)
-    done = ran(tmp_path, *words, Ascend.build().acl)
+    words = ("memscope", "-o", tmp_path / "out", *options, "--", sys.executable, script)
+    done = run_command(*words, Ascend.build().acl)
     assert done.returncode == 0, done.stderr
     [dump] = dumps(tmp_path / "out", form="db")
     pid = int(dump.rows[0]["Process Id"])
@@ -104,13 +101,6 @@ def test_calls_of_python_functions_are_found_by_thread(tmp_path: Path) -> None:
         ("FuncInfo", "TEXT"), ("StartTime(ns)", "TEXT"), ("EndTime(ns)", "TEXT"),
         ("Thread Id", "INTEGER"), ("Process Id", "INTEGER"),
     ]  # fmt: skip
-
-
-def ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in words], env=command_environment(), cwd=folder, capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def test_a_log_with_windows_pools_and_marks_is_found_as_it_was(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment, run_command
+from controller_tools import command_environment, run_command, start_command
 from mem_parser.memscope.settings import Settings
 from mem_profiler.memscope import commanded
 from mem_profiler.process import procfs
@@ -34,10 +34,9 @@ def test_nothing_is_left_in_the_folder_of_temporary_files(tmp_path: Path) -> Non
     temporary.mkdir()
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    child = subprocess.Popen(
-        command("memscope", "-o", tmp_path / "out", "--", sys.executable, script), text=True,
-        env=command_environment() | {"TMPDIR": str(temporary)}, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    child = start_command(
+        "memscope", "-o", tmp_path / "out", "--", sys.executable, script, stdin=subprocess.PIPE,
+        env=command_environment() | {"TMPDIR": str(temporary)},
     )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from controller_tools import command, command_environment
+from controller_tools import command_environment, run_command
 from mem_cli.parser.group import cli
 
 pytestmark = [
-    pytest.mark.usefixtures("sampler", "segment_dir"),
+    pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(
         importlib.util.find_spec("torch") is None,
@@ -150,12 +150,9 @@ def test_a_program_of_the_command_is_collected_without_a_word_of_it(tmp_path: Pa
     other.mkdir()
     (other / "sitecustomize.py").write_text("import builtins\nbuiltins.other_was_here = True\n")
     script.write_text(CHILD + "assert other_was_here\n")
-    done = subprocess.run(
-        command(
-            "memscope", "--device", "cpu", "-o", tmp_path / "out", "--", sys.executable, script
-        ),
-        env=command_environment() | {"PYTHONPATH": os.fspath(other)}, cwd=tmp_path,
-        capture_output=True, text=True, timeout=240,
+    done = run_command(
+        "memscope", "--device", "cpu", "-o", tmp_path / "out", "--", sys.executable, script,
+        variables={"PYTHONPATH": os.fspath(other)}, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [run] = (tmp_path / "out").glob("msmemscope_*_ascend")

@@ -22,6 +22,7 @@ import golden_inputs
 import page_commands
 from c_build import ROOT, compile_program
 from controller_tools import command_environment
+from helper_server import helper_server
 from mem_cli import demo
 from memscope_run import dumps
 from page_commands import Command, Shell, program, search_path
@@ -177,7 +178,7 @@ int main(void) {
 class Stage:
     """What the pages name, in a folder: files, programs, services that run."""
 
-    def __init__(self, folder: Path, held: ExitStack, segments: Path) -> None:
+    def __init__(self, folder: Path, held: ExitStack, segments: Path, commands: Path) -> None:
         self.folder, self.held = folder, held
         self.names: dict[str, str] = {}
         tools = folder / "tools"
@@ -191,7 +192,8 @@ class Stage:
         (folder / "man" / "man1").symlink_to(ROOT / "release" / "man")
         ascend = Ascend.build()
         environment = command_environment() | {
-            "PATH": search_path(tools, BIN, folder), "HOME": str(folder), "SYSTEM": str(system),
+            "PATH": search_path(tools, commands, BIN, folder), "HOME": str(folder),
+            "SYSTEM": str(system),
             "XDG_RUNTIME_DIR": str(folder / "runtime"), "MEM_PROFILER_DIR": str(segments),
             "ACL": str(ascend.acl), "STUB_LEDGER": str(folder / "ledger"),
             "GITHUB_STEP_SUMMARY": str(folder / "github.md"), "TERM": "xterm-256color",
@@ -406,10 +408,17 @@ SETTINGS: dict[str, Callable[[Stage], None]] = {
 PAGES = [page for page in (*ENGLISH, *CHINESE, *OTHERS) if typed(page)]
 
 
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the commands, which begin at once."""
+    with helper_server(tmp_path_factory.mktemp("commands"), "mem_parser", "mem_profiler") as folder:
+        yield folder
+
+
 @pytest.fixture
-def stage(tmp_path: Path, segment_dir: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, segment_dir: Path, commands: Path) -> Iterator[Stage]:
     with ExitStack() as held:
-        yield Stage(tmp_path, held, segment_dir)
+        yield Stage(tmp_path, held, segment_dir, commands)
 
 
 @pytest.mark.parametrize("page", PAGES)

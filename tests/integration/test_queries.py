@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +15,15 @@ import nvidia.nvtx
 import pytest
 
 from c_build import WARNINGS, compile_program
+from controller_tools import run_command
 from mem_parser.tables.schema import TABLES
 from parser_run import parse
 from sampler_run import SAMPLER
-from screens import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
 NVTX_HEADERS = Path(next(iter(nvidia.nvtx.__path__))) / "include"
 QUERIES = dict(re.findall(r"^### ([^\n]+)\n+```sql\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE))
-LIMIT_S = 120
 KIB, MIB = 1 << 10, 1 << 20
 NAMES = tempfile.TemporaryDirectory(prefix="names-")
 """Kept between the commands: all are about one program."""
@@ -47,12 +43,11 @@ def captured(folder: Path, name: str, rounds: int, rate: int) -> Capture:
         ("-O1", "-g", *WARNINGS, "-isystem", str(NVTX_HEADERS)),
         libs=("-ldl", "-lpthread"),
     )
-    subprocess.run(
-        [sys.executable, "-m", "mem_profiler", "run", "--events", "-c", str(rate), "-o", name,
-         built, str(rounds)],
-        cwd=folder, check=True, capture_output=True, timeout=LIMIT_S,
-        env=os.environ | ENVIRONMENT | {"NVTX_INJECTION64_PATH": str(SAMPLER)},
+    done = run_command(
+        "run", "--events", "-c", rate, "-o", name, built, rounds, cwd=folder,
+        variables={"NVTX_INJECTION64_PATH": str(SAMPLER)},
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     [log], [heap] = folder.glob(f"{name}.*.memlog"), folder.glob(f"{name}.*.heap")
     return Capture(log, heap)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import math
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +27,8 @@ ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TSAN = ("-O1", "-fsanitize=thread")
 
 
-def core_sources(*names: str) -> list[Path]:
-    """Sources of the sampler's core by stem; all of them without names."""
-    if names:
-        found = [path for name in names for room in CORE for path in room.glob(f"{name}.c")]
-        return found + [path for path in BESIDE_CORE if "runtime" in names]
+def core_sources() -> list[Path]:
+    """Sources of the sampler's core."""
     return sorted([path for room in CORE for path in room.glob("*.c")] + [*BESIDE_CORE])
 
 
@@ -45,48 +42,40 @@ def alone(out: Path) -> Iterator[None]:
 
 
 @functools.cache
-def sampler_build(compiler: str, *targets: str) -> Path:
+def sampler_build(
+    compiler: str,
+    *targets: str,
+    flags: str = "-O2 -fcallgraph-info=su,da",
+    more: tuple[str, ...] = (),
+) -> Path:
     """The folder in which the sampler's Makefile has made these files, or all that it makes.
 
-    Beside each object is the compiler's account of its frames and calls (.ci).
+    Beside each object is the compiler's account of its frames and calls (.ci), by these flags.
     """
-    out = BUILD / f"sampler-{compiler}"
+    made = hashlib.sha256(f"{flags} {more}".encode()).hexdigest()[:8]
+    out = BUILD / f"sampler-{compiler}-{made}"
     with alone(out):
         done = subprocess.run(
             ["make", "-C", SAMPLER, f"BUILD={out}", f"CC={compiler}",
-             f"AR={compiler.removesuffix('gcc')}ar", "CFLAGS=-O2 -fcallgraph-info=su,da",
+             f"AR={compiler.removesuffix('gcc')}ar", f"CFLAGS={flags}", *more,
              *(f"{out}/{target}" for target in targets)],
             env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
-            capture_output=True, text=True, timeout=240,
+            capture_output=True, text=True, timeout=300,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return out
 
 
 def core_library(flags: tuple[str, ...], compiler: str = "gcc") -> Path:
-    """The core as an archive: as the sampler's Makefile makes it, with `PLAIN`, else compiled once
-    with these flags beside `C_FLAGS`.
+    """The core as an archive of the sampler's Makefile, made with these flags.
 
     Where a program defines functions of the core itself, they are called instead.
     """
+    name = "libmem_core.a"
     if flags == PLAIN:
-        return sampler_build(compiler, "libmem_core.a") / "libmem_core.a"
-    sources = core_sources()
-    command = [compiler, f"-I{SAMPLER}", *C_FLAGS, *flags, "-c", *map(str, sources)]
-    out = BUILD / f"core-{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}.a"
-    newest = max(p.stat().st_mtime for p in [*sources, *SAMPLER.rglob("*.h")])
-    with alone(out):
-        if not out.exists() or out.stat().st_mtime < newest:
-            out.unlink(missing_ok=True)
-            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-                subprocess.run(command, cwd=folder, check=True, timeout=300)
-                archiver = f"{compiler.removesuffix('gcc')}ar"
-                objects = [str(path) for path in sorted(Path(folder).glob("*.o"))]
-                assert len(objects) == len(sources), "two sources have one name"
-                made = Path(folder) / "core.a"
-                subprocess.run([archiver, "rcs", str(made), *objects], check=True, timeout=60)
-                made.rename(out)
-    return out
+        return sampler_build(compiler, name) / name
+    # A sanitizer's frames are larger than any stack of a hook.
+    return sampler_build(compiler, name, flags=" ".join(("-g1", *flags)), more=("FRAMES=",)) / name
 
 
 def core_program(
@@ -102,7 +91,7 @@ def core_program(
         (*C_FLAGS, *flags, *more, "-Wl,--allow-multiple-definition"),
         compiler=compiler,
         libs=(str(library), "-lm", "-lpthread", "-ldl"),
-        depends=(library, *SAMPLER.rglob("*.c")),
+        depends=(library,),
     )
 
 
@@ -123,7 +112,8 @@ def compile_program(
     libs: tuple[str, ...] = (),
     depends: tuple[Path, ...] = (),
 ) -> Path:
-    """Compile to build/tests/NAME-HASH and return its path; reused until an input changes.
+    """Compile to build/tests/NAME-HASH and return its path; reused until an input changes: what
+    gcc has read of it, or any header.
 
     The sampler's headers are found. `flags` come before the sources, `libs` after them; `depends`
     are further inputs. The compiler is gcc, or g++ for C++ sources.
@@ -134,14 +124,30 @@ def compile_program(
     command = [compiler, f"-I{SAMPLER}", *flags, *map(str, paths)]
     key = hashlib.sha256(repr((command, libs)).encode()).hexdigest()[:12]
     out = BUILD / f"{name or paths[0].stem}-{key}"
-    headers = [*SAMPLER.rglob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
-    newest = max(p.stat().st_mtime for p in [*paths, *headers, *depends])
-    if not out.exists() or out.stat().st_mtime < newest:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f"{out.name}.{os.getpid()}")
-        subprocess.run([*command, "-o", str(partial), *libs], check=True, timeout=300)
-        partial.rename(out)
+    with alone(out):
+        read = out.with_name(f"{out.name}.d")
+        inputs = [*paths, *depends, *_read_by(read)]
+        if not out.exists() or out.stat().st_mtime < max(map(_changed, inputs)):
+            partial = out.with_name(f"{out.name}.{os.getpid()}")
+            read.unlink(missing_ok=True)
+            subprocess.run(
+                [*command, "-o", str(partial), *libs], check=True, timeout=300,
+                env=os.environ | {"DEPENDENCIES_OUTPUT": str(read)},
+            )  # fmt: skip
+            partial.rename(out)
     return out
+
+
+def _read_by(rules: Path) -> list[Path]:
+    """The files that gcc's rules for make name; without such rules all headers."""
+    if not rules.exists():
+        return [*SAMPLER.rglob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
+    words = rules.read_text().replace("\\\n", " ").split()
+    return [Path(word) for word in words if not word.endswith(":")]
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else math.inf
 
 
 def prefixed_jemalloc() -> Path:

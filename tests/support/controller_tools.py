@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from c_build import ROOT, WARNINGS, compile_program
-from parser_run import run_forked
+from parser_run import Forked, run_forked
 
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TIMEOUT_S = 30.0
@@ -159,15 +159,11 @@ def run_command(
 
 
 def start_command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start mem_profiler and go on."""
-    return subprocess.Popen(
-        command(*arguments),
-        env=command_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    """Start mem_profiler in a fork and go on; `options` are those of `subprocess.Popen`."""
+    from mem_cli.profiler import group
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": command_environment()}
+    return Forked([group.main, *map(str, arguments)], text=True, **pipes | options)  # type: ignore[list-item]
 
 
 @contextlib.contextmanager

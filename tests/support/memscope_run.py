@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from controller_tools import command, command_environment
+from controller_tools import command_environment, start_command
 from stub_driver import STUBS, Ascend, library
 
 WAIT_S = 60.0
@@ -100,15 +100,11 @@ class Collecting:
         self.output = folder / "out"
         self.ledger = folder / "ledger"
         wanted = program or (Ascend.build().program(linked=True), "link")
-        self.child = subprocess.Popen(
-            command("memscope", "-o", self.output, *options, "--", *wanted),
+        self.child = start_command(
+            "memscope", "-o", self.output, *options, "--", *wanted,
             env=command_environment() | {"STUB_LEDGER": str(self.ledger)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
+            stdin=subprocess.PIPE, bufsize=1,
+        )  # fmt: skip
         self.stderr = ""
 
     def do(self, *lines: str) -> list[int]:

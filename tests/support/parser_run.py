@@ -93,6 +93,34 @@ def fork(
     return pid
 
 
+class Forked(subprocess.Popen[str]):
+    """A command that goes on in a fork, as `subprocess.Popen` has one that is started; `args` are
+    its `main` and its words.
+    """
+
+    def _execute_child(  # type: ignore[override]
+        self, args: Any, _executable: object, _preexec: object, _close: object, _pass: object,
+        cwd: str | None, env: dict[str, str], _info: object, _flags: object, _shell: object,
+        *pipes: Any,
+    ) -> None:  # fmt: skip
+        read, ours_in, ours_out, out, ours_err, err = pipes[:6]
+        command, *words = args
+
+        @functools.wraps(command)
+        def main() -> None:
+            for fd in (ours_in, ours_out, ours_err):
+                if fd >= 0:
+                    os.close(fd)
+            command()
+
+        streams = tuple(k if fd < 0 else fd for k, fd in enumerate((read, out, err)))
+        self.pid = fork(main, words, streams, cwd=cwd, environment=env)
+        self._child_created = True
+        for fd in (read, out, err):
+            if fd >= 0:
+                os.close(fd)
+
+
 @functools.cache
 def names_folder() -> tempfile.TemporaryDirectory[str]:
     """The cache of names of a test session."""

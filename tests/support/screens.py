@@ -15,7 +15,6 @@ from mem_cli.profiler import group as profiler
 from parser_run import ended, fork
 
 ROOT = Path(__file__).resolve().parents[2]
-PARSER = ("-m", "mem_cli.parser.group")
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),
     "MEM_PROFILER_CACHE": "",

@@ -106,7 +106,6 @@ def library(
         name=f"{folder.name}-{name}",
         compiler=compiler,
         libs=(f"-L{folder}", "-Wl,-rpath,$ORIGIN", *libs, "-lpthread"),
-        depends=tuple(STUBS.rglob("*.h")),
     )
     return _link(folder / name, built)
 
@@ -155,7 +154,6 @@ class Ascend:
             name=f"{self.folder.name}-app",
             compiler=self.compiler,
             libs=(*libs, "-ldl", "-lpthread"),
-            depends=tuple(STUBS.rglob("*.h")),
         )
 
     def launching_program(self, *, old_strings: bool = False) -> Path:
@@ -174,7 +172,6 @@ class Ascend:
             name=f"{folder.name}-app",
             libs=(f"-L{folder}", f"-Wl,-rpath,{folder}", "-latb", "-lascendcl", "-lruntime",
                   "-lascend_hal", "-lpthread"),
-            depends=tuple(STUBS.rglob("*.h")),
         )  # fmt: skip
 
     def libraries(self) -> tuple[Path, Path, Path]:
@@ -198,7 +195,7 @@ def _command(
     linked = way == "link"
     built = compile_program(
         app, (*FLAGS, *(("-DLINKED",) if linked else ()), *flags), name=f"{app.parent.name}-{way}",
-        libs=(*(libs if linked else ()), "-ldl", "-lpthread"), depends=tuple(STUBS.rglob("*.h")),
+        libs=(*(libs if linked else ()), "-ldl", "-lpthread"),
     )  # fmt: skip
     if linked or way == "lookup":
         return built, way
@@ -254,7 +251,6 @@ def _cuda(way: str, variant: str) -> Command:
         libs = () if static else (str(folder / "libcudart.so.12"),)
         built = compile_program(
             sources, flags, name=f"cuda-{way.replace(' ', '-')}", libs=libs,
-            depends=tuple(STUBS.rglob("*.h")),
         )  # fmt: skip
         return (built,), variables
     built_way = "lookup" if way == "per thread" else way

@@ -31,7 +31,6 @@ def program(tmp_path: Path) -> Path:
     made = compile_program(
         [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"],
         libs=("-lpthread",),
-        depends=(TARGETS / "target.h",),
     )
     return Path(shutil.copy(made, tmp_path / "program"))
 

@@ -31,7 +31,12 @@ SHORT = "1,'MALLOC','PTA','n',5,6,7,'0','0x1000','{}','',''"
 NAMES = tuple(f'"{name}"' for name in COLUMNS)
 
 
-IMPORTS = """
+FLOOR_BYTES = 48 * MIB
+"""A sixth of that of readers: what asks for too much has it in a sixth of the time."""
+IMPORTS = f"""
+from mem_parser import allowance
+for take in (allowance.bound_bytes, allowance.MemoryAllowance.__init__):
+    take.__defaults__ = ({FLOOR_BYTES},)
 from mem_parser.memlog.reader import open_memlog
 from mem_parser.memscope import arrowcolumns
 from mem_parser.memscope.reading import read_rows, read_texts, stacks_of
@@ -326,7 +331,7 @@ def test_a_small_file_costs_what_its_bytes_may(
     forge(path)
     status = path.stat()
     stored = min(status.st_size, 512 * status.st_blocks)
-    most = min(bound_bytes(stored), bound_bytes(8 * MIB))
+    most = min(bound_bytes(size, FLOOR_BYTES) for size in (stored, 20 * MIB))
 
     said = bounded.read_within(
         path, most + SLACK_BYTES, IMPORTS, reads, ARROW_DEFAULT_MEMORY_POOL="system"

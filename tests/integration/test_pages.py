@@ -43,6 +43,7 @@ CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 NOT_TYPED = {
     "p = 1 - exp": "a formula",
     "countdown -= size;": "C",
+    "#include <mem_profiler.h>": "C",
     "lower = ": "a formula",
     "P(X >= x)": "a formula",
     "/test/test.py     line:6": "what the Python code above it prints",

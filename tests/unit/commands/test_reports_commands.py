@@ -26,7 +26,11 @@ def heap(folder: Path) -> None:
     (folder / "shop.heap").write_bytes(write_heap(profile_of(stacks)))
 
 
-FILES: dict[str, Callable[[Path], None]] = {"shop.heap": heap, "x.1-0.memlog": INPUTS["log"][0]}
+FILES: dict[str, Callable[[Path], None]] = {
+    "shop.heap": heap,
+    "x.1-0.memlog": INPUTS["log"][0],
+    "x.heap": INPUTS["waste"][0],
+}
 
 
 def taking(*parameters: str) -> list[str]:
@@ -39,7 +43,7 @@ def taking(*parameters: str) -> list[str]:
     ]
 
 
-REPORTS = [name for name in taking("file", "as_json") if name != "at"]
+REPORTS = [name for name in taking("file", "as_json") if name not in {"at", "waste"}]
 LOG_REPORTS = [n for n in taking("files", "as_json") if "needs --events" in cli.summaries[n]]
 
 
@@ -51,7 +55,8 @@ TABLE = [
     (command, file)
     for file in FILES
     for command in (*REPORTS, *(LOG_REPORTS if file.endswith("memlog") else ()))
-]
+    if file != "x.heap"
+] + [("waste", "x.heap")]
 
 
 @pytest.fixture(scope="module")

@@ -176,11 +176,13 @@ def _hold(pid: int) -> None:
         assert time.monotonic() < give_up
 
 
-def _drain_of(collector_parent: int) -> tuple[int, int]:
-    """The process that writes the files, and its child, which drains."""
+def _drain_of(parent: int, others: list[int]) -> tuple[int, int]:
+    """The process that writes the files, none of the ``others`` that the test process has started
+    before, and its child, which drains.
+    """
     give_up = time.monotonic() + LIMIT_S
     while time.monotonic() < give_up:
-        for writer in _children(collector_parent):
+        for writer in set(_children(parent)).difference(others):
             for drain in _children(writer):
                 return writer, drain
     raise AssertionError("no drain")
@@ -194,8 +196,9 @@ def test_a_drain_that_stands_still_leaves_holes_that_are_counted(
         target.line()
         with Controller(target) as controller:
             recording = Recording(controller.segment, target.pid)
+            others = _children(os.getpid())
             recording.begin_log(1, target.pid, Logging(ExactFile(str(tmp_path / "x.heap"))))
-            writer, drain = _drain_of(os.getpid())
+            writer, drain = _drain_of(os.getpid(), others)
             controller_start(controller, 64 << 10)
             _hold(writer)  # first: it would let the drain go on
             _hold(drain)
@@ -223,8 +226,9 @@ def test_a_drain_that_is_killed_leaves_a_file_that_reads(tmp_path: Path, eventfu
         target.line()
         with Controller(target) as controller:
             recording = Recording(controller.segment, target.pid)
+            others = _children(os.getpid())
             recording.begin_log(1, target.pid, Logging(ExactFile(str(tmp_path / "x.heap"))))
-            _, drain = _drain_of(os.getpid())
+            _, drain = _drain_of(os.getpid(), others)
             controller_start(controller, 8 << 20)
             target.ask("go")
             os.kill(drain, signal.SIGKILL)

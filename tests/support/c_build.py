@@ -36,7 +36,7 @@ def core_sources() -> list[Path]:
 def alone(out: Path) -> Iterator[None]:
     """Other workers wait instead of making the same."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix(".lock").open("w") as lock:
+    with out.with_name(f".{out.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -125,7 +125,7 @@ def compile_program(
     key = hashlib.sha256(repr((command, libs)).encode()).hexdigest()[:12]
     out = BUILD / f"{name or paths[0].stem}-{key}"
     with alone(out):
-        read = out.with_name(f"{out.name}.d")
+        read = out.with_name(f".{out.name}.d")
         inputs = [*paths, *depends, *_read_by(read)]
         if not out.exists() or out.stat().st_mtime < max(map(_changed, inputs)):
             partial = out.with_name(f"{out.name}.{os.getpid()}")

@@ -58,6 +58,10 @@ def test_fills_a_cache_once():
     kept.append(1) if "once" in os.environ else kept.extend(object() for _ in range(20000))
     os.environ["once"] = "1"
 
+@pytest.mark.mem_leaks("0", warmups=3, repeat=10)
+def test_leaks_nothing():
+    pass
+
 @pytest.mark.mem_sites("function:PyByteArray_Resize", peak="1 MB")
 def test_site():
     block = bytearray(4 << 20)
@@ -89,6 +93,7 @@ OUTCOMES = {
     "test_churns_less": None,
     "test_leaks": "leaks",
     "test_fills_a_cache_once": None,
+    "test_leaks_nothing": None,
     "test_site": "function:PyByteArray_Resize",
     "test_site_of_nothing": None,
     "test_rate": None,
@@ -507,7 +512,7 @@ def test_tests_under_the_capture_of_another_run_and_one_warning_says_what_was_no
     words = ["-pmem_cli.pytest_plugin", "-pno:cacheprovider", "-k", "big or small or free"]
     done = started(folder_of_tests, *OUTER, sys.executable, "-m", "pytest", *words)
     assert done.returncode == 0, done.stdout
-    assert "3 passed, 10 deselected, 1 warning" in done.stdout
+    assert "3 passed, 11 deselected, 1 warning" in done.stdout
     assert "only pytest --mem checks them, by itself: pid " in done.stdout
 
 

@@ -20,7 +20,10 @@ from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.modulelabels import module_keys
-from mem_parser.symbols.table import Symbols
+from mem_parser.symbols.table import Role, Symbols
+
+_V8_GENERATED = "Builtins_"
+"""Code that V8's build compiled for its interpreter, and that its JIT code calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +159,50 @@ class Places:
         return len(self.frames)
 
 
-def find_places(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.PROGRAM) -> Places:
+def find_places(
+    profile: Profile,
+    symbols: Symbols,
+    rule: FrameRule = FrameRule.PROGRAM,
+    *,
+    to_jit: bool = False,
+) -> Places:
     """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
 
     With `FrameRule.OWN` places keep the frames of libraries, which distinguishes their operations;
-    the charged frame is then further out.
+    the charged frame is then further out. With ``to_jit`` they end before JIT code without names,
+    which is compiled again and again: one caller has other addresses each time.
     """
     frames = frames_of(profile, symbols)
     begin = charged_from(symbols, rule)
     charged = charged_from(symbols, FrameRule.PROGRAM) if rule is FrameRule.OWN else begin
     spelled, end = symbols.locations_of_stack, symbols.offsets[1:]
+    if to_jit:
+        end = _before_jit(symbols, begin)
+        charged = np.minimum(charged, np.maximum(end - 1, begin))
     place, first = StackInterner(spelled.dtype).intern(
         StackParts(spelled, begin, end, np.zeros(len(begin), dtype=np.int64))
     )
     low, high, middle = begin[first], end[first], charged[first]
     line = _lines(frames, spelled, np.stack([low, middle]), high > low)
     return Places(place, Spelled(frames, spelled, low, high), middle - low, line)
+
+
+def _before_jit(symbols: Symbols, begin: IntArray) -> IntArray:
+    """Return where each stack's first frame of JIT code, or of an interpreter in its place, is
+    after the innermost one at ``begin``; else its end.
+    """
+    made = np.array(
+        [
+            (not f.known and not f.module and f.role is not Role.START)
+            or f.name.startswith(_V8_GENERATED)
+            for f in symbols.functions
+        ],
+        dtype=np.bool_,
+    )
+    end = symbols.offsets[1:].astype(np.int64)
+    where = np.flatnonzero(made[symbols.function_of_location][symbols.locations_of_stack])
+    next_one = np.append(where, np.iinfo(np.int64).max)[np.searchsorted(where, begin)]
+    return np.where(next_one > begin, np.minimum(next_one, end), end)
 
 
 def _lines(

@@ -120,7 +120,7 @@ def find_leaks(
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
     by_owner = rule is FrameRule.PROGRAM
-    places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule)
+    places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule, to_jit=by_owner)
     table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)

@@ -256,6 +256,22 @@ def test_no_byte_vanishes_and_sums_stay_equal_whatever_is_folded(stacks: list[li
         assert whole[int(places.owner[places.place[k]]) :] == folded.frames[int(folded.place[k])]
 
 
+def test_places_end_at_jit_code_which_is_compiled_again_and_again() -> None:
+    """One call of `insert`, interpreted and twice compiled, and another one below named code."""
+    texts = ("insert Builtins_Entry main", "insert x1 main", "insert x2 main", "insert handle main")
+    profile, symbols = named(tuple((text, 8) for text in texts))
+    symbols.functions[:] = [
+        Function("0x" + f.name, "", "", known=False) if f.name.startswith("x") else f
+        for f in symbols.functions
+    ]
+    places = find_places(profile, symbols, FrameRule.OWN, to_jit=True)
+    assert [[f.function for f in places.frames[int(k)]] for k in places.place] == [
+        *[["insert"]] * 3, ["insert", "handle", "main"],
+    ]  # fmt: skip
+    assert places.owner.tolist() == [0, 0]
+    assert len(find_places(profile, symbols, FrameRule.OWN)) == 4
+
+
 def test_a_library_further_out_stays_because_it_called_the_program() -> None:
     stacks = (("malloc std::vector::push_back load std::thread::run main", 8),)
     profile, symbols = named(stacks)

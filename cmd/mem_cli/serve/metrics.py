@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from mem_cli.serve.past import Had, Snapshot
 from mem_parser.escape import json_ascii, one_line
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import MISSING_SAMPLES, Count, Profile, Unit
 from mem_parser.python.labelframes import without_labels
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_profiler.live.watched import State
@@ -234,10 +234,12 @@ class _Families(Collector):
         samples = CounterMetricFamily(
             "mem_profiler_samples", "Sampled blocks of the capture.", labels=process
         )
-        lost = CounterMetricFamily(
-            "mem_profiler_lost",
-            "Samples, or details of them, that were lost.",
-            labels=(*process, "cause"),
+        lost, incomplete = (
+            CounterMetricFamily(f"mem_profiler_{name}", about, labels=(*process, "cause"))
+            for name, about in (
+                ("lost", "Samples that were lost."),
+                ("incomplete", "Samples that count, of which a detail was lost."),
+            )
         )
         functions = GaugeMetricFamily(
             "mem_profiler_function_inuse_bytes",
@@ -247,10 +249,11 @@ class _Families(Collector):
         for labels, one in self._rows():
             samples.add_metric(labels, one.samples)
             for cause, count in one.lost.items():
-                lost.add_metric([*labels, _label(cause)], count)
+                counter = lost if cause in MISSING_SAMPLES else incomplete
+                counter.add_metric([*labels, _label(cause)], count)
             for name, size in one.functions:
                 functions.add_metric([*labels, name], size)
-        yield from (samples, lost, functions)
+        yield from (samples, lost, incomplete, functions)
 
     def _of_domains(self) -> Iterator[Metric]:
         labelled = ("pid", "comm", "domain")

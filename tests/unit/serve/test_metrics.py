@@ -68,6 +68,12 @@ def test_the_numbers_are_those_of_the_profile() -> None:
     assert got["mem_profiler_capturing"] == [(process, 1.0)]
     assert got["mem_profiler_readable"] == [(process, 1.0)]
     assert got["mem_profiler_lost_total"] == [((("cause", "reentry"), *process), 0.0)]
+    host.capture.lost["unwind_no_module"] = 7  # their blocks count
+    got = scraped(shot)
+    assert [labels[0] for labels, _ in got["mem_profiler_lost_total"]] == [("cause", "reentry")]
+    assert got["mem_profiler_incomplete_total"] == [
+        ((("cause", "unwind_no_module"), *process), 7.0)
+    ]
 
 
 def test_functions_are_the_largest_ones_and_no_more_than_asked_for() -> None:

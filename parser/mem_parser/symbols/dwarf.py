@@ -139,7 +139,7 @@ def _asked(file: PlainFile, question: bytes) -> bytes:
         except OSError as error:
             why = error.strerror
             if isinstance(error, PermissionError):  # as a user without rights, for root
-                python = one_line(sys.executable)
+                python = one_line(os.path.realpath(sys.executable))
                 why = f"{why}: every user must be able to run {python}, and to enter its folders"
             raise LinesFailed(f"was not read: cannot start a process for it ({why})") from error
         if done.returncode < 0:

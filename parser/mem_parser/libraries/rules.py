@@ -11,6 +11,7 @@ from mem_parser.libraries.table import LIBRARIES, By, Library
 from mem_parser.symbols.table import CUT_NAME, Function, Role
 
 _MAPPED_MEMORY = "memfd:"
+_ENTRY_POINT = re.compile(r"/bin/[^/.]+$")
 _DELETED = " (deleted)"
 Matches = Callable[[str], object]
 
@@ -40,6 +41,8 @@ class Libraries:
             role = self._chosen(function)
             if role is None and function.nn_module:
                 role = Role.PROGRAM  # the program chose this layer
+            if role is None and _is_entry_point(function):
+                role = Role.LIBRARY
             if role is None:
                 role = known.of_function(function)
             if role is None and (function.name, function.module) == (CUT_NAME, ""):
@@ -136,6 +139,14 @@ class _Known:
 def _is_python(function: Function) -> bool:
     """Tell whether it is a function of Python's, in the files of other tools too."""
     return function.python or function.file.endswith(".py")
+
+
+def _is_entry_point(function: Function) -> bool:
+    """Tell whether it is the code of a script that an installer wrote for a command, such as
+    `bin/uvicorn`: it calls a function of the package, and is on every stack.
+    """
+    script = function.python and function.full_name == "<module>"
+    return script and bool(_ENTRY_POINT.search(function.module))
 
 
 def _matching(pattern: re.Pattern[str], by: By) -> Matches:

@@ -272,6 +272,14 @@ def test_places_end_at_jit_code_which_is_compiled_again_and_again() -> None:
     assert len(find_places(profile, symbols, FrameRule.OWN)) == 4
 
 
+def test_the_script_of_a_command_is_nobody_s_own_code() -> None:
+    def python(name: str, file: str) -> Function:
+        return Function(name, name, file, file, python=True)
+
+    start, own = python("<module>", "/venv/bin/uvicorn"), python("<module>", "/srv/bin/load.py")
+    assert Libraries().roles([start, own, python("main", "/srv/bin/tool")]) == [L, P, P]
+
+
 def test_a_library_further_out_stays_because_it_called_the_program() -> None:
     stacks = (("malloc std::vector::push_back load std::thread::run main", 8),)
     profile, symbols = named(stacks)

@@ -156,7 +156,13 @@ def _largest(findings: list[Finding], width: int) -> Iterator[str]:
 def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     if not findings:
         return
-    advice = phrase("{stacks}: capture longer or at a finer rate", stacks=_stacks(findings))
+    if all(finding.evidence == phrase("no ages recorded") for finding in findings):
+        advice = phrase(
+            "{stacks}: no ages in the file; of one that merge wrote, see each part",
+            stacks=_stacks(findings),
+        )
+    else:
+        advice = phrase("{stacks}: capture longer or at a finer rate", stacks=_stacks(findings))
     yield _labelled(Verdict.INCONCLUSIVE, advice)
     largest = findings[0]
     if largest.stacks > 1 and not largest.frames:

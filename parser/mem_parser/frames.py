@@ -8,6 +8,7 @@ name by function and file, the others by the build-id of their module and their 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -22,8 +23,8 @@ from mem_parser.names import FrameRule
 from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.table import Role, Symbols
 
-_V8_GENERATED = "Builtins_"
-"""Code that V8's build compiled for its interpreter, and that its JIT code calls."""
+_V8_CALLS = re.compile(r"Builtins_|v8::internal::(?:FunctionCallbackArguments::Call|Builtin_)")
+"""How V8's interpreter calls native code, which JIT code may call directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def _before_jit(symbols: Symbols, begin: IntArray) -> IntArray:
     made = np.array(
         [
             (not f.known and not f.module and f.role is not Role.START)
-            or f.name.startswith(_V8_GENERATED)
+            or _V8_CALLS.match(f.name) is not None
             for f in symbols.functions
         ],
         dtype=np.bool_,

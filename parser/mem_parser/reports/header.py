@@ -46,6 +46,17 @@ _LOSSES = {
     "launch": ("launch record", phrase("without a name, or in an unknown form")),
 }
 """By cause: noun and predicate of a line for the user."""
+_JIT_NAMES = {
+    **dict.fromkeys(
+        ("node", "nodejs", "deno"),
+        phrase("functions of JavaScript have no names here: start it with --perf-basic-prof"),
+    ),
+    "java": phrase(
+        "functions of Java have no names here: start it with -XX:+PreserveFramePointer, and run "
+        "jcmd PID Compiler.perfmap before the file is written"
+    ),
+}
+"""By the program that runs the code: how JIT code gets names."""
 _FULL = ("stack_table_full", "stack_sites_full", "live_full", "site_full")
 
 
@@ -100,6 +111,9 @@ def other_lines(profile: Profile) -> list[str]:
     if profile.capture.pymalloc and not any("pymalloc" in n for n in profile.capture.notes):
         text = phrase("small objects of this CPython went through pymalloc; they are not counted")
         lines.append(phrase("note: {text}", text=text))
+    cure = _JIT_NAMES.get(profile.capture.exe.rpartition("/")[2])
+    if cure and not (profile.embedded and profile.embedded.has_jit_code()):
+        lines.append(phrase("note: {text}", text=cure))
     notes = profile.capture.notes + profile.warnings
     lines += [phrase("note: {text}", text=one_line(text)) for text in notes]
     return lines

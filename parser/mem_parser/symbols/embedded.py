@@ -40,6 +40,10 @@ class EmbeddedNames:
         """Whether only code that the program made as it ran has names, and no module's."""
         return all(m == NO_MODULE and a < FIRST_INVENTED for m, a in self.frames)
 
+    def has_jit_code(self) -> bool:
+        """Tell whether any code that the program made as it ran has a name."""
+        return any(m == NO_MODULE and a < FIRST_INVENTED for m, a in self.frames)
+
     @property
     def name_files(self) -> bool:
         """Whether any name says in which file its function is."""

@@ -19,6 +19,7 @@ from mem_parser.reports.graph import build_graph, total_line
 from mem_parser.reports.header import other_lines
 from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.table import TableOptions, format_table
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.units import format_bytes, format_estimate, format_total, significant
 from reportview import named
@@ -215,3 +216,15 @@ def test_only_a_stop_that_a_user_may_feel_is_said(longest_s: float, is_said: boo
     profile, _ = named((("malloc f main", 100),))
     profile.capture.attach = AttachStops(3, 0.02, longest_s)
     assert any(line.startswith("attached ") for line in other_lines(profile)) is is_said
+
+
+@pytest.mark.parametrize(
+    ("exe", "word"),
+    [("/usr/bin/node", "--perf-basic-prof"), ("/jdk/bin/java", "Compiler.perfmap"), ("/a/b", None)],
+)
+def test_jit_code_without_names_has_its_cure(exe: str, word: str | None) -> None:
+    profile, _ = named((("malloc f main", 100),))
+    profile.capture.exe = exe
+    assert any(word in line for line in other_lines(profile)) if word else not other_lines(profile)
+    profile.embedded = EmbeddedNames({(NO_MODULE, 0x99): (EmbeddedFrame("f", "f()"),)})
+    assert not other_lines(profile)

@@ -160,7 +160,8 @@ def test_files_of_several_processes_say_which_they_are_of(folder: Path) -> None:
     assert "note: its workers, which a server of multiprocessing forks, are in no" in done.stderr
     assert len(re.findall("(?m)^pid ", done.stderr)) == 0
     done = run_command("run", "--children", "-o", "out/q", "several.py", cwd=folder)
-    roles = dict(re.findall(r"(?m)^pid (\d+), (.*)\nsucceeded.*\n  out/q\.\1\.", done.stderr))
+    peaked = r"(?m)^pid (\d+), (.*), peak \d[\d.]* [KM]iB\nsucceeded.*\n  out/q\.\1\."
+    roles = dict(re.findall(peaked, done.stderr))
     command = f"{interpreter()} several.py"
     assert sorted(roles.values()) == [
         f"child process: {sys.executable} -c x = bytearray(1 << 20)",

@@ -57,6 +57,7 @@ class Result:
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
     program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
     file holds the names of its addresses. `forked`: the process became no other program since.
+    `peak_bytes`: estimated, 0 where the capture did not look for it.
     `log` is that of the capture's events, where it has one.
     """
 
@@ -81,6 +82,7 @@ class Result:
     is_uncrossed: bool = False
     named: bool = False
     forked: bool = False
+    peak_bytes: int = 0
     log: Log | None = None
     devices: list[Result] = field(default_factory=list)
 
@@ -170,6 +172,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         exe_build_id=None if facts["build_id"] is None else _text(facts["build_id"]),
         is_uncrossed=bool(facts["is_uncrossed"]),
         forked=bool(facts["forked"]),
+        peak_bytes=_count(facts["peak_bytes"]),
     )
 
 
@@ -201,6 +204,7 @@ def _facts(profile: Profile) -> dict[str, Any]:
         "build_id": None if exe is None else exe.build_id or "",
         "is_uncrossed": exe is None and bool(profile.modules),
         "forked": bool(profile.capture.parent_pid),
+        "peak_bytes": round(profile.capture.peak_bytes or 0),
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),
         "failed": 0 if failed is None else int(failed.sum()),

@@ -17,7 +17,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
-from mem_parser.units import counted, format_rate
+from mem_parser.units import counted, format_bytes, format_rate
 from mem_profiler._core import lib
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def role_line(result: Result, program_pid: int) -> str:
             role = f"{forked if result.forked else started} of multiprocessing"
     if result.pid == program_pid:
         role = f"the program itself: {command}"
-    return f"pid {result.pid}, {role}"
+    peak = f", peak {format_bytes(result.peak_bytes)}" if result.peak_bytes else ""
+    return f"pid {result.pid}, {role}{peak}"
 
 
 def _file_lines(result: Result) -> Iterator[str]:

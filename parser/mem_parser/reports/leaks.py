@@ -158,7 +158,7 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
         return
     if all(finding.evidence == phrase("no ages recorded") for finding in findings):
         advice = phrase(
-            "{stacks}: no ages in the file; of one that merge wrote, see each part",
+            "{stacks}: no ages in the file (merge drops them)",
             stacks=_stacks(findings),
         )
     else:

@@ -51,8 +51,8 @@ def headline(
     per_hour: Estimate | None, owners: Sequence[Sequence[Frame]], watched_s: float, what: str = ""
 ) -> str:
     """Return the sentence; ``what`` stands for the number of leaks. ``per_hour``: bytes of all
-    together, left out below its own error. ``owners``: the frames of each from
-    the charged one on, the fastest first.
+    together, left out below its own error. ``owners``: the frames of each from the charged one on,
+    the fastest first.
     """
     if not owners:
         return NO_LEAKS

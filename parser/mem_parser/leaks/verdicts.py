@@ -169,8 +169,8 @@ def _freed(finding: Finding, table: SiteColumns, left: IntArray) -> Finding:
     if left[table.index[members]].sum() > _LEFT_SHARE * table.blocks[members].sum():
         return finding
     text = phrase(
-        "grew until the end, then was freed: no leak of a program that ends, but perhaps of one "
-        "that goes on"
+        "grew until the end, then nearly all was freed: no leak of a program that ends, but "
+        "perhaps of one that goes on"
     )
     return dataclasses.replace(finding, verdict=Verdict.HELD, evidence=text)
 

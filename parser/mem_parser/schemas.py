@@ -242,8 +242,8 @@ OUTPUTS: dict[str, Schema] = {
     ),
     "leaks": _closed({
         "rows": _list(_closed({
-            "verdict": _one_of("leak", "inconclusive", "cache-like", "young"), "bytes": _NUMBER,
-            **_INTERVAL, "growth": _STRING, "bytes_per_hour": _KNOWN,
+            "verdict": _one_of("leak", "held-to-end", "inconclusive", "cache-like", "young"),
+            "bytes": _NUMBER, **_INTERVAL, "growth": _STRING, "bytes_per_hour": _KNOWN,
             "bytes_per_hour_error": _KNOWN, **_ends("bytes_per_hour"), "samples": _COUNT,
             "stacks": _COUNT, "evidence": _STRING, "stack": _STACK,
             "folded": _list(_ref("frame")),

@@ -75,11 +75,11 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
     return Path(result.path)
 
 
-def leaking(*words: object) -> set[str]:
+def leaking(*words: object, verdict: str = "leak") -> set[str]:
     return {
         next(f["function"] for f in r["stack"] if f["function"] != "main")
         for r in report("leaks", *words)["rows"]
-        if r["verdict"] == "leak"
+        if r["verdict"] == verdict
     }
 
 
@@ -196,18 +196,23 @@ def left(tidy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_tidy(tidy, tmp_path_factory.mktemp("left"), "at once")
 
 
-def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(
+def held(*words: object) -> set[str]:
+    return leaking(*words, verdict="held-to-end")
+
+
+def test_growth_of_a_program_that_frees_all_at_its_end_is_found(
     freed: Path, tmp_path: Path
 ) -> None:
-    assert leaking(freed) == {"pile_up"}
-    assert leaking("--at-end", freed) == set()
-    shown = parse("leaks", freed).stdout
-    assert shown.startswith("1 leak, ")
-    assert "--at-end" in shown
-    assert leaking("--focus", "pile_up", freed) == {"pile_up"}
+    assert held(freed) == {"pile_up"}
+    assert leaking(freed) == held("--at-end", freed) == leaking("--at-end", freed) == set()
+    done = parse("leaks", "--fail-on", "leak", freed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("no leaks found; growth held to the end, ")
+    assert "--at-end" in done.stdout
+    assert held("--focus", "pile_up", freed) == {"pile_up"}
     copy = tmp_path / "copy.heap"
     assert parse("convert", freed, "-o", copy).returncode == 0
-    assert leaking(copy) == {"pile_up"}
+    assert held(copy) == {"pile_up"}
 
 
 def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
@@ -217,6 +222,7 @@ def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
     budget.write_text('[budget]\nleaks = "0"\n')
     done = parse("budget", budget, freed)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "growth held to the end, " in done.stdout
     done = parse("budget", budget, left)
     assert done.returncode == 6, done.stdout + done.stderr
     assert "pile_up" in done.stdout

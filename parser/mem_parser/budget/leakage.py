@@ -57,11 +57,15 @@ def measure_leaks(
     It may be a part of ``whole``, whose blocks without stacks can be of any part.
 
     ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
-    leak here: many programs fill memory while they run, and free it at the end. Where the search
-    finds nothing, but could not have found a leak of half of what is in use, all that may leak:
-    unless that is within the ``allowed`` bytes, or too little for any search.
+    leak here, only a note: many programs fill memory while they run, and free it at the end. Where
+    the search finds nothing, but could not have found a leak of half of what is in use, all that
+    may leak: unless that is within the ``allowed`` bytes, or too little for any search.
     """
-    leaks = _search(profile, symbols, suppressions, alpha, allowed)
+    known = Suppressions(suppressions) if suppressions else None
+    leaks = _search(profile, symbols, known, alpha, allowed)
+    if profile.before_end is not None:
+        growth = find_leaks(profile, symbols, suppressions=known, alpha=alpha).growth
+        leaks.measured.notes += filter(None, [growth])
     lost = _without_stacks(profile if whole is None else whole)
     found = leaks.measured.what
     if not may_hide(lost.samples) or found is None:
@@ -84,11 +88,10 @@ def _without_stacks(profile: Profile) -> Sampled:
 def _search(
     profile: Profile,
     symbols: Symbols,
-    suppressions: tuple[str, ...],
+    known: Suppressions | None,
     alpha: float,
     allowed: float,
 ) -> Leaks:
-    known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)
     if report.leaks:
         more = len(report.leaks) - MOST

@@ -25,6 +25,7 @@ class Verdict(enum.StrEnum):
     """The verdict on a stack; in the order of reports."""
 
     LEAK = "leak"
+    HELD = "held-to-end"
     INCONCLUSIVE = "inconclusive"
     CACHE_LIKE = "cache-like"
     YOUNG = "young"
@@ -100,10 +101,23 @@ class LeakReport:
         return [f for f in self.findings if f.verdict is Verdict.LEAK]
 
     @property
+    def held(self) -> list[Finding]:
+        """What grew like leaks, and was freed as the program ended."""
+        return [f for f in self.findings if f.verdict is Verdict.HELD]
+
+    @property
     def headline(self) -> str:
-        """The leaks in one sentence."""
-        if self.leaks:
-            return joined(phrase("; "), filter(None, [headline_of(self.leaks), self._grows_too()]))
+        """The leaks in one sentence, and the growth that is none."""
+        found = headline_of(self.leaks) if self.leaks else self._no_leaks()
+        return joined(phrase("; "), filter(None, [found, self.growth, self._grows_too()]))
+
+    @property
+    def growth(self) -> str:
+        """What is `held` in words; empty where nothing is."""
+        what = phrase("growth held to the end")
+        return headline_of(self.held, what) if self.held else ""
+
+    def _no_leaks(self) -> str:
         if self.too_short and any(f.is_open for f in self.findings):
             return phrase("no verdict on leaks; {reason}", reason=self.too_short)
         if self.too_short:
@@ -163,9 +177,9 @@ def may_hide(samples: int) -> bool:
     return samples >= MIN_SAMPLES
 
 
-def headline_of(leaks: Sequence[Finding]) -> str:
-    """Return the leaks in one sentence."""
-    return headline(_growth_of(leaks), [f.frames for f in leaks], _watched_s(leaks))
+def headline_of(leaks: Sequence[Finding], what: str = "") -> str:
+    """Return the leaks, or ``what`` else they are, in one sentence."""
+    return headline(_growth_of(leaks), [f.frames for f in leaks], _watched_s(leaks), what)
 
 
 def _watched_s(findings: Sequence[Finding]) -> float:

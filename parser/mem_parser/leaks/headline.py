@@ -47,13 +47,16 @@ def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
     return per(unit, format_estimate(rate, Unit.SPACE))
 
 
-def headline(per_hour: Estimate | None, owners: Sequence[Sequence[Frame]], watched_s: float) -> str:
-    """Return the sentence. ``per_hour``: bytes of all leaks together, left out below its own error.
-    ``owners``: the frames of each leak from the charged one on, the fastest first.
+def headline(
+    per_hour: Estimate | None, owners: Sequence[Sequence[Frame]], watched_s: float, what: str = ""
+) -> str:
+    """Return the sentence; ``what`` stands for the number of leaks. ``per_hour``: bytes of all
+    together, left out below its own error. ``owners``: the frames of each from the charged one on,
+    the fastest first.
     """
     if not owners:
         return NO_LEAKS
-    parts: list[str] = [counted(len(owners), "leak")]
+    parts: list[str] = [what or counted(len(owners), "leak")]
     parts += filter(None, [growth_text(per_hour, watched_s)])
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:

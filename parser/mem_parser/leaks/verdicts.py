@@ -1,6 +1,7 @@
 """Leak verdicts by survival: which stacks keep growing while their old blocks stay.
 
     leak          grew early and late at comparable rates, and its old blocks do not die
+    held-to-end   so did this, but the program ended and freed (nearly) all of it
     cache-like    grew, then stayed flat; or new blocks replace old ones
     young         allocated only in the last tenth of the capture
     inconclusive  too few samples, or growth in bursts
@@ -51,7 +52,6 @@ from mem_parser.leaks.observed import (
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
-    LEAST_LIFE_S,
     ended_midway,
     is_whole,
     least_watch_s,
@@ -105,13 +105,13 @@ def find_leaks(
     leave out; with another than `FrameRule.PROGRAM` each stack is a finding of its own.
     """
     report = LeakReport([])
-    left: IntArray | None = None
+    whole = profile
     before = None if at_end or earlier else profile.before_end
     if before is not None:
         grew = _peak_bytes(profile) > 2 * before.total(Count.INUSE, Unit.SPACE).value
         report.until_s = before.capture.duration_s if grew else None
         report.notes.append(_before_end_note(profile, before, grew=grew))
-        left, profile = profile.sites.inuse_blocks, before
+        profile = before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
@@ -134,6 +134,16 @@ def find_leaks(
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)
+    if before is not None and report.leaks:
+        rest = find_leaks(
+            whole, symbols, window=window, suppressions=suppressions, alpha=alpha, rule=rule,
+            at_end=True,
+        )  # fmt: skip
+        still = {_owner(one) for one in rest.leaks}
+        left = whole.sites.inuse_blocks
+        report.findings = [
+            one if _owner(one) in still else _freed(one, table, left) for one in report.findings
+        ]
     need_s = 0.0 if times is None else least_watch_s(profile.capture, table, times)
     if times is not None and times.duration_s < need_s:
         advice = postponement(times.duration_s, need_s)
@@ -141,27 +151,28 @@ def find_leaks(
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
         if ended_midway(profile.capture) or any(finding.is_open for finding in report.findings):
             report.too_short = too_short(times.duration_s, need_s)
-    if left is not None and times is not None and times.duration_s < LEAST_LIFE_S:
-        report.findings = [_freed(one, table, left, times) for one in report.findings]
     if times is not None and report.leaks and went_on(profile.capture):
         report.notes += filter(None, [may_fill(times.duration_s)])
     report.findings.sort(key=_by_weight)
     return report
 
 
-def _freed(finding: Finding, table: SiteColumns, left: IntArray, times: Timeline) -> Finding:
-    """Return the finding without a verdict if the program freed nearly all of it as it ended, soon
-    after its start: a cache that fills grows like a leak, and is freed like that.
-    """
-    members = () if finding.group is None else finding.group.members
-    held = float(table.blocks[members].sum()) if len(members) else 0.0
-    if not held or float(left[table.index[members]].sum()) > _LEFT_SHARE * held:
+def _owner(finding: Finding) -> object:
+    return finding.frames[0].function_key if finding.frames else None
+
+
+def _freed(finding: Finding, table: SiteColumns, left: IntArray) -> Finding:
+    """Return a leak as held to the end if the program freed nearly all of it as it ended."""
+    if finding.verdict is not Verdict.LEAK or finding.group is None:
         return finding
-    watched = time_text(times.duration_s)
-    return _postponed(
-        finding,
-        phrase("grows, and was freed at the end; {watched} is too short to tell", watched=watched),
+    members = finding.group.members
+    if left[table.index[members]].sum() > _LEFT_SHARE * table.blocks[members].sum():
+        return finding
+    text = phrase(
+        "grew until the end, then nearly all was freed: no leak of a program that ends, but "
+        "perhaps of one that goes on"
     )
+    return dataclasses.replace(finding, verdict=Verdict.HELD, evidence=text)
 
 
 def _postponed(finding: Finding, advice: str) -> Finding:

@@ -11,8 +11,6 @@ from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
 from mem_parser.model import SECTION_ENDED, Capture
 from mem_parser.words import phrase
 
-LEAST_LIFE_S = 5.0
-"""Of a program that frees what it held as it ends: a shorter one may have filled a cache."""
 _ADVISED_WATCH_S = 60.0
 _SURE_WATCH_S = 600.0
 """Most caches are full by then."""

@@ -23,12 +23,14 @@ _ADDRESS = re.compile(r"\+0x[0-9a-f]+$")
 """Ends the name of a function without one, which a tree folds with the others of its file."""
 _TONES: dict[str, Tone] = {
     Verdict.LEAK: Tone.BAD,
+    Verdict.HELD: Tone.OPEN,
     Verdict.INCONCLUSIVE: Tone.OPEN,
     Verdict.CACHE_LIKE: Tone.HARMLESS,
     Verdict.YOUNG: Tone.HARMLESS,
 }
 _WORDS: dict[str, Phrase] = {
     Verdict.LEAK: phrase("LEAK"),
+    Verdict.HELD: phrase("held to end"),
     Verdict.INCONCLUSIVE: phrase("inconclusive"),
     Verdict.CACHE_LIKE: phrase("cache-like"),
     Verdict.YOUNG: phrase("young"),
@@ -55,13 +57,15 @@ def leak_lines(
     that say where its names come from.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    is_open = bool(report.too_short) or report.is_partial or report.undecided >= MOST_UNDECIDED
+    is_open = bool(report.too_short or report.held or report.is_partial)
+    is_open |= report.undecided >= MOST_UNDECIDED
     tone = Tone.BAD if report.leaks else Tone.OPEN if is_open else Tone.GOOD
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
     for finding in by_verdict[Verdict.LEAK]:
         yield from _leak(finding, width)
+    yield from _largest(by_verdict[Verdict.HELD], width)
     undecided = by_verdict[Verdict.INCONCLUSIVE]
     yield from _largest([f for f in undecided if f.is_open], width)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):

@@ -130,6 +130,8 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
                 function=first, number=others, reason=report.too_short,
             )  # fmt: skip
         yield Sentence("grows", text, "leaks")
+    elif report.held:
+        yield Sentence("grows", report.headline, "leaks")
     elif report.is_partial:
         yield Sentence("no verdict", report.headline, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):

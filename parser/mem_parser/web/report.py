@@ -3,16 +3,17 @@
 Besides the profile, the page takes blocks that other parts of the parser make. All are optional,
 and a tab appears only with its block:
 
-``leaks``  {"rows": [{"verdict": "leak" | "cache-like" | "young" | "inconclusive", "bytes": float,
-"std_error": float | null, "bytes_per_hour": float | null, "bytes_per_hour_error": float | null (95
-%), "lower95", "upper95", "bytes_per_hour_lower95", "bytes_per_hour_upper95": float | null (ends of
-the 95 % intervals), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...]
-(innermost first)}, ...], "notes": [str, ...]} ``diff``   by what is counted (`inuse.space`, see
-`mem_parser.web.measures`) {"rows": [{"verdict": "new" | "gone" |
-"grown" | "shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new":
-float, "delta": float, "delta_error": float | null (standard error), "delta_lower95",
-"delta_upper95": float | null}, ...], "unit": "space" | "objects", "base_name": str,
-"notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json` returns.
+``leaks``  {"rows": [{"verdict": "leak" | "held-to-end" | "cache-like" | "young" | "inconclusive",
+"bytes": float, "std_error": float | null, "bytes_per_hour": float | null, "bytes_per_hour_error":
+float | null (95 %), "lower95", "upper95", "bytes_per_hour_lower95", "bytes_per_hour_upper95": float
+| null (ends of the 95 % intervals), "evidence": str, "stack": [{"function": str, "file": str,
+"line": int}, ...] (innermost first)}, ...], "notes": [str, ...]}
+``diff``   by what is counted (`inuse.space`, see `mem_parser.web.measures`) {"rows": [{"verdict":
+"new" | "gone" | "grown" | "shrunk" | "noise", "function": str, "file": str, "line": int, "base":
+float, "new": float, "delta": float, "delta_error": float | null (standard error), "delta_lower95",
+"delta_upper95": float | null}, ...], "unit": "space" | "objects", "base_name": str, "notes":
+[str, ...]}
+``budget``  what `mem_parser.budget.CaptureReport.as_json` returns.
 
 Unknown keys are ignored, missing ones are blank. The reader chooses the count and the unit of all
 tabs; leaks, threads and a budget have their own, and say so.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.leaks.watch import time_text
 from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
+from mem_parser.reports.opening import opening
 from parser_run import parse
 from simulated import (
     Program,
@@ -123,19 +125,26 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     assert ("growth after it, to the peak of" in note) is not judged
 
 
+@pytest.mark.parametrize("seconds", [4, 60])
 @pytest.mark.parametrize(
-    ("seconds", "left", "is_leak"), [(4, 0, False), (4, 1, True), (10, 0, True)]
+    ("left", "verdict", "code"),
+    [(0, Verdict.HELD, 0), (0.08, Verdict.LEAK, 6), (1, Verdict.LEAK, 6)],
 )
-def test_what_a_short_program_frees_at_its_end_may_be_a_cache(
-    seconds: int, left: int, is_leak: bool
+def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
+    seconds: int, left: float, verdict: Verdict, code: int, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(5)
-    source = leak(random, 3600 / seconds, "grow", duration=float(seconds))
+    source = leak(random, 60000 / seconds, "grow", duration=float(seconds))
     profile, symbols = Program([source], duration=float(seconds)).capture(random)
     held = profile.sites
+
+    assert held.live_births is not None
     sites = dataclasses.replace(
         held,
-        inuse_blocks=held.inuse_blocks * left, inuse_bytes=held.inuse_bytes * left,
+        inuse_blocks=(held.inuse_blocks * left).astype(np.int64),
+        inuse_bytes=(held.inuse_bytes * left).astype(np.int64),
+        live_births=(held.live_births * left).astype(np.uint32),
+        peak_blocks=held.inuse_blocks, peak_bytes=held.inuse_bytes,
         before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
         before_end_births=held.births, before_end_live_births=held.live_births,
         before_end_oldest_s=held.oldest_birth_s,
@@ -143,13 +152,22 @@ def test_what_a_short_program_frees_at_its_end_may_be_a_cache(
     capture = dataclasses.replace(
         profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
     )
+    ended = dataclasses.replace(profile, sites=sites, capture=capture)
 
-    report = find_leaks(dataclasses.replace(profile, sites=sites, capture=capture), symbols)
+    report = find_leaks(ended, symbols)
 
-    assert bool(report.leaks) is is_leak
-    if not is_leak:
-        [open_] = [f for f in report.findings if f.is_open]
-        assert open_.evidence == "grows, and was freed at the end; 4 s is too short to tell"
+    [found] = report.findings
+    assert found.verdict is verdict
+    if verdict is Verdict.HELD:
+        said = r"no leaks found; growth held to the end, \S+ \S+ ± .*, in grow, target\.c:1"
+        assert re.fullmatch(said, report.headline)
+        first = opening(ended, symbols, report)[0]
+        assert (first.kind, first.text) == ("grows", report.headline)
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(ended))
+    done = parse("leaks", "--fail-on", "leak", file)
+    assert done.returncode == code, done.stdout
+    assert ("held to end   " in done.stdout) is (verdict is Verdict.HELD)
 
 
 def test_notes_break_between_words() -> None:

@@ -1,7 +1,7 @@
 // The tabs Leaks, Diff and (with budget_tab.js) Budget: rows that end in a word. The word is always text; its colour only repeats it.
 
 const VERDICT_WORDS = {
-  fail: phrase("fail"), leak: phrase("leak"), new: phrase("new"), grown: phrase("grown"), inconclusive: phrase("inconclusive"),
+  fail: phrase("fail"), leak: phrase("leak"), new: phrase("new"), grown: phrase("grown"), "held-to-end": phrase("held to end"), inconclusive: phrase("inconclusive"),
   "cache-like": phrase("cache-like"), young: phrase("young"), shrunk: phrase("shrunk"), gone: phrase("gone"), noise: phrase("noise"), pass: phrase("pass"),
 };
 const VERDICT_ORDER = Object.keys(VERDICT_WORDS);

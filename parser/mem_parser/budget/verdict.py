@@ -220,6 +220,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
+    pairs = [(judge.subject, judge.budget) for judge in judges]
     unknown = _unknown(pairs)
     for result in [result for report in reports for result in report.results]:
         reason = unknown.get(result.site.key) if result.site is not None else None
@@ -335,6 +336,8 @@ class _Judge:
         self.fail_alpha = error / max(checks, 1)
         self.baseline: Baseline | None = None
         self.program = self._baseline()
+        if self.program is not None:
+            self.subject = subject.charged_like(self.program.passing)
         self.suppressions = tuple(
             pattern
             for path in budget.suppressions

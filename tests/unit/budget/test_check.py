@@ -543,3 +543,20 @@ def test_target_sections_know_a_program_by_any_of_its_names(tmp_path: Path) -> N
     report = check_subjects(load(path), [subject])
     assert {r.name for _, r in report.results} == {"inuse", "peak"}
     assert report.captures[0].program == "redis-server"
+
+
+def test_another_rate_charges_as_the_baseline_does(tmp_path: Path) -> None:
+    """A coarse capture sees too few callers of `get` to take it for a wrapper."""
+    every = [Row(("get", f"user{k}", "main"), 400, 100 + 16 * k, peak=400) for k in range(8)]
+    fine = Made(every, rate=1, end="exited")
+    coarse = Made(every[:4], rate=RATE, end="exited")
+    for base, now in ((fine, coarse), (coarse, fine)):
+        path = tmp_path / f"{base.rate}.toml"
+        path.write_text('[budget]\npeak = "1 KiB"\n')
+        [(baseline, written)] = update_baseline(load(path), [base.subject()]).items()
+        Path(baseline).write_text(written)
+        [(_, found)] = check_subjects(load(path), [now.subject()]).results
+        assert found.verdict is Verdict.FAIL
+        known = {row.function for row in baselines.read(baseline).programs["server"].functions}
+        assert {c.frames[0].function for c in found.culprits} <= known
+        assert not [c.text for c in found.culprits if c.text.startswith("new since")]

@@ -36,8 +36,8 @@ class Subject:
     returns them at their first use. ``libraries`` say which functions blocks are not charged to.
     ``naming_native`` returns the names with the frames of Python's interpreter, which sites may
     select too; None: ``naming`` hides no frame. ``looking`` searches the program's files for a
-    function that no stack has; None: there are none. ``passing`` are the wrappers by shape of a
-    baseline (as of `mark_libraries`).
+    function or library that no stack has; None: there are none. ``passing`` are the wrappers by
+    shape of a baseline (as of `mark_libraries`).
     """
 
     profile: Profile
@@ -46,7 +46,7 @@ class Subject:
     name: str = ""
     libraries: Libraries = field(default_factory=Libraries)
     naming_native: Callable[[], Symbols] | None = None
-    looking: Callable[[re.Pattern[str]], Known] | None = None
+    looking: Callable[[Match], Known] | None = None
     passing: tuple[str, ...] | None = None
     _parts: dict[tuple[str, bool], Profile | None] = field(default_factory=dict, repr=False)
 
@@ -148,15 +148,23 @@ class Subject:
         return tuple(dict.fromkeys(self.symbols.functions[k].module for k in of_location.tolist()))
 
     def knows(self, match: Match) -> Known:
-        """Tell whether the profile, or a file of the program, has a function that matches. An
-        interpreted program may have any: no file's symbols name its functions.
+        """Tell whether the profile, or a file of the program, has a function that matches, or a
+        module that was loaded. An interpreted program may have any: no file's symbols name its
+        functions, and their files are modules.
         """
         if self.profile.stacks.interpreters.any():
             return True, []
-        if any(_locations(symbols, match).any() for symbols in self._every_symbols):
+        if match.kind is Kind.MODULE:
+            seen = [module.path for module in self.profile.modules]
+            names = [os.path.basename(path).split(".so")[0] for path in seen]
+            some = not seen or any(map(match.pattern.search, seen))
+        else:
+            some = any(_locations(symbols, match).any() for symbols in self._every_symbols)
+            names = [f.name for f in self.symbols.functions if f.known]
+        if some:
             return True, []
-        found, near = self.looking(match.pattern) if self.looking else (False, [])
-        return found, [*near, *(f.name for f in self.symbols.functions if f.known)]
+        found, near = self.looking(match) if self.looking else (False, [])
+        return found, [*near, *names]
 
     def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs

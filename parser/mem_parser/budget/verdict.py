@@ -53,6 +53,10 @@ class Verdict(enum.StrEnum):
 ORDER = list(Verdict)
 _WITHOUT_A_READING = 2
 _FEW = 3
+_UNKNOWN = {
+    Kind.FUNCTION: "no function matches {}",
+    Kind.MODULE: "no module matches {}, unless it is a plugin that this run did not load",
+}
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -270,13 +274,13 @@ def _empty(pairs: Sequence[tuple[Subject, Budget]]) -> list[Site]:
 
 
 def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
-    """Say by the keys of such sites which of them name a function that no capture's program has:
-    that nothing was allocated there tells nothing.
+    """Say by the keys of such sites which of them name a function or module that no capture's
+    program has: that nothing was allocated there tells nothing.
     """
     found: dict[str, str] = {}
     for site in _empty(pairs):
         subjects = [s for s, budget in pairs if any(one.key == site.key for one in budget.sites)]
-        for match in (one for one in site.matches if one.kind is Kind.FUNCTION):
+        for match in (one for one in site.matches if one.kind in _UNKNOWN):
             near: list[str] = []
             for subject in subjects:
                 known, names = subject.knows(match)
@@ -284,7 +288,7 @@ def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
                     break
                 near += names
             else:
-                text = f"no function matches {match.pattern.pattern}"
+                text = _UNKNOWN[match.kind].format(match.pattern.pattern)
                 names = nearest(match.pattern, near)
                 found[site.key] = f"{text}; nearest: {', '.join(names)}" if names else text
     return found

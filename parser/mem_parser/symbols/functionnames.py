@@ -39,7 +39,8 @@ def known(
     libraries: bool = False,
 ) -> Known:
     """Search the symbols (or the ``libraries``) of the files of ``profile``; ``binary`` is the
-    program's own, as of `symbolizer.symbolize`. A file that is not here, or has no symbols, has no names.
+    program's own, as of `symbolizer.symbolize`. A file that is not here, or has no symbols, has no
+    names.
     """
     if remote_files.is_asked():
         return False, []

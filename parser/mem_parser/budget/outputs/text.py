@@ -36,7 +36,9 @@ _FEW = 30
 _WIDTH = 80
 
 
-def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | None]]:
+def lines(
+    report: Report, exit_code: int = 0, *, notes: bool = True
+) -> Iterator[tuple[str, Verdict | None]]:
     """Yield the lines, each with the verdict that its first word names, for colour.
 
     ``exit_code`` is the command's exit code where that is not the verdict's.
@@ -46,7 +48,7 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
         if capture in small:
             continue
         yield _head(capture), None
-        for note in capture.notes:
+        for note in capture.notes if notes else ():
             yield f"note: {one_line(note)}", None
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
             yield from _result(result)

@@ -43,7 +43,8 @@ def sentence(result: Result) -> str:
     if result.verdict is Verdict.FAIL:
         return f"{what} over {limit} by {amount(result.excess, result)}"
     if result.verdict is Verdict.PASS:
-        return f"{what} under {limit}{_by_how_little(result)}"
+        at = not result.excess
+        return f"{what}, limit {limit}" if at else f"{what} under {limit}{_by_how_little(result)}"
     return f"{what}, limit {limit}: {reason(result)}"
 
 

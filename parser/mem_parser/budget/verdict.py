@@ -37,7 +37,7 @@ from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import Finding, headline_of
 from mem_parser.leaks.suppressions import read_suppressions
-from mem_parser.model import Count, Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.functionnames import nearest
 from mem_parser.units import format_bytes
 
@@ -397,7 +397,7 @@ class _Judge:
         self, site: Site | None, part: Profile | None, limit: Limit
     ) -> tuple[Measured, float | None, list[Finding] | None]:
         """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
-        amount = limit.tolerance.raised(limit.amount)
+        amount = limit.allowed
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
         if limit.measure is not Measure.LEAKS:
@@ -488,12 +488,14 @@ class _Judge:
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)
-        return culprits.largest(self.subject, part, count, excess, self._scale(part, kind))
+        scale = self._scale(part, kind)
+        unit = Unit.OBJECTS if kind is Measure.ALLOCS else Unit.SPACE
+        return culprits.largest(self.subject, part, count, excess, scale, unit=unit)
 
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:
             return self.program.measure
-        if kind in (Measure.ALLOC, Measure.ALLOC_RATE):
+        if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
             return Count.ALLOC
         return Count.PEAK if kind is Measure.PEAK else Count.INUSE
 

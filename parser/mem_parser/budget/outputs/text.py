@@ -97,11 +97,10 @@ def _result(result: Result) -> Iterator[tuple[str, Verdict | None]]:
 
 def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
     pad = " " * _INDENT
-    rate = result.limit.measure is Measure.ALLOC_RATE
     first = culprit.frames[0] if culprit.frames else None
     name = "[no stack]" if first is None else one_line(first.function)
     where = "" if first is None else place(first)
-    yield f"{pad}{gain(culprit, rate=rate)}  {name}  {where}".rstrip()
+    yield f"{pad}{gain(culprit, result)}  {name}  {where}".rstrip()
     if culprit.text:
         for line in _wrap(one_line(culprit.text)):
             yield f"{pad}  {line}"

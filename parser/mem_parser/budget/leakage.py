@@ -309,8 +309,9 @@ def _named(profile: Profile, smallest: float) -> str:
 
 
 def _left(held: Sampled, alpha: float) -> str:
-    left = format_bytes(held.upper(alpha))
-    return f"no more than {left} of the program's own are in use that may have leaked"
+    most = held.upper(alpha)
+    what = f"no more than {format_bytes(most)}" if most else "nothing"
+    return f"{what} of the program's own is in use that may have leaked"
 
 
 def _times(profile: Profile) -> Timeline | None:

@@ -14,7 +14,7 @@ import click
 
 from mem_cli.colour import is_coloured
 from mem_cli.commands import OUTPUT
-from mem_cli.console import plain_console, say, say_command, show_line, warn
+from mem_cli.console import is_quiet, plain_console, say, say_command, show_line, warn
 from mem_cli.output import append_text, check_output, write_result
 from mem_cli.pipeline import Source, refuse_cut
 from mem_parser.errors import UsageProblem
@@ -119,13 +119,13 @@ def _print(report: Report, exit_code: int, *, err: bool) -> None:
 
     stream: IO[str] = sys.stderr if err else sys.stdout
     if not stream.isatty() and not is_coloured(stream):
-        for line, _ in lines(report, exit_code):
+        for line, _ in lines(report, exit_code, notes=not is_quiet()):
             say(line, err=err)
         return
     from rich.text import Text
 
     console = plain_console(err=err)
-    for line, verdict in lines(report, exit_code):
+    for line, verdict in lines(report, exit_code, notes=not is_quiet()):
         show_line(console, _styled(Text(line), verdict))
 
 

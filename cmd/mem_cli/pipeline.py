@@ -82,8 +82,8 @@ class Opened:
 
         symbols = self.shown.spell()
         if self.libraries is not None:
-            like = None if self.like is None else self.like.symbols
-            symbols = mark_libraries(self.profile, symbols, self.libraries, like=like)
+            passing = None if self.like is None else self.like.symbols.passing
+            symbols = mark_libraries(self.profile, symbols, self.libraries, passing=passing)
         if self.labels:
             symbols = with_labels(self.profile, symbols)
         return with_templates(symbols) if self.templates else symbols

@@ -34,7 +34,7 @@ def test_big():
 def test_keeps():
     kept.append(bytearray(3 << 20))
 
-@pytest.mark.mem_limit("10 MB", alloc="20 MB")
+@pytest.mark.mem_limit("10 MB", alloc="20 MB", allocs="2M")
 def test_churns():
     for _ in range(8):
         bytearray(5 << 20)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from mem_cli.pytest_plugin.settings import Settings
-from mem_parser.budget.quantity import Allowance, parse_bytes, parse_peak, parse_rate
+from mem_parser.budget.quantity import Allowance, parse_bytes, parse_count, parse_peak, parse_rate
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.errors import MemError, nearest
 from mem_parser.escape import log_line
@@ -26,7 +26,7 @@ NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
 tells from above it: so it passes where it surely is within `HIDDEN` of it."""
 HIDDEN = Allowance(share=0.1, bytes=64 << 10)
 _DOCUMENTED = (
-    'mem_limit(peak, inuse=None, alloc=None): live bytes at most, at the end; all bytes: "24 MB"',
+    "mem_limit(peak, inuse=None, alloc=None, allocs=None): bytes live, at the end, in all; blocks",
     "mem_leaks(size, warmups=1, repeat=5, filter_fn=None): bytes that stay in use for each run",
     'mem_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
     'mem_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',
@@ -37,7 +37,7 @@ _OLD_NAMES = {
     "mem_alloc_rate": "limit_alloc_rate",
     "mem_sites": "limit_sites",
 }
-_OF_SITES = ("peak", "inuse", "alloc", "alloc_rate", "leaks")
+_OF_SITES = ("peak", "inuse", "alloc", "allocs", "alloc_rate", "leaks")
 T = TypeVar("T")
 _OF_MEMRAY = {"limit_memory", "limit_leaks"}
 _MEMRAY = ("memray", "pytest_memray.plugin", "memray_manager")
@@ -138,7 +138,11 @@ def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
 
 
 def _limit(measure: Measure, amount: Any) -> Limit:
-    readers = {Measure.ALLOC_RATE: parse_rate, Measure.PEAK: parse_peak}
+    readers = {
+        Measure.ALLOC_RATE: parse_rate,
+        Measure.PEAK: parse_peak,
+        Measure.ALLOCS: parse_count,
+    }
     return Limit(measure, readers.get(measure, parse_bytes)(amount), text=str(amount))
 
 
@@ -176,11 +180,12 @@ def _memory(mark: pytest.Mark) -> list[Limit]:
         *,
         inuse: Any = None,
         alloc: Any = None,
+        allocs: Any = None,
         current_thread_only: bool = False,
     ) -> list[Limit]:
         _refuse_one_thread(mark, current_thread_only)
-        sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse), (Measure.ALLOC, alloc))
-        limits = [_limit(measure, size) for measure, size in sizes if size is not None]
+        given = {"peak": peak, "inuse": inuse, "alloc": alloc, "allocs": allocs}
+        limits = [_limit(Measure(word), size) for word, size in given.items() if size is not None]
         if not limits:
             raise TypeError(f'{mark.name} needs a size, such as {mark.name}("24 MB")')
         return limits
@@ -223,7 +228,8 @@ def _site(mark: pytest.Mark) -> Site:
         from mem_parser.budget import parse_match
 
         if not limits:
-            raise TypeError(f"{mark.name} needs a limit: peak=, inuse=, alloc= or alloc_rate=")
+            names = "peak=, inuse=, alloc=, allocs= or alloc_rate="
+            raise TypeError(f"{mark.name} needs a limit: {names}")
         texts = [match] if isinstance(match, str) else list(match)
         found = tuple(_limit(Measure(name), amount) for name, amount in limits.items())
         return Site(tuple(parse_match(text) for text in texts), found, own)

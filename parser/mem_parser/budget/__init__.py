@@ -111,6 +111,7 @@ def open_subject(
     """Read a capture; names its addresses at their first use. Without ``libraries`` the rules are
     those of the project that the working folder is in. Raises `InputFileError`, `UsageProblem`.
     """
+    from mem_parser.budget.rules import Kind
     from mem_parser.budget.subject import Subject
     from mem_parser.libraries.projectfile import of_folder
     from mem_parser.python.splice import spliced
@@ -135,7 +136,9 @@ def open_subject(
         path,
         libraries=libraries,
         naming_native=None if profile.python is None else lambda: naming(PythonView.NATIVE),
-        looking=lambda pattern: known(profile, pattern, binary, folders),
+        looking=lambda match: known(
+            profile, match.pattern, binary, folders, libraries=match.kind is Kind.MODULE
+        ),
     )
 
 

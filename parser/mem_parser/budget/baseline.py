@@ -7,14 +7,16 @@
     rate      16384
     measure   peak
     total     211.604 MiB   1.21000 MiB   13541   52
+    passing   string   xget
     site      8.10000 MiB   240.000 KiB   518     1    module:libparser
     function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
 
 Tabs separate columns: estimate, standard error, samples, the number of readings of which it is the
 highest, and its subject. A function has its file and the callers of its largest stack, the
-innermost first, which identify it after a renaming. One file may have many programs. Lines are in
-order of names. A renewal keeps a line that changed by no more than chance, so that a diff of two
-baselines shows the real changes.
+innermost first, which identify it after a renaming. `passing` are the wrappers by shape, which
+depend on the rate: a check charges blocks as its baseline does. One file may have many programs.
+Lines are in order of names. A renewal keeps a line that changed by no more than chance, so that a
+diff of two baselines shows the real changes.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ class Program:
     total: Amount = Amount(0.0, 0.0, 0)
     sites: dict[str, Amount] = field(default_factory=dict)
     functions: list[FunctionRow] = field(default_factory=list)
+    passing: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -163,6 +166,7 @@ def of_capture(subject: Subject, budget: Budget) -> Program:
     measure = basis(profile)
     result = Program(subject.title, subject.build, profile.rate_bytes, measure)
     result.total = _stored(amount_of(profile, profile, measure))
+    result.passing = tuple(sorted(map(_word, subject.symbols.passing)))
     for site in budget.sites:
         part = subject.part(site)
         if part is not None and not _by_thread(site, measure):
@@ -250,6 +254,8 @@ def _program_lines(program: Program) -> Iterator[str]:
     yield f"rate\t{program.rate:.0f}"
     yield f"measure\t{program.measure}"
     yield f"total\t{_columns(program.total)}"
+    if program.passing is not None:
+        yield "\t".join(("passing", *program.passing))
     for key in sorted(program.sites):
         yield f"site\t{_columns(program.sites[key])}\t{_word(key)}"
     for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
@@ -267,6 +273,8 @@ def _read_line(program: Program, words: list[str]) -> None:
             program.measure = Count(words[1])
         case "total":
             program.total = _amount(words)
+        case "passing":
+            program.passing = tuple(words[1:])
         case "site":
             program.sites[words[5]] = _amount(words)
         case "function":

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, Unseen, sampling_probability
-from mem_parser.model import BoolArray, Count, Profile
+from mem_parser.model import BoolArray, Count, Profile, Unit
 
 _EXACT_SHAPE = 1000.0
 """Above it the cube root of a gamma variable is normal to better than 1e-5 (E. B. Wilson and
@@ -60,7 +60,8 @@ class Bounded(Protocol):
 class Sampled:
     """A sum of sampled bytes: the sampled ones, an estimate of the missed ones, and its variance.
 
-    ``rate`` is T, 0 where the sampler misses nothing. Sums of disjoint blocks add.
+    ``rate`` is T, 0 where the sampler misses nothing. Sums of disjoint blocks add. ``unseen``: the
+    allowance of the estimate, where it is not T.
     """
 
     seen: float
@@ -68,6 +69,7 @@ class Sampled:
     variance: float
     samples: int
     rate: float
+    unseen: Unseen | None = None
 
     @property
     def value(self) -> float:
@@ -77,7 +79,8 @@ class Sampled:
     @property
     def estimate(self) -> Estimate:
         """The same as estimates elsewhere."""
-        return Estimate(self.value, math.sqrt(self.variance), self.samples, Unseen(self.rate))
+        unseen = self.unseen or Unseen(self.rate)
+        return Estimate(self.value, math.sqrt(self.variance), self.samples, unseen)
 
     def lower(self, alpha: float) -> float:
         """Return the value that the true one is below with chance ``alpha`` at most."""
@@ -111,6 +114,17 @@ def sampled(profile: Profile, count: Count, sites: BoolArray | None = None) -> S
     return Sampled(
         float(size[blocks > 0].sum()), float(missed.sum()), float(variance.sum()),
         int(blocks.sum()), rate if rate > 1 else 0.0,
+    )  # fmt: skip
+
+
+def sampled_objects(profile: Profile, count: Count) -> Sampled:
+    """Return the number of blocks of ``count``; the next sample adds T of them at most, of 1 B."""
+    value, variance, blocks = profile.weigh(count, Unit.OBJECTS)
+    rate = float(np.max(profile.rates, initial=0.0))
+    seen = float(blocks.sum())
+    return Sampled(
+        seen, max(float(value.sum()) - seen, 0.0), float(variance.sum()), int(seen),
+        rate if rate > 1 else 0.0, profile.unseen(Unit.OBJECTS),
     )  # fmt: skip
 
 

@@ -28,8 +28,9 @@ MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """One stack (innermost frame first) and its part of an excess: ``bytes`` held, and ``delta``
-    since the baseline where there is one. ``text`` says more in a few words.
+    """One stack (innermost frame first) and its part of an excess: ``bytes`` held (of a limit on
+    their number: blocks), and ``delta`` since the baseline where there is one. ``text`` says more
+    in a few words.
     """
 
     frames: tuple[Frame, ...]
@@ -66,13 +67,19 @@ def _finite(value: float) -> float | None:
 
 
 def largest(
-    subject: Subject, part: Profile, count: Count, excess: float, scale: float = 1.0
+    subject: Subject,
+    part: Profile,
+    count: Count,
+    excess: float,
+    scale: float = 1.0,
+    *,
+    unit: Unit = Unit.SPACE,
 ) -> list[Culprit]:
     """Return the largest lines of ``part`` by ``count``, each with its largest stack, until they
-    add up to ``excess``. ``scale`` converts bytes to the limit's unit (per second).
+    add up to ``excess``. ``scale`` converts them to the limit's unit (per second).
     """
-    value, variance, blocks = part.weigh(count, Unit.SPACE)
-    unseen = part.unseen(Unit.SPACE)
+    value, variance, blocks = part.weigh(count, unit)
+    unseen = part.unseen(unit)
     places = subject.places
     place = places.place[part.sites.stack]
     sums = [np.bincount(place, weights=w, minlength=len(places)) for w in (value, variance, blocks)]

@@ -12,9 +12,10 @@ import numpy as np
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
+from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.frames import find_places
+from mem_parser.frames import Frame, find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
 from mem_parser.leaks.findings import Finding, LeakReport, Verdict, may_hide
@@ -26,13 +27,16 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above
 from mem_parser.symbols.symbolizer import dropped_stacks
-from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_bytes, format_estimate
+from mem_parser.symbols.table import Role, Symbols
+from mem_parser.units import counted, format_bytes, format_estimate
 
 POWER = 0.9
 """Chance with which a leak of the size that is named would have been found."""
 LEAST_BYTES = 2 << 20
-"""In use: below, a capture of the coarsest first rate has too few samples for any leak."""
+"""What libraries alone may hold from their start without being taken for a leak."""
+_STREAM_BUFFER = "_IO_file_doallocate"
+"""The C library's buffer of a stream, which goes with it: `printf` leaves that of standard output.
+"""
 _MOST_SAMPLES = 400
 
 
@@ -58,8 +62,8 @@ def measure_leaks(
 
     ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
     leak here, only a note: many programs fill memory while they run, and free it at the end. Where
-    the search finds nothing, but could not have found a leak of half of what is in use, all that
-    may leak: unless that is within the ``allowed`` bytes, or too little for any search.
+    the search finds nothing, but could not have found a leak of half of what is in use and may be
+    one, all that may leak: unless it is within the ``allowed`` bytes.
     """
     known = Suppressions(suppressions) if suppressions else None
     leaks = _search(profile, symbols, known, alpha, allowed)
@@ -97,47 +101,92 @@ def _search(
         more = len(report.leaks) - MOST
         notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []
         return Leaks(report.leaks, Measured(_sum_of(report, profile), notes=notes))
+    held = _may_leak(profile, symbols, known)
+    found = _found_none(profile, symbols, report, held, alpha=alpha, allowed=allowed)
+    found.notes[:0] = _suppressed(report)
+    return Leaks([], found)
+
+
+def _suppressed(report: LeakReport) -> list[str]:
+    leaks = [f for f in report.suppressed if f.verdict is Verdict.LEAK]
+    if not report.suppressed:
+        return []
+    size = format_bytes(math.fsum(f.live.value for f in leaks or report.suppressed))
+    what = f"{counted(len(leaks), 'leak')} of {size}" if leaks else f"{size} in use"
+    return [f"{what} {'are' if len(leaks) > 1 else 'is'} suppressed"]
+
+
+def _found_none(
+    profile: Profile,
+    symbols: Symbols,
+    report: LeakReport,
+    held: Sampled,
+    *,
+    alpha: float,
+    allowed: float,
+) -> Measured:
+    """Tell what the search could have found that found none, of the ``held`` that may leak."""
     nothing = Sampled(0.0, 0.0, 0.0, 0, 0.0)
-    live = int(profile.counts(Count.INUSE)[0].sum())
-    if not live:
-        smallest = -math.log(1 - POWER) * max(profile.rate_bytes, 1.0)
-        return Leaks([], Measured(nothing, notes=[_named(profile, smallest)]))
     times = _times(profile)
-    if times is None:
-        unknown = "the file holds no ages of blocks, so it cannot show leaks"
-        return Leaks([], Measured(nothing, unknown))
-    # Leaked blocks are in use: leaks cannot exceed the bytes in use.
-    held = sampled(profile, Count.INUSE)
-    most = held.upper(alpha)
-    if report.too_short:
-        if most <= allowed:
-            return Leaks([], Measured(nothing))
-        return Leaks([], Measured(_Unfound(most), report.too_short))
     smallest = smallest_leak(profile, symbols, alpha)
-    blind = held.value > LEAST_BYTES and most > allowed and smallest > max(held.value / 2, allowed)
+    if not held.samples:
+        sure = math.isfinite(smallest)
+        return Measured(nothing, notes=[_named(profile, smallest) if sure else _left(held, alpha)])
+    if times is None:
+        return Measured(nothing, "the file holds no ages of blocks, so it cannot show leaks")
+    # Leaked blocks are in use: leaks cannot exceed the bytes in use.
+    most = held.upper(alpha)
+    blind = most > allowed and smallest > max(held.value / 2, allowed)
     what = _Unfound(most) if blind else nothing
+    if report.too_short:
+        return Measured(_Unfound(most), report.too_short if most > allowed else None)
     if math.isfinite(smallest):
-        doubted = _doubted(report, max(smallest, allowed))
+        doubted = _doubted(report, max(smallest, allowed), profile, times)
         if doubted is not None and not blind:
             upper = doubted.live.value + doubted.live.margin95
-            return Leaks([], Measured(_Unfound(upper), _doubt(doubted)))
-        return Leaks([], Measured(what, notes=[_named(profile, smallest)]))
+            return Measured(_Unfound(upper), _doubt(doubted))
+        return Measured(what, notes=[_named(profile, smallest)])
     short = f"{times.duration_s:.3g} s are too short to see growth"
     if blind:
         cure = "limit what a short program leaves behind with inuse"
-        return Leaks(
-            [], Measured(what, f"{short}, and {format_bytes(held.value)} are in use: {cure}")
-        )
-    note = f"{short}: the check can only find a leak of more than the {format_bytes(most)} in use"
-    return Leaks([], Measured(nothing, notes=[note]))
+        return Measured(what, f"{short}, and {format_bytes(held.value)} are in use: {cure}")
+    return Measured(nothing, notes=[f"{short}; {_left(held, alpha)}"])
 
 
-def _doubted(report: LeakReport, least_bytes: float) -> Finding | None:
+def _may_leak(profile: Profile, symbols: Symbols, known: Suppressions | None) -> Sampled:
+    """Return what is in use and may be a leak: not what is suppressed, nor what libraries alone
+    hold from their start, unless that is much.
+    """
+    places = find_places(profile, symbols, FrameRule.OWN)
+    left = [not _is_expected(frames, known) for frames in places.frames]
+    counted_in = np.array(left, dtype=np.bool_)[places.place]
+    role = np.array([f.role for f in symbols.functions], dtype=np.int8)
+    charged = symbols.locations_of_stack[charged_from(symbols, FrameRule.PROGRAM)]
+    own = counted_in & (role[symbols.function_of_location[charged]] == Role.PROGRAM)
+    stack = profile.sites.stack
+    every = sampled(profile, Count.INUSE, counted_in[stack])
+    found = sampled(profile, Count.INUSE, own[stack])
+    return found if every.value - found.value <= LEAST_BYTES else every
+
+
+def _is_expected(frames: tuple[Frame, ...], known: Suppressions | None) -> bool:
+    if known is not None and known.match(frames):
+        return True
+    return any(f.function == _STREAM_BUFFER for f in frames[:1])
+
+
+def _doubted(
+    report: LeakReport, least_bytes: float, profile: Profile, times: Timeline
+) -> Finding | None:
     """Return the largest stack without a verdict that holds more than so many bytes: a leak of this
-    size would have been found if it were steady, and it may have begun late.
+    size would have been found if it were steady, and it may have begun late. Where every block is
+    sampled, it did not grow if none is of the later half.
     """
     open_verdicts = (Verdict.INCONCLUSIVE, Verdict.YOUNG)
     found = [f for f in report.findings if f.verdict in open_verdicts and f.frames]
+    if profile.rate_bytes <= 1:
+        later = times.late | times.young
+        found = [f for f in found if f.group is None or f.group.births[later].any()]
     largest = max(found, key=lambda f: f.live.value, default=None)
     return largest if largest is not None and largest.live.value > least_bytes else None
 
@@ -260,6 +309,12 @@ def _named(profile: Profile, smallest: float) -> str:
     span = profile.capture.duration_s
     over = f" in these {span:.3g} s" if span else ""
     return f"the check would have found a leak of {format_bytes(smallest)}{over}"
+
+
+def _left(held: Sampled, alpha: float) -> str:
+    most = held.upper(alpha)
+    what = f"no more than {format_bytes(most)}" if most else "nothing"
+    return f"{what} of the program's own is in use that may have leaked"
 
 
 def _times(profile: Profile) -> Timeline | None:

@@ -3,6 +3,7 @@
     peak        the highest live total
     inuse       bytes in use at the end of the capture
     alloc       all bytes allocated in the capture
+    allocs      the number of these allocations
     alloc_rate  all bytes allocated, over the capture's duration
 
 Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
@@ -28,7 +29,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
+from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled, sampled_objects
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
@@ -102,6 +103,8 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
         return Measured(None, "the file holds no counts of all allocations")
     if what is Measure.ALLOC:
         return Measured(sampled(part, Count.ALLOC))
+    if what is Measure.ALLOCS:
+        return Measured(sampled_objects(part, Count.ALLOC))
     duration = profile.capture.duration_s
     if not duration or duration <= 0:
         return Measured(None, "the file does not say how long the capture was")

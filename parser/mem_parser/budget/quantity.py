@@ -14,12 +14,14 @@ from mem_parser import sizes
 
 _NUMBER = r"(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)"
 _SHARE = re.compile(rf"{_NUMBER}\s*%", re.ASCII | re.IGNORECASE)
+_COUNT = re.compile(rf"{_NUMBER}\s*([kmg])?", re.ASCII | re.IGNORECASE)
 _PLAIN = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
 _FEWEST_BYTES = 1024
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0,
             "hour": 3600.0}  # fmt: skip
 BYTES_HELP = "a size such as 256 MiB, 64 KB or 4096"
 RATE_HELP = "bytes per time such as 50 MiB/s or 1 MiB/min"
+COUNT_HELP = "a number such as 2M (two million), 500k or 4096"
 SHARE_HELP = "a share such as 5 %, or a size such as 2 MiB"
 
 
@@ -65,6 +67,16 @@ def parse_rate(text: str | float) -> float:
         return parse_bytes(amount) / seconds
     except ValueError:
         raise ValueError(f"{_shown(text)} is not {RATE_HELP}") from None
+
+
+def parse_count(text: str | float) -> float:
+    """Return a number of blocks, 2,000,000 for `2M`. Raises `ValueError`."""
+    found = _COUNT.fullmatch(text.strip()) if isinstance(text, str) else None
+    value = _plain(text, COUNT_HELP) if found is None else float(found[1])
+    value *= 1000.0 ** " kmg".index((found[2] or " ").lower()) if found else 1.0
+    if not 0 <= value <= sizes.MOST_BYTES:
+        raise ValueError(f"{_shown(text)} is not {COUNT_HELP}")
+    return value
 
 
 def parse_share(text: str | float) -> float:

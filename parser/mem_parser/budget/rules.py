@@ -25,6 +25,7 @@ class Measure(enum.StrEnum):
     PEAK = "peak"
     INUSE = "inuse"
     ALLOC = "alloc"
+    ALLOCS = "allocs"
     ALLOC_RATE = "alloc_rate"
     LEAKS = "leaks"
     GROWTH = "growth"
@@ -43,7 +44,9 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit. ``text`` is the amount as written, ``where`` its file, line and column."""
+    """One limit; its amount is bytes, of `Measure.ALLOCS` a number of blocks. ``text`` is the
+    amount as written, ``where`` its file, line and column.
+    """
 
     measure: Measure
     amount: float = 0.0
@@ -51,6 +54,14 @@ class Limit:
     tolerance: Allowance = _NOTHING
     text: str = ""
     where: str = ""
+
+    @property
+    def allowed(self) -> float:
+        """The amount with its tolerance, of which a number of blocks takes the share alone."""
+        tolerance = self.tolerance
+        if self.measure is Measure.ALLOCS:
+            tolerance = Allowance(tolerance.share)
+        return tolerance.raised(self.amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,7 @@ class RunPlan:
 FINEST_FIRST_RATE = 256
 COARSEST_FIRST_RATE = 32768
 _SAMPLES_AT_LIMIT = 1024
+_OF_RATE = (Measure.PEAK, Measure.INUSE, Measure.ALLOC, Measure.ALLOCS)
 
 
 def first_rate(budgets: list[Budget]) -> int:
@@ -165,10 +177,10 @@ def first_rate(budgets: list[Budget]) -> int:
     limit about 1024 samples (3 % standard error), within bounds that keep it cheap.
     """
     amounts = [
-        limit.tolerance.raised(limit.amount)
+        limit.allowed
         for budget in budgets
         for _, limit in budget.every_limit
-        if limit.measure in (Measure.PEAK, Measure.INUSE, Measure.ALLOC) and limit.amount > 0
+        if limit.measure in _OF_RATE and limit.amount > 0
     ]
     rate = COARSEST_FIRST_RATE
     smallest = min(amounts, default=0.0)

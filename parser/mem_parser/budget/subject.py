@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -35,7 +36,8 @@ class Subject:
     returns them at their first use. ``libraries`` say which functions blocks are not charged to.
     ``naming_native`` returns the names with the frames of Python's interpreter, which sites may
     select too; None: ``naming`` hides no frame. ``looking`` searches the program's files for a
-    function that no stack has; None: there are none.
+    function or library that no stack has; None: there are none. ``passing`` are the wrappers by
+    shape of a baseline (as of `mark_libraries`).
     """
 
     profile: Profile
@@ -44,21 +46,35 @@ class Subject:
     name: str = ""
     libraries: Libraries = field(default_factory=Libraries)
     naming_native: Callable[[], Symbols] | None = None
-    looking: Callable[[re.Pattern[str]], Known] | None = None
+    looking: Callable[[Match], Known] | None = None
+    passing: tuple[str, ...] | None = None
     _parts: dict[tuple[str, bool], Profile | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def symbols(self) -> Symbols:
         """The names of the profile's addresses, with the roles of functions."""
-        found = self.naming if isinstance(self.naming, Symbols) else self.naming()
-        return mark_libraries(self.profile, found, self.libraries)
+        return mark_libraries(self.profile, self._unmarked, self.libraries, passing=self.passing)
+
+    @cached_property
+    def _unmarked(self) -> Symbols:
+        return self.naming if isinstance(self.naming, Symbols) else self.naming()
+
+    def charged_like(self, passing: tuple[str, ...] | None) -> Subject:
+        """Return the capture charged as a baseline with these wrappers is: another rate shows other
+        ones, and what is charged elsewhere would look new. None: the baseline names none.
+        """
+        if passing is None:
+            return self
+        return dataclasses.replace(self, naming=lambda: self._unmarked, passing=passing, _parts={})
 
     @cached_property
     def _every_symbols(self) -> tuple[Symbols, ...]:
         """The names that sites select from: as verdicts show them, and those with all frames."""
         if self.naming_native is None:
             return (self.symbols,)
-        native = mark_libraries(self.profile, self.naming_native(), self.libraries)
+        native = mark_libraries(
+            self.profile, self.naming_native(), self.libraries, passing=self.passing
+        )
         return (self.symbols, native)
 
     @property
@@ -132,15 +148,23 @@ class Subject:
         return tuple(dict.fromkeys(self.symbols.functions[k].module for k in of_location.tolist()))
 
     def knows(self, match: Match) -> Known:
-        """Tell whether the profile, or a file of the program, has a function that matches. An
-        interpreted program may have any: no file's symbols name its functions.
+        """Tell whether the profile, or a file of the program, has a function that matches, or a
+        module that was loaded. An interpreted program may have any: no file's symbols name its
+        functions, and their files are modules.
         """
         if self.profile.stacks.interpreters.any():
             return True, []
-        if any(_locations(symbols, match).any() for symbols in self._every_symbols):
+        if match.kind is Kind.MODULE:
+            seen = [module.path for module in self.profile.modules]
+            names = [os.path.basename(path).split(".so")[0] for path in seen]
+            some = not seen or any(map(match.pattern.search, seen))
+        else:
+            some = any(_locations(symbols, match).any() for symbols in self._every_symbols)
+            names = [f.name for f in self.symbols.functions if f.known]
+        if some:
             return True, []
-        found, near = self.looking(match.pattern) if self.looking else (False, [])
-        return found, [*near, *(f.name for f in self.symbols.functions if f.known)]
+        found, near = self.looking(match) if self.looking else (False, [])
+        return found, [*near, *names]
 
     def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs

@@ -37,7 +37,7 @@ from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import Finding, headline_of
 from mem_parser.leaks.suppressions import read_suppressions
-from mem_parser.model import Count, Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.functionnames import nearest
 from mem_parser.units import format_bytes
 
@@ -53,6 +53,10 @@ class Verdict(enum.StrEnum):
 ORDER = list(Verdict)
 _WITHOUT_A_READING = 2
 _FEW = 3
+_UNKNOWN = {
+    Kind.FUNCTION: "no function matches {}",
+    Kind.MODULE: "no module matches {}, unless it is a plugin that this run did not load",
+}
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -220,6 +224,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
+    pairs = [(judge.subject, judge.budget) for judge in judges]
     unknown = _unknown(pairs)
     for result in [result for report in reports for result in report.results]:
         reason = unknown.get(result.site.key) if result.site is not None else None
@@ -269,13 +274,13 @@ def _empty(pairs: Sequence[tuple[Subject, Budget]]) -> list[Site]:
 
 
 def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
-    """Say by the keys of such sites which of them name a function that no capture's program has:
-    that nothing was allocated there tells nothing.
+    """Say by the keys of such sites which of them name a function or module that no capture's
+    program has: that nothing was allocated there tells nothing.
     """
     found: dict[str, str] = {}
     for site in _empty(pairs):
         subjects = [s for s, budget in pairs if any(one.key == site.key for one in budget.sites)]
-        for match in (one for one in site.matches if one.kind is Kind.FUNCTION):
+        for match in (one for one in site.matches if one.kind in _UNKNOWN):
             near: list[str] = []
             for subject in subjects:
                 known, names = subject.knows(match)
@@ -283,7 +288,7 @@ def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
                     break
                 near += names
             else:
-                text = f"no function matches {match.pattern.pattern}"
+                text = _UNKNOWN[match.kind].format(match.pattern.pattern)
                 names = nearest(match.pattern, near)
                 found[site.key] = f"{text}; nearest: {', '.join(names)}" if names else text
     return found
@@ -335,6 +340,8 @@ class _Judge:
         self.fail_alpha = error / max(checks, 1)
         self.baseline: Baseline | None = None
         self.program = self._baseline()
+        if self.program is not None:
+            self.subject = subject.charged_like(self.program.passing)
         self.suppressions = tuple(
             pattern
             for path in budget.suppressions
@@ -390,7 +397,7 @@ class _Judge:
         self, site: Site | None, part: Profile | None, limit: Limit
     ) -> tuple[Measured, float | None, list[Finding] | None]:
         """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
-        amount = limit.tolerance.raised(limit.amount)
+        amount = limit.allowed
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
         if limit.measure is not Measure.LEAKS:
@@ -481,12 +488,14 @@ class _Judge:
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)
-        return culprits.largest(self.subject, part, count, excess, self._scale(part, kind))
+        scale = self._scale(part, kind)
+        unit = Unit.OBJECTS if kind is Measure.ALLOCS else Unit.SPACE
+        return culprits.largest(self.subject, part, count, excess, scale, unit=unit)
 
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:
             return self.program.measure
-        if kind in (Measure.ALLOC, Measure.ALLOC_RATE):
+        if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
             return Count.ALLOC
         return Count.PEAK if kind is Measure.PEAK else Count.INUSE
 

@@ -447,7 +447,7 @@ class _Judge:
         if dying(group, times):
             return phrase("grows, but the program may free its old blocks")
         if is_whole(times) and int((times.width > 0).sum()) < _FEWEST_TIMES:
-            return phrase("too early in the planned time of the capture to tell ages")
+            return phrase("too short a time to tell ages")
         if not kept(group, times):
             if group.births[times.oldest].sum() < MIN_SAMPLES <= tested / 2:
                 return phrase("grows, but began too late to tell whether its blocks stay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from mem_parser.libraries.rules import Libraries
 from mem_parser.libraries.shape import with_role, wrappers
@@ -37,28 +38,28 @@ def mark_libraries(
     symbols: Symbols,
     libraries: Libraries,
     *,
-    like: Symbols | None = None,
+    passing: Sequence[str] | None = None,
     marked: Marked | None = None,
 ) -> Symbols:
     """Return ``symbols`` with the role of every function.
 
-    ``like`` are the marked symbols of a profile to compare with: what is a wrapper by shape there
-    is one here, and nothing else, so that both charge alike. ``marked``: what ``libraries`` say of
-    the functions so far.
+    ``passing`` are those of a profile to compare with (`Symbols.passing`): what is a wrapper by
+    shape there is one here, and nothing else, so that both charge alike. ``marked``: what
+    ``libraries`` say of the functions so far.
     """
     functions = (marked or Marked(libraries)).of(symbols)
     named = dataclasses.replace(symbols, functions=functions, passing=())
-    if like is None:
+    if passing is None:
         found = wrappers(profile, named, libraries)
     else:
-        same = set(like.passing)
+        same = set(passing)
         found = [
             k
             for k, f in enumerate(functions)
             if f.role is Role.PROGRAM and _key(f) in same and not libraries.keeps(f)
         ]
-    passing = tuple(dict.fromkeys(_key(functions[k]) for k in found))
-    return dataclasses.replace(with_role(named, found, Role.WRAPPER), passing=passing)
+    names = tuple(dict.fromkeys(_key(functions[k]) for k in found))
+    return dataclasses.replace(with_role(named, found, Role.WRAPPER), passing=names)
 
 
 def _key(function: Function) -> str:

@@ -136,6 +136,13 @@ class ElfImage:
         return text, int.from_bytes(raw[at : at + 4], self.byte_order)
 
     @property
+    def libraries(self) -> list[str]:
+        """The libraries that the file needs, and its own name as one."""
+        raw = self._section_bytes(self.sections.get(".dynstr"))
+        found = [text for text in raw.split(b"\0") if b".so" in text]
+        return [text.decode("utf-8", "replace") for text in found]
+
+    @property
     def is_64_bit(self) -> bool:
         """Tell whether its addresses have 64 bits."""
         return self._tables.bits == 64

@@ -1,4 +1,5 @@
-"""Whether a program has a function of a name, sampled or not: from the symbols of all its files.
+"""Whether a program has a function of a name, sampled or not: from the symbols of all its files;
+or a library, from those that they need.
 
 Where the name of a site is in no profile, nothing was allocated there, or nothing has that name.
 """
@@ -30,16 +31,23 @@ Known = tuple[bool, list[str]]
 
 
 def known(
-    profile: Profile, pattern: re.Pattern[str], binary: str | None, debug_dirs: Sequence[str]
+    profile: Profile,
+    pattern: re.Pattern[str],
+    binary: str | None,
+    debug_dirs: Sequence[str],
+    *,
+    libraries: bool = False,
 ) -> Known:
-    """Search the symbols of the files of ``profile``; ``binary`` is the program's own, as of
-    `symbolizer.symbolize`. A file that is not here, or has no symbols, has no names.
+    """Search the symbols (or the ``libraries``) of the files of ``profile``; ``binary`` is the
+    program's own, as of `symbolizer.symbolize`. A file that is not here, or has no symbols, has no
+    names.
     """
     if remote_files.is_asked():
         return False, []
+    search = _search_libraries if libraries else _search
     finder = ModuleFinder(profile, binary, debug_dirs, cache=SymbolCache(default_folder()))
     job: Job[int, Known] = Job(
-        lambda k: _search(finder.files_of(profile.modules[k]), pattern),
+        lambda k: search(finder.files_of(profile.modules[k]), pattern),
         _understood,
         lambda k: finder.stored_bytes(profile.modules[k]),
         **finder.rights(),
@@ -77,6 +85,16 @@ def _search(files: ModuleFiles, pattern: re.Pattern[str]) -> Json:
             return [True, []]
     spelled = map(short_name, mangled[:_MOST_COMPARED])
     return [False, nearest(pattern, [*spelled, *texts.difference(mangled)])]
+
+
+def _search_libraries(files: ModuleFiles, pattern: re.Pattern[str]) -> Json:
+    """Runs in the child."""
+    names: list[str] = []
+    with contextlib.suppress(BadElf, OSError):
+        names += files.image.libraries if files.image is not None else ()
+    if any(map(pattern.search, names)):
+        return [True, []]
+    return [False, nearest(pattern, [name.split(".so")[0] for name in names])]
 
 
 def _understood(form: Json) -> Known:

@@ -156,6 +156,25 @@ def test_what_a_run_allocated_in_all_does_not_follow_its_duration() -> None:
     assert one(made.subject(), Limit(Measure.ALLOC, 3500 * KIB)).verdict is Verdict.FAIL
 
 
+def test_a_number_of_allocations_is_counted_with_its_error() -> None:
+    """3000 samples of 16 B at 1 KiB stand for 193,500 blocks, with a standard error of 3,505."""
+    row = dataclasses.replace(PARSE, blocks=10, alloc=3000)
+    subject = Made([row]).subject()
+    for allowed, verdict in (
+        (210_000, Verdict.PASS), (194_000, Verdict.INCONCLUSIVE), (180_000, Verdict.FAIL),
+    ):  # fmt: skip
+        found = one(subject, Limit(Measure.ALLOCS, allowed, tolerance=Allowance(0, 1 << 20)))
+        assert found.verdict is verdict
+    lines = "\n".join(text.result_lines(found))
+    number = r"193,5\d\d ± 6,9\d\d"
+    assert re.match(rf"FAIL  allocs  {number} over 180,000 by 13,5\d\d\n +{number}  parse_", lines)
+    exact = Made([row], rate=1).subject()
+    assert text.result_lines(one(exact, Limit(Measure.ALLOCS, 3000))) == [
+        "PASS  allocs  3,000, limit 3,000"
+    ]
+    assert one(exact, Limit(Measure.ALLOCS, 2999)).verdict is Verdict.FAIL
+
+
 def test_the_peak_is_the_highest_reading_and_short_programs_are_bounded_by_all_they_allocated() -> (
     None
 ):
@@ -543,3 +562,20 @@ def test_target_sections_know_a_program_by_any_of_its_names(tmp_path: Path) -> N
     report = check_subjects(load(path), [subject])
     assert {r.name for _, r in report.results} == {"inuse", "peak"}
     assert report.captures[0].program == "redis-server"
+
+
+def test_another_rate_charges_as_the_baseline_does(tmp_path: Path) -> None:
+    """A coarse capture sees too few callers of `get` to take it for a wrapper."""
+    every = [Row(("get", f"user{k}", "main"), 400, 100 + 16 * k, peak=400) for k in range(8)]
+    fine = Made(every, rate=1, end="exited")
+    coarse = Made(every[:4], rate=RATE, end="exited")
+    for base, now in ((fine, coarse), (coarse, fine)):
+        path = tmp_path / f"{base.rate}.toml"
+        path.write_text('[budget]\npeak = "1 KiB"\n')
+        [(baseline, written)] = update_baseline(load(path), [base.subject()]).items()
+        Path(baseline).write_text(written)
+        [(_, found)] = check_subjects(load(path), [now.subject()]).results
+        assert found.verdict is Verdict.FAIL
+        known = {row.function for row in baselines.read(baseline).programs["server"].functions}
+        assert {c.frames[0].function for c in found.culprits} <= known
+        assert not [c.text for c in found.culprits if c.text.startswith("new since")]

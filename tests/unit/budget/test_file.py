@@ -25,6 +25,7 @@ include = "common.toml"
 peak        = "256 MiB"
 inuse       = "64 MiB"
 alloc_rate  = "50 MiB/s"
+allocs      = "2M"
 leaks       = "0"
 growth      = "5 %"
 tolerance   = "1 %"
@@ -72,6 +73,7 @@ def test_everything_a_budget_may_say(tmp_path: Path) -> None:
         Measure.PEAK: 256 * MIB,
         Measure.INUSE: 64 * MIB,
         Measure.ALLOC_RATE: 50 * MIB,
+        Measure.ALLOCS: 2e6,
         Measure.LEAKS: 0,
     }
     assert rules.limits[-1].growth == Allowance(0.05)
@@ -108,6 +110,7 @@ def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
         ('[budget]\ngrowth = "5"\n', 2, 10, "growth: '5' is 5 B: write 5 %, or 5 B"),
         ("[budget]\npeak = true\n", 2, 8, "True is not a size"),
         ("[budget]\npeak = -1\n", 2, 8, "is not a size"),
+        ('[budget]\nallocs = "2 MiB"\n', 2, 10, "not a number such as 2M (two million), 500k"),
         ('[budget]\nalloc_rate = "5 MiB"\n', 2, 14, "not bytes per time such as 50 MiB/s"),
         ('[budget]\ngrowth = "5 %%"\n', 2, 10, "growth: '5 %%' is not a share"),
         ('[budget]\ninuse = "1 MiB"\n\n[[budget.site]]\ninuse = "1 MiB"\n', 4, 1, "without match"),

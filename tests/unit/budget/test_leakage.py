@@ -79,14 +79,46 @@ def test_a_capture_too_short_for_leaks_says_so() -> None:
     assert one(subject, LEAKS).verdict is Verdict.INCONCLUSIVE
 
 
-def test_a_short_capture_of_a_program_that_holds_little_passes_and_says_what_it_can_find() -> None:
-    subject = leaking(0)
-    subject.profile.capture.bucket_end_s = [60.0] * 7 + [None]
-    sites = subject.profile.sites
-    sites.inuse_blocks, sites.inuse_bytes = sites.inuse_blocks // 16, sites.inuse_bytes // 16
-    found = one(subject, LEAKS)
-    assert found.verdict is Verdict.PASS
-    assert "too short to see growth: the check can only find a leak of more" in found.notes[0]
+def short(*held: simulated.Source) -> Subject:
+    """A program that ended within the first bucket of time, every block sampled."""
+    random, least = np.random.default_rng(1), np.array([0.1])
+    start = simulated.Source(("printf", "main"), 8, least, least + 0.1)
+    program = simulated.Program([start, *held], rate=1, duration=0.2)
+    subject = Subject(*program.capture(random), "x")
+    subject.profile.capture.bucket_end_s = [0.25] * 7 + [None]
+    return subject
+
+
+@pytest.mark.parametrize(
+    ("stack", "blocks", "allowed", "verdict"),
+    [
+        (("leak", "main"), 1000, 0, Verdict.INCONCLUSIVE),
+        (("leak", "main"), 1, 0, Verdict.INCONCLUSIVE),
+        (("leak", "main"), 1000, 1000 << 10, Verdict.PASS),
+        (("_IO_file_doallocate", "printf", "main"), 1, 0, Verdict.PASS),
+        (("std::vector::reserve", "_start"), 72, 0, Verdict.PASS),
+        (("std::vector::reserve", "main"), 72, 0, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_a_short_program_passes_only_if_what_it_left_cannot_be_a_leak_above_the_limit(
+    stack: tuple[str, ...], blocks: int, allowed: int, verdict: Verdict
+) -> None:
+    born = np.linspace(0.01, 0.19, blocks)
+    subject = short(simulated.Source(stack, 1024, born, np.full(blocks, np.inf)))
+    found = one(subject, dataclasses.replace(LEAKS, amount=float(allowed)))
+    assert found.verdict is verdict
+    assert ("limit what a short program leaves behind" in found.reason) is not (
+        verdict is Verdict.PASS
+    )
+
+
+@pytest.mark.parametrize(("born", "verdict"), [(1.0, Verdict.PASS), (50.0, Verdict.INCONCLUSIVE)])
+def test_where_every_block_is_sampled_a_block_of_the_start_is_no_leak(
+    born: float, verdict: Verdict
+) -> None:
+    table = simulated.Source(("setup", "main"), 36864, np.array([born]), np.array([np.inf]))
+    program = simulated.Program([table], rate=1, duration=60.0)
+    assert one(Subject(*program.capture(np.random.default_rng(1)), "x"), LEAKS).verdict is verdict
 
 
 def test_a_search_too_coarse_for_half_of_what_is_in_use_asks_for_a_finer_rate() -> None:
@@ -149,3 +181,4 @@ def test_known_leaks_are_suppressed(tmp_path: Path) -> None:
     (tmp_path / "known").write_text("leak:^conn_open$\n")
     found = one(leaking(1 << 20), LEAKS, suppressions=(str(tmp_path / "known"),))
     assert found.verdict is Verdict.PASS
+    assert re.fullmatch(r"1 leak of \S+ \S+ is suppressed", found.notes[0])

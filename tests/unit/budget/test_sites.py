@@ -26,6 +26,7 @@ from mem_parser.budget import (
     update_baseline,
 )
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
+from mem_parser.model import Module
 from mem_parser.symbols.table import SymbolProblem
 from sarif_checks import check_results
 
@@ -64,8 +65,19 @@ def test_a_function_that_no_program_has_is_inconclusive_with_the_nearest() -> No
     assert check([(made, budget)]).exit_code == 7
     assert check([(made, budget)]).captures[0].notes == []
     # Of several programs, one that has it is enough.
-    other.looking = lambda pattern: (bool(pattern.search("parse_haeder")), [])
+    other.looking = lambda match: (bool(match.pattern.search("parse_haeder")), [])
     assert check([(made, budget), (other, budget)]).verdict is Verdict.PASS
+
+
+def test_a_module_that_no_program_has_is_inconclusive_with_the_nearest() -> None:
+    made = Made([PARSE, dataclasses.replace(PARSE, module="/opt/libcj.so.1")]).subject()
+    made.looking = lambda match: (bool(match.pattern.search("libz.so.1")), [])
+    budget = of_sites("module:libjc", "module:libcj\\.so", "module:libz")
+    found = [(r.verdict, r.reason) for _, r in check([(made, budget)]).results]
+    reason = "no module matches libjc, unless it is a plugin that this run did not load"
+    assert found == [
+        (Verdict.INCONCLUSIVE, f"{reason}; nearest: libcj"), (Verdict.PASS, ""), (Verdict.PASS, ""),
+    ]  # fmt: skip
 
 
 def test_an_interpreted_program_may_have_a_function_that_no_file_names() -> None:
@@ -205,6 +217,7 @@ def test_a_stripped_program_is_told_to_keep_its_symbols() -> None:
 def test_functions_that_no_site_is_about_may_be_without_names(word: str, module: str) -> None:
     rows = [PARSE, dataclasses.replace(TABLE, module=module)]
     subject = unnamed(Made(rows).subject(), module)
+    subject.profile.modules.append(Module("/usr/lib/libz.so.1", []))
     assert check([(subject, of_sites(word, amount=64 * 1024))]).verdict is Verdict.PASS
 
 

@@ -15,7 +15,6 @@ from mem_parser.budget.outputs.words import (
     sentence,
     up_to_test,
 )
-from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import markdown_code, markdown_html, markdown_text
 
@@ -71,17 +70,17 @@ def _details(result: Result) -> Iterator[str]:
     yield f"<details{opened}><summary>{title}</summary>"
     yield ""
     for culprit in result.culprits:
-        yield from _culprit(culprit, rate=result.limit.measure is Measure.ALLOC_RATE)
+        yield from _culprit(culprit, result)
     yield ""
     yield "</details>"
 
 
-def _culprit(culprit: Culprit, *, rate: bool) -> Iterator[str]:
+def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
     first, *callers = up_to_test(culprit.frames) or (None,)
     where = "" if first is None else f" {markdown_code(place(first))}"
     name = "no stack" if first is None else first.function
     text = f" – {markdown_text(culprit.text)}" if culprit.text else ""
-    yield f"- {gain(culprit, rate=rate)} {markdown_code(name)}{where}{text}"
+    yield f"- {gain(culprit, result)} {markdown_code(name)}{where}{text}"
     names = [c.function for c in callers if c is not None]
     if names:
         yield f"  called by {' ← '.join(markdown_code(n) for n in names[:4])}"

@@ -23,6 +23,7 @@ _RULES = {
     Measure.LEAKS: "Memory leaks",
     Measure.GROWTH: "Memory has grown since the baseline",
     Measure.ALLOC: "More memory is allocated in the run than its limit",
+    Measure.ALLOCS: "More blocks are allocated in the run than its limit",
 }
 _PLACE = re.compile(r"(.+):(\d+):\d+", re.DOTALL)
 
@@ -51,7 +52,7 @@ def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
     elif place := _PLACE.fullmatch(result.limit.where):
         row["locations"] = [sarif.line_of(place[1], int(place[2]))]
     if result.culprits:
-        row["stacks"] = [_stack(c.frames, gain(c)) for c in result.culprits if c.frames]
+        row["stacks"] = [_stack(c.frames, gain(c, result)) for c in result.culprits if c.frames]
     return row
 
 

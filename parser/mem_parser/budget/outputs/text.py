@@ -36,7 +36,9 @@ _FEW = 30
 _WIDTH = 80
 
 
-def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | None]]:
+def lines(
+    report: Report, exit_code: int = 0, *, notes: bool = True
+) -> Iterator[tuple[str, Verdict | None]]:
     """Yield the lines, each with the verdict that its first word names, for colour.
 
     ``exit_code`` is the command's exit code where that is not the verdict's.
@@ -46,7 +48,7 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
         if capture in small:
             continue
         yield _head(capture), None
-        for note in capture.notes:
+        for note in capture.notes if notes else ():
             yield f"note: {one_line(note)}", None
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
             yield from _result(result)
@@ -95,11 +97,10 @@ def _result(result: Result) -> Iterator[tuple[str, Verdict | None]]:
 
 def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
     pad = " " * _INDENT
-    rate = result.limit.measure is Measure.ALLOC_RATE
     first = culprit.frames[0] if culprit.frames else None
     name = "[no stack]" if first is None else one_line(first.function)
     where = "" if first is None else place(first)
-    yield f"{pad}{gain(culprit, rate=rate)}  {name}  {where}".rstrip()
+    yield f"{pad}{gain(culprit, result)}  {name}  {where}".rstrip()
     if culprit.text:
         for line in _wrap(one_line(culprit.text)):
             yield f"{pad}  {line}"

@@ -14,22 +14,26 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, relative
 from mem_parser.model import Unit
 from mem_parser.startframes import runs_tests
-from mem_parser.units import format_bytes, format_estimate, format_rate, per
+from mem_parser.units import format_estimate, format_rate, format_value, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
 
 
 def amount(value: float, result: Result) -> str:
-    """Return bytes, or bytes per second."""
-    rate = "/s" if result.limit.measure is Measure.ALLOC_RATE else ""
-    return format_bytes(value) + rate
+    """Return bytes, bytes per second, or a number of blocks."""
+    text = format_value(value, _unit(result))
+    return text + "/s" if result.limit.measure is Measure.ALLOC_RATE else text
 
 
 def estimate(value: Estimate, result: Result) -> str:
     """Return `67.10 MiB ± 0.40`, with the margin of 95 %."""
-    text = format_estimate(value, Unit.SPACE)
+    text = format_estimate(value, _unit(result))
     return per("s", text) if result.limit.measure is Measure.ALLOC_RATE else text
+
+
+def _unit(result: Result) -> Unit:
+    return Unit.OBJECTS if result.limit.measure is Measure.ALLOCS else Unit.SPACE
 
 
 def sentence(result: Result) -> str:
@@ -43,7 +47,8 @@ def sentence(result: Result) -> str:
     if result.verdict is Verdict.FAIL:
         return f"{what} over {limit} by {amount(result.excess, result)}"
     if result.verdict is Verdict.PASS:
-        return f"{what} under {limit}{_by_how_little(result)}"
+        at = not result.excess
+        return f"{what}, limit {limit}" if at else f"{what} under {limit}{_by_how_little(result)}"
     return f"{what}, limit {limit}: {reason(result)}"
 
 
@@ -84,15 +89,14 @@ def _by_how_little(result: Result) -> str:
     """Say how far below its limit an amount is that reads as if it were the limit."""
     assert result.estimate is not None
     assert result.amount is not None
-    if format_bytes(result.estimate.value) != format_bytes(result.amount):
+    if amount(result.estimate.value, result) != amount(result.amount, result):
         return ""
     return f" by {amount(abs(result.excess), result)}"
 
 
-def gain(culprit: Culprit, *, rate: bool = False) -> str:
-    """Return a culprit's part: `+3.000 MiB ± 0.2`; ``rate``: of bytes per second."""
-    text = format_estimate(culprit.amount, Unit.SPACE)
-    return ("+" if culprit.delta is not None else "") + (per("s", text) if rate else text)
+def gain(culprit: Culprit, result: Result) -> str:
+    """Return a culprit's part of a result: `+3.000 MiB ± 0.2`."""
+    return ("+" if culprit.delta is not None else "") + estimate(culprit.amount, result)
 
 
 def place(frame: Frame) -> str:

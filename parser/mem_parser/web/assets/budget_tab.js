@@ -5,12 +5,12 @@ function rated(text, rate) {
   return text.replace(/\b(?:[KMGTP]iB|B)\b/g, (unit) => unit + rate);
 }
 
-function culpritItem(culprit, rate) {
+function culpritItem(culprit, rate, unit) {
   const first = (culprit.stack ?? [])[0];
   const grew = culprit.delta !== null && culprit.delta !== undefined;
   const amount = rated(grew
-    ? withEnds(signedText(culprit.delta, "space"), culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space", true)
-    : withEnds(bytesText(culprit.bytes ?? 0), culprit.bytes ?? 0, culprit.lower95, culprit.upper95, "space"), rate);
+    ? withEnds(signedText(culprit.delta, unit), culprit.delta, culprit.delta_lower95, culprit.delta_upper95, unit, true)
+    : withEnds(amountText(culprit.bytes ?? 0, unit), culprit.bytes ?? 0, culprit.lower95, culprit.upper95, unit), rate);
   const name = first ? frameText(first) : phrase("[no stack]");
   const parts = [element("div", "", `${amount}  ${name}`)];
   if (culprit.text) parts.push(element("div", "faint", String(culprit.text)));
@@ -21,8 +21,9 @@ function culpritItem(culprit, rate) {
 function budgetTab(host, block) {
   const rows = byVerdict(block.rows ?? []);
   const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
-  const amount = (row, value) => value === null || value === undefined ? "" : rated(bytesText(value), rateOf(row));
-  const measured = (row) => rated(row.value === null || row.value === undefined ? "" : withEnds(bytesText(row.value), row.value, row.lower95, row.upper95, "space"), rateOf(row));
+  const unitOf = (row) => row.measure === "allocs" ? "objects" : "space";
+  const amount = (row, value) => value === null || value === undefined ? "" : rated(amountText(value, unitOf(row)), rateOf(row));
+  const measured = (row) => rated(row.value === null || row.value === undefined ? "" : withEnds(amountText(row.value, unitOf(row)), row.value, row.lower95, row.upper95, unitOf(row)), rateOf(row));
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
   host.append(verdictCounts(block), ...notesOf(block));
   const table = new DataTable(host, [
@@ -36,7 +37,7 @@ function budgetTab(host, block) {
   for (const row of rows) {
     if (!(row.culprits ?? []).length) continue;
     host.append(element("h2", "", phrase("{name}: who makes it up", { name: row.name })),
-      element("ul", "culprits", null, row.culprits.map((culprit) => culpritItem(culprit, rateOf(row)))));
+      element("ul", "culprits", null, row.culprits.map((culprit) => culpritItem(culprit, rateOf(row), unitOf(row)))));
   }
   return table;
 }

@@ -58,8 +58,9 @@ def write_pprof(
     ``labels``: threads and tasks are also the outermost frames of stacks. ``default`` is what
     viewers show first (None: as reports do). With ``earlier`` the values are what changed since, in
     one sample for each stack and domain; they may be negative. ``scraped``: for tools that take a
-    profile again and again as they take Go's: its four values and no peak, and a label `bytes` that
-    does not change from one to the next.
+    profile again and again as they take Go's: its four values and no peak, a label `bytes` that
+    does not change from one to the next, and mappings that say they have names, or Go's pprof asks
+    for the rest at `/symbol`, without the token.
     """
     writer = _Writer(profile, names, labels, default, earlier, scraped=scraped)
     return gzip.compress(writer.build(), compresslevel=6, mtime=0)
@@ -147,7 +148,7 @@ class _Writer:
         known = {m for m in self.names.module_of.tolist() if m >= 0}
         for (index, _), number in self.mapping_of_range.items():
             mapping = self.mappings[number - 1]
-            mapping.has_functions = index in known and self._all_named(index)
+            mapping.has_functions = self.scraped or (index in known and self._all_named(index))
         self.no_mapping = self._mapping(_NO_FILE, 0, 0, 0, "")
 
     def _mapping(self, path: str, start: int, end: int, offset: int, build_id: str) -> int:

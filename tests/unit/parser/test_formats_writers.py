@@ -25,6 +25,7 @@ from mem_parser.errors import InputFileError, TruncatedProfile
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes
+from mem_parser.reports.header import header_lines
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
@@ -312,6 +313,13 @@ def test_collapsed_stacks_come_back_as_they_went(program: Path) -> None:
     assert "main;beta;alpha " in text
     again = write_collapsed(back, symbols_of(back).spell(), Count.INUSE, Unit.SPACE)
     assert again == text
+
+
+def test_collapsed_stacks_claim_no_bytes_in_use_since_the_start() -> None:
+    profile = read_bytes(b"main;load 3\nmain;store 4\n", "x.collapsed")
+    total = profile.total(Count.INUSE, Unit.SPACE)
+    _, counts, *_ = header_lines(profile, total, Count.INUSE, Unit.SPACE)
+    assert "heaptrack_print --flamegraph-cost-type peak" in counts and not profile.since_start
 
 
 def test_speedscope_weights_add_up_to_the_total(program: Path) -> None:

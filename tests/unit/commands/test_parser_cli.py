@@ -51,6 +51,14 @@ def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
 
 
+def test_a_profile_that_names_no_program_needs_none(heap: Path) -> None:
+    heap.write_bytes(
+        b"heap_v2/524288\n  t*: 1: 4096 [0: 0]\n@ 0x1000 0x2000\n  t*: 1: 4096 [0: 0]\n\nMAPPED_LIBRARIES:\n"
+    )
+    for words in (["-f", heap, "-t"], [heap, "-t"]):
+        assert parse(*words).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

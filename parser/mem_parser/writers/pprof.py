@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mem_parser.escape import one_line
 from mem_parser.estimate import least_in_class
 from mem_parser.model import Count, IntArray, Profile, Unit
-from mem_parser.names import FrameRule, is_allocator
+from mem_parser.names import FrameRule, is_allocator, shown_name
 from mem_parser.profileproto import message_class
 from mem_parser.symbols.symbolizer import AddressNames, lost_stacks
 
@@ -133,7 +133,7 @@ class _Writer:
 
     def _dropped(self) -> str:
         functions = self.names.builder.functions
-        own = {f.name for f in functions if f.known and is_allocator(f, FrameRule.OWN)}
+        own = {shown_name(f) for f in functions if is_allocator(f, FrameRule.OWN)}
         return "|".join([DROPPED, *sorted(re.escape(name) for name in own)])
 
     # Tables.
@@ -172,8 +172,8 @@ class _Writer:
 
     def _functions(self) -> None:
         for k, f in enumerate(self.names.builder.functions):
-            if f.known:
-                self._function(k + 1, f.name, f.full_name, f.file)
+            if name := shown_name(f):
+                self._function(k + 1, name, f.full_name if f.known else name, f.file)
 
     def _function(self, number: int, name: str, full_name: str, file: str) -> None:
         self.message.function.add(
@@ -192,7 +192,7 @@ class _Writer:
             )
             for index in frames:
                 found = builder.locations[index]
-                if builder.functions[found.function].known:
+                if shown_name(builder.functions[found.function]):
                     location.line.add(function_id=found.function + 1, line=found.line)
 
     def _mapping_at(self, module: int, address: int) -> int:

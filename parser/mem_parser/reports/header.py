@@ -142,7 +142,7 @@ def _coverage(profile: Profile, count: Count, *, running: bool) -> str:
     if profile.format.startswith("collapsed"):
         return phrase(
             "Counts as the file has them: bytes, if it was made so (heaptrack_print "
-            "--flamegraph-cost-type peak or leaked, not its default)."
+            "--flamegraph-cost-type peak)."
         )
     if profile.since_start:
         span = phrase("since the program started")

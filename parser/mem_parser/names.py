@@ -87,6 +87,15 @@ def allocator_functions(functions: Sequence[Function], rule: FrameRule) -> npt.N
     return np.array([is_allocator(f, rule) for f in functions], dtype=np.bool_)
 
 
+def shown_name(function: Function) -> str:
+    """Return the name that a file for other tools gives a function; empty: none. Inner functions of
+    allocators without names share that of their module, by which they are known again.
+    """
+    if function.known:
+        return function.name
+    return f"[{_file_of(function.module)}]" if is_allocator(function, FrameRule.OWN) else ""
+
+
 def is_allocator(function: Function, rule: FrameRule) -> bool:
     """Tell whether ``rule`` takes this function for an allocator's."""
     if rule is FrameRule.NONE or function.python:
@@ -99,10 +108,8 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
 def _is_allocator(name: str, module: str, *, known: bool, jeprof: bool) -> bool:
     if name in _JEPROF_FAMILY or _JEPROF_PATTERN.search(name):
         return True
-    module = module.rsplit("/", 1)[-1]
-    # An attached sampler is mapped from a memfd; a file cut early knows it by that name alone.
-    module = module.removeprefix("memfd:").removesuffix(" (deleted)")
-    if not known:
+    module = _file_of(module)
+    if not known or name == f"[{module}]":
         # A function without a name in a stripped allocator is one of its inner functions; in the
         # sampler, a hook.
         return module == SAMPLER_NAME or bool(_ALLOCATOR_MODULE.match(module))
@@ -111,3 +118,8 @@ def _is_allocator(name: str, module: str, *, known: bool, jeprof: bool) -> bool:
     if module == SAMPLER_NAME:
         return True
     return name in _OWN_FAMILY or bool(_OWN_PATTERN.match(name))
+
+
+def _file_of(module: str) -> str:
+    # An attached sampler is mapped from a memfd; a file cut early knows it by that name alone.
+    return module.rsplit("/", 1)[-1].removeprefix("memfd:").removesuffix(" (deleted)")

@@ -69,6 +69,18 @@ def flat_of(shown: str, function: str) -> str:
     return rows[0][0] if rows else ""
 
 
+def test_a_stripped_program_is_shown_by_the_address_with_the_token(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copy(stepper, bare)
+    subprocess.run(["strip", bare], check=True, timeout=TIMEOUT_S)
+    with Stepper(bare, MEM_PROFILER_START="1") as target, Server() as server:
+        target.tell("a 100 1000")
+        address = f"{server.url}/p/{target.pid}/debug/pprof/heap?token={server.token}"
+        assert "[bare]" in pprof(tmp_path, "-top", address)
+
+
 def test_two_fetches_show_what_grew_in_between(
     target: Stepper, server: Server, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import (
+    SAMPLER_NAME,
     Capture,
     Count,
     Module,
@@ -295,7 +296,7 @@ def _read_shared(
     return _Shared(
         modules=modules,
         threads=collect.read_threads(segment, control),
-        map_lines=_map_lines(modules, target.mappings),
+        map_lines=recorded_map_lines(modules, target.mappings),
         marks=marks,
         memory=memory,
         domains=devices.used_in(every, control.number("capture_number")),
@@ -312,12 +313,14 @@ def _with_cells(python: PythonStacks | None, cells: dict[str, str]) -> PythonSta
     return dataclasses.replace(python, codes=codes)
 
 
-def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
+def recorded_map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
     """The lines of a live process that name a file or the vdso, unchanged; then lines for recorded
-    modules that are no longer mapped.
+    modules that are no longer mapped. The sampler of an attach, which the kernel knows as a memfd
+    alone, has a line as a module: other tools find its names by its path.
     """
-    lines = [m.line for m in mappings if m.path.startswith("/") or m.path == "[vdso]"]
-    return lines + module_lines(modules, [(m.start, m.end) for m in mappings])
+    known = [m for m in mappings if not m.path.startswith(f"/memfd:{SAMPLER_NAME}")]
+    lines = [m.line for m in known if m.path.startswith("/") or m.path == "[vdso]"]
+    return lines + module_lines(modules, [(m.start, m.end) for m in known])
 
 
 def _attach_stops(control: Control) -> AttachStops | None:

@@ -97,8 +97,8 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     chosen = [name for name in _COUNTED if options[name]]
     if kind != "collapsed" and chosen:
         raise UsageProblem(
-            f"{' and '.join(f'--{name}' for name in chosen)} need the format collapsed: the others "
-            "hold every count"
+            f"{' and '.join(f'--{name}' for name in chosen)} {'need' if chosen[1:] else 'needs'} "
+            "the format collapsed: the others hold every count"
         )
     changing = [f"--{name.replace('_', '-')}" for name in _CHANGING if options[name]]
     if kind == "heap" and changing:

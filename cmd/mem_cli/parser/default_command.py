@@ -157,16 +157,16 @@ def _sums(opened: Opened, table: TableOptions, options: Options) -> StackSums:
 
 
 def check_recorded_binary(profile: Profile) -> None:
-    """Accept a profile without -p only if it names a binary that is still the one profiled, or
-    holds its names itself. Raises `UsageProblem`.
+    """Accept a profile without -p only if the binary that it names is still the one profiled, it
+    holds its names itself, or it names none, as those of other tools. Raises `UsageProblem`.
     """
     embedded = profile.embedded
     holds_names = embedded is not None and not embedded.of_made_code_alone
     holds_names |= profile.python is not None and len(profile.python) > 0
-    if holds_names or not len(profile.sites):
-        return
     exe = profile.capture.exe
-    module = next((m for m in profile.modules if exe and m.path == exe), None)
+    if holds_names or not exe or not len(profile.sites):
+        return
+    module = next((m for m in profile.modules if m.path == exe), None)
     if module is not None and not module.build_id and not _is_crossed(profile, module):
         return  # of a JVM that was attached to, only libraries are on the stacks
     if module is not None:
@@ -175,7 +175,7 @@ def check_recorded_binary(profile: Profile) -> None:
                 return
         except InputFileError:
             pass
-    why = f"{exe} is not the file that was profiled" if exe else "the file names no program"
+    why = f"{exe} is not the file that was profiled"
     raise UsageProblem(f"-p BINARY is missing, and {why}", hint="-p BINARY")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ELF = b"\x7fELF"
 _LISTED_MAX = 1000
-_EVERYDAY = ("table", "svg", "by", "heap")
+_EVERYDAY = ("table", "svg", "by", "heap", "plain_bytes", "lines", "jeprof_frames", "strict")
 """Options that only the default form has."""
 
 

@@ -98,9 +98,9 @@ SUMMARIES = {
 @click.option("--space", is_flag=True, help="Count bytes (the default).")
 @click.option("--objects", is_flag=True, help="Count blocks.")
 @sort_options
-@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@click.option("--lines", is_flag=True, help="With -t, -s: one row per source line, not function.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows of the table; 0: all.")
-@click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
+@click.option("--bytes", "plain_bytes", is_flag=True, help="With -t: plain numbers of bytes.")
 @time_options
 @frame_options
 @start_frames_option

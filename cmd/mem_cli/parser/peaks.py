@@ -39,14 +39,14 @@ def peaks(
     files: tuple[str, ...], rows: int, functions: int, interval_ns: int | None, **options: Any
 ) -> None:
     r"""The moments at which most was live, and who held it: those that stand out from what is
-    around them.
+    around them by 1 % of the highest or more.
 
     \b
     mem_parser peaks app.4711.1-*.memlog -n 3
     """
     from mem_cli.terminal import show, write_csv, write_json
     from mem_parser.memlog.gaps import unknown_lines
-    from mem_parser.memlog.moments import live_at
+    from mem_parser.memlog.moments import count_peaks, live_at
     from mem_parser.memlog.moments import peaks as find
     from mem_parser.memlog.profiles import domains_of, jobs_of
     from mem_parser.memlog.series import series
@@ -58,13 +58,17 @@ def peaks(
         step = interval_ns or max(math.ceil((last - first) / _PARTS), _LEAST_NS)
         every = series(run, step, jobs=jobs_of(run))[domain]
         low = max((first - every.from_ns) // step, 0)
-        found = find(every.between(low, (last - every.from_ns) // step + 1), rows)
+        within = every.between(low, (last - every.from_ns) // step + 1)
+        found = find(within, rows)
         groups = [m.sites.of_domain(domain) for m in live_at(run, [p.time_ns for p in found])]
         _, views = views_of(run, files[0], domain, groups, options)
         shown = [
             report.peak_view(peak, view, functions) for peak, view in zip(found, views, strict=True)
         ]
-        notes = [*unknown_lines(run, first, last), *(views[0].profile.warnings if views else ())]
+        notes = [
+            *report.hidden_notes(len(found), count_peaks(within)),
+            *unknown_lines(run, first, last), *(views[0].profile.warnings if views else ()),
+        ]  # fmt: skip
         if options["as_json"]:
             write_json({"rows": report.records(shown), "notes": notes}, options["output"])
         elif options["as_csv"]:

@@ -193,7 +193,7 @@ def _before_end_note(profile: Profile, before: Profile, *, grew: bool) -> str:
     if grew:
         return phrase(
             "Verdicts are for second {second} ({held} in use): growth after it, to the peak of "
-            "{peak}, has none. Use --at-end for the {left} left.",
+            "{peak}, has none. mem_parser leaks --at-end judges the {left} left.",
             second=f"{before.capture.duration_s:.3g}",
             held=format_bytes(held),
             peak=format_bytes(_peak_bytes(profile)),
@@ -201,7 +201,7 @@ def _before_end_note(profile: Profile, before: Profile, *, grew: bool) -> str:
         )
     return phrase(
         "Verdicts are for second {second} ({held} in use), before the program's clean-up. "
-        "Use --at-end for the {left} left.",
+        "mem_parser leaks --at-end judges the {left} left.",
         second=f"{before.capture.duration_s:.3g}",
         held=format_bytes(held),
         left=format_bytes(left),

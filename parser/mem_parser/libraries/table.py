@@ -232,8 +232,8 @@ LIBRARIES = (
     # Go.
     Library(
         By.NAME, Role.LIBRARY,
-        r"runtime\.\w+|internal/runtime/.*|_cgo_\w*malloc|_cgo_cmalloc|_cgo_allocate|x_cgo_\w+",
-        "Go's runtime, and how cgo asks for memory",
+        r"runtime\..+|(?:internal/)?runtime/.*|x?_cgo_\w+|[^\s()]+\._(?:cgo|Cfunc|C2func)_\w+(?:\.abi0)?",
+        "Go's runtime, and how cgo calls C",
     ),
     # What calls the program.
     Library(

@@ -104,18 +104,15 @@ class Peak(NamedTuple):
 
 
 def peaks(series: Series, most: int) -> list[Peak]:
-    """Return the local maxima that stand out most, at most so many, the highest first.
+    """Return the highest of the local maxima that stand out, at most so many, the highest first.
 
     A local maximum stands out by how far the total falls, at least, on every way from it to a
     higher one; the highest, by its distance from the lowest total. Of equal ones the first counts
     as higher. One that stands out by less than 1 % of the highest is left out. Where nothing is
     known, nothing is live.
     """
-    top = np.nan_to_num(series.max_bytes, nan=0.0)
-    falls = _prominences(top, np.nan_to_num(series.min_bytes), np.nan_to_num(series.begin_bytes))
-    every = np.flatnonzero((falls > 0) & (falls >= _LEAST_SHARE * top.max(initial=0.0)))
-    order = every[np.argsort(-falls[every], kind="stable")][: max(most, 0)]
-    chosen = sorted(order.tolist(), key=lambda k: (-top[k], k))
+    top, falls, every = _standing_out(series)
+    chosen = every[np.argsort(-top[every], kind="stable")][: max(most, 0)].tolist()
     born = float(series.born_bytes.sum())
     return [
         Peak(
@@ -126,6 +123,19 @@ def peaks(series: Series, most: int) -> list[Peak]:
         )
         for k in chosen
     ]  # fmt: skip
+
+
+def count_peaks(series: Series) -> int:
+    """Return how many local maxima stand out."""
+    return len(_standing_out(series)[2])
+
+
+def _standing_out(series: Series) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Return each interval's maximum, by how much it stands out, and which of them are peaks."""
+    top = np.nan_to_num(series.max_bytes, nan=0.0)
+    falls = _prominences(top, np.nan_to_num(series.min_bytes), np.nan_to_num(series.begin_bytes))
+    every = np.flatnonzero((falls > 0) & (falls >= _LEAST_SHARE * top.max(initial=0.0)))
+    return top, falls, every
 
 
 def _rivals(series: Series, top: FloatArray, every: IntArray, k: int) -> IntArray:

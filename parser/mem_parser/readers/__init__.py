@@ -36,6 +36,10 @@ from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _AT_A_TIME = 1 << 22
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+_OF_HEAPTRACK = (
+    "if heaptrack wrote it: heaptrack_print -f FILE -F x.collapsed --flamegraph-cost-type peak"
+)
 _MOST_PIPED = 1 << 30
 
 
@@ -110,7 +114,8 @@ def _read_whole(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
             return one.read(data, name, allowance)
     if not head.strip():
         raise NotAProfile(f"{name}: the file is empty")
-    raise NotAProfile(f"{name}: not a heap profile", hint=f"known formats: {KNOWN_FORMATS}")
+    hint = _OF_HEAPTRACK if head.startswith(_ZSTANDARD) else f"known formats: {KNOWN_FORMATS}"
+    raise NotAProfile(f"{name}: not a heap profile", hint=hint)
 
 
 def _first_line(head: bytes) -> bytes:

@@ -1,5 +1,5 @@
-"""Collapsed stacks: `outermost;...;innermost VALUE` per line; values count as bytes in use. Some
-writers (heaptrack) end the stack with `;`.
+"""Collapsed stacks: `outermost;...;innermost VALUE` per line; values count as bytes in use,
+whatever the writer counted. Some writers (heaptrack) end the stack with `;`.
 
 The format has names only, so every distinct name gets a made-up address. It has one number per
 stack, hence neither blocks nor error bars: a line counts as one block.
@@ -68,7 +68,6 @@ def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance
         rate_bytes=1.0,
         stacks=builder.stacks(leaf_exact=True),
         sites=builder.sites(),
-        since_start=True,
         has_alloc=False,
         exact_samples=False,
         sampling="rate unknown",

@@ -153,6 +153,11 @@ def _coverage(profile: Profile, count: Count, *, running: bool) -> str:
     duration = profile.capture.duration_s
     if profile.capture.part_s is not None:
         return _of_part(profile.capture, count)
+    if profile.format.startswith("collapsed"):
+        return phrase(
+            "Counts as the file has them: bytes, if it was made so (heaptrack_print "
+            "--flamegraph-cost-type peak)."
+        )
     if profile.since_start:
         span = phrase("since the program started")
     elif duration is not None:

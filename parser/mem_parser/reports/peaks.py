@@ -59,6 +59,13 @@ def blocks(found: Sequence[PeakView], notes: Sequence[str]) -> Iterator[Block]:
     yield from (f"note: {note}" for note in notes)
 
 
+def hidden_notes(shown: int, every: int) -> list[str]:
+    """Return the note about peaks that are not shown, if there are any."""
+    more = every - shown
+    peaks, them = ("peak", "it") if more == 1 else ("peaks", "them")
+    return [f"{more} more {peaks} hidden, -n {every} shows {them}"] if more > 0 else []
+
+
 def rivals_line(peak: Peak) -> str:
     """Return the other peaks that may be higher, given the error."""
     if not peak.rivals_ns:

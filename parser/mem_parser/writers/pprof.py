@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mem_parser.escape import one_line
 from mem_parser.estimate import least_in_class
 from mem_parser.model import Count, IntArray, Profile, Unit
-from mem_parser.names import FrameRule, is_allocator
+from mem_parser.names import FrameRule, is_allocator, shown_name
 from mem_parser.profileproto import message_class
 from mem_parser.symbols.symbolizer import AddressNames, lost_stacks
 
@@ -58,8 +58,9 @@ def write_pprof(
     ``labels``: threads and tasks are also the outermost frames of stacks. ``default`` is what
     viewers show first (None: as reports do). With ``earlier`` the values are what changed since, in
     one sample for each stack and domain; they may be negative. ``scraped``: for tools that take a
-    profile again and again as they take Go's: its four values and no peak, and a label `bytes` that
-    does not change from one to the next.
+    profile again and again as they take Go's: its four values and no peak, a label `bytes` that
+    does not change from one to the next, and mappings that say they have names, or Go's pprof asks
+    for the rest at `/symbol`, without the token.
     """
     writer = _Writer(profile, names, labels, default, earlier, scraped=scraped)
     return gzip.compress(writer.build(), compresslevel=6, mtime=0)
@@ -132,7 +133,7 @@ class _Writer:
 
     def _dropped(self) -> str:
         functions = self.names.builder.functions
-        own = {f.name for f in functions if f.known and is_allocator(f, FrameRule.OWN)}
+        own = {shown_name(f) for f in functions if is_allocator(f, FrameRule.OWN)}
         return "|".join([DROPPED, *sorted(re.escape(name) for name in own)])
 
     # Tables.
@@ -147,7 +148,7 @@ class _Writer:
         known = {m for m in self.names.module_of.tolist() if m >= 0}
         for (index, _), number in self.mapping_of_range.items():
             mapping = self.mappings[number - 1]
-            mapping.has_functions = index in known and self._all_named(index)
+            mapping.has_functions = self.scraped or (index in known and self._all_named(index))
         self.no_mapping = self._mapping(_NO_FILE, 0, 0, 0, "")
 
     def _mapping(self, path: str, start: int, end: int, offset: int, build_id: str) -> int:
@@ -171,8 +172,8 @@ class _Writer:
 
     def _functions(self) -> None:
         for k, f in enumerate(self.names.builder.functions):
-            if f.known:
-                self._function(k + 1, f.name, f.full_name, f.file)
+            if name := shown_name(f):
+                self._function(k + 1, name, f.full_name if f.known else name, f.file)
 
     def _function(self, number: int, name: str, full_name: str, file: str) -> None:
         self.message.function.add(
@@ -191,7 +192,7 @@ class _Writer:
             )
             for index in frames:
                 found = builder.locations[index]
-                if builder.functions[found.function].known:
+                if shown_name(builder.functions[found.function]):
                     location.line.add(function_id=found.function + 1, line=found.line)
 
     def _mapping_at(self, module: int, address: int) -> int:

@@ -172,7 +172,10 @@ def test_peaks_are_distinct_moments_with_those_who_held_most(run: Run, log: Path
         [("churn (shop.py)", 8000), ("load (shop.py)", 3000)],
         [("churn (shop.py)", 4000), ("load (shop.py)", 1000)],
     ]
-    assert run("peaks", log, "-n", "1", "--python")[1].count("peak ") == 1
+    assert json.loads(out)["notes"] == []
+    out = run("peaks", log, "-n", "1", "--python")[1]
+    assert (out.count("peak 1"), out.count("peak 2")) == (1, 0)
+    assert "note: 1 more peak hidden, -n 2 shows it" in out
 
 
 def test_what_is_not_known_is_said_in_one_line(run: Run, tmp_path: Path) -> None:

@@ -51,6 +51,27 @@ def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
 
 
+def test_what_cannot_be_read_or_is_for_another_form_is_refused_with_the_cure(
+    heap: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "x.zst"
+    packed.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(40))
+    assert "hint:  if heaptrack wrote it: heaptrack_print -f" in parse(packed).stderr
+    assert_refused(parse(heap, "--bytes"), 2, "neither -t nor -s given")
+    assert parse(heap, "--bytes", "-t").returncode == 0
+    refused = parse("convert", heap, "-o", tmp_path / "x.pb", "--peak")
+    assert_refused(refused, 2, "--peak needs the format collapsed")
+
+
+def test_a_profile_that_names_no_program_needs_none(heap: Path) -> None:
+    heap.write_bytes(
+        b"heap_v2/524288\n  t*: 1: 4096 [0: 0]\n@ 0x1000 0x2000\n  t*: 1: 4096 [0: 0]\n"
+        b"\nMAPPED_LIBRARIES:\n"
+    )
+    for words in (["-f", heap, "-t"], [heap, "-t"]):
+        assert parse(*words).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

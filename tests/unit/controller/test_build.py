@@ -14,10 +14,12 @@ from controller_tools import HeapFile
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError, NotAProfile
 from mem_parser.heapfile.writer import write_heap_to
+from mem_parser.model import ExecRange, Module
 from mem_profiler.capture.recorder import Recorder
 from mem_profiler.process import pagemap
+from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile import tables
-from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.build import Ending, build, recorded_map_lines
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, layout
@@ -32,6 +34,16 @@ def heap_of(path: Path, out: Path, readings: Readings | None = None) -> HeapFile
     with out.open("wb") as file:
         write_heap_to(file, host)
     return HeapFile(out)
+
+
+def test_other_tools_find_the_sampler_of_an_attach_by_its_path() -> None:
+    """jeprof and pprof take its frames for the allocator's only by their names."""
+    inside = Mapping(
+        0x1000, 0x3000, "r-xp", 0, (0, 1), 5, "/memfd:libmem_sampler.so (deleted)", b"x"
+    )
+    sampler = Module("/opt/libmem_sampler.so", [ExecRange(0x1000, 0x3000, 0)])
+    [line] = recorded_map_lines([sampler], [inside])
+    assert line.startswith(b"1000-3000 r-xp ") and line.endswith(b" /opt/libmem_sampler.so")
 
 
 PAGE = 4096

@@ -18,7 +18,7 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.blocks import BlockKind
 from mem_parser.memlog.filefacts import Hole
 from mem_parser.memlog.livesites import Sites
-from mem_parser.memlog.moments import live_at, peaks
+from mem_parser.memlog.moments import count_peaks, live_at, peaks
 from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.running import scan_all
 from mem_parser.memlog.segments import segments_of
@@ -341,7 +341,7 @@ def simple_series(tops: list[float], lows: list[float], begins: list[float]) -> 
     )  # fmt: skip
 
 
-def test_peaks_are_the_maxima_that_stand_out() -> None:
+def test_peaks_are_the_highest_of_the_maxima_that_stand_out() -> None:
     found = simple_series(
         [10, 50, 45, 47, 20, 80, 80, 30], [0, 10, 40, 20, 5, 10, 60, 30],
         [0, 10, 45, 44, 20, 10, 70, 60],
@@ -350,7 +350,8 @@ def test_peaks_are_the_maxima_that_stand_out() -> None:
     assert [(p.time_ns, p.live.value, p.prominence_bytes) for p in highest] == [
         (50, 80, 80), (60, 80, 10), (10, 50, 45), (30, 47, 7),
     ]  # fmt: skip
-    assert [p.time_ns for p in peaks(found, 2)] == [50, 10]
+    assert [p.time_ns for p in peaks(found, 3)] == [50, 60, 10], "height counts, not prominence"
+    assert count_peaks(found) == 4
     assert peaks(found, 0) == []
 
 

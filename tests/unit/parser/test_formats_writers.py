@@ -24,7 +24,9 @@ from json_outputs import check_format
 from mem_parser.errors import InputFileError, TruncatedProfile
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule, is_allocator
 from mem_parser.readers import read_bytes
+from mem_parser.reports.header import header_lines
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
@@ -178,6 +180,25 @@ def test_functions_and_lines_are_in_the_file(program: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+def test_unnamed_frames_of_an_allocator_are_dropped_by_viewers_and_by_us() -> None:
+    inner = module("/usr/lib/libjemalloc.so.2", exec=[[BASE, BASE + 0x1000, 0]])
+    own = module("/opt/app", exec=[[BASE + 0x1000, BASE + 0x2000, 0]])
+    record = Record((BASE + 0x10, BASE + 0x1010), 1, 64)
+    data = HeapFile([record], header={"rate_bytes": 1}, modules=[inner, own]).data
+    first = read_bytes(data, "x")
+    packed = write_pprof(first, symbols_of(first))
+    message = official()()
+    message.ParseFromString(gzip.decompress(packed))
+    names = {message.string_table[f.name] for f in message.function}
+
+    assert names == {"[libjemalloc.so.2]"}
+    dropped = message.string_table[message.drop_frames]
+    assert re.fullmatch(dropped, "[libjemalloc.so.2]")
+    back = read_bytes(packed, "y.pb.gz")
+    own_of = {f.name for f in symbols_of(back).builder.functions if is_allocator(f, FrameRule.OWN)}
+    assert own_of == names
+
+
 def test_go_reads_what_we_wrote_and_we_what_go_writes(program: Path, tmp_path: Path) -> None:
     profile = read_bytes(named_file(program).data, "x")
     (tmp_path / "x.pb.gz").write_bytes(write_pprof(profile, symbols_of(profile)))
@@ -312,6 +333,13 @@ def test_collapsed_stacks_come_back_as_they_went(program: Path) -> None:
     assert "main;beta;alpha " in text
     again = write_collapsed(back, symbols_of(back).spell(), Count.INUSE, Unit.SPACE)
     assert again == text
+
+
+def test_collapsed_stacks_claim_no_bytes_in_use_since_the_start() -> None:
+    profile = read_bytes(b"main;load 3\nmain;store 4\n", "x.collapsed")
+    total = profile.total(Count.INUSE, Unit.SPACE)
+    _, counts, *_ = header_lines(profile, total, Count.INUSE, Unit.SPACE)
+    assert "heaptrack_print --flamegraph-cost-type peak" in counts and not profile.since_start
 
 
 def test_speedscope_weights_add_up_to_the_total(program: Path) -> None:

@@ -68,6 +68,11 @@ ROLES = [
     ("<T as alloc::slice::hack::ConvertVec>::to_vec", "", L),
     ("<alloc::raw_vec::RawVecInner>::grow_amortized", "", L),
     ("runtime.mallocgc", "", L),
+    ("runtime.asmcgocall.abi0", "", L),
+    ("runtime.(*mheap).alloc", "", L),
+    ("_cgo_228573a25862_Cfunc__Cmalloc", "", L),
+    ("main._cgo_cmalloc.abi0", "", L),
+    ("example.com/a/b._Cfunc_CString", "", L),
     ("__libc_start_call_main", "", S),
     ("clone3", "", S),
     # What only looks like one of them.
@@ -85,6 +90,7 @@ ROLES = [
     ("mkl_blas_sgemm", "", P),
     ("shop::structured_cart::set_output", "shop::structured_cart::set_output(int)", P),
     ("stdlib::load", "stdlib::load()", P),
+    ("k8s.io/apimachinery/pkg/runtime.Encode", "", P),
     ("absl_demo", "", P),
 ]
 

@@ -66,6 +66,34 @@ def test_two_runs_of_the_same_program_differ_by_noise_only(unit: Unit, blocks: i
     assert len(found) <= 1
 
 
+@pytest.mark.parametrize("unit", Unit)
+@pytest.mark.parametrize("rates", [(1, 1024), (1024, 1), (1024, 65536)])
+@pytest.mark.parametrize("size", [16, 100, 3000])
+@pytest.mark.parametrize("blocks", [3, 20, 100, 600])
+def test_one_program_at_two_rates_differs_by_noise_only(
+    unit: Unit, rates: tuple[int, int], size: int, blocks: int
+) -> None:
+    """A side without a sample has no error of its own. Each run is one test of `RATE`."""
+    random = np.random.default_rng(blocks)
+    sources = [burst(random, 1.0, blocks, f"f{k}", size=size) for k in range(4)]
+    false = 0
+    for _ in range(60):
+        a, b = (Program(sources, rate=rate).capture(random) for rate in rates)
+        false += diff_profiles(a, another_run(*b), unit=unit).rows.beyond_noise > 0
+    assert false <= 3 + 3 * 3**0.5
+
+
+def test_a_change_is_told_from_every_block_to_samples() -> None:
+    random = np.random.default_rng(5)
+    before = Program([burst(random, 1.0, 900, "gone", size=16)], rate=1)
+    after = Program([burst(random, 1.0, 900, "new", size=16)], rate=1024)
+    for unit in Unit:
+        result = diff_profiles(
+            before.capture(random), another_run(*after.capture(random)), unit=unit
+        )
+        assert changes(result) == {"gone": Change.GONE, "new": Change.NEW}
+
+
 def test_what_is_new_gone_grown_or_shrunk_is_told() -> None:
     random = np.random.default_rng(5)
 

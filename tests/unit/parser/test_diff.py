@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -471,6 +472,32 @@ def test_the_report_says_how_many_rows_it_does_not_show() -> None:
         "3 rows within the noise (+0 B together)",
         "4 more rows hidden. Use -n 0 to show all.",
     ]
+
+
+def test_a_difference_is_a_table_of_csv_and_of_markdown(tmp_path: Path) -> None:
+    old, new = tmp_path / "x.folded", tmp_path / "y.folded"
+    old.write_text("main;f|g 5000\nmain;same 9\n")
+    new.write_text("main;f|g 50000\nmain;same 9\nmain;=h 20\n")
+
+    table = parse("diff", old, new, "--csv").stdout
+    rows = list(csv.DictReader(table.splitlines()))
+    told = json.loads(parse("diff", old, new, "--json").stdout)["rows"]
+    assert [(r["verdict"], r["function"], float(r["delta"])) for r in rows] == [
+        ("grown", "f|g", 45000), ("new", "'=h", 20), ("noise", "same", 0),
+    ]  # fmt: skip
+    assert set(told[0]) <= set(rows[0])
+    by_stack = csv.DictReader(parse("diff", old, new, "--csv", "--by", "stack").stdout.splitlines())
+    assert next(by_stack)["stack"] == "f|g;main"
+
+    lines = parse("diff", old, new, "--markdown", "-n", "1").stdout.splitlines()
+    assert lines[2:5] == [
+        "| change |  | before | now | verdict | name |",
+        "|--:|:--|--:|--:|---|---|",
+        "| &#8203;+43.95 KiB | ± ? | 4.883 KiB | 48.83 KiB | grown | f\\|g |",
+    ]
+    assert lines[-1] == "1 more row hidden. Use -n 0 to show all."
+    done = parse("diff", old, new, "--csv", "--markdown")
+    assert (done.returncode, done.stderr) == (2, "error: --csv and --markdown exclude each other\n")
 
 
 profiles_of_stacks = st.lists(

@@ -11,10 +11,9 @@ import click
 
 from mem_cli.commands import PATH
 from mem_cli.console import waiting
-from mem_cli.options import Options, filters_from, partial_option, time_options
-from mem_cli.output import check_output
+from mem_cli.options import Options, check_form, filters_from, partial_option, time_options
 from mem_cli.pipeline import Opened, Source, check_is_log, named, part_of, say_missing
-from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.errors import InputFileError
 
 if TYPE_CHECKING:
     from mem_parser.memlog.livesites import Sites
@@ -61,9 +60,7 @@ def opened_log(files: tuple[str, ...], options: Options) -> Iterator[tuple[Run, 
     """Open the files of a run, and return the selected part of it. Raises `MemError`."""
     from mem_parser.memlog.run import read_log
 
-    if options.get("as_json") and options.get("as_csv"):
-        raise UsageProblem("--json and --csv exclude each other")
-    check_output(options["output"])
+    check_form(options)
     for file in files:
         check_is_log(file)
     with waiting(f"reading {files[0]}"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.commands import OUTPUT, PATH
+from mem_cli.output import check_output
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
 
@@ -167,7 +168,17 @@ def sorted_by_cum(given: Options) -> bool:
 output_option = click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write here.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+markdown_option = click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+_FORMS = ("json", "csv", "markdown")
 partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")
+
+
+def check_form(options: Options) -> None:
+    """Refuse two forms at once, and a place that cannot be written to. Raises `MemError`."""
+    forms = [f"--{form}" for form in _FORMS if options.get(f"as_{form}")]
+    if len(forms) > 1:
+        raise UsageProblem(f"{' and '.join(forms)} exclude each other")
+    check_output(options["output"])
 
 
 def only_one(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@
     named        join domains of one capture and name the addresses
     say_missing  say why names are missing
     view_of      filter
-    deliver      write the report as text, JSON or CSV, then `refuse_cut`
+    deliver      write the report as text, JSON, CSV or Markdown, then `refuse_cut`
     refuse_cut   refuse an incomplete file, after what could be read of it was reported
 
 `open_sources`, `open_view` and `open_views` are several of these steps. Commands that
@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from mem_cli.console import waiting, warn
 from mem_cli.options import (
     Options,
+    check_form,
     debug_servers,
     filters_from,
     libraries_from,
     python_view,
     settled,
 )
-from mem_cli.output import check_output
-from mem_parser.errors import InputFileError, SymbolError, UsageProblem
+from mem_parser.errors import InputFileError, SymbolError
 from mem_parser.escape import shell_path
 
 if TYPE_CHECKING:
@@ -244,9 +244,7 @@ def open_views(
     functions of libraries are marked as in the first. Raises `MemError`.
     """
     filters_from(options)  # refuses before a large file is read
-    if options.get("as_json") and options.get("as_csv"):
-        raise UsageProblem("--json and --csv exclude each other")
-    check_output(options["output"])
+    check_form(options)
     sources = [
         source
         for k, file in enumerate(files)
@@ -278,14 +276,16 @@ def deliver(
     record: Callable[[], Record] | None = None,
     rows: Callable[[], Sequence[Record]] | None = None,
     keys: Sequence[str] = (),
+    markdown: Callable[[], Iterable[str]] | None = None,
     fold: bool = True,
 ) -> None:
     """Write a report in the form that the options ask for, then refuse incomplete ``sources``.
 
-    ``record`` gives the object of `--json`, ``rows`` and ``keys`` are those of `--csv`. ``fold``: a
-    terminal shows lines of text within its width; else they are printed as they are. Raises
-    `MemError`.
+    ``record`` gives the object of `--json`, ``rows`` and ``keys`` are those of `--csv`,
+    ``markdown`` the lines of `--markdown`. ``fold``: a terminal shows lines of text within its
+    width; else they are printed as they are. Raises `MemError`.
     """
+    from mem_cli.output import write_result
     from mem_cli.terminal import show, write_csv, write_json
 
     output = options["output"]
@@ -293,6 +293,8 @@ def deliver(
         write_json(record(), output)
     elif rows is not None and options["as_csv"]:
         write_csv(rows(), keys, output)
+    elif markdown is not None and options["as_markdown"]:
+        write_result("".join(f"{line}\n" for line in markdown()), output)
     else:
         show(text, output, fold=fold)
     refuse_cut(sources, partial=options["partial"])

@@ -9,9 +9,11 @@ change, by ASLR or a new build; where one side has no source files, functions ma
     grown, shrunk significant
     noise         as much as chance explains
 
-Significance is two-sided; over all rows the false discovery rate is `RATE` (Benjamini-Hochberg), so
-that a thousand rows do not show fifty false changes. Where a file carries no errors nothing is
-tested: every row that differs is a change, and nobody knows which of them are chance.
+Significance is two-sided, and judged by the errors that both sides would have if nothing had
+changed (`_if_unchanged`): of two rates a row is not gone because the coarser one took no sample of
+it. Over all rows the false discovery rate is `RATE` (Benjamini-Hochberg), so that a thousand rows
+do not show fifty false changes. Where a file carries no errors nothing is tested: every row that
+differs is a change, and nobody knows which of them are chance.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, overload
 import numpy as np
 
 from mem_parser.charge import charged_from
-from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.estimate import Estimate, FloatArray, Unseen, sampling_probability
 from mem_parser.folds import unnamed_function
 from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
@@ -177,7 +179,12 @@ def _diff(
         variance = np.minimum(variance, by_row)
     exact = base.errors_known and new.errors_known
     unseen = max(base.unseen(unit), new.unseen(unit))
-    result = _judge(_Names(matched, sums), sums, variance, unseen, exact=exact)
+    chance, weight = _if_unchanged(profiles, matched, count, unit, size)
+    chance = variance if paired else np.maximum(variance, chance)
+    weight = np.full(size, unseen.weight) if unseen.bounded else weight
+    stands = _judge(sums, chance, weight, exact=exact)
+    error = np.sqrt(variance)
+    result = DiffRows(_Names(matched, sums), sums, error, stands, unseen, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
@@ -404,40 +411,67 @@ class DiffRows(Sequence[DiffRow]):
 
 
 def _judge(
-    names: _Names,
-    sums: tuple[_Sums, _Sums],
-    variance: FloatArray,
-    unseen: Unseen,
-    *,
-    exact: bool,
-) -> DiffRows:
+    sums: tuple[_Sums, _Sums], variance: FloatArray, weight: FloatArray, *, exact: bool
+) -> BoolArray:
+    """Tell of each row whether it is more than chance of that variance explains."""
     before, after = sums
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
-    variance = variance if exact else np.zeros_like(variance)
-    error = np.sqrt(variance)
     tested = (before.samples + after.samples) > 0
-    columns = (delta, variance, _weight_of_a_sample(sums, unseen))
-    rows = zip(*(column[tested].tolist() for column in columns), strict=True)
+    rows = zip(*(c[tested].tolist() for c in (delta, variance, weight)), strict=True)
     # Without errors every change counts.
     p = np.array([p_of_change(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
     stands = np.zeros(len(delta), dtype=np.bool_)
     if tested.any():
         stands[tested] = benjamini_hochberg(p, RATE)
-    stands &= moved
-    return DiffRows(names, sums, error, stands, unseen, exact=exact)
+    return stands & moved
 
 
-def _weight_of_a_sample(sums: tuple[_Sums, _Sums], unseen: Unseen) -> FloatArray:
-    """Return for each row what one sample adds. For objects it is the mean over its samples, each
-    by its own weight: if nothing changed, the unsampled part is the same before and after.
+def _if_unchanged(
+    profiles: tuple[Profile, Profile],
+    matched: tuple[_Side, _Side],
+    count: Count,
+    unit: Unit,
+    size: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Return for each row the variance of its change, and the mean weight of a sample of objects,
+    if nothing changed: then both sides have the blocks of either, each sampled at its own rate. A
+    side without a sample has no variance of its own, however many blocks it missed.
+
+    Sides count by how fine their rates are. At equal rates these are the sums of both variances,
+    and that over the sum of both values.
     """
-    value = sums[0].value + sums[1].value
-    if unseen.bounded:
-        return np.full(len(value), unseen.weight)
-    variance = sums[0].variance + sums[1].variance
-    return np.divide(variance, value, out=np.zeros_like(value), where=value > 0)
+    rates = [_rate_of_domains(profile) for profile in profiles]
+    variance, value = np.zeros((2, size)), np.zeros(size)
+    for k, (profile, side) in enumerate(zip(profiles, matched, strict=True)):
+        amount, own, _ = profile.weigh(count, unit)
+        here, there = (
+            np.array([at.get(d, math.inf) for d in profile.domains])[profile.sites.domain]
+            for at in (rates[k], rates[1 - k])
+        )
+        there = np.where(np.isfinite(there), there, profiles[1 - k].rate_bytes)
+        both = np.maximum(here - 1, 0) + np.maximum(there - 1, 0)
+        share = np.divide(np.maximum(there - 1, 0), both, out=0.5 + 0 * both, where=both > 0)
+        blocks, total = profile.counts(count)
+        mean = np.divide(total, blocks, out=np.zeros(len(total)), where=blocks > 0)
+        p = sampling_probability(mean, there)
+        other = amount * (mean if unit is Unit.SPACE else 1.0) * (1 - p) / p
+        row = side.row[profile.sites.stack]
+        variance[k] += np.bincount(row, weights=share * own, minlength=size)
+        variance[1 - k] += np.bincount(row, weights=share * other, minlength=size)
+        value += np.bincount(row, weights=share * amount, minlength=size)
+    weight = np.divide(variance.max(axis=0), value, out=np.zeros(size), where=value > 0)
+    return variance.sum(axis=0), weight
+
+
+def _rate_of_domains(profile: Profile) -> dict[str, float]:
+    """Return the bytes per sample of each domain that has sites, of several the most."""
+    found: dict[str, float] = {}
+    rates = np.broadcast_to(np.asarray(profile.rates, dtype=np.float64), len(profile.sites))
+    for k in np.unique(profile.sites.domain).tolist():
+        found[profile.domains[k]] = float(rates[profile.sites.domain == k].max())
+    return found
 
 
 def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:

@@ -184,6 +184,11 @@ def markdown_text(text: str) -> str:
     return _without_links(text)
 
 
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a table."""
+    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+
+
 def markdown_html(text: str) -> str:
     """Return ``text`` for an HTML element inside Markdown."""
     return _without_links(html.escape(one_line(text), quote=False))

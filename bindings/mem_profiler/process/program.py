@@ -18,6 +18,12 @@ from mem_profiler.process import elfhead
 INTERPRETERS_MAX = 5  # of scripts that name scripts; the kernel's own limit
 FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE of the kernel
 
+_STATIC = "is statically linked, so nothing can be preloaded"
+CURES = {
+    _STATIC: "link it dynamically for the build to profile, without -static; Go has net/http/pprof"
+}
+"""What helps, by reason."""
+
 
 def unsupported(path: str) -> str | None:
     """Why LD_PRELOAD cannot work in an ELF file ("is static..."); None: it can."""
@@ -34,7 +40,7 @@ def unsupported(path: str) -> str | None:
     if (head.bits, head.machine) != elfhead.own_machine():
         return "is built for another architecture"
     if head.interpreter is None:
-        return "is statically linked, so nothing can be preloaded"
+        return _STATIC
     return None
 
 
@@ -81,7 +87,7 @@ def check(name: str) -> str:
         return path
     reason = _gained_rights(judged, status) or unsupported(judged)
     if reason is not None:
-        raise TargetUnsupported(f"{judged} {reason}")
+        raise TargetUnsupported(f"{judged} {reason}", hint=CURES.get(reason))
     return path
 
 

@@ -144,7 +144,7 @@ def _without(pid: int, inherited: bool) -> MemError:
     if reason is None and procfs.is_secure_exec(pid):
         reason = "runs set-uid or with capabilities, where preloading is off"
     if reason is not None:
-        return TargetUnsupported(f"pid {pid} ({exe}) {reason}")
+        return TargetUnsupported(f"pid {pid} ({exe}) {reason}", hint=program.CURES.get(reason))
     return NoSampler(
         f"The sampler is not loaded in pid {pid} ({name}).",
         hint=f"mem_profiler start {pid} loads it and starts a capture",

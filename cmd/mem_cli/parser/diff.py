@@ -13,15 +13,17 @@ import click
 from mem_cli.commands import PATH
 from mem_cli.options import (
     Options,
+    check_form,
+    csv_option,
     filter_options,
     filters_from,
     finding_options,
+    markdown_option,
     named_rule,
     settled,
     symbol_options,
     time_options,
 )
-from mem_cli.output import check_output
 from mem_cli.pipeline import (
     Source,
     check_has,
@@ -64,6 +66,8 @@ _symbol_options = functools.partial(
 @filter_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @finding_options
+@csv_option
+@markdown_option
 def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: Any) -> None:
     r"""Say what changed from one profile to another, and what of it is more than noise.
 
@@ -78,7 +82,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     from mem_parser.diff import Level, diff_profiles
     from mem_parser.filters import apply_to_both
     from mem_parser.names import FrameRule
-    from mem_parser.reports.diff import diff_lines
+    from mem_parser.reports import diff as report
     from mem_parser.reports.table import folded_lines, nameless_lines
 
     if options.pop("lines"):
@@ -86,7 +90,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
             raise UsageProblem("--lines and --by stack exclude each other")
         by = "line"
     filters_from(options)  # refuses before large files are read
-    check_output(options["output"])
+    check_form(options)
     sources = _sources(base, new, options)
     filters = filters_from(settled(options, [source.profile for source in sources]))
     check_has(sources, filters.count)
@@ -116,11 +120,22 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
         result.notes.insert(0, f"only {' '.join(filters.words)}")
     width = room(options["output"])
 
+    few = _ROWS if rows is None else rows
+
     def lines(most: int | None) -> Iterator[str]:
-        return diff_lines(result, rows=_ROWS if most is None else most, width=width)
+        return report.diff_lines(result, rows=_ROWS if most is None else most, width=width)
 
     shown = fitted(lines, rows, options["output"])
-    deliver(sources, options, shown, record=result.as_json, fold=False)
+    deliver(
+        sources,
+        options,
+        shown,
+        record=result.as_json,
+        rows=lambda: report.records(result, rows or 0),
+        keys=report.KEYS,
+        markdown=lambda: report.markdown_lines(result, rows=few),
+        fold=False,
+    )
 
 
 def _programs(given: Sequence[str], sources: Sequence[Source]) -> Sequence[str | None]:

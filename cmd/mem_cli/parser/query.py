@@ -10,6 +10,7 @@ import click
 from mem_cli.commands import PATH
 from mem_cli.console import waiting
 from mem_cli.options import (
+    check_form,
     csv_option,
     frame_options,
     json_option,
@@ -18,7 +19,6 @@ from mem_cli.options import (
     symbol_options,
     time_options,
 )
-from mem_cli.output import check_output
 from mem_cli.parser.rights import also_changes, temporary_folder
 from mem_parser.errors import UsageProblem
 
@@ -77,9 +77,7 @@ def query(
     """
     from mem_parser.tables.sql import ask
 
-    if options["as_json"] and options["as_csv"]:
-        raise UsageProblem("--json and --csv exclude each other")
-    check_output(options["output"])
+    check_form(options)
     if tables:
         _list_tables(options)
         return

@@ -62,7 +62,7 @@ Counts = npt.NDArray[np.int64]
 
 def looks_like_pprof(head: bytes) -> bool:
     """Tell whether a file with this start is a profile.proto: all of its whole fields are those of
-    a profile, in any order, and it is no text.
+    a profile, in any order, one at least with more than a number, and it is no text.
     """
     at, fields = 0, 0
     while at < len(head):
@@ -78,7 +78,7 @@ def looks_like_pprof(head: bytes) -> bool:
             break
         if number in (_TYPE, _PERIOD_TYPE) and not _is_value_type(head[begin:end]):
             return False
-        at, fields = end, fields + (number in _KINDS)
+        at, fields = end, fields + (_KINDS.get(number) == 2)
     return fields > 0 and not _is_text(head)
 
 

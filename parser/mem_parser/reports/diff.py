@@ -6,26 +6,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from mem_parser.diff import Diff, DiffRow
-from mem_parser.escape import one_line
+from mem_parser.diff import Change, Diff, DiffRow
+from mem_parser.escape import markdown_row, markdown_text, one_line
 from mem_parser.model import Unit
-from mem_parser.textwidth import rjust
+from mem_parser.textwidth import ljust, rjust
+from mem_parser.textwidth import width as columns_of
 from mem_parser.units import counted, format_change, format_margin, format_value
 from mem_parser.words import phrase, shown
+
+KEYS = (
+    "verdict", "function", "file", "line", "base", "base_lower95", "base_upper95", "new",
+    "new_lower95", "new_upper95", "delta", "delta_error", "delta_lower95", "delta_upper95", "stack",
+)  # fmt: skip
+"""Columns of the rows for programs."""
+VERDICTS = {
+    Change.NEW: phrase("new"),
+    Change.GONE: phrase("gone"),
+    Change.GROWN: phrase("grown"),
+    Change.SHRUNK: phrase("shrunk"),
+    Change.NOISE: phrase("noise"),
+}
 
 
 def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
     real = result.rows.beyond_noise
-    noise = len(result.rows) - real
-    yield shown(_change(result, counted(real, "row")))
+    yield _first(result)
     if real:
         change, now, name = shown((phrase("change"), phrase("now"), phrase("name")))
         yield f"{rjust(change, 11)} {'':<11} {rjust(now, 10)}  {'':<6}  {name}"
-    few = min(rows, real) if rows else real
+    few = _few(result, rows)
     for k in range(few):
         yield _row(result.rows[k], result.unit, width)
+    yield from _rest(result, few)
+
+
+def markdown_lines(result: Diff, *, rows: int) -> Iterator[str]:
+    """Yield the report as a table of Markdown with ``rows`` rows (0: all)."""
+    yield markdown_text(_first(result))
+    few = _few(result, rows)
+    if few:
+        heads = [phrase("change"), "", phrase("before"), phrase("now")]
+        heads += [phrase("verdict"), phrase("name")]
+        yield from ("", markdown_row(shown(heads)), "|--:|:--|--:|--:|---|---|")
+    for row in result.rows[:few]:
+        cells = [format_value(one.value, result.unit) for one in (row.base, row.new)]
+        change = format_change(row.delta.value, result.unit)
+        margin, verdict = format_margin(row.delta, result.unit), shown(VERDICTS[row.change])
+        yield markdown_row((change, margin, *cells, verdict, _name(row)))
+    for line in _rest(result, few):
+        yield from ("", markdown_text(line))
+
+
+def records(result: Diff, rows: int = 0) -> list[dict[str, Any]]:
+    """Return ``rows`` rows (0: all) for tables of programs; a stack is its functions, innermost
+    first.
+    """
+    found = [row.as_json() for row in result.rows[: rows or None]]
+    for row in found:
+        row["stack"] = ";".join(frame["function"] for frame in row.get("stack", ()))
+    return found
+
+
+def _few(result: Diff, rows: int) -> int:
+    real = result.rows.beyond_noise
+    return min(rows, real) if rows else real
+
+
+def _rest(result: Diff, few: int) -> Iterator[str]:
+    """Yield what stands below ``few`` rows."""
+    real = result.rows.beyond_noise
+    noise = len(result.rows) - real
     if noise:
         together = format_change(result.rows.noise_delta, result.unit)
         if result.errors_known:
@@ -43,6 +96,11 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
         yield shown(phrase("{rows} hidden{worth}. Use -n 0 to show all.", rows=more, worth=""))
 
 
+def _first(result: Diff) -> str:
+    line: str = shown(_change(result, counted(result.rows.beyond_noise, "row")))
+    return line
+
+
 def _change(result: Diff, rows: str) -> str:
     if result.errors_known:
         return phrase("Change: {total}   {rows} beyond noise", total=_total(result), rows=rows)
@@ -58,12 +116,17 @@ def _total(result: Diff) -> str:
 
 def _row(row: DiffRow, unit: Unit, width: int) -> str:
     error = format_margin(row.delta, unit)
-    spot = row.frames[0].spot if row.frames else ""
+    verdict = ljust(shown(VERDICTS[row.change]), 6)
     head = (
         f"{format_change(row.delta.value, unit):>11} {error:<11} "
-        f"{format_value(row.new.value, unit):>10}  {row.change!s:<6}  "
+        f"{format_value(row.new.value, unit):>10}  {verdict}  "
     )
-    names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
-    text = f"{names}  {one_line(spot)}".rstrip()
-    room = width - len(head)
+    text = _name(row)
+    room = width - columns_of(head)
     return head + (text if len(text) <= room else text[: room - 1] + "…")
+
+
+def _name(row: DiffRow) -> str:
+    spot = row.frames[0].spot if row.frames else ""
+    names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
+    return f"{names}  {one_line(spot)}".rstrip()

@@ -235,9 +235,7 @@ def blocks(found: Stats) -> Iterator[Block]:
     yield from shown(header_lines(view.profile, total, count, Unit.SPACE))
     capture = view.profile.capture
     if capture.peak_bytes is not None and capture.peak_at_s is not None:
-        what = "highest reading" if capture.peak_source is PeakSource.READING else "peak"
-        whole = " of the whole profile" if view.filters.narrows else ""
-        yield f"{what}{whole}: {format_bytes(capture.peak_bytes)} after {capture.peak_at_s:.1f} s"
+        yield _peak_line(view, capture.peak_bytes, capture.peak_at_s)
     yield _grid(phrase("Totals"), "", _named(found.totals, view.filters), None)
     rest = "" if view.filters.narrows else remainder_line(view.profile, count, Unit.SPACE)
     refused = refusal_lines(view.profile, view.raw, view.filters.rule)
@@ -281,6 +279,17 @@ def _marks(profile: Profile, most: int) -> Iterator[Block]:
 
 def _hidden(number: int) -> str:
     return phrase("{number} more hidden. Use -n 0 to show all.", number=number)
+
+
+def _peak_line(view: View, peak_bytes: float, at_s: float) -> str:
+    """Return the highest total, and why the sum of all sites at the peak is another number."""
+    source = view.profile.capture.peak_source
+    what = "highest reading" if source is PeakSource.READING else "peak"
+    whole = " of the whole profile" if view.filters.narrows else ""
+    peak, sites = format_bytes(peak_bytes), view.profile.total(Count.PEAK, Unit.SPACE).value
+    differs = source is PeakSource.SAMPLER and not whole and peak != format_bytes(sites)
+    why = "; sites are of a moment at most 1/1024 lower" if differs else ""
+    return f"{what}{whole}: {peak} after {at_s:.1f} s{why}"
 
 
 def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None) -> Grid:

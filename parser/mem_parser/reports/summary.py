@@ -116,7 +116,9 @@ def blocks(found: Summary) -> Iterator[Block]:
     heads = (phrase("own"), "%", phrase("total"), "%", phrase("blocks"))
     columns = (*map(Column, heads), NAME)
     left_out = hidden_line(found.left_out - found.callers, found.callers)
-    return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
+    return found.view.framed(
+        marked(columns, rows, map(found.judged, found.rows)), left_out, of_functions=True
+    )
 
 
 def records(found: Summary) -> list[Record]:

@@ -7,6 +7,7 @@ sum%    the flat percentages added up to this row
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ from itertools import compress
 
 import numpy as np
 
-from mem_parser.escape import one_line
+from mem_parser.escape import one_line, shell_word
 from mem_parser.folds import Folds
+from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines, nothing_line
 from mem_parser.symbols.reasons import why_nameless, why_without_lines
-from mem_parser.symbols.table import Symbols
+from mem_parser.symbols.table import Role, Symbols
 from mem_parser.textwidth import shortened
 from mem_parser.units import counted, format_value, percent
 from mem_parser.words import joined, phrase
@@ -32,6 +34,8 @@ SMALL_SHARE = 0.005
 asked for.
 """
 MAX_NAMELESS_LINES = 5
+_NEARLY_ALL = 0.8
+_SEVERAL = 3
 PACKED_LINE = (
     "the file is packed with gzip; mem_parser convert FILE -o plain.heap converts it for jeprof "
     "and google-pprof"
@@ -183,6 +187,35 @@ def folded_lines(symbols: Symbols, rule: FrameRule) -> Iterator[str]:
         "counted for their callers, to whom they pass all they allocate: {names}{more}",
         names=shown,
         more=phrase(" and {number} more", number=more) if more > 0 else "",
+    )
+
+
+def wrapper_line(symbols: Symbols, sums: StackSums) -> str:
+    """Return how to see the callers of the function that owns nearly all by one call of malloc;
+    empty where there is none, or where its callers are few. ``symbols`` have the stacks of
+    ``sums`` (by function), innermost first.
+    """
+    begin, end = sums.offsets[:-1], sums.offsets[1:]
+    first = sums.keys[begin]
+    own = np.bincount(first, weights=sums.values, minlength=len(sums.names))
+    most = int(own.argmax())
+    if own[most] <= _NEARLY_ALL * sums.total.value:
+        return ""
+    stack = np.flatnonzero((first == most) & (sums.samples > 0))
+    places = [symbols.locations[k] for k in distinct(symbols.locations_of_stack[begin[stack]])]
+    inner = symbols.functions[places[0].function]
+    called = stack[end[stack] - begin[stack] > 1]
+    outer = distinct(symbols.function_of_location[symbols.locations_of_stack[begin[called] + 1]])
+    callers = [f for f in map(symbols.functions.__getitem__, outer) if f.role is Role.PROGRAM]
+    names = {f.name for f in callers} - {inner.name}
+    lines = {(place.file, place.line, place.offset) for place in places}
+    if len(names) < _SEVERAL or len(lines) > 1 or not inner.known or inner.python:
+        return ""
+    option = shell_word(f"^{re.escape(inner.name)}$")
+    return phrase(
+        "{function} may be a wrapper: --library {pattern} charges its callers",
+        function=one_line(inner.name),
+        pattern=option,
     )
 
 

@@ -86,7 +86,9 @@ def blocks(found: Top) -> Iterator[Block]:
     heads += [phrase("taken")] if with_taken else []
     left_out = left_out_line(found.left_out, unit)
     columns = (*map(Column, heads), NAME)
-    return found.view.framed(marked(columns, rows, map(found.judged, shown)), left_out)
+    return found.view.framed(
+        marked(columns, rows, map(found.judged, shown)), left_out, of_functions=True
+    )
 
 
 def records(found: Top) -> list[Record]:

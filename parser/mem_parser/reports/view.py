@@ -22,7 +22,7 @@ from mem_parser.reports.device import record as device_record
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Record, numbers
 from mem_parser.reports.header import header_lines, nothing_line
-from mem_parser.reports.table import folded_lines, nameless_lines
+from mem_parser.reports.table import folded_lines, nameless_lines, wrapper_line
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.words import shown
 
@@ -63,18 +63,20 @@ class View:
         """The lines above the report."""
         return header_lines(self.profile, self.total, self.filters.count, self.filters.unit)
 
-    def framed(self, body: Iterable[Block], left_out: str = "") -> Iterator[Block]:
+    def framed(
+        self, body: Iterable[Block], left_out: str = "", *, of_functions: bool = False
+    ) -> Iterator[Block]:
         """Yield a report: the header, ``body``, missing names, and what is ``left_out``.
-        Without samples there is no body.
+        Without samples there is no body. ``of_functions``: its rows are what functions own.
         """
         yield from shown(self.header)
         if not self.total.samples:
             yield shown(nothing_line(self.profile, self.filters.count))
         else:
             yield from body
-        yield from map(shown, self._ending(left_out))
+        yield from map(shown, self._ending(left_out, of_functions=of_functions))
 
-    def _ending(self, left_out: str) -> Iterator[str]:
+    def _ending(self, left_out: str, *, of_functions: bool) -> Iterator[str]:
         filters = self.filters
         rest = "" if filters.narrows else remainder_line(self.profile, filters.count, filters.unit)
         yield from filter(None, [rest])
@@ -82,7 +84,9 @@ class View:
         if self.total.samples:
             yield from folded_lines(self.symbols, filters.rule)
             yield from nameless_lines(self.symbols, at_length=filters.at_length)
-            yield from filter(None, [left_out])
+            sought = of_functions and filters.rule is FrameRule.PROGRAM and not filters.narrows
+            wrapper = wrapper_line(self.symbols, self.sums()) if sought else ""
+            yield from filter(None, [wrapper, left_out])
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:
         """Return the report for programs: its ``rows`` first, then ``more`` and the facts of the

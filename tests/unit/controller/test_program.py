@@ -62,8 +62,9 @@ def test_a_static_program_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "static"
     path.write_bytes(elf(segments=segment(1, 0, 4096)))
     path.chmod(0o755)
-    with pytest.raises(TargetUnsupported, match=r"static is statically linked"):
+    with pytest.raises(TargetUnsupported, match=r"static is statically linked") as refused:
         program.check(str(path))
+    assert "link it dynamically" in (refused.value.hint or "")
     with pytest.raises(TargetUnsupported, match=r"static is statically linked"):
         program.check(executable(tmp_path / "script", f"#!{path}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -64,6 +65,34 @@ def test_two_runs_of_the_same_program_differ_by_noise_only(unit: Unit, blocks: i
     a, b = same.capture(random), another_run(*same.capture(random))
     found = [r for r in diff_profiles(a, b, unit=unit).rows if r.change is not Change.NOISE]
     assert len(found) <= 1
+
+
+@pytest.mark.parametrize("unit", Unit)
+@pytest.mark.parametrize("rates", [(1, 1024), (1024, 1), (1024, 65536)])
+@pytest.mark.parametrize("size", [16, 100, 3000])
+@pytest.mark.parametrize("blocks", [3, 20, 100, 600])
+def test_one_program_at_two_rates_differs_by_noise_only(
+    unit: Unit, rates: tuple[int, int], size: int, blocks: int
+) -> None:
+    """A side without a sample has no error of its own. Each run is one test of `RATE`."""
+    random = np.random.default_rng(blocks)
+    sources = [burst(random, 1.0, blocks, f"f{k}", size=size) for k in range(4)]
+    false = 0
+    for _ in range(60):
+        a, b = (Program(sources, rate=rate).capture(random) for rate in rates)
+        false += diff_profiles(a, another_run(*b), unit=unit).rows.beyond_noise > 0
+    assert false <= 3 + 3 * 3**0.5
+
+
+def test_a_change_is_told_from_every_block_to_samples() -> None:
+    random = np.random.default_rng(5)
+    before = Program([burst(random, 1.0, 900, "gone", size=16)], rate=1)
+    after = Program([burst(random, 1.0, 900, "new", size=16)], rate=1024)
+    for unit in Unit:
+        result = diff_profiles(
+            before.capture(random), another_run(*after.capture(random)), unit=unit
+        )
+        assert changes(result) == {"gone": Change.GONE, "new": Change.NEW}
 
 
 def test_what_is_new_gone_grown_or_shrunk_is_told() -> None:
@@ -443,6 +472,32 @@ def test_the_report_says_how_many_rows_it_does_not_show() -> None:
         "3 rows within the noise (+0 B together)",
         "4 more rows hidden. Use -n 0 to show all.",
     ]
+
+
+def test_a_difference_is_a_table_of_csv_and_of_markdown(tmp_path: Path) -> None:
+    old, new = tmp_path / "x.folded", tmp_path / "y.folded"
+    old.write_text("main;f|g 5000\nmain;same 9\n")
+    new.write_text("main;f|g 50000\nmain;same 9\nmain;=h 20\n")
+
+    table = parse("diff", old, new, "--csv").stdout
+    rows = list(csv.DictReader(table.splitlines()))
+    told = json.loads(parse("diff", old, new, "--json").stdout)["rows"]
+    assert [(r["verdict"], r["function"], float(r["delta"])) for r in rows] == [
+        ("grown", "f|g", 45000), ("new", "'=h", 20), ("noise", "same", 0),
+    ]  # fmt: skip
+    assert set(told[0]) <= set(rows[0])
+    by_stack = csv.DictReader(parse("diff", old, new, "--csv", "--by", "stack").stdout.splitlines())
+    assert next(by_stack)["stack"] == "f|g;main"
+
+    lines = parse("diff", old, new, "--markdown", "-n", "1").stdout.splitlines()
+    assert lines[2:5] == [
+        "| change |  | before | now | verdict | name |",
+        "|--:|:--|--:|--:|---|---|",
+        "| &#8203;+43.95 KiB | ± ? | 4.883 KiB | 48.83 KiB | grown | f\\|g |",
+    ]
+    assert lines[-1] == "1 more row hidden. Use -n 0 to show all."
+    done = parse("diff", old, new, "--csv", "--markdown")
+    assert (done.returncode, done.stderr) == (2, "error: --csv and --markdown exclude each other\n")
 
 
 profiles_of_stacks = st.lists(

@@ -150,7 +150,7 @@ def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
     [
         b"", b"\n\n", b"hello\n", b"hello 10\n", b"2 monkeys\n", b"a;b 10\nhello world\n",
         b"\x7fELF" + bytes(99), b"heap profile: nothing\n", b"heap_v2/x\n",
-        HONEST["java"].replace(b"= java", b"= c"),
+        HONEST["java"].replace(b"= java", b"= c"), b"PK\x03\x04\x14\x00\x00\x00\x08\x00\x3d\xba",
     ],
 )  # fmt: skip
 def test_what_is_no_profile_is_called_so(data: bytes) -> None:

@@ -38,10 +38,11 @@ def test_what_is_left_by_filters_has_no_peak_of_its_own() -> None:
     capture = profile.capture
     capture.peak_at_s, capture.peak_bytes, capture.peak_source = 1.0, 200.0, PeakSource.SAMPLER
     for focus, words in (
-        ((), ("peak: 200 B", " peak")),
+        ((), ("peak: 200 B after 1.0 s; sites are of a moment at most 1/1024 lower", " peak")),
         (("db",), ("peak of the whole", "at that")),
     ):
         found = stats.stats(make_view(profile, symbols, Filters(focus=focus)))
         text = "\n".join(plain_lines(stats.blocks(found)))
         assert all(word in text for word in words), text
         assert ("of the whole" in text) is bool(focus)
+        assert ("1/1024" in text) is not bool(focus)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import pytest
+
 from mem_cli.terminal import plain_lines
-from mem_parser.reports import top
+from mem_parser.filters import Filters
+from mem_parser.model import Unit
+from mem_parser.reports import summary, top
 from mem_parser.reports.aggregate import GroupBy
-from reportview import view
+from mem_parser.reports.view import make_view
+from reportview import named, view
 
 
 def test_top_marks_what_is_noise_and_says_so() -> None:
@@ -49,3 +55,39 @@ def test_top_by_line_tells_file_and_line_to_programs() -> None:
     assert (row["function"], row["file"], row["module"]) == (
         "net_read", "net_read.c", "/lib/net_read.so")  # fmt: skip
     assert isinstance(row["line"], int)
+
+
+@pytest.mark.parametrize(
+    ("stacks", "is_told"),
+    [
+        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget c", 90)), True),
+        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget b m", 90)), False),
+        (
+            (("malloc xget a", 9), ("malloc xget b", 9), ("malloc xget c", 9), ("malloc d", 9)),
+            False,
+        ),
+    ],
+)
+def test_a_function_that_owns_nearly_all_for_several_callers_may_be_a_wrapper(
+    stacks: tuple[tuple[str, int], ...], *, is_told: bool
+) -> None:
+    line = "xget may be a wrapper: --library '^xget$' charges its callers"
+    for shown in (view(stacks), view(stacks, unit=Unit.OBJECTS)):
+        for found in (
+            top.blocks(top.top(shown, top.TopOptions())),
+            summary.blocks(summary.summary(shown)),
+        ):
+            assert (line in plain_lines(found)) is is_told
+    narrowed = view(stacks, focus="xget")
+    assert line not in plain_lines(top.blocks(top.top(narrowed, top.TopOptions())))
+
+
+def test_a_function_with_two_calls_of_malloc_is_no_wrapper() -> None:
+    profile, symbols = named(tuple((f"malloc xget {name}", 90) for name in "abc"))
+    whole = make_view(profile, symbols, Filters())
+    assert any("wrapper" in line for line in plain_lines(whole.framed([], of_functions=True)))
+    k = next(k for k, f in enumerate(symbols.functions) if f.name == "xget")
+    symbols.locations.append(dataclasses.replace(symbols.locations[k], line=99))
+    symbols.locations_of_stack[1] = len(symbols.locations) - 1
+    two = make_view(profile, symbols, Filters())
+    assert not any("wrapper" in line for line in plain_lines(two.framed([], of_functions=True)))

@@ -94,6 +94,11 @@ def test_sentences_have_the_placeholders_of_the_english_ones(catalogue: list[Ent
             assert placeholders(text) == english, entry
 
 
+def test_only_names_are_the_same_in_every_language(catalogue: list[Entry]) -> None:
+    same = {entry["msgid"] for entry in catalogue if entry.get("msgstr") == entry["msgid"]}
+    assert same <= {"", "Pid", "Python", "RSS"}
+
+
 def test_scripts_of_pages_mark_what_a_reader_sees() -> None:
     unmarked = []
     for path in scripts():

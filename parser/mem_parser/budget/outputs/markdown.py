@@ -16,7 +16,7 @@ from mem_parser.budget.outputs.words import (
     up_to_test,
 )
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
-from mem_parser.escape import markdown_code, markdown_html, markdown_text
+from mem_parser.escape import markdown_code, markdown_html, markdown_row, markdown_text
 
 _WORD = {Verdict.FAIL: "❌ over", Verdict.INCONCLUSIVE: "❔ inconclusive", Verdict.PASS: "✅ pass"}
 _TITLE = {
@@ -60,7 +60,7 @@ def _row(result: Result) -> str:
     elif result.verdict is Verdict.INCONCLUSIVE:
         more.insert(0, reason(result))
     cells = (_WORD[result.verdict], result.name, known, limit, "; ".join(more))
-    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+    return markdown_row(cells)
 
 
 def _details(result: Result) -> Iterator[str]:

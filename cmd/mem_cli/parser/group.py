@@ -69,9 +69,8 @@ SUMMARIES = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "\b\n"
-        "mem_parser x.heap                        who holds the memory\n"
-        "mem_parser leaks x.heap                  which stacks leak\n"
-        "mem_parser -p BINARY -f x.heap -t        a table; -s -o x.svg: the call graph"
+        "mem_parser x.heap                   who holds the memory; leaks x.heap: leaks\n"
+        "mem_parser -p BINARY -f x.heap -t   a table; -s -o x.svg: the call graph"
     ),
 )
 @binary_option

@@ -19,6 +19,8 @@ from controller_tools import (
     TIMEOUT_S,
     HeapFile,
     Stepper,
+    command,
+    command_environment,
     run_command,
     small_disk,
     start_command,
@@ -498,11 +500,13 @@ def test_the_peak_of_a_short_program_is_its_own_or_unknown(tmp_path: Path) -> No
     [heap] = heaps(tmp_path)
     assert (heap.header["memory"]["peak_rss_bytes"] or 0) < 16 << 20
     text = "import os; x = b'x' * 200_000_000; os._exit(0)"
+    words = command("run", "-o", tmp_path / "q", "--", sys.executable, "-c", text)
     # The mark of who starts the command says nothing of the program.
     with mmap.mmap(-1, 300_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_POPULATE):
-        child = start_command("run", "-o", tmp_path / "q", "--", sys.executable, "-c", text)
-    _, said = child.communicate(timeout=TIMEOUT_S)
-    assert child.returncode == 0, said
+        started = subprocess.run(
+            words, env=command_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    assert started.returncode == 0, started.stderr
     [heap] = heaps(tmp_path)[1:]
     assert heap.header["memory"]["peak_rss_bytes"] > 200_000_000
 

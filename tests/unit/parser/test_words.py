@@ -173,7 +173,9 @@ def test_tables_are_chinese_as_pages_are(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(name, value)
     lines = tables()
     assert len(lines) == len(english)
-    words = re.compile(r"\b(?:own|total|function|call|bytes|blocks|Totals|By|change|now|hidden|grown|gone|new)\b")
+    words = re.compile(
+        r"\b(?:own|total|function|call|bytes|blocks|Totals|By|change|now|hidden|grown|gone|new)\b"
+    )
     assert [line for line in lines if words.search(line) and not line.startswith("注意")] == []
     assert [line for line in english if words.search(line)] != []
 

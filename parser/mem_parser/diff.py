@@ -35,7 +35,7 @@ from mem_parser.interning import Interner, StackInterner, StackParts
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
-from mem_parser.significance import benjamini_hochberg, p_of_change
+from mem_parser.significance import benjamini_hochberg, p_of_change, poisson_tail
 from mem_parser.symbols.table import Symbols
 from mem_parser.words import joined, phrase
 
@@ -179,10 +179,10 @@ def _diff(
         variance = np.minimum(variance, by_row)
     exact = base.errors_known and new.errors_known
     unseen = max(base.unseen(unit), new.unseen(unit))
-    chance, weight = _if_unchanged(profiles, matched, count, unit, size)
+    chance, weight, step = _if_unchanged(profiles, matched, count, unit, size)
     chance = variance if paired else np.maximum(variance, chance)
     weight = np.full(size, unseen.weight) if unseen.bounded else weight
-    stands = _judge(sums, chance, weight, exact=exact)
+    stands = _judge(sums, chance, weight, step, exact=exact)
     error = np.sqrt(variance)
     result = DiffRows(_Names(matched, sums), sums, error, stands, unseen, exact=exact)
     total = Estimate(
@@ -411,21 +411,39 @@ class DiffRows(Sequence[DiffRow]):
 
 
 def _judge(
-    sums: tuple[_Sums, _Sums], variance: FloatArray, weight: FloatArray, *, exact: bool
+    sums: tuple[_Sums, _Sums],
+    variance: FloatArray,
+    weight: FloatArray,
+    step: FloatArray,
+    *,
+    exact: bool,
 ) -> BoolArray:
-    """Tell of each row whether it is more than chance of that variance explains."""
+    """Tell of each row whether it is more than chance of that variance explains. ``weight`` is what
+    a sample adds, ``step`` what a block does that one side missed.
+    """
     before, after = sums
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
     tested = (before.samples + after.samples) > 0
-    rows = zip(*(c[tested].tolist() for c in (delta, variance, weight)), strict=True)
+    rows = zip(*(c[tested].tolist() for c in (delta, variance, weight, step)), strict=True)
     # Without errors every change counts.
-    p = np.array([p_of_change(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
+    p = np.array([_p_value(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
     stands = np.zeros(len(delta), dtype=np.bool_)
     if tested.any():
         stands[tested] = benjamini_hochberg(p, RATE)
     return stands & moved
+
+
+def _p_value(delta: float, variance: float, weight: float, step: float) -> float:
+    """Return the p-value of "nothing changed". Of blocks of which hardly one is missed, the number
+    that is has a longer tail than the normal distribution.
+    """
+    found = p_of_change(delta, variance, weight)
+    if found > RATE or step <= 0:
+        return found
+    missed = variance / step**2
+    return max(found, poisson_tail(max(round(missed + abs(delta) / step), 1), missed))
 
 
 def _if_unchanged(
@@ -434,16 +452,17 @@ def _if_unchanged(
     count: Count,
     unit: Unit,
     size: int,
-) -> tuple[FloatArray, FloatArray]:
-    """Return for each row the variance of its change, and the mean weight of a sample of objects,
-    if nothing changed: then both sides have the blocks of either, each sampled at its own rate. A
-    side without a sample has no variance of its own, however many blocks it missed.
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return for each row the variance of its change, the mean weight of a sample of objects, and
+    the mean of what a block stands for, if nothing changed: then both sides have the blocks of
+    either, each sampled at its own rate. A side without a sample has no variance of its own,
+    however many blocks it missed.
 
     Sides count by how fine their rates are. At equal rates these are the sums of both variances,
     and that over the sum of both values.
     """
     rates = [_rate_of_domains(profile) for profile in profiles]
-    variance, value = np.zeros((2, size)), np.zeros(size)
+    variance, value, held = np.zeros((2, size)), np.zeros(size), np.zeros(size)
     for k, (profile, side) in enumerate(zip(profiles, matched, strict=True)):
         amount, own, _ = profile.weigh(count, unit)
         here, there = (
@@ -456,13 +475,18 @@ def _if_unchanged(
         blocks, total = profile.counts(count)
         mean = np.divide(total, blocks, out=np.zeros(len(total)), where=blocks > 0)
         p = sampling_probability(mean, there)
-        other = amount * (mean if unit is Unit.SPACE else 1.0) * (1 - p) / p
+        each = mean if unit is Unit.SPACE else np.ones(len(mean))
+        other = amount * each * (1 - p) / p
         row = side.row[profile.sites.stack]
         variance[k] += np.bincount(row, weights=share * own, minlength=size)
         variance[1 - k] += np.bincount(row, weights=share * other, minlength=size)
         value += np.bincount(row, weights=share * amount, minlength=size)
-    weight = np.divide(variance.max(axis=0), value, out=np.zeros(size), where=value > 0)
-    return variance.sum(axis=0), weight
+        held += np.bincount(row, weights=share * amount * each, minlength=size)
+    most = variance.max(axis=0)
+    weight, step = (
+        np.divide(x, value, out=np.zeros(size), where=value > 0) for x in (most, most + held)
+    )
+    return variance.sum(axis=0), weight, step
 
 
 def _rate_of_domains(profile: Profile) -> dict[str, float]:

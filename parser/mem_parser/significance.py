@@ -48,6 +48,19 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     return _incomplete_beta(float(k), float(n - k + 1), p)
 
 
+def poisson_tail(k: int, mean: float) -> float:
+    """Return P(X >= k) for X of the Poisson distribution with that small ``mean``; 0 for a mean
+    above 100, from where on the normal distribution is close.
+    """
+    if k <= 0:
+        return 1.0
+    if not 0 < mean <= 100:
+        return 0.0
+    log = math.log(mean)
+    below = math.fsum(math.exp(n * log - mean - math.lgamma(n + 1)) for n in range(min(k, 1000)))
+    return max(1.0 - below, 0.0)
+
+
 def _incomplete_beta(a: float, b: float, x: float) -> float:
     if x <= 0:
         return 0.0

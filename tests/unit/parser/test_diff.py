@@ -69,14 +69,17 @@ def test_two_runs_of_the_same_program_differ_by_noise_only(unit: Unit, blocks: i
 
 @pytest.mark.parametrize("unit", Unit)
 @pytest.mark.parametrize("rates", [(1, 1024), (1024, 1), (1024, 65536)])
-@pytest.mark.parametrize("size", [16, 100, 3000])
+@pytest.mark.parametrize("size", [16, 100, 3000, 7000])
 @pytest.mark.parametrize("blocks", [3, 20, 100, 600])
+@pytest.mark.parametrize("functions", [1, 4])
 def test_one_program_at_two_rates_differs_by_noise_only(
-    unit: Unit, rates: tuple[int, int], size: int, blocks: int
+    unit: Unit, rates: tuple[int, int], size: int, blocks: int, functions: int
 ) -> None:
-    """A side without a sample has no error of its own. Each run is one test of `RATE`."""
+    """A side without a sample has no error of its own, and of large blocks hardly one is missed.
+    Each run is one test of `RATE`.
+    """
     random = np.random.default_rng(blocks)
-    sources = [burst(random, 1.0, blocks, f"f{k}", size=size) for k in range(4)]
+    sources = [burst(random, 1.0, blocks, f"f{k}", size=size) for k in range(functions)]
     false = 0
     for _ in range(60):
         a, b = (Program(sources, rate=rate).capture(random) for rate in rates)

@@ -82,7 +82,9 @@ def test_what_the_server_attached_to_it_detaches_from_when_it_ends(
     bare.tell("a 10 1000")
 
 
-def test_a_capture_of_somebody_else_keeps_the_sampler(bare: Stepper, server: Server) -> None:
+def test_a_capture_of_somebody_else_keeps_the_sampler(
+    bare: Stepper, server: Server, tmp_path: Path
+) -> None:
     assert post(server, bare.pid, "attach").status == 200
     assert run_command("start", bare.pid).returncode == 0
     refused = post(server, bare.pid, "detach")
@@ -93,7 +95,7 @@ def test_a_capture_of_somebody_else_keeps_the_sampler(bare: Stepper, server: Ser
     assert "capture" in errors
     assert attaching.is_attached(bare.pid)
     assert "capturing" in run_command("ps").stdout
-    assert run_command("stop", bare.pid).returncode == 0
+    assert run_command("stop", bare.pid, "-o", tmp_path / "p").returncode == 0
 
 
 def kill(server: Server) -> None:
@@ -113,12 +115,14 @@ def test_a_killed_server_leaves_nothing_behind(bare: Stepper, server: Server) ->
     bare.tell("a 10 1000")
 
 
-def test_a_killed_server_leaves_the_capture_of_somebody_else(bare: Stepper, server: Server) -> None:
+def test_a_killed_server_leaves_the_capture_of_somebody_else(
+    bare: Stepper, server: Server, tmp_path: Path
+) -> None:
     assert post(server, bare.pid, "attach").status == 200
     assert run_command("start", bare.pid).returncode == 0
     kill(server)
     assert attaching.is_attached(bare.pid)
-    assert run_command("stop", bare.pid).returncode == 0
+    assert run_command("stop", bare.pid, "-o", tmp_path / "p").returncode == 0
 
 
 def test_the_capture_of_a_killed_server_can_be_written(

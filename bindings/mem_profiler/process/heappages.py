@@ -37,6 +37,7 @@ WINDOW_BYTES = 64 << 20
 """Most memory that is looked at together: glibc's largest block of a heap has half of it."""
 READ_MAX_BYTES = 8 << 30
 """Most memory between blocks that is read; of a larger heap only the pages of each block."""
+_NOTED_SHARE = 0.01
 _AHEAD_PAGES = 1
 _HEADER_BYTES, _OVERHEAD_BYTES, _LEAST_BYTES = 16, 8, 32
 _SPARE_BYTES = 64  # what glibc leaves in a block at most, beside rounding
@@ -130,7 +131,8 @@ class HeapPages:
                 mine = of[some]
                 pages[mine], held[mine], pinned[mine] = window.charged(chunk[mine], size[mine])
         unknown = len(at) - int(np.count_nonzero(apart | shared))
-        note = LACKING_NOTE.format(unknown, len(at)) if unknown else ""
+        noted = unknown > _NOTED_SHARE * len(at)
+        note = LACKING_NOTE.format(unknown, len(at)) if noted else ""
         return Waste(slop, pages, held, pinned, note)
 
     def _regions(self) -> tuple[Ints, Ints]:

@@ -30,8 +30,7 @@ struct mp_options {
     unsigned devices;         /* MEM_PROFILER_DEVICE, bits of enum mp_backend; default all */
     bool devices_by_name;     /* it lists backends */
     bool pymem; /* MEM_PROFILER_PYMEM, default 1: hooks before CPython's allocators */
-    bool
-        arenas; /* of an attach without these, default 0: a hook before the arenas of small objects */
+    bool arenas; /* MEM_PROFILER_ARENAS, default 0: a hook before CPython's arenas instead */
     char unwind[16]; /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */
 };
 

@@ -41,8 +41,8 @@ enum mp_pymem_wanted { MP_PYMEM_NOTHING, MP_PYMEM_OBJECTS, MP_PYMEM_ARENAS };
 void mp_pymem_ask(enum mp_pymem_wanted wanted);
 
 /*
- * Ask for the old tables, and wait a moment for those of objects. False: the main thread has not run Python code meanwhile, or threads run it
- * without a common lock, so that the hooks stay for now, and only forward.
+ * Ask for the old tables, and wait a moment for those of objects. False: the main thread has not run Python code
+ * meanwhile, or threads run it without a common lock, so that the hooks stay for now, and only forward.
  */
 bool mp_pymem_withdraw(void);
 

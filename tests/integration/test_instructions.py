@@ -1,0 +1,53 @@
+"""Instructions of the hot path, stepped one by one: the same numbers on a busy machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sampler_run import SAMPLER, WAIT_S, build
+
+pytestmark = [
+    pytest.mark.usefixtures("sampler"),
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="bounds of x86-64"),
+    pytest.mark.skipif("CFLAGS" in os.environ, reason="bounds of the default build"),
+]
+PAIRS = 15
+SELDOM = 1 << 40
+
+# Rate and frames -> most instructions, and of these with a locked bus, of a malloc and its free in the sampler.
+# A few are left for another compiler of the same kind.
+BOUNDS = {
+    (None, 24): (34, 0),
+    (SELDOM, 24): (34, 0),
+    (1, 5): (1550, 10),
+    (1, 24): (1700, 10),
+    (1, 100): (2350, 10),
+}
+
+
+@pytest.mark.parametrize(("rate", "depth"), BOUNDS)
+def test_a_pair_takes_no_more_instructions(rate: int | None, depth: int, tmp_path: Path) -> None:
+    settings = {"STEPPED_PRELOAD": str(SAMPLER), "MEM_PROFILER_DIR": str(tmp_path)}
+    if rate is not None:
+        settings["MEM_PROFILER_START"] = str(rate)
+    stepped = subprocess.run(
+        [build("stepped.c"), str(depth), str(PAIRS)],
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert stepped.returncode == 0, stepped.stdout
+    rows = [[int(number) for number in line.split()] for line in stepped.stdout.splitlines()]
+    assert len(rows) == PAIRS
+    inside, atomic, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+    most, most_atomic = BOUNDS[rate, depth]
+    assert inside <= most
+    assert atomic <= most_atomic

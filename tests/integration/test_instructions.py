@@ -20,8 +20,8 @@ pytestmark = [
 PAIRS = 15
 SELDOM = 1 << 40
 
-# Rate and frames -> most instructions, and of these with a locked bus, of a malloc and its free in the sampler.
-# A few are left for another compiler of the same kind.
+# Rate and frames -> most instructions of a malloc and its free in the sampler, and how many lock
+# the bus. Some room is left for other builds of the compiler.
 BOUNDS = {
     (None, 24): (34, 0),
     (SELDOM, 24): (34, 0),

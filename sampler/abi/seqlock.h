@@ -18,10 +18,15 @@ static inline uint32_t mp_seq_read_begin(const uint32_t *version) {
     return mp_load_acquire(version);
 }
 
+/* Has nobody begun to write since the version was `begun`? */
+static inline bool mp_seq_unchanged(const uint32_t *version, uint32_t begun) {
+    mp_fence_acquire();
+    return mp_load_relaxed(version) == begun;
+}
+
 /* True if nobody wrote meanwhile. */
 static inline bool mp_seq_read_whole(const uint32_t *version, uint32_t begun) {
-    mp_fence_acquire();
-    return (begun & 1) == 0 && mp_load_relaxed(version) == begun;
+    return mp_seq_unchanged(version, begun) && (begun & 1) == 0;
 }
 
 static inline bool mp_seq_is_written(const uint32_t *version) {

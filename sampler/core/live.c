@@ -166,14 +166,15 @@ bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live
     if (mp_unlikely(mp_load_relaxed(&table->wanted) > ready))
         mp_table_grow(seg, levels, table);
     evicted->row.site_key = 0;
-    struct mp_live_row *to = claim(seg, ready, key, &at, capture, evicted);
-    if (mp_unlikely(to == NULL)) {
+    struct mp_live_row *to;
+    for (bool grown = false; (to = claim(seg, ready, key, &at, capture, evicted)) == NULL;
+         grown = true) {
+        if (grown)
+            return false;
         mp_store_relaxed(&table->wanted, ready + 1);
         mp_table_grow(seg, levels, table);
-        to = claim(seg, mp_table_ready(levels, table), key, &at, capture, evicted);
+        ready = mp_table_ready(levels, table);
     }
-    if (to == NULL)
-        return false;
     write_row(to, row);
     bool added = mp_filter_add((const void *)(uintptr_t)key);
     mp_store_release(&to->key, added ? key : 0);

@@ -94,18 +94,32 @@ leads_on(const uint64_t *step, const uintptr_t *stack, uintptr_t words) {
     return mp_likely(at < words) && mp_likely(mp_arch_return_address(stack[at]) == pc_in(word));
 }
 
-/* Are the words of the stack unchanged? Most of the cost of a known stack: four steps a round. */
-static inline __attribute__((always_inline)) MP_RAW_READS bool
-leads_along(const struct mp_known_stack *e, const uintptr_t *stack, uintptr_t words,
-            uint32_t steps) {
-    const uint64_t *step = e->word, *end = step + steps;
-    for (; end - step >= 4; step += 4)
-        if (!leads_on(step, stack, words) || !leads_on(step + 1, stack, words) ||
-            !leads_on(step + 2, stack, words) || !leads_on(step + 3, stack, words))
+static inline __attribute__((always_inline)) MP_RAW_READS bool leads_to(uint64_t word,
+                                                                        const uintptr_t *stack) {
+    return mp_likely(mp_arch_return_address(stack[place_in(word)]) == pc_in(word));
+}
+
+/*
+ * Are the words of the stack unchanged? Most of the cost of a known stack: four steps a round. The farthest step is in
+ * the stack, so all are, if they are of one version. A function apart has registers enough for a round.
+ */
+static __attribute__((noinline)) MP_RAW_READS bool leads_along(const struct mp_known_stack *e,
+                                                               uint32_t version,
+                                                               const uintptr_t *stack,
+                                                               uint32_t steps) {
+    const uint64_t *step = e->word, *end = step + steps, *fours = step + steps / 4 * 4;
+    for (; step != fours; step += 4) {
+        uint64_t a = mp_load_relaxed(step), b = mp_load_relaxed(step + 1);
+        uint64_t c = mp_load_relaxed(step + 2), d = mp_load_relaxed(step + 3);
+        if (mp_unlikely(!mp_seq_unchanged(&e->version, version)) || !leads_to(a, stack) ||
+            !leads_to(b, stack) || !leads_to(c, stack) || !leads_to(d, stack))
             return false;
-    for (; step < end; step++)
-        if (!leads_on(step, stack, words))
+    }
+    for (; step < end; step++) {
+        uint64_t word = mp_load_relaxed(step);
+        if (mp_unlikely(!mp_seq_unchanged(&e->version, version)) || !leads_to(word, stack))
             return false;
+    }
     return true;
 }
 
@@ -140,32 +154,26 @@ static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
     uint32_t version = mp_seq_read_begin(&e->version);
     uint32_t stack = mp_load_relaxed(&e->stack), steps = mp_load_relaxed(&e->steps);
     bool chained = mp_load_relaxed(&e->chained);
-    if (mp_load_relaxed(&e->pc) != caller->pc || words_needed(steps, chained) > MP_KNOWN_WORDS ||
-        mp_load_relaxed(&e->hook) != hook || mp_load_relaxed(&e->generation) != generation ||
+    if ((version & 1) != 0 || mp_load_relaxed(&e->pc) != caller->pc ||
+        words_needed(steps, chained) > MP_KNOWN_WORDS || mp_load_relaxed(&e->hook) != hook ||
+        mp_load_relaxed(&e->generation) != generation ||
         mp_load_relaxed(&e->epoch) != mp_load_relaxed(&mp_local.epoch) ||
-        mp_load_relaxed(&e->sequence) != mp_cache_sequence())
+        mp_load_relaxed(&e->sequence) != mp_cache_sequence() ||
+        mp_load_relaxed(&e->farthest) >= words)
         return 0;
-    if (!leads_along(e, (const uintptr_t *)caller->sp, words, steps) ||
+    if (!leads_along(e, version, (const uintptr_t *)caller->sp, steps) ||
         (chained && !chains_along(e, caller, words, steps)))
         return 0;
-    return mp_seq_read_whole(&e->version, version) ? stack : 0;
+    return mp_seq_unchanged(&e->version, version) ? stack : 0;
 }
 
-/* Bit i is set for each way that may hold the stack. */
-static inline __attribute__((always_inline)) MP_RAW_READS unsigned
-candidates(const struct mp_known_key *key, const struct mp_frame *caller) {
-    const struct mp_known_way *way = mp_local.known.way[key->set];
-    const uintptr_t *stack = (const uintptr_t *)caller->sp;
+/* Bit i is set for each way that may hold the stack. It compares all tags, so that the processor predicts no branch. */
+static inline __attribute__((always_inline)) unsigned candidates(const struct mp_known_set *set,
+                                                                 uint32_t tag) {
     unsigned found = 0;
 #pragma GCC unroll 8
-    for (unsigned i = 0; i < MP_KNOWN_WAYS; i++) {
-        uintptr_t at = mp_load_relaxed(&way[i].probe_at);
-        at = at < key->words ? at : 0;
-        found |=
-            (unsigned)((mp_load_relaxed(&way[i].tag) == key->tag) &
-                       (mp_arch_return_address(stack[at]) == mp_load_relaxed(&way[i].probe_pc)))
-            << i;
-    }
+    for (unsigned i = 0; i < MP_KNOWN_WAYS; i++)
+        found |= (unsigned)(mp_load_relaxed(&set->tag[i]) == tag) << i;
     return found;
 }
 
@@ -174,19 +182,17 @@ MP_RAW_READS uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook
     find_key(key, caller, hook);
     if (mp_unlikely(key->words == 0))
         return 0;
-    for (unsigned left = candidates(key, caller); left != 0; left &= left - 1) {
-        const struct mp_known_stack *e = &mp_local.known.stack[key->set][__builtin_ctz(left)];
+    const struct mp_known_set *set = &mp_local.known.set[key->set];
+    for (unsigned left = candidates(set, key->tag); left != 0; left &= left - 1) {
+        unsigned way = (unsigned)__builtin_ctz(left);
+        if (!leads_on(&set->probe[way], (const uintptr_t *)caller->sp, key->words))
+            continue;
+        const struct mp_known_stack *e = &mp_local.known.stack[key->set][way];
         uint32_t stack = check(e, caller, hook, generation, key->words);
         if (stack != 0)
             return stack;
     }
     return 0;
-}
-
-/* Make the way's probe the word of one step. */
-static void set_probe(struct mp_known_way *way, uint64_t word) {
-    mp_store_relaxed(&way->probe_at, (uint32_t)place_in(word));
-    mp_store_relaxed(&way->probe_pc, pc_in(word));
 }
 
 /* The first step in which two entries differ. */
@@ -202,19 +208,19 @@ static uint32_t first_difference(const struct mp_known_stack *a, const struct mp
 /* Choose a probe that distinguishes the new entry from the others of its tag, and probes that
  * distinguish them from it. Returns their number. */
 static unsigned set_probes(const struct mp_known_key *key, unsigned mine) {
-    struct mp_known_way *ways = mp_local.known.way[key->set];
+    struct mp_known_set *set = &mp_local.known.set[key->set];
     const struct mp_known_stack *entries = mp_local.known.stack[key->set];
     uint32_t farthest = 0;
     unsigned others = 0;
     for (unsigned i = 0; i < MP_KNOWN_WAYS; i++) {
-        if (i == mine || mp_load_relaxed(&ways[i].tag) != key->tag)
+        if (i == mine || mp_load_relaxed(&set->tag[i]) != key->tag)
             continue;
         uint32_t at = first_difference(&entries[i], &entries[mine]);
-        set_probe(&ways[i], mp_load_relaxed(&entries[i].word[at]));
+        mp_store_relaxed(&set->probe[i], mp_load_relaxed(&entries[i].word[at]));
         farthest = at > farthest ? at : farthest;
         others++;
     }
-    set_probe(&ways[mine], mp_load_relaxed(&entries[mine].word[farthest]));
+    mp_store_relaxed(&set->probe[mine], mp_load_relaxed(&entries[mine].word[farthest]));
     return others;
 }
 
@@ -222,7 +228,7 @@ static unsigned set_probes(const struct mp_known_key *key, unsigned mine) {
 static bool is_dead(uint32_t set, int way) {
     const struct mp_known_stack *e = &mp_local.known.stack[set][way];
     uint32_t place = mp_load_relaxed(&e->place) % MP_KNOWN_PLACES;
-    return mp_load_relaxed(&mp_local.known.way[set][way].tag) == 0 ||
+    return mp_load_relaxed(&mp_local.known.set[set].tag[way]) == 0 ||
            mp_load_relaxed(&e->sequence) != mp_cache_sequence() ||
            mp_load_relaxed(&e->prefix) != mp_load_relaxed(&mp_local.known.prefix[place]);
 }
@@ -242,7 +248,7 @@ static int way_for(uint32_t set) {
 static void lengthen_prefix(const struct mp_known_key *key, unsigned least) {
     unsigned same = 0;
     for (unsigned i = 0; i < MP_KNOWN_WAYS; i++)
-        same += mp_load_relaxed(&mp_local.known.way[key->set][i].tag) == key->tag;
+        same += mp_load_relaxed(&mp_local.known.set[key->set].tag[i]) == key->tag;
     if (same >= least && key->prefix < MP_KNOWN_PREFIX_MAX)
         mp_store_relaxed(&mp_local.known.prefix[key->place],
                          (uint8_t)(key->prefix + MP_KNOWN_PREFIX_STEP));
@@ -251,8 +257,13 @@ static void lengthen_prefix(const struct mp_known_key *key, unsigned least) {
 static bool write_words(struct mp_known_stack *e, const struct mp_unwind_trace *trace,
                         const uintptr_t *pcs, bool chained) {
     uint32_t steps = trace->steps;
-    for (uint32_t i = 0; i < steps; i++)
-        mp_store_relaxed(&e->word[i], step_word(pcs[1 + i], trace->step[i]));
+    uintptr_t farthest = 0;
+    for (uint32_t i = 0; i < steps; i++) {
+        uint64_t word = step_word(pcs[1 + i], trace->step[i]);
+        farthest = place_in(word) > farthest ? place_in(word) : farthest;
+        mp_store_relaxed(&e->word[i], word);
+    }
+    mp_store_relaxed(&e->farthest, (uint16_t)farthest);
     for (uint32_t i = 0; chained && i < steps; i += 4) {
         uint64_t four = 0;
         for (uint32_t j = i; j < steps && j < i + 4; j++)
@@ -292,7 +303,7 @@ void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *calle
     mp_store_relaxed(&e->prefix, (uint8_t)key->prefix);
     mp_store_relaxed(&e->chained, write_words(e, trace, pcs, chained));
     unsigned others = set_probes(key, (unsigned)way);
-    mp_store_relaxed(&mp_local.known.way[key->set][way].tag, key->tag);
+    mp_store_relaxed(&mp_local.known.set[key->set].tag[way], key->tag);
     mp_seq_write_end(&e->version);
     if (others + 1 == MP_KNOWN_WAYS)
         lengthen_prefix(key, 0);

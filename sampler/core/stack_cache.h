@@ -12,8 +12,8 @@
  * early; these get no entry. An entry is valid for one state of the rule cache (sequence) and of the
  * loader (generation). Entries are in `mp_local`: a fork child starts without any.
  *
- * Threads: any, HOOK. An entry is written and read under its version (seqlock.h). Readers check offsets against the
- * stack's end before they use them.
+ * Threads: any, HOOK. An entry is written and read under its version (seqlock.h). Readers follow an
+ * offset only when the version has not changed since they read that it is within the stack.
  */
 #ifndef MP_STACK_CACHE_H
 #define MP_STACK_CACHE_H
@@ -24,7 +24,7 @@
 
 /* 2048 stacks of 1 KiB: 2 MiB in sum, and 33 KiB for tags and probes. */
 #define MP_KNOWN_SETS 256
-#define MP_KNOWN_WAYS 8    /* their tags and probes are two cache lines, compared at once */
+#define MP_KNOWN_WAYS 8    /* their tags and probes are two cache lines */
 /* fills the kilobyte: 123 frames, or 98 where frame pointers are followed */
 #define MP_KNOWN_WORDS 123
 
@@ -40,7 +40,8 @@ struct mp_known_stack {
     uint32_t generation;
     uint32_t stack; /* id */
     uint32_t epoch; /* of the segment the id is good for: mp_local.epoch */
-    uint16_t pad[2];
+    uint16_t farthest; /* place of all steps */
+    uint16_t pad;
     uint64_t pc;    /* of the first frame */
     uint16_t steps; /* frames after the first */
     uint16_t hook;
@@ -52,15 +53,14 @@ struct mp_known_stack {
     uint64_t word[MP_KNOWN_WORDS];
 };
 
-/* The first comparison, for all ways at once: a word that tells an entry from others of its tag. */
-struct mp_known_way {
-    uint32_t tag; /* 0: empty */
-    uint32_t probe_at; /* as the low half of a step */
-    uint64_t probe_pc;
-};
+/* The first comparison: the tags of all ways at once, then a word that tells an entry from others of its tag. */
+struct mp_known_set {
+    uint32_t tag[MP_KNOWN_WAYS]; /* 0: empty */
+    uint64_t probe[MP_KNOWN_WAYS]; /* as a step */
+} __attribute__((aligned(64)));
 
 struct mp_known {
-    struct mp_known_way way[MP_KNOWN_SETS][MP_KNOWN_WAYS];
+    struct mp_known_set set[MP_KNOWN_SETS];
     struct mp_known_stack stack[MP_KNOWN_SETS][MP_KNOWN_WAYS];
     uint8_t prefix[MP_KNOWN_PLACES]; /* frames that distinguish the stacks of a place */
     uint32_t evictions; /* requests to replace a live entry; selects the entry */

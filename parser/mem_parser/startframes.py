@@ -68,8 +68,7 @@ class _Kind(enum.IntEnum):
     UNNAMED = 15
     """Of a stripped program: `_start`, or a `main`."""
     PYTHON_WORKER = 18
-    """A pool's loop: of a thread, or of a process's main thread, so it has the name of the start that
-    it follows.
+    """A pool's loop, in a thread or a process's main thread: the start that it follows says which.
     """
     CUT = 16
     """In place of `ROOT` where native frames begin in the middle of the stack, and Python's do not.

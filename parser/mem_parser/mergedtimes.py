@@ -54,7 +54,7 @@ class MergedTimes:
         self._captures.append(profile.capture)
         self._readings.append(profile.series)
         self._any_dated |= bool(columns)
-        self._are_dated &= bool(columns) and _same_time(self._captures[0], profile.capture)
+        self._are_dated &= bool(columns) and same_time(self._captures[0], profile.capture)
         if not self._are_dated:
             self._columns, self._readings = {}, []
             return
@@ -105,7 +105,7 @@ class MergedTimes:
         return found
 
 
-def _same_time(one: Capture, other: Capture) -> bool:
+def same_time(one: Capture, other: Capture) -> bool:
     """Tell whether two captures cover the same time in the same buckets."""
     if one.started is None or other.started is None or not one.duration_s or not other.duration_s:
         return False

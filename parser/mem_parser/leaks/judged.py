@@ -49,6 +49,13 @@ def judged(
     return report
 
 
+def judged_if_dated(profile: Profile, symbols: Symbols, binary: str | None) -> LeakReport | None:
+    """Return `judged` of a file of the host's memory that has ages; None of another one."""
+    if profile.sites.live_births is None or profile.capture.device:
+        return None
+    return judged(profile, symbols, binary=binary)
+
+
 @dataclass(frozen=True, slots=True)
 class Narrowed:
     """The rest of a profile, and what to say about it."""

@@ -25,12 +25,12 @@ from mem_parser.model import Count, PeakSource, Profile, Reading, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
-from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
+from mem_parser.symbols.embedded import EmbeddedFrame
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
 from merge_by_dictionaries import DictionaryFrames, DictionarySites
 from python_profiles import label_tables, python_trees
-from simulated import OPEN_BOUNDS_S, Program, Source, filled_cache, leak, lru
+from simulated import OPEN_BOUNDS_S, filled_cache, worker
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20
@@ -261,24 +261,6 @@ def test_columns_give_the_very_file_that_dictionaries_give(files: list[Profile])
     ):
         expected = written()
     assert written() == expected
-
-
-def worker(
-    random: np.random.Generator, *sources: Source, shift_s: float = 0.0, rate: float = 6.0
-) -> Profile:
-    """A capture of a process that allocates in ``leak``, in ``queue`` and in ``sources``."""
-    profile, symbols = Program(
-        [leak(random, rate), lru(random, 100, 2, "queue"), *sources], rate=4096
-    ).capture(random)
-    profile.embedded = EmbeddedNames()
-    for k, function in enumerate(symbols.functions):
-        frame = EmbeddedFrame(function.name, function.name, "target.c", 1)
-        for address in (0x1000 + k, 0xFFF + k):
-            profile.embedded.frames.setdefault((NO_MODULE, address), (frame,))
-    profile.modules = []
-    profile.capture.started = 5.0 + shift_s
-    profile.capture.end = "deadline"
-    return profile
 
 
 def leaks_of(profile: Profile) -> LeakReport:

@@ -25,7 +25,7 @@ from mem_parser.leaks.watch import went_on
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
 from mem_parser.mergedtimes import MergedTimes
-from mem_parser.model import Capture, Count, Profile
+from mem_parser.model import MERGED, Capture, Count, Profile
 from mem_parser.units import format_bytes, format_rate
 
 PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
@@ -179,7 +179,7 @@ def _shared_facts(first: Capture) -> Capture:
         command=first.command,
         started=first.started,
         duration_s=first.duration_s,
-        kind="merged",
+        kind=MERGED,
         end=first.end,
         depth_limit=first.depth_limit,
         samples=first.samples,

@@ -28,7 +28,7 @@ class OfService(NamedTuple):
 
 def open_service(paths: Sequence[str], options: Options) -> OfService:
     """Read, add up and name the files of processes. Raises `MemError`."""
-    from mem_parser.leaks.judged import judged_if_dated
+    from mem_parser.leaks.judged import judged_if_dated, judged_together
     from mem_parser.merge import Merger
     from mem_parser.reports.service import members
 
@@ -44,6 +44,8 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     for source in sources:
         one = named([source], options | {"binary": None})
         judged.append((source.file, one.profile, judged_if_dated(one.profile, one.symbols, binary)))
+    if report is not None:
+        judged_together(report, [(one, own) for _, one, own in judged if own is not None])
     return OfService(opened, view, report, members(judged, report))
 
 

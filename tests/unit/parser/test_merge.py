@@ -18,6 +18,7 @@ from heapfiles import HeapFile, Record
 from mem_parser import merge
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import LeakReport
+from mem_parser.leaks.judged import judged_together
 from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.merge import PEAKS_AT_MOST, PEAKS_LEFT_OUT, Merger
 from mem_parser.mergedtimes import AGES_LEFT_OUT
@@ -313,6 +314,23 @@ def test_processes_that_freed_all_as_they_ended_count_with_what_they_held_before
     assert before.total(Count.INUSE, Unit.SPACE).value == pytest.approx(sum(held_bytes))
     report = leaks_of(total)
     assert [f.frames[0].function for f in (*report.leaks, *report.held)] == ["leak"]
+
+
+def test_caches_that_fill_in_turn_are_no_leak_of_the_service_but_one_worker_s_leak_is() -> None:
+    """Their sum grows as steadily as a leak: only each process by itself tells."""
+    random = np.random.default_rng(8)
+    parts = []
+    for k in range(4):
+        cache = filled_cache(random, 150, 15, "cache")
+        cache.born = cache.born + 14 * k
+        parts.append(worker(random, cache, rate=6.0 if k == 2 else 0.4))
+    whole = leaks_of(merged(*parts))
+    assert {f.frames[0].function for f in whole.leaks} == {"cache", "leak"}
+    assert any("one process after another" in note for note in whole.notes)
+
+    judged_together(whole, [(part, leaks_of(part)) for part in parts])
+    assert [f.frames[0].function for f in whole.leaks] == ["leak"]
+    assert "one process after another" in whole.findings[1].evidence
 
 
 @pytest.mark.parametrize("other", ["later", "shorter", "other buckets", "no ages", "a part"])

@@ -10,8 +10,10 @@ Python's frames are the same by function, line and callers, labels by their name
 Sampled counts add up per (stack, size class, rate): each record later gets the weight of its own
 rate, so estimates and variances of the result are the sums of those of the files. The number of
 distinct records bounds memory, not the number of files; they are columns
-(`mem_parser.mergedframes`, `mem_parser.mergedsites`). Threads, ages, peaks and time series belong
-to one process, so the result has them only if there is only one file.
+(`mem_parser.mergedframes`, `mem_parser.mergedsites`). Ages and readings add up where the captures
+are of the same time (`mem_parser.mergedtimes`). Peaks do not: each was at its own time. So the
+result has the highest of its readings, and a note of what the peaks are at most together. Threads
+belong to one process: the result has them only if there is only one file.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mem_parser.errors import UsageProblem
+from mem_parser.leaks.watch import went_on
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
-from mem_parser.model import Capture, Count, Profile
-from mem_parser.units import format_rate
+from mem_parser.mergedtimes import MergedTimes
+from mem_parser.model import MERGED, Capture, Count, Profile
+from mem_parser.units import format_bytes, format_rate
 
 PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
+PEAKS_AT_MOST = "the peak of all is at most the sum of the files' peaks, {bound}"
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
 
@@ -43,6 +48,7 @@ class _Known:
     device: bool = False
     incomplete: str | None = None
     has_peaks: bool = False
+    sum_of_peaks: float | None = 0.0
     hosts: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     capture: Capture = field(default_factory=Capture)
@@ -56,6 +62,7 @@ class Merger:
         self._first: tuple[Profile, str] | None = None
         self._frames = MergedFrames()
         self._sites = MergedSites()
+        self._times = MergedTimes()
 
     def add(self, profile: Profile, name: str) -> None:
         """Add one profile; ``name`` is its name in the result's notes. Raises `UsageProblem`."""
@@ -75,7 +82,8 @@ class Merger:
 
     def _fold(self, profile: Profile, name: str) -> None:
         self._join_facts(profile, name)
-        self._sites.add(profile, self._frames.intern(profile))
+        rows = self._sites.add(profile, self._frames.intern(profile))
+        self._times.add(profile, rows, len(self._sites))
 
     def _join_facts(self, profile: Profile, name: str) -> None:
         known, new = self._known, profile.capture
@@ -90,6 +98,10 @@ class Merger:
         known.has_alloc &= profile.has_alloc
         known.since_start &= profile.since_start
         known.has_peaks |= new.peak_bytes is not None or profile.has(Count.PEAK)
+        kept = new.kept_peak_bytes
+        known.sum_of_peaks = (
+            None if kept is None or known.sum_of_peaks is None else known.sum_of_peaks + kept
+        )
         if profile.incomplete is not None and known.incomplete is None:
             known.incomplete = f"{name}: {profile.incomplete}"
         known.warnings |= dict.fromkeys(profile.warnings[:10])
@@ -102,9 +114,14 @@ class Merger:
         known.files += 1
 
     @property
-    def left_out(self) -> str:
-        """What the files had and the result lacks; empty: nothing."""
-        return PEAKS_LEFT_OUT if self._known.has_peaks else ""
+    def left_out(self) -> list[str]:
+        """What the files had and the result lacks."""
+        known, peaks = self._known, ""
+        if known.has_peaks and known.sum_of_peaks is None:
+            peaks = PEAKS_LEFT_OUT
+        elif known.has_peaks:
+            peaks = PEAKS_AT_MOST.format(bound=format_bytes(known.sum_of_peaks or 0.0))
+        return list(filter(None, [peaks, self._times.left_out]))
 
     def result(self) -> Profile:
         """Return the sum of all added profiles; a single one unchanged."""
@@ -121,13 +138,16 @@ class Merger:
         if mixed:
             span = f"{format_rate(rates.min())} to {format_rate(rates.max())}"
             known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
-        known.capture.notes += filter(None, [self.left_out])
+        known.capture.notes += self.left_out
+        sites = self._sites.table(mixed=mixed, device=known.device)
+        series = self._times.fill(sites, known.capture)
         stacks, owned, names = self._frames.stacks(leaf_exact=known.leaf_exact)
         return Profile(
             format="mem_profiler",
             rate_bytes=float(rates.max()) if len(rates) else 1.0,
             stacks=stacks,
-            sites=self._sites.table(mixed=mixed, device=known.device),
+            sites=sites,
+            series=series,
             domains=[known.domain or "host"],
             modules=modules,
             capture=known.capture,
@@ -159,7 +179,8 @@ def _shared_facts(first: Capture) -> Capture:
         command=first.command,
         started=first.started,
         duration_s=first.duration_s,
-        kind="merged",
+        kind=MERGED,
+        end=first.end,
         depth_limit=first.depth_limit,
         samples=first.samples,
         lost=dict(first.lost),
@@ -167,10 +188,14 @@ def _shared_facts(first: Capture) -> Capture:
 
 
 def _add_facts(known: Capture, new: Capture) -> None:
-    """Keep facts that are the same in all files; add, widen or drop the others."""
+    """Keep facts that are the same in all files; add, widen or drop the others. Where one of the
+    programs went on, all did.
+    """
     for name in ("host", "arch", "comm", "exe", "command"):
         if getattr(known, name) != getattr(new, name):
             setattr(known, name, "")
+    if known.end != new.end and not went_on(known):
+        known.end = new.end if went_on(new) else ""
     times = (known.started, new.started)
     known.started = min((t for t in times if t is not None), default=None)
     spans = (known.duration_s, new.duration_s)

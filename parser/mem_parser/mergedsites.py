@@ -28,8 +28,10 @@ class MergedSites:
     def __len__(self) -> int:
         return len(self._sites)
 
-    def add(self, profile: Profile, stack_ids: Ids) -> None:
-        """Add the sites of ``profile``, whose stack *k* has the number ``stack_ids[k]``."""
+    def add(self, profile: Profile, stack_ids: Ids) -> Ids:
+        """Add the sites of ``profile``, whose stack *k* has the number ``stack_ids[k]``; return the
+        row of each.
+        """
         s = profile.sites
         rates = np.empty(len(s))
         rates[:] = np.maximum(np.asarray(profile.rates, dtype=np.float64), 1.0)
@@ -46,6 +48,7 @@ class MergedSites:
             counts = getattr(s, name)
             if counts is not None:
                 self._sums[name] = _added(self._column(name), ids, np.maximum(counts, 0))
+        return ids
 
     def _column(self, name: str) -> Counts:
         """Return the sums of all rows, with zeros for the new ones."""

@@ -55,6 +55,9 @@ SECTION_ENDED = "section ended"  # `Capture.end` of a part of a program, which g
 LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
 
 
+MERGED = "merged"  # `Capture.kind` of a sum of processes
+
+
 class PeakSource(enum.StrEnum):
     """The source of a capture's peak.
 

@@ -170,9 +170,12 @@ DEFINITIONS: dict[str, Schema] = {
 
 
 def _report(row: Schema | None, *, left_out: bool = True, **more: Schema) -> Schema:
-    """Return a report of a view, as `mem_parser.reports.view.View.record` makes it."""
+    """Return a report of a view, as `mem_parser.reports.view.View.record` makes it. The processes
+    are those of a service, if it is of one.
+    """
     rows = {} if row is None else {"rows": _list(row)}
-    return _closed(rows | ({"left_out": _COUNT} if left_out else {}) | more, ["profile"])
+    keys = rows | ({"left_out": _COUNT} if left_out else {}) | more
+    return _closed(keys, ["profile"], ("processes",))
 
 
 def _waste() -> Schema:
@@ -354,6 +357,10 @@ OUTPUTS: dict[str, Schema] = {
     "summary": _report(
         _row(_FUNCTION | {"noise": _TRUTH}, "total", "own", "count"),
         verdicts=_list(_closed({"kind": _STRING, "text": _STRING, "command": _STRING})),
+        processes=_list(_row(
+            {"file": _STRING, "pid": _INTEGER, "leaks": _INTEGER_OR_NULL, "growth": _TEXT_OR_NULL},
+            "bytes",
+        )),
     ),
     "table": _report(_row(
         {"thread": _STRING, "tid": _COUNT, "allocator": _STRING, **_FRAME, "noise": _TRUTH},

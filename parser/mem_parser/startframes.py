@@ -67,6 +67,9 @@ class _Kind(enum.IntEnum):
     """A notebook's cell; of one that calls a magic, another is further inwards."""
     UNNAMED = 15
     """Of a stripped program: `_start`, or a `main`."""
+    PYTHON_WORKER = 18
+    """A pool's loop, in a thread or a process's main thread: the start that it follows says which.
+    """
     CUT = 16
     """In place of `ROOT` where native frames begin in the middle of the stack, and Python's do not.
     """
@@ -76,7 +79,9 @@ _K = _Kind
 _STRONG = np.ones(len(_Kind), dtype=np.bool_)
 """All others are folded only if one of these follows."""
 _STRONG[[_K.MAIN, _K.SCRIPT, _K.CELL, _K.UNNAMED]] = False
-_PYTHON = (_K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.SCRIPT, _K.KERNEL, _K.LOOP, _K.TESTS)
+_PYTHON = (
+    _K.PYTHON_PROGRAM, _K.PYTHON_THREAD, _K.PYTHON_WORKER, _K.SCRIPT, _K.KERNEL, _K.LOOP, _K.TESTS,
+)  # fmt: skip
 _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
     _K.ROOT: (_K.UNNAMED, _K.BOOT, _K.CONSTRUCTORS, _K.THREAD, _K.RUNTIME, *_PYTHON),
     _K.CUT: _PYTHON,
@@ -89,7 +94,8 @@ _FOLLOWING: dict[_Kind, tuple[_Kind, ...]] = {
     _K.RUNTIME: (_K.RUNTIME, _K.TRAMPOLINE, _K.INTERPRETER, *_PYTHON),
     _K.INTERPRETER: (_K.INTERPRETER, *_PYTHON),
     _K.PYTHON_PROGRAM: (_K.INTERPRETER, *_PYTHON),
-    _K.PYTHON_THREAD: (_K.PYTHON_THREAD, _K.LOOP, _K.KERNEL),
+    _K.PYTHON_THREAD: (_K.PYTHON_THREAD, _K.PYTHON_WORKER, _K.LOOP, _K.KERNEL),
+    _K.PYTHON_WORKER: (_K.PYTHON_WORKER, _K.LOOP, _K.KERNEL),
     _K.LOOP: (_K.LOOP, _K.KERNEL),
     _K.KERNEL: (_K.KERNEL, _K.LOOP, _K.CELL),
     _K.SCRIPT: (_K.PYTHON_PROGRAM, _K.KERNEL, _K.TESTS),
@@ -151,8 +157,9 @@ _BY_FILE = {
         rf"^<frozen runpy>"
         rf"|{_STANDARD}(?:runpy|multiprocessing/(?:spawn|process|forkserver))\.py$"
     ),
-    _K.PYTHON_THREAD: re.compile(
-        rf"{_STANDARD}(?:threading|concurrent/futures/(?:thread|process)|multiprocessing/pool)\.py$"
+    _K.PYTHON_THREAD: re.compile(rf"{_STANDARD}(?:threading|concurrent/futures/thread)\.py$"),
+    _K.PYTHON_WORKER: re.compile(
+        rf"{_STANDARD}(?:concurrent/futures/process|multiprocessing/pool)\.py$"
     ),
     _K.LOOP: re.compile(
         rf"{_STANDARD}asyncio/(?:runners|base_events|events|unix_events|selector_events)\.py$"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 import unicodedata
+from collections.abc import Sequence
 
 _ENDS = frozenset("，。；：、！？）》”’…%,.;:)")
 """Never first in a line."""
 _BEGINS = frozenset("（《“‘(")
 """Never last in a line."""
 _SPOT = re.compile(r"\(?([^/()]+)\)?(:[0-9]+)")
+_HEAD_SHARE = 3
+"""Of the columns of a text that is cut in the middle, its beginning takes one in so many."""
+_LEAST_APART = 12
+"""In fewer columns a text is cut at its end."""
 _LEAST_NAME = 4
 """Columns of a function's name before a spot: where it has fewer, it is left out."""
 
@@ -58,6 +64,32 @@ def shortened(text: str, columns: int) -> str:
         name = name.rpartition(" (")[0] or name
     name = name if width(name) <= room else f"{cut(name, room - 1)}…"
     return f"{name} {file}{line}"
+
+
+def differences(texts: Sequence[str]) -> list[int]:
+    """Return for each text where the word begins in which it differs from the one most like it."""
+    found = dict.fromkeys(texts, 0)
+    for one, other in itertools.pairwise(sorted(found)):
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        same = sum(1 for _ in alike)
+        for text in (one, other):
+            found[text] = max(found[text], text.rfind(" ", 0, same) + 1)
+    return [found[text] for text in texts]
+
+
+def told_apart(text: str, columns: int, differs: int) -> str:
+    """Return ``text`` cut to ``columns``, in the middle where else what begins at ``differs`` would
+    not be seen.
+    """
+    if width(text) <= columns:
+        return text
+    head = columns // _HEAD_SHARE
+    rest = text[differs:]
+    if width(text[:differs]) <= head or columns < _LEAST_APART:
+        return f"{cut(text, columns - 1)}…"
+    room = columns - 1 - head
+    rest = rest if width(rest) <= room else f"{cut(rest, room - 1)}…"
+    return f"{cut(text[:differs], columns - 1 - width(rest))}…{rest}"
 
 
 def cut(text: str, columns: int) -> str:

@@ -161,6 +161,9 @@ class DictionarySites:
     def __init__(self) -> None:
         self.sums: dict[tuple[int, int, int, float], list[int]] = {}
 
+    def __len__(self) -> int:
+        return len(self.sums)
+
     def add(self, profile: Profile, stack_ids: list[int]) -> None:
         s = profile.sites
         rates = np.maximum(np.broadcast_to(profile.rates, len(s)), 1.0).tolist()

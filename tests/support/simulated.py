@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mem_parser.estimate import sampling_probability
 from mem_parser.model import Capture, Module, Profile, SiteTable, StackTable
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.table import Function, Location, Symbols
 
 Times = npt.NDArray[np.float64]
@@ -145,3 +146,23 @@ def burst(random: np.random.Generator, at: float, blocks: int, name: str, *,
           size: int = 4096) -> Source:  # fmt: skip
     born = np.sort(random.uniform(at, at + 0.2, blocks))
     return Source((name, "main"), size, born, np.full(blocks, np.inf))
+
+
+def worker(
+    random: np.random.Generator, *sources: Source, shift_s: float = 0.0, rate: float = 6.0
+) -> Profile:
+    """A capture of a process that allocates in ``leak``, in ``queue`` and in ``sources``; the file
+    has the names.
+    """
+    profile, symbols = Program(
+        [leak(random, rate), lru(random, 100, 2, "queue"), *sources], rate=4096
+    ).capture(random)
+    profile.embedded = EmbeddedNames()
+    for k, function in enumerate(symbols.functions):
+        frame = EmbeddedFrame(function.name, function.name, "target.c", 1)
+        for address in (0x1000 + k, 0xFFF + k):
+            profile.embedded.frames.setdefault((NO_MODULE, address), (frame,))
+    profile.modules = []
+    profile.capture.started = 5.0 + shift_s
+    profile.capture.end = "deadline"
+    return profile

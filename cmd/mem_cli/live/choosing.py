@@ -19,6 +19,7 @@ from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.widgets import THEME, Asking, Lines, Part
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
+from mem_parser.textwidth import differences, told_apart
 
 Find = Callable[[Callable[[], bool]], Iterable[Candidate]]
 _LEAST_COMMAND = 16
@@ -55,6 +56,7 @@ class ChooserApp(App[int | None]):
         self.shown: list[Candidate] = []
         self.complete = False
         self._find = find
+        self._differ: list[int] = []
         self._pattern = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._search, name="choose")
@@ -122,14 +124,17 @@ class ChooserApp(App[int | None]):
 
     def _say_what_is_shown(self) -> None:
         more = "" if self.complete else ", looking for more ..."
+        self._differ = []
         title = f"which process?  {len(self.shown)} may be watched{more}"
         self.query_one("#title", Static).update(Text(title))
         self.query_one(Lines).show(len(self.shown), self._drawn)
 
     def _drawn(self, number: int, width: int) -> list[Part]:
+        if not self._differ:
+            self._differ = differences([one_line(one.command) for one in self.shown])
         one = self.shown[number]
         cells = (str(one.pid), one.user, one.state, one.live, one.rss, one.command)
-        return [(_line(cells, width), "")]
+        return [(_line(cells, width, self._differ[number]), "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
         """Take the chosen process."""
@@ -175,8 +180,10 @@ _GO_FIRST = (1, 4, 3, 2)
 """Of the columns: user, RSS, live bytes, state."""
 
 
-def _line(cells: Sequence[str], width: int) -> str:
-    """Return a line of the list in ``width`` columns; narrow lines omit some."""
+def _line(cells: Sequence[str], width: int, differs: int = 0) -> str:
+    """Return a line of the list in ``width`` columns; narrow lines omit some. The command is cut so
+    that what begins at ``differs`` is seen.
+    """
     kept = list(range(len(_WIDTHS)))
     for column in _GO_FIRST:
         if sum(abs(_WIDTHS[k]) + 2 for k in kept) + _LEAST_COMMAND <= width:
@@ -186,7 +193,8 @@ def _line(cells: Sequence[str], width: int) -> str:
     for k in kept:
         text, room = one_line(cells[k]), abs(_WIDTHS[k])
         parts.append(f"{text:>{room}}" if _WIDTHS[k] > 0 else f"{text[:room]:<{room}}")
-    return "  ".join([*parts, one_line(cells[-1])])[:width]
+    facts = "  ".join([*parts, ""])
+    return (facts + told_apart(one_line(cells[-1]), width - len(facts), differs))[:width]
 
 
 def choose() -> int | None:

@@ -14,7 +14,6 @@ import click
 
 from mem_cli.commands import PATH
 from mem_cli.direct import DirectGroup
-from mem_cli.options import one_profile
 from mem_cli.parser.rights import confined
 from mem_parser.errors import UsageProblem
 from mem_parser.plainfile import NotPlainError, read_plain
@@ -80,7 +79,7 @@ class FileGroup(DirectGroup):
 
 
 def _looks_like_a_file(word: str) -> bool:
-    if "/" in word or "." in word:
+    if "/" in word or "." in word or os.path.isdir(word):
         return True
     try:
         read_plain(word, 1)
@@ -112,10 +111,13 @@ def binary_and_profiles(paths: Sequence[str], binary: str | None) -> tuple[str |
 
 
 def _summary(paths: Sequence[str], **options: Any) -> None:
-    from mem_cli.parser.summary import summary
+    from mem_cli.parser.summary import summary, summary_of_service
+    from mem_parser.memlog.part import is_log
 
     binary, profiles = binary_and_profiles(paths, options["binary"])
-    one_profile(profiles)
+    if os.path.isdir(profiles[0]) or (len(profiles) > 1 and not all(map(is_log, profiles))):
+        summary_of_service(profiles, **options | {"binary": binary})
+        return
     assert summary.callback is not None
     summary.callback(profiles[0], **options | {"binary": binary, "parts": profiles[1:]})
 

@@ -152,6 +152,6 @@ def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:
     if len(sources) > 1 and not same_capture([s.profile for s in sources]):
         raise UsageProblem(
             "these files are not snapshots of one capture",
-            hint="mem_profiler start, then mem_profiler snapshot; or give one file",
+            hint="mem_profiler snapshot makes them; mem_parser FILE... judges processes together",
         )
     return sorted(sources, key=lambda source: source.profile.capture.duration_s or 0.0)

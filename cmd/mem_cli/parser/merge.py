@@ -44,6 +44,6 @@ def merge(files: tuple[str, ...], output: str, form: Form, *, partial: bool) -> 
     if form is Form.AUTO:
         form = form_of(output)
     write_parts(heap_parts(result, form=form), output)
-    if left_out:
-        note(f"note: {left_out}", err=True)
+    for text in left_out:
+        note(f"note: {text}", err=True)
     end_written([Source(output, result)], partial=partial)

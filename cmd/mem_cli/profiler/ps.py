@@ -14,6 +14,7 @@ from mem_cli.options import json_option
 from mem_cli.profiler import capture_view
 from mem_parser.escape import one_line
 from mem_parser.sizes import short_size, short_time
+from mem_parser.textwidth import differences, told_apart
 from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing, Row
 
@@ -87,6 +88,9 @@ def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
         cut = min(max(too_wide, 0), max(widths[i] - _LEAST, 0))
         widths[i] -= cut
         too_wide -= cut
+    commands = [line[_COMMAND] for line in cells]
+    for line, differs in zip(cells, differences(commands), strict=True):
+        line[_COMMAND] = told_apart(line[_COMMAND], widths[_COMMAND], differs)
     for line, on in zip(cells, running_on, strict=True):
         shown = line[: _STATE + 1] if on else line
         parts = [

@@ -18,6 +18,7 @@ from mem_cli.console import waiting
 from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem, nearest
 from mem_parser.escape import one_line, shell_join
 from mem_parser.sizes import short_size, short_time
+from mem_parser.textwidth import differences, told_apart
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -215,14 +216,20 @@ def _table(found: Sequence[Named]) -> list[str]:
     most = max(screen.lines - _AROUND, 3)
     shown = found if len(found) <= most else found[: most - 1]
     lines = [f"{'PID':>7}  {'USER':<8}  {'AGE':>4}  {'RSS':>9}  COMMAND"]
-    for one in shown:
-        count = len(_children_of(one, found))
-        mark = f"[parent of {count}] " if count else ""
-        command, user = one_line(procfs.command(one.pid)), one_line(tracing.user_name(one.uid))
-        resident = procfs.resident(one.pid)
+    commands = [_marked(one, found) for one in shown]
+    for one, command, differs in zip(shown, commands, differences(commands), strict=True):
+        user, resident = one_line(tracing.user_name(one.uid)), procfs.resident(one.pid)
         size = short_size(resident.rss_bytes) if resident else "-"
-        line = f"{one.pid:>7}  {user:<8.8}  {short_time(one.age_s):>4}  {size:>9}  {mark}{command}"
-        lines.append(line if len(line) <= screen.columns else f"{line[: screen.columns - 1]}…")
+        facts = f"{one.pid:>7}  {user:<8.8}  {short_time(one.age_s):>4}  {size:>9}  "
+        lines.append(facts + told_apart(command, screen.columns - len(facts), differs))
     if len(shown) < len(found):
         lines.append(f"{'':>7}  and {len(found) - len(shown)} more")
     return lines
+
+
+def _marked(one: Named, found: Sequence[Named]) -> str:
+    """Return the command line, and how many of ``found`` the process started."""
+    from mem_profiler.process import procfs
+
+    count = len(_children_of(one, found))
+    return (f"[parent of {count}] " if count else "") + one_line(procfs.command(one.pid))

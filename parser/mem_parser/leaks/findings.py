@@ -53,6 +53,11 @@ class Finding:
     group: Group | None = field(default=None, repr=False, compare=False)
     is_open: bool = False
 
+    def is_in(self, other: Finding) -> bool:
+        """Tell whether it is charged to the function that another profile's finding is."""
+        keys = [one.frames[0].function_key if one.frames else None for one in (self, other)]
+        return keys[0] == keys[1]
+
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it; margins of None are unknown."""
         growth = self.per_hour

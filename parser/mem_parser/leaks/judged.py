@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.filters import Filters
-from mem_parser.leaks.findings import LeakReport
+from mem_parser.leaks.ages import timeline
+from mem_parser.leaks.findings import Finding, LeakReport, Verdict
+from mem_parser.leaks.observed import COMPARABLE, SURE
 from mem_parser.leaks.suppressions import Suppressions, own_list
 from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.model import IntArray, Profile
 from mem_parser.names import FrameRule
+from mem_parser.significance import p_rate_above
 from mem_parser.symbols.table import Symbols
+from mem_parser.words import phrase
 
 
 def judged(
@@ -47,6 +51,49 @@ def judged(
     )
     report.notes += own.notes
     return report
+
+
+def judged_if_dated(profile: Profile, symbols: Symbols, binary: str | None) -> LeakReport | None:
+    """Return `judged` of a file of the host's memory that has ages; None of another one."""
+    if profile.sites.live_births is None or profile.capture.device:
+        return None
+    return judged(profile, symbols, binary=binary)
+
+
+def judged_together(report: LeakReport, parts: Sequence[tuple[Profile, LeakReport]]) -> None:
+    """Take back leaks of the sum of processes that grew one after another: caches that fill in turn
+    add up to steady growth. ``parts`` are the processes, with the verdicts on each.
+    """
+    for k, finding in enumerate(report.findings):
+        if finding.verdict is Verdict.LEAK and _took_turns(finding, parts):
+            text = phrase("grows in one process after another, as caches do that fill in turn")
+            report.findings[k] = dataclasses.replace(
+                finding, verdict=Verdict.INCONCLUSIVE, evidence=text
+            )
+    report.findings.sort(key=lambda one: one.verdict is not Verdict.LEAK)
+
+
+def _took_turns(finding: Finding, parts: Sequence[tuple[Profile, LeakReport]]) -> bool:
+    """Tell whether most survivors are of processes that surely did not grow both early and late."""
+    kept = in_turn = 0.0
+    for profile, report in parts:
+        groups = [f.group for f in report.findings if f.is_in(finding) and f.group is not None]
+        capture = (profile.before_end or profile).capture
+        times = timeline(capture, len(groups[0].survivors)) if groups else None
+        if times is None:
+            continue
+        early, late = (
+            float(sum(group.survivors[mask].sum() for group in groups))
+            for mask in (times.early, times.late)
+        )
+        v, w = times.span(times.early), times.span(times.late)
+        once = min(
+            p_rate_above(early, v, late, w, 1 / COMPARABLE),
+            p_rate_above(late, w, early, v, 1 / COMPARABLE),
+        )
+        kept += early + late
+        in_turn += (early + late) * (once < SURE)
+    return in_turn > kept / 2
 
 
 @dataclass(frozen=True, slots=True)

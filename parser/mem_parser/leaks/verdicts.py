@@ -61,7 +61,7 @@ from mem_parser.leaks.watch import (
     too_short,
     went_on,
 )
-from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.model import MERGED, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
@@ -153,6 +153,13 @@ def find_leaks(
             report.too_short = too_short(times.duration_s, need_s)
     if times is not None and report.leaks and went_on(profile.capture):
         report.notes += filter(None, [may_fill(times.duration_s)])
+    if report.leaks and profile.capture.kind == MERGED:
+        report.notes.append(
+            phrase(
+                "growth of one process after another looks the same in their sum; mem_parser "
+                "FILE... judges each too"
+            )
+        )
     report.findings.sort(key=_by_weight)
     return report
 

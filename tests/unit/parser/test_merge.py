@@ -17,15 +17,21 @@ import strategies
 from heapfiles import HeapFile, Record
 from mem_parser import merge
 from mem_parser.heapfile.writer import write_heap
-from mem_parser.merge import PEAKS_LEFT_OUT, Merger
-from mem_parser.model import Count, PeakSource, Profile, Unit
+from mem_parser.leaks.findings import LeakReport
+from mem_parser.leaks.judged import judged_together
+from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.merge import PEAKS_AT_MOST, PEAKS_LEFT_OUT, Merger
+from mem_parser.mergedtimes import AGES_LEFT_OUT
+from mem_parser.model import Count, PeakSource, Profile, Reading, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
+from mem_parser.symbols.embedded import EmbeddedFrame
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
 from merge_by_dictionaries import DictionaryFrames, DictionarySites
 from python_profiles import label_tables, python_trees
+from simulated import OPEN_BOUNDS_S, filled_cache, worker
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20
@@ -172,8 +178,6 @@ def test_embedded_names_follow_their_addresses() -> None:
     names = name_addresses(profile, cache=SymbolCache(None))
     profile.embedded = embedded_names(names)
     assert profile.embedded.frames == {}
-    from mem_parser.symbols.embedded import EmbeddedFrame
-
     profile.embedded.frames[0, ONE + 0x1500] = (EmbeddedFrame("beta", "beta(int)", "b.c", 7),)
     total = merged(profile, host(TWO))
     found = name_addresses(total, cache=SymbolCache(None)).spell()
@@ -258,3 +262,104 @@ def test_columns_give_the_very_file_that_dictionaries_give(files: list[Profile])
     ):
         expected = written()
     assert written() == expected
+
+
+def leaks_of(profile: Profile) -> LeakReport:
+    return find_leaks(profile, name_addresses(profile, cache=SymbolCache(None)).spell())
+
+
+def test_a_leak_too_thin_in_each_worker_is_the_leak_of_the_service() -> None:
+    """What four processes leak is the sum of it, and its error that of the sum."""
+    random = np.random.default_rng(4)
+    parts = [worker(random, shift_s=0.1 * k, rate=0.4) for k in range(4)]
+    total = merged(*parts)
+
+    assert not any(leaks_of(p).leaks for p in parts)
+    found = leaks_of(total).leaks
+    assert [f.frames[0].function for f in found] == ["leak"]
+    growths = [
+        next(f.per_hour for f in leaks_of(p).findings if f.frames[0].function == "leak")
+        for p in parts
+    ]
+    growth = found[0].per_hour
+    assert growth is not None
+    assert growth.value == pytest.approx(sum(g.value for g in growths if g))
+    assert growth.std_error == pytest.approx(math.hypot(*(g.std_error for g in growths if g)))
+    assert total.capture.end == "deadline"
+
+
+def test_what_each_worker_fills_or_frees_is_no_leak_of_the_service() -> None:
+    random = np.random.default_rng(5)
+    parts = [worker(random, filled_cache(random, 80, 20 + 3 * k, "cache")) for k in range(4)]
+    assert [f.frames[0].function for f in leaks_of(merged(*parts)).leaks] == ["leak"]
+
+
+def test_processes_that_freed_all_as_they_ended_count_with_what_they_held_before() -> None:
+    random = np.random.default_rng(6)
+    parts = [worker(random) for _ in range(4)]
+    for part in parts[1:]:
+        sites = part.sites
+        held = {"blocks": sites.inuse_blocks, "bytes": sites.inuse_bytes, "births": sites.births,
+                "live_births": sites.live_births, "oldest_s": sites.oldest_birth_s}  # fmt: skip
+        for name, column in held.items():
+            setattr(sites, f"before_end_{name}", column)
+        sites.inuse_blocks, sites.inuse_bytes = (0 * sites.inuse_blocks for _ in range(2))
+        sites.live_births = np.zeros_like(sites.births)
+        part.capture.before_end_at_s = 59.5
+    total = merged(*parts)
+
+    before = total.before_end
+    assert before is not None
+    held_bytes = [(p.before_end or p).total(Count.INUSE, Unit.SPACE).value for p in parts]
+    assert before.total(Count.INUSE, Unit.SPACE).value == pytest.approx(sum(held_bytes))
+    report = leaks_of(total)
+    assert [f.frames[0].function for f in (*report.leaks, *report.held)] == ["leak"]
+
+
+def test_caches_that_fill_in_turn_are_no_leak_of_the_service_but_one_worker_s_leak_is() -> None:
+    """Their sum grows as steadily as a leak: only each process by itself tells."""
+    random = np.random.default_rng(8)
+    parts = []
+    for k in range(4):
+        cache = filled_cache(random, 150, 15, "cache")
+        cache.born = cache.born + 14 * k
+        parts.append(worker(random, cache, rate=6.0 if k == 2 else 0.4))
+    whole = leaks_of(merged(*parts))
+    assert {f.frames[0].function for f in whole.leaks} == {"cache", "leak"}
+    assert any("one process after another" in note for note in whole.notes)
+
+    judged_together(whole, [(part, leaks_of(part)) for part in parts])
+    assert [f.frames[0].function for f in whole.leaks] == ["leak"]
+    assert "one process after another" in whole.findings[1].evidence
+
+
+@pytest.mark.parametrize("other", ["later", "shorter", "other buckets", "no ages", "a part"])
+def test_ages_of_captures_of_another_time_are_left_out_and_said_to_be(other: str) -> None:
+    random = np.random.default_rng(7)
+    one, two = worker(random), worker(random, shift_s=10.0 * (other == "later"))
+    if other == "shorter":
+        two.capture.duration_s = 50.0
+    if other == "other buckets":
+        two.capture.bucket_end_s = [*OPEN_BOUNDS_S, None]
+    if other == "no ages":
+        two.sites.live_births = None
+    if other == "a part":
+        two.capture.part_s = (0.0, 60.0)
+    total = merged(one, two)
+    assert (total.sites.births, total.series) == (None, [])
+    assert AGES_LEFT_OUT in total.capture.notes
+
+
+def test_the_peak_of_all_is_that_of_the_sum_of_readings_below_the_sum_of_peaks() -> None:
+    """Two processes that hold much in turn hold less together than their peaks."""
+    parts = [worker(np.random.default_rng(k)) for k in range(2)]
+    for part, held in zip(parts, ([10e6, 1e6, 2e6], [1e6, 10e6, 2e6]), strict=True):
+        part.series = [Reading(20.0 * k, b, 3e3, 5, 1 << 20) for k, b in enumerate(held, 1)]
+        part.capture.peak_bytes, part.capture.peak_source = 12 * 2**20, PeakSource.SAMPLER
+    total = merged(*parts)
+
+    assert [r.estimate_bytes for r in total.series] == [11e6, 11e6, 4e6]
+    assert total.series[0].std_error_bytes == pytest.approx(3e3 * math.sqrt(2))
+    assert {r.rss_bytes for r in total.series} == {None}  # pages that processes share count once
+    assert (total.capture.peak_bytes, total.capture.peak_source) == (11e6, PeakSource.READING)
+    assert PEAKS_AT_MOST.format(bound="24.00 MiB") in total.capture.notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mem_parser.textwidth import shortened, width
+from mem_parser.textwidth import differences, shortened, told_apart, width
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,20 @@ from mem_parser.textwidth import shortened, width
 def test_a_shortened_name_keeps_its_file_and_line(text: str, columns: int, shown: str) -> None:
     assert shortened(text, columns) == shown
     assert width(shown) <= max(columns, 1)
+
+
+GUNICORN = "/srv/venv/bin/python3 /srv/venv/bin/gunicorn --config /etc/shop/gunicorn.conf.py"
+
+
+@pytest.mark.parametrize("columns", [30, 42, 80])
+def test_command_lines_of_workers_are_cut_where_they_are_alike(columns: int) -> None:
+    """Two differ in a late word, two are the same, one is of another program."""
+    late = [f"{GUNICORN} --bind 10.0.0.1:80{k} --preload shop.wsgi" for k in (11, 12)]
+    texts = [*late, late[1], f"postgres: {'x' * 100}", "short"]
+    shown = [told_apart(t, columns, d) for t, d in zip(texts, differences(texts), strict=True)]
+    assert ["10.0.0.1:8011" in shown[0], "10.0.0.1:8012" in shown[1]] == [True, True]
+    assert shown[1] == shown[2]
+    assert all(text.startswith("/srv/venv") for text in shown[:3])
+    assert shown[3] == f"{texts[3][: columns - 1]}…"
+    assert shown[4] == "short"
+    assert max(map(width, shown)) <= columns

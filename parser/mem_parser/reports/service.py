@@ -1,0 +1,128 @@
+"""The processes of one service beside their sum: which holds most, and which leak by themselves."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mem_parser.escape import one_line
+from mem_parser.estimate import Estimate
+from mem_parser.leaks.findings import LeakReport
+from mem_parser.leaks.headline import growth_text
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.grid import Column, Grid, Record, amounts, numbers
+from mem_parser.reports.opening import Sentence
+from mem_parser.words import phrase
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process. ``growth``: bytes per hour in the functions that leak in the sum or in any
+    process; None: unknown.
+    """
+
+    file: str
+    pid: int | None
+    in_use: Estimate
+    growth: Estimate | None
+    leaks: int | None
+    watched_s: float
+
+    @property
+    def rate(self) -> str:
+        """The growth in words; empty where it is unknown or below its error."""
+        return growth_text(self.growth, self.watched_s)
+
+
+def members(
+    judged: Sequence[tuple[str, Profile, LeakReport | None]], whole: LeakReport | None
+) -> list[Member]:
+    """Return the processes of ``judged`` (file, profile, verdicts), the one that grows most first,
+    or holds most. ``whole`` are the verdicts on their sum.
+    """
+    keys = _leaking(whole).union(*(_leaking(report) for *_, report in judged))
+    found = [_member(*one, keys) for one in judged]
+
+    def weight(one: Member) -> tuple[float, float]:
+        return one.growth.value if one.growth is not None else 0.0, one.in_use.value
+
+    return sorted(found, key=weight, reverse=True)
+
+
+def _member(file: str, profile: Profile, report: LeakReport | None, keys: set[Key]) -> Member:
+    grown = [
+        one.per_hour
+        for one in (report.findings if report is not None else [])
+        if one.per_hour is not None and one.frames and one.frames[0].function_key in keys
+    ]
+    return Member(
+        file,
+        profile.capture.pid,
+        (profile.before_end or profile).total(Count.INUSE, Unit.SPACE),
+        functools.reduce(operator.add, grown) if grown else None,
+        None if report is None else len(report.leaks),
+        profile.capture.duration_s or 0.0,
+    )
+
+
+def _leaking(report: LeakReport | None) -> set[Key]:
+    leaks = report.leaks if report is not None else []
+    return {one.frames[0].function_key for one in leaks if one.frames}
+
+
+def sentences(found: Sequence[Member], whole: LeakReport | None) -> list[Sentence]:
+    """Return how many processes leak by themselves, and the worst where it surely is that. Without
+    a leak in them or in the ``whole`` there is nothing to say.
+    """
+    leaking = [one for one in found if one.leaks]
+    if not leaking and not _leaking(whole):
+        return []
+    text = phrase(
+        "leaks of their own: {leaking} of {number} processes{worst}",
+        leaking=len(leaking),
+        number=len(found),
+        worst=_worst(found),
+    )
+    return [Sentence("leak" if leaking else "no verdict", text)]
+
+
+def _worst(found: Sequence[Member]) -> str:
+    first, others = found[0], [one.growth for one in found[1:] if one.growth is not None]
+    lower = None if first.growth is None else first.growth.known_ends[0]
+    ends = [growth.known_ends[1] for growth in others]
+    if lower is None or not all(end is not None and end < lower for end in ends):
+        return ""
+    return phrase("; {process} grows fastest, {rate}", process=first.pid, rate=first.rate)
+
+
+def grid(found: Sequence[Member]) -> Grid:
+    """Return the table of the processes."""
+    columns = (
+        Column(phrase("process")), Column(phrase("in use")), Column(phrase("growth of leaks")),
+        Column(phrase("leaks")), Column(phrase("file"), right=False, flexible=True),
+    )  # fmt: skip
+    held = amounts((one.in_use for one in found), Unit.SPACE)
+    rows = [
+        (
+            str(one.pid),
+            size,
+            one.rate or "-",
+            "-" if one.leaks is None else str(one.leaks),
+            one_line(one.file),
+        )
+        for one, size in zip(found, held, strict=True)
+    ]
+    return Grid(columns, list(rows))
+
+
+def records(found: Sequence[Member]) -> list[Record]:
+    """Return the table for programs."""
+    return [
+        {"file": one.file, "pid": one.pid, "leaks": one.leaks, "growth": one.rate or None}
+        | numbers("bytes", one.in_use)
+        for one in found
+    ]

@@ -201,7 +201,7 @@ def test_growth_of_a_program_that_frees_all_at_its_end_is_found(
     assert leaking(freed) == held("--at-end", freed) == leaking("--at-end", freed) == set()
     done = parse("leaks", "--fail-on", "leak", freed)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("no leaks found; growth held to the end, ")
+    assert done.stdout.startswith("no leaks found; growth held until the clean-up, ")
     assert "--at-end" in done.stdout
     assert held("--focus", "pile_up", freed) == {"pile_up"}
     copy = tmp_path / "copy.heap"
@@ -216,7 +216,7 @@ def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
     budget.write_text('[budget]\nleaks = "0"\n')
     done = parse("budget", budget, freed)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "growth held to the end, " in done.stdout
+    assert "growth held until the clean-up, " in done.stdout
     done = parse("budget", budget, left)
     assert done.returncode == 6, done.stdout + done.stderr
     assert "pile_up" in done.stdout

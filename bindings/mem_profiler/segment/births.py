@@ -51,7 +51,7 @@ def rescaled(births: Words, scales: Words | int, scale: int) -> Words:
     """Counts by bucket of rows of smaller or equal ``scales``, as they are at ``scale``."""
     each = np.broadcast_to(np.asarray(scales, np.int64), len(births))
     found = np.zeros_like(births)
-    for one in np.unique(each).tolist():
+    for one in np.flatnonzero(np.bincount(each)).tolist():  # `np.unique` may import numpy.ma
         rows = each == one
         to = np.searchsorted(_starts(scale), _starts(one), side="right") - 1
         moved = np.zeros_like(births[rows])

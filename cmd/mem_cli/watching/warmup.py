@@ -47,6 +47,8 @@ def readers(
         first.make(question)
     import statistics  # noqa: F401 - readers could not
 
+    import numpy.ma  # noqa: F401 - numpy does when it needs it
+
     ElfImage.prepare()
     with Forkserver(works(open_answers)) as forkserver:
         yield forkserver

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler.process import cgroup, procfs
+from mem_profiler.process import cgroup, places, procfs
 from mem_profiler.profile.target import Target
 
 
@@ -53,9 +53,11 @@ def test_what_cannot_be_read_any_more_does_not_replace_what_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = Target.of(os.getpid())
-    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": 5, "anon_bytes": 3})
+    monkeypatch.setattr(places, "memory", lambda _pid, _regions: {"rss_bytes": 5, "anon_bytes": 3})
     target.refresh()
-    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": None, "anon_bytes": 4})
+    monkeypatch.setattr(
+        places, "memory", lambda _pid, _regions: {"rss_bytes": None, "anon_bytes": 4}
+    )
     target.refresh()
     assert (target.memory.rss_bytes, target.memory.anon_bytes) == (5, 4)
 

@@ -48,6 +48,7 @@ from mem_parser.leaks.observed import (
     steady,
     stopped,
     survived,
+    without_burst,
 )
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
@@ -382,7 +383,8 @@ class _Judge:
 
     def p_leak(self, group: Group, times: Timeline) -> float:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
-        early, late = survived(group, times.early), survived(group, times.late)
+        before, after = (without_burst(group, times, part) for part in (times.early, times.late))
+        early, late = survived(group, before), survived(group, after)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
         clock = self.clock(group)
@@ -390,7 +392,7 @@ class _Judge:
             return 1.0
         if dying(group, times) or not kept(group, times):
             return 1.0
-        v, least, most = spans(times, clock, times.early, times.late)
+        v, least, most = spans(times, clock, before, after)
         p = max(
             p_rate_above(late, least, early, v, COMPARABLE),
             p_rate_above(early, v, late, most, COMPARABLE),

@@ -29,6 +29,9 @@ _HEAD = struct.Struct("<4Q")
 _BEHIND_HEAD = 256  # at most so far behind the head of its first heap is an arena
 _PRESENT = 1 << 63
 _LIMIT_S = 5.0  # as long as may take what reads the memory of a process
+_MAPPING = re.compile(
+    rb"^([0-9a-f]+-[0-9a-f]+ [^\n]*)\n(?:[A-Z]\w*:[^\n]*\n)*?Rss: +(\d+) kB", re.MULTILINE
+)
 _SHARED = re.compile(r"/(?:memfd:|SYSV|dev/zero|dev/shm/)")
 Head = Callable[[int], "bytes | None"]
 """The first bytes of a heap at an address; None where they are not known."""
@@ -51,13 +54,11 @@ def sizes_of(raw: bytes, name: bytes) -> int:
 
 def parsed(raw: bytes) -> list[Region]:
     """The mappings of smaps, without their kinds."""
-    blocks = re.split(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", raw, flags=re.MULTILINE)
-    heads = [procfs.parse_maps(block.split(b"\n", 1)[0]) for block in blocks]
-    return [
-        Region(head[0], sizes_of(block, b"Rss"))
-        for head, block in zip(heads, blocks, strict=True)
-        if head
-    ]
+    found = _MAPPING.findall(raw)
+    mappings = procfs.parse_maps(b"\n".join(head for head, _ in found))
+    if len(mappings) != len(found):
+        return []  # some line made no sense
+    return [Region(one, int(kb) * 1024) for one, (_, kb) in zip(mappings, found, strict=True)]
 
 
 def regions(pid: int) -> list[Region]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -79,3 +80,14 @@ def test_a_process_that_is_gone_or_closed_to_us_has_no_mappings(
     monkeypatch.setattr(procfs, "maps", refuse)
     target.refresh_mappings()
     assert target.mappings == []
+
+
+def test_what_grew_since_the_facts_were_asked_for_is_told_by_place() -> None:
+    target = Target.of(os.getpid())
+    assert target.grown == []
+    with mmap.mmap(-1, 24 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+        block.write(bytes(24 << 20))
+        target.refresh()
+    most = target.grown[0]
+    assert most.kind == "anonymous"
+    assert most.growth_bytes >= 23 << 20

@@ -33,7 +33,7 @@ from mem_parser.estimate import (
     unseen_bytes,
     unseen_objects,
 )
-from mem_parser.processfacts import AttachStops, ControllerUse, Memory
+from mem_parser.processfacts import AttachStops, ControllerUse, Grown, Memory
 from mem_parser.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -363,6 +363,8 @@ class Capture:
     samples: int | None = None
     lost: dict[str, int] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    grown: list[Grown] = field(default_factory=list)
+    """The places whose resident memory changed most, the largest growth first."""
     bucket_end_s: list[float | None] = field(default_factory=list)
     peak_at_s: float | None = None
     peak_bytes: float | None = None

@@ -13,7 +13,7 @@ class Memory:
     what its control group, or one above, may use. ``group_bytes``: what the processes of that group
     use, without file pages that the kernel drops first. ``mapped_*``: what is resident of the
     mappings that the program itself made: private ones, shared memory (also what ``memfd_create``
-    and ``shm_open`` give), and files.
+    and ``shm_open`` give), and files. ``swap_bytes``: anonymous memory that is swapped out.
     """
 
     rss_bytes: int | None = None
@@ -22,6 +22,7 @@ class Memory:
     anon_bytes: int | None = None
     file_bytes: int | None = None
     shmem_bytes: int | None = None
+    swap_bytes: int | None = None
     heap_bytes: int | None = None
     arena_bytes: int | None = None
     stack_bytes: int | None = None
@@ -31,6 +32,24 @@ class Memory:
     mapped_bytes: int | None = None
     mapped_shared_bytes: int | None = None
     mapped_file_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What was resident at one place as the readings began, and at their end. ``kind`` is heap,
+    arenas, stacks, anonymous, file or shared; ``name`` is a path or the addresses of anonymous
+    memory, else empty.
+    """
+
+    kind: str
+    name: str
+    before_bytes: int
+    now_bytes: int
+
+    @property
+    def growth_bytes(self) -> int:
+        """Negative where it shrank."""
+        return self.now_bytes - self.before_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from mem_parser.errors import InputFileError
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.errors import InputFileError, one_line
+from mem_parser.estimate import Estimate
 from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Memory
+from mem_parser.significance import hourly_slope
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
 
@@ -40,6 +41,7 @@ _LEAST_READ_S = 54.0
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
 _KINDS = ("anon", "file", "shmem")
+_SEGMENT = re.compile(r"/mem_profiler\.\d+/[^/]+$")
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 
@@ -76,6 +78,8 @@ class RssAccount:
     readings, as is ``slope_group`` of what the control group uses; the error of the first is an
     upper limit, and ``slope_kinds`` of the kinds of RSS, by key. ``read_s`` is the time that the
     readings cover: a view may have begun to read later than the capture.
+    ``grown`` divide the growth of RSS between first and last reading by place, as far as the file
+    says so.
     ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
     unknown.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
@@ -93,6 +97,7 @@ class RssAccount:
     slope_rss: float | None = None
     slope_group: float | None = None
     slope_kinds: dict[str, float] = field(default_factory=dict)
+    grown: list[Part] = field(default_factory=list)
     read_s: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -157,6 +162,7 @@ class RssAccount:
             "rss_bytes_per_hour": self.slope_rss,
             **{f"{key}_bytes_per_hour": self.slope_kinds.get(key) for key in _KINDS},
             "group_bytes_per_hour": self.slope_group,
+            "grown": [part.as_json() for part in self.grown],
             "notes": self.notes,
         }
 
@@ -197,6 +203,7 @@ def account(profile: Profile) -> RssAccount:
     result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous))
     result.in_use = list(_in_use(profile, live)) if known else []
     result.places = list(_places(memory, anonymous))
+    result.grown = list(_grown(profile))
     result.arena_slack = _arena_slack(profile, memory, result.parts)
     result.notes = list(_notes(profile, memory, result.parts))
     return result
@@ -264,6 +271,28 @@ def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
     if memory.mapped_bytes is not None:
         label = phrase("mapped by allocators, or unknown mappers")
     yield Part("of_which_mmap", label, float(mapped))
+
+
+def _grown(profile: Profile) -> Iterator[Part]:
+    """Yield the growth of RSS by place, what is nowhere else last."""
+    read = [r.rss_bytes for r in profile.series if r.rss_bytes is not None]
+    if not profile.capture.grown or not read:
+        return
+    labels = {
+        "heap": phrase("in [heap]"),
+        "arenas": phrase("in thread arenas"),
+        "stacks": phrase("stacks"),
+    }
+    rest = read[-1] - read[0]
+    for row in profile.capture.grown:
+        rest -= row.growth_bytes
+        label = labels.get(row.kind) or one_line(row.name)
+        if _SEGMENT.search(row.name):
+            label = phrase("the sampler's own")
+        elif row.kind == "anonymous":
+            label = phrase("anonymous mapping {addresses}", addresses=label)
+        yield Part(row.kind, label, float(row.growth_bytes))
+    yield Part("elsewhere", phrase("elsewhere"), float(rest))
 
 
 def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Part]:
@@ -338,7 +367,7 @@ def _second_half(profile: Profile) -> list[Reading]:
 def _slope_read(half: list[Reading], name: str) -> float | None:
     """Return the growth per hour of a number that was read; None where it is unknown."""
     read = [(r.t_s, float(value)) for r in half if (value := getattr(r, name)) is not None]
-    return _slope(*np.array(read).reshape(-1, 2).T)
+    return hourly_slope(*np.array(read).reshape(-1, 2).T)
 
 
 def _slope_heap(profile: Profile, half: list[Reading]) -> Estimate | None:
@@ -346,7 +375,7 @@ def _slope_heap(profile: Profile, half: list[Reading]) -> Estimate | None:
     if not half:
         return None
     t, size, error = np.array([(r.t_s, r.estimate_bytes, r.std_error_bytes) for r in half]).T
-    slope = _slope(t, size)
+    slope = hourly_slope(t, size)
     if slope is None:
         return None
     off = t - t.mean()
@@ -355,7 +384,7 @@ def _slope_heap(profile: Profile, half: list[Reading]) -> Estimate | None:
     # upper bound. A block that stays affects all readings after its birth.
     reach, middle = float(np.abs(weights).sum()), len(t) // 2
     sampled = float(np.abs(weights) @ error) if profile.errors_known else float("nan")
-    parts = _slope(t[:middle], size[:middle]), _slope(t[middle:], size[middle:])
+    parts = hourly_slope(t[:middle], size[:middle]), hourly_slope(t[middle:], size[middle:])
     scatter = abs(parts[0] - parts[1]) / 2 if parts[0] is not None and parts[1] is not None else 0.0
     return Estimate(
         slope,
@@ -364,16 +393,3 @@ def _slope_heap(profile: Profile, half: list[Reading]) -> Estimate | None:
         profile.unseen(Unit.SPACE).scaled(reach / 2),
         signed=True,
     )
-
-
-def _slope(t: FloatArray, value: FloatArray) -> float | None:
-    """Return the median slope per hour between two readings (P. K. Sen, J. Am. Stat. Assoc. 63,
-    1968), which a short peak or one step does not move; None without two moments.
-    """
-    first, second = np.triu_indices(len(t), 1)
-    apart = t[second] - t[first]
-    some = apart > 0
-    if not some.any():
-        return None
-    slopes = (value[second] - value[first])[some] / apart[some]
-    return float(np.median(slopes)) * 3600.0

@@ -339,6 +339,7 @@ OUTPUTS: dict[str, Schema] = {
         "arena_slack_bytes": _KNOWN, **_ends("arena_slack"),
         "heap_bytes_per_hour": _KNOWN, **_ends("heap_bytes_per_hour"),
         **{f"{kind}_bytes_per_hour": _KNOWN for kind in ("rss", "anon", "file", "shmem", "group")},
+        "grown": _ref("parts"),
         "notes": _NOTES,
     }),
     "stats": _report(

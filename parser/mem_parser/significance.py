@@ -147,6 +147,19 @@ def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float
     return float(times @ (survivors - births * share)) / math.sqrt(variance)
 
 
+def hourly_slope(seconds: FloatArray, value: FloatArray) -> float | None:
+    """Return the median slope per hour between two readings (P. K. Sen, J. Am. Stat. Assoc. 63,
+    1968), which a short peak or one step does not move; None without two moments.
+    """
+    first, second = np.triu_indices(len(seconds), 1)
+    apart = seconds[second] - seconds[first]
+    some = apart > 0
+    if not some.any():
+        return None
+    slopes = (value[second] - value[first])[some] / apart[some]
+    return float(np.median(slopes)) * 3600.0
+
+
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     """Return the findings to accept so that with chance 1 - ``alpha`` none of them is false."""
     order = sorted(range(len(p_values)), key=lambda k: p_values[k])

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "parser"), str(ROOT / "tests" / "support")]
 from mem_parser.estimate import Z95, sampling_probability  # noqa: E402
 from mem_parser.leaks.findings import Verdict  # noqa: E402
 from mem_parser.leaks.verdicts import find_leaks  # noqa: E402
-from mem_parser.model import IntArray, Profile  # noqa: E402
+from mem_parser.model import IntArray, Profile, Reading  # noqa: E402
 from mem_parser.symbols.table import Symbols  # noqa: E402
 from simulated import FIXED, Program, Source, Times  # noqa: E402
 
@@ -38,6 +38,7 @@ RATES = (1024, 65536, 524288)
 WATCHES_S = (5.0, 10.0, 30.0, 60.0, 300.0)
 LEAK, UNSURE, OTHER = "leak", "inconclusive", "other"
 _CHUNK = 2_000_000
+_HEAP_BYTES, _MOVED_BYTES = 64 << 20, 512 << 10
 _NEVER = np.inf
 _OF = {Verdict.LEAK: LEAK, Verdict.INCONCLUSIVE: UNSURE}
 
@@ -59,13 +60,15 @@ Lives = Callable[[np.random.Generator, int, float], Times]
 @dataclass(frozen=True)
 class Behaviour:
     """One kind of program. ``truth``: whether the site leaks; None where nothing that happened
-    within the watch could tell it from a leak.
+    within the watch could tell it from a leak. ``adds``: the share of the births by which anonymous
+    memory grows, of a capture that began late; None: it was not read.
     """
 
     name: str
     truth: bool | None
     make: Maker
     hertz: float = HERTZ
+    adds: float | None = None
 
 
 def poisson(
@@ -215,6 +218,8 @@ BEHAVIOURS = (
     Behaviour("leak of 10 % in turnover of 0.1 W", True, steady(leaking(0.1, exponential(0.1)))),
     Behaviour("leak of 50 % in turnover of 0.3 W", True, steady(leaking(0.5, exponential(0.3)))),
     Behaviour("cache, ever more slowly, 0.25 W", False, ever_slower(0.25), 10 * HERTZ),
+    Behaviour("cache, full of older entries", False, steady(fixed(1.5)), HERTZ, 0.0),
+    Behaviour("leak of 100 %, memory read", True, steady(leaking(1.0, _BRIEF)), HERTZ, 1.0),
 )
 
 
@@ -236,6 +241,8 @@ def outcomes(
             for run, born, died in blocks
         )
         for k in range(count):
+            if what.adds is not None:
+                profile.series = _readings(random, watch, what.hertz * what.adds)
             _fill(profile, [tuple(column[k] for column in one) for one in (site, beside)])
             found[_verdict(profile, symbols)] += 1
     return found
@@ -247,6 +254,17 @@ def _template(rate: int, watch: float) -> tuple[Profile, Symbols]:
     profile, symbols = Program(sources, rate, watch).capture(np.random.default_rng(0))
     profile.capture.end = "deadline"
     return profile, symbols
+
+
+def _readings(random: np.random.Generator, watch: float, hertz: float) -> list[Reading]:
+    """Readings of anonymous memory that ``hertz`` blocks a second make grow, and others move."""
+    times = np.arange(0.0, watch, max(watch / 300, 0.1))
+    grown = np.cumsum(random.poisson(hertz * times[1], len(times))) * SIZE
+    size = _HEAP_BYTES + grown + random.uniform(0, _MOVED_BYTES, len(times))
+    return [
+        Reading(t_s, 0.0, 0.0, 0, None, anon_bytes=int(held) // 4096 * 4096)
+        for t_s, held in zip(times.tolist(), size.tolist(), strict=True)
+    ]
 
 
 def _columns(blocks: Blocks, runs: int, watch: float) -> tuple[IntArray, IntArray, Times]:

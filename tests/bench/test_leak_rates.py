@@ -44,6 +44,13 @@ NAMED = {what.name: what for what in BEHAVIOURS}
         ("leak of 10 % in turnover of 0.1 W", 64 * KIB, 300, OTHER, (0, 15)),
         # Nothing in the watch shows that these will be freed.
         ("cache, full at 1.5 W", 64 * KIB, 60, LEAK, (95, 100)),
+        # Memory shows it of entries that replace ones older than the capture.
+        ("cache, full of older entries", KIB, 60, LEAK, (0, 2)),
+        ("cache, full of older entries", 64 * KIB, 60, LEAK, (0, 2)),
+        ("cache, full of older entries", 64 * KIB, 300, LEAK, (0, 2)),
+        ("leak of 100 %, memory read", KIB, 60, LEAK, (95, 100)),
+        ("leak of 100 %, memory read", 64 * KIB, 60, LEAK, (95, 100)),
+        ("leak of 100 %, memory read", 64 * KIB, 300, LEAK, (95, 100)),
     ],
 )
 def test_verdicts_are_as_often_right_as_they_were(

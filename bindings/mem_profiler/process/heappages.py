@@ -91,8 +91,9 @@ class HeapPages:
         if _BY_CLASSES.search(self._allocator):
             return Waste(self._slop(at, asked, class_bytes(asked)))
         if not _GLIBC.search(self._allocator):
-            name = one_line(os.path.basename(self._allocator)) or "unknown"
-            raise MemError(MISSING_NOTE.format(f"how the allocator ({name}) lays out is not known"))
+            name = one_line(os.path.basename(self._allocator)) or "an unknown allocator"
+            why = f"it is known for glibc's malloc, jemalloc and mimalloc, not for {name}"
+            raise MemError(MISSING_NOTE.format(why))
         try:
             return self._of_glibc(at, asked)
         except OSError as error:

@@ -8,9 +8,7 @@ that the kernel fills from the process's own memory: such a read may never end.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import itertools
 import os
 import re
 import signal
@@ -32,7 +30,6 @@ COMMAND_MAX_BYTES = 1024  # what a line of a list can show, and more
 FAMILY_MAX = 200  # processes below one that are looked for
 MEMORY_LIMIT_S = 5.0  # for what the kernel reads from the memory of a process
 PF_EXITING = 4
-ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
 
 
 @dataclass(frozen=True)
@@ -385,6 +382,7 @@ def kinds(pid: int) -> dict[str, int | None]:
         "anon_bytes": sizes.get("RssAnon"),
         "file_bytes": sizes.get("RssFile"),
         "shmem_bytes": sizes.get("RssShmem"),
+        "swap_bytes": sizes.get("VmSwap"),
     }
 
 
@@ -399,66 +397,14 @@ def group(pid: int) -> dict[str, int | None]:
     }
 
 
-def _smaps_sizes(raw: bytes, name: bytes) -> int:
-    pattern = rb"^" + name + rb":\s+(\d+) kB"
-    return sum(int(kb) * 1024 for kb in re.findall(pattern, raw, re.MULTILINE))
+def smaps(pid: int) -> bytes:
+    """/proc/PID/smaps; empty when gone, and where we may not read it."""
+    return _read(pid, "smaps") or b""
 
 
-@dataclass(frozen=True)
-class _Region:
-    """One mapping of /proc/PID/smaps with its resident bytes."""
-
-    mapping: Mapping
-    rss_bytes: int
-
-
-def _regions(raw: bytes) -> list[_Region]:
-    blocks = re.split(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", raw, flags=re.MULTILINE)
-    heads = [parse_maps(block.split(b"\n", 1)[0]) for block in blocks]
-    return [
-        _Region(head[0], _smaps_sizes(block, b"Rss"))
-        for head, block in zip(heads, blocks, strict=True)
-        if head
-    ]
-
-
-def _arena_rss(regions: list[_Region]) -> int:
-    """Resident bytes of glibc's thread arenas: each has 64 MiB of its own, the rest of which has no
-    access rights.
-    """
-    found = 0
-    for region, behind in itertools.pairwise([*regions, None]):
-        mapping = region.mapping if region is not None else None
-        if region is None or mapping is None or mapping.inode or mapping.path:
-            continue
-        size = mapping.end - mapping.start
-        rest = behind.mapping if behind is not None else None
-        reserved = (
-            rest is not None
-            and rest.start == mapping.end
-            and rest.permissions == "---p"
-            and (rest.end - mapping.start) % ARENA_BYTES == 0
-        )
-        if mapping.permissions == "rw-p" and not mapping.start % ARENA_BYTES:
-            found += region.rss_bytes if reserved or not size % ARENA_BYTES else 0
-    return found
-
-
-def _stack_rss(pid: int, regions: list[_Region]) -> int:
-    """Resident bytes of the main thread's stack, and of those with a thread's stack pointer, where
-    the kernel shows it.
-    """
-    pointers = sorted(stack_pointers(pid))
-
-    def holds_one(mapping: Mapping) -> bool:
-        at = bisect.bisect_left(pointers, mapping.start)
-        return at < len(pointers) and pointers[at] < mapping.end
-
-    return sum(
-        region.rss_bytes
-        for region in regions
-        if region.mapping.path == "[stack]" or holds_one(region.mapping)
-    )
+def smaps_rollup(pid: int) -> bytes:
+    """The sums of smaps; empty as that is."""
+    return _read(pid, "smaps_rollup") or b""
 
 
 def children(pid: int) -> list[int]:
@@ -500,21 +446,6 @@ def stack_pointers(pid: int) -> list[int]:
         if len(words) >= 3:
             found.append(int(words[-2], 16))
     return found
-
-
-def memory(pid: int) -> dict[str, int | None]:
-    """Memory totals in bytes under the names of the %header's `memory`; None where unknown."""
-    rollup = _read(pid, "smaps_rollup") or b""
-    regions = _regions(_read(pid, "smaps") or b"")
-    heap = sum(r.rss_bytes for r in regions if r.mapping.path == "[heap]")
-    return {
-        **kinds(pid),
-        "pss_bytes": _smaps_sizes(rollup, b"Pss") if rollup else None,
-        "heap_bytes": heap if regions else None,
-        "arena_bytes": _arena_rss(regions) if regions else None,
-        "stack_bytes": _stack_rss(pid, regions) if regions else None,
-        **group(pid),
-    }
 
 
 def python_version(paths: list[str], exe_path: str | None) -> str | None:

@@ -357,6 +357,7 @@ def _capture(
         samples=found.samples,
         lost=_lost("lost", control, found),
         memory=shared.memory,
+        grown=target.grown,
         bucket_end_s=_bucket_end_s(found),
         complete=found.skipped == 0,
         attach=_attach_stops(control),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from mem_parser.processfacts import Memory
+from mem_parser.processfacts import Grown, Memory
 from mem_parser.tracked import Tracked
-from mem_profiler.process import cgroup, procfs
+from mem_profiler.process import cgroup, places, procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 
@@ -23,9 +23,12 @@ class Target:
     runtime: Runtime | None = None
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
+    grown: list[Grown] = field(default_factory=list)
+    """Places whose resident memory changed since the facts were first asked for."""
     tracked: Tracked | None = None
     cells: dict[str, str] = field(default_factory=dict)
     """What a notebook calls the files of its cells."""
+    _regions: list[places.Region] = field(default_factory=list)
 
     @classmethod
     def of(cls, pid: int) -> Target:
@@ -36,6 +39,7 @@ class Target:
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
         target.suppressions = procfs.leak_suppressions(pid)
+        target._regions = places.regions(pid)
         target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too
         return target
 
@@ -52,7 +56,11 @@ class Target:
         if self.pid is None:
             return
         self.refresh_mappings()
-        known = {name: v for name, v in procfs.memory(self.pid).items() if v is not None}
+        regions = places.regions(self.pid)
+        if regions and self._regions:
+            self.grown = places.grown(self._regions, regions)
+        told = places.memory(self.pid, regions)
+        known = {name: v for name, v in told.items() if v is not None}
         self.memory = dataclasses.replace(self.memory, **known)
 
     def gone(self) -> None:

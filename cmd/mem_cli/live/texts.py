@@ -70,7 +70,7 @@ def columns(width: int, order: Order, *, marked: bool) -> list[Column]:
 
 def _columns(width: int, order: Order, *, marked: bool) -> list[Column]:
     wide = width >= WIDE
-    margin = Column("±", 11)
+    margin = Column("±", 15)
     found = [Column("own", 10, Order.OWN)]
     if wide or order is not Order.TOTAL:
         found.append(margin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 UNSEEN = 7
-"""And where there may be one: among samples without a stack, or after too short a time."""
+"""And where there may be one: among samples without a stack, after too short a time, or where
+blocks may replace older ones."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -106,16 +108,16 @@ def leaks(
     say_missing([opened])
     narrowed = narrow(opened.profile, opened.symbols, filters)
     profile = narrowed.profile
-    report = judged(
-        profile,
-        narrowed.symbols,
+    judge = functools.partial(
+        judged,
         binary=options["binary"],
         patterns=given,
         earlier=[source.profile for source in sources[:-1]],
         window=born,
-        rule=named_rule(filters),
         at_end=at_end,
     )
+    excess = judge(opened.profile, opened.symbols).excess if filters.narrows else None
+    report = judge(profile, narrowed.symbols, rule=named_rule(filters), excess=excess)
     report.notes = [
         *opened.shown.notes,
         *narrowed.notes,

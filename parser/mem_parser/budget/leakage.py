@@ -18,7 +18,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, find_places
 from mem_parser.interning import distinct
 from mem_parser.leaks.ages import Timeline, timeline
-from mem_parser.leaks.findings import Finding, LeakReport, Verdict, may_hide
+from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict, may_hide
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
@@ -66,7 +66,10 @@ def measure_leaks(
     one, all that may leak: unless it is within the ``allowed`` bytes.
     """
     known = Suppressions(suppressions) if suppressions else None
-    leaks = _search(profile, symbols, known, alpha, allowed)
+    excess = None
+    if whole is not None and whole is not profile:
+        excess = find_leaks(whole, symbols, suppressions=known, at_end=True).excess
+    leaks = _search(profile, symbols, known, alpha, allowed, excess=excess)
     if profile.before_end is not None:
         growth = find_leaks(profile, symbols, suppressions=known, alpha=alpha).growth
         leaks.measured.notes += filter(None, [growth])
@@ -95,8 +98,12 @@ def _search(
     known: Suppressions | None,
     alpha: float,
     allowed: float,
+    *,
+    excess: Excess | None,
 ) -> Leaks:
-    report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)
+    report = find_leaks(
+        profile, symbols, suppressions=known, alpha=alpha, at_end=True, excess=excess
+    )
     if report.leaks:
         more = len(report.leaks) - MOST
         notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []

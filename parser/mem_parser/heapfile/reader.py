@@ -45,7 +45,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
-from mem_parser.processfacts import AttachStops, ControllerUse, Memory
+from mem_parser.processfacts import AttachStops, ControllerUse, Grown, Memory
 from mem_parser.tracked import read_tracked
 
 SUPPORTED_VERSIONS = (1, 2)
@@ -412,6 +412,15 @@ _PLAIN_STRINGS = (
 _PLAIN_INTS = ("pid", "parent_pid", "uid", "capture", "depth_limit", "samples")
 
 
+def _is_growth(row: Any) -> bool:
+    kinds = [str, str, int, int]
+    return (
+        isinstance(row, list)
+        and [type(value) for value in row] == kinds
+        and all(0 <= size < 1 << 63 for size in row[2:])
+    )
+
+
 def _capture(fields: Fields) -> Capture:
     values: dict[str, Any] = {name: fields.text(name) for name in _PLAIN_STRINGS}
     values |= {name: fields.optional_int(name) for name in _PLAIN_INTS}
@@ -429,6 +438,7 @@ def _capture(fields: Fields) -> Capture:
         pymem=fields.optional_bool("pymem") is True,
         lost=_int_values(fields.mapping("lost")),
         memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),
+        grown=[Grown(*row) for row in fields.items("grown") if _is_growth(row)],
         bucket_end_s=[
             v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")
         ],

@@ -181,6 +181,8 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
         "attach": dataclasses.asdict(c.attach) if c.attach is not None else None,
     }
+    if c.grown:
+        header["grown"] = [list(dataclasses.astuple(row)) for row in c.grown]
     if c.tracked is not None:
         header["tracked"] = dataclasses.asdict(c.tracked)
     if c.device is not None:
@@ -197,7 +199,9 @@ def _part(c: Capture) -> dict[str, Any] | None:
 def _memory(c: Capture) -> dict[str, int | None]:
     """The kernel's numbers; those of mappings only of a program whose mappings are followed."""
     every = dataclasses.asdict(c.memory)
-    return {k: v for k, v in every.items() if v is not None or not k.startswith("mapped_")}
+    return {
+        k: v for k, v in every.items() if v is not None or not k.startswith(("mapped_", "swap_"))
+    }
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
-from mem_parser.leaks.headline import growth_text, headline
+from mem_parser.leaks.headline import growth_text, headline, rate_text
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.units import format_bytes
 from mem_parser.words import joined, phrase
@@ -85,12 +85,27 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Growth of leaks beyond that of memory, in bytes per hour. ``grown`` is that of all leaks,
+    ``memory_per_hour`` that of anonymous memory, ``most_per_hour`` that at most, ``least_per_hour``
+    the difference at least.
+    """
+
+    grown: Estimate
+    memory_per_hour: float
+    most_per_hour: float
+    least_per_hour: float
+
+
 @dataclass(slots=True)
 class LeakReport:
     """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
     are of, where the program held much more later than is judged. ``without_stack``: what is in use
     of samples whose stacks were lost, which has no verdict; None: nothing.
-    ``too_short``: why no growth could be called a leak; empty where it could.
+    ``too_short``: why no growth could be called a leak; empty where it could. ``excess``: growth,
+    of this report or of the whole that it is a part of, that adds nothing to the process's memory;
+    None: nothing tells of any.
     """
 
     findings: list[Finding]
@@ -99,6 +114,7 @@ class LeakReport:
     until_s: float | None = None
     without_stack: Estimate | None = None
     too_short: str = ""
+    excess: Excess | None = None
 
     @property
     def leaks(self) -> list[Finding]:
@@ -113,8 +129,12 @@ class LeakReport:
     @property
     def headline(self) -> str:
         """The leaks in one sentence, and the growth that is none."""
-        found = headline_of(self.leaks) if self.leaks else self._no_leaks()
-        return joined(phrase("; "), filter(None, [found, self.growth, self._grows_too()]))
+        found = self._no_leaks()
+        if self.leaks:
+            most = None if self.excess is None else self.excess.most_per_hour
+            found = headline_of(self.leaks, most_per_hour=most)
+        more = [self.growth, self._grows_too(), self._adds_nothing()]
+        return joined(phrase("; "), filter(None, [found, *more]))
 
     @property
     def growth(self) -> str:
@@ -145,12 +165,18 @@ class LeakReport:
 
     def _grows_too(self) -> str:
         """Return the growth that has no verdict, where it is much beside that of the leaks."""
-        leaks = _growth_of(self.leaks)
-        more = _growth_of([f for f in self.findings if f.verdict is Verdict.INCONCLUSIVE])
+        leaks = growth_of(self.leaks)
+        more = growth_of([f for f in self.findings if f.verdict is Verdict.INCONCLUSIVE])
         if more is None or leaks is None or more.value < max(leaks.value / 10, leaks.margin95):
             return ""
         rate = growth_text(more, _watched_s(self.leaks))
         return phrase("{rate} more without a verdict", rate=rate) if rate else ""
+
+    def _adds_nothing(self) -> str:
+        if self.excess is None or not self.leaks:
+            return ""
+        least = rate_text(self.excess.least_per_hour, _watched_s(self.leaks))
+        return phrase("at least {least} of all this adds nothing to memory", least=least)
 
     @property
     def is_partial(self) -> bool:
@@ -182,16 +208,21 @@ def may_hide(samples: int) -> bool:
     return samples >= MIN_SAMPLES
 
 
-def headline_of(leaks: Sequence[Finding], what: str = "") -> str:
-    """Return the leaks, or ``what`` else they are, in one sentence."""
-    return headline(_growth_of(leaks), [f.frames for f in leaks], _watched_s(leaks), what)
+def headline_of(
+    leaks: Sequence[Finding], what: str = "", most_per_hour: float | None = None
+) -> str:
+    """Return the leaks, or ``what`` else they are, in one sentence; ``most_per_hour`` is as of
+    `headline`.
+    """
+    frames = [f.frames for f in leaks]
+    return headline(growth_of(leaks), frames, _watched_s(leaks), what, most_per_hour)
 
 
 def _watched_s(findings: Sequence[Finding]) -> float:
     return min((f.watched_s for f in findings), default=math.nan)
 
 
-def _growth_of(findings: Sequence[Finding]) -> Estimate | None:
+def growth_of(findings: Sequence[Finding]) -> Estimate | None:
     """Return the growth of all together, in bytes per hour. They have no samples in common, so
     their errors add in squares.
     """

@@ -12,7 +12,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Unit
-from mem_parser.units import counted, format_estimate, per
+from mem_parser.units import counted, format_bytes, format_estimate, per
 from mem_parser.words import joined, phrase
 
 NO_LEAKS = phrase("no leaks found")
@@ -47,17 +47,30 @@ def growth_text(per_hour: Estimate | None, watched_s: float) -> str:
     return per(unit, format_estimate(rate, Unit.SPACE))
 
 
+def rate_text(per_hour: float, watched_s: float) -> str:
+    """Return a rate without an error, for such a time as `growth_text` does."""
+    unit, hours = time_unit(watched_s)
+    return per(unit, format_bytes(per_hour * hours))
+
+
 def headline(
-    per_hour: Estimate | None, owners: Sequence[Sequence[Frame]], watched_s: float, what: str = ""
+    per_hour: Estimate | None,
+    owners: Sequence[Sequence[Frame]],
+    watched_s: float,
+    what: str = "",
+    most_per_hour: float | None = None,
 ) -> str:
     """Return the sentence; ``what`` stands for the number of leaks. ``per_hour``: bytes of all
     together, left out below its own error. ``owners``: the frames of each from the charged one on,
-    the fastest first.
+    the fastest first. ``most_per_hour``: what they can be at most, if that is less.
     """
     if not owners:
         return NO_LEAKS
     parts: list[str] = [what or counted(len(owners), "leak")]
-    parts += filter(None, [growth_text(per_hour, watched_s)])
+    rate = growth_text(per_hour, watched_s)
+    if per_hour is not None and most_per_hour is not None and per_hour.value > most_per_hour:
+        rate = phrase("at most {rate}", rate=rate_text(most_per_hour, watched_s))
+    parts += filter(None, [rate])
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
         named.append(phrase("and {number} more", number=len(owners) - _MOST))

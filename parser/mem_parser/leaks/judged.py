@@ -10,7 +10,7 @@ import numpy as np
 
 from mem_parser.filters import Filters
 from mem_parser.leaks.ages import timeline
-from mem_parser.leaks.findings import Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
 from mem_parser.leaks.observed import COMPARABLE, SURE
 from mem_parser.leaks.suppressions import Suppressions, own_list
 from mem_parser.leaks.verdicts import find_leaks
@@ -31,13 +31,14 @@ def judged(
     window: tuple[float, float] | None = None,
     rule: FrameRule = FrameRule.PROGRAM,
     at_end: bool = False,
+    excess: Excess | None = None,
 ) -> LeakReport:
     """Return what `find_leaks` finds under the program's suppressions and the user's, with notes on
     those of the program.
 
     ``patterns`` are the user's suppressions, ``binary`` is the program's file if it is not where
-    the profile says, ``rule`` and ``at_end`` are as of `find_leaks`. Raises `InputFileError` for a
-    ``binary`` of another program.
+    the profile says, ``rule``, ``at_end`` and ``excess`` are as of `find_leaks`. Raises
+    `InputFileError` for a ``binary`` of another program.
     """
     own = own_list(profile, binary)
     report = find_leaks(
@@ -48,6 +49,7 @@ def judged(
         suppressions=Suppressions([*patterns, *own.patterns]),
         rule=rule,
         at_end=at_end,
+        excess=excess,
     )
     report.notes += own.notes
     return report

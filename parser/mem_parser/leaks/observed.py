@@ -25,6 +25,8 @@ SURE_Z = 2.326
 _LEVEL = 0.8
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
+_FEWEST_TIMES = 3
+"""Buckets of a part of the time, from which on one of them can be a burst."""
 
 
 def steady(group: Group, times: Timeline) -> bool:
@@ -34,6 +36,21 @@ def steady(group: Group, times: Timeline) -> bool:
     width = times.width[mask]
     busy = group.survivors[mask] >= _STEADY_RATE * rate * width
     return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
+
+
+def without_burst(group: Group, times: Timeline, part: BoolArray) -> BoolArray:
+    """Return the buckets of ``part`` but for one that surely grew faster than the others of it:
+    growth that goes on shows without it, too.
+    """
+    buckets = np.flatnonzero(part & (times.width > 0))
+    if len(buckets) < _FEWEST_TIMES:
+        return part
+    most = int(buckets[np.argmax(group.survivors[buckets] / times.width[buckets])])
+    others = part.copy()
+    others[most] = False
+    x, y = float(group.survivors[most]), survived(group, others)
+    p = p_rate_above(x, float(times.width[most]), y, times.span(others), 1.0)
+    return others if p * len(buckets) < SURE else part
 
 
 class Spans(NamedTuple):

@@ -32,7 +32,7 @@ from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
-from mem_parser.leaks.findings import Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
@@ -48,7 +48,9 @@ from mem_parser.leaks.observed import (
     steady,
     stopped,
     survived,
+    without_burst,
 )
+from mem_parser.leaks.replaced import doubt, find_excess
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
@@ -95,6 +97,7 @@ def find_leaks(
     alpha: float = ALPHA,
     rule: FrameRule = FrameRule.PROGRAM,
     at_end: bool = False,
+    excess: Excess | None = None,
 ) -> LeakReport:
     """Return a verdict for every stack with live blocks.
 
@@ -102,7 +105,8 @@ def find_leaks(
     ``at_end``. ``earlier`` are older snapshots of the same capture, in order of time. ``window``
     (seconds since the start) restricts the question to blocks born in it. ``symbols`` are those of
     ``profile``. ``alpha`` is the chance of any false leak. ``rule`` says which frames findings
-    leave out; with another than `FrameRule.PROGRAM` each stack is a finding of its own.
+    leave out; with another than `FrameRule.PROGRAM` each stack is a finding of its own. ``excess``
+    is that of a whole that ``profile`` is a part of.
     """
     report = LeakReport([])
     whole = profile
@@ -151,6 +155,10 @@ def find_leaks(
         report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
         if ended_midway(profile.capture) or any(finding.is_open for finding in report.findings):
             report.too_short = too_short(times.duration_s, need_s)
+    if times is not None and report.leaks:
+        excess = excess or find_excess(report, profile, times)
+        if excess is not None:
+            doubt(report, excess, times.duration_s)
     if times is not None and report.leaks and went_on(profile.capture):
         report.notes += filter(None, [may_fill(times.duration_s)])
     if report.leaks and profile.capture.kind == MERGED:
@@ -389,7 +397,8 @@ class _Judge:
 
     def p_leak(self, group: Group, times: Timeline) -> float:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
-        early, late = survived(group, times.early), survived(group, times.late)
+        before, after = (without_burst(group, times, part) for part in (times.early, times.late))
+        early, late = survived(group, before), survived(group, after)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
         clock = self.clock(group)
@@ -397,7 +406,7 @@ class _Judge:
             return 1.0
         if dying(group, times) or not kept(group, times):
             return 1.0
-        v, least, most = spans(times, clock, times.early, times.late)
+        v, least, most = spans(times, clock, before, after)
         p = max(
             p_rate_above(late, least, early, v, COMPARABLE),
             p_rate_above(early, v, late, most, COMPARABLE),

@@ -18,7 +18,8 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate, are_many_lost
 from mem_parser.folds import unnamed_function
 from mem_parser.leaks.ages import LEAST_WATCH_S
-from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
+from mem_parser.leaks.headline import rate_text
 from mem_parser.leaks.watch import too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
@@ -44,6 +45,8 @@ _NEAR_LIMIT = 0.8
 """What the process's control group uses is told from that share of its limit on; RSS beside the
 limit where the use is unknown."""
 _SOON_S = 3600.0
+_LEAST_GROWTH_BYTES = 4 << 20
+"""RSS's growth is told from so much on, if leaks are less than that share of it."""
 _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {
@@ -79,7 +82,7 @@ def opening(
     know that it is too early for a verdict.
     """
     first = [*_lost(whole or profile), *_untraced(whole or profile)]
-    rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile))]
+    rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile, report))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [*first, _freed(whole or profile), *rest]
     watched_s = profile.capture.duration_s or 0.0
@@ -260,11 +263,17 @@ def _freed(profile: Profile) -> Sentence:
     return Sentence("freed", text, "summary --alloc")
 
 
-def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
-    """Yield how little of RSS the file explains, where most of a program that goes on is not it."""
+def _rest_of_rss(profile: Profile, report: LeakReport | None) -> Iterator[Sentence]:
+    """Yield how little of RSS, or of its growth, the file explains, where most of a program that
+    goes on is not it.
+    """
     rss = profile.capture.memory.rss_bytes
     held = profile.total(Count.INUSE, Unit.SPACE).value
     if not went_on(profile.capture) or profile.capture.device or rss is None:
+        return
+    growth = "" if report is None else _growth_beyond(profile, report)
+    if growth:
+        yield Sentence("rss", growth, "rss")
         return
     if rss >= _LEAST_RSS_BYTES and held < _NOTED_RSS * rss:
         text = phrase(
@@ -273,6 +282,27 @@ def _rest_of_rss(profile: Profile) -> Iterator[Sentence]:
             share=f"{100 * held / rss:.0f}",
         )
         yield Sentence("rss", text, "rss")
+
+
+def _growth_beyond(profile: Profile, report: LeakReport) -> str:
+    """Return how little of the growth of RSS the leaks are; empty where they are most of it, where
+    it is small, and where too little time was read.
+    """
+    found, leaks = account(profile), growth_of([*report.leaks, *report.suppressed])
+    most = 0.0 if leaks is None else leaks.interval95[1]
+    slope = found.slope_rss or 0.0
+    if found.is_short or slope * found.read_s < _LEAST_GROWTH_BYTES * 3600.0:
+        return ""
+    if not most < _NOTED_RSS * slope:
+        return ""
+    told = {
+        "rss": format_bytes(found.rss_bytes or 0),
+        "rate": rate_text(slope, found.read_s / 2),
+        "share": percent(most, slope),
+    }
+    if not report.leaks:
+        return phrase("RSS {rss} grows by {rate}, and no leak explains it", **told)
+    return phrase("RSS {rss} grows by {rate}; the leaks are at most {share} of it", **told)
 
 
 def _near_limit(profile: Profile) -> Iterator[Sentence]:

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.headline import growth_text, time_unit
-from mem_parser.leaks.watch import too_short
+from mem_parser.leaks.watch import time_text, too_short
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
 from mem_parser.units import format_bytes, format_change, format_estimate, format_margin, percent
 from mem_parser.words import joined, phrase
+
+_LEAST_PLACE = 0.01
+"""Of the largest change, below which that of a place is not told."""
 
 
 def account_lines(result: RssAccount) -> Iterator[str]:
@@ -37,12 +40,26 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         for place in result.places:
             yield f"  {format_bytes(place.bytes):>10} {place.label}"
     yield from growth_lines(result)
+    yield from _grown(result)
     slack = result.arena_slack
     if slack is not None and slack.value > 0:
         held = format_estimate(slack, Unit.SPACE)
         yield f"of [heap] and arenas, {held} is free or older than the capture"
     for note in result.notes:
         yield f"note: {note}"
+
+
+def _grown(result: RssAccount) -> Iterator[str]:
+    """Yield the growth of RSS by place, but for places with next to nothing of it."""
+    total = sum(part.bytes for part in result.grown)
+    if not result.grown:
+        return
+    change, time = format_change(total, Unit.SPACE), time_text(result.read_s)
+    yield phrase("RSS {change} in {time}, by place:", change=change, time=time)
+    least = _LEAST_PLACE * max(abs(part.bytes) for part in result.grown)
+    for part in result.grown:
+        if abs(part.bytes) >= max(least, 1):
+            yield f"  {format_change(part.bytes, Unit.SPACE):>11} {part.label}"
 
 
 def growth_lines(result: RssAccount) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler.process import cgroup, procfs
+from mem_profiler.process import cgroup, places, procfs
 from mem_profiler.profile.target import Target
 
 
@@ -53,9 +54,11 @@ def test_what_cannot_be_read_any_more_does_not_replace_what_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = Target.of(os.getpid())
-    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": 5, "anon_bytes": 3})
+    monkeypatch.setattr(places, "memory", lambda _pid, _regions: {"rss_bytes": 5, "anon_bytes": 3})
     target.refresh()
-    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": None, "anon_bytes": 4})
+    monkeypatch.setattr(
+        places, "memory", lambda _pid, _regions: {"rss_bytes": None, "anon_bytes": 4}
+    )
     target.refresh()
     assert (target.memory.rss_bytes, target.memory.anon_bytes) == (5, 4)
 
@@ -77,3 +80,14 @@ def test_a_process_that_is_gone_or_closed_to_us_has_no_mappings(
     monkeypatch.setattr(procfs, "maps", refuse)
     target.refresh_mappings()
     assert target.mappings == []
+
+
+def test_what_grew_since_the_facts_were_asked_for_is_told_by_place() -> None:
+    target = Target.of(os.getpid())
+    assert target.grown == []
+    with mmap.mmap(-1, 24 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+        block.write(bytes(24 << 20))
+        target.refresh()
+    most = target.grown[0]
+    assert most.kind == "anonymous"
+    assert most.growth_bytes >= 23 << 20

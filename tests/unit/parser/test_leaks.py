@@ -460,3 +460,18 @@ def test_what_is_allocated_faster_and_never_freed_is_no_cache() -> None:
     source = Source(("busy", "main"), 4096, born, np.full(len(born), np.inf))
     [finding] = find_leaks(*Program([source]).capture(random)).findings
     assert finding.verdict is Verdict.INCONCLUSIVE
+
+
+def test_growth_that_only_a_burst_makes_comparable_is_no_leak() -> None:
+    """A pool of a server that fills at its start, and then a little."""
+    random = np.random.default_rng(1)
+    per_bucket = (14, 9, 0, 0, 3, 2, 3, 7)
+    born = np.concatenate(
+        [random.uniform(k * 7.5, k * 7.5 + 7.5, n) for k, n in enumerate(per_bucket)]
+    )
+    pool = Source(("pool", "main"), 720, born, np.full(len(born), np.inf))
+
+    [finding] = find_leaks(*Program([pool], rate=1).capture(random)).findings
+
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.evidence == "grows, but not surely in both halves of the capture"

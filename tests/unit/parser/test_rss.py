@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import threading
@@ -12,55 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Capture, Reading
-from mem_parser.processfacts import Memory
+from mem_parser.processfacts import Grown, Memory
+from mem_parser.readers import read_profile
 from mem_parser.reports.opening import opening
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
-from mem_profiler.process import procfs
+from mem_profiler.process import places, procfs
 from simulated import Program, burst
 
 MIB = 1 << 20
-ARENA = 0x7F1200000000
-
-
-def smaps(*mappings: tuple[int, int, str, str, int]) -> bytes:
-    """The text of smaps for (start, size, permissions, path, resident bytes)."""
-    lines = []
-    for start, size, permissions, path, resident in mappings:
-        lines.append(f"{start:x}-{start + size:x} {permissions} 00000000 00:00 0    {path}\n")
-        lines.append(f"Size: {size >> 10} kB\nRss: {resident >> 10} kB\nAnonymous: 0 kB\n")
-    return "".join(lines).encode()
-
-
-@pytest.mark.parametrize(
-    ("mappings", "found"),
-    [
-        # An arena, and the rest of its 64 MiB.
-        ([(ARENA, MIB, "rw-p", "", MIB), (ARENA + MIB, 63 * MIB, "---p", "", 0)], MIB),
-        # One that is full, and two that the kernel shows as one.
-        ([(ARENA, 64 * MIB, "rw-p", "", 9 * MIB)], 9 * MIB),
-        (
-            [(ARENA, 65 * MIB, "rw-p", "", 9 * MIB), (ARENA + 65 * MIB, 63 * MIB, "---p", "", 0)],
-            9 * MIB,
-        ),
-        # A stack with its guard, a mapping without, one of a file, one that begins elsewhere.
-        ([(ARENA, 8 * MIB, "rw-p", "", MIB), (ARENA + 8 * MIB, 4096, "---p", "", 0)], 0),
-        ([(ARENA, 8 * MIB, "rw-p", "", MIB)], 0),
-        ([(ARENA, 64 * MIB, "rw-p", "/memfd:x", MIB)], 0),
-        ([(ARENA + MIB, MIB, "rw-p", "", MIB), (ARENA + 2 * MIB, 62 * MIB, "---p", "", 0)], 0),
-    ],
-)
-def test_arenas_are_known_by_their_place(
-    mappings: list[tuple[int, int, str, str, int]], found: int
-) -> None:
-    assert procfs._arena_rss(procfs._regions(smaps(*mappings))) == found
 
 
 def test_the_stacks_of_waiting_threads_are_found() -> None:
     go = threading.Event()
     thread = threading.Thread(target=go.wait, args=(60,))
-    before = procfs.memory(os.getpid())["stack_bytes"]
+    before = places.sums(places.regions(os.getpid()))["stack_bytes"]
     thread.start()
     place = Path(f"/proc/self/task/{thread.native_id}/syscall")
     give_up = time.monotonic() + 30
@@ -71,7 +40,7 @@ def test_the_stacks_of_waiting_threads_are_found() -> None:
         inside = [
             m for m in procfs.maps(os.getpid()) if any(m.start <= p < m.end for p in pointers)
         ]
-        after = procfs.memory(os.getpid())["stack_bytes"]
+        after = places.sums(places.regions(os.getpid()))["stack_bytes"]
     finally:
         go.set()
         thread.join(60)
@@ -293,3 +262,43 @@ def test_the_kind_of_memory_that_grew_is_named() -> None:
         ),
     ]
     assert found.as_json()["file_bytes_per_hour"] == pytest.approx(1200 * MIB)
+
+
+def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture.memory = Memory(rss_bytes=100 * MIB, anon_bytes=80 * MIB)
+    profile.series = [
+        Reading(t_s, 0, 0, 0, size * MIB) for t_s, size in ((0.0, 60), (30.0, 90), (60.0, 100))
+    ]
+    profile.capture.grown = [
+        Grown("anonymous", "7f00-7fff", 0, 30 * MIB), Grown("heap", "", MIB, 11 * MIB),
+        Grown("file", "/opt/a\x1b.so", 2 * MIB, MIB), Grown("stacks", "", 0, 4096),
+    ]  # fmt: skip
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(profile))
+    lines = list(account_lines(account(read_profile(file))))
+
+    begin = lines.index("RSS +40.00 MiB in 60 s, by place:")
+    assert lines[begin + 1 : begin + 5] == [
+        "   +30.00 MiB anonymous mapping 7f00-7fff",
+        "   +10.00 MiB in [heap]",
+        "   -1.000 MiB /opt/a\\x1b.so",
+        "   +1,020 KiB elsewhere",
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [5, [], ["heap", "", 1], ["heap", "", -1, 2], ["heap", 1, 1, 1], ["heap", "", 1.0, 2],
+     ["heap", "", True, 2], [[], "", 1, 2]],
+)  # fmt: skip
+def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    profile.capture.grown = [Grown("heap", "", 1, 123456)]
+    raw, good = write_heap(profile), b'["heap","",1,123456]'
+    assert good in raw
+    file = tmp_path / "x.heap"
+    file.write_bytes(raw.replace(good, json.dumps(row).encode()))
+    assert read_profile(file).capture.grown == []

@@ -159,17 +159,25 @@ def find_leaks(
         excess = excess or find_excess(report, profile, times)
         if excess is not None:
             doubt(report, excess, times.duration_s)
-    if times is not None and report.leaks and went_on(profile.capture):
-        report.notes += filter(None, [may_fill(times.duration_s)])
-    if report.leaks and profile.capture.kind == MERGED:
-        report.notes.append(
+    if report.leaks:
+        report.notes += _what_looks_the_same(profile, times)
+    report.findings.sort(key=_by_weight)
+    return report
+
+
+def _what_looks_the_same(profile: Profile, times: Timeline | None) -> list[str]:
+    """Return notes on what looks like the leaks that were found."""
+    notes: list[str] = []
+    if times is not None and went_on(profile.capture):
+        notes += filter(None, [may_fill(times.duration_s)])
+    if profile.capture.kind == MERGED:
+        notes.append(
             phrase(
                 "growth of one process after another looks the same in their sum; mem_parser "
                 "FILE... judges each too"
             )
         )
-    report.findings.sort(key=_by_weight)
-    return report
+    return notes
 
 
 def _owner(finding: Finding) -> object:

@@ -387,9 +387,9 @@ def _end_ns(control: Control, found: Tables, now_ns: int | None) -> int:
     start = int(slot["start_ns"])
     if int(slot["stop_ns"]):
         return max(start, int(slot["stop_ns"]))
-    if now_ns is not None:
-        return max(start, min(now_ns, int(slot["deadline_ns"])))
-    return min(start + int(found.newest_birth_s * NS), int(slot["deadline_ns"]))
+    if now_ns is None:
+        now_ns = control.number("exited_ns") or start + int(found.newest_birth_s * NS)
+    return max(start, min(now_ns, int(slot["deadline_ns"])))
 
 
 def _sampler_path(paths: list[str]) -> str:

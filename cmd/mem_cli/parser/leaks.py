@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 UNSEEN = 7
-"""And where there may be one: among samples without a stack, or after too short a time."""
+"""And where there may be one: among samples without a stack, after too short a time, unseen."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -141,7 +141,7 @@ def _exit_code(report: LeakReport) -> int:
     """Return the exit code of `--fail-on leak`."""
     if report.leaks:
         return LEAK_FOUND
-    return UNSEEN if report.is_partial or report.too_short else 0
+    return UNSEEN if report.is_partial or report.too_short or report.blind else 0
 
 
 def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:

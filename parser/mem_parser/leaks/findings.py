@@ -90,7 +90,8 @@ class LeakReport:
     """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
     are of, where the program held much more later than is judged. ``without_stack``: what is in use
     of samples whose stacks were lost, which has no verdict; None: nothing.
-    ``too_short``: why no growth could be called a leak; empty where it could.
+    ``too_short``: why no growth could be called a leak; empty where it could. ``blind``: why there
+    is no verdict on anything; empty where there is.
     """
 
     findings: list[Finding]
@@ -99,6 +100,7 @@ class LeakReport:
     until_s: float | None = None
     without_stack: Estimate | None = None
     too_short: str = ""
+    blind: str = ""
 
     @property
     def leaks(self) -> list[Finding]:
@@ -123,6 +125,8 @@ class LeakReport:
         return headline_of(self.held, what) if self.held else ""
 
     def _no_leaks(self) -> str:
+        if self.blind:
+            return self.blind
         if self.too_short and any(f.is_open for f in self.findings):
             return phrase("no verdict on leaks; {reason}", reason=self.too_short)
         if self.too_short:
@@ -159,8 +163,9 @@ class LeakReport:
 
     @property
     def undecided(self) -> float:
-        """The share of the bytes that have no verdict."""
-        held = math.fsum(f.live.value for f in (*self.findings, *self.suppressed))
+        """The share of the bytes that have no verdict, of all that are not too young for one."""
+        every = (*self.findings, *self.suppressed)
+        held = math.fsum(f.live.value for f in every if f.verdict is not Verdict.YOUNG)
         open_bytes = math.fsum(
             f.live.value for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
         )

@@ -96,6 +96,7 @@ def leaks(
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
     from mem_parser.reports.table import folded_lines
+    from mem_parser.unseen import missing
 
     filters = filters_from(options)
     check_output(options["output"])
@@ -117,6 +118,7 @@ def leaks(
         at_end=at_end,
     )
     report.notes = [
+        *missing(profile.capture),
         *opened.shown.notes,
         *narrowed.notes,
         *folded_lines(narrowed.symbols, filters.rule),

@@ -60,7 +60,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -247,9 +246,13 @@ def interval95(
 @functools.lru_cache
 def _z_of_highest(z_of_one: float, turnovers: float) -> float:
     """Return what the largest error of any moment exceeds as often as that of one ``z_of_one``."""
+    if turnovers <= 0:
+        return z_of_one
+    from statistics import NormalDist  # imports fractions, decimal and random, too
+
     normal, z = NormalDist(), z_of_one
     alpha = normal.cdf(-z_of_one)
-    for _ in range(_STEPS if turnovers > 0 else 0):
+    for _ in range(_STEPS):
         z = -normal.inv_cdf(alpha / (1 + z * z * turnovers))
     return z
 

@@ -25,7 +25,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 7
+#define MP_SEGMENT_VERSION 8
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -64,8 +64,9 @@
 
 /* The largest T, 1 GiB: draws must stay below 1 << MP_GATE_SHIFT. */
 #define MP_RATE_MAX_BYTES 0x40000000
-/* The time buckets of a capture without a fixed end are over after 1 s, 4 s, 16 s, ... */
-#define MP_OPEN_BUCKET_GROWTH 4
+/* The first width of a capture's time buckets, 1/16 s; one of known length has up to twice that, so that eight
+ * are over when it is. */
+#define MP_BIRTH_UNIT_NS 62500000
 /* Default size of a segment's file, 256 MiB; MEM_PROFILER_MAX_MEMORY replaces it. */
 #define MP_LIMIT_DEFAULT_BYTES 0x10000000
 /* The smallest file that can hold a capture, 1 MiB. */
@@ -97,6 +98,8 @@
 #define MP_LIVE_CLAIMED 1ULL
 #define MP_LIVE_BUCKET_ROWS 4 /* rows of one hash bucket: two cache lines side by side */
 #define MP_LIVE_SIZE_BITS 48
+#define MP_SCALE_SHIFT 54      /* of a site's time buckets: how often two have become one */
+#define MP_SCALE_MAX 511
 #define MP_LIVE_BIRTH_SHIFT 22 /* unit of births: 2^22 ns, about one step of the coarse clock */
 
 enum mp_state {
@@ -203,8 +206,9 @@ struct mp_capture {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
     uint64_t stop_ns; /* 0 while running; writer: the side that closed the gate */
     uint64_t start_realtime_ns;
-    /* time since the start; a block belongs to the first bucket whose end is after its birth */
-    uint64_t bucket_end_ns[MP_BUCKETS];
+    /* the first width of its time buckets, in ns (core/births.h) */
+    uint64_t birth_unit_ns;
+    uint64_t spare[7];
 };
 
 /* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. In the table of live blocks
@@ -424,7 +428,7 @@ struct mp_python_label {
 /* Counters of one site. In an owned shard, only the owning thread adds to the counters of allocations; all
  * other adds are atomic. */
 struct mp_site_row {
-    uint64_t alloc_blocks;
+    uint64_t alloc_blocks; /* below scale << MP_SCALE_SHIFT and the busy bit (core/births.h) */
     uint64_t alloc_bytes;
     uint64_t freed_bytes;
     uint64_t peak; /* blocks live when epoch e of struct mp_peak began | e << 32 */
@@ -443,7 +447,7 @@ struct mp_live_row {
 
 /* Counters of one site of device memory: atomic adds only. It counts every failed block, at any rate. */
 struct mp_device_site_row {
-    uint64_t alloc_blocks;
+    uint64_t alloc_blocks; /* as in struct mp_site_row */
     uint64_t alloc_bytes; /* bytes that the program asked for */
     uint64_t alloc_taken_bytes; /* bytes that the device gave; a block of unknown size adds 0 */
     uint64_t freed_blocks;

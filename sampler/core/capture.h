@@ -68,16 +68,12 @@ static inline bool mp_capture_view(struct mp_capture_view *view) {
     return false;
 }
 
-/* HOOK. The time bucket of a block. `birth_ns` is the birth as its live row stores it, so that a reader
- * comes to the same bucket. */
-static inline unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns) {
-    const struct mp_capture *slot = view->slot;
-    uint64_t start_ns = mp_load_relaxed(&slot->start_ns);
-    uint64_t age = birth_ns > start_ns ? birth_ns - start_ns : 0;
-    unsigned bucket = 0;
-    while (bucket < MP_BUCKETS - 1 && age >= mp_load_relaxed(&slot->bucket_end_ns[bucket]))
-        bucket++;
-    return bucket;
+/* HOOK. When a block was born, for births.h. `birth_ns` is the birth as its live row stores it, so that a
+ * reader comes to the same bucket. */
+static inline uint64_t mp_capture_units(const struct mp_capture_view *view, uint64_t birth_ns) {
+    uint64_t start_ns = mp_load_relaxed(&view->slot->start_ns);
+    uint64_t unit_ns = mp_load_relaxed(&view->slot->birth_unit_ns);
+    return birth_ns > start_ns && unit_ns != 0 ? (birth_ns - start_ns) / unit_ns : 0;
 }
 
 /* HOOK. T of the host's blocks, and of the devices', in a capture. */

@@ -14,17 +14,22 @@ struct mp_local mp_local;
 const int64_t mp_gate_off = MP_GATE_OFF;
 __thread struct mp_thread_state mp_self __attribute__((tls_model("initial-exec")));
 
-void mp_filter_clear(void) {
-    uint16_t *large = mp_local.filter_large;
-    memset(mp_local.filter_small, 0, sizeof mp_local.filter_small);
-    uintptr_t page = getauxval(AT_PAGESZ), start = ((uintptr_t)large + page - 1) & -page;
-    uintptr_t end = ((uintptr_t)large + sizeof mp_local.filter_large) & -page;
+/* Zeros, for which whole pages are given back. */
+static void empty(void *at, size_t bytes) {
+    uintptr_t page = getauxval(AT_PAGESZ), start = ((uintptr_t)at + page - 1) & -page;
+    uintptr_t end = ((uintptr_t)at + bytes) & -page;
     if (madvise((void *)start, end - start, MADV_DONTNEED) != 0) {
-        memset(large, 0, sizeof mp_local.filter_large);
+        memset(at, 0, bytes);
         return;
     }
-    memset(large, 0, start - (uintptr_t)large);
-    memset((void *)end, 0, (uintptr_t)large + sizeof mp_local.filter_large - end);
+    memset(at, 0, start - (uintptr_t)at);
+    memset((void *)end, 0, (uintptr_t)at + bytes - end);
+}
+
+void mp_filter_clear(void) {
+    memset(mp_local.filter_small, 0, sizeof mp_local.filter_small);
+    empty(mp_local.filter_large, sizeof mp_local.filter_large);
+    empty(&mp_local.starts, sizeof mp_local.starts);
 }
 
 bool mp_guard_in_force(const struct mp_guard *guard) {

@@ -17,9 +17,9 @@
  * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 11.3 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (stack_cache.h), the buffers for
- * new stacks 6.1 MiB (scratch.h), Python functions, frames and pairs 1 MiB (pystacks.h). Pages without a write
- * cost nothing.
+ * Limits: 15.3 MiB, of which the large filter takes 2 MiB, where mappings begin 4 MiB (starts.h), known stacks 2 MiB
+ * (stack_cache.h), the buffers for new stacks 6.1 MiB (scratch.h), Python functions, frames and pairs 1 MiB
+ * (pystacks.h). Pages without a write cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
@@ -28,6 +28,7 @@
 #include "sample.h"
 #include "scratch.h"
 #include "stack_cache.h"
+#include "starts.h"
 #include "table.h"
 #include "unwind/stack_range.h"
 
@@ -62,6 +63,7 @@ struct mp_local {
     struct mp_inside inside[MP_INSIDE_CELLS];
     uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
+    struct mp_starts starts;
     struct mp_known known;
     /* hash of a site's key -> its place at the last look-up */
     uint32_t site_memo[1u << MP_SITE_MEMO_BITS];
@@ -180,7 +182,7 @@ static inline void mp_filter_remove(const void *p) {
                        __ATOMIC_RELEASE);
 }
 
-/* INIT. Empty both filters and give their pages back. Addresses that other threads add meanwhile may be
+/* INIT. Empty the filters, that of starts.h too, and give their pages back. Addresses that other threads add meanwhile may be
  * lost. */
 void mp_filter_clear(void);
 

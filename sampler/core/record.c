@@ -137,7 +137,7 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
         if (mp_events_on(seg, view->number))
             mp_event_of_block(seg, MP_EVENT_BIRTH, block, &row);
         mp_site_stamp(counters, mp_peak_epoch(peak));
-        mp_site_add(counters, size, mp_capture_bucket(view, row.birth_ns),
+        mp_site_add(counters, size, mp_capture_units(view, row.birth_ns),
                     mp_key_owned(row.site_key));
         mp_peak_add(peak, size, mp_capture_rate(seg, view->number), view->now_ns);
     }

@@ -16,6 +16,7 @@
 #ifndef MP_SITES_H
 #define MP_SITES_H
 
+#include "births.h"
 #include "keyed.h"
 #include "peak.h"
 
@@ -40,10 +41,10 @@ static inline void mp_site_stamp(struct mp_site_row *row, uint32_t epoch) {
                                 mp_load_acquire(&row->freed_blocks));
 }
 
-/* HOOK. Count one allocated block, born in time bucket `bucket`. `owned`: the row's shard is that of the
+/* HOOK. Count one allocated block, born after so many units. `owned`: the row's shard is that of the
  * calling thread and of no other (mp_key_owned() of its own key). */
-static inline void mp_site_add(struct mp_site_row *row, uint64_t size, unsigned bucket,
-                               bool owned) {
+static inline void mp_site_add(struct mp_site_row *row, uint64_t size, uint64_t units, bool owned) {
+    unsigned bucket = mp_births_bucket(&row->alloc_blocks, row->births, MP_BUCKETS - 1, units);
     bool last = bucket >= MP_BUCKETS - 1;
     if (owned) {
         if (!last)

@@ -2,6 +2,7 @@
  * device.c - a block of device memory, from a driver's wrapper into the segment. See device.h.
  */
 #include "device.h"
+#include "core/births.h"
 #include "core/capture.h"
 #include "core/events.h"
 #include "core/keyed.h"
@@ -94,7 +95,8 @@ static void stamp(struct mp_device_site_row *site, const struct mp_peak *peak) {
 }
 
 static void count_alloc(struct mp_device_site_row *site, const struct mp_device_live_row *row,
-                        unsigned bucket) {
+                        uint64_t units) {
+    unsigned bucket = mp_births_bucket(&site->alloc_blocks, site->births, MP_BUCKETS, units);
     mp_add_relaxed(&site->births[bucket], 1);
     mp_add_relaxed(&site->alloc_bytes, row->asked_bytes);
     mp_add_relaxed(&site->alloc_taken_bytes, row->taken_bytes);
@@ -215,7 +217,7 @@ bool mp_device_row_born(const struct mp_capture_view *capture, struct mp_device_
     if (mp_events_on(seg, capture->number))
         write_event(seg, MP_EVENT_BIRTH, row);
     stamp(site, peak);
-    count_alloc(site, row, mp_capture_bucket(capture, row->birth_ns));
+    count_alloc(site, row, mp_capture_units(capture, row->birth_ns));
     mp_peak_add(peak, row->asked_bytes, mp_domain_rate(seg, domain, capture->number),
                 capture->now_ns);
     return true;

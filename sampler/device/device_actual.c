@@ -5,6 +5,7 @@
  * finds. So it stores the sum of the domain's sites at the moment of the answer with it: only these two
  * allow a subtraction.
  */
+#include "core/births.h"
 #include "core/capture.h"
 #include "core/sample.h"
 #include "core/site_key.h"
@@ -16,7 +17,8 @@
 
 /* The estimated bytes of the blocks of one site: bytes taken, or asked for where those are not known. */
 static double held_by(const struct mp_device_site_row *row, uint64_t rate_bytes) {
-    uint64_t blocks = mp_load_relaxed(&row->alloc_blocks) - mp_load_relaxed(&row->freed_blocks);
+    uint64_t blocks =
+        mp_births_blocks(mp_load_relaxed(&row->alloc_blocks)) - mp_load_relaxed(&row->freed_blocks);
     uint64_t asked = mp_load_relaxed(&row->alloc_bytes) - mp_load_relaxed(&row->freed_bytes);
     uint64_t taken =
         mp_load_relaxed(&row->alloc_taken_bytes) - mp_load_relaxed(&row->freed_taken_bytes);

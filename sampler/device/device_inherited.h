@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 
-#define MP_INHERITED_ROWS 4096u /* the first; others count as lost in the child */
+#define MP_INHERITED_ROWS 65536u /* Linux's usual limit; others count as lost in the child */
 
 /* In the parent, with a segment, and then after the fork, even one that failed. */
 void mp_inherited_take(void);

@@ -47,12 +47,29 @@ static bool owned(const struct mp_device_live_row *row) {
     return (row->state & OWNERS_MASK) != 0;
 }
 
+static bool is_range(uint32_t space) {
+    return space == MP_SPACE_HOST || space == MP_SPACE_HOST_KEPT;
+}
+
+/* Enter a block in the filter of its space; false when that is full. */
+static bool filter_add(const struct mp_device_live_row *row) {
+    if (is_range(row->space))
+        mp_starts_add(row->address, row->asked_bytes);
+    return row->space != MP_SPACE_HEAP || mp_filter_add(mp_heap_address(row->address));
+}
+
+static void filter_remove(const struct mp_device_live_row *row) {
+    if (is_range(row->space))
+        mp_starts_remove(row->address, row->asked_bytes);
+    else if (row->space == MP_SPACE_HEAP)
+        mp_filter_remove(mp_heap_address(row->address));
+}
+
 /* Take a row away from all its owners. On success it is ours: no one else writes to it or its key. */
 static bool seize(struct mp_device_live_row *row, const struct mp_device_live_row *seen) {
     if (!mp_cas_u64(&row->state, seen->state, seen->state & ~OWNERS_MASK))
         return false;
-    if (seen->space == MP_SPACE_HEAP)
-        mp_filter_remove(mp_heap_address(seen->address));
+    filter_remove(seen);
     return true;
 }
 
@@ -130,13 +147,11 @@ static bool add(struct mp_segment *seg, const struct mp_device_live_row *row, ui
 
 bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row *row,
                         uint32_t capture) {
-    bool of_heap = row->space == MP_SPACE_HEAP;
-    if (of_heap && !mp_filter_add(mp_heap_address(row->address)))
+    if (!filter_add(row))
         return false;
     if (add(seg, row, capture))
         return true;
-    if (of_heap)
-        mp_filter_remove(mp_heap_address(row->address));
+    filter_remove(row);
     return false;
 }
 
@@ -167,6 +182,8 @@ enum mp_device_left mp_device_live_leave(struct mp_segment *seg, uint32_t space,
                                          bool all, struct mp_device_live_row *out) {
     struct mp_device_live_row *row;
     uint64_t *key;
+    if (is_range(space) && !mp_starts_hit(address))
+        return MP_DEVICE_UNKNOWN;
     while ((row = find(seg, space, address, out, &key)) != NULL) {
         if (!all && (out->state & OWNERS_MASK) > 1) {
             if (mp_cas_u64(&row->state, out->state, out->state - 1))
@@ -196,22 +213,8 @@ bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t addres
     return false;
 }
 
-/* Blocks of a container, or with a byte in a range where `to` is not 0. */
-struct wanted {
-    uint64_t space, container, from, to;
-};
-
-static bool is_wanted(const struct wanted *wanted, const struct mp_device_live_row *row) {
-    if (!owned(row) || row->space != wanted->space)
-        return false;
-    if (wanted->to == 0)
-        return row->container == wanted->container;
-    return row->address < wanted->to &&
-           (row->address >= wanted->from || wanted->from - row->address < row->asked_bytes);
-}
-
-static bool drop(struct mp_segment *seg, const struct wanted *wanted, uint64_t *cursor,
-                 struct mp_device_live_row *out) {
+bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
+                         uint64_t *cursor, struct mp_device_live_row *out) {
     const struct mp_levels *levels = &seg->layout.device_live;
     uint32_t ready = mp_table_ready(levels, &seg->control->device_live);
     uint64_t begin = 0;
@@ -226,7 +229,7 @@ static bool drop(struct mp_segment *seg, const struct wanted *wanted, uint64_t *
             struct mp_device_live_row *row = mp_level_row(seg, level, at);
             for (;;) {
                 read_row(out, row);
-                if (!is_wanted(wanted, out))
+                if (!owned(out) || out->space != space || out->container != container)
                     break;
                 if (!seize(row, out))
                     continue;
@@ -238,16 +241,39 @@ static bool drop(struct mp_segment *seg, const struct wanted *wanted, uint64_t *
     return false;
 }
 
-bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
-                         uint64_t *cursor, struct mp_device_live_row *out) {
-    struct wanted wanted = {.space = space, .container = container};
-    return drop(seg, &wanted, cursor, out);
+/* The block before `from`, if it reaches beyond. */
+static bool drop_over(struct mp_segment *seg, uint32_t space, uint64_t from,
+                      struct mp_starts_search *search, struct mp_device_live_row *out) {
+    for (search->at = from - 1; mp_starts_last(search); search->at--) {
+        struct mp_device_live_row *row;
+        uint64_t *key;
+        while ((row = find(seg, space, search->at, out, &key)) != NULL) {
+            if (out->asked_bytes <= from - out->address)
+                return false;
+            if (seize(row, out)) {
+                mp_store_release(key, 0ULL);
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
                                 uint64_t *cursor, struct mp_device_live_row *out) {
-    struct wanted wanted = {.space = space, .from = from, .to = to};
-    return from < to && drop(seg, &wanted, cursor, out);
+    struct mp_starts_search search = {.steps_left = MP_STARTS_STEPS};
+    bool found = false;
+    if (*cursor == 0) {
+        found = drop_over(seg, space, from, &search, out);
+        *cursor = from;
+    }
+    search.at = *cursor;
+    for (; !found && mp_starts_next(&search, to); search.at++)
+        found = mp_device_live_leave(seg, space, search.at, true, out) == MP_DEVICE_FREED;
+    *cursor = search.at;
+    if (search.steps_left == 0)
+        mp_capture_lose(seg->control->device_lost, MP_LOST_LIVE_FULL);
+    return found;
 }
 
 bool mp_device_live_next(struct mp_segment *seg, uint32_t space, uint64_t *cursor,

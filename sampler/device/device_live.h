@@ -9,7 +9,8 @@
  * free.
  *
  * Blocks of heaps (MP_SPACE_HEAP) are also in the filter of addresses that free() asks (core/local.h): nearly every
- * free of a program's allocator is of a block that is no sample.
+ * free of a program's allocator is of a block that is no sample. Those of the process's own addresses (MP_SPACE_HOST,
+ * MP_SPACE_HOST_KEPT) begin with a page, and are in the filter that finds them by range (core/starts.h).
  *
  * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist. The
  * release store of `state`, after all words of the row, pairs with the acquire load before they are
@@ -47,9 +48,14 @@ bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t addres
 bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
                          uint64_t *cursor, struct mp_device_live_row *out);
 
-/* HOOK. The same for a block that has a byte in [from, to). */
+/*
+ * HOOK. The same for a block of the process's own addresses that has a byte in [from, to); no two have one in common.
+ * *cursor may be `from` at first where none reaches in from below. A search that takes too long counts as
+ * MP_LOST_LIVE_FULL, and ends.
+ */
 bool mp_device_live_drop_within(struct mp_segment *seg, uint32_t space, uint64_t from, uint64_t to,
                                 uint64_t *cursor, struct mp_device_live_row *out);
+
 /* HOOK. A copy of the row of a block that nobody frees meanwhile; false when there is no such block. */
 bool mp_device_live_look(struct mp_segment *seg, uint32_t space, uint64_t address,
                          struct mp_device_live_row *out);

@@ -20,11 +20,6 @@ void mp_range_after_fork(bool some) {
     mp_store_relaxed(&any, some);
 }
 
-void mp_range_set(const struct mp_device_block *block) {
-    mp_store_relaxed(&any, true);
-    mp_device_alloc(block);
-}
-
 static uint64_t end_of(const struct mp_device_live_row *row) {
     return row->address + row->asked_bytes;
 }
@@ -113,6 +108,18 @@ MP_REALIGN __attribute__((noinline)) void mp_range_clear(uint64_t from, uint64_t
     errno = saved_errno;
 }
 
+/* Apart from its callers, so that the rows are not on the stack during the unwinding. */
+static __attribute__((noinline)) void clear_unseen(uint64_t from, uint64_t to) {
+    struct mp_range_cleared unseen;
+    mp_range_clear(from, to, false, &unseen);
+}
+
+void mp_range_set(const struct mp_device_block *block) {
+    clear_unseen(block->address, block->address + block->asked_bytes);
+    mp_store_relaxed(&any, true);
+    mp_device_alloc(block);
+}
+
 MP_REALIGN void mp_range_clear_block(uint64_t from, struct mp_range_cleared *cleared) {
     struct mp_segment *seg = mp_load_relaxed(&any) ? mp_capture_segment() : NULL;
     struct mp_device_live_row row;
@@ -138,7 +145,7 @@ static bool next_kept(struct mp_segment *seg, const struct mp_range_cleared *cle
 MP_REALIGN void mp_range_end(const struct mp_range_cleared *cleared) {
     struct mp_segment *seg = cleared->kept ? mp_capture_segment() : NULL;
     struct mp_device_live_row row;
-    uint64_t cursor = 0;
+    uint64_t cursor = cleared->from;
     int saved_errno = errno;
     while (seg != NULL && next_kept(seg, cleared, &cursor, &row))
         ;
@@ -159,7 +166,7 @@ static void take_back(struct mp_segment *seg, const struct mp_device_live_row *o
 MP_REALIGN void mp_range_restore(const struct mp_range_cleared *cleared) {
     struct mp_segment *seg = cleared->count != 0 ? mp_capture_segment() : NULL;
     struct mp_device_live_row row;
-    uint64_t cursor = 0;
+    uint64_t cursor = cleared->from;
     int saved_errno = errno;
     for (uint32_t i = 0; seg != NULL && i < cleared->count; i++) {
         const struct mp_device_live_row *old = &cleared->rows[i];
@@ -184,12 +191,11 @@ static void move(struct mp_segment *seg, const struct mp_range_cleared *cleared,
 
 MP_REALIGN void mp_range_move(const struct mp_range_cleared *cleared, uint64_t from, uint64_t to) {
     struct mp_segment *seg = cleared->count != 0 ? mp_capture_segment() : NULL;
-    struct mp_range_cleared unseen; /* ended by calls that nobody saw */
     struct mp_device_live_row row;
-    uint64_t cursor = 0;
+    uint64_t cursor = cleared->from;
     int saved_errno = errno;
     if (seg != NULL)
-        mp_range_clear(from, to, false, &unseen);
+        clear_unseen(from, to);
     for (uint32_t i = 0; seg != NULL && i < cleared->count; i++)
         move(seg, cleared, &cleared->rows[i], from, to);
     while (seg != NULL && next_kept(seg, cleared, &cursor, &row))

@@ -5,8 +5,8 @@
  * keeps the rest, as one or two blocks with its stack and birth. The end of the one and the births of the others
  * count as any; the bytes that go on are also counted as taken, for a reader to subtract from both.
  *
- * To clear a whole block, or its beginning, is one look-up; everything else reads the table of live
- * blocks, where any was ever recorded.
+ * To clear a whole block, or its beginning, is one look-up; everything else is a search for the block before and
+ * those within (core/starts.h), where any was ever recorded.
  *
  * Threads: HOOK; errno preserved. Clear before the kernel's call, so that nobody has the addresses yet. Two
  * threads that at once end parts of one block may leave a part that is gone: the reader compares with
@@ -29,7 +29,7 @@ struct mp_range_cleared {
     struct mp_device_live_row rows[MP_RANGE_ROWS]; /* whole, as they were */
 };
 
-/* A block that mp_range_clear() may find. */
+/* A block of whole pages that mp_range_clear() may find. What was there ended by calls that nobody saw. */
 void mp_range_set(const struct mp_device_block *block);
 
 /* `keeps`: the call may fail for other reasons than an exhausted kernel, or moves the blocks. */

@@ -43,10 +43,7 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
         slot->start_ns = mp_process.forked_ns;
     }
     slot->deadline_ns = UINT64_MAX;
-    uint64_t end_ns = 1000000000;
-    for (unsigned i = 0; i + 1 < MP_BUCKETS; i++, end_ns *= MP_OPEN_BUCKET_GROWTH)
-        slot->bucket_end_ns[i] = end_ns;
-    slot->bucket_end_ns[MP_BUCKETS - 1] = UINT64_MAX;
+    slot->birth_unit_ns = MP_BIRTH_UNIT_NS;
     const struct mp_options *o = &mp_process.options;
     if (o->events_bytes != 0 && mp_events_begin(seg, fd, 1, o->events_bytes, o->launches) != 0)
         c->startup_flags |= MP_STARTUP_NO_EVENTS;

@@ -186,14 +186,16 @@ static inline void mp_check_site(const struct mp_segment *seg, const struct mp_l
                                  uint32_t row, uint32_t capture, const struct mp_check_sum *live) {
     uint64_t key = mp_level_keys(seg, level)[row];
     const struct mp_site_row *site = mp_level_row(seg, level, row);
-    uint64_t blocks = (uint32_t)site->alloc_blocks - site->freed_blocks;
-    CHECK(mp_check_born(site->births, MP_BUCKETS - 1) <= site->alloc_blocks);
-    CHECK(blocks <= site->alloc_blocks);
-    mp_check_bytes(key, site->alloc_blocks, site->alloc_bytes);
-    mp_check_bytes(key, site->alloc_blocks - blocks, site->freed_bytes);
+    uint64_t alloc_blocks = mp_births_blocks(site->alloc_blocks);
+    uint64_t blocks = (uint32_t)alloc_blocks - site->freed_blocks;
+    CHECK(mp_check_born(site->births, MP_BUCKETS - 1) <= alloc_blocks);
+    CHECK_EQ(site->alloc_blocks & MP_BIRTHS_BUSY, 0);
+    CHECK(blocks <= alloc_blocks);
+    mp_check_bytes(key, alloc_blocks, site->alloc_bytes);
+    mp_check_bytes(key, alloc_blocks - blocks, site->freed_bytes);
     if (mp_key_capture(key) != capture)
         return;
-    mp_check_stamp(site->peak, site->alloc_blocks, seg->control->peak[capture & 1].epoch);
+    mp_check_stamp(site->peak, alloc_blocks, seg->control->peak[capture & 1].epoch);
     CHECK_EQ(blocks, live->blocks);
     CHECK_EQ(site->alloc_bytes - site->freed_bytes, live->bytes);
 }
@@ -203,14 +205,15 @@ static inline void mp_check_device_site(const struct mp_segment *seg, const stru
                                         const struct mp_check_sum *live) {
     uint64_t key = mp_level_keys(seg, level)[row];
     const struct mp_device_site_row *site = mp_level_row(seg, level, row);
-    CHECK_EQ(mp_check_born(site->births, MP_BUCKETS), site->alloc_blocks);
-    mp_check_bytes(key, site->alloc_blocks, site->alloc_bytes);
+    uint64_t alloc_blocks = mp_births_blocks(site->alloc_blocks);
+    CHECK_EQ(mp_check_born(site->births, MP_BUCKETS), alloc_blocks);
+    mp_check_bytes(key, alloc_blocks, site->alloc_bytes);
     mp_check_bytes(key, site->freed_blocks, site->freed_bytes);
     mp_check_bytes(key, site->failed_blocks, site->failed_bytes);
     CHECK(mp_key_domain(key) != 0);
     if (mp_key_capture(key) != capture)
         return;
-    CHECK_EQ(site->alloc_blocks - site->freed_blocks, live->blocks);
+    CHECK_EQ(alloc_blocks - site->freed_blocks, live->blocks);
     CHECK_EQ(site->alloc_bytes - site->freed_bytes, live->bytes);
     CHECK_EQ(site->alloc_taken_bytes - site->freed_taken_bytes, live->taken_bytes);
 }

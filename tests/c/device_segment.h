@@ -27,8 +27,6 @@ static inline void begin_capture(uint32_t number, uint64_t rate_bytes) {
     struct mp_capture *slot = &c->capture[number & 1];
     slot->number = number;
     slot->deadline_ns = UINT64_MAX;
-    for (unsigned i = 0; i < MP_BUCKETS; i++)
-        slot->bucket_end_ns[i] = UINT64_MAX;
     c->device_rate_bytes[number & 1] = rate_bytes;
     mp_store_release(&c->capture_number, number);
     mp_store_release(&c->gate, (int64_t)number << MP_GATE_SHIFT);
@@ -83,7 +81,7 @@ static inline struct mp_device_site_row sums(uint32_t domain, uint32_t capture) 
             if (key == 0 || mp_key_capture(key) != capture ||
                 (domain != 0 && ((key >> MP_KEY_DOMAIN_SHIFT) & 63) != domain))
                 continue;
-            total.alloc_blocks += site->alloc_blocks;
+            total.alloc_blocks += mp_births_blocks(site->alloc_blocks);
             total.alloc_bytes += site->alloc_bytes;
             total.alloc_taken_bytes += site->alloc_taken_bytes;
             total.freed_blocks += site->freed_blocks;

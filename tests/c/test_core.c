@@ -472,7 +472,7 @@ static void *churn(void *arg) {
         const void *block = (void *)(base + 16 * (uintptr_t)(i % 500));
         if (counters == NULL || !mp_live_add(&shared, block, &row, 1, &evicted))
             continue;
-        mp_site_add(counters, 32, 0, mp_key_owned(row.site_key));
+        mp_site_add(counters, 32, (uint64_t)i, mp_key_owned(row.site_key));
         struct mp_live_block out;
         if (mp_live_take(&shared, block, &out))
             mp_site_free(mp_site_at(&shared, out.site, out.site_key), out.size_bytes);
@@ -493,7 +493,7 @@ static void test_threads(void) {
         struct mp_level *level = &shared.control->sites.level[l];
         for (uint32_t r = 0; r < level->rows; r++) {
             struct mp_site_row *row = mp_level_row(&shared, level, r);
-            alloc += row->alloc_blocks;
+            alloc += mp_births_blocks(row->alloc_blocks);
             freed += row->freed_blocks; /* fewer than 2^32 */
         }
     }

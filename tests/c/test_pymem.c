@@ -117,7 +117,7 @@ static struct host host_sums(uint32_t capture) {
             const struct mp_site_row *site = mp_level_row(seg, level, row);
             if (key == 0 || mp_key_capture(key) != capture)
                 continue;
-            total.blocks += site->alloc_blocks;
+            total.blocks += mp_births_blocks(site->alloc_blocks);
             total.bytes += site->alloc_bytes;
             total.freed_blocks += site->freed_blocks;
             total.freed_bytes += site->freed_bytes;

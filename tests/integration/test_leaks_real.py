@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import select
@@ -23,7 +22,7 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler.capture import session
 from mem_profiler.capture.recorder import Pace
-from mem_profiler.profile import birthtimes, moments
+from mem_profiler.profile import moments
 from parser_run import parse, report
 from sampler_run import environment, run
 
@@ -117,9 +116,8 @@ def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("segment_dir")
 def test_leaks_of_a_program_that_is_killed_early_in_a_long_capture_are_found(
-    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    leaky: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(birthtimes, "LEAST_WATCH_S", 1.0)
     child = start(leaky, 5, 1)
     try:
         one = session.Session(child.pid)
@@ -134,10 +132,6 @@ def test_leaks_of_a_program_that_is_killed_early_in_a_long_capture_are_found(
     result = one.finish(str(tmp_path / "p"), "signal 9 SIGKILL", Form.PLAIN)
     one.close()
     assert leaking(result.path) == PLANTED
-    [last, *ends] = read_profile(result.path).capture.bucket_end_s[::-1]
-    assert last is None
-    assert all(later > earlier for later, earlier in itertools.pairwise(map(float, ends)))
-    assert 4 < max(ends) < 5.5
 
 
 @pytest.mark.usefixtures("segment_dir")
@@ -208,7 +202,7 @@ def test_growth_of_a_program_that_frees_all_at_its_end_is_found(
     assert leaking(freed) == held("--at-end", freed) == leaking("--at-end", freed) == set()
     done = parse("leaks", "--fail-on", "leak", freed)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("no leaks found; growth held to the end, ")
+    assert done.stdout.startswith("no leaks found; growth held until the clean-up, ")
     assert "--at-end" in done.stdout
     assert held("--focus", "pile_up", freed) == {"pile_up"}
     copy = tmp_path / "copy.heap"
@@ -233,7 +227,7 @@ def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(
     budget.write_text('[budget]\nleaks = "0"\n')
     done = parse("budget", budget, freed)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "growth held to the end, " in done.stdout
+    assert "growth held until the clean-up, " in done.stdout
     done = parse("budget", budget, left)
     assert done.returncode == 6, done.stdout + done.stderr
     assert "pile_up" in done.stdout

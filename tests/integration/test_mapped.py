@@ -280,11 +280,15 @@ def private():
     return mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 def deeper(depth):
     return deeper(depth - 1) if depth else private()
+def page():
+    return mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+many = [page() for _ in range(5000)]
 kept = [deeper(50), private()]
 print("ready", flush=True); sys.stdin.readline()
 read, write = os.pipe()
 if not (child := os.fork()):
     kept.pop().close()
+    many.pop().close()
     mine = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     os.write(write, b".")
     sys.stdin.readline()
@@ -316,6 +320,7 @@ def test_the_stack_of_an_inherited_mapping_is_whole_with_pythons_frames(
     parents, childs = (by_function(files_of(tmp_path, p)["mmap"]) for p in stacks)
     assert parents["private"] == 64 << 20
     assert (childs["private"], childs["<module>"]) == (32 << 20, 1 << 20)
+    assert (parents["page"], childs["page"]) == (5000 << 12, 4999 << 12)
 
 
 def collapsed(path: str) -> list[str]:

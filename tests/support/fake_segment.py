@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mem_profiler.process import procfs
-from mem_profiler.segment import layout
+from mem_profiler.segment import births, layout
 
 PAGE = 4096
 SITE_ROWS = 256
@@ -111,8 +111,7 @@ class FakeSegment:
         slot["number"], slot["rate_bytes"], slot["start_ns"] = number, rate, now
         slot["deadline_ns"] = layout.U64_MAX if seconds is None else now + int(seconds * 1e9)
         slot["stop_ns"], slot["start_realtime_ns"] = 0, time.time_ns()
-        ends = [10**9 * 4**i for i in range(7)] + [layout.U64_MAX]
-        slot["bucket_end_ns"] = np.array(ends, np.uint64)
+        slot["birth_unit_ns"] = births.unit_ns(seconds)
         self.control["capture_number"] = number
         self.control["gate"] = number << layout.GATE_SHIFT
 

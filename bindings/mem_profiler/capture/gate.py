@@ -16,7 +16,7 @@ from datetime import datetime
 
 from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
 from mem_profiler.process import procfs
-from mem_profiler.segment import devices, layout, reserve, usable
+from mem_profiler.segment import births, devices, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
 
 STARTING_WAIT_S = 2.0
@@ -115,14 +115,6 @@ def update_flags(segment: Segment, pid: int) -> None:
         segment.store(("controller_flags",), wanted, 32)
 
 
-def bucket_ends_ns(seconds: float | None) -> list[int]:
-    """Upper ends of the time buckets, in ns since the start: eighths, or powers of four."""
-    if seconds is None:
-        ends_s = (layout.OPEN_BUCKET_GROWTH**i for i in range(layout.BUCKETS - 1))
-        return [s * 1_000_000_000 for s in ends_s] + [layout.U64_MAX]
-    return [int(seconds * 1e9 * (i + 1) / layout.BUCKETS) for i in range(layout.BUCKETS)]
-
-
 def start(
     segment: Segment,
     pid: int,
@@ -175,8 +167,7 @@ def start(
     segment.store((*slot, "deadline_ns"), deadline)
     segment.store((*slot, "stop_ns"), 0)
     segment.store((*slot, "start_realtime_ns"), time.time_ns())
-    for i, end in enumerate(bucket_ends_ns(seconds)):
-        segment.store((*slot, "bucket_end_ns", i), end)
+    segment.store((*slot, "birth_unit_ns"), births.unit_ns(seconds))
     segment.store(("capture_number",), number, 32)
     segment.store(("gate",), number << layout.GATE_SHIFT)
     return number

@@ -147,8 +147,11 @@ def _beginning_with(table: _Table, beginnings: Collection[bytes]) -> _Offsets:
     word = np.zeros(len(table.names), np.uint32)
     for k in range(_BEGINNING_BYTES):
         word |= letters[table.names + k].astype(np.uint32) << np.uint32(8 * k)
-    wanted = [int.from_bytes(b, "little") for b in beginnings if len(b) == _BEGINNING_BYTES]
-    return np.flatnonzero(np.isin(word, np.array(wanted, np.uint32)))
+    wanted = {int.from_bytes(b, "little") for b in beginnings if len(b) == _BEGINNING_BYTES}
+    found = np.zeros(len(word), np.bool_)
+    for one in wanted:  # few; `np.isin` may import numpy.ma, which needs rights
+        found |= word == one
+    return np.flatnonzero(found)
 
 
 def _ending_with(table: _Table, ending: str, longest: int) -> _Offsets:

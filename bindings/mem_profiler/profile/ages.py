@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mem_profiler.segment import layout
+from mem_profiler.segment import births, layout
 from mem_profiler.segment.collect import LiveBlocks
 from mem_profiler.segment.file import Control, Words
 
@@ -24,26 +24,23 @@ def since(moments_ns: Words, start_ns: int) -> Words:
     return np.maximum(signed, 0).view(np.uint64)
 
 
-def bucket_ends_ns(control: Control) -> Words:
-    """The upper ends of the sampler's time buckets, in nanoseconds since the start."""
-    return np.array([int(end) for end in control.capture["bucket_end_ns"]], np.uint64)
-
-
 def count_live(
     live: LiveBlocks,
     record: NDArray[np.int64],
     count: int,
     control: Control,
-    ends_ns: Words,
+    scale: int,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Live blocks by (record, bucket of birth), and the oldest birth of each of `count` records in
     seconds since the start of the latest capture; NaN: none. `record` is that of each block,
-    `ends_ns` are the upper ends of the buckets.
+    `scale`: of the buckets (`segment.births`).
     """
     since_ns = since(live.birth_ns, int(control.capture["start_ns"]))
-    bucket = np.minimum(np.searchsorted(ends_ns, since_ns, side="right"), layout.BUCKETS - 1)
-    births = np.bincount(record * layout.BUCKETS + bucket, minlength=count * layout.BUCKETS)
+    bucket = np.minimum(
+        np.searchsorted(births.ends_ns(control, scale), since_ns, side="right"), layout.BUCKETS - 1
+    )
+    found = np.bincount(record * layout.BUCKETS + bucket, minlength=count * layout.BUCKETS)
     oldest = np.full(count, np.inf)
     np.minimum.at(oldest, record, since_ns / 1e9)
     oldest[np.isinf(oldest)] = np.nan
-    return births.reshape(count, layout.BUCKETS).astype(np.uint32), oldest
+    return found.reshape(count, layout.BUCKETS).astype(np.uint32), oldest

@@ -34,7 +34,6 @@ from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 from mem_profiler.process.stillmapped import ANONYMOUS_KINDS, StillMapped
 from mem_profiler.profile import bypass, tables
-from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Growth, Readings
 from mem_profiler.profile.tables import Mappings, StackSource, Tables
 from mem_profiler.profile.target import Target
@@ -122,8 +121,8 @@ def build(
     track = readings.host if readings else None
     peak = peak_of(control)
     found = tables.read_tables(
-        segment, control, peak, moments=_moments(readings, ending), ended=ending.target_ended,
-        source=source,
+        segment, control, peak, moments=readings.moments if readings else None,
+        now_ns=ending.now_ns, ended=ending.target_ended, source=source,
         pages=Pagemap(page_fds[0]) if page_fds else None,
         heap=heappages.of_descriptors(page_fds, control.text("allocator")),
     )  # fmt: skip
@@ -134,7 +133,7 @@ def build(
     capture = _capture(segment, control, target, shared, found)
     capture.kind, capture.end = ending.kind, ending.end
     start_ns = int(control.capture["start_ns"])
-    capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
+    capture.duration_s = (found.end_ns - start_ns) / NS
     capture.controller = readings.use if readings else None
     unseen = devices.unseen_backends(control)
     unread = [control.number(name) for name in ("python_unread", "python_unlisted")]
@@ -188,12 +187,12 @@ def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
     """
     control = segment.control()
     target = _told_of_objects(target, control)
-    none = tables.no_tables(control)
+    none = tables.no_tables(control, ending.now_ns)
     shared = _read_shared(segment, control, target, None)
     capture = _capture(segment, control, target, shared, none)
     capture.kind, capture.end = ending.kind, ending.end
     start_ns = int(control.capture["start_ns"])
-    capture.duration_s = (_end_ns(control, none, ending.now_ns) - start_ns) / NS
+    capture.duration_s = (none.end_ns - start_ns) / NS
     capture.notes = [*ending.notes, *_before_main(control), *_small_objects(target, control)]
     profile = _profile(HOST, float(int(control.capture["rate_bytes"])), capture, none, shared)
     profile.threads = shared.threads
@@ -204,11 +203,6 @@ def _runtime(target: Target, capture: Capture, shared: _Shared) -> Runtime | Non
     paths = [capture.exe, *(module.path for module in shared.modules)]
     found = target.runtime or runtime_of(paths)
     return None if found is not None and found.uses_malloc(target.environment) else found
-
-
-def _moments(readings: Readings | None, ending: Ending) -> Moments | None:
-    """The moments of a capture that is over; None where it goes on."""
-    return readings.moments if readings is not None and ending.end != "running" else None
 
 
 def _of_domain(
@@ -222,15 +216,15 @@ def _of_domain(
     control = segment.control()
     readings = shared.readings
     track = readings.devices.get(domain.number) if readings else None
-    moments = _moments(readings, ending)
+    start_ns = int(control.capture["start_ns"])
+    end_ns = start_ns + round((host.capture.duration_s or 0.0) * NS)
     found = tables.read_tables(
-        segment, control, domain.peak, domain.number, moments, ended=ending.target_ended,
-        source=shared.source,
+        segment, control, domain.peak, domain.number, readings.moments if readings else None,
+        now_ns=end_ns, ended=ending.target_ended, source=shared.source,
         mapped=Mappings(domain.kind, shared.mapped) if domain.is_mapped else None,
     )  # fmt: skip
     shared.resident_shared_bytes += found.resident_shared_bytes
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
-    start_ns = int(control.capture["start_ns"])
     capture = dataclasses.replace(
         host.capture,
         device=_device(domain, actual, start_ns),
@@ -381,17 +375,6 @@ def _from_start(control: Control) -> bool:
     """Whether the sampler began the capture itself, before the program's first line of code."""
     first = control.number("capture_number") == 1 and int(control.capture["owner_pid"]) == 0
     return first and control.number("parent_pid") == 0
-
-
-def _end_ns(control: Control, found: Tables, now_ns: int | None) -> int:
-    """When the counts of the latest capture end; `now_ns` as in `Ending`."""
-    slot = control.capture
-    start = int(slot["start_ns"])
-    if int(slot["stop_ns"]):
-        return max(start, int(slot["stop_ns"]))
-    if now_ns is None:
-        now_ns = control.number("exited_ns") or start + int(found.newest_birth_s * NS)
-    return max(start, min(now_ns, int(slot["deadline_ns"])))
 
 
 def _sampler_path(paths: list[str]) -> str:

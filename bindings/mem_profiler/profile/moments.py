@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mem_profiler.profile import ages, birthtimes
-from mem_profiler.profile.birthtimes import NS, BirthHistory, Division
-from mem_profiler.segment import collect, devices
+from mem_profiler.profile import ages
+from mem_profiler.segment import births, collect, devices
 from mem_profiler.segment.collect import Sites, Source
 from mem_profiler.segment.file import Control, Segment, Words
 from mem_profiler.segment.peaks import Peak, peak_of
@@ -56,8 +55,8 @@ not matter when that was born."""
 class Held:
     """Sites of one kind of memory at one moment, one entry per site key, sorted by key.
 
-    `births` and `live_births` have shape (n, 8); `oldest_s` is in seconds since the start of the
-    capture, NaN where nothing was live. `division`: what the buckets are; None: the sampler's.
+    `births` and `live_births` have shape (n, 8) and `scale` (`segment.births`); `oldest_s` is in
+    seconds since the start of the capture, NaN where nothing was live.
     """
 
     at_s: float
@@ -67,7 +66,7 @@ class Held:
     births: NDArray[np.uint32]
     live_births: NDArray[np.uint32]
     oldest_s: NDArray[np.float64]
-    division: Division | None = None
+    scale: int = 0
 
     def of_domain(self, number: int) -> Held:
         """The sites of one domain."""
@@ -80,7 +79,7 @@ class Held:
             self.births[at],
             self.live_births[at],
             self.oldest_s[at],
-            self.division,
+            self.scale,
         )
 
     @property
@@ -96,7 +95,6 @@ def read_held(
     segment: Segment,
     control: Control,
     source: Source,
-    division: Division | None,
     at_s: float,
 ) -> Held:
     """Read the live blocks of the latest capture. Raises MemError."""
@@ -105,23 +103,19 @@ def read_held(
     live = collect.read_live(segment, control, capture, source)
     at = ages.position_of(sites.keys, live.site)
     known = at >= 0
-    ends_ns = ages.bucket_ends_ns(control) if division is None else division.ends_ns
+    scale = max(sites.scale, births.scale_at(control, round(at_s * 1e9)))
     live_births, oldest_s = ages.count_live(
-        live.pick(known), at[known], len(sites.keys), control, ends_ns
+        live.pick(known), at[known], len(sites.keys), control, scale
     )
-    births = sites.births.astype(np.uint32)
-    if division is not None:
-        own = np.arange(len(sites.keys), dtype=np.int64)
-        births = division.births(sites.keys, own, sites.alloc_blocks, live_births)
     return Held(
         at_s,
         sites.keys,
         sites.live_blocks,
         sites.live_bytes,
-        births,
+        births.rescaled(sites.births, sites.scale, scale).astype(np.uint32),
         live_births,
         oldest_s,
-        division,
+        scale,
     )
 
 
@@ -134,21 +128,21 @@ def held_at_peak(sites: Sites, peak: Peak, control: Control) -> Held | None:
     """
     start_ns = int(control.capture["start_ns"])
     end_ns, at_ns = control.number("exited_ns") - start_ns, max(peak.at_ns - start_ns, 0)
-    if sites.peak is None or at_ns < end_ns - max(CLEAN_UP_S * NS, end_ns * CLEAN_UP):
+    if sites.peak is None or at_ns < end_ns - max(CLEAN_UP_S * 1e9, end_ns * CLEAN_UP):
         return None
     if end_ns <= 0 or sites.live_bytes.sum() >= ENDING_SHARE * sites.peak.bytes.sum():
         return None
     share = sites.peak.blocks / np.maximum(sites.alloc_blocks, np.uint64(1))
     stayed = np.where(share >= STAYED, share, 0.0)[:, np.newaxis]
-    births = sites.births.astype(np.uint32)
     return Held(
-        at_ns / NS,
+        at_ns / 1e9,
         sites.keys,
         sites.peak.blocks,
         sites.peak.bytes,
-        births,
-        np.rint(births * stayed).astype(np.uint32),
+        sites.births.astype(np.uint32),
+        np.rint(sites.births * stayed).astype(np.uint32),
         np.full(len(sites.keys), np.nan),
+        sites.scale,
     )
 
 
@@ -156,14 +150,6 @@ def _is_readable(control: Control, source: Source) -> bool:
     sites = sum(level.rows for level in collect.site_levels(control, source))
     live = sum(level.rows for level in control.levels(source.live, source.live_row))
     return sites <= SITE_ROWS_MAX and live <= LIVE_ROWS_MAX
-
-
-def _allocated(moment: list[Held]) -> tuple[Words, Words]:
-    """The keys of all sites, sorted, and the blocks that each has allocated."""
-    keys = np.concatenate([held.keys for held in moment])
-    blocks = np.concatenate([held.births.sum(axis=1, dtype=np.uint64) for held in moment])
-    order = np.argsort(keys, kind="stable")
-    return keys[order], blocks[order]
 
 
 class _Total:
@@ -209,7 +195,6 @@ class Moments:
         self._is_too_large = False
         self._kept: deque[list[Held]] = deque()
         self._totals = _Total(), _Total()
-        self._births = BirthHistory()
 
     def update(self, segment: Segment, control: Control, t_s: float) -> None:
         """Keep this moment, if it is time for one. `t_s` is that since the start of the capture.
@@ -221,9 +206,6 @@ class Moments:
         self._now_s = t_s
         if self._is_too_large:
             return
-        is_early = t_s < birthtimes.early_s(control)
-        if not is_early:
-            self._births.clear()
         domains = devices.used_in(devices.read_domains(segment, control), number)
         highest = [peak_of(control)], [domain.peak for domain in domains]
         for total, peaks in zip(self._totals, highest, strict=True):
@@ -232,21 +214,14 @@ class Moments:
             return
         if not all(_is_readable(control, source) for source in (collect.HOST, collect.DEVICES)):
             self._kept.clear()  # later allocations are unknown
-            self._births.clear()
             self._is_too_large = True
             return
         began_s = time.thread_time()
         sources = [collect.HOST, collect.DEVICES] if domains else [collect.HOST]
-        division = self._births.division(t_s, control)
-        moment = [read_held(segment, control, one, division, t_s) for one in sources]
-        if is_early:
-            self._births.add(t_s, *_allocated(moment))
-        self._kept.append(moment)
+        self._kept.append([read_held(segment, control, one, t_s) for one in sources])
         while len(self._kept) > MOST or self._memory_bytes() > MOST_BYTES:
             self._kept.popleft()
         self._is_too_large = not self._kept
-        if self._is_too_large:
-            self._births.clear()
         for total in self._totals:
             total.keep()
         self._last_s = t_s
@@ -262,10 +237,6 @@ class Moments:
 
     def _memory_bytes(self) -> int:
         return sum(held.memory_bytes for moment in self._kept for held in moment)
-
-    def division(self, capture: int, control: Control) -> Division | None:
-        """The buckets of a capture that ended early in its planned time; None: the sampler's."""
-        return self._births.division(self._now_s, control) if capture == self._capture else None
 
     def before_end(
         self, capture: int, domain: int, left_bytes: int, peak: tuple[float, int] | None = None

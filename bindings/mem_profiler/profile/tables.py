@@ -25,7 +25,7 @@ from mem_profiler.process.stillmapped import Pieces, StillMapped
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments, held_at_peak
 from mem_profiler.profile.pythonstacks import python_stacks
-from mem_profiler.segment import arena, collect, layout, pyframes, pylabels
+from mem_profiler.segment import arena, births, collect, layout, pyframes, pylabels
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
 from mem_profiler.segment.peaks import Peak, PeakCounts
@@ -38,18 +38,17 @@ _REST_BITS = layout.SITE_MASK.bit_length() - layout.STACK_BITS  # class and doma
 class Tables:
     """The tables of one domain of a capture.
 
-    `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
-    block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`;
-    `page_notes` say what of the blocks' pages is not known; `resident_shared_bytes` is what of
-    mappings is resident in shared memory; `bucket_ends_ns` are the upper ends of the time buckets,
-    since the start.
+    `skipped` rows of the segment made no sense; the counts end at `end_ns`; `before_end_at_s` is
+    the moment of the columns `before_end_*`; `page_notes` say what of the blocks' pages is not
+    known; `resident_shared_bytes` is what of mappings is resident in shared memory;
+    `bucket_ends_ns` are the upper ends of the time buckets, since the start.
     """
 
     sites: SiteTable
     stacks: StackTable
     thread_blocks: ThreadBlocks
     skipped: int
-    newest_birth_s: float
+    end_ns: int
     bucket_ends_ns: Words
     before_end_at_s: float | None = None
     python: PythonStacks | None = None
@@ -71,14 +70,29 @@ class Tables:
         }
 
 
-def no_tables(control: Control) -> Tables:
+def end_of(control: Control, now_ns: int | None, newest_birth_ns: int = 0) -> int:
+    """When the counts of the latest capture end; `now_ns` as in `Ending`. `newest_birth_ns` is that
+    of the youngest live block since the start.
+    """
+    slot = control.capture
+    start = int(slot["start_ns"])
+    if int(slot["stop_ns"]):
+        return max(start, int(slot["stop_ns"]))
+    if now_ns is None:
+        now_ns = control.number("exited_ns") or start + newest_birth_ns
+    return max(start, min(now_ns, int(slot["deadline_ns"])))
+
+
+def no_tables(control: Control, now_ns: int | None) -> Tables:
     """Tables of the latest capture without a site."""
     none = np.zeros(0, np.int64)
     small = none.astype(np.uint32)
     stacks = StackTable(np.zeros(1, np.int64), none.astype(np.uint64), small, small, True)
     sites = SiteTable(none, none.astype(np.int32), none, none, none, none)
     no_blocks = ThreadBlocks(none, none, none, none)
-    return Tables(sites, stacks, no_blocks, 0, 0.0, ages.bucket_ends_ns(control))
+    end_ns = end_of(control, now_ns)
+    scale = births.scale_at(control, end_ns - int(control.capture["start_ns"]))
+    return Tables(sites, stacks, no_blocks, 0, end_ns, births.ends_ns(control, scale))
 
 
 def cut_stacks(sites: SiteTable, stacks: StackTable) -> int:
@@ -96,6 +110,7 @@ def _of_domain(sites: Sites, domain: int) -> Sites:
         sites.freed_blocks[at],
         sites.freed_bytes[at],
         sites.births[at],
+        sites.scale,
         sites.skipped,
         None if sites.device is None else sites.device.pick(at),
         None if sites.peak is None else sites.peak.pick(at),
@@ -183,13 +198,13 @@ def _regroup(sites: Sites, group: NDArray[np.int64], size: int) -> Sites:
         [sites.alloc_blocks, sites.alloc_bytes, sites.freed_blocks, sites.freed_bytes]
     )
     total = _sum_by(group, plain, size)
-    births = _sum_by(group, sites.births, size)
+    born = _sum_by(group, sites.births, size)
     device = None if sites.device is None else _regroup_device(sites.device, group, size)
     peak = None if sites.peak is None else _regroup_peak(sites.peak, group, size)
     alloc_blocks, alloc_bytes, freed_blocks, freed_bytes = total.T
     return Sites(
-        keys, alloc_blocks, alloc_bytes, freed_blocks, freed_bytes, births,
-        sites.skipped, device, peak,
+        keys, alloc_blocks, alloc_bytes, freed_blocks, freed_bytes, born,
+        sites.scale, sites.skipped, device, peak,
     )  # fmt: skip
 
 
@@ -244,18 +259,21 @@ def _site_table(
     return table
 
 
-def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> None:
-    """Add the columns of an earlier moment. `record` is that of each of its keys; -1: none."""
+def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64], scale: int) -> None:
+    """Add the columns of an earlier moment. `record` is that of each of its keys; -1: none.
+    `scale`: of the table's buckets.
+    """
     known = record >= 0
     to, count = record[known], len(table)
     plain = np.column_stack([held.blocks[known], held.bytes[known]])
     total = _sum_by(to, plain, count).view(np.int64)
     table.before_end_blocks, table.before_end_bytes = total[:, 0], total[:, 1]
-    births, live_births = (
-        _sum_by(to, column[known].astype(np.uint64), count).astype(np.uint32)
+    table.before_end_births, table.before_end_live_births = (
+        births.rescaled(
+            _sum_by(to, column[known].astype(np.uint64), count), held.scale, scale
+        ).astype(np.uint32)
         for column in (held.births, held.live_births)
     )
-    table.before_end_births, table.before_end_live_births = births, live_births
     table.before_end_oldest_s = np.full(count, np.nan)
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
@@ -451,15 +469,16 @@ def read_tables(
     domain: int = HOST_DOMAIN,
     moments: Moments | None = None,
     *,
+    now_ns: int | None = None,
     ended: bool = True,
     source: StackSource | None = None,
     pages: Pagemap | None = None,
     heap: HeapPages | None = None,
     mapped: Mappings | None = None,
 ) -> Tables:
-    """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
-    of a capture that is over, its eighths where it ended early in the planned time, and where the
-    target has `ended` the columns of the time before it began to; `pages` adds those of the blocks'
+    """Read one domain of the latest capture of a segment. `now_ns`: as in `Ending`. `peak` adds
+    the peak columns, `moments`, where the target has `ended`, those of the time before it began to;
+    `pages` adds those of the blocks'
     pages, `heap` those of what else is on these. `source` None: all stacks are read anew.
     `mapped`: it is a domain of mappings; takes out what is gone, and says what of the rest is
     resident. Raises MemError.
@@ -490,15 +509,12 @@ def read_tables(
         live, record = left.live()
     start_ns = int(control.capture["start_ns"])
     held = _held(sites, control, domain, peak, moments) if ended else None
-    division = None if moments is None else moments.division(capture, control)
-    if held is not None:
-        division = held.division
-    ends_ns = ages.bucket_ends_ns(control) if division is None else division.ends_ns
-    live_births, oldest = ages.count_live(live, record, count, control, ends_ns)
-    together = _regroup(sites, group, count)
-    table = _site_table(together, stack_of_site[chosen], live_births)
-    if division is not None:
-        table.births = division.births(sites.keys, group, together.alloc_blocks, live_births)
+    end_ns = end_of(control, now_ns, int(ages.since(live.birth_ns, start_ns).max(initial=0)))
+    scale = births.scale_at(control, end_ns - start_ns)
+    scale = max(scale, sites.scale, held.scale if held is not None else 0)
+    live_births, oldest = ages.count_live(live, record, count, control, scale)
+    sites.births = births.rescaled(sites.births, sites.scale, scale)
+    table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
     table.oldest_birth_s = oldest
     in_shared, notes = 0, [presence_note]
     try:
@@ -509,17 +525,17 @@ def read_tables(
         notes.append(str(error))
     if held is not None:
         at = ages.position_of(sites.keys, held.keys)
-        _put_before_end(table, held, np.where(at >= 0, group[at], -1))
+        _put_before_end(table, held, np.where(at >= 0, group[at], -1), scale)
     return Tables(
         sites=table,
         stacks=found.table,
         thread_blocks=_by_thread(live, record),
         skipped=sites.skipped,
-        newest_birth_s=int(ages.since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
+        end_ns=end_ns,
         before_end_at_s=held.at_s if held is not None else None,
         python=found.python,
         labels=found.labels,
         page_notes=tuple(filter(None, notes)),
         resident_shared_bytes=in_shared,
-        bucket_ends_ns=ends_ns,
+        bucket_ends_ns=births.ends_ns(control, scale),
     )

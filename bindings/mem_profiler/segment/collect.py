@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mem_parser.maps import undeleted
 from mem_parser.model import ExecRange, Module, Thread
-from mem_profiler.segment import layout, peaks
+from mem_profiler.segment import births, layout, peaks
 from mem_profiler.segment.file import Control, Level, Records, Segment, Words
 from mem_profiler.segment.peaks import Peak, PeakCounts
 
@@ -90,8 +90,9 @@ class DeviceCounts:
 class Sites:
     """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
 
-    `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows were
-    invalid. `device` is None for the host, `peak` if it was not tracked.
+    `keys` are site keys without capture and shard; `births` has shape (n, 8) and `scale`
+    (`segment.births`); `skipped` rows were invalid. `device` is None for the host, `peak` if it was
+    not tracked.
     """
 
     keys: Words
@@ -100,6 +101,7 @@ class Sites:
     freed_blocks: Words
     freed_bytes: Words
     births: Words
+    scale: int
     skipped: int = 0
     device: DeviceCounts | None = None
     peak: PeakCounts | None = None
@@ -186,25 +188,26 @@ def whole_freed_blocks(alloc: Words, freed: Words) -> Words:
     return whole
 
 
-def _births(rows: Records) -> Words:
+def _births(stored: Words, blocks: Words) -> Words:
     """(n, 8) births. A host row omits the last bucket, which gets the remainder."""
-    stored = rows["births"].astype(np.uint64)
     if stored.shape[1] == layout.BUCKETS:
         return stored
     born = stored.sum(axis=1)
-    rest = rows["alloc_blocks"] - np.minimum(born, rows["alloc_blocks"])
-    return np.column_stack([stored, rest])
+    return np.column_stack([stored, blocks - np.minimum(born, blocks)])
 
 
 def _columns(source: Source, rows: Records, freed: Records) -> Words:
-    """(n, c + 9) array: the counts of the source in their order, the births, the peak's word."""
+    """(n, c + 10) array: the counts of the source in their order, the births, their scale, the
+    peak's word.
+    """
     width = len(source.counts)
-    table = np.empty((len(rows), width + layout.BUCKETS + 1), np.uint64)
+    table = np.empty((len(rows), width + layout.BUCKETS + 2), np.uint64)
     for i, name in enumerate(source.counts):
         table[:, i] = (freed if name in source.freed else rows)[name]
+    table[:, 0], table[:, -2] = births.blocks_and_scale(table[:, 0])
     if source is HOST:
         table[:, 2] = whole_freed_blocks(table[:, 0], table[:, 2])
-    table[:, width:-1] = _births(rows)
+    table[:, width:-2] = _births(rows["births"].astype(np.uint64), table[:, 0])
     table[:, -1] = rows["peak"]
     return table
 
@@ -244,7 +247,7 @@ def read_sites(
     """
     parts = [_read_level(segment, level, capture, source) for level in site_levels(control, source)]
     counts = len(source.counts)
-    width = counts + layout.BUCKETS + 1
+    width = counts + layout.BUCKETS + 2
     keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
     table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
     # `_within` cuts freed counts; the others must not exceed what an honest target could count.
@@ -255,7 +258,9 @@ def read_sites(
         table[:, 7] = np.minimum(table[:, 7], np.uint64(DEVICE_BYTES_MAX))
     sane &= (table[:, 0] > 0) | ((table[:, 1] == 0) & (table[:, 2] == 0))
     keys, table = keys[sane], table[sane]
-    table = np.column_stack([table[:, :-1], peaks.columns(table, highest or {}, domains(keys))])
+    scale = int(table[:, -2].max(initial=0))
+    table[:, counts:-2] = births.rescaled(table[:, counts:-2], table[:, -2], scale)
+    table = np.column_stack([table[:, :-2], peaks.columns(table, highest or {}, domains(keys))])
     keys, table = _merge(keys, table)
     some = table[:, 0] > 0
     if source is not HOST:
@@ -270,6 +275,7 @@ def read_sites(
         freed_blocks=freed_blocks,
         freed_bytes=_within(table[:, 3], table[:, 1], all_freed),
         births=np.minimum(table[:, counts:-2], np.uint64(0xFFFFFFFF)),
+        scale=scale,
         skipped=int(np.count_nonzero(~sane)),
         device=None if source is HOST else _device_counts(table, all_freed),
         peak=PeakCounts(table[:, -2].copy(), table[:, -1].copy()) if highest else None,
@@ -397,6 +403,7 @@ def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
         if len(at) == 0:
             continue
         rows = segment.rows(level, layout.SITE_ROW)[at]
+        rows["alloc_blocks"], _ = births.blocks_and_scale(rows["alloc_blocks"])
         sane = (rows["alloc_blocks"] <= BLOCKS_MAX) & (rows["alloc_bytes"] <= BYTES_MAX)
         samples += int(rows["alloc_blocks"][sane].sum())
         full = np.isin(stack_ids(keys[at]), layout.STACKS_WITHOUT_ROOM)

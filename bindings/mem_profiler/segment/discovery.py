@@ -165,10 +165,7 @@ def running() -> Iterator[tuple[int, Segment]]:
     """Every visible process with its own segment, which is open for reading."""
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
-            raw = procfs.raw_maps(pid)
-            if b"/mem_profiler." not in raw:
-                continue
-            for mapping in segment_mappings(procfs.parse_maps(raw)):
+            for mapping in _segments_of(pid):
                 try:
                     segment = _open_mapped(pid, mapping, writable=False)
                 except (OSError, MemError):
@@ -184,11 +181,18 @@ def mapped_inodes() -> dict[tuple[int, int], int]:
     found: dict[tuple[int, int], int] = {}
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
-            raw = procfs.raw_maps(pid)
-            if b"/mem_profiler." in raw:
-                for mapping in segment_mappings(procfs.parse_maps(raw)):
-                    found[(os.makedev(*mapping.device), mapping.inode)] = pid
+            for mapping in _segments_of(pid):
+                found[(os.makedev(*mapping.device), mapping.inode)] = pid
     return found
+
+
+def _segments_of(pid: int) -> list[Mapping]:
+    """The segments that a process maps; of its other mappings, thousands in some, no line is
+    parsed. Raises PermissionError.
+    """
+    lines = procfs.raw_maps(pid).split(b"\n")
+    named = b"\n".join(line for line in lines if b"/mem_profiler." in line)
+    return segment_mappings(procfs.parse_maps(named))
 
 
 def name_and_close(segment: Segment) -> str:

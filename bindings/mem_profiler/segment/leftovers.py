@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def in_folders(
     places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
 ) -> list[Found]:
     """Readable segment files, dead and alive: the latest of each folder, `most` of each user."""
-    mapped = discovery.mapped_inodes()
+    mapped = functools.cache(discovery.mapped_inodes)  # reads of every process
     found = []
     opened_of: dict[int, int] = {}
     for folder in places if places is not None else folders.everywhere():
@@ -103,7 +104,7 @@ def in_folders(
         opened_of[folder.uid] = opened_of.get(folder.uid, 0) + len(names)
         for name in names:
             with contextlib.suppress(OSError, MemError):
-                found.append(_examined(folder, name, mapped))
+                found.append(_examined(folder, name, mapped()))
     return found
 
 

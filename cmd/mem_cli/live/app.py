@@ -29,11 +29,14 @@ from mem_cli.live.view_options import ViewOptions
 from mem_cli.live.widgets import THEME, Asking, Lines, Part
 from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
+from mem_parser.words import phrase
 from mem_profiler.live.watched import State
 
 HINTS = (
-    "? keys", "q leave", "enter stacks", "t total", "o own", "g growth", "/ filter", "b mark",
-    "space pause", "l leaks", "w write", "f flame graph", "left right threads", "a blocks",
+    phrase("? keys"), phrase("q leave"), phrase("enter stacks"), phrase("t total"), phrase("o own"),
+    phrase("g growth"), phrase("/ filter"), phrase("b mark"), phrase("space pause"),
+    phrase("l leaks"), phrase("w write"), phrase("f flame graph"), phrase("left right threads"),
+    phrase("a blocks"),
 )  # fmt: skip
 _OF_TABLE = {
     "order", "thread", "merge", "filter", "module", "domain", "mark", "unmark", "leaks", "page",

@@ -18,33 +18,34 @@ from mem_parser.escape import one_line
 from mem_parser.model import Unit
 from mem_parser.textwidth import shortened
 from mem_parser.units import format_bytes, format_margin, percent
+from mem_parser.words import phrase, shown
 
 KEYS = (
-    ("t  o  a  g", "sort by total, own, number of blocks, growth since the mark"),
-    ("left right", "the next thread; m: all threads together"),
-    ("up down", "choose a function (also j k, Page Up, Page Down, Home, End)"),
-    ("enter", "its stacks as a tree: source lines and callers; c: what it calls"),
-    ("/", "only functions whose name, file or module matches"),
-    ("", "(regular expression; an empty one: all)"),
-    ("i", "only functions of the chosen one's module; again: all"),
-    ("d", "another memory: the host's, each device's"),
-    ("b", "set a mark and show changes since; B: remove it"),
-    ("space", "pause the view; the program and the capture go on"),
-    ("l", "verdicts on leaks so far"),
-    ("n", "notes: what is missing from the profile, and why"),
-    ("w", "write a .heap file"),
-    ("f", "write a flame graph page (with a mark: of what changed)"),
-    ("c", "start a capture if none is running"),
-    ("r", "follow the program that was started again"),
-    ("p", "the program's output (of run --live)"),
-    ("q", "quit; stops only captures started here"),
+    ("t  o  a  g", phrase("sort by total, own, number of blocks, growth since the mark")),
+    ("left right", phrase("the next thread; m: all threads together")),
+    ("up down", phrase("choose a function (also j k, Page Up, Page Down, Home, End)")),
+    ("enter", phrase("its stacks as a tree: source lines and callers; c: what it calls")),
+    ("/", phrase("only functions whose name, file or module matches")),
+    ("", phrase("(regular expression; an empty one: all)")),
+    ("i", phrase("only functions of the chosen one's module; again: all")),
+    ("d", phrase("another memory: the host's, each device's")),
+    ("b", phrase("set a mark and show changes since; B: remove it")),
+    ("space", phrase("pause the view; the program and the capture go on")),
+    ("l", phrase("verdicts on leaks so far")),
+    ("n", phrase("notes: what is missing from the profile, and why")),
+    ("w", phrase("write a .heap file")),
+    ("f", phrase("write a flame graph page (with a mark: of what changed)")),
+    ("c", phrase("start a capture if none is running")),
+    ("r", phrase("follow the program that was started again")),
+    ("p", phrase("the program's output (of run --live)")),
+    ("q", phrase("quit; stops only captures started here")),
     ("", ""),
-    ("live", "bytes in use, allocated since the capture began; RSS counts all pages"),
-    ("own", "bytes that the function allocated itself, or a library for it"),
-    ("total", "own plus everything its callees allocated"),
-    ("±", "the 95 % margin of error of the number before it"),
-    ("allocated/s", "by it and what it called, over the last five seconds"),
-    ("since mark", "how total has changed if rows are sorted by it, else own"),
+    ("live", phrase("bytes in use, allocated since the capture began; RSS counts all pages")),
+    ("own", phrase("bytes that the function allocated itself, or a library for it")),
+    ("total", phrase("own plus everything its callees allocated")),
+    ("±", phrase("the 95 % margin of error of the number before it")),
+    ("allocated/s", phrase("by it and what it called, over the last five seconds")),
+    ("since mark", phrase("how total has changed if rows are sorted by it, else own")),
 )
 
 
@@ -153,7 +154,7 @@ def _folded(line: str, width: int) -> list[str]:
 def key_lines() -> list[str]:
     """Return the help text of the keys."""
     wide = max(len(key) for key, _ in KEYS)
-    return [f"{key:<{wide}}  {text}".rstrip() for key, text in KEYS]
+    return [f"{key:<{wide}}  {text}".rstrip() for key, text in shown(KEYS)]
 
 
 class StacksScreen(Screen[None]):

@@ -27,6 +27,7 @@ from mem_parser.units import (
     format_value,
     percent,
 )
+from mem_parser.words import phrase, shown
 from mem_profiler.live.watched import State
 
 WIDE = 110
@@ -34,6 +35,11 @@ WIDE = 110
 LEAST_COLUMNS, LEAST_LINES = 40, 10
 """Of a terminal on which there is room for the view."""
 _LEAST_NAME = 18
+_HEADS = {
+    "own": phrase("own"), "total": phrase("total"), "blocks": phrase("blocks"), "±": "±",
+    "since mark": phrase("since mark"), "allocated/s": phrase("allocated/s"),
+    "function": phrase("function"), "module": phrase("module"),
+}  # fmt: skip
 _STATES = {State.CAPTURED: "", State.IDLE: "no capture runs", State.ENDED: "ended"}
 
 
@@ -85,10 +91,10 @@ def _columns(width: int, order: Order, *, marked: bool) -> list[Column]:
     return found
 
 
-def head_line(shown: Sequence[Column], order: Order) -> list[tuple[str, bool]]:
+def head_line(fitting: Sequence[Column], order: Order) -> list[tuple[str, bool]]:
     """Return the heads of the table, each with whether rows are sorted by it."""
-    return [(_cell(c, f"{c.head}{'▼' if c.order is order else ''}"), c.order is order)
-            for c in shown]  # fmt: skip
+    return [(_cell(c, f"{shown(_HEADS[c.head])}{'▼' if c.order is order else ''}"),
+             c.order is order) for c in fitting]  # fmt: skip
 
 
 def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
@@ -275,9 +281,9 @@ def graph_title(graph: Graph, width: int) -> str:
 def as_many(words: Sequence[str], width: int) -> str:
     """Return as many of the words as fit into a line, two blanks apart."""
     line = ""
-    for word in words:
+    for word in shown(words):
         longer = f"{line}  {word}" if line else word
-        if len(longer) > width:
+        if textwidth.width(longer) > width:
             break
         line = longer
     return line

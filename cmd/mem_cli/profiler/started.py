@@ -12,7 +12,6 @@ import keyword
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 
 import click
@@ -129,6 +128,8 @@ def is_for_python(path: str) -> bool:
     first = _beginning(path)
     if first is None or first.startswith(_ELF):
         return False
+    import zipfile
+
     line = first.split(b"\n", 1)[0]
     by_line = line.startswith(b"#!") and b"python" in line
     return path.endswith(PYTHON_SUFFIXES) or by_line or zipfile.is_zipfile(path)

@@ -45,6 +45,10 @@ def readers(
     first.take(About(1, 1, 0.0, "00:00:00", State.CAPTURED), facts)
     for question in questions:
         first.make(question)
+    import statistics  # noqa: F401 - readers could not
+
+    import numpy.ma  # noqa: F401 - numpy does when it needs it
+
     ElfImage.prepare()
     with Forkserver(works(open_answers)) as forkserver:
         yield forkserver

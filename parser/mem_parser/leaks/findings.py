@@ -121,7 +121,7 @@ class LeakReport:
     @property
     def growth(self) -> str:
         """What is `held` in words; empty where nothing is."""
-        what = phrase("growth held to the end")
+        what = phrase("growth held until the clean-up")
         return headline_of(self.held, what) if self.held else ""
 
     def _no_leaks(self) -> str:

@@ -9,7 +9,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -94,7 +94,12 @@ def opening(
         found.append(_peak(profile, symbols))
     found.append(_in_use(profile, symbols))
     found += _resident(profile, symbols)
-    caches = [] if report is None or watched_s < LEAST_WATCH_S else _caches(report)
+    caches = [] if report is None or watched_s < LEAST_WATCH_S else list(_caches(report))
+    if profile.capture.before_end_at_s is not None:
+        caches = [
+            replace(one, text=phrase("before the clean-up {caches}", caches=one.text))
+            for one in caches
+        ]
     return [*found, *caches, *rest]
 
 
@@ -208,6 +213,12 @@ def rss_at(profile: Profile, at_s: float | None) -> int | None:
 def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
     total = profile.total(Count.INUSE, Unit.SPACE)
     at_end = profile.default_count is Count.PEAK
+    if profile.capture.before_end_at_s is not None:  # other sentences are of before it
+        if not total.samples:
+            return Sentence("in use", phrase("nothing is in use after the clean-up"))
+        return Sentence(
+            "in use", phrase("in use after the clean-up {amount}", amount=_amount(total))
+        )
     if not total.samples:
         if at_end:
             return Sentence("in use", phrase("nothing is in use at the end"))

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mem_parser.errors import UsageProblem
 from mem_parser.symbols.cache import default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.ownfolder import OwnFolder, write_new
+
+if TYPE_CHECKING:
+    import tempfile
 
 URLS_VARIABLE = "DEBUGINFOD_URLS"
 TIMEOUT_S = 5.0
@@ -61,6 +64,8 @@ class Debuginfod:
                 if descriptor is not None:
                     _remove_leftovers(descriptor)
                     return own
+        import tempfile
+
         self._temporary = tempfile.TemporaryDirectory(prefix="mem_parser-")
         return OwnFolder(Path(self._temporary.name))
 

@@ -13,7 +13,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +106,8 @@ def _file_without_name() -> BinaryIO:
     if hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):
             return open(os.memfd_create("mem_parser"), "w+b")
+    import tempfile
+
     try:
         return tempfile.TemporaryFile(prefix="mem_parser-")
     except OSError as error:

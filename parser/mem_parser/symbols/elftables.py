@@ -205,11 +205,7 @@ class ElfTables:
 
 
 def prepare() -> None:
-    """Import pyelftools, and what numpy loads when it needs it: a process without rights may be
-    unable to open them.
-    """
-    import numpy.ma  # noqa: F401
-
+    """Import pyelftools: a process without rights may be unable to open it."""
     _section_layout(64, "<")
 
 

@@ -44,7 +44,7 @@ class RawSymbols:
         """Return the first row with the name ``name``, by the first text of it that a row uses."""
         text = re.escape(name.encode() + b"\0")
         places = np.array([m.start() for m in re.finditer(text, self.strings)], dtype=np.int64)
-        rows = np.flatnonzero(np.isin(self.names, places))
+        rows = np.flatnonzero(np.isin(self.names, places, kind="table"))
         return int(rows[np.argmin(self.names[rows])]) if len(rows) else None
 
 

@@ -240,9 +240,11 @@ static __attribute__((noinline)) int detach(const void *at) {
     return rc;
 }
 
-/* The break was at `old`, and is at `now`: to the byte, which the kernel rounds up. */
+/* The break was at `old`, and is at `now`: to the byte, of which the kernel makes pages. */
 static void broke(uintptr_t old, uintptr_t now, uintptr_t api_pc, const struct mp_frame *caller) {
     struct mp_range_cleared cleared;
+    old = rounded(old, 0);
+    now = rounded(now, 0);
     if (now < old)
         mp_range_clear(now, old, false, &cleared);
     else if (now > old)

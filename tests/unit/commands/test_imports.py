@@ -11,14 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {
-    "asyncio", "capstone", "email", "google.protobuf", "graphviz", "hashlib", "http.client",
-    "importlib.metadata", "logging", "mem_parser.budget", "mem_parser.memscope",
+    "asyncio", "capstone", "decimal", "elftools", "email", "google.protobuf", "graphviz",
+    "hashlib", "http.client", "importlib.metadata", "logging", "mem_parser.budget",
+    "mem_parser.memscope",
     "mem_parser.symbols.debug.units", "mem_profiler.attach", "mem_profiler.capture.saving",
     "mem_profiler.capture.session", "mem_profiler.doctor.allocator", "mem_profiler.events.logs",
     "mem_profiler.profile.build", "multiprocessing", "numpy", "numpy.ma", "pycxxfilt", "rich",
     "secrets", "socket", "sqlite3", "tempfile", "textual", "tomllib", "xml.etree.ElementTree",
+    "zipfile",
 }  # fmt: skip
-READING = {"hashlib", "numpy", "pycxxfilt", "tempfile"}
+READING = {"hashlib", "numpy", "pycxxfilt"}
 NEEDED = {
     "mem_parser --help": set[str](),
     "mem_parser table --help": set[str](),

@@ -120,7 +120,7 @@ def test_live_rows_give_ages_and_threads(fake: FakeSegment, tmp_path: Path) -> N
     fake.live(48, key, 100, age_s=20, thread=worker)
     fake.live(65, key, 100)  # odd: claimed, not published
     heap = heap_of(fake.save(tmp_path), tmp_path / "x.heap")
-    assert heap.columns["live_births"].tolist() == [1, 1, 0, 1, 0, 0, 0, 0]
+    assert heap.columns["live_births"].tolist() == [2, 0, 0, 0, 0, 0, 0, 1]
     assert heap.columns["oldest_birth_s"].tolist() == pytest.approx([0.5], abs=0.005)
     assert heap.columns["thread_row"].tolist() == [0, worker]
     assert heap.columns["thread_bytes"].tolist() == [100, 200]

@@ -64,6 +64,18 @@ def test_a_segment_is_found_by_the_folder_and_file_name_of_its_mapping() -> None
     assert [mapping.inode for mapping in found] == [77, 79]
 
 
+def test_of_other_mappings_no_line_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = b"7f00-7f10 rw-s 00000000 00:1a 77    /dev/shm/mem_profiler.0/1-2-3\n"
+    other = b"7f20-7f30 r-xp 00000000 00:1a 78    /usr/lib/libc.so.6\n"
+    parsed = []
+    real = procfs.parse_maps
+    monkeypatch.setattr(procfs, "pids", lambda: [7, 8])
+    monkeypatch.setattr(procfs, "raw_maps", {7: other * 9 + segment, 8: other * 9}.get)
+    monkeypatch.setattr(procfs, "parse_maps", lambda raw: parsed.append(raw) or real(raw))
+    assert discovery.mapped_inodes() == {(os.makedev(0, 0x1A), 77): 7}
+    assert b"".join(parsed).strip() == segment.strip()
+
+
 def mapping(path: str, inode: int = 7, permissions: str = "rw-s") -> Mapping:
     return Mapping(0x1000, 0x2000, permissions, 0, (0, 26), inode, path, b"")
 

@@ -32,6 +32,18 @@ def only(base: Path) -> Found:
     return found
 
 
+def test_no_process_is_read_where_no_segment_is_left(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(procfs, "raw_maps", lambda pid: read.append(pid) or b"")
+    assert leftovers.in_folders() == []
+    assert read == []
+    left(segment_dir)
+    only(segment_dir)
+    assert os.getpid() in read
+
+
 def test_a_segment_of_a_process_that_is_gone_is_dead(segment_dir: Path) -> None:
     path = left(segment_dir, captures=2, written=1)
     found = only(segment_dir)

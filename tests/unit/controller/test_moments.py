@@ -215,44 +215,24 @@ def test_another_capture_begins_anew(process: Process) -> None:
     assert np.array_equal(held.births.sum(axis=1), [1000])
 
 
-@pytest.mark.parametrize(
-    ("how", "left"),
-    [("exited 0", 3), ("signal 9 SIGKILL", 900), ("interrupted", 900), ("running", 900)],
-)
-def test_a_capture_that_ends_early_in_its_planned_time_is_in_eighths_of_the_time_it_had(
-    process: Process, how: str, left: int
+def test_columns_of_before_the_end_have_the_buckets_of_the_whole_capture(
+    process: Process,
 ) -> None:
-    planned_s = [75.0 * k for k in range(1, 9)]
-    slot = process.fake.control["capture"][1]
-    slot["bucket_end_ns"] = np.array(planned_s, np.uint64) * np.uint64(NS)
-    row = process.fake.site_rows[process.row]
+    slot, row = process.fake.control["capture"][1], process.fake.site_rows[process.row]
+    slot["birth_unit_ns"] = NS
     row["births"] = 0
-    for second in range(1, 91):
-        row["alloc_blocks"], row["alloc_bytes"] = 10 * second, 10_000 * second
+    for second in range(1, 8):
+        row["alloc_blocks"], row["births"][second - 1] = 10 * second, 10
         process.hold(1000, second)
-    process.hold(100 + left, 90, final=True)
-    ending = Ending("capture", how, process.start_ns + 90 * NS)
+    process.hold(3, 8.5, final=True)
+    ending = Ending("capture", "exited 0", process.start_ns + round(8.5 * NS))
     host, *_ = build(process.segment, Target(None), ending, process.recorder.readings)
-
-    ends = host.capture.bucket_end_s
-    if how == "running":
-        assert ends == planned_s
-        return
-    until_s = host.capture.before_end_at_s or 90.0
-    assert (host.capture.before_end_at_s is not None) == (left == 3)
-    inner = np.array(ends[:-1], float)
-    eighths = until_s * np.arange(1, 8) / 8
-    assert ends[-1] is None
-    assert (inner <= eighths).all()
-    assert (inner > eighths - until_s / 10).all()
-    # There are no rows of live blocks, so all count as freed.
+    assert host.capture.before_end_at_s == 7
+    assert host.capture.bucket_end_s == [2, 3, 4, 5, 6, 7, 8, None]
     assert host.sites.births is not None
-    [births] = host.sites.births
-    assert np.array_equal(births, 10 * np.diff([0, *inner, 90]))
-    if left == 3:
-        assert host.sites.before_end_births is not None
-        [births] = host.sites.before_end_births
-        assert np.array_equal(births, 10 * np.diff([0, *inner, until_s]))
+    assert host.sites.births.tolist() == [[20, 10, 10, 10, 10, 10, 0, 0]]
+    assert host.sites.before_end_births is not None
+    assert host.sites.before_end_births.tolist() == [[20, 10, 10, 10, 10, 10, 0, 0]]
 
 
 @pytest.mark.parametrize("bound", ["SITE_ROWS_MAX", "LIVE_ROWS_MAX"])

@@ -9,6 +9,7 @@ import pytest
 from live_views import profile, view_model
 from mem_cli.live import texts
 from mem_cli.live.app import HINTS
+from mem_cli.live.pages import key_lines
 from mem_cli.live.screen_state import ScreenState, Situation
 from mem_cli.live.view_options import ViewOptions
 from mem_parser import textwidth
@@ -48,6 +49,19 @@ def test_hints_are_whole_and_the_way_out_is_among_them(width: int) -> None:
     assert len(line) <= width
     assert line.startswith("? keys  q leave")
     assert set(line.split("  ")) <= set(HINTS)
+
+
+def test_heads_and_hints_are_in_the_users_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "")
+    for marked in (True, False):
+        shown = texts.columns(160, Order.OWN, marked=marked)
+        heads = [head.strip() for head, _ in texts.head_line(shown, Order.OWN)]
+        assert not any(head.isascii() for head in heads), heads
+    hints = texts.as_many(HINTS, 400).split("  ")
+    assert len(hints) == len(HINTS)
+    assert not any(hint.isascii() for hint in hints), hints
+    assert not any(line.isascii() for line in key_lines() if line)
 
 
 def test_a_process_has_the_number_that_it_has_here() -> None:

@@ -160,10 +160,11 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     [found] = report.findings
     assert found.verdict is verdict
     if verdict is Verdict.HELD:
-        said = r"no leaks found; growth held to the end, \S+ \S+ ± .*, in grow, target\.c:1"
+        said = r"no leaks found; growth held until the clean-up, \S+ \S+ ± .*, in grow, target\.c:1"
         assert re.fullmatch(said, report.headline)
-        first = opening(ended, symbols, report)[0]
+        first, *_, last = opening(ended, symbols, report)
         assert (first.kind, first.text) == ("grows", report.headline)
+        assert last.text.split(" the clean-up")[0].endswith("in use after")
     file = tmp_path / "x.heap"
     file.write_bytes(write_heap(ended))
     done = parse("leaks", "--fail-on", "leak", file)

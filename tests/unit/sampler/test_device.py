@@ -33,6 +33,8 @@ from mem_profiler.segment.file import Segment
         ("test_launches", TSAN),
         ("test_heaps", ASAN),
         ("test_heaps", TSAN),
+        ("test_ranges", ASAN),
+        ("test_ranges", TSAN),
     ],
 )
 def test_device_memory_holds_under(name: str, flags: tuple[str, ...]) -> None:

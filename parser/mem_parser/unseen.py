@@ -10,6 +10,12 @@ from __future__ import annotations
 from mem_parser.model import Capture
 
 NOTE = "the profile may lack the program's memory: "
+BY_MMAP = "takes memory by mmap, which the profile does not show"
+
+
+def missing(capture: Capture) -> list[str]:
+    """The capture's notes on memory of the program that is in no number."""
+    return [note for note in capture.notes if NOTE in note or BY_MMAP in note]
 
 
 def why_unseen(capture: Capture) -> str:

@@ -356,6 +356,7 @@ struct mp_control {
     struct mp_events events;
     uint64_t memory_limit_bytes; /* of the process's control groups, at its start; 0: none */
     uint64_t arenas_ns; /* as pymem_ns, of the hook before CPython's arenas instead */
+    uint64_t exited_ns; /* when the destructor ran; CLOCK_MONOTONIC; 0: it did not */
 };
 
 /* What a record of the arena is. */

@@ -12,6 +12,7 @@
  * command (startup.h, attach.h).
  */
 #include "startup.h"
+#include "abi/clock.h"
 #include "checker.h"
 #include "core/local.h"
 #include "core/threads.h"
@@ -193,8 +194,10 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
-    if (mp_process.state == MP_STATE_READY) /* otherwise the reason stays */
+    if (mp_process.state == MP_STATE_READY) { /* otherwise the reason stays */
+        mp_store_relaxed(&seg->control->exited_ns, mp_clock_ns(CLOCK_MONOTONIC_COARSE));
         mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
+    }
     bool is_answer = mp_process.state != MP_STATE_READY && mp_process.options.start;
     if (!filtered && !is_answer) /* whoever requested a capture reads the reason there */
         mp_segment_discard_unused(seg, &mp_process.file);

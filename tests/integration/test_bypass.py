@@ -12,7 +12,8 @@ import pytest
 
 from controller_tools import LIBRARY, HeapFile, run_command
 from mem_profiler.capture import session
-from sampler_run import build
+from parser_run import parse
+from sampler_run import Target, build, environment
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 SCRIPT = """<?php
@@ -83,6 +84,25 @@ def test_php_is_named_with_what_makes_it_use_malloc(php: str, tmp_path: Path) ->
     assert "PHP takes memory by mmap" in note
     assert "USE_ZEND_ALLOC=0" in note
     assert notes_on(tmp_path / "again", "go", php, script, USE_ZEND_ALLOC="0") == []
+
+
+def test_php_is_named_wherever_its_file_might_say_that_all_is_well(
+    php: str, segment_dir: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "rows.php"
+    script.write_text(SCRIPT)
+    said = "PHP takes memory by mmap, which the profile does not show"
+    with Target([php, script], environment(segment_dir, rate=1 << 30)) as target:
+        target.line()
+        saved = run_command("snapshot", target.pid, "-o", tmp_path / "s")
+        target.kill()
+    assert f"{said}; USE_ZEND_ALLOC=0 makes it use malloc\n" in saved.stdout
+    assert run_command("recover", target.pid, "-o", tmp_path / "r").returncode == 0
+    [heap] = tmp_path.glob("r.*.heap")
+    for report in ("summary", "leaks"):
+        shown = " ".join(parse(report, heap).stdout.split())
+        assert f"{said}, unless it ran with USE_ZEND_ALLOC=0" in shown
+        assert "no leaks" not in shown
 
 
 def test_the_doctor_names_php_before(php: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from mem_profiler.capture import session
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.profile import moments
 from parser_run import parse, report
+from sampler_run import environment, run
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
 PLANTED = {"leak_steady", "leak_some", "leak_callers"}
@@ -207,6 +208,16 @@ def test_growth_of_a_program_that_frees_all_at_its_end_is_found(
     copy = tmp_path / "copy.heap"
     assert parse("convert", freed, "-o", copy).returncode == 0
     assert held(copy) == {"pile_up"}
+
+
+def test_growth_of_a_program_that_nobody_watched_is_found_at_its_peak(
+    tidy: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    run([tidy, "3000"], environment(segment_dir, rate=512))
+    assert run_command("recover", segment_dir, "-o", tmp_path / "r").returncode == 0
+    [path] = tmp_path.glob("r.*.heap")
+    assert held(path) == {"pile_up"}
+    assert held("--at-end", path) == leaking(path) == set()
 
 
 def test_a_gate_on_leaks_passes_what_was_freed_in_the_end(

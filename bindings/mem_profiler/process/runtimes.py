@@ -23,6 +23,10 @@ class Runtime:
     pattern: re.Pattern[str]
     malloc_if: tuple[str, str] | None = None
 
+    def uses_malloc(self, environment: Mapping[str, str] | None) -> bool:
+        """Whether the program's ``environment``, None if unknown, makes it use malloc."""
+        return self.malloc_if is not None and self.malloc_if in (environment or {}).items()
+
 
 def _runtime(
     name: str, pattern: str, cure: str = "", malloc_if: tuple[str, str] | None = None
@@ -66,8 +70,4 @@ def runtime_of(
     """
     names = {os.path.basename(path).removesuffix(" (deleted)") for path in mappings}
     found = next((one for one in RUNTIMES if any(map(one.pattern.fullmatch, names))), None)
-    if found is not None and found.malloc_if is not None:
-        variable, value = found.malloc_if
-        if (environment or {}).get(variable) == value:
-            return None
-    return found
+    return None if found is not None and found.uses_malloc(environment) else found

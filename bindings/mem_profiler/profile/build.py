@@ -34,7 +34,7 @@ from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 from mem_profiler.process.stillmapped import ANONYMOUS_KINDS, StillMapped
 from mem_profiler.profile import bypass, tables
-from mem_profiler.profile.readings import Readings
+from mem_profiler.profile.readings import Growth, Readings
 from mem_profiler.profile.tables import Mappings, StackSource, Tables
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, devices, layout, shortage
@@ -147,8 +147,9 @@ def build(
     host = _profile(HOST, rate, capture, found, shared)
     _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
-    if readings is not None and not target.pymalloc:
-        capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
+    if not target.pymalloc:
+        growth, known = readings.anon if readings else Growth(), target.environment is not None
+        capture.notes += bypass.notes_on(host, growth, _runtime(target, capture, shared), known)
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):
@@ -200,7 +201,8 @@ def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
 
 def _runtime(target: Target, capture: Capture, shared: _Shared) -> Runtime | None:
     paths = [capture.exe, *(module.path for module in shared.modules)]
-    return target.runtime or runtime_of(paths)
+    found = target.runtime or runtime_of(paths)
+    return None if found is not None and found.uses_malloc(target.environment) else found
 
 
 def _of_domain(

@@ -4,12 +4,13 @@ Anonymous memory of a process grows where malloc gets pages, or where something 
 runtime's own heap, mmap. All that malloc returned in the capture, freed or not, bounds its part. If
 that is a small share of a large growth, the profile does not show the program's memory, and says
 so. Before an attach the program may have allocated memory that it touches only now, so the text
-states what was seen, and not why.
+states what was seen, and not why. Of a runtime with its own heap the text says so in any case.
 """
 
 from __future__ import annotations
 
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.unseen import BY_MMAP, NOTE
 from mem_profiler.process.runtimes import Runtime
 from mem_profiler.profile.readings import Growth
 
@@ -18,22 +19,22 @@ LEAST_BYTES = 32 << 20
 SHARE = 0.25
 
 
-def notes_on(profile: Profile, growth: Growth, runtime: Runtime | None) -> list[str]:
-    """The sentence for the user; none where malloc can account for the growth, or it is small.
+def notes_on(profile: Profile, growth: Growth, runtime: Runtime | None, known: bool) -> list[str]:
+    """The sentence for the user; none where malloc can account for the growth, or it is small, and
+    the program is no ``runtime`` that we know.
 
-    `profile` is that of the host's memory.
+    `profile` is that of the host's memory. `known`: it surely was not told to use malloc.
     """
-    if growth.bytes < LEAST_BYTES:
-        return []
     allocated = profile.total(Count.ALLOC, Unit.SPACE)
     upper = allocated.known_ends[1]
-    if upper is None or upper > SHARE * growth.bytes:
-        return []
-    who = "the program" if runtime is None else runtime.name
     cure = f"; {runtime.cure}" if runtime is not None and runtime.cure else ""
-    grown, seen = (f"{size / (1 << 20):.1f} MiB" for size in (growth.bytes, allocated.value))
-    text = (
-        f"anonymous memory grew by {grown}, of which malloc gave out {seen}: {who} takes memory "
-        f"by mmap, which the profile does not show{cure}"
-    )
-    return [text]
+    who = "the program" if runtime is None else runtime.name
+    if growth.bytes >= LEAST_BYTES and upper is not None and upper <= SHARE * growth.bytes:
+        grown, seen = (f"{size / (1 << 20):.1f} MiB" for size in (growth.bytes, allocated.value))
+        text = f"anonymous memory grew by {grown}, of which malloc gave out {seen}: "
+        return [f"{text}{who} {BY_MMAP}{cure}"]
+    if runtime is None:
+        return []
+    if runtime.malloc_if is not None and not known:
+        cure = f", unless it ran with {'='.join(runtime.malloc_if)}"
+    return [f"{'' if allocated.samples else NOTE}{who} {BY_MMAP}{cure}"]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from mem_profiler.profile import ages
 from mem_profiler.segment import births, collect, devices
-from mem_profiler.segment.collect import Source
+from mem_profiler.segment.collect import Sites, Source
 from mem_profiler.segment.file import Control, Segment, Words
-from mem_profiler.segment.peaks import peak_of
+from mem_profiler.segment.peaks import Peak, peak_of
 
 FIRST_S = 0.25
 SPACING = 1 / 16
@@ -44,6 +44,11 @@ gave back before is no part of its end."""
 LATELY_S = 1.0
 LATELY = 1 / 64
 """Of the capture, or `LATELY_S` if that is more; up to twice as long ago counts."""
+
+
+STAYED = 0.9
+"""Of what a site ever allocated, in use at the peak: so little of it was freed before that it does
+not matter when that was born."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,33 @@ def read_held(
         live_births,
         oldest_s,
         scale,
+    )
+
+
+def held_at_peak(sites: Sites, peak: Peak, control: Control) -> Held | None:
+    """What the sampler alone keeps of the time before the end of a program that nobody watched: its
+    peak, if it freed most of that as it exited.
+
+    Sites remember their blocks at the peak and not when these were born. Where hardly any block was
+    freed before, these are the births; other sites that held something then have no ages.
+    """
+    start_ns = int(control.capture["start_ns"])
+    end_ns, at_ns = control.number("exited_ns") - start_ns, max(peak.at_ns - start_ns, 0)
+    if sites.peak is None or at_ns < end_ns - max(CLEAN_UP_S * 1e9, end_ns * CLEAN_UP):
+        return None
+    if end_ns <= 0 or sites.live_bytes.sum() >= ENDING_SHARE * sites.peak.bytes.sum():
+        return None
+    share = sites.peak.blocks / np.maximum(sites.alloc_blocks, np.uint64(1))
+    stayed = np.where(share >= STAYED, share, 0.0)[:, np.newaxis]
+    return Held(
+        at_ns / 1e9,
+        sites.keys,
+        sites.peak.blocks,
+        sites.peak.bytes,
+        sites.births.astype(np.uint32),
+        np.rint(sites.births * stayed).astype(np.uint32),
+        np.full(len(sites.keys), np.nan),
+        sites.scale,
     )
 
 

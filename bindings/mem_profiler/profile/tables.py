@@ -23,7 +23,7 @@ from mem_profiler.process.heappages import HeapPages, Waste
 from mem_profiler.process.pagemap import CUT_NOTE, Pagemap, Presence
 from mem_profiler.process.stillmapped import Pieces, StillMapped
 from mem_profiler.profile import ages
-from mem_profiler.profile.moments import Held, Moments
+from mem_profiler.profile.moments import Held, Moments, held_at_peak
 from mem_profiler.profile.pythonstacks import python_stacks
 from mem_profiler.segment import arena, births, collect, layout, pyframes, pylabels
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
@@ -78,9 +78,9 @@ def end_of(control: Control, now_ns: int | None, newest_birth_ns: int = 0) -> in
     start = int(slot["start_ns"])
     if int(slot["stop_ns"]):
         return max(start, int(slot["stop_ns"]))
-    if now_ns is not None:
-        return max(start, min(now_ns, int(slot["deadline_ns"])))
-    return min(start + newest_birth_ns, int(slot["deadline_ns"]))
+    if now_ns is None:
+        now_ns = control.number("exited_ns") or start + newest_birth_ns
+    return max(start, min(now_ns, int(slot["deadline_ns"])))
 
 
 def no_tables(control: Control, now_ns: int | None) -> Tables:
@@ -448,6 +448,20 @@ def _read_stacks(
     return stacks, python, labels
 
 
+def _held(
+    sites: Sites, control: Control, domain: int, peak: Peak | None, moments: Moments | None
+) -> Held | None:
+    """What the domain held before the target began to end, as far as it is known."""
+    if moments is None:
+        return None if peak is None else held_at_peak(sites, peak, control)
+    most = None
+    if peak is not None and sites.peak is not None:
+        since_ns = peak.at_ns - int(control.capture["start_ns"])
+        most = since_ns / 1e9, int(sites.peak.bytes.sum())
+    left = int(sites.live_bytes.sum())
+    return moments.before_end(control.number("capture_number"), domain, left, most)
+
+
 def read_tables(
     segment: Segment,
     control: Control,
@@ -494,12 +508,7 @@ def read_tables(
     if left is not None:
         live, record = left.live()
     start_ns = int(control.capture["start_ns"])
-    held = None
-    if moments is not None and ended:
-        most = None
-        if peak is not None and sites.peak is not None:
-            most = (peak.at_ns - start_ns) / 1e9, int(sites.peak.bytes.sum())
-        held = moments.before_end(capture, domain, int(sites.live_bytes.sum()), most)
+    held = _held(sites, control, domain, peak, moments) if ended else None
     end_ns = end_of(control, now_ns, int(ages.since(live.birth_ns, start_ns).max(initial=0)))
     scale = births.scale_at(control, end_ns - start_ns)
     scale = max(scale, sites.scale, held.scale if held is not None else 0)

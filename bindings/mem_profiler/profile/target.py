@@ -21,6 +21,8 @@ class Target:
     pymalloc: bool | None = None
     suppressions: str = ""
     runtime: Runtime | None = None
+    environment: dict[str, str] | None = None
+    """Of one with a runtime; None: unknown."""
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     grown: list[Grown] = field(default_factory=list)
@@ -38,6 +40,8 @@ class Target:
         paths = [mapping.path for mapping in target.mappings if mapping.inode]
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
+        if target.runtime is not None:
+            target.environment = procfs.environment(pid)
         target.suppressions = procfs.leak_suppressions(pid)
         target._regions = places.regions(pid)
         target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too

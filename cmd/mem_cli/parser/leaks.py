@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 UNSEEN = 7
-"""And where there may be one: among samples without a stack, after too short a time, or where
-blocks may replace older ones."""
+"""And where there may be one: among samples without a stack, after too short a time, unseen, or
+where blocks may replace older ones."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -98,6 +98,7 @@ def leaks(
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
     from mem_parser.reports.table import folded_lines
+    from mem_parser.unseen import missing
 
     filters = filters_from(options)
     check_output(options["output"])
@@ -119,6 +120,7 @@ def leaks(
     excess = judge(opened.profile, opened.symbols).excess if filters.narrows else None
     report = judge(profile, narrowed.symbols, rule=named_rule(filters), excess=excess)
     report.notes = [
+        *missing(profile.capture),
         *opened.shown.notes,
         *narrowed.notes,
         *folded_lines(narrowed.symbols, filters.rule),
@@ -143,7 +145,7 @@ def _exit_code(report: LeakReport) -> int:
     """Return the exit code of `--fail-on leak`."""
     if report.leaks:
         return LEAK_FOUND
-    return UNSEEN if report.is_partial or report.too_short else 0
+    return UNSEEN if report.is_partial or report.too_short or report.blind else 0
 
 
 def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:

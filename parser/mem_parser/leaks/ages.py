@@ -111,6 +111,11 @@ def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
     return Timeline(start, end, warm_up, early, late, young, aging, oldest, duration)
 
 
+def until(times: Timeline, end_s: float) -> Timeline:
+    """Return the times before ``end_s``, divided anew; later buckets are empty."""
+    return divide(np.minimum(times.start, end_s), np.minimum(times.end, end_s), end_s)
+
+
 def _young_from(start: FloatArray, end: FloatArray, duration: float) -> float:
     """Return the start of the young part; ``duration`` where no bucket is small enough for it."""
     found = duration

@@ -103,9 +103,10 @@ class LeakReport:
     """All findings, leaks first, the largest first among equals. ``until_s``: the second that they
     are of, where the program held much more later than is judged. ``without_stack``: what is in use
     of samples whose stacks were lost, which has no verdict; None: nothing.
-    ``too_short``: why no growth could be called a leak; empty where it could. ``excess``: growth,
-    of this report or of the whole that it is a part of, that adds nothing to the process's memory;
-    None: nothing tells of any.
+    ``too_short``: why no growth could be called a leak; empty where it could. ``blind``: why there
+    is no verdict on anything; empty where there is. ``excess``: growth, of this report or of the
+    whole that it is a part of, that adds nothing to the process's memory; None: nothing tells of
+    any.
     """
 
     findings: list[Finding]
@@ -114,6 +115,7 @@ class LeakReport:
     until_s: float | None = None
     without_stack: Estimate | None = None
     too_short: str = ""
+    blind: str = ""
     excess: Excess | None = None
 
     @property
@@ -143,6 +145,8 @@ class LeakReport:
         return headline_of(self.held, what) if self.held else ""
 
     def _no_leaks(self) -> str:
+        if self.blind:
+            return self.blind
         if self.too_short and any(f.is_open for f in self.findings):
             return phrase("no verdict on leaks; {reason}", reason=self.too_short)
         if self.too_short:
@@ -185,8 +189,9 @@ class LeakReport:
 
     @property
     def undecided(self) -> float:
-        """The share of the bytes that have no verdict."""
-        held = math.fsum(f.live.value for f in (*self.findings, *self.suppressed))
+        """The share of the bytes that have no verdict, of all that are not too young for one."""
+        every = (*self.findings, *self.suppressed)
+        held = math.fsum(f.live.value for f in every if f.verdict is not Verdict.YOUNG)
         open_bytes = math.fsum(
             f.live.value for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
         )

@@ -23,10 +23,16 @@ _DOUBT_Z = 1.645
 SURE_Z = 2.326
 """One-sided 1 %: enough to call something replaced."""
 _LEVEL = 0.8
+_KNOWN_SHARE = 0.8
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
 _FEWEST_TIMES = 3
 """Buckets of a part of the time, from which on one of them can be a burst."""
+
+
+def ages_known(group: Group) -> bool:
+    """Tell whether the file says of most blocks when they were born."""
+    return bool(group.survivors.sum() >= _KNOWN_SHARE * group.live.samples)
 
 
 def steady(group: Group, times: Timeline) -> bool:

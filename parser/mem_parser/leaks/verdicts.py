@@ -31,13 +31,14 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.frames import find_places
 from mem_parser.growth import Growth
-from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
+from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline, until
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
     SURE,
     SURE_Z,
+    ages_known,
     aging,
     dying,
     kept,
@@ -54,7 +55,9 @@ from mem_parser.leaks.replaced import doubt, find_excess
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.leaks.watch import (
+    blindness,
     ended_midway,
+    idle_since,
     is_whole,
     least_watch_s,
     may_fill,
@@ -62,8 +65,9 @@ from mem_parser.leaks.watch import (
     time_text,
     too_short,
     went_on,
+    worked_s,
 )
-from mem_parser.model import MERGED, BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.model import MERGED, BoolArray, Capture, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
@@ -118,6 +122,7 @@ def find_leaks(
         profile = before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
+    report.blind = blindness(profile, times, at_end=at_end)
     if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
         report.notes.append(phrase("the file holds no ages of blocks, so it cannot show leaks"))
     keep: BoolArray | None = None
@@ -127,7 +132,11 @@ def find_leaks(
     places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule, to_jit=by_owner)
     table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
-    judge = _Judge(table, times, growth, alpha)
+    worked = times
+    if times is not None and keep is None:
+        end_s = worked_s(times, table.turning_over(times.mature).sum(axis=0))
+        worked = until(times, end_s) if end_s < times.duration_s else times
+    judge = _Judge(table, worked, growth, alpha)
     findings = judge.run()
     report.without_stack = table.without_stack()
     if report.without_stack is not None:
@@ -148,13 +157,9 @@ def find_leaks(
         report.findings = [
             one if _owner(one) in still else _freed(one, table, left) for one in report.findings
         ]
-    need_s = 0.0 if times is None else least_watch_s(profile.capture, table, times)
-    if times is not None and times.duration_s < need_s:
-        advice = postponement(times.duration_s, need_s)
-        report.findings = [_postponed(finding, advice) for finding in report.findings]
-        report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
-        if ended_midway(profile.capture) or any(finding.is_open for finding in report.findings):
-            report.too_short = too_short(times.duration_s, need_s)
+    if times is not None and worked is not None:
+        need_s = least_watch_s(profile.capture, table, worked)
+        _wait(report, profile.capture, times.duration_s, worked.duration_s, need_s)
     if times is not None and report.leaks:
         excess = excess or find_excess(report, profile, times)
         if excess is not None:
@@ -196,6 +201,28 @@ def _freed(finding: Finding, table: SiteColumns, left: IntArray) -> Finding:
         "perhaps of one that goes on"
     )
     return dataclasses.replace(finding, verdict=Verdict.HELD, evidence=text)
+
+
+def _wait(
+    report: LeakReport, capture: Capture, watched_s: float, worked_s: float, need_s: float
+) -> None:
+    """Take back the verdict on leaks of a watch that was too short, or of which the program spent
+    the rest idle: what grew until then may have been filled.
+    """
+    if watched_s < need_s:
+        reason = too_short(watched_s, need_s)
+    elif worked_s < watched_s:
+        reason = idle_since(worked_s)
+    else:
+        return
+    if report.held:
+        report.notes.append(reason)
+    advice = postponement(reason)
+    report.findings = [_postponed(finding, advice) for finding in report.findings]
+    report.suppressed = [_postponed(finding, advice) for finding in report.suppressed]
+    is_short = ended_midway(capture) and worked_s < need_s
+    if is_short or any(finding.is_open for finding in report.findings):
+        report.too_short = reason
 
 
 def _postponed(finding: Finding, advice: str) -> Finding:
@@ -407,7 +434,7 @@ class _Judge:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
         before, after = (without_burst(group, times, part) for part in (times.early, times.late))
         early, late = survived(group, before), survived(group, after)
-        if early + late < MIN_SAMPLES or not times.late.any():
+        if early + late < MIN_SAMPLES or not times.late.any() or not ages_known(group):
             return 1.0
         clock = self.clock(group)
         if not steady(group, times) or slowed(group, times, clock) or stopped(group, times, clock):
@@ -425,6 +452,8 @@ class _Judge:
 
     def otherwise(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
         """Return the verdict of a group that is not a leak, with its evidence."""
+        if not ages_known(group):
+            return Verdict.INCONCLUSIVE, phrase("the ages of its blocks are not known")
         end = times.duration_s
         mature = survived(group, times.mature)
         came = float(group.births[times.mature].sum())

@@ -6,11 +6,16 @@ import math
 
 import numpy as np
 
+from mem_parser.estimate import FloatArray
 from mem_parser.leaks.ages import LEAST_WATCH_S, Timeline
+from mem_parser.leaks.observed import SURE
 from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
-from mem_parser.model import SECTION_ENDED, Capture
+from mem_parser.model import SECTION_ENDED, Capture, Count, Profile, Unit
+from mem_parser.significance import p_rate_above
 from mem_parser.words import phrase
 
+NO_AGES = phrase("no verdict on leaks")
+"""Of a file that was not made to show leaks, which is no news."""
 _ADVISED_WATCH_S = 60.0
 _SURE_WATCH_S = 600.0
 """Most caches are full by then."""
@@ -19,6 +24,10 @@ TURNOVERS = 1.5
 be freed like them."""
 _GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
 """Ends of captures after which the program went on (`Capture.end`)."""
+_IDLE = 0.05
+"""Of all work: what a program does that waits, and too little to tell a leak from a cache by."""
+_WORKED = 0.55
+"""Of a watch: with so much work in it a leak shows all the same."""
 _HOUR_S = 3600.0
 
 
@@ -71,9 +80,52 @@ def turnover_s(table: SiteColumns, times: Timeline) -> float:
     return float(times.duration_s - times.end[newest + 1] + still * times.width[newest + 1])
 
 
-def postponement(watched_s: float, need_s: float) -> str:
-    """Return the evidence of growth that was watched for too short a time."""
-    return phrase("grows; {reason}", reason=too_short(watched_s, need_s))
+def blindness(profile: Profile, times: Timeline | None, *, at_end: bool) -> str:
+    """Return why nothing can be said of any leak; empty where something can."""
+    live, capture = profile.sites.live_births, profile.capture
+    if capture.samples == 0 and profile.rate_bytes > 1:
+        return phrase("nothing seen: no allocation was sampled")
+    ended = capture.kind == "recovered" and capture.end == "exited" and not at_end
+    if ended and profile.sites.before_end_blocks is None and profile.has(Count.PEAK):
+        peak, left = (profile.total(c, Unit.SPACE).value for c in (Count.PEAK, Count.INUSE))
+        if left < peak / 2:
+            return phrase(
+                "no verdict on leaks: the program freed its memory before it ended; save one that "
+                "runs with mem_profiler snapshot PID"
+            )
+    if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
+        return NO_AGES
+    return ""
+
+
+def worked_s(times: Timeline, turnover: FloatArray) -> float:
+    """Return until when the program worked, by the blocks that it turned over in each bucket: where
+    most of the watch surely has less than `_IDLE` of those before, its work ended there. After the
+    seconds of a start a few of them are work.
+    """
+    filled = np.flatnonzero(times.width > 0)
+    for k in range(1, len(filled)):
+        before, after = (float(turnover[part].sum()) for part in (filled[:k], filled[k:]))
+        if p_rate_above(before, 1.0, after, 1.0, 1 / _IDLE) >= SURE:
+            continue
+        began_s = float(times.start[filled[k]])
+        end_s = began_s * (1 + after / before)
+        is_start = began_s < LEAST_WATCH_S and after >= MIN_SAMPLES
+        return times.duration_s if is_start or end_s > _WORKED * times.duration_s else end_s
+    return times.duration_s
+
+
+def idle_since(second: float) -> str:
+    """Return why growth until then may go on or not."""
+    return phrase(
+        "the program did hardly anything after {time}: watch it while it works",
+        time=time_text(second),
+    )
+
+
+def postponement(reason: str) -> str:
+    """Return the evidence of growth without a verdict yet."""
+    return phrase("grows; {reason}", reason=reason)
 
 
 def too_short(watched_s: float, need_s: float = LEAST_WATCH_S) -> str:

@@ -57,7 +57,7 @@ def leak_lines(
     that say where its names come from.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    is_open = bool(report.too_short or report.held or report.is_partial)
+    is_open = bool(report.too_short or report.blind or report.held or report.is_partial)
     is_open |= report.undecided >= MOST_UNDECIDED
     tone = Tone.BAD if report.leaks else Tone.OPEN if is_open else Tone.GOOD
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]

@@ -20,7 +20,7 @@ from mem_parser.folds import unnamed_function
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
 from mem_parser.leaks.headline import rate_text
-from mem_parser.leaks.watch import too_short, went_on
+from mem_parser.leaks.watch import NO_AGES, too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
@@ -140,7 +140,7 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
         yield Sentence("grows", text, "leaks")
     elif report.held:
         yield Sentence("grows", report.headline, "leaks")
-    elif report.is_partial:
+    elif report.is_partial or report.blind not in ("", NO_AGES):
         yield Sentence("no verdict", report.headline, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
         is_open = report.undecided >= MOST_UNDECIDED
@@ -257,6 +257,8 @@ def _freed(profile: Profile) -> Sentence:
     why = why_unseen(profile.capture)
     if not total.samples and why:
         return Sentence("nothing", phrase("no sample: {why}", why=why))
+    if not total.samples and profile.rate_bytes > 1:
+        return Sentence("nothing", phrase("nothing seen: no allocation was sampled"))
     if not total.samples:
         return Sentence("nothing", phrase("nothing was allocated"))
     text = phrase("allocated {amount}, all freed again", amount=_amount(total))

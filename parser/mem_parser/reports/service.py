@@ -64,7 +64,7 @@ def _member(file: str, profile: Profile, report: LeakReport | None, keys: set[Ke
         profile.capture.pid,
         (profile.before_end or profile).total(Count.INUSE, Unit.SPACE),
         functools.reduce(operator.add, grown) if grown else None,
-        None if report is None else len(report.leaks),
+        None if report is None or (report.blind and not report.leaks) else len(report.leaks),
         profile.capture.duration_s or 0.0,
     )
 

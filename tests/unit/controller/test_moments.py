@@ -71,6 +71,37 @@ def test_what_was_held_before_all_was_freed_is_kept(process: Process) -> None:
     assert process.ended() == (2.0, [900])
 
 
+@pytest.mark.parametrize(
+    ("at_peak", "peak_s", "left", "known"),
+    [
+        (1000, 99, 3, 1000),
+        (950, 99, 3, 950),
+        (500, 99, 3, 0),  # any half of them was freed
+        (1000, 99, 600, None),
+        (1000, 10, 3, None),  # freed long before the end
+    ],
+)
+def test_of_a_program_that_nobody_watched_the_peak_is_what_it_held(
+    process: Process,
+    at_peak: int,
+    peak_s: int,
+    left: int,
+    known: int | None,
+) -> None:
+    row, peak = process.fake.site_rows[process.row], process.fake.control["peak"][1]
+    row["peak"] = 7 << 32 | at_peak
+    peak["epoch"], peak["high_ns"] = 7, process.start_ns + peak_s * NS
+    process.fake.control["exited_ns"] = process.start_ns + 100 * NS
+    process.hold(left, 100)
+    peak["live_parts"] = 0  # the sites remember the peak
+    process.path.write_bytes(process.fake.data.tobytes())
+    host, *_ = build(process.segment, Target(None), Ending("recovered", "exited"))
+    assert host.capture.duration_s == 100
+    births, blocks = host.sites.before_end_live_births, host.sites.before_end_blocks
+    assert (None if blocks is None else blocks.tolist()) == (None if known is None else [at_peak])
+    assert (None if births is None else int(births.sum())) == known
+
+
 def test_a_moment_in_the_midst_of_freeing_is_passed_over(process: Process) -> None:
     process.hold(900, 1)
     for tenth, left in enumerate((800, 700, 600, 500, 300), 17):

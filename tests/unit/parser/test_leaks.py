@@ -112,6 +112,49 @@ def test_a_program_that_comes_to_rest_before_the_end_has_its_leak_all_the_same()
     assert verdicts(judge(Program(others)))["leak"] is not Verdict.LEAK
 
 
+@pytest.mark.parametrize("idle", [0.5, 0.6, 0.8])
+@pytest.mark.parametrize("open_end", [False, True])
+def test_what_grew_until_all_work_ended_is_neither_leak_nor_cache(
+    idle: float, *, open_end: bool
+) -> None:
+    random = np.random.default_rng(3)
+    until = 300 * (1 - idle)
+    requests = lru(random, 300, 2, "queue", duration=until)
+    program = Program([leak(random, 100, duration=until), requests], duration=300.0)
+    program.open_end = open_end
+    report = judge(program)
+    if open_end and idle < 0.8:  # the bucket in which the work ended is half of the watch
+        assert verdicts(report)["leak"] in (Verdict.LEAK, Verdict.INCONCLUSIVE)
+        return
+    assert verdicts(report)["leak"] is Verdict.INCONCLUSIVE
+    assert report.headline.startswith("no verdict on leaks; the program did hardly anything after")
+    program.sources[0] = filled_cache(random, 300, until / 15, "cache")
+    report = judge(program)
+    assert verdicts(report)["cache"] is Verdict.CACHE_LIKE
+    assert not report.too_short
+
+
+def test_a_service_with_little_work_after_its_start_is_not_idle() -> None:
+    random = np.random.default_rng(3)
+    start = [filled_cache(random, 1000, 10, "tables"), lru(random, 3000, 1, "parse", duration=10)]
+    program = Program([*start, lru(random, 20, 1, "queue", duration=300)], duration=300.0)
+    for program.open_end in (False, True):
+        report = judge(program)
+        assert verdicts(report)["tables"] is Verdict.CACHE_LIKE
+        assert report.headline == "no leaks found"
+
+
+def test_blocks_whose_ages_are_not_known_have_no_verdict() -> None:
+    random = np.random.default_rng(3)
+    profile, symbols = Program([leak(random, 100), lru(random, 300, 2, "queue")]).capture(random)
+    assert profile.sites.live_births is not None
+    profile.sites.live_births[0] = 0
+    [first, *_] = find_leaks(profile, symbols).findings
+    assert (first.verdict, first.evidence) == (
+        Verdict.INCONCLUSIVE, "the ages of its blocks are not known",
+    )  # fmt: skip
+
+
 def test_bytes_and_rate_of_a_leak_are_within_their_margins() -> None:
     inside_bytes = inside_rate = 0
     for seed in range(40):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -215,6 +216,45 @@ def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
     assert note.startswith("the file holds no ages")
     nothing = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
     assert find_leaks(nothing, symbols).notes == []
+
+
+@pytest.mark.parametrize("lacks", ["samples", "ages", "moments"])
+def test_what_shows_no_leak_in_any_case_does_not_pass(lacks: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 3000, "load")]).capture(random)
+    capture, sites = profile.capture, profile.sites
+    if lacks == "samples":
+        profile = profile.where(np.zeros(len(sites), dtype=np.bool_))
+        profile.capture.samples = 0
+    elif lacks == "ages":
+        sites.births = sites.live_births = sites.oldest_birth_s = None
+    else:
+        capture.kind, capture.end = "recovered", "exited"
+        sites.peak_blocks, sites.peak_bytes = sites.inuse_blocks * 3, sites.inuse_bytes * 3
+    said = {
+        "samples": "nothing seen: no allocation was sampled",
+        "ages": "no verdict on leaks",
+        "moments": "no verdict on leaks: the program freed its memory before it ended; save one",
+    }[lacks]
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(profile))
+    done = parse("leaks", "--fail-on", "leak", file)
+    assert done.returncode == 7, done.stdout
+    assert done.stdout.startswith(said)
+    assert json.loads(parse("leaks", "--json", file).stdout)["headline"].startswith(said)
+    summary = " ".join(parse("summary", file).stdout.split())
+    assert "no leaks" not in summary
+    assert lacks == "ages" or said in summary
+
+
+def test_what_is_young_is_not_said_to_be_no_leak() -> None:
+    def finding(verdict: Verdict, size: float) -> Finding:
+        return Finding(verdict, Estimate(size, 1e5, 300), None, (), "")
+
+    young = [finding(Verdict.YOUNG, 8e7)]
+    assert LeakReport([*young, finding(Verdict.CACHE_LIKE, 1e5)]).headline == "no leaks found"
+    report = LeakReport([*young, finding(Verdict.INCONCLUSIVE, 7e6)])
+    assert report.headline == "no verdict on leaks"
 
 
 def test_what_ended_early_in_its_planned_time_says_so() -> None:

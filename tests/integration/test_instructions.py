@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 from pathlib import Path
 
@@ -17,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="bounds of x86-64"),
     pytest.mark.skipif("CFLAGS" in os.environ, reason="bounds of the default build"),
 ]
-PAIRS = 15
+PAIRS = 25
 SELDOM = 1 << 40
 
 # Rate and frames -> most instructions of a malloc and its free in the sampler, and how many lock
@@ -47,7 +46,7 @@ def test_a_pair_takes_no_more_instructions(rate: int | None, depth: int, tmp_pat
     assert stepped.returncode == 0, stepped.stdout
     rows = [[int(number) for number in line.split()] for line in stepped.stdout.splitlines()]
     assert len(rows) == PAIRS
-    inside, atomic, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+    inside, atomic, _ = map(min, zip(*rows, strict=True))  # a later time bucket costs once
     most, most_atomic = BOUNDS[rate, depth]
     assert inside <= most
     assert atomic <= most_atomic

@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -122,6 +123,7 @@ static int count(const char *self, char **argv) {
     pid_t pid = fork();
     if (pid == 0) {
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        personality(ADDR_NO_RANDOMIZE); /* hashes of addresses */
         setenv("LD_PRELOAD", getenv("STEPPED_PRELOAD"), 1);
         execl(self, self, argv[1], argv[2], "child", NULL);
         _exit(93);

@@ -14,7 +14,7 @@ import numpy as np
 from mem_parser.budget.rules import Kind, Match, Site
 from mem_parser.charge import charged_from
 from mem_parser.filters import Filters, stacks_with
-from mem_parser.frames import Places, find_places
+from mem_parser.frames import Places, find_places, frames_of
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
@@ -165,6 +165,16 @@ class Subject:
             return True, []
         found, near = self.looking(match) if self.looking else (False, [])
         return found, nearest(match.pattern, [*near, *names]) or nearest(match.pattern, others)
+
+    @property
+    def spelled(self) -> set[str]:
+        """All that suppressions match: names of functions, source files and modules on stacks."""
+        return {
+            name
+            for f in frames_of(self.profile, self.symbols)
+            for name in (f.function, f.file, f.module)
+            if name
+        }
 
     def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs

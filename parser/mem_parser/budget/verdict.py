@@ -41,7 +41,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import headline_of
 from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
 from mem_parser.model import BoolArray, Count, Profile, Unit
-from mem_parser.symbols.functionnames import nearest
+from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import format_bytes
 
 
@@ -357,6 +357,15 @@ def needed_rate(report: Report, rate: float) -> float:
     return max(rate * max(share, 1 / 64), 1.0)
 
 
+def _stripped(found: Sequence[Culprit]) -> list[str]:
+    """Say how culprits get names that have none."""
+    unnamed = [c.frames[0].module for c in found if c.frames and c.frames[0].build_id]
+    files = dict.fromkeys(os.path.basename(module) for module in filter(is_own, unnamed))
+    return [
+        f"{name} has no symbols: keep them, or mem_parser budget -p UNSTRIPPED" for name in files
+    ]
+
+
 class _Judge:
     """Checks one capture against its budget."""
 
@@ -430,6 +439,7 @@ class _Judge:
             self._doubt(result, site, part)
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, leaks)
+            result.notes += _stripped(result.culprits)
         return result
 
     def _measured(

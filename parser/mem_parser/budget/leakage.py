@@ -237,9 +237,9 @@ class _Search:
         if doubted.samples:
             size = format_estimate(doubted.estimate, Unit.SPACE)
             notes.append(f"{size} without a verdict is within the limit")
-        flat = self.held.value - doubted.value
-        if self.profile.capture.is_whole and flat > 0:
-            notes.append(f"{format_bytes(flat)} never freed grew at first, and then no more")
+        if self.profile.capture.is_whole and self.held.samples > doubted.samples:
+            flat = format_bytes(self.held.value - doubted.value)
+            notes.append(f"{flat} never freed grew at first, and then no more")
         return notes
 
     def _short(self) -> str:

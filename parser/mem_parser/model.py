@@ -389,6 +389,12 @@ class Capture:
     marks_lost: int = 0
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is of a program from start to end; how a child ended, none can tell."""
+        whole = self.from_start or bool(self.parent_pid)
+        return whole and self.end.split(" ")[0] in ("exited", "target")
+
+    @property
     def kept_peak_bytes(self) -> float | None:
         """The highest live total tracked by the sampler; None if it is from a reading."""
         return None if self.peak_source is PeakSource.READING else self.peak_bytes
@@ -509,12 +515,9 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """The default count: blocks in use, but the peak of a program or fork child from start to
-        end, and of a part that a program captured itself. Only its parent knows how a child ended.
-        """
+        """Blocks in use; but the peak of a whole capture, and of a part that a program captured."""
         c = self.capture
-        whole = c.from_start or bool(c.parent_pid)
-        ended = (whole and c.end.split(" ")[0] in ("exited", "target")) or c.end == SECTION_ENDED
+        ended = c.is_whole or c.end == SECTION_ENDED
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
 

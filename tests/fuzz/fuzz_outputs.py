@@ -29,7 +29,6 @@ with atheris.instrument_imports(include=["mem_parser", "mem_cli"]):
         check,
         parse_match,
     )
-    from mem_parser.budget.outputs.markdown import MARKER
     from mem_parser.budget.outputs.text import result_lines
     from mem_parser.errors import MemError, one_line
 
@@ -47,6 +46,7 @@ CONTROL_ONLY = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b\u202a-\u202e\u2066-\u2069]")
 COLUMN = re.compile(r"(?<!\\)(?:\\\\)*\|")
 MARKDOWN_COLUMNS = 6
+MARKER = re.compile(r"<!-- mem_parser budget [\w.+]*(?:-[\w.+]+)*-? -->")
 NO_FORMATS = dict.fromkeys(("json", "html", "junit", "sarif", "markdown"), None) | {"github": False}
 
 
@@ -132,7 +132,10 @@ def check_markdown(said: str) -> None:
     rows = [line for line in said.split("\n") if line.startswith("|")]
     if {len(COLUMN.findall(row)) for row in rows} != {MARKDOWN_COLUMNS}:
         raise Finding("markdown: a row with other columns")
-    outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", said).replace(MARKER, "")
+    marker, _, rest = said.partition("\n")
+    if not MARKER.fullmatch(marker):
+        raise Finding(f"markdown: a marker of a name: {marker[:80]!r}")
+    outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", rest)
     tags = set(re.findall(r"<[^>\n]*>?", outside))
     if not tags <= {"<details>", "<details open>", "<summary>", "</summary>", "</details>"}:
         raise Finding(f"markdown: HTML of a name: {tags}")

@@ -199,6 +199,7 @@ def test_a_broken_budget_or_a_missing_baseline_starts_nothing(tmp_path: Path) ->
     for rules, words in (
         ('peek = "1 MiB"', ":2:1: unknown key 'peek'"),
         ('growth = "5 %"', "there is no such baseline"),
+        ('leaks = "0"\nsuppressions = "none.supp"', "none.supp: cannot be read: no such file"),
     ):
         done = gated(tmp_path, rules, "touch", mark)
         assert done.code == 3
@@ -242,7 +243,42 @@ def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Pat
     assert re.search(r"conn_open  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
     clean = gated(tmp_path, 'leaks = "0"', program, "serve", 3000, 0)
     assert clean.code == 0, clean.text
-    assert re.search(r"the check would have found a leak of \S+ [KM]iB in these 3\S* s", clean.text)
+    said = r"a steady leak of \S+ [KM]iB in small blocks\s+in\s+these 3\S* s"
+    assert re.search(said, clean.text)
+
+
+THREADED = """
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+static void *volatile last;
+__attribute__((noinline)) static void lose() { last = malloc(1000000); last = nullptr; }
+int main(int argc, char **) {
+    std::thread one([] { puts("thread"); });
+    one.join();
+    if (argc > 1)
+        lose();
+}
+"""
+
+
+def test_of_a_finished_program_what_the_runtime_keeps_is_no_leak_and_a_lost_block_is_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "threaded.cc").write_text(THREADED)
+    program = compile_program(tmp_path / "threaded.cc", ("-O1", "-g", "-pthread"))
+    rules = 'leaks = "0"\n[run]\nrate = "1"'
+    clean = gated(tmp_path, rules, program)
+    assert clean.code == 0, clean.text
+    assert re.search(r"left out: \S+ KiB that libraries keep for themselves", clean.text)
+    written = [tmp_path / f"out.{kind}" for kind in ("junit", "sarif", "markdown")]
+    options = [word for path in written for word in (f"--{path.suffix[1:]}", path)]
+    lost = gated(tmp_path, rules, program, "lose", options=options)
+    assert lost.code == 7, lost.text
+    for text in (lost.text, *(path.read_text() for path in written)):
+        assert "976.6 KiB never freed, in 1 stack" in " ".join(text.split())
+        assert re.search(r"\blose\b", text)
+    assert re.search(r"976\.6 KiB  lose  \S*threaded\.cc:6$", lost.text, re.MULTILINE)
 
 
 @pytest.mark.soak

@@ -43,8 +43,7 @@ class Gate:
         self.attempt = 0
         self.report: Report | None = None
         self.subjects: list[Subject] = []
-        if not options["update_baseline"]:
-            self._check_baselines()
+        self._check_files(growth=not options["update_baseline"])
 
     @property
     def needs_names(self) -> bool:
@@ -53,12 +52,16 @@ class Gate:
         """
         return any(budget.sites for budget in self.rules.every_budget)
 
-    def _check_baselines(self) -> None:
+    def _check_files(self, *, growth: bool) -> None:
+        """Read what the budget names before the program runs in vain. Raises `InputFileError`."""
         from mem_parser.budget.baseline import read
+        from mem_parser.leaks.suppressions import read_suppressions
 
         for budget in self.rules.every_budget:
-            if budget.needs_baseline and budget.baseline:
+            if growth and budget.needs_baseline and budget.baseline:
                 read(budget.baseline)
+            for path in budget.suppressions:
+                read_suppressions(path, chosen_by_user=False)
 
     def take(
         self, files: Sequence[str], *, last: bool, code: int, driven_from_outside: bool

@@ -109,14 +109,15 @@ class BudgetFile:
         return any(_is_target(name, pattern) for name in names for pattern in self.targets)
 
     def unmatched_tests(self, ids: Iterable[str]) -> list[str]:
-        """Name the literal targets that are none of the ``ids`` of tests, but of a file of them."""
+        """Name the targets that are none of the ``ids`` of tests, but of a file of them."""
         known = set(ids)
         files = {name.partition("::")[0] for name in known}
-        missing = [target for target in self.literal_targets if target not in known]
         return [
             _is_no(target, "test of this run", known)
-            for target in missing
-            if "::" in target and target.partition("::")[0] in files
+            for target in self.targets
+            if "::" in target
+            and any(_is_target(name, target.partition("::")[0]) for name in files)
+            and not any(_is_target(name, target) for name in known)
         ]
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,11 +23,12 @@ from mem_parser.leaks.ages import Timeline, timeline
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict, may_hide
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
-from mem_parser.leaks.survivors import MIN_SAMPLES
+from mem_parser.leaks.survivors import MIN_SAMPLES, used_sites
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above
+from mem_parser.startframes import CONSTRUCTORS
 from mem_parser.symbols.symbolizer import dropped_stacks
 from mem_parser.symbols.table import Role, Symbols
 from mem_parser.units import counted, format_bytes, format_estimate
@@ -34,24 +37,47 @@ POWER = 0.9
 """Chance with which a leak of the size that is named would have been found."""
 LEAST_BYTES = 2 << 20
 """What libraries alone may hold from their start without being taken for a leak."""
-_STREAM_BUFFER = "_IO_file_doallocate"
-"""The C library's buffer of a stream, which goes with it: `printf` leaves that of standard output.
+MOST_DOUBTED = 3
+"""Stacks that are named as leaks that may be, the largest first."""
+_RUNTIME = {
+    "_IO_file_doallocate": "the buffer of a stream: `printf` leaves that of standard output",
+    "_dl_allocate_tls": "a thread's variables: they stay with its stack, for the next thread",
+    "__tls_get_addr": "a thread's variables of a library, which it used for the first time",
+    "__cxa_atexit": "the list of what runs at the exit",
+    "setlocale": "the locale in use",
+    "tzset_internal": "the time zone, for `localtime`",
+    "tzset": "the time zone",
+    "mktime": "the time zone",
+}
+"""Functions of the C library and its loader whose blocks they keep for themselves, reachable until
+the process ends. No program can free them; none is handed to the caller.
 """
+_RUNTIME_FILE = re.compile(r"(?:libc|ld)\b[^/]*\.so[^/]*$")
+_POOL = "libstdc++'s pool for exceptions"
+"""72 KB allocated before `main`, so that it can throw when memory is exhausted: by a constructor of
+the library, or in a program that it is linked into by a function of this name.
+"""
+_POOL_FILE = re.compile(r"libstdc\+\+\.so[^/]*$")
+_POOL_START = re.compile(r"_GLOBAL__sub_I_(?:eh_alloc\.cc|_ZN9__gnu_cxx9__freeresEv)")
+_CONSTRUCTORS = re.compile(CONSTRUCTORS)
 _MOST_SAMPLES = 400
 
 
 @dataclass(slots=True)
 class Leaks:
-    """Findings with the verdict leak, and their measured amounts."""
+    """Findings with the verdict leak, their measured amounts, and the largest stacks that may leak
+    for all that the search can tell.
+    """
 
     found: list[Finding]
     measured: Measured
+    doubted: list[Finding] = field(default_factory=list)
 
 
 def measure_leaks(
     profile: Profile,
     symbols: Symbols,
-    suppressions: tuple[str, ...],
+    known: Suppressions,
     alpha: float,
     allowed: float = 0.0,
     *,
@@ -60,16 +86,16 @@ def measure_leaks(
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
     It may be a part of ``whole``, whose blocks without stacks can be of any part.
 
-    ``suppressions`` are patterns of stacks to skip. Memory that a program freed at exit is not a
-    leak here, only a note: many programs fill memory while they run, and free it at the end. Where
-    the search finds nothing, but could not have found a leak of half of what is in use and may be
-    one, all that may leak: unless it is within the ``allowed`` bytes.
+    ``known`` are stacks to skip. Memory that a program freed at exit is not a leak here, only a
+    note: many programs fill memory while they run, and free it at the end. What has no verdict may
+    leak, so above the ``allowed`` bytes it does not pass. Nor does anything in use where the search
+    could not have found a leak of half of it, or where every block is known of a program that ended
+    by itself: a block that it lost looks like one that it meant to keep.
     """
-    known = Suppressions(suppressions) if suppressions else None
     excess = None
     if whole is not None and whole is not profile:
         excess = find_leaks(whole, symbols, suppressions=known, at_end=True).excess
-    leaks = _search(profile, symbols, known, alpha, allowed, excess=excess)
+    leaks = _Search(profile, symbols, known, alpha, allowed, excess).run()
     if profile.before_end is not None:
         growth = find_leaks(profile, symbols, suppressions=known, alpha=alpha).growth
         leaks.measured.notes += filter(None, [growth])
@@ -92,26 +118,147 @@ def _without_stacks(profile: Profile) -> Sampled:
     return sampled(profile, Count.INUSE, dropped_stacks(profile.stacks)[profile.sites.stack])
 
 
-def _search(
-    profile: Profile,
-    symbols: Symbols,
-    known: Suppressions | None,
-    alpha: float,
-    allowed: float,
-    *,
-    excess: Excess | None,
-) -> Leaks:
-    report = find_leaks(
-        profile, symbols, suppressions=known, alpha=alpha, at_end=True, excess=excess
-    )
-    if report.leaks:
-        more = len(report.leaks) - MOST
-        notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []
-        return Leaks(report.leaks, Measured(_sum_of(report, profile), notes=notes))
-    held = _may_leak(profile, symbols, known)
-    found = _found_none(profile, symbols, report, held, alpha=alpha, allowed=allowed)
-    found.notes[:0] = _suppressed(report)
-    return Leaks([], found)
+class _Search:
+    """One search, and what it cannot tell."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        symbols: Symbols,
+        known: Suppressions,
+        alpha: float,
+        allowed: float,
+        excess: Excess | None = None,
+    ) -> None:
+        self.profile = profile
+        self.alpha, self.allowed = alpha, allowed
+        self.report = find_leaks(
+            profile, symbols, suppressions=known, alpha=alpha, at_end=True, excess=excess
+        )
+        self.found = _sum_of(self.report, profile)
+        own, self.notes = _may_leak(profile, symbols, known)
+        self.own = own & ~self._sites_of(self.report.leaks)
+        self.held = sampled(profile, Count.INUSE, self.own)
+        self.times = _times(profile)
+        self.smallest = smallest_leak(profile, symbols, alpha)
+
+    def run(self) -> Leaks:
+        """Return what was found, and what may leak besides."""
+        leaks = self.report.leaks
+        more = len(leaks) - MOST
+        self.notes[:0] = _suppressed(self.report)
+        if more > 0:
+            self.notes.append(f"{more} more of {len(leaks)} leaks are not shown")
+        if self.held.samples and self.times is None:
+            no_ages = "the file holds no ages of blocks, so it cannot show leaks"
+            return Leaks(leaks, Measured(self.found, no_ages, self.notes))
+        stacks, amount = self._doubted()
+        what = _AtMost(self.found, amount)
+        if not amount.samples or what.upper(self.alpha) <= self.allowed:
+            self.notes += [] if leaks else self._passing(amount)
+            return Leaks(leaks, Measured(self.found, notes=self.notes))
+        why = self._why(stacks, amount)
+        if why is None and math.isfinite(self.smallest):
+            self.notes.append(self._named())
+        if len(stacks) > MOST_DOUBTED:
+            more = len(stacks) - MOST_DOUBTED
+            self.notes.append(f"{more} more of {len(stacks)} stacks are not shown")
+        told = [self._told(one) for one in stacks[:MOST_DOUBTED]]
+        return Leaks(leaks, Measured(what, why, self.notes), told)
+
+    @property
+    def _blind(self) -> bool:
+        # Leaked blocks are in use: leaks cannot exceed the bytes in use.
+        most = self.held.upper(self.alpha)
+        return most > self.allowed and self.smallest > max(self.held.value / 2, self.allowed)
+
+    def _doubted(self) -> tuple[list[Finding], Sampled]:
+        """Return the stacks that may leak, the largest first, and what they hold."""
+        exact = self.profile.capture.is_whole and self.profile.rate_bytes <= 1
+        found = [f for f in self.report.findings if f.verdict is not Verdict.LEAK]
+        every = exact or self._blind or self.report.too_short
+        if not every:
+            found = [f for f in found if self._has_no_verdict(f)]
+        found = [f for f in found if self._sites_of([f])[self.own].any()]
+        found.sort(key=lambda f: (not f.frames, -f.live.value))
+        if every:
+            return found, self.held
+        return found, sampled(self.profile, Count.INUSE, self.own & self._sites_of(found))
+
+    def _has_no_verdict(self, finding: Finding) -> bool:
+        """Tell whether a stack may leak for all that is known. Of a program that goes on, blocks of
+        the last tenth are its work in hand, up to the leak that would have been found; and where
+        every block is known, a stack without any of the later half did not grow.
+        """
+        open_verdict = finding.verdict in (Verdict.INCONCLUSIVE, Verdict.YOUNG)
+        if self.profile.capture.is_whole or not open_verdict or self.times is None:
+            return open_verdict
+        if finding.verdict is Verdict.YOUNG and finding.live.value <= self.smallest:
+            return False
+        if self.profile.rate_bytes > 1 or finding.group is None:
+            return True
+        return bool(finding.group.births[self.times.late | self.times.young].any())
+
+    def _sites_of(self, findings: list[Finding]) -> BoolArray:
+        sites = np.zeros(len(self.profile.sites), dtype=np.bool_)
+        rows = used_sites(self.profile)
+        for finding in findings:
+            if finding.group is not None:
+                sites[rows[finding.group.members]] = True
+        return sites
+
+    def _told(self, finding: Finding) -> Finding:
+        """Return a stack with its number of blocks for evidence, where no other is of use."""
+        if not self.profile.capture.is_whole or finding.verdict is Verdict.CACHE_LIKE:
+            return dataclasses.replace(finding, per_hour=None)
+        what = "block" if self.profile.rate_bytes <= 1 else "sample"
+        text = counted(finding.live.samples, what)
+        return dataclasses.replace(finding, per_hour=None, evidence=text)
+
+    def _why(self, stacks: list[Finding], amount: Sampled) -> str | None:
+        """Return why what may leak must not pass; None where a finer rate may tell."""
+        short = not math.isfinite(self.smallest)
+        if self.profile.capture.is_whole:
+            # Of blocks that are large against the rate a finer one sees no more.
+            if not short and amount.missed > amount.seen:
+                return None
+            held = format_estimate(amount.estimate, Unit.SPACE)
+            return (
+                f"{held} never freed, in {counted(sum(f.stacks for f in stacks), 'stack')}: lost, "
+                "or kept on purpose? Free it, or name it in suppressions"
+            )
+        if self.report.too_short:
+            return self.report.too_short
+        if short:
+            cure = "limit what a short program leaves behind with inuse"
+            return f"{self._short()}, and {format_bytes(self.held.value)} are in use: {cure}"
+        return None if self._blind or not stacks else _no_verdict(stacks[0])
+
+    def _passing(self, doubted: Sampled) -> list[str]:
+        """Return what a search that found none could have found, and what it passes over."""
+        if not math.isfinite(self.smallest):
+            left = _left(self.held, self.alpha)
+            return [f"{self._short()}; {left}" if self.held.samples else left]
+        notes = [self._named()]
+        if doubted.samples:
+            size = format_estimate(doubted.estimate, Unit.SPACE)
+            notes.append(f"{size} without a verdict is within the limit")
+        if self.profile.capture.is_whole and self.held.samples > doubted.samples:
+            flat = format_bytes(self.held.value - doubted.value)
+            notes.append(f"{flat} never freed grew at first, and then no more")
+        return notes
+
+    def _short(self) -> str:
+        assert self.times is not None
+        return f"{self.times.duration_s:.3g} s are too short to see growth"
+
+    def _named(self) -> str:
+        span = self.profile.capture.duration_s
+        over = f" in these {span:.3g} s" if span else ""
+        size = f"{format_bytes(self.smallest)} in small blocks"
+        if self.profile.rate_bytes <= 1:
+            size = f"{math.ceil(self.smallest)} blocks"
+        return f"the check would have found a steady leak of {size}{over}"
 
 
 def _suppressed(report: LeakReport) -> list[str]:
@@ -123,106 +270,73 @@ def _suppressed(report: LeakReport) -> list[str]:
     return [f"{what} {'are' if len(leaks) > 1 else 'is'} suppressed"]
 
 
-def _found_none(
-    profile: Profile,
-    symbols: Symbols,
-    report: LeakReport,
-    held: Sampled,
-    *,
-    alpha: float,
-    allowed: float,
-) -> Measured:
-    """Tell what the search could have found that found none, of the ``held`` that may leak."""
-    nothing = Sampled(0.0, 0.0, 0.0, 0, 0.0)
-    times = _times(profile)
-    smallest = smallest_leak(profile, symbols, alpha)
-    if not held.samples:
-        sure = math.isfinite(smallest)
-        return Measured(nothing, notes=[_named(profile, smallest) if sure else _left(held, alpha)])
-    if times is None:
-        return Measured(nothing, "the file holds no ages of blocks, so it cannot show leaks")
-    # Leaked blocks are in use: leaks cannot exceed the bytes in use.
-    most = held.upper(alpha)
-    blind = most > allowed and smallest > max(held.value / 2, allowed)
-    what = _Unfound(most) if blind else nothing
-    if report.too_short:
-        return Measured(_Unfound(most), report.too_short if most > allowed else None)
-    if math.isfinite(smallest):
-        doubted = _doubted(report, max(smallest, allowed), profile, times)
-        if doubted is not None and not blind:
-            upper = doubted.live.value + doubted.live.margin95
-            return Measured(_Unfound(upper), _doubt(doubted))
-        return Measured(what, notes=[_named(profile, smallest)])
-    short = f"{times.duration_s:.3g} s are too short to see growth"
-    if blind:
-        cure = "limit what a short program leaves behind with inuse"
-        return Measured(what, f"{short}, and {format_bytes(held.value)} are in use: {cure}")
-    return Measured(nothing, notes=[f"{short}; {_left(held, alpha)}"])
-
-
-def _may_leak(profile: Profile, symbols: Symbols, known: Suppressions | None) -> Sampled:
-    """Return what is in use and may be a leak: not what is suppressed, nor what libraries alone
-    hold from their start, unless that is much.
+def _may_leak(
+    profile: Profile, symbols: Symbols, known: Suppressions
+) -> tuple[BoolArray, list[str]]:
+    """Return the sites whose blocks may leak: not what is suppressed, what the runtime keeps, nor
+    what libraries alone hold from their start, unless that is much. With a note on the last two.
     """
     places = find_places(profile, symbols, FrameRule.OWN)
-    left = [not _is_expected(frames, known) for frames in places.frames]
-    counted_in = np.array(left, dtype=np.bool_)[places.place]
+    keepers = [_keeper(frames) for frames in places.frames]
+    hidden = np.array([known.match(frames) for frames in places.frames], dtype=np.bool_)
+    kept = np.array([bool(name) for name in keepers], dtype=np.bool_)
     role = np.array([f.role for f in symbols.functions], dtype=np.int8)
     charged = symbols.locations_of_stack[charged_from(symbols, FrameRule.PROGRAM)]
-    own = counted_in & (role[symbols.function_of_location[charged]] == Role.PROGRAM)
+    by_program = role[symbols.function_of_location[charged]] == Role.PROGRAM
     stack = profile.sites.stack
-    every = sampled(profile, Count.INUSE, counted_in[stack])
-    found = sampled(profile, Count.INUSE, own[stack])
-    return found if every.value - found.value <= LEAST_BYTES else every
+    may, kept = ~(hidden | kept)[places.place][stack], kept[places.place][stack]
+    others = may & ~by_program[stack]
+    if sampled(profile, Count.INUSE, others).value > LEAST_BYTES:
+        others[:] = False
+    size = sampled(profile, Count.INUSE, kept | others).value
+    notes = []
+    if size and profile.capture.is_whole:
+        blocks, _ = profile.counts(Count.INUSE)
+        names = {keepers[k] for k in places.place[stack[kept & (blocks > 0)]].tolist()}
+        whose = f" ({', '.join(sorted(names))})" if names else ""
+        notes = [f"left out: {format_bytes(size)} that libraries keep for themselves{whose}"]
+    return may & ~others, notes
 
 
-def _is_expected(frames: tuple[Frame, ...], known: Suppressions | None) -> bool:
-    if known is not None and known.match(frames):
-        return True
-    return any(f.function == _STREAM_BUFFER for f in frames[:1])
+def _keeper(frames: tuple[Frame, ...]) -> str:
+    """Return the function of the runtime that keeps a stack's blocks; empty where none does."""
+    for frame in frames:
+        name = frame.function
+        if name in _RUNTIME and (name.startswith("_") or _RUNTIME_FILE.search(frame.module)):
+            return name
+    within = next((k for k, f in enumerate(frames) if _CONSTRUCTORS.fullmatch(f.function)), 0)
+    if within and all(_POOL_FILE.search(f.module) for f in frames[:within]):
+        return _POOL
+    return _POOL if any(_POOL_START.fullmatch(f.function) for f in frames[:within]) else ""
 
 
-def _doubted(
-    report: LeakReport, least_bytes: float, profile: Profile, times: Timeline
-) -> Finding | None:
-    """Return the largest stack without a verdict that holds more than so many bytes: a leak of this
-    size would have been found if it were steady, and it may have begun late. Where every block is
-    sampled, it did not grow if none is of the later half.
-    """
-    open_verdicts = (Verdict.INCONCLUSIVE, Verdict.YOUNG)
-    found = [f for f in report.findings if f.verdict in open_verdicts and f.frames]
-    if profile.rate_bytes <= 1:
-        later = times.late | times.young
-        found = [f for f in found if f.group is None or f.group.births[later].any()]
-    largest = max(found, key=lambda f: f.live.value, default=None)
-    return largest if largest is not None and largest.live.value > least_bytes else None
-
-
-def _doubt(finding: Finding) -> str:
+def _no_verdict(finding: Finding) -> str:
     held = format_estimate(finding.live, Unit.SPACE)
     evidence = finding.evidence[:1].lower() + finding.evidence[1:].removesuffix(".")
-    return f"no verdict on {one_line(finding.frames[0].told)}, {held}: {evidence}"
+    name = one_line(finding.frames[0].told) if finding.frames else "many small stacks"
+    return f"no verdict on {name}, {held}: {evidence}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Unfound:
-    """No leak that was found, and up to ``most`` bytes of those that could not be."""
+class _AtMost:
+    """The leaks that were found, and those that ``more`` may be."""
 
-    most: float
+    found: Sampled
+    more: Sampled
 
     @property
     def value(self) -> float:
-        return 0.0
+        return self.found.value
 
     @property
     def estimate(self) -> Estimate:
-        return Estimate(0.0, 0.0, 0)
+        return self.found.estimate
 
-    def lower(self, alpha: float) -> float:  # noqa: ARG002 - the same at any
-        return 0.0
+    def lower(self, alpha: float) -> float:
+        return self.found.lower(alpha)
 
-    def upper(self, alpha: float) -> float:  # noqa: ARG002 - the same at any
-        return self.most
+    def upper(self, alpha: float) -> float:
+        return self.found.upper(alpha) + self.more.upper(alpha)
 
 
 def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
@@ -301,7 +415,7 @@ def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
     """Return the live bytes of all leaks together; blocks count as small, which is safe for both
     bounds.
     """
-    rate = profile.rate_bytes if profile.rate_bytes > 1 else 0.0
+    rate = profile.rate_bytes if profile.rate_bytes > 1 and report.leaks else 0.0
     value = sum(f.live.value for f in report.leaks)
     samples = sum(f.live.samples for f in report.leaks)
     if not rate:
@@ -310,12 +424,6 @@ def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
     if not math.isfinite(variance) or variance <= 0:
         return Sampled(value, 0.0, 0.0, samples, rate)
     return Sampled(0.0, value, variance, samples, rate)
-
-
-def _named(profile: Profile, smallest: float) -> str:
-    span = profile.capture.duration_s
-    over = f" in these {span:.3g} s" if span else ""
-    return f"the check would have found a leak of {format_bytes(smallest)}{over}"
 
 
 def _left(held: Sampled, alpha: float) -> str:

@@ -14,17 +14,15 @@ import numpy as np
 from mem_parser.budget.rules import Kind, Match, Site
 from mem_parser.charge import charged_from
 from mem_parser.filters import Filters, stacks_with
-from mem_parser.frames import Places, find_places
+from mem_parser.frames import Places, find_places, frames_of
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.startframes import fold_starts
-from mem_parser.symbols.functionnames import Known
-from mem_parser.symbols.modulelabels import is_relative
+from mem_parser.symbols.functionnames import Known, is_own, nearest
 from mem_parser.symbols.table import Role, Symbols
 
-_SYSTEM = ("/lib", "/usr/lib")
 _CARGO_HASH = re.compile(r"-[0-9a-f]{16}$")
 """Ends the names of cargo's test programs, and changes with the compiler and the version."""
 
@@ -136,7 +134,7 @@ class Subject:
         or thread are not.
         """
         found = [
-            not (f.known or f.python or f.role is not Role.PROGRAM) and _is_own(f.module)
+            not (f.known or f.python or f.role is not Role.PROGRAM) and is_own(f.module)
             for f in self.symbols.functions
         ]
         return np.array(found, dtype=np.bool_)[self.symbols.function_of_location]
@@ -156,15 +154,27 @@ class Subject:
             return True, []
         if match.kind is Kind.MODULE:
             seen = [module.path for module in self.profile.modules]
-            names = [os.path.basename(path).split(".so")[0] for path in seen]
+            names = others = [os.path.basename(path).split(".so")[0] for path in seen]
             some = not seen or any(map(match.pattern.search, seen))
         else:
             some = any(_locations(symbols, match).any() for symbols in self._every_symbols)
-            names = [f.name for f in self.symbols.functions if f.known]
+            known = [f for f in self.symbols.functions if f.known]
+            names = [f.name for f in known if f.role is Role.PROGRAM and is_own(f.module)]
+            others = [f.name for f in known]
         if some:
             return True, []
         found, near = self.looking(match) if self.looking else (False, [])
-        return found, [*near, *names]
+        return found, nearest(match.pattern, [*near, *names]) or nearest(match.pattern, others)
+
+    @property
+    def spelled(self) -> set[str]:
+        """All that suppressions match: names of functions, source files and modules on stacks."""
+        return {
+            name
+            for f in frames_of(self.profile, self.symbols)
+            for name in (f.function, f.file, f.module)
+            if name
+        }
 
     def part(self, site: Site | None, *, unnamed: bool = False) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs
@@ -241,13 +251,6 @@ def _allocating(symbols: Symbols, locations: BoolArray) -> BoolArray:
     first = charged_from(symbols, FrameRule.OWN)
     last = charged_from(symbols, FrameRule.PROGRAM)
     return np.asarray(before[last + 1] > before[first], dtype=np.bool_)
-
-
-def _is_own(module: str) -> bool:
-    """Tell whether a file is none of the system's libraries, whose functions no site is about."""
-    name = module.rsplit("/", 1)[-1]
-    file = is_relative(module) or (module.startswith("/") and not module.startswith("//anon"))
-    return file and not (".so" in name and module.startswith(_SYSTEM))
 
 
 def _locations(symbols: Symbols, match: Match) -> BoolArray:

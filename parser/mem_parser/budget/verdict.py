@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget import culprits, growth, leakage
@@ -35,10 +38,10 @@ from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
-from mem_parser.leaks.findings import Finding, headline_of
-from mem_parser.leaks.suppressions import read_suppressions
-from mem_parser.model import Count, Profile, Unit
-from mem_parser.symbols.functionnames import nearest
+from mem_parser.leaks.findings import headline_of
+from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
+from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import format_bytes
 
 
@@ -215,7 +218,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     ``tries`` is the number of tries in all, ``attempt`` the number of this one; the tries share the
     error. Leaves out a capture without limits (mostly a device's). Raises `BaselineError` for a
     baseline that is broken, or that a limit needs and that is missing or of other programs alone;
-    `UsageProblem` for a broken list of suppressions.
+    `InputFileError` for a broken list of suppressions.
     """
     asked = [(s, budget.for_domains(s.profile.domains)) for s, budget in given]
     pairs = [(s, budget) for s, budget in asked if budget.every_limit]
@@ -233,6 +236,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     if reports:
         reports[0].notes += _nowhere(asked, [budget for _, budget in given])
         reports[0].notes += [text for key, text in unmatched(pairs).items() if key not in unknown]
+        reports[0].notes += _idle(judges)
     return Report(reports, error, tries, attempt)
 
 
@@ -294,6 +298,29 @@ def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
     return found
 
 
+def _idle(judges: Sequence[_Judge]) -> list[str]:
+    """Name the suppressions that match nothing in any of the captures that they are for."""
+    found: dict[str, set[str]] = {}
+    used: set[str] = set()
+    for judge in (one for one in judges if one.known.hits):
+        names = judge.subject.spelled
+        idle = judge.known.idle(names)
+        used |= judge.known.hits.keys() - idle
+        for pattern in idle:
+            found.setdefault(pattern, set()).update(names)
+    notes, alone = [], []
+    for pattern in (one for one in found if one not in used):
+        near = nearest(as_regex(pattern), found[pattern])
+        if near:
+            notes.append(f"leak:{pattern} matches nothing; nearest: {', '.join(near)}")
+        else:
+            alone.append(f"leak:{pattern}")
+    if alone:
+        more = f" and {len(alone) - _FEW} more" if len(alone) > _FEW else ""
+        notes.append(f"{', '.join(alone[:_FEW])}{more}: no stack of this run matches")
+    return notes
+
+
 def combine(earlier: Report, later: Report) -> Report:
     """Return the report of a repetition together with the earlier verdicts.
 
@@ -330,6 +357,15 @@ def needed_rate(report: Report, rate: float) -> float:
     return max(rate * max(share, 1 / 64), 1.0)
 
 
+def _stripped(found: Sequence[Culprit]) -> list[str]:
+    """Say how culprits get names that have none."""
+    unnamed = [c.frames[0].module for c in found if c.frames and c.frames[0].build_id]
+    files = dict.fromkeys(os.path.basename(module) for module in filter(is_own, unnamed))
+    return [
+        f"{name} has no symbols: keep them, or mem_parser budget -p UNSTRIPPED" for name in files
+    ]
+
+
 class _Judge:
     """Checks one capture against its budget."""
 
@@ -342,11 +378,23 @@ class _Judge:
         self.program = self._baseline()
         if self.program is not None:
             self.subject = subject.charged_like(self.program.passing)
-        self.suppressions = tuple(
+        self.known = Suppressions(
             pattern
             for path in budget.suppressions
             for pattern in read_suppressions(path, chosen_by_user=False)
         )
+
+    @functools.cached_property
+    def _suppressed(self) -> BoolArray:
+        places = self.subject.whole_places
+        hidden = [self.known.match(frames) for frames in places.frames]
+        return np.array(hidden, dtype=np.bool_)[places.place]
+
+    def _counted(self, part: Profile | None, kind: Measure) -> Profile | None:
+        """Return the blocks of ``part`` that a limit counts: of those in use, none suppressed."""
+        if part is None or kind is not Measure.INUSE or not self.known.hits:
+            return part
+        return part.where(~self._suppressed[part.sites.stack])
 
     def _baseline(self) -> Program | None:
         """Return the baseline; one that no limit needs may be missing, but not broken."""
@@ -384,31 +432,37 @@ class _Judge:
 
     def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
         part = self.subject.part(site)
-        measured, amount, findings = self._measured(site, part, limit)
+        measured, amount, leaks = self._measured(site, part, limit)
         result = self._judge(site, limit, measured, amount, obstacle)
-        result.headline = headline_of(findings) if findings else ""
+        result.headline = headline_of(leaks.found) if leaks and leaks.found else ""
         if site is not None and part is not None and result.verdict is Verdict.PASS:
             self._doubt(result, site, part)
         if result.verdict is not Verdict.PASS and amount is not None:
-            result.culprits = self._culprits(result, findings)
+            result.culprits = self._culprits(result, leaks)
+            result.notes += _stripped(result.culprits)
         return result
 
     def _measured(
         self, site: Site | None, part: Profile | None, limit: Limit
-    ) -> tuple[Measured, float | None, list[Finding] | None]:
+    ) -> tuple[Measured, float | None, leakage.Leaks | None]:
         """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
         amount = limit.allowed
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
         if limit.measure is not Measure.LEAKS:
-            return measure(self.subject.profile, part, limit.measure), amount, None
+            left = self._counted(part, limit.measure)
+            found = measure(self.subject.profile, left, limit.measure)
+            if part is not None and left is not None and left is not part:
+                hidden = sampled(part, Count.INUSE).value - sampled(left, Count.INUSE).value
+                found.notes += [f"{format_bytes(hidden)} in use is suppressed"] if hidden else []
+            return found, amount, None
         if part is None:
             return Measured(None, "the file has no counts by thread"), amount, None
         leaks = leakage.measure_leaks(
-            part, self.subject.symbols, self.suppressions, self.fail_alpha, amount,
+            part, self.subject.symbols, self.known, self.fail_alpha, amount,
             whole=self.subject.profile,
         )  # fmt: skip
-        return leaks.measured, amount, leaks.found
+        return leaks.measured, amount, leaks
 
     def _doubt(self, result: Result, site: Site, part: Profile) -> None:
         """Take a pass back that blocks of functions without a name may be too many for."""
@@ -472,13 +526,13 @@ class _Judge:
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
 
-    def _culprits(self, result: Result, findings: list[Finding] | None) -> list[Culprit]:
-        if findings is not None:
-            return culprits.leaking(findings)
-        part = self.subject.part(result.site)
+    def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
+        if leaks is not None:
+            return culprits.leaking([*leaks.found, *leaks.doubted])
+        kind = result.limit.measure
+        part = self._counted(self.subject.part(result.site), kind)
         if part is None:
             return []
-        kind = result.limit.measure
         count = self._count(kind)
         if count is Count.PEAK and not part.has(count) and part.has_alloc:
             result.notes.append(

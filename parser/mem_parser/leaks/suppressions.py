@@ -9,10 +9,11 @@ A program may have a list of its own, the constant that its `__lsan_default_supp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import InputFileError
 from mem_parser.frames import Frame
 from mem_parser.model import Module, Profile
 from mem_parser.plainfile import read_plain
@@ -48,6 +49,11 @@ class Suppressions:
                 self.hits[pattern] += 1
                 return True
         return False
+
+    def idle(self, names: Iterable[str]) -> set[str]:
+        """Return the patterns that match none of the names of functions, files and modules."""
+        every = set(names)
+        return {p for p in self.hits if not any(_matches(p, name) for name in every)}
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -116,8 +122,15 @@ def _pattern(line: str) -> str | None:
     return pattern.strip() if kind == "leak" and pattern.strip("^$ ") else None
 
 
+def as_regex(pattern: str) -> re.Pattern[str]:
+    """Return a pattern as the regular expression that matches the same names."""
+    inner = pattern.removeprefix("^").removesuffix("$")
+    text = ".*".join(map(re.escape, inner.split("*")))
+    return re.compile("^" * pattern.startswith("^") + text + "$" * pattern.endswith("$"))
+
+
 def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
-    """Return the patterns of a file. Raises `UsageProblem` that names the first bad line.
+    """Return the patterns of a file. Raises `InputFileError` that names the first bad line.
 
     A file that the user chose may be a pipe; one that another file names may not.
     """
@@ -129,22 +142,23 @@ def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
             data = read_plain(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageProblem(f"{path}: cannot be read: {reason}") from error
+        raise InputFileError(f"{path}: cannot be read: {reason}") from error
     return parse_suppressions(data.decode("utf-8", "replace"), path)
 
 
 def parse_suppressions(text: str, path: str) -> list[str]:
-    """Return the patterns in ``text``, without the kinds of other sanitizers."""
+    """Return the patterns in ``text``. Kinds of other sanitizers are errors, as LeakSanitizer has
+    it: a slip would pass over nothing.
+    """
     patterns = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        kind, colon, _ = line.partition(":")
-        if not colon or not kind.replace("_", "").replace("-", "").isalnum():
-            raise UsageProblem(
+        found = _pattern(line)
+        if found is None:
+            raise InputFileError(
                 f"{path}, line {number}: not a suppression: {line[:80]}", hint="leak:FUNCTION"
             )
-        if found := _pattern(line):
-            patterns.append(found)
+        patterns.append(found)
     return patterns

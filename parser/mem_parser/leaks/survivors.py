@@ -43,13 +43,18 @@ class Group:
     stacks: int = 1
 
 
+def used_sites(profile: Profile) -> IntArray:
+    """Return the sites that verdicts are on; members of groups are positions among them."""
+    return np.flatnonzero(profile.sites.alloc_blocks + profile.counts(Count.INUSE)[0] > 0)
+
+
 class SiteColumns:
     """The columns of all sites with live blocks that verdicts add up by group."""
 
     def __init__(self, profile: Profile, places: Places, keep: BoolArray | None) -> None:
         sites = profile.sites
         blocks, size = profile.counts(Count.INUSE)
-        self.index = np.flatnonzero(sites.alloc_blocks + blocks > 0)
+        self.index = used_sites(profile)
         mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
         self.place = places.place[sites.stack[self.index]]
         self.lost = dropped_stacks(profile.stacks)[sites.stack[self.index]]

@@ -18,11 +18,15 @@ from mem_parser.symbols.demangle import full_name, is_mangled, short_name
 from mem_parser.symbols.elf import BadElf
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder, may_have_file
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
+from mem_parser.symbols.modulelabels import is_relative
 
+_SYSTEM = ("/lib", "/usr/lib")
 _MOST_DEMANGLED = 200_000
 _MOST_COMPARED = 20_000
 _LONGEST_NEAR = 200
 _LIKE = 0.7
+_MOST_NEAR = 3
+_QUALIFIED = re.compile(r"[^\W\d]\w*(?:::~?\w+)*")
 _VARIES = re.compile(r"[|?*{\[\\]|operator|std")
 """A pattern with it may match a name that lacks its longest word, or is mangled without it."""
 
@@ -53,21 +57,38 @@ def known(
         **finder.rights(),
     )
     every = [k for k, module in enumerate(profile.modules) if may_have_file(module)]
-    near: list[str] = []
-    for answer in in_child(every, job):
+    near: dict[bool, list[str]] = {True: [], False: []}
+    answers = in_child(every, job)
+    for k, answer in zip(every, answers, strict=True):
         if isinstance(answer, Crash):
             continue
         if answer[0]:
             return answer
-        near += answer[1]
-    return False, near
+        path = profile.modules[k].path
+        near[is_own(path) and path != profile.capture.sampler] += answer[1]
+    return False, near[True] or near[False]
 
 
 def nearest(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern may be a slip of, the nearest first."""
-    word = _word(pattern)
-    some = {one for one in names if abs(len(one) - len(word)) * 3 <= len(word)}
-    return get_close_matches(word, sorted(some)[:_MOST_COMPARED], cutoff=_LIKE) if word else []
+    """Return the names that a pattern may be a slip of, the nearest first. A name is compared by as
+    many of its last parts (`Table::add` has two) as the pattern has.
+    """
+    word = max(_QUALIFIED.findall(pattern.pattern), key=len, default="")
+    parts = word.count("::") + 1
+    spelled: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        text = "::".join(name.split("::")[-parts:])
+        if abs(len(text) - len(word)) * 3 <= len(word):
+            spelled.setdefault(text, []).append(name)
+    near = get_close_matches(word, sorted(spelled)[:_MOST_COMPARED], cutoff=_LIKE) if word else []
+    return [name for text in near for name in spelled[text]][:_MOST_NEAR]
+
+
+def is_own(module: str) -> bool:
+    """Tell whether a file is none of the system's libraries, whose functions no site is about."""
+    name = module.rsplit("/", 1)[-1]
+    file = is_relative(module) or (module.startswith("/") and not module.startswith("//anon"))
+    return file and not (".so" in name and module.startswith(_SYSTEM))
 
 
 def _search(files: ModuleFiles, pattern: re.Pattern[str]) -> Json:
@@ -99,7 +120,7 @@ def _search_libraries(files: ModuleFiles, pattern: re.Pattern[str]) -> Json:
 
 def _understood(form: Json) -> Known:
     found, near = form
-    return bool(found), [str(name)[:_LONGEST_NEAR] for name in near[:3]]
+    return bool(found), [str(name)[:_LONGEST_NEAR] for name in near[:_MOST_NEAR]]
 
 
 def _word(pattern: re.Pattern[str]) -> str:

@@ -243,3 +243,21 @@ def test_a_number_of_very_many_digits_is_one_line(tmp_path: Path) -> None:
     path.write_text("[budget]\npeak = " + "9" * 200_000 + "\n")
     with pytest.raises(BudgetFileError, match="not valid TOML: Exceeds the limit"):
         load(str(path))
+
+
+def test_sections_of_tests_that_match_none_are_named_globs_too(tmp_path: Path) -> None:
+    names = (
+        "test_a.py::test_indx*",
+        "test_a.py::test_in*",
+        "test_*.py::test_x",
+        "test_c.py::test_y",
+    )
+    text = "".join(f'[target."{name}"]\npeak = "1 GiB"\n' for name in names)
+    (tmp_path / "b.toml").write_text(text)
+    notes = load(tmp_path / "b.toml").unmatched_tests(
+        ["test_a.py::test_index", "test_b.py::test_z"]
+    )
+    named = [note.partition(" is no test of this run; did you mean test_") for note in notes]
+    assert [(target, near[0]) for target, _, near in named] == [
+        ('[target."test_a.py::test_indx*"]', "a"), ('[target."test_*.py::test_x"]', "b")
+    ]  # fmt: skip

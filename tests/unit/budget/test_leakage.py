@@ -14,6 +14,7 @@ from budget_profiles import one
 from mem_parser.budget import Budget, Limit, Measure, Site, Subject, Verdict, check, parse_match
 from mem_parser.budget.leakage import samples_needed, smallest_leak
 from mem_parser.budget.outputs.words import sentence
+from mem_parser.errors import InputFileError
 from mem_parser.model import STACK_LOST_SHIFT
 
 
@@ -50,7 +51,9 @@ def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> Non
     found = one(clean, LEAKS)
     assert found.verdict is Verdict.PASS
     [note] = found.notes
-    assert re.fullmatch(r"the check would have found a leak of \S+ [KM]iB in these 60 s", note)
+    assert re.fullmatch(
+        r"the check would have found a steady leak of \S+ KiB in small blocks .*", note
+    )
     smallest = smallest_leak(clean.profile, clean.symbols, 0.05)
     assert 12 * 16384 < smallest < 60 * 16384
     seen = sum(one(leaking(smallest, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
@@ -128,7 +131,7 @@ def test_a_search_too_coarse_for_half_of_what_is_in_use_asks_for_a_finer_rate() 
     [(_, found)] = report.results
     assert (found.verdict, report.may_be_decided) == (Verdict.INCONCLUSIVE, True)
     assert re.match(r"none found, but up to \S+ MiB may leak: capture longer", sentence(found))
-    assert "would have found a leak of" in found.notes[0]
+    assert "would have found a steady leak of" in found.notes[0]
     assert one(leaking(0), LEAKS).verdict is Verdict.PASS
 
 
@@ -175,6 +178,130 @@ def test_a_leak_that_begins_late_is_none_that_the_check_would_have_found() -> No
     assert re.fullmatch(
         r"no verdict on late, \S+ MiB ± \S+ MiB: grows, but began too late .*", found.reason
     )
+
+
+def ended(
+    *sources: simulated.Source, rate: int = 1, duration: float = 4.0, freed: int = 40
+) -> Subject:
+    """A program that ended by itself, and freed 40 blocks as it did."""
+    at = np.linspace(0.0, 0.1, freed)
+    kept = simulated.Source(("keep", "main"), 100_000, at, np.full(freed, duration))
+    program = simulated.Program([kept, *sources], rate=rate, duration=duration)
+    subject = Subject(*program.capture(np.random.default_rng(1)), "x")
+    subject.profile.capture.end, subject.profile.capture.from_start = "exited", True
+    return subject
+
+
+def held(*names: str, blocks: int = 1, size: int = 1_000_000, at: float = 0.8) -> simulated.Source:
+    """Blocks that a program never frees."""
+    born = np.linspace(at, at + 0.01, blocks)
+    return simulated.Source(names, size, born, np.full(blocks, np.inf), 5)
+
+
+@pytest.mark.parametrize("rate", [1, 32768])
+@pytest.mark.parametrize("at", [0.8, 3.9])
+def test_a_block_that_a_finished_program_lost_never_passes_and_is_named(
+    rate: int, at: float
+) -> None:
+    subject = ended(held("lose", "main", at=at), rate=rate)
+    found = one(subject, LEAKS)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert re.fullmatch(
+        r"976\.6 KiB .*never freed, in 1 stack: lost, or kept on purpose\? "
+        r"Free it, or name it in suppressions",
+        found.reason,
+    )
+    [culprit] = found.culprits
+    assert [f.function for f in culprit.frames] == ["lose", "main"]
+    assert culprit.text == ("1 block" if rate == 1 else "1 sample")
+    enough = one(subject, dataclasses.replace(LEAKS, amount=float(2 << 20)))
+    assert enough.verdict is Verdict.PASS
+    assert enough.notes[-1].endswith("without a verdict is within the limit")
+
+
+def test_a_leak_within_the_limit_does_not_hide_what_has_no_verdict() -> None:
+    born = np.linspace(0.0, 60.0, 400)
+    drip = simulated.Source(("drip", "main"), 16, born, np.full(400, np.inf))
+    limit = dataclasses.replace(LEAKS, amount=65536.0)
+    lost = held("lose", "main")
+    subjects = [ended(drip, *more, duration=60.0, freed=0) for more in ((), (lost,))]
+    found = [one(subject, limit) for subject in subjects]
+    assert [one.verdict for one in found] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert [c.frames[0].function for c in found[1].culprits] == ["drip", "lose"]
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(1, Verdict.INCONCLUSIVE), (4096, Verdict.PASS)])
+def test_a_cache_that_is_never_freed_passes_by_its_growth_unless_every_block_is_known(
+    rate: int, verdict: Verdict
+) -> None:
+    found = one(ended(held("fill", "main", blocks=400, size=2000, at=0.1), rate=rate), LEAKS)
+    assert found.verdict is verdict
+    said = r"781\.2 KiB never freed," if rate == 1 else r"\S+ KiB never freed grew at first, and"
+    assert any(re.match(said, text) for text in (found.reason, *found.notes))
+
+
+@pytest.mark.parametrize(
+    ("stack", "left_out"),
+    [
+        (("_IO_file_doallocate", "printf", "main"), "_IO_file_doallocate"),
+        (("allocate_dtv", "_dl_allocate_tls", "pthread_create", "main"), "_dl_allocate_tls"),
+        (("_GLOBAL__sub_I_eh_alloc.cc", "call_init"), "libstdc++'s pool for exceptions"),
+        (("strdup", "main"), ""),
+        (("fopen", "main"), ""),
+        (("setlocale", "main"), ""),  # of the program, by its module
+        (("call_init", "_GLOBAL__sub_I_eh_alloc.cc", "main"), ""),
+    ],
+)
+def test_what_the_runtime_keeps_for_itself_is_left_out_and_named(
+    stack: tuple[str, ...], left_out: str
+) -> None:
+    found = one(ended(held(*stack, size=4096)), LEAKS)
+    assert found.verdict is (Verdict.PASS if left_out else Verdict.INCONCLUSIVE)
+    said = f"left out: 4.000 KiB that libraries keep for themselves ({left_out})"
+    assert (said in found.notes) is bool(left_out)
+
+
+def test_the_steady_leak_that_every_block_would_show_is_a_number_of_blocks() -> None:
+    [note] = one(ended(), LEAKS).notes
+    assert re.fullmatch(
+        r"the check would have found a steady leak of \d\d blocks in these 4 s", note
+    )
+
+
+def test_in_use_is_counted_without_what_is_suppressed(tmp_path: Path) -> None:
+    listed = tmp_path / "known"
+    listed.write_text("leak:los*e\n")
+    subject = ended(held("lose", "main"), held("keep_on", "main", size=1000))
+    limit = Limit(Measure.INUSE, 500.0, text="500")
+    for amount, verdict in ((500.0, Verdict.FAIL), (1000.0, Verdict.PASS)):
+        found = one(subject, dataclasses.replace(limit, amount=amount), suppressions=(str(listed),))
+        assert (found.verdict, found.estimate.value) == (verdict, 1000.0)
+        assert found.notes == ["976.6 KiB in use is suppressed"]
+        named = [c.frames[0].function for c in found.culprits]
+        assert named == (["keep_on"] if verdict is Verdict.FAIL else [])
+    assert one(subject, limit).estimate.value == 1_001_000.0
+
+
+def test_a_suppression_that_matches_nothing_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "known").write_text("leak:Tabel::lose\nleak:target.c\nleak:other_library\n")
+    subject = ended(held("Table::lose", "main"))
+    rules = Budget((LEAKS,), suppressions=(str(tmp_path / "known"),))
+    [capture] = check([(subject, rules)]).captures
+    assert capture.notes == [
+        "leak:Tabel::lose matches nothing; nearest: Table::lose",
+        "leak:other_library: no stack of this run matches",
+    ]
+
+
+@pytest.mark.parametrize(("lines", "said"), [("leek:f", "line 1: not a sup"), (None, "cannot be")])
+def test_a_list_of_suppressions_that_is_none_is_an_unusable_budget(
+    tmp_path: Path, lines: str | None, said: str
+) -> None:
+    if lines is not None:
+        (tmp_path / "known").write_text(lines)
+    with pytest.raises(InputFileError, match=said) as raised:
+        one(ended(), LEAKS, suppressions=(str(tmp_path / "known"),))
+    assert raised.value.exit_code == 3
 
 
 def test_known_leaks_are_suppressed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from json_outputs import checked_json
 from mem_parser import sarif as sarif_file
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
-from mem_parser.budget.outputs.words import source_frame
+from mem_parser.budget.outputs.words import own_frame, place, source_frame
 from mem_parser.frames import Frame
 from mem_parser.web.report import render as render_page
 from parser_run import parse
@@ -74,7 +74,7 @@ def test_the_text_says_who_and_by_how_much_within_80_columns() -> None:
 
 @pytest.mark.parametrize(
     ("less", "said"),
-    [(300, " under 28.81 MiB by 300 B"), (0, ", limit 28.81 MiB"), (90_000, " under 28.89 MiB")],
+    [(300, ", 300 B under 28.81 MiB"), (0, ", limit 28.81 MiB"), (90_000, " under 28.89 MiB")],
 )
 def test_what_passes_under_a_limit_that_reads_the_same_says_by_how_little(
     less: int, said: str
@@ -200,7 +200,7 @@ def test_no_annotation_stands_on_a_line_that_is_not_the_programs(source: str, fi
 def test_markdown_is_a_table_with_the_failures_opened() -> None:
     lines = markdown.render(report_of()).splitlines()
 
-    assert lines[:2] == [markdown.MARKER, "### Memory: over budget"]
+    assert lines[:2] == ["<!-- mem_parser budget server -->", "### Memory: over budget"]
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 5
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
@@ -292,9 +292,39 @@ def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
     assert next(iter(found)) == "rows"
     assert found["rows"][0]["rows"][0]["culprits"]
     assert "::error title=none%3A inuse::FAIL" in done.stdout
-    assert summary.read_text().startswith(f"before\n{markdown.MARKER}")
+    assert summary.read_text().startswith("before\n<!-- mem_parser budget none -->")
     assert (tmp_path / "out.markdown").read_text() == summary.read_text().removeprefix("before\n")
     assert 'id="budget"' in (tmp_path / "out.html").read_text()
+
+
+def test_comments_of_two_programs_do_not_replace_each_other() -> None:
+    names = ("/b/test_a", "/b/test_b", "/b/x--><b>")
+    budget = Budget((Limit(Measure.INUSE, 1.0),))
+    subjects = [Made([Row(("f",), 1)], exe=name).subject() for name in names]
+    first = [markdown.render(check([(one, budget)])).split("\n")[0] for one in subjects]
+    assert first == [f"<!-- mem_parser budget {n} -->" for n in ("test_a", "test_b", "x-b-")]
+
+
+def test_from_a_build_folder_places_are_those_of_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (".git", "build", "src"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "src" / "table.cc").write_text("")
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path / "build")
+    frame = Frame("store", str(tmp_path / "src" / "table.cc"), 7, "t")
+    assert place(frame) == "src/table.cc:7"
+    assert own_frame([Frame("add", "/opt/b.cc", 1, "t"), frame]) == frame
+
+
+def test_a_culprit_without_a_name_says_how_to_get_it() -> None:
+    made = Made([Row(("server+0x1440", "main"), 3000, 16)])
+    subject = made.subject()
+    subject.symbols.functions[0] = dataclasses.replace(subject.symbols.functions[0], known=False)
+    report = check([(subject, Budget((Limit(Measure.INUSE, 1.0),)))])
+    said = "server has no symbols: keep them, or mem_parser budget -p UNSTRIPPED"
+    assert f"      {said}" in [line for line, _ in text.lines(report)]
 
 
 def test_a_format_on_standard_output_is_alone_there(tmp_path: Path, heap: Path) -> None:

@@ -69,6 +69,22 @@ def test_a_function_that_no_program_has_is_inconclusive_with_the_nearest() -> No
     assert check([(made, budget), (other, budget)]).verdict is Verdict.PASS
 
 
+def test_the_nearest_of_a_method_is_one_of_the_program_by_its_whole_name() -> None:
+    rows = [
+        Row((name, "main"), 9, module=module)
+        for name, module in (
+            ("Table::store_record", "/opt/server"),
+            ("store_code", "/opt/server"),
+            ("Tabel::stor_records", "/usr/lib/libz.so"),
+        )
+    ]
+    made = Made(rows).subject()
+    for word in ("Table::stor_record", "^stor_record$"):
+        [(_, result)] = check([(made, of_sites(f"function:{word}"))]).results
+        assert result.reason.partition("nearest: ")[2].split(", ")[0] == "Table::store_record"
+    assert "Tabel" not in result.reason
+
+
 def test_a_module_that_no_program_has_is_inconclusive_with_the_nearest() -> None:
     made = Made([PARSE, dataclasses.replace(PARSE, module="/opt/libcj.so.1")]).subject()
     made.looking = lambda match: (bool(match.pattern.search("libz.so.1")), [])

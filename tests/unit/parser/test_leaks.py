@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mem_parser.diff import diff_profiles
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.leaks import survivors
@@ -298,10 +298,11 @@ def test_a_suppression_hides_any_stack_it_matches() -> None:
 
 
 def test_suppression_files_are_read_as_leaksanitizer_reads_them() -> None:
-    text = "# known\n\nleak:^foo*bar$\nrace:other\n  leak:lib.so  \n"
+    text = "# known\n\nleak:^foo*bar$\n  leak:lib.so  \n"
     assert parse_suppressions(text, "x") == ["^foo*bar$", "lib.so"]
-    with pytest.raises(UsageProblem, match="x, line 1"):
-        parse_suppressions("nonsense\n", "x")
+    for line in ("nonsense", "leek:foo", "race:foo", "leak:", "leak:^$"):
+        with pytest.raises(InputFileError, match="x, line 1"):
+            parse_suppressions(f"{line}\n", "x")
 
 
 def test_stars_cannot_make_matching_slow() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mem_parser.budget import baseline
 from mem_parser.budget.file import load
-from mem_parser.errors import BaselineError, BudgetFileError, UsageProblem
+from mem_parser.errors import BaselineError, BudgetFileError, InputFileError
 from mem_parser.leaks.suppressions import read_suppressions
 from mem_parser.plainfile import NotPlainError, PlainFile, open_plain, read_plain, stored_bytes
 
@@ -89,5 +89,5 @@ def test_files_that_other_files_name_are_never_waited_for(tmp_path: Path) -> Non
         load(tmp_path / "b.toml")
     with pytest.raises(BaselineError, match="is a pipe"):
         baseline.read(str(tmp_path / "pipe"))
-    with pytest.raises(UsageProblem, match="is a pipe"):
+    with pytest.raises(InputFileError, match="is a pipe"):
         read_suppressions(str(tmp_path / "pipe"), chosen_by_user=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from mem_parser.budget.culprits import Culprit
@@ -24,13 +25,20 @@ _TITLE = {
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.PASS: "within budget",
 }
-MARKER = "<!-- mem_parser budget -->"
-"""First line of a comment, by which the next run can find and replace it."""
+_PLAIN = re.compile(r"[^\w.+]+")
+
+
+def marker(report: Report) -> str:
+    """Return the first line of a comment, by which the next run of the same program can find and
+    replace it.
+    """
+    first = report.captures[0].program if report.captures else ""
+    return f"<!-- mem_parser budget {_PLAIN.sub('-', first)} -->"
 
 
 def render(report: Report) -> str:
     """Return the text."""
-    lines = [MARKER, f"### Memory: {_TITLE[report.verdict]}"]
+    lines = [marker(report), f"### Memory: {_TITLE[report.verdict]}"]
     for capture in report.captures:
         lines += ["", *_capture(capture)]
     return "\n".join(lines) + "\n"

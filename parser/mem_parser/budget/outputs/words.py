@@ -11,7 +11,7 @@ from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame, relative
+from mem_parser.frames import Frame, in_repository
 from mem_parser.model import Unit
 from mem_parser.startframes import runs_tests
 from mem_parser.units import format_estimate, format_rate, format_value, per
@@ -48,7 +48,7 @@ def sentence(result: Result) -> str:
         return f"{what} over {limit} by {amount(result.excess, result)}"
     if result.verdict is Verdict.PASS:
         at = not result.excess
-        return f"{what}, limit {limit}" if at else f"{what} under {limit}{_by_how_little(result)}"
+        return f"{what}, limit {limit}" if at else f"{what}{_how_little(result)} under {limit}"
     return f"{what}, limit {limit}: {reason(result)}"
 
 
@@ -85,13 +85,13 @@ def _allowed(result: Result) -> str:
     return ""
 
 
-def _by_how_little(result: Result) -> str:
+def _how_little(result: Result) -> str:
     """Say how far below its limit an amount is that reads as if it were the limit."""
     assert result.estimate is not None
     assert result.amount is not None
     if amount(result.estimate.value, result) != amount(result.amount, result):
         return ""
-    return f" by {amount(abs(result.excess), result)}"
+    return f", {amount(abs(result.excess), result)}"
 
 
 def gain(culprit: Culprit, result: Result) -> str:
@@ -101,10 +101,10 @@ def gain(culprit: Culprit, result: Result) -> str:
 
 def place(frame: Frame) -> str:
     """Return `src/header.c:88`, or the module where there is no source line. A file outside the
-    working folder has only its name.
+    repository and the working folder has only its name.
     """
     if frame.file:
-        path = relative(frame.file)
+        path = in_repository(frame.file)
         path = os.path.basename(path) if os.path.isabs(path) else path
         return one_line(f"{path}:{frame.line}" if frame.line else path)
     return one_line(os.path.basename(frame.module))
@@ -126,13 +126,12 @@ def source_frame(frames: Sequence[Frame]) -> Frame | None:
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
-    """Return the innermost frame whose source is in the working folder, else the innermost whose
-    source is not the system's; None where there is no such frame.
+    """Return the innermost frame whose source is in the repository or the working folder, else the
+    innermost whose source is not the system's; None where there is no such frame.
     """
     known = [f for f in frames if f.file and f.line]
     for frame in known:
-        path = relative(frame.file)
-        if not os.path.isabs(path) and os.path.exists(path):
+        if not os.path.isabs(in_repository(frame.file)) and os.path.exists(frame.file):
             return frame
     other = (f for f in known if os.path.isabs(f.file) and not f.file.startswith(_SYSTEM))
     return next(other, None)

@@ -95,7 +95,7 @@ def measure_leaks(
     excess = None
     if whole is not None and whole is not profile:
         excess = find_leaks(whole, symbols, suppressions=known, at_end=True).excess
-    leaks = _Search(profile, symbols, known, alpha, allowed, excess).run()
+    leaks = _Search(profile, symbols, known, alpha, allowed, excess=excess).run()
     if profile.before_end is not None:
         growth = find_leaks(profile, symbols, suppressions=known, alpha=alpha).growth
         leaks.measured.notes += filter(None, [growth])
@@ -128,7 +128,8 @@ class _Search:
         known: Suppressions,
         alpha: float,
         allowed: float,
-        excess: Excess | None = None,
+        *,
+        excess: Excess | None,
     ) -> None:
         self.profile = profile
         self.alpha, self.allowed = alpha, allowed

@@ -87,12 +87,15 @@ def test_a_program_of_another_architecture_is_refused(tmp_path: Path) -> None:
     assert "another architecture" in blocker.text
 
 
-def test_allocators_are_named_where_they_are() -> None:
+def test_allocators_are_named_where_they_are(tmp_path: Path) -> None:
     with living(CAT) as process:
         asleep(process.pid, "cat")
         found = of(examine_process(process.pid), "allocator")
     assert (found.status, found.text) == ("ok", "allocator: libc.so.6 (glibc)")
-    jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
+    # A process maps the file that the name of the library links to.
+    file, jemalloc = tmp_path / "libjemalloc.so.2.9.1", tmp_path / "libjemalloc.so.2"
+    shutil.copy(next(Path("/usr/lib").glob("*/libjemalloc.so.2")), file)
+    jemalloc.symlink_to(file)
     with living(CAT, env={**os.environ, "LD_PRELOAD": str(jemalloc)}) as process:
         asleep(process.pid, "cat")
         found = of(examine_process(process.pid), "allocator")

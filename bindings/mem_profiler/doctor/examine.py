@@ -43,6 +43,8 @@ class _Gathered:
     around: list[Finding] = field(default_factory=list)
     """Restrictions, kernel, room, the sampler."""
     python: list[Finding] = field(default_factory=list)
+    own_build_id: str = ""
+    """Of the sampler that an attach puts in; empty where a capture needs none."""
 
 
 def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
@@ -146,7 +148,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
         mappings = list(procfs.maps(pid))
         images = images_of(pid, mappings)
     except PermissionError:
-        raise tracing.denied(pid, "read") from None
+        raise tracing.denied(pid) from None
     gathered = _Gathered(program_of(pid, images), images, procfs.environment(pid))
     gathered.mappings = mappings
     gathered.around += machine.restrictions(pid)
@@ -156,6 +158,8 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     gathered.around += room.limits(pid)
     gathered.around += neighbours.sampler(pid)
     gathered.around += neighbours.children(pid)
+    if neighbours.needs_attach(pid):
+        gathered.own_build_id = neighbours.own_build_id()
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)
@@ -210,6 +214,8 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     findings += gathered.missing
     findings += machine.libc(images)
     findings += gathered.around
+    if gathered.own_build_id:
+        findings += neighbours.sampler_build(images, gathered.own_build_id)
     findings += neighbours.profilers(gathered.environment, images)
     if len(images) >= IMAGES_MAX:
         text = f"it maps code of more than {IMAGES_MAX} files; the doctor read only these"

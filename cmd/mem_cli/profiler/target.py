@@ -158,7 +158,7 @@ def pid_of(target: Target, use: Use = CAPTURE) -> int:
     every = tracing.may_trace_all()
     mine = [one for one in found if every or one.uid == os.geteuid()]
     if not mine:
-        raise tracing.denied(found[0].pid, "trace")
+        raise tracing.denied(found[0].pid)
     if len(mine) == 1:
         return mine[0].pid
     return _the_only(target, mine, use)

@@ -177,9 +177,15 @@ def test_targets_survive_the_examination() -> None:
     assert process.returncode == before
 
 
-def test_a_stripped_program_of_no_package_needs_its_own_build_with_symbols(tmp_path: Path) -> None:
+def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_path: Path) -> None:
     program = tmp_path / "own"
     subprocess.run(["strip", "-o", program, build("stepper.c")], check=True, timeout=30)
     assert of(examine_program([str(program)]), "symbols").cure == (
         "pass mem_parser -p the same build with symbols"
     )
+    if shutil.which("dpkg-query"):
+        with living(CAT) as process:
+            asleep(process.pid, "cat")
+            cure = of(examine_process(process.pid), "symbols").cure
+        assert cure == of(examine_program([CAT]), "symbols").cure
+        assert cure.startswith("apt install coreutils-dbgsym  # archive d")

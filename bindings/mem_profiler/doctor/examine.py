@@ -43,6 +43,7 @@ class _Gathered:
     around: list[Finding] = field(default_factory=list)
     """Restrictions, kernel, room, the sampler."""
     python: list[Finding] = field(default_factory=list)
+    cure_of_names: str = ""
     own_build_id: str = ""
     """Of the sampler that an attach puts in; empty where a capture needs none."""
 
@@ -163,6 +164,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)
+        gathered.cure_of_names = names.cure_of(gathered.program)
     _hold(images)
     return gathered
 
@@ -192,6 +194,7 @@ def _gather_program(name: str) -> _Gathered:
     if judged != path:
         gathered.before.append(Finding("script", "ok", f"a script of {judged}"))
     gathered.missing += _missing(resolved)
+    gathered.cure_of_names = names.cure_of(image)
     gathered.around += machine.kernel()
     gathered.around += room.shared_memory(None)
     gathered.around += room.own_limits()
@@ -229,7 +232,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         findings += gathered.python
         findings += neighbours.python_frames(exe, images)
         findings += neighbours.runtime(gathered.environment, images)
-        findings += names.check(exe, images)
+        findings += names.check(exe, images, gathered.cure_of_names)
     return findings
 
 

@@ -231,6 +231,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         findings = neighbours.beside(findings + allocator.check(order))
         findings += gathered.python
         findings += neighbours.python_frames(exe, images)
+        findings += neighbours.other_frames(images)
         findings += neighbours.runtime(gathered.environment, images)
         findings += names.check(exe, images, gathered.cure_of_names)
     return findings

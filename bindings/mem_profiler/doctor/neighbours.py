@@ -40,6 +40,12 @@ NO_ATTACH = Finding("sampler", "ok", "the sampler is in it: a capture needs no a
 _PYMEM_SINCE = (3, 7)
 _EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
 _FREE_THREADED = re.compile(r"^(?:lib)?python3\.\d+t")
+_INTERPRETERS = {
+    "Ruby": re.compile(r"ruby[\d.]*|libruby[\d.-]*\.so.*"),
+    "PHP": re.compile(r"php(?:-fpm|-cgi)?[\d.]*|libphp[\d.]*\.so.*"),
+    "Perl": re.compile(r"perl[\d.]*|libperl\.so.*"),
+}
+_C_CALLERS = "stacks have the interpreter's C functions, and those of extensions"
 _ALLOCATOR_PROFILING = {
     "MALLOC_CONF": re.compile(r"prof:true"),
     "_RJEM_MALLOC_CONF": re.compile(r"prof:true"),
@@ -196,6 +202,15 @@ def python_frames(program: Image, images: list[Image]) -> list[Finding]:
         text = f"{program.name} does not export its Python: {pythons.NATIVE_ALONE}"
         findings.append(Finding("python_frames", "warning", text, "link it with -Wl,-E"))
     return findings
+
+
+def other_frames(images: list[Image]) -> list[Finding]:
+    """Whether a profile will have an interpreter's own functions in place of the program's."""
+    return [
+        Finding("frames", "warning", f"{name}: its functions and lines are not shown", _C_CALLERS)
+        for name, pattern in _INTERPRETERS.items()
+        if any(pattern.fullmatch(image.name) for image in images)
+    ]
 
 
 def _pymem_hooks(pid: int, version: str) -> str:

@@ -18,8 +18,9 @@ import pytest
 from c_build import ROOT, compile_program, run_program
 from controller_tools import LIBRARY, run_command, wait_until
 from json_outputs import checked_json
-from mem_profiler.doctor import examine_process, examine_program, first_blocker
+from mem_profiler.doctor import examine_process, examine_program, first_blocker, neighbours
 from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import on_disk
 from mem_profiler.process import procfs
 from sampler_run import build
 
@@ -189,3 +190,16 @@ def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_
             cure = of(examine_process(process.pid), "symbols").cure
         assert cure == of(examine_program([CAT]), "symbols").cure
         assert cure.startswith("apt install coreutils-dbgsym  # archive d")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"),
+        ("/bin/php-fpm8.2", "PHP"),
+        ("/x/rubyist", ""),
+    ],
+)
+def test_what_shows_no_functions_of_its_language_is_named(path: str, name: str) -> None:
+    found = neighbours.other_frames([on_disk("/lib/libc.so.6"), on_disk(path)])
+    assert [one.text.split(":")[0] for one in found] == [name] * bool(name)

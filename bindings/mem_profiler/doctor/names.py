@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-from mem_parser.symbols.reasons import how_to_name
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
 
@@ -24,6 +23,8 @@ def cure_of(program: Image | None) -> str:
     """What gives names to a program that is stripped. Asks the package system, so needs rights."""
     if program is None or not program.path.startswith(_OF_PACKAGES):
         return "pass mem_parser -p the same build with symbols"
+    from mem_parser.symbols.reasons import how_to_name  # here: a capture does not need it
+
     with contextlib.suppress(OSError):
         # In another mount namespace the path is of another file.
         if os.path.samefile(program.path, program.places[0]):

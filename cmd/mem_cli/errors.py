@@ -32,6 +32,9 @@ from mem_parser.errors import FULL, DiskFull, MemError, PermissionDenied, one_li
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 """Set to anything: an unexpected error shows its traceback as well."""
 
+_MOST_OTHERS = 4
+"""A lacking option that more commands have says nothing."""
+
 
 def say_error(message: str, hint: str | None = None, details: Sequence[str] = ()) -> None:
     """Print the two lines on stderr, ``details`` between them; never raises, even if stderr is
@@ -181,9 +184,28 @@ def _click_text(error: click.ClickException) -> str:
 
 
 def _click_hint(error: click.ClickException) -> str | None:
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{error.ctx.command_path.rstrip()} --help"
-    return None
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return None
+    if isinstance(error, click.NoSuchOption):
+        root = error.ctx.find_root()
+        others = _having(error.option_name, root)
+        if 0 < len(others) <= _MOST_OTHERS:
+            names = " or ".join(others)
+            return f"{error.option_name} is an option of {root.command_path} {names}"
+    return f"{error.ctx.command_path.rstrip()} --help"
+
+
+def _having(option: str, root: click.Context) -> list[str]:
+    """Return the names of the commands that have an option."""
+    group = root.command
+    if not isinstance(group, click.Group):
+        return []
+    found = ((name, group.get_command(root, name)) for name in group.list_commands(root))
+    return [
+        name
+        for name, command in found
+        if command is not None and any(option in p.opts for p in command.params)
+    ]
 
 
 def _report_unexpected(error: BaseException) -> int:

@@ -208,7 +208,7 @@ def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
     for problem in problems:
         if strict:
             raise SymbolError(problem.text, hint=problem.hint)
-        warn(problem.text)
+        warn("; ".join(filter(None, (problem.text, problem.hint))))
 
 
 def open_sources(

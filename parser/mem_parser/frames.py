@@ -66,6 +66,15 @@ class Frame:
         return {"function": self.function, "file": self.file, "line": self.line}
 
 
+def named_caller(frames: Sequence[Frame]) -> str:
+    """Return the nearest caller with a name in the file of a first frame that has none: what a
+    stripped library exports says what was asked of it. Empty where there is none, or no need.
+    """
+    first = frames[0]
+    named = (f.function for f in frames[1:] if f.module == first.module and not f.build_id)
+    return next(named, "") if first.build_id else ""
+
+
 def relative(path: str) -> str:
     """Return a source file relative to the working folder if it is in it, else unchanged."""
     return path.removeprefix(os.getcwd() + os.sep)

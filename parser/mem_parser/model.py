@@ -50,12 +50,10 @@ STACK_CUT = 1
 STACK_LOST_SHIFT = 8
 """A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
 SAMPLER_NAME = "libmem_sampler.so"
-SECTION_ENDED = "section ended"  # `Capture.end` of a part of a program, which goes on
 """File name of the sampler, whose functions are the innermost frames of our own files."""
-LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
-
-
+SECTION_ENDED = "section ended"  # `Capture.end` of a part of a program, which goes on
 MERGED = "merged"  # `Capture.kind` of a sum of processes
+LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
 
 
 class PeakSource(enum.StrEnum):

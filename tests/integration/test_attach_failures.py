@@ -20,6 +20,7 @@ from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote
 from mem_profiler.attach.remote import BEGIN, Command
+from mem_profiler.doctor import examine_process, first_blocker, neighbours
 from mem_profiler.process import procfs
 from sampler_run import build
 
@@ -111,10 +112,18 @@ def test_another_version_of_the_sampler_is_not_mixed_with_the_first(
         assert target.line() == "ready"
         attaching.attach(target.pid)
         attaching.detach(target.pid)
+        build_name = run_command("--version").stdout.split()[-1]
         with monkeypatch.context() as patch:
             patch.setattr(mem_profiler, "library_path", lambda: other)
-            with pytest.raises(TargetUnsupported, match="another version"):
+            said = f"the sampler in it is of another build, {build_name}"
+            blocker = first_blocker(examine_process(target.pid))
+            assert (blocker.text if blocker else "") == said
+            with pytest.raises(TargetUnsupported, match=f"pid {target.pid}: {said}"):
                 attaching.attach(target.pid)
+            patch.setattr(neighbours, "sampler_build", lambda *_: [])  # a file that is unreadable
+            with pytest.raises(TargetUnsupported, match=f"pid {target.pid}: {said}"):
+                attaching.attach(target.pid)
+        assert first_blocker(examine_process(target.pid)) is None
         attaching.attach(target.pid)
         attaching.detach(target.pid)
         target.finish()

@@ -18,8 +18,9 @@ import pytest
 from c_build import ROOT, compile_program, run_program
 from controller_tools import LIBRARY, run_command, wait_until
 from json_outputs import checked_json
-from mem_profiler.doctor import examine_process, examine_program, first_blocker
+from mem_profiler.doctor import examine_process, examine_program, first_blocker, neighbours
 from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import on_disk
 from mem_profiler.process import procfs
 from sampler_run import build
 
@@ -87,12 +88,15 @@ def test_a_program_of_another_architecture_is_refused(tmp_path: Path) -> None:
     assert "another architecture" in blocker.text
 
 
-def test_allocators_are_named_where_they_are() -> None:
+def test_allocators_are_named_where_they_are(tmp_path: Path) -> None:
     with living(CAT) as process:
         asleep(process.pid, "cat")
         found = of(examine_process(process.pid), "allocator")
     assert (found.status, found.text) == ("ok", "allocator: libc.so.6 (glibc)")
-    jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
+    # A process maps the file that the name of the library links to.
+    file, jemalloc = tmp_path / "libjemalloc.so.2.9.1", tmp_path / "libjemalloc.so.2"
+    shutil.copy(next(Path("/usr/lib").glob("*/libjemalloc.so.2")), file)
+    jemalloc.symlink_to(file)
     with living(CAT, env={**os.environ, "LD_PRELOAD": str(jemalloc)}) as process:
         asleep(process.pid, "cat")
         found = of(examine_process(process.pid), "allocator")
@@ -174,9 +178,28 @@ def test_targets_survive_the_examination() -> None:
     assert process.returncode == before
 
 
-def test_a_stripped_program_of_no_package_needs_its_own_build_with_symbols(tmp_path: Path) -> None:
+def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_path: Path) -> None:
     program = tmp_path / "own"
     subprocess.run(["strip", "-o", program, build("stepper.c")], check=True, timeout=30)
     assert of(examine_program([str(program)]), "symbols").cure == (
         "pass mem_parser -p the same build with symbols"
     )
+    if shutil.which("dpkg-query"):
+        with living(CAT) as process:
+            asleep(process.pid, "cat")
+            cure = of(examine_process(process.pid), "symbols").cure
+        assert cure == of(examine_program([CAT]), "symbols").cure
+        assert cure.startswith("apt install coreutils-dbgsym  # archive d")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"),
+        ("/bin/php-fpm8.2", "PHP"),
+        ("/x/rubyist", ""),
+    ],
+)
+def test_what_shows_no_functions_of_its_language_is_named(path: str, name: str) -> None:
+    found = neighbours.other_frames([on_disk("/lib/libc.so.6"), on_disk(path)])
+    assert [one.text.split(":")[0] for one in found] == [name] * bool(name)

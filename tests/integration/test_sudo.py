@@ -181,7 +181,7 @@ def test_without_rights_the_hint_is_a_command_that_sudo_finds(
     done = call_line(line, home, shell, *AS_USER)
     assert done.returncode == 4, done.stdout + done.stderr
     [error, hint] = done.stderr.splitlines()
-    assert error.startswith(f"error: No permission to read pid {target.pid} ")
+    assert error.startswith(f"error: No permission to trace pid {target.pid} ")
     assert error.endswith("its owner is root")
     command = hint.partition("; as root: ")[2]
     assert command == f"sudo {commands / 'mem_profiler'} -s 0.3 -o 'a b' -p {target.pid}"

@@ -28,12 +28,12 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_parser.symbols.elf import ElfImage
 from mem_profiler import doctor
 from mem_profiler.attach import address_space, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
+from mem_profiler.doctor import neighbours
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs, tracing
 from mem_profiler.segment import discovery, folders, layout, usable
@@ -156,7 +156,7 @@ def _reading(pid: int) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise tracing.denied(pid, "read") from None
+        raise tracing.denied(pid) from None
     except OSError as error:
         if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None
@@ -211,8 +211,10 @@ def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) ->
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
-    bias, build_id = _program_and_sampler(pid, asked_to_stop)
-    _check_version(pid, build_id, preloaded=preloaded)
+    bias, sampler = _program_and_sampler(pid, asked_to_stop)
+    # The doctor read files; where it could not, as of a replaced one, the memory says it.
+    if sampler is not None and sampler[1] != neighbours.own_build_id():
+        doctor.raise_blocker(f"pid {pid}", [neighbours.other_build(*sampler)])
     folder, options = _folder(pid), _options(device)
     plan, refusal = _plan(pid, bias)
     if preloaded and not plan and refusal:
@@ -258,18 +260,19 @@ def _note_stops(pid: int, answer: Answer) -> None:
         segment.store((field, "times"), min(times, 0xFFFFFFFF), 32)
 
 
-def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
-    """The load bias of the program, and the build-id of a sampler in the process."""
+def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, list[str] | None]:
+    """The load bias of the program, and path and build-id of a sampler in the process."""
 
     def read(_asked: Asked) -> list[Any]:
         with _reading(pid), Memory(pid) as memory:
             images = images_of(procfs.maps(pid), memory)
             program = program_of(pid, images)
         theirs = next((i for i in images if address_space.LIBRARY.fullmatch(i.name)), None)
-        return [program and program.bias, theirs and theirs.build_id.hex()]
+        sampler = theirs and [theirs.path, theirs.build_id.hex()]
+        return [program and program.bias, sampler]
 
-    bias, build_id = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
-    return bias, build_id
+    bias, sampler = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
+    return bias, sampler
 
 
 def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
@@ -335,19 +338,6 @@ def _is_preloaded(pid: int) -> bool:
             hint=f"mem_profiler stop {pid} ends that capture",
         )
     return True
-
-
-def _check_version(pid: int, build_id: str | None, *, preloaded: bool) -> None:
-    """Refuse a process with another build of the sampler: the sampler cannot be unloaded."""
-    ours = ElfImage.open(str(mem_profiler.library_path()))
-    ours.close()
-    if build_id is not None and build_id != ours.build_id:
-        raise TargetUnsupported(
-            f"pid {pid} has another version of the sampler from its start"
-            if preloaded
-            else f"pid {pid} still has another version of the sampler from an earlier attach",
-            hint="use that version of mem_profiler, or restart the process",
-        )
 
 
 def detach(pid: int) -> Answer:

@@ -134,7 +134,7 @@ def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
         with lock.held(pid), Memory(pid, writable=True) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
-        raise tracing.denied(pid, "trace") from None
+        raise tracing.denied(pid) from None
     except (ProcessLookupError, FileNotFoundError):
         raise ProcessGone(f"pid {pid} has ended") from None
     except OSError as error:
@@ -341,7 +341,7 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
                 f"pid {tracer} ({name}) traces pid {pid}",
                 hint="a process can have only one tracer: end that one first",
             )
-        return tracing.denied(pid, "trace")
+        return tracing.denied(pid)
     if code == errno.EACCES:
         return PermissionDenied(
             f"pid {pid}: {text}", hint="root (CAP_SYS_ADMIN) can read and judge the filter"

@@ -53,7 +53,8 @@ class Allocator:
 
 def load_order(images: list[Image], program: Image, preloaded: list[str]) -> list[Image]:
     """The images in the order in which the loader looks names up; late ones are at the end."""
-    by_name = {image.name: image for image in reversed(images)}
+    # A process maps what a soname links to: libtcmalloc.so.4 is libtcmalloc.so.4.5.10 there.
+    by_name = {name: image for image in reversed(images) for name in (image.soname, image.name)}
     order: dict[int, Image] = {id(program): program}
     queue = deque(os.path.basename(path) for path in preloaded)
     queue.extend(program.needed)
@@ -120,7 +121,7 @@ def check(order: list[Image]) -> list[Finding]:
 
 def _of_library(used: Allocator) -> Finding:
     if not used.inside:
-        return Finding("allocator", "ok", f"allocator: {used.image.name} ({used.name})")
+        return Finding("allocator", "ok", f"allocator: {used.image.soname} ({used.name})")
     text = f"allocator: {used.name} in {used.image.name}"
     if used.symbolic:
         cure = "its own calls are bound inside it (-Bsymbolic)"

@@ -43,6 +43,9 @@ class _Gathered:
     around: list[Finding] = field(default_factory=list)
     """Restrictions, kernel, room, the sampler."""
     python: list[Finding] = field(default_factory=list)
+    cure_of_names: str = ""
+    own_build_id: str = ""
+    """Of the sampler that an attach puts in; empty where a capture needs none."""
 
 
 def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
@@ -146,7 +149,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
         mappings = list(procfs.maps(pid))
         images = images_of(pid, mappings)
     except PermissionError:
-        raise tracing.denied(pid, "read") from None
+        raise tracing.denied(pid) from None
     gathered = _Gathered(program_of(pid, images), images, procfs.environment(pid))
     gathered.mappings = mappings
     gathered.around += machine.restrictions(pid)
@@ -156,9 +159,12 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     gathered.around += room.limits(pid)
     gathered.around += neighbours.sampler(pid)
     gathered.around += neighbours.children(pid)
+    if neighbours.needs_attach(pid):
+        gathered.own_build_id = neighbours.own_build_id()
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)
+        gathered.cure_of_names = names.cure_of(gathered.program)
     _hold(images)
     return gathered
 
@@ -188,6 +194,7 @@ def _gather_program(name: str) -> _Gathered:
     if judged != path:
         gathered.before.append(Finding("script", "ok", f"a script of {judged}"))
     gathered.missing += _missing(resolved)
+    gathered.cure_of_names = names.cure_of(image)
     gathered.around += machine.kernel()
     gathered.around += room.shared_memory(None)
     gathered.around += room.own_limits()
@@ -210,6 +217,8 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     findings += gathered.missing
     findings += machine.libc(images)
     findings += gathered.around
+    if gathered.own_build_id:
+        findings += neighbours.sampler_build(images, gathered.own_build_id)
     findings += neighbours.profilers(gathered.environment, images)
     if len(images) >= IMAGES_MAX:
         text = f"it maps code of more than {IMAGES_MAX} files; the doctor read only these"
@@ -222,8 +231,9 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         findings = neighbours.beside(findings + allocator.check(order))
         findings += gathered.python
         findings += neighbours.python_frames(exe, images)
+        findings += neighbours.other_frames(images)
         findings += neighbours.runtime(gathered.environment, images)
-        findings += names.check(exe, images)
+        findings += names.check(exe, images, gathered.cure_of_names)
     return findings
 
 

@@ -124,6 +124,11 @@ class Image:
         return bool(self.facts and self.facts.head.symbolic)
 
     @property
+    def soname(self) -> str:
+        """The name by which programs need it, where it says one, else that of its file."""
+        return (self.facts.head.soname if self.facts else None) or self.name
+
+    @property
     def name(self) -> str:
         """File name without folders."""
         return os.path.basename(self.path.removesuffix(DELETED))

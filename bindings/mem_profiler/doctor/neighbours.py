@@ -8,15 +8,17 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Variables
 from dataclasses import replace
 
+import mem_profiler
 from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
-from mem_profiler.doctor.images import Image
+from mem_profiler.doctor.images import DELETED, Image, on_disk
 from mem_profiler.process import checkers, procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.segment import discovery, layout, usable
 
 _NAMED_MAX = 3
+_BUILD_DIGITS = 8
 
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {
@@ -38,6 +40,12 @@ NO_ATTACH = Finding("sampler", "ok", "the sampler is in it: a capture needs no a
 _PYMEM_SINCE = (3, 7)
 _EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
 _FREE_THREADED = re.compile(r"^(?:lib)?python3\.\d+t")
+_INTERPRETERS = {
+    "Ruby": re.compile(r"ruby[\d.]*|libruby[\d.-]*\.so.*"),
+    "PHP": re.compile(r"php(?:-fpm|-cgi)?[\d.]*|libphp[\d.]*\.so.*"),
+    "Perl": re.compile(r"perl[\d.]*|libperl\.so.*"),
+}
+_C_CALLERS = "stacks have the interpreter's C functions, and those of extensions"
 _ALLOCATOR_PROFILING = {
     "MALLOC_CONF": re.compile(r"prof:true"),
     "_RJEM_MALLOC_CONF": re.compile(r"prof:true"),
@@ -68,6 +76,49 @@ def sampler(pid: int) -> list[Finding]:
             return [Finding("sampler", "ok", "the sampler is in it, and sees its own malloc")]
         return [NO_ATTACH]
     return [Finding("sampler", "warning", "the sampler is in it, and has not begun or has ended")]
+
+
+def needs_attach(pid: int) -> bool:
+    """Whether a capture has to attach first, as the sampler in it, if any, sees nothing."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return usable.is_behind_program(segment.control())
+    except MemError:
+        return True
+
+
+def own_build_id() -> str:
+    """The build-id of this installation's sampler; empty where it cannot be read."""
+    own = on_disk(str(mem_profiler.library_path()))
+    own.hold()
+    return own.facts.build_id if own.facts else ""
+
+
+def sampler_build(images: Iterable[Image], own: str) -> list[Finding]:
+    """Whether the sampler in it is of another build than ``own``, which forbids an attach."""
+    return [
+        other_build(image.path, image.facts.build_id)
+        for image in images
+        if image.name.endswith(mem_profiler.LIBRARY_NAME)
+        and image.facts is not None
+        and image.facts.build_id not in ("", own)
+    ]
+
+
+def other_build(path: str, build_id: str) -> Finding:
+    """The finding on a sampler of another build, which cannot be unloaded. What an attach put in
+    has no path.
+    """
+    build = build_name(build_id)
+    place = "" if path.endswith(DELETED) else f", {path}"
+    text = f"the sampler in it is of another build, {build}{place}"
+    cure = f"use the mem_profiler whose --version says {build}, or restart the process"
+    return Finding("sampler_build", "blocker", text, cure)
+
+
+def build_name(build_id: str) -> str:
+    """What people call a build of the sampler: the begin of its build-id."""
+    return build_id[:_BUILD_DIGITS] or "unknown"
 
 
 def children(pid: int) -> list[Finding]:
@@ -151,6 +202,15 @@ def python_frames(program: Image, images: list[Image]) -> list[Finding]:
         text = f"{program.name} does not export its Python: {pythons.NATIVE_ALONE}"
         findings.append(Finding("python_frames", "warning", text, "link it with -Wl,-E"))
     return findings
+
+
+def other_frames(images: list[Image]) -> list[Finding]:
+    """Whether a profile will have an interpreter's own functions in place of the program's."""
+    return [
+        Finding("frames", "warning", f"{name}: its functions and lines are not shown", _C_CALLERS)
+        for name, pattern in _INTERPRETERS.items()
+        if any(pattern.fullmatch(image.name) for image in images)
+    ]
 
 
 def _pymem_hooks(pid: int, version: str) -> str:

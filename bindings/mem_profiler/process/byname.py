@@ -7,10 +7,12 @@ the kernel reads it from the process's memory, and such a read may block forever
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 
 from mem_parser import sudo
+from mem_parser.errors import nearest
 from mem_profiler.process import procfs
 
 COMM_MAX_BYTES = 15  # the kernel keeps this much of a name
@@ -57,6 +59,15 @@ def names() -> set[str]:
         for pid in procfs.pids()
         if pid != os.getpid() and procfs.exe(pid) is not None
     }
+
+
+def near(name: str) -> str | None:
+    """A hint at programs that run and may be meant: ``name`` is a slip of theirs, or a link to
+    one's file, as `mysqld` is to `mariadbd`.
+    """
+    known, found = names(), shutil.which(name)
+    linked = os.path.basename(os.path.realpath(found or name))[:COMM_MAX_BYTES]
+    return f"did you mean {linked}?" if linked in known else nearest(name, known)
 
 
 def _is_called(pid: int, name: str, cut: str) -> bool:

@@ -120,13 +120,13 @@ def refusal(pid: int) -> Refusal:
     return Refusal(check, reason, cure)
 
 
-def denied(pid: int, action: str) -> TargetError:
-    """The error for a refused ``action`` ("read", "trace") on a process."""
+def denied(pid: int) -> TargetError:
+    """The error for a process that the kernel does not give to this one, whatever was tried."""
     if procfs.is_gone(pid):
         return ProcessGone(f"pid {pid} has ended")
     found = refusal(pid)
     return PermissionDenied(
-        f"No permission to {action} pid {pid} ({procfs.program_name(pid)}): {found.text}",
+        f"No permission to trace pid {pid} ({procfs.program_name(pid)}): {found.text}",
         hint=found.cure,
     )
 

@@ -98,7 +98,7 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     try:
         mappings = procfs.maps(pid)
     except PermissionError:
-        raise tracing.denied(pid, "read") from None
+        raise tracing.denied(pid) from None
     inherited = False
     trouble: MemError | None = None
     for mapping in segment_mappings(mappings):
@@ -108,7 +108,7 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
         try:
             segment = _open_mapped(pid, mapping, writable=writable)
         except PermissionError:
-            raise tracing.denied(pid, "read") from None
+            raise tracing.denied(pid) from None
         except OSError as error:
             trouble = NoSampler(f"cannot open the segment of pid {pid}: {error.strerror}")
             continue
@@ -138,7 +138,7 @@ def _without(pid: int, inherited: bool) -> MemError:
     if exe is None:
         facts = procfs.status(pid)
         if facts is not None and facts.sizes.get("VmSize"):
-            return tracing.denied(pid, "read")
+            return tracing.denied(pid)
         return NoSampler(f"pid {pid} ({name}) has no program file, so it cannot have a sampler")
     reason = _unsupported(pid)
     if reason is None and procfs.is_secure_exec(pid):

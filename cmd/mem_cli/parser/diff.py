@@ -84,6 +84,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     from mem_parser.names import FrameRule
     from mem_parser.reports import diff as report
     from mem_parser.reports.table import folded_lines, nameless_lines
+    from mem_parser.words import joined
 
     if options.pop("lines"):
         if by == "stack":
@@ -114,8 +115,11 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     )
     result.notes += dict.fromkeys((*recent.shown.notes, *old.shown.notes))
     result.notes += folded_lines(recent.symbols, filters.rule)
-    for one in (old, recent):
-        result.notes += (line for line in nameless_lines(one.symbols) if line not in result.notes)
+    nameless = [list(nameless_lines(one.symbols)) for one in (old, recent)]
+    for one, found in zip((old, recent), nameless, strict=True):
+        if found and nameless[0] != nameless[1]:
+            found[0] = joined(": ", [one.sources[0].file, found[0]])
+        result.notes += (line for line in found if line not in result.notes)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")
     width = room(options["output"])

@@ -12,7 +12,7 @@ from mem_cli.console import note, plain_console, waiting
 from mem_cli.errors import asks_for_root
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
 from mem_cli.rerun_hint import again_as_root, next_command, next_lines
-from mem_parser.errors import TargetUnsupported, UsageProblem, nearest
+from mem_parser.errors import TargetUnsupported, UsageProblem
 from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 from mem_profiler.doctor.neighbours import CAPTURED, CHILDREN
@@ -93,9 +93,7 @@ def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
         return pid_of(word)
     if shutil.which(word):
         return None
-    raise UsageProblem(
-        f"No program or running process is named {word!r}.", hint=nearest(word, byname.names())
-    )
+    raise UsageProblem(f"No program or running process is named {word!r}.", hint=byname.near(word))
 
 
 @click.command(

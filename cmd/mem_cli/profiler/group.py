@@ -100,6 +100,15 @@ class ProcessGroup(DirectGroup):
         return PROCESS.shell_complete(None, None, incomplete)
 
 
+def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Say the version and which build of the sampler it has, by which a process tells it apart."""
+    if value and not ctx.resilient_parsing:
+        from mem_profiler.doctor.neighbours import build_name, own_build_id
+
+        click.echo(f"mem_profiler, version {__version__}, build {build_name(own_build_id())}")
+        ctx.exit()
+
+
 @click.group(
     cls=ProcessGroup,
     package="mem_cli.profiler",
@@ -130,7 +139,14 @@ class ProcessGroup(DirectGroup):
 @resident_option
 @form_option
 @symbolize_option
-@click.version_option(__version__, prog_name="mem_profiler")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:
     """Capture the heap of a running process into a file, which mem_parser reads."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.console import waiting
-from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem, nearest
+from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join
 from mem_parser.sizes import short_size, short_time
 from mem_parser.textwidth import differences, told_apart
@@ -153,13 +153,13 @@ def pid_of(target: Target, use: Use = CAPTURE) -> int:
 
     found = byname.find(target)
     if not found:
-        near = nearest(target, byname.names())
+        near = byname.near(target)
         script = "a script has its interpreter's name: give its PID" if "." in target else ""
         raise ProcessGone(f"No running process is named {target!r}.", hint=script or near)
     every = tracing.may_trace_all()
     mine = [one for one in found if every or one.uid == os.geteuid()]
     if not mine:
-        raise tracing.denied(found[0].pid, "trace")
+        raise tracing.denied(found[0].pid)
     if len(mine) == 1:
         return mine[0].pid
     return _the_only(target, mine, use)

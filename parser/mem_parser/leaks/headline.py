@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame
+from mem_parser.frames import Frame, named_caller
 from mem_parser.model import Unit
 from mem_parser.units import counted, format_bytes, format_estimate, per
 from mem_parser.words import joined, phrase
@@ -82,4 +82,12 @@ def _place(frames: Sequence[Frame]) -> str:
     if not frames:
         return phrase("a stack without frames")
     first = frames[0]
-    return one_line(", ".join(filter(None, (first.function, first.spot))))
+    told: str = one_line(", ".join(filter(None, (first.function, first.spot))))
+    return called_by(told, named_caller(frames))
+
+
+def called_by(function: str, caller: str) -> str:
+    """Return a function ready to show, with the ``caller`` that explains it, if there is one."""
+    if not caller:
+        return function
+    return phrase("{function}, called by {caller}", function=function, caller=one_line(caller))

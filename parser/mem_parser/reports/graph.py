@@ -25,7 +25,8 @@ MAX_NODES = 80
 @dataclass(frozen=True, slots=True)
 class CallGraph:
     """The content of the drawing. ``heading`` says what it shows, ``legend`` is lines of text, the
-    total first; ``changes`` are those of the nodes' cum since a base, if there is one.
+    total first; ``changes`` are those of the nodes' cum since a base, if there is one, and
+    ``own_changes`` those of their flat.
     """
 
     nodes: list[Row]
@@ -35,6 +36,7 @@ class CallGraph:
     heading: str
     legend: list[str]
     changes: list[Estimate] | None = None
+    own_changes: list[float] | None = None
 
 
 def build_graph(

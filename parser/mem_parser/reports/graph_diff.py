@@ -65,6 +65,7 @@ def build_diff_graph(
         _paired(node.cum - _row(node.name, base_rows).cum, error_of.get(node.name))
         for node in nodes
     ]
+    own = [node.flat.value - _row(node.name, base_rows).flat.value for node in nodes]
     whole = _paired(new.total - base.total, None if between is None else _root(between.sum()))
     position = np.full(max(len(both.names), 1), -1, dtype=np.int64)
     key_of_name = {name: k for k, name in enumerate(both.names)}
@@ -85,16 +86,16 @@ def build_diff_graph(
         )
         for e in edges.drawn
     ]
-    heading, header = heading_of(title, header_lines(profile, new.total, count, unit))
-    legend = [total_line(new.total.value, unit), *header]
-    legend.append(f"change since the base: {change_text(whole, unit)}")
+    now_line, header = heading_of("now", header_lines(profile, new.total, count, unit))
+    heading = f"{title}, change since the base: {change_text(whole, unit)}"
+    legend = [total_line(new.total.value, unit), now_line, *header]
     if between is not None:
         legend.append("snapshots of one capture: blocks that are live in both cancel out")
     told = "grey and ~: inside the noise" if both.exact_samples else "these files carry no errors"
     legend.append(f"red and +: grew; blue and -: shrank; {told}")
     legend += pruned_lines(len(rows) - len(nodes), limit)
     legend += left_out_lines(edges, unit)
-    return CallGraph(nodes, drawn, new.total.value, unit, heading, legend, changes)
+    return CallGraph(nodes, drawn, new.total.value, unit, heading, legend, changes, own)
 
 
 def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from mem_parser.charge import charged_from
 from mem_parser.errors import one_line
-from mem_parser.estimate import Estimate, are_many_lost
+from mem_parser.estimate import Estimate, FloatArray, are_many_lost
 from mem_parser.folds import unnamed_function
+from mem_parser.frames import named_caller
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
-from mem_parser.leaks.headline import rate_text
+from mem_parser.leaks.headline import called_by, rate_text
 from mem_parser.leaks.watch import NO_AGES, too_short, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
@@ -35,6 +36,8 @@ from mem_parser.words import phrase, shown
 _RSS_WITHIN = 0.05
 """A reading of RSS belongs to the peak if it is no further from it than this share of the time."""
 _LEAST_SHARE = 0.05
+_LEAST_CALLER = 0.5
+"""A caller that explains functions without a name has at least that share of what they hold."""
 _NOTED_CACHE = 0.1
 _NOTED_PEAK = 1.1
 """The peak of a running program is told if it is so many times what is in use."""
@@ -338,7 +341,7 @@ def _caches(report: LeakReport) -> Iterator[Sentence]:
 
 
 def _function(finding: Finding) -> str:
-    return one_line(finding.frames[0].told)
+    return called_by(one_line(finding.frames[0].told), named_caller(finding.frames))
 
 
 def _amount(total: Estimate) -> str:
@@ -360,9 +363,32 @@ def _most(profile: Profile, symbols: Symbols, count: Count) -> str:
     share = sums[name] / whole if whole else 0.0
     if share < _LEAST_SHARE:
         return ""
-    return phrase(
-        ", {share} % of it {function}", share=f"{100 * share:.0f}", function=one_line(name)
-    )
+    caller, part = _named_caller(symbols, by_stack.astype(np.float64), name)
+    most = {"share": f"{100 * share:.0f}", "function": one_line(name)}
+    if not caller or part < _LEAST_CALLER * sums[name]:
+        return phrase(", {share} % of it {function}", **most)
+    most |= {"caller": one_line(caller), "part": f"{100 * part / whole:.0f}"}
+    return phrase(", {share} % of it {function}, called by {caller} ({part} %)", **most)
+
+
+def _named_caller(symbols: Symbols, by_stack: FloatArray, unnamed: str) -> tuple[str, float]:
+    """Return the function, and its part, that `named_caller` finds for most of what the functions
+    of a file hold that together are called ``unnamed``.
+    """
+    folded = [unnamed_function(f, symbols) for f in symbols.functions]
+    own = [f is not None and f.name == unnamed for f in folded]
+    files = {f.module for f, is_own in zip(symbols.functions, own, strict=True) if is_own}
+    named = [f.known and not f.python and f.module in files for f in symbols.functions]
+    function = symbols.function_of_location[symbols.locations_of_stack]
+    charged = charged_from(symbols, FrameRule.PROGRAM)
+    places = np.flatnonzero(np.array(named, dtype=np.bool_)[function])
+    nearest = np.append(places, len(function))[np.searchsorted(places, charged)]
+    held = np.array(own, dtype=np.bool_)[function[charged]] & (nearest < symbols.offsets[1:])
+    if not held.any():
+        return "", 0.0
+    sums = np.bincount(function[nearest[held]], by_stack[held])
+    most = int(np.argmax(sums))
+    return symbols.functions[most].name, float(sums[most])
 
 
 def opening_lines(sentences: Sequence[Sentence], command: str, width: int) -> Iterator[str]:

@@ -111,7 +111,8 @@ def dot_source(graph: CallGraph, *, simple: bool = False) -> str:
     for k, row in enumerate(graph.nodes):
         change = graph.changes[k] if graph.changes else None
         label = _node_label(row, graph, change)
-        dot.node(f"n{k}", _text(label, "\\n"), **_node_style(row, graph, change))
+        weight = _weight(row, graph) if change is None else _own_weight(k, graph, change)
+        dot.node(f"n{k}", _text(label, "\\n"), **_node_style(row, graph, change, weight))
     for edge in graph.edges:
         share = edge.value / graph.total if graph.total else 0.0
         dot.edge(
@@ -137,17 +138,32 @@ def _node_label(row: Row, graph: CallGraph, change: Estimate | None) -> list[str
     flat, cum = row.flat.value, row.cum.value
     lines = _wrapped(row.name)
     lines.append(f"{format_value(flat, graph.unit)} ({percent(flat, graph.total)})")
-    if cum - flat > 1e-9 * max(cum, 1.0):
+    beside = cum - flat > 1e-9 * max(cum, 1.0)
+    if beside:
         lines.append(f"of {format_value(cum, graph.unit)} ({percent(cum, graph.total)})")
     if change is not None:
         mark = "~" if in_noise(change) else "+" if change.value > 0 else ""
-        lines.append(f"{mark}{amount(change, graph.unit)}" if change.value else "unchanged")
+        text = f"{mark}{amount(change, graph.unit)}" if change.value else "unchanged"
+        lines.append(f"total {text}" if beside else text)
     return lines
 
 
-def _node_style(row: Row, graph: CallGraph, change: Estimate | None) -> dict[str, str]:
-    flat = row.flat.value / graph.total if graph.total else 0.0
-    size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(flat, 0.0), 1.0))
+def _weight(row: Row, graph: CallGraph) -> float:
+    """Return the part that a function's own blocks are of the total."""
+    return row.flat.value / graph.total if graph.total else 0.0
+
+
+def _own_weight(k: int, graph: CallGraph, change: Estimate) -> float:
+    """Return the part that a function's own change is of the largest one; 0 for noise."""
+    own = graph.own_changes or []
+    most = max(map(abs, own), default=0.0)
+    return 0.0 if in_noise(change) or not most else abs(own[k]) / most
+
+
+def _node_style(
+    row: Row, graph: CallGraph, change: Estimate | None, weight: float
+) -> dict[str, str]:
+    size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(weight, 0.0), 1.0))
     strength = _strength(row, graph, change)
     fill, line = _shade(_FILL, strength), _shade(_LINE, strength)
     return {"fontsize": f"{size:.1f}", "fillcolor": fill, "color": line}

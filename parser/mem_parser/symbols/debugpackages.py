@@ -14,13 +14,19 @@ from dataclasses import dataclass
 
 from mem_parser.escape import shell_word
 from mem_parser.symbols.debuginfod import URLS_VARIABLE
+from mem_parser.words import phrase
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _MOST_BYTES = 1 << 16
 _MAIN_ARCHIVE = {"libc6": "libc6-dbg"}
 """Packages whose debug information is in the main archives of Debian and Ubuntu."""
-_DEBIAN_ARCHIVE = "archive debian-debug, suite {codename}-debug"
-_UBUNTU_ARCHIVE = "archive ddebs, suite {codename}; its key: apt install ubuntu-dbgsym-keyring"
+_DEBIAN_ARCHIVE = "debian-debug"
+_DEBIAN_SOURCE = "deb http://deb.debian.org/debian-debug {codename}-debug main"
+_UBUNTU_ARCHIVE = "ddebs"
+_UBUNTU_SOURCE = (
+    "deb http://ddebs.ubuntu.com {codename} main restricted universe multiverse"
+    ", and its key: apt install ubuntu-dbgsym-keyring"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,10 @@ def _parsed(text: str) -> OsRelease:
     )
 
 
-def how_to_get(packages: Iterable[str], release: OsRelease) -> list[str]:
-    """Return sentences on how to get the debug information of ``packages``, one for each source;
-    none for a system that is not known here.
+def how_to_get(packages: Iterable[str], release: OsRelease, *, at_length: bool = True) -> list[str]:
+    """Return commands that get the debug information of ``packages``, one for each source; none for
+    a system that is not known here. The comment of the last names the archive that apt needs, and
+    ``at_length`` the line that adds it.
     """
     names = sorted(dict.fromkeys(packages))
     if not names:
@@ -84,7 +91,8 @@ def how_to_get(packages: Iterable[str], release: OsRelease) -> list[str]:
     other = [f"{name}-dbgsym" for name in names if name not in _MAIN_ARCHIVE]
     lines = [f"apt install {_words(main)}"] if main else []
     if other:
-        lines.append(f"apt install {_words(other)} ({_archive(release)})")
+        archive = _archive(release, at_length=at_length)
+        lines.append(f"apt install {_words(other)}  # {archive}")
     return lines
 
 
@@ -92,10 +100,14 @@ def _words(names: Iterable[str]) -> str:
     return " ".join(shell_word(name) for name in names)
 
 
-def _archive(release: OsRelease) -> str:
+def _archive(release: OsRelease, *, at_length: bool) -> str:
     ubuntu = release.family == "ubuntu"
-    codename = release.codename or "CODENAME"
-    return (_UBUNTU_ARCHIVE if ubuntu else _DEBIAN_ARCHIVE).format(codename=codename)
+    name = _UBUNTU_ARCHIVE if ubuntu else _DEBIAN_ARCHIVE
+    if not at_length:
+        return phrase("archive {name}: -v says how to add it", name=name)
+    source = _UBUNTU_SOURCE if ubuntu else _DEBIAN_SOURCE
+    line = source.format(codename=release.codename or "CODENAME")
+    return f"archive {name}; /etc/apt/sources.list.d/{name}.list: {line}"
 
 
 def by_server() -> str:

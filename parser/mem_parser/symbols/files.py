@@ -213,13 +213,18 @@ class ModuleFinder:
 
     def _refuse_binary(self, binary: Binary) -> None:
         text = f"{binary.path}: not the program of this profile"
-        raise InputFileError(text, hint=self._whose())
+        exe = self._exe().removesuffix(" (deleted)")
+        own = next((m.build_id for m in self._profile.modules if m.path == exe), "")
+        known = f"its build-id is {binary.build_id}, not {own}" if own and binary.build_id else None
+        raise InputFileError(text, hint="; ".join(filter(None, (known, self._whose()))))
 
     def _whose(self) -> str | None:
-        exe = self._profile.capture.exe or next(
-            (m.path for m in self._profile.modules if _is_program(m)), ""
-        )
+        exe = self._exe()
         return f"the profile is of {exe}" if exe else None
+
+    def _exe(self) -> str:
+        programs = (m.path for m in self._profile.modules if _is_program(m))
+        return self._profile.capture.exe or next(programs, "")
 
 
 def fits(profile: Modules, binary: str) -> bool:
@@ -275,7 +280,10 @@ def _changed(module: Module, path: str) -> SymbolProblem:
     return SymbolProblem(
         module.path,
         f"{path} {why}; it is shown without names",
-        f"it had build-id {module.build_id}" if module.build_id else None,
+        f"--debug-dir DIR: a folder with the file of build-id {module.build_id};"
+        " a capture with --symbolize keeps its names"
+        if module.build_id
+        else None,
     )
 
 

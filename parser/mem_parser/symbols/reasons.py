@@ -7,7 +7,6 @@ no debug information.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from mem_parser.words import phrase
 
 _PACKAGE_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 20.0
+_MERGED = ("/usr/lib", "/usr/bin/", "/usr/sbin/")
 _LACKS, _HAS = "lacks", "has"
 
 
@@ -39,6 +39,11 @@ def why_nameless(
     ``cache`` (the user's) keeps facts about unchanged files; ``program`` is as `Symbols.program`.
     """
     return _reasons(_NO_NAMES, paths, cache, release, at_length=at_length, program=program)
+
+
+def how_to_name(path: str) -> list[str]:
+    """Return how to get the names of the stripped file at ``path``, if this system knows how."""
+    return how_to_get(_packages_of([path]).values(), read_os_release())
 
 
 def stripped_own(paths: Sequence[str], cache: SymbolCache) -> list[str]:
@@ -73,12 +78,10 @@ def _reasons(
     other = [p for p in packages if p not in owned]
     lines: list[str] = []
     if owned:
-        ways = how_to_get([packages[p] for p in owned], release)
+        ways = how_to_get([packages[p] for p in owned], release, at_length=at_length)
         if at_length:
-            lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([*ways, by_server()])}")
+            lines.append(f"{lack.text}: {_names(owned)}; {'; '.join([by_server(), *ways])}")
         else:
-            # The archive's name alone: without it apt does not find the package.
-            ways = [re.sub(r" \((archive [\w-]+).*\)$", r" (\1)", way) for way in ways]
             lines.append(phrase("symbols: {way}", way="; ".join(ways)))
     main, name = program
     if main in other and not at_length:
@@ -90,13 +93,25 @@ def _reasons(
             )
         )
     if not at_length and len(other) == len(paths) > 1:
-        lines.append(phrase("No symbols in any of these, and no known debug package."))
+        lines.append(
+            phrase(
+                "No symbols in any of these, and no known debug package;"
+                " --debug-dir DIR: a folder with the same builds unstripped"
+            )
+        )
     elif other and not at_length:
-        lines.append(phrase("No symbols, and no known debug package: {names}", names=_names(other)))
+        lines.append(
+            phrase(
+                "No symbols, and no known debug package: {names};"
+                " --debug-dir DIR: a folder with the same builds unstripped",
+                names=_names(other),
+            )
+        )
     elif other:
         ways = [
             lack.build, "-p UNSTRIPPED is the same build with symbols" if main in other else "",
-            "--debug-dir DIR names a folder of debug files", by_server(),
+            "--debug-dir DIR: a folder with debug files or the same builds unstripped",
+            by_server(),
         ]  # fmt: skip
         text = "; ".join(way for way in ways if way)
         lines.append(f"{lack.text}, of no package known here: {_names(other)}; {text}")
@@ -219,6 +234,6 @@ def _told(command: Sequence[str]) -> list[str]:
 def _spellings(path: str) -> list[str]:
     """Return how the package system may write ``path``: it knows files by older places too."""
     names = [path, os.path.realpath(path)]
-    names += [n.removeprefix("/usr") for n in names if n.startswith("/usr/lib")]
+    names += [n.removeprefix("/usr") for n in names if n.startswith(_MERGED)]
     # The package system treats these characters as patterns.
     return [n for n in dict.fromkeys(names) if n.startswith("/") and not set(n) & set("*?[\\")]

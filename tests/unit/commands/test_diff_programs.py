@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,6 +77,8 @@ def test_a_program_that_fits_none_or_is_too_many_is_an_error_in_a_line(
     done = parse(*words, *files, cwd=folder)
     assert done.returncode in {2, 3}
     assert done.stderr.splitlines()[0] == f"error: {line}"
+    if line.endswith("of this profile"):
+        assert re.search(r"hint:  its build-id is \w{40}, not \w{40}; the profile is", done.stderr)
 
 
 def test_lines_are_rows_as_top_takes_the_option(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -29,11 +30,15 @@ COMMANDS = [
 @pytest.fixture
 def heap(tmp_path: Path) -> Path:
     """A profile of /bin/true with 60 functions."""
+    return profile_of(tmp_path / "x.heap", 60)
+
+
+def profile_of(path: Path, functions: int) -> Path:
+    """Write a profile of /bin/true with so many functions."""
     module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
               "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
               "first_generation": 0, "last_generation": None}  # fmt: skip
-    records = [Record((0x15000 + 16 * k,), 1, (80 - k) << 20) for k in range(60)]
-    path = tmp_path / "x.heap"
+    records = [Record((0x15000 + 16 * k,), 1, (80 - k) << 20) for k in range(functions)]
     path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
     return path
 
@@ -205,3 +210,24 @@ def test_the_word_for_sorting_is_sort_and_older_ones_go_on_unseen(heap: Path) ->
     old = parse("summary", heap, "-s", "own")
     assert (old.returncode, old.stdout) == (0, parse("summary", heap, "--sort", "own").stdout)
     assert f"unnamed functions of {Path(PROGRAM).name}" in old.stdout
+
+
+def test_an_option_of_few_other_commands_is_said_to_be_theirs(heap: Path) -> None:
+    lacking = parse("-s", "--base", str(heap), "-f", str(heap))
+    assert lacking.returncode == 2
+    assert re.search(
+        r"^hint:  --base is an option of mem_parser .*\bgraph\b", lacking.stderr, re.MULTILINE
+    )
+    assert "hint:  mem_parser top --help" in parse("top", "--wrong", str(heap)).stderr
+
+
+def test_names_that_are_missing_are_said_of_each_file_where_they_differ(heap: Path) -> None:
+    def said(base: Path) -> list[str]:
+        done = parse("diff", base, heap)
+        return [
+            x.split(": Functions")[0] for x in done.stdout.splitlines() if "without a name" in x
+        ]
+
+    less = profile_of(heap.with_name("less.heap"), 50)
+    assert said(less) == [f"note: {less}", f"note: {heap}"]
+    assert said(heap) == ["note"]

@@ -97,7 +97,7 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     done = parse(*given)
     assert_refused(done, code, text)
     if code == 3 and given[1] not in {PROGRAM, "-f"} and given[0] == "-p":
-        assert done.stderr.endswith(f"hint:  the profile is of {PROGRAM}\n")
+        assert done.stderr.endswith(f" the profile is of {PROGRAM}\n")
 
 
 def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from mem_profiler.process import byname, procfs
 
@@ -17,7 +20,9 @@ def test_neither_this_process_nor_threads_of_the_kernel_have_a_name() -> None:
     assert byname.find("no-program-is-called-so") == []
 
 
-def test_a_program_is_found_by_its_file_by_its_link_and_until_it_is_gone(tmp_path: Path) -> None:
+def test_a_program_is_found_by_its_file_by_its_link_and_until_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = tmp_path / f"s{os.getpid()}-sleep"
     link.symlink_to("/bin/sleep")
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -30,6 +35,10 @@ def test_a_program_is_found_by_its_file_by_its_link_and_until_it_is_gone(tmp_pat
             assert abs(one.started_s - before) < 5
             assert link.name[:15] in byname.names()
             assert procfs.command(child.pid) == f"{link} 60"
+            (folder := tmp_path / "bin").mkdir()
+            (folder / "old-name").symlink_to(shutil.copy("/bin/sleep", folder / link.name))
+            monkeypatch.setenv("PATH", str(folder))
+            assert byname.near("old-name") == f"did you mean {link.name}?"
         finally:
             child.kill()
         child.wait(10)

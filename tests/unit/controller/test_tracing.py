@@ -105,7 +105,7 @@ def test_the_missing_right_is_named_by_the_doctor_and_by_a_refused_attach(
 ) -> None:
     def ask(pid: int) -> list[str | bool]:
         [found] = [one for one in access.permission(pid) if one.status == "blocker"]
-        error = tracing.denied(pid, "trace")
+        error = tracing.denied(pid)
         assert (str(error).partition(": ")[2], error.hint) == (found.text, found.cure)
         return [found.text, found.cure, asks_for_root(found.cure)]
 
@@ -132,5 +132,5 @@ def test_the_scope_of_yama_is_named_where_it_is_all_that_prevents(
 
 
 def test_a_process_that_ended_is_gone_and_not_forbidden() -> None:
-    error: TargetError = tracing.denied(2**22 + 1, "read")
+    error: TargetError = tracing.denied(2**22 + 1)
     assert isinstance(error, ProcessGone)

@@ -16,8 +16,11 @@ MINT = 'ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_CODENAME=vera\nUBUNTU_COD
 FEDORA = 'NAME="Fedora Linux"\nID=fedora\nVERSION_ID=40\n'
 ROCKY = 'ID="rocky"\nID_LIKE="rhel centos fedora"\n'
 ALPINE = "ID=alpine\nVERSION_ID=3.20.0\n"
-DEBIAN_SOURCE = "(archive debian-debug, suite bookworm-debug)"
-UBUNTU_SOURCE = "(archive ddebs, suite jammy; its key: apt install ubuntu-dbgsym-keyring)"
+DEBIAN_SOURCE = (
+    " # archive debian-debug; /etc/apt/sources.list.d/debian-debug.list:"
+    " deb http://deb.debian.org/debian-debug bookworm-debug main"
+)
+UBUNTU_SOURCE = " # archive ddebs; /etc/apt/sources.list.d/ddebs.list: deb http://ddebs"
 
 
 def advice(tmp_path: Path, text: str, *packages: str) -> list[str]:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from mem_parser.filters import Filters
 from mem_parser.folds import Folds, fold_frames
+from mem_parser.frames import find_places, named_caller
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.totals import Order, rows, totals
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.aggregate import rows_of
+from mem_parser.reports.opening import opening
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web.kinds import LIBRARY, kind_of
@@ -26,6 +28,7 @@ PLUGIN = "unnamed functions of plugin.so"
 MADE = {
     **{f"a{k}": Function(f"app+0x{k}0", f"app+0x{k}0", "/app", known=False) for k in range(1, 4)},
     **{f"p{k}": Function(f"plugin.so+0x{k}", "", "/lib/plugin.so", known=False) for k in (1, 2)},
+    "call": Function("plugin_call", "plugin_call", "/lib/plugin.so"),
     "jit": Function("0x7f00", "0x7f00", "", known=False),
     "std": Function("libstdc++.so.6+0xd4490", "", "/lib/libstdc++.so.6", known=False),
     "[cut]": Function("[cut]", "[cut]", "", known=False),
@@ -128,3 +131,11 @@ def test_a_wrapper_without_a_name_stays_apart_from_its_callers() -> None:
     ]
     drawn = fold_frames(dataclasses.replace(symbols, functions=functions), Folds.ALL)
     assert shown(drawn) == ["malloc < app+0x10 < unnamed functions of web < main"]
+
+
+def test_an_owner_without_a_name_comes_with_the_caller_in_its_file_that_has_one() -> None:
+    profile, symbols = made("main a1 call p1 p2", "main call a1 p2", "main a1 p1")
+    frames = find_places(profile, symbols).frames
+    assert sorted(named_caller(one) for one in frames) == ["", "plugin_call", "plugin_call"]
+    said = [str(one.text) for one in opening(profile, symbols, None)]
+    assert any(f"of it {PLUGIN}, called by plugin_call" in one for one in said), said

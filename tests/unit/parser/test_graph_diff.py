@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -45,13 +46,16 @@ def test_new_gone_and_kept_functions_are_drawn_with_their_change() -> None:
     edges = {graph.nodes[e.callee].name: (e.value, e.change) for e in graph.edges}
     assert edges == {"grown": (50, 30), "same": (7, 0), "born": (9, 9), "gone": (0, -30)}
     assert graph.legend[0].startswith("Total MB:")
-    assert "change since the base: +9 B" in graph.legend
+    assert graph.heading == "x, change since the base: +9 B"
 
 
 def test_signs_say_what_colours_say() -> None:
     source = dot_source(diff((("malloc a", 50), ("malloc b", 7)), (("malloc b", 5000),)))
     assert "+50 B" in source
     assert "-4.876 KiB" in source
+    sizes = dict(re.findall(r'label="(\w)\\n[^"]*".*?fontsize=([\d.]+)', source))
+    assert float(sizes["b"]) == 34  # which changed most, though it holds little now
+    assert float(sizes["a"]) < 15
 
 
 def test_a_change_inside_the_noise_is_grey_and_marked() -> None:

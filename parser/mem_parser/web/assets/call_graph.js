@@ -3,7 +3,7 @@
 const NODE_SHARE = 0.005, EDGE_SHARE = 0.001;
 const MOST_NODES = 80, MOST_EDGES = 160, MOST_AT_NODE = 8;
 
-// { nodes: [{ name, flat, cum, change }], edges: [{ from, to, value, change, indirect }], total, change, fewer }; tables:
+// { nodes: [{ name, flat, cum, change, ownChange }], edges: [{ from, to, value, change, indirect }], total, change, fewer }; tables:
 // ReportTables. `fewer` is how many functions are not drawn. An indirect call leads through some of these. A change since a
 // base is { value, ends }, of an edge the value alone; functions and calls are chosen by what they hold in both together.
 function callGraph(tables, count, unit) {
@@ -21,7 +21,7 @@ function callGraph(tables, count, unit) {
   const change = base && changesOfFunctions(tables, own, now, base, facts.exact ? facts.unseen[unit] : null);
   const calls = callsBetween(tables, place, drawn.length, [both.below, now.below, base?.below ?? null]);
   return {
-    nodes: drawn.map((k) => ({ name: profile.names[ids[k]], flat: now.flat[k], cum: now.cum[k], change: change?.(now.cum[k] - base.cum[k], (sums) => sums.cum[k]) })),
+    nodes: drawn.map((k) => ({ name: profile.names[ids[k]], flat: now.flat[k], cum: now.cum[k], ownChange: base && now.flat[k] - base.flat[k], change: change?.(now.cum[k] - base.cum[k], (sums) => sums.cum[k]) })),
     edges: chosenCalls(calls, drawn.length, total), total: now.below[0], fewer: known.length - drawn.length,
     change: change?.(now.below[0] - base.below[0], (sums) => sums.below[0]),
   };

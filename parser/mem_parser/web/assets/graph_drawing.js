@@ -63,11 +63,14 @@ function layOut(boxes, edges) {
 function drawGraph(graph, unit) {
   const measure = document.createElement("canvas").getContext("2d");
   const share = (value) => value / (graph.total || 1);
-  const boxes = graph.nodes.map(({ name, flat, cum, change }) => {
-    const font = SMALLEST_FONT + (LARGEST_FONT - SMALLEST_FONT) * Math.sqrt(Math.min(share(flat), 1));
+  const mostOwn = Math.max(...graph.nodes.map(({ ownChange }) => Math.abs(ownChange ?? 0)));
+  const boxes = graph.nodes.map(({ name, flat, cum, change, ownChange }) => {
+    const weight = change ? Math.abs(changeStrength({ ...change, value: ownChange }, mostOwn)) : Math.sqrt(Math.min(share(flat), 1));
+    const font = SMALLEST_FONT + (LARGEST_FONT - SMALLEST_FONT) * weight;
     const lines = [...wrappedName(name), `${amountText(flat, unit)} (${percentText(flat, graph.total)})`];
-    if (cum - flat > 1e-9 * Math.max(cum, 1)) lines.push(phrase("of {amount} ({share})", { amount: amountText(cum, unit), share: percentText(cum, graph.total) }));
-    if (change) lines.push(changeLine(change, unit));
+    const beside = cum - flat > 1e-9 * Math.max(cum, 1);
+    if (beside) lines.push(phrase("of {amount} ({share})", { amount: amountText(cum, unit), share: percentText(cum, graph.total) }));
+    if (change) lines.push(beside ? phrase("total {change}", { change: changeLine(change, unit) }) : changeLine(change, unit));
     measure.font = `${font}px ${GRAPH_FONT}`;
     return { name, lines, font, cum, change, width: Math.max(...lines.map((line) => measure.measureText(line).width)) + 18, height: lines.length * font * 1.2 + 12 };
   });

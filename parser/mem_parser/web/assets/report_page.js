@@ -189,11 +189,12 @@ class ReportPage {
       host.append(element("p", "faint", phrase("There is no drawing of {what}.", { what: words })));
       return;
     }
-    const heading = `${this.facts.title}: ${pairText(this.tables.totals[`${count}.${unit}`], unit)} ${measureWords(count, unit)}`;
-    const legend = [words];
+    const total = `${pairText(this.tables.totals[`${count}.${unit}`], unit)} ${measureWords(count, unit)}`;
+    const heading = `${this.facts.title}: ${graph.change ? phrase("change since the base: {change}", { change: changeLine(graph.change, unit) }) : total}`;
+    const legend = graph.change ? [total, words] : [words];
     if (graph.change) {
       const noise = this.facts.exact ? phrase("grey and ~: inside the noise") : phrase("these files carry no errors");
-      legend.push(phrase("change since the base: {change}", { change: changeLine(graph.change, unit) }), phrase("red and +: grew; blue and \u2212: shrank; {noise}", { noise }));
+      legend.push(phrase("red and +: grew; blue and \u2212: shrank; {noise}", { noise }));
     }
     if (graph.fewer) legend.push(plural("{number} function below 0.5 % or beyond the heaviest {most} not drawn", "{number} functions below 0.5 % or beyond the heaviest {most} not drawn", graph.fewer, { most: MOST_NODES }));
     if (!this.renewing) this.kept.graph = {};

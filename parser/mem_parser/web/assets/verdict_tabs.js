@@ -86,6 +86,7 @@ function diffTab(host, block, words, kept) {
   const rows = block.rows ?? [];
   const unit = block.unit === "objects" ? "objects" : "space";
   host.append(element("p", "faint", block.base_name ? phrase("{what}; base: {name}", { what: words, name: block.base_name }) : words));
+  host.append(element("p", "", phrase("change since the base: {change}", { change: changeText95(block, "total", unit) })));
   host.append(verdictCounts(block), ...leftOutLines(block, unit), ...notesOf(block));
   const change = (row) => changeText95(row, "delta", unit);
   return showTable(host, [

@@ -515,9 +515,8 @@ class Profile:
     def default_count(self) -> Count:
         """Blocks in use; but the peak of a whole capture, and of a part that a program captured."""
         c = self.capture
-        ended = c.is_whole or c.end == SECTION_ENDED
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
-        return Count.PEAK if ended and kept else Count.INUSE
+        return Count.PEAK if kept and (c.is_whole or c.end == SECTION_ENDED) else Count.INUSE
 
     @property
     def before_end(self) -> Profile | None:

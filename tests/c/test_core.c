@@ -299,7 +299,7 @@ static void test_only_rows_of_older_captures_are_reused(void) {
     uint64_t key = mp_site_key(1000, 64, 0, 0, 5);
     uint32_t site;
     mp_site_intern(&seg, mp_site_key(1001, 64, 0, 0, 5), &site); /* reserves the level */
-    seg.control->sites.growing = 1; /* another thread is at it: no second level */
+    seg.layout.sites.count = 1; /* no second level */
     CHECK_EQ(mp_table_ready(&seg.layout.sites, &seg.control->sites), 1);
     for (uint32_t capture = 4; capture <= 5; capture++) {
         crowd(&seg, key, capture);
@@ -311,7 +311,6 @@ static void test_only_rows_of_older_captures_are_reused(void) {
     struct mp_site_row *row = mp_site_intern(&seg, key, &site);
     CHECK(row != NULL && row->alloc_blocks == 0);
     CHECK_EQ(site, mp_bucket(&seg.layout.sites.level[0], mp_mix(key), 0));
-    seg.control->sites.growing = 0;
     crowd(&seg, key, 0);
     drop_segment(&seg);
 }
@@ -415,6 +414,33 @@ static void test_live_evicts_old_captures(void) {
         }
     CHECK(refused < n / 50);
     drop_segment(&seg);
+}
+
+/* Add `count` blocks side by side from `base` on, as malloc(500) gives them; the last `most` live on. The
+ * levels that are ready in the end, and how many blocks found no room in *refused. */
+static uint32_t blocks_of_one_size(uint64_t base, uint64_t count, uint64_t most,
+                                   uint32_t *refused) {
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    struct mp_live_block out, row = {.site_key = mp_site_key(99, 500, 0, 0, 1)};
+    for (uint64_t i = 0; i < count + most; i++) {
+        if (i >= most)
+            mp_live_take(&seg, (void *)(base + 512 * (i - most)), &out);
+        if (i < count)
+            *refused += !mp_live_add(&seg, (void *)(base + 512 * i), &row, 1, &evicted);
+    }
+    uint32_t ready = seg.control->live.levels_ready;
+    drop_segment(&seg);
+    return ready;
+}
+
+static void test_live_of_one_size(void) {
+    CASE("blocks of one size, side by side, come to no full level");
+    uint32_t refused = 0;
+    for (uint64_t heap = 0; heap < 40; heap++)
+        CHECK_EQ(blocks_of_one_size(0x550000000000 + heap * 0x12345000, 20000, 20000, &refused), 3);
+    CHECK_EQ(refused, 0);
+    CASE("few blocks that come and go ask for no more");
+    CHECK_EQ(blocks_of_one_size(0x550000000000, 400000, 5000, &refused), 2);
 }
 
 static void *at_address(uint64_t i) {
@@ -585,6 +611,7 @@ int main(void) {
     test_captures_reuse_rows();
     test_only_rows_of_older_captures_are_reused();
     test_live();
+    test_live_of_one_size();
     test_filter();
     test_live_evicts_old_captures();
     test_live_evicts_what_changes_below_it();

@@ -197,10 +197,19 @@ def test_losses_above_one_percent_forbid_to_pass_but_not_to_fail() -> None:
     found = one(lossy, inuse(1 << 20))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "1.3 % of the samples were lost" in found.reason
+    assert "at a coarser rate" in found.reason
     assert one(lossy, inuse(2000)).verdict is Verdict.FAIL
     few = Made([PARSE], lost={"live_full": 15}).subject()
     assert one(few, inuse(1 << 20)).verdict is Verdict.PASS
     assert one(few, inuse(1 << 20)).upper > one(Made([PARSE]).subject(), inuse(1 << 20)).upper
+    [report] = check([(few, Budget((inuse(1 << 20),)))]).captures
+    assert report.notes == ["15 samples lost, for which every upper bound is raised"]
+    every = Made([PARSE], rate=1, lost={"live_full": 15}).subject()
+    found = one(every, inuse(3000 * SMALL / KIB))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reason == (
+        "15 samples lost, and with them it may be over the limit: capture at a coarser rate (-c)"
+    )
 
 
 def test_files_that_cannot_tell_their_errors_never_pass_or_fail() -> None:
@@ -301,7 +310,7 @@ def test_renewing_keeps_lines_that_changed_only_by_chance(rules: BudgetFile) -> 
 def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
     accept(rules, Made(BIG).subject())
     assert growth(rules, Made(BIG)).verdict is Verdict.PASS
-    grown = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)]))
+    grown = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)], build="77"))
     assert [r.verdict for _, r in grown.results] == [Verdict.FAIL, Verdict.PASS]
     whole = grown.captures[0].results[0]
     assert whole.estimate is not None
@@ -442,8 +451,57 @@ def test_a_missing_baseline_and_one_of_another_program(rules: BudgetFile) -> Non
     assert '[target."server"]' in str(other.value.hint)
     both = accept(rules, Made(BIG, exe="/opt/nginx").subject())
     assert both.count("\nprogram\t") == 2
-    with pytest.raises(UsageProblem, match="is a second capture of server"):
-        update_baseline(rules, [Made(BIG).subject(), Made(BIG).subject()])
+
+
+def test_growth_of_the_same_build_is_said_to_be_between_runs(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    whole = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)])).captures[0].results[0]
+    assert whole.notes[-1] == (
+        "the same build as the baseline's, 3f2c1a9: it differs between runs;"
+        " a baseline of several captures allows for that"
+    )
+    assert whole.culprits[0].text == "grown since the baseline, of the same build"
+
+
+def of_grow(blocks: int, **other: object) -> Made:
+    row = dataclasses.replace(BUFFERS, blocks=blocks)
+    return Made([dataclasses.replace(NET, blocks=9000), row], rate=1, **other)  # type: ignore[arg-type]
+
+
+def test_a_baseline_of_several_runs_allows_for_what_lies_between_them(rules: BudgetFile) -> None:
+    """2.1318 is the quantile of Student's t of 4 at 5 %; the two limits share the error."""
+    runs = [of_grow(1000 * k).subject() for k in (8, 9, 10, 11, 12)]
+    [(path, written)] = update_baseline(rules, runs).items()
+    Path(path).write_text(written)
+    assert baselines.render(baselines.read(path)) == written
+    program = baselines.read(path).programs["server"]
+    assert (program.runs, program.total.value) == (5, 19_000 * SMALL)
+    assert program.spreads[""] == pytest.approx(1000 * SMALL * 2.5**0.5, rel=1e-5)
+    more = 2.1318 * program.spreads[""] * 1.2**0.5
+    assert program.between_runs("", 0.05) == pytest.approx(more, rel=1e-4)
+    assert program.between_runs("module:libnet", 0.05) == 0
+    for blocks, verdict in ((13_000, Verdict.PASS), (18_000, Verdict.FAIL)):
+        whole = growth(rules, of_grow(blocks)).captures[0].results[0]
+        assert (whole.verdict, "mean of 5 runs" in " ".join(whole.notes)) == (verdict, True)
+        assert whole.amount == pytest.approx(
+            1.05 * 19_000 * SMALL + program.between_runs("", 0.05 / 2), rel=1e-4
+        )
+    with pytest.raises(UsageProblem, match=r"x.heap is no run of server like that of x.heap"):
+        update_baseline(rules, [*runs, of_grow(8000, build="77").subject()])
+
+
+def test_an_exact_baseline_is_kept_to_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text('[budget]\ngrowth = "0"\n')
+    rules, row = load(path), Row(("main",), 1, 12_345_678)
+    accept(rules, Made([row], rate=1).subject())
+    assert growth(rules, Made([row], rate=1)).results[0][1].excess == 0
+    more = Made([dataclasses.replace(row, size=12_345_679)], rate=1)
+    found = growth(rules, more).results[0][1]
+    assert (found.verdict, found.excess) == (Verdict.FAIL, 1)
+    assert "+1 B" in found.notes[0]
+    accept(rules, more.subject())
+    assert growth(rules, more).verdict is Verdict.PASS
 
 
 def test_a_helper_that_the_baseline_lacks_leaves_the_verdict_on_the_program(

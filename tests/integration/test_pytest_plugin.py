@@ -467,7 +467,7 @@ def test_what_a_run_leaves_behind_is_exact_and_the_plugins_own_is_not_in_it(
     (tmp_path / "test_leaky.py").write_text(LEAKY)
     done = run(tmp_path, "--mem", code=1)
     assert "3 failed, 2 passed" in done.stdout
-    found = re.findall(r"^E? *FAIL +leaks +(.*) for each run, limit 0", done.stdout, re.M)
+    found = re.findall(r"^E? *FAIL +leaks +(.*) for each run, limit 0", done.stdout, re.MULTILINE)
     assert found == [f"{16 + 57 + 8} B", f"{100 + 57 + 8} B", f"{2065 / 1024:.3f} KiB"]
 
 

@@ -173,6 +173,8 @@ class Report:
     error: float
     tries: int = 1
     attempt: int = 1
+    program_code: int = 0
+    """The exit code of a program that failed by itself, whatever its memory."""
 
     @property
     def verdict(self) -> Verdict:
@@ -203,6 +205,7 @@ class Report:
             "rows": [c.as_json() for c in self.captures],
             "verdict": str(self.verdict),
             "exit_code": self.exit_code,
+            "program_code": self.program_code,
             "error": self.error,
             "tries": self.tries,
             "attempt": self.attempt,

@@ -9,6 +9,7 @@ from mem_parser.budget.outputs.words import (
     amount,
     estimate,
     gain,
+    own_code,
     place,
     reason,
     samples_text,
@@ -31,6 +32,8 @@ MARKER = "<!-- mem_parser budget -->"
 def render(report: Report) -> str:
     """Return the text."""
     lines = [MARKER, f"### Memory: {_TITLE[report.verdict]}"]
+    if report.program_code:
+        lines += ["", f"❌ {own_code(report)}"]
     for capture in report.captures:
         lines += ["", *_capture(capture)]
     return "\n".join(lines) + "\n"

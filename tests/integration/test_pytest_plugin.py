@@ -443,6 +443,23 @@ def test_the_numbers_of_the_summary_have_their_error(folder_of_tests: Path) -> N
     assert hardly["mem_peak"] != "0 B"
 
 
+NEAR = """
+import pytest
+
+@pytest.mark.mem_limit("30.3 MB")
+def test_near():
+    kept = [bytearray(3000) for _ in range(10_500)]
+"""
+
+
+def test_the_summary_has_the_number_that_the_verdict_has(tmp_path: Path) -> None:
+    (tmp_path / "test_near.py").write_text(NEAR)
+    done = run(tmp_path, "--mem", "--mem-rate=32768", "--mem-tries=2")
+    [verdict] = re.findall(r"(?:FAIL|\?) +peak +(\S+ MiB)", done.stdout)[:1]
+    found = re.findall(r"^ *(\S+ MiB).* peak .* allocated +test_near", done.stdout, re.MULTILINE)
+    assert found == [verdict]
+
+
 LEAKY = """
 import pytest
 

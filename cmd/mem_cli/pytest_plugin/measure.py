@@ -155,8 +155,8 @@ class Meter:
             report = found if report is None else combine(report, found)
             if attempt == 1:
                 outcome.subject = subject
-                _facts(subject, outcome)
                 outcome.unmatched = list(unmatched([(subject, wanted.budget)]).values())
+            _facts(subject, outcome)  # of the last try, as the verdict is
             if not report.may_be_decided or rate <= 1:
                 break
             rate = max(int(needed_rate(report, rate)), 1)

@@ -10,6 +10,7 @@ BUILDS = {"asan": ASAN, "tsan": TSAN}
 # Programs that are built once have one thread, or threads that share nothing.
 PROGRAMS = {
     "test_core": "asan tsan",
+    "test_draws": "asan",
     "test_scratch": "asan tsan",
     "test_pymem": "asan tsan",
     "test_peak": "asan tsan",

@@ -462,9 +462,8 @@ class _Judge:
         assert self.program is not None
         if not self.subject.is_of_build(self.program.build):
             return []
-        note = (
-            f"the same build as the baseline's, {self.program.build[:7]}: it differs between runs"
-        )
+        build = self.program.build[:7]
+        note = f"the same build as the baseline's, {build}: runs of it, or its input, differ"
         cure = "" if self.program.runs > 1 else "; a baseline of several captures allows for that"
         return [note + cure]
 

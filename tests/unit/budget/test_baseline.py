@@ -268,7 +268,7 @@ def test_growth_of_the_same_build_is_said_to_be_between_runs(rules: BudgetFile) 
     accept(rules, Made(BIG).subject())
     whole = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)])).captures[0].results[0]
     assert whole.notes[-1] == (
-        "the same build as the baseline's, 3f2c1a9: it differs between runs;"
+        "the same build as the baseline's, 3f2c1a9: runs of it, or its input, differ;"
         " a baseline of several captures allows for that"
     )
     assert whole.culprits[0].text == "grown since the baseline, of the same build"

@@ -227,6 +227,10 @@ def test_at_rate_one_the_limit_itself_is_still_within() -> None:
 # several captures
 
 
+def parses(blocks: int) -> Subject:
+    return Made([dataclasses.replace(PARSE, blocks=blocks)]).subject()
+
+
 def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
     from mem_parser.budget import combine
 
@@ -239,13 +243,9 @@ def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
     first.captures[0].results.append(undecided)
     assert first.may_be_decided, "the others may be"
     first.captures[0].results.pop()
-    worse = check(
-        [(Made([dataclasses.replace(PARSE, blocks=4500)]).subject(), budget)], tries=2, attempt=2
-    )
+    worse = check([(parses(4500), budget)], tries=2, attempt=2)
     assert [r.verdict for _, r in combine(first, worse).results] == [Verdict.FAIL, Verdict.FAIL]
-    better = check(
-        [(Made([dataclasses.replace(PARSE, blocks=1500)]).subject(), budget)], tries=2, attempt=2
-    )
+    better = check([(parses(1500), budget)], tries=2, attempt=2)
     both = combine(first, better)
     assert (both.verdict, both.exit_code) == (Verdict.PASS, 0)
 

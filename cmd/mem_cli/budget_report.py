@@ -97,16 +97,14 @@ def present(
     options: dict[str, Any],
     *,
     err: bool = False,
-    exit_code: int = 0,
 ) -> None:
     """Print a report and write the files that were asked for. Raises `MemError`.
 
-    ``exit_code`` is the command's, if it differs from the verdict's. ``err``: print to
-    standard error, because standard output belongs to the program. The text is omitted if a format
-    goes to standard output.
+    ``err``: print to standard error, because standard output belongs to the program. The text is
+    omitted if a format goes to standard output.
     """
     if not any(options[name] == "-" for name in FORMATS):
-        _print(report, exit_code, err=err)
+        _print(report, err=err)
     for name in FORMATS:
         if options[name]:
             write_result(_rendered(name, report, subjects), options[name])
@@ -114,18 +112,18 @@ def present(
         _github(report, err=err)
 
 
-def _print(report: Report, exit_code: int, *, err: bool) -> None:
+def _print(report: Report, *, err: bool) -> None:
     from mem_parser.budget.outputs.text import lines
 
     stream: IO[str] = sys.stderr if err else sys.stdout
     if not stream.isatty() and not is_coloured(stream):
-        for line, _ in lines(report, exit_code, notes=not is_quiet()):
+        for line, _ in lines(report, notes=not is_quiet()):
             say(line, err=err)
         return
     from rich.text import Text
 
     console = plain_console(err=err)
-    for line, verdict in lines(report, exit_code, notes=not is_quiet()):
+    for line, verdict in lines(report, notes=not is_quiet()):
         show_line(console, _styled(Text(line), verdict))
 
 

@@ -201,6 +201,7 @@ OUTPUTS: dict[str, Schema] = {
             "verdict": _ref("verdict"), "rate_bytes": _NUMBER, "samples": _COUNT, "notes": _NOTES,
         })),
         "verdict": _ref("verdict"), "exit_code": _one_of(0, 6, 7), "error": _NUMBER,
+        "program_code": _INTEGER,
         "tries": _COUNT, "attempt": _COUNT,
     }),
     "convert": _closed({

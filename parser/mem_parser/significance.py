@@ -48,6 +48,23 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     return _incomplete_beta(float(k), float(n - k + 1), p)
 
 
+def t_quantile(tail: float, freedom: int) -> float:
+    """Return the value that a variable of Student's distribution with ``freedom`` degrees of
+    freedom exceeds with chance ``tail``, below a half.
+    """
+    low, high = 0.0, 1.0
+    while _t_tail(high, freedom) > tail:
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_tail(middle, freedom) > tail else (low, middle)
+    return high
+
+
+def _t_tail(t: float, freedom: int) -> float:
+    return 0.5 * _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
 def poisson_tail(k: int, mean: float) -> float:
     """Return P(X >= k) for X of the Poisson distribution with that small ``mean``; 0 for a mean
     above 100, from where on the normal distribution is close.

@@ -225,7 +225,8 @@ struct mp_table {
     struct mp_level level[MP_LEVELS];
     uint32_t levels; /* levels that the layout has; constant */
     uint32_t levels_ready; /* levels that may be accessed; only grows */
-    uint32_t growing; /* try-lock for reserving the next level: 0 free, 1 target, 2 controller */
+    uint32_t
+        crowded; /* of live blocks: how surely the last level is more than 3/8 full; writer: target */
     uint32_t wanted; /* levels that the target asks for */
 };
 
@@ -330,7 +331,7 @@ struct mp_control {
     uint32_t thread_count; /* rows 1 to this number are in use; row 0 is the shared one */
     uint32_t module_count;
     uint32_t generation; /* each dlclose of a module that was in a stack adds 1 */
-    uint32_t arrays_growing; /* as mp_table.growing, for all arrays */
+    uint32_t unused_arrays;
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; its starter sets 0 */
 
     /* device memory: the layout always has it; it gets pages when the first domain appears */

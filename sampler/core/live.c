@@ -10,6 +10,10 @@
 
 #define CHOICES 3
 
+/* Of the eight rows that a look ahead sees: so many in use are few. The sum of what is above has a bound. */
+#define FEW_OF_ROWS 3
+#define CROWDED 32
+
 /* The buckets of a block in every level, before they are cut to the level's size. */
 struct place {
     uint32_t bucket[CHOICES];
@@ -110,14 +114,42 @@ static struct mp_live_row *claim_old(struct mp_segment *seg, const struct mp_lev
     return NULL;
 }
 
+static uint32_t random_of(uint32_t bucket) {
+    return bucket * 0x9e3779b9u >> 8;
+}
+
 /* Ask for the next level as soon as a block came to its last choice in the first one, and in others once
  * that happened about as often as they have rows / 256: a fifth to a half of them are in use then, and
  * the levels before are in the same state, so there is room until the new one is ready. */
 static void ask_ahead(struct mp_table *table, const struct mp_level *last, uint32_t ready,
                       uint32_t bucket) {
-    uint32_t random = bucket * 0x9e3779b9u >> 8, often = ready > 1 ? last->rows / 256 : 1;
-    if ((random & (often - 1)) == 0 && mp_load_relaxed(&table->wanted) <= ready)
+    uint32_t often = ready > 1 ? last->rows / 256 : 1;
+    if ((random_of(bucket) & (often - 1)) == 0 && mp_load_relaxed(&table->wanted) <= ready)
         mp_store_relaxed(&table->wanted, ready + 1);
+}
+
+/*
+ * Blocks of one size, side by side, fill all first buckets alike, and then come to their last choice when a
+ * level is nearly full, a few blocks before there is no row at all. So one block in 64 looks at the
+ * rows of its other choices, which are anywhere in the last level, and asks when they are mostly in use.
+ */
+static void look_ahead(const struct mp_segment *seg, struct mp_table *table, uint32_t ready,
+                       const struct place *at) {
+    if (mp_likely((random_of(at->bucket[1]) & 63) != 0) || mp_load_relaxed(&table->wanted) > ready)
+        return;
+    uint32_t crowded = mp_load_relaxed(&table->crowded);
+    for (unsigned which = 1; which < CHOICES; which++) {
+        const struct mp_level *last = &seg->layout.live.level[ready - 1];
+        for (unsigned empty = matches(bucket_at(seg, last, at->bucket[which]), 0), i = 0;
+             i < MP_LIVE_BUCKET_ROWS; i++)
+            crowded += !(empty >> i & 1);
+    }
+    crowded = crowded > FEW_OF_ROWS ? crowded - FEW_OF_ROWS : 0;
+    if (crowded > CROWDED) {
+        mp_store_relaxed(&table->wanted, ready + 1);
+        crowded = 0;
+    }
+    mp_store_relaxed(&table->crowded, crowded);
 }
 
 /* The last level first: it has most of the room, and holds most of the blocks. */
@@ -163,6 +195,8 @@ bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live
     uint64_t key = key_of(block);
     struct place at = place_of(key);
     uint32_t ready = mp_table_ready(levels, table);
+    if (ready > 1)
+        look_ahead(seg, table, ready, &at);
     if (mp_unlikely(mp_load_relaxed(&table->wanted) > ready))
         mp_table_grow(seg, levels, table);
     evicted->row.site_key = 0;

@@ -50,24 +50,9 @@ static bool on_one_stack(uintptr_t a, uintptr_t b) {
  * the sampler, or was left by siglongjmp), may be in memory that is gone: nobody reads it, and it counts as
  * gone after a few refusals in a row. To take over from a sampler that is only interrupted costs an event at most.
  */
-static bool guard_is_stale(uintptr_t mine) {
+bool mp_guard_take_over(uintptr_t mine) {
     uintptr_t held = mp_self.guard_sp;
     if (on_one_stack(mine, held))
         return mine >= held || !mp_guard_in_force((const struct mp_guard *)held);
     return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
-}
-
-/* The abandoned frame may leave a lock that nobody else would ever open. */
-static void release_growth_lock(void) {
-    if (mp_self.growth_lock != NULL) {
-        mp_store_release(mp_self.growth_lock, 0u);
-        mp_self.growth_lock = NULL;
-    }
-}
-
-bool mp_guard_take_over(uintptr_t mine) {
-    if (!guard_is_stale(mine))
-        return false;
-    release_growth_lock();
-    return true;
 }

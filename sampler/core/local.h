@@ -78,7 +78,6 @@ struct mp_thread_state {
     uintptr_t entry_sp; /* in the frame of the outermost hook of an entry point; 0: in none */
     /* in the frame of a hook that counts all blocks which its real function takes; 0: in none */
     uintptr_t counting_sp;
-    uint32_t *growth_lock; /* try-lock of the segment that this thread holds; NULL: none */
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t thread_epoch; /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */

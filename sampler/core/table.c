@@ -169,22 +169,24 @@ int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
     return -error;
 }
 
-int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
-                     uint64_t *reserved, uint64_t slice) {
-    if (!mp_cas_u32(lock, 0, 1))
-        return -EAGAIN;
-    mp_self.growth_lock = lock; /* the next guard releases it if a signal handler jumps away */
+/* Others may have given more pages meanwhile. */
+static void raise_to(uint64_t *reserved, uint64_t value) {
+    uint64_t have = mp_load_relaxed(reserved);
+    while (have < value && !__atomic_compare_exchange_n(reserved, &have, value, false,
+                                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        ;
+}
+
+int mp_region_extend(struct mp_segment *seg, uint64_t offset, uint64_t bytes, uint64_t *reserved,
+                     uint64_t slice) {
     uint64_t have = mp_load_acquire(reserved);
-    int rc = -ENOSPC;
-    if (have < bytes) {
-        if (slice > bytes - have)
-            slice = bytes - have;
-        rc = mp_reserve(seg, offset + have, slice);
-        if (rc == 0)
-            mp_store_release(reserved, have + slice);
-    }
-    mp_self.growth_lock = NULL;
-    mp_store_release(lock, 0u);
+    if (have >= bytes)
+        return -ENOSPC;
+    if (slice > bytes - have)
+        slice = bytes - have;
+    int rc = mp_reserve(seg, offset + have, slice);
+    if (rc == 0)
+        raise_to(reserved, have + slice);
     return rc;
 }
 
@@ -193,8 +195,7 @@ int mp_array_extend(struct mp_segment *seg, enum mp_array_kind kind) {
     uint64_t slice = mp_array_reserved(seg, kind);
     slice = slice < PIECE_MIN_BYTES ? PIECE_MIN_BYTES : slice;
     slice = slice > MP_SLICE_BYTES ? MP_SLICE_BYTES : slice;
-    return mp_region_extend(seg, &seg->control->arrays_growing, seg->layout.array[kind].offset,
-                            mp_array_bytes(seg, kind),
+    return mp_region_extend(seg, seg->layout.array[kind].offset, mp_array_bytes(seg, kind),
                             &seg->control->directory[kind].reserved_bytes, slice);
 }
 
@@ -206,7 +207,7 @@ void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struc
     uint64_t *reserved = &table->level[ready].reserved_bytes;
     uint64_t bytes = round_up(mp_level_bytes(level), MP_CONTROL_BYTES);
     if (mp_load_acquire(reserved) < bytes)
-        mp_region_extend(seg, &table->growing, level->offset, bytes, reserved, MP_SLICE_BYTES);
+        mp_region_extend(seg, level->offset, bytes, reserved, MP_SLICE_BYTES);
     if (mp_load_acquire(reserved) >= bytes)
         mp_cas_u32(&table->levels_ready, ready, ready + 1);
 }
@@ -319,7 +320,7 @@ void mp_segment_reserve_ahead(struct mp_segment *seg) {
     for (unsigned i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         uint64_t have = mp_array_reserved(seg, pieces[i].kind);
         if (have < pieces[i].bytes)
-            mp_region_extend(seg, &c->arrays_growing, seg->layout.array[pieces[i].kind].offset,
+            mp_region_extend(seg, seg->layout.array[pieces[i].kind].offset,
                              mp_array_bytes(seg, pieces[i].kind),
                              &c->directory[pieces[i].kind].reserved_bytes, pieces[i].bytes - have);
     }

@@ -11,10 +11,10 @@
  * reserved it. lost[MP_LOST_RESERVE] counts a refusal, which is not an error.
  *
  * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are HOOK.
- * The giver of a region's pages stores reserved_bytes with release, and raises levels_ready by
- * compare-and-swap once that covers the level; the acquire load of either, in the target or the
- * controller, allows an access. A compare-and-swap takes a try-lock and a release store opens it, so its
- * next holder sees the last holder's reserved_bytes.
+ * The giver of a region's pages raises reserved_bytes by a compare-and-swap with release, and
+ * levels_ready likewise once that covers the level; the acquire load of either, in the target or the
+ * controller, allows an access. Any number may give pages to one region at once: a lock would make all
+ * others lose samples while its holder is off its core.
  */
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
@@ -91,11 +91,11 @@ void mp_segment_reserve_ahead(struct mp_segment *seg);
 int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes);
 
 /*
- * HOOK. Extend the reserved prefix of a region by `slice` bytes past *reserved, up to `bytes`. `lock` is
- * the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or -errno.
+ * HOOK. Extend the reserved prefix of a region by `slice` bytes past *reserved, up to `bytes`. 0, -ENOSPC
+ * or -errno. Others may be at the same slice: a page is given once, so whoever is first lets all go on.
  */
-int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
-                     uint64_t *reserved, uint64_t slice);
+int mp_region_extend(struct mp_segment *seg, uint64_t offset, uint64_t bytes, uint64_t *reserved,
+                     uint64_t slice);
 
 /*
  * HOOK. Reserve one more slice of the level that `table` (in the control page) wants next; publishes

@@ -27,7 +27,6 @@
 /* Levels that may be used have all of their pages, and nobody holds the lock. */
 static inline void mp_check_levels(const struct mp_levels *levels, const struct mp_table *table) {
     CHECK(table->levels_ready <= levels->count);
-    CHECK_EQ(table->growing, 0);
     for (uint32_t i = 0; i < table->levels_ready; i++)
         CHECK(table->level[i].reserved_bytes >= mp_level_bytes(&levels->level[i]));
 }
@@ -48,7 +47,6 @@ static inline void mp_check_arena(const struct mp_segment *seg, unsigned char *s
     const struct mp_control *c = seg->control;
     uint64_t at = MP_STACK_LOST_MAX * 8;
     CHECK(c->directory[MP_ARRAY_STACKS].reserved_bytes <= mp_array_bytes(seg, MP_ARRAY_STACKS));
-    CHECK_EQ(c->arrays_growing, 0);
     while (at < c->arena_cursor &&
            at + sizeof(struct mp_stack) <= mp_array_reserved(seg, MP_ARRAY_STACKS)) {
         const struct mp_stack *stack = mp_check_stack_at(seg, at);

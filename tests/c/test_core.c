@@ -1,6 +1,5 @@
 /*
- * test_core.c - the sampler's tables without hooks: draws, classes, stacks, sites, live blocks,
- * filter.
+ * test_core.c - the sampler's tables without hooks: stacks, sites, live blocks, filter.
  */
 #include "check.h"
 #include "check_tables.h"
@@ -62,96 +61,6 @@ static void drop_segment(struct mp_segment *seg) {
     mp_check_filters(mp_check_host(seg, 0, false), 0);
     mp_filter_clear();
     munmap(seg->base, seg->control->limit_bytes);
-}
-
-static void test_logarithm(void) {
-    CASE("mp_ln agrees with libm to 1e-12");
-    uint64_t state = 1;
-    double worst = 0;
-    for (int i = 0; i < 100000; i++) {
-        double x = (double)((mp_random(&state) >> 11) + 1) * 0x1p-53;
-        double error = fabs(mp_ln(x) - log(x)) / fmax(1e-300, fabs(log(x)));
-        worst = x < 1 && error > worst ? error : worst;
-    }
-    CHECK(worst < 1e-12);
-    CASE("a block's weight agrees with libm");
-    for (double x = 1e-9; x < 100; x *= 1.7) {
-        uint64_t rate = 1 << 20, size = (uint64_t)fmax(1, x * (double)rate);
-        double s = (double)size, true_weight = s / -expm1(-s / (double)rate);
-        double weight = (double)mp_weight_parts(size, rate) / (1 << MP_PART_BITS);
-        CHECK(fabs(weight - true_weight) <= 0.002 + 1e-4 * true_weight);
-        CHECK(fabs(mp_exp_minus(x) - exp(-x)) < 1e-12);
-    }
-    CHECK_EQ(mp_weight_parts(100, UINT64_MAX), mp_weight_parts(100, MP_RATE_MAX_BYTES));
-    CHECK(mp_weight_parts(100, 1) == 100 << MP_PART_BITS &&
-          mp_weight_parts(0, 1) == 1 << MP_PART_BITS);
-    CHECK(mp_ln(1.0) == 0);
-    CHECK(fabs(mp_ln(0x1p-53) - log(0x1p-53)) < 1e-10);
-}
-
-static void test_sampling_probability(void) {
-    CASE("a block of s bytes is sampled with probability 1 - exp(-s/T)");
-    const uint64_t rates[] = {2, 64, 1024, 4096}, sizes[] = {1, 16, 300, 1024, 5000};
-    for (unsigned r = 0; r < 4; r++) {
-        for (unsigned s = 0; s < 5; s++) {
-            struct mp_countdown c = {.rng = 12345 + r * 10 + s};
-            int64_t gate = (int64_t)1 << MP_GATE_SHIFT;
-            int trials = 200000, taken = 0;
-            for (int i = 0; i < trials; i++)
-                if (mp_countdown_due(&c, sizes[s], gate))
-                    taken += mp_countdown_take(&c, sizes[s], gate, rates[r]);
-            double p = -expm1(-(double)sizes[s] / (double)rates[r]);
-            double sigma = sqrt(p * (1 - p) / trials);
-            CHECK(fabs((double)taken / trials - p) <= 5 * sigma + 1e-9);
-        }
-    }
-}
-
-static void test_first_block_of_a_thread(void) {
-    CASE("the first block of a thread has no special chance");
-    int taken = 0;
-    for (int i = 0; i < 100000; i++) {
-        struct mp_countdown c = {.rng = mp_mix((uint64_t)i + 1)};
-        int64_t gate = (int64_t)3 << MP_GATE_SHIFT;
-        if (mp_countdown_due(&c, 100, gate))
-            taken += mp_countdown_take(&c, 100, gate, 1000);
-    }
-    double p = -expm1(-0.1);
-    CHECK(fabs(taken / 1e5 - p) < 5 * sqrt(p * (1 - p) / 1e5));
-}
-
-static void test_gate(void) {
-    CASE("off: nothing is due, whatever is allocated");
-    struct mp_countdown c = {.rng = 7};
-    for (int i = 0; i < 1000; i++)
-        CHECK(!mp_countdown_due(&c, SIZE_MAX, MP_GATE_OFF));
-    CASE("rate 1: every block is due, also of 0 bytes");
-    int64_t gate = (int64_t)2 << MP_GATE_SHIFT;
-    for (int i = 0; i < 1000; i++)
-        CHECK(mp_countdown_due(&c, 0, gate) && mp_countdown_take(&c, 0, gate, 1));
-    CASE("a new capture is seen at the next block");
-    gate = (int64_t)3 << MP_GATE_SHIFT;
-    CHECK(mp_countdown_due(&c, 1, gate));
-}
-
-static void test_size_classes(void) {
-    CASE("size classes are monotonic and at most 1/64 wide");
-    uint32_t last = 0;
-    uint64_t first_of_class = 0;
-    for (uint64_t size = 0; size < 1 << 20; size++) {
-        uint32_t cls = mp_size_class(size);
-        CHECK(cls == last || cls == last + 1);
-        if (cls != last) {
-            last = cls;
-            first_of_class = size;
-        }
-        if (size >= 128 && (size - first_of_class) * 64 > first_of_class) {
-            CHECK(!"class too wide");
-            break;
-        }
-    }
-    CHECK(mp_size_class(1ULL << 39) > mp_size_class((1ULL << 39) - 1));
-    CHECK(mp_size_class(UINT64_MAX) < 1u << MP_KEY_CLASS_BITS);
 }
 
 static uint32_t intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
@@ -299,7 +208,7 @@ static void test_only_rows_of_older_captures_are_reused(void) {
     uint64_t key = mp_site_key(1000, 64, 0, 0, 5);
     uint32_t site;
     mp_site_intern(&seg, mp_site_key(1001, 64, 0, 0, 5), &site); /* reserves the level */
-    seg.control->sites.growing = 1; /* another thread is at it: no second level */
+    seg.layout.sites.count = 1; /* no second level */
     CHECK_EQ(mp_table_ready(&seg.layout.sites, &seg.control->sites), 1);
     for (uint32_t capture = 4; capture <= 5; capture++) {
         crowd(&seg, key, capture);
@@ -311,7 +220,6 @@ static void test_only_rows_of_older_captures_are_reused(void) {
     struct mp_site_row *row = mp_site_intern(&seg, key, &site);
     CHECK(row != NULL && row->alloc_blocks == 0);
     CHECK_EQ(site, mp_bucket(&seg.layout.sites.level[0], mp_mix(key), 0));
-    seg.control->sites.growing = 0;
     crowd(&seg, key, 0);
     drop_segment(&seg);
 }
@@ -415,6 +323,33 @@ static void test_live_evicts_old_captures(void) {
         }
     CHECK(refused < n / 50);
     drop_segment(&seg);
+}
+
+/* Add `count` blocks side by side from `base` on, as malloc(500) gives them; the last `most` live on. The
+ * levels that are ready in the end, and how many blocks found no room in *refused. */
+static uint32_t blocks_of_one_size(uint64_t base, uint64_t count, uint64_t most,
+                                   uint32_t *refused) {
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    struct mp_live_block out, row = {.site_key = mp_site_key(99, 500, 0, 0, 1)};
+    for (uint64_t i = 0; i < count + most; i++) {
+        if (i >= most)
+            mp_live_take(&seg, (void *)(base + 512 * (i - most)), &out);
+        if (i < count)
+            *refused += !mp_live_add(&seg, (void *)(base + 512 * i), &row, 1, &evicted);
+    }
+    uint32_t ready = seg.control->live.levels_ready;
+    drop_segment(&seg);
+    return ready;
+}
+
+static void test_live_of_one_size(void) {
+    CASE("blocks of one size, side by side, come to no full level");
+    uint32_t refused = 0;
+    for (uint64_t heap = 0; heap < 40; heap++)
+        CHECK_EQ(blocks_of_one_size(0x550000000000 + heap * 0x12345000, 20000, 20000, &refused), 3);
+    CHECK_EQ(refused, 0);
+    CASE("few blocks that come and go ask for no more");
+    CHECK_EQ(blocks_of_one_size(0x550000000000, 400000, 5000, &refused), 2);
 }
 
 static void *at_address(uint64_t i) {
@@ -572,11 +507,6 @@ int main(void) {
     test_threads();
     if (!CHECK_ONE_THREAD)
         return check_end();
-    test_logarithm();
-    test_sampling_probability();
-    test_first_block_of_a_thread();
-    test_gate();
-    test_size_classes();
     test_stacks();
     test_full_arena();
     test_layout();
@@ -585,6 +515,7 @@ int main(void) {
     test_captures_reuse_rows();
     test_only_rows_of_older_captures_are_reused();
     test_live();
+    test_live_of_one_size();
     test_filter();
     test_live_evicts_old_captures();
     test_live_evicts_what_changes_below_it();

@@ -56,13 +56,6 @@ static void test_guard(void) {
     struct mp_guard deeper;
     CHECK(mp_guard_enter(&deeper));
     mp_guard_leave(&deeper);
-    CASE("a lock that an abandoned frame held is opened by the next guard");
-    uint32_t lock = 1;
-    CHECK(mp_guard_enter(deep));
-    mp_self.growth_lock = &lock;
-    CHECK(mp_guard_enter(shallow));
-    CHECK_EQ(lock, 0);
-    mp_guard_leave(shallow);
     CASE("a handler whose signal stack is above the interrupted one takes no guard from it");
     static struct mp_guard below;
     CHECK(&below < deep);

@@ -224,7 +224,8 @@ def test_a_baseline_is_made_held_against_and_outgrown(tmp_path: Path, program: P
     assert grown.code == 6
     [row] = json.loads(report.read_text())["rows"][0]["rows"]
     assert row["culprits"][0]["stack"][0]["function"] == "parse_header"
-    assert row["culprits"][0]["text"].startswith("grown since the baseline of ")
+    assert row["culprits"][0]["text"] == "grown since the baseline, of the same build"
+    assert "the same build as the baseline's" in row["notes"][-1]
     other = gated(tmp_path, rules, "true")
     assert other.code == 3
     assert re.search(r"is a baseline of budgeted-\w+, not of true", other.text)

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from mem_cli.pytest_plugin import settings
+from mem_cli.pytest_plugin import measure, settings
+from mem_cli.pytest_plugin.marks import Stack, StackFrame
 from parser_run import report
 
 TESTS = """
@@ -440,6 +441,66 @@ def test_the_numbers_of_the_summary_have_their_error(folder_of_tests: Path) -> N
     assert all("±" in f["mem_peak"] or "(" in f["mem_peak"] for f in again)
     assert int(hardly["mem_peak_upper95_bytes"]) >= 4096
     assert hardly["mem_peak"] != "0 B"
+
+
+NEAR = """
+import pytest
+
+@pytest.mark.mem_limit("30.3 MB")
+def test_near():
+    kept = [bytearray(3000) for _ in range(10_500)]
+"""
+
+
+def test_the_summary_has_the_number_that_the_verdict_has(tmp_path: Path) -> None:
+    (tmp_path / "test_near.py").write_text(NEAR)
+    done = run(tmp_path, "--mem", "--mem-rate=32768", "--mem-tries=2")
+    [verdict] = re.findall(r"(?:FAIL|\?) +peak +(\S+ MiB)", done.stdout)[:1]
+    found = re.findall(r"^ *(\S+ MiB).* peak .* allocated +test_near", done.stdout, re.MULTILINE)
+    assert found == [verdict]
+
+
+LEAKY = """
+import pytest
+
+_kept = {16: [], 100: [], 2000: []}
+
+@pytest.mark.mem_leaks("0")
+def test_nothing(): pass
+
+@pytest.mark.mem_leaks("0")
+def test_nothing_again(): pass
+
+@pytest.mark.parametrize("size", [16, 100, 2000])
+@pytest.mark.mem_leaks("0", warmups=1, repeat=5)
+def test_keeps(size): _kept[size].append(bytearray(size))
+"""
+
+
+def test_what_a_run_leaves_behind_is_exact_and_the_plugins_own_is_not_in_it(
+    tmp_path: Path,
+) -> None:
+    """A bytearray has 57 bytes more; in the four runs a list grows once, by 4 places."""
+    (tmp_path / "test_leaky.py").write_text(LEAKY)
+    done = run(tmp_path, "--mem", code=1)
+    assert "3 failed, 2 passed" in done.stdout
+    found = re.findall(r"^E? *FAIL +leaks +(.*) for each run, limit 0", done.stdout, re.MULTILINE)
+    assert found == [f"{16 + 57 + 8} B", f"{100 + 57 + 8} B", f"{2065 / 1024:.3f} KiB"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "ours"),
+    [
+        (["scanstring_unicode _json.c", "raw_decode decoder.py", "_check_leaks {}"], True),
+        (["tracked gc.c", "collect gc.py", "Meter._check_leaks {}"], True),
+        (["grow list.c", "test_x test_x.py", "_run_test {}", "Meter._check_leaks {}"], False),
+        (["grow list.c", "worker threads.py"], False),
+    ],
+)
+def test_what_allocates_between_two_runs_is_none_of_the_tests(inner: list[str], ours: bool) -> None:
+    frames = [line.format(measure.__file__).split(" ", 1) for line in inner]
+    stack = Stack(tuple(StackFrame(function, file, 1) for function, file in frames))
+    assert measure._is_ours(stack) is ours
 
 
 def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:

@@ -82,7 +82,7 @@ def by_function(rows: Rows, key: str) -> dict[str, float]:
 
 def test_every_query_of_the_document_is_tested() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
-    assert len(QUERIES) == 11
+    assert len(QUERIES) == 12
     assert [title for title in QUERIES if f'"{title}"' not in text] == []
 
 
@@ -97,6 +97,15 @@ def test_the_holders_at_the_peak_are_those_of_peaks(two: Capture) -> None:
     assert found[0]["function"] == "spike"
     total = sum(row["bytes"] for row in found)
     assert total == pytest.approx(peak["live_bytes"], rel=1e-6)
+
+
+def test_the_peak_of_each_file_is_that_of_top(one: Capture, two: Capture) -> None:
+    found = asked("How did the peak develop?", two.heap, one.heap)
+    for row, file in zip(found, sorted((one.heap, two.heap)), strict=True):
+        top = report("top", file, "--peak")
+        assert Path(row["file"]).name == file.name
+        assert row["bytes"] == pytest.approx(top["total"])
+        assert row["error"] == pytest.approx(top["total_std_error"], abs=1e-3)
 
 
 def test_short_lives_are_those_of_the_program_and_of_temporary(one: Capture, two: Capture) -> None:

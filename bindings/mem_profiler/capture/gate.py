@@ -64,7 +64,6 @@ def since(realtime_ns: int) -> str:
 def lock(segment: Segment, pid: int) -> None:
     """Become the controller of a segment. Raises TargetBusy with its holder and its start."""
     if segment.try_lock():
-        reserve.release_stale_locks(segment)
         return
     raise _held(segment, pid)
 

@@ -3,8 +3,7 @@
 Model: the file is sparse, and a page without memory behind it would raise SIGBUS in the target
 when the file system is full. So the target uses only reserved ranges. The controller reserves by
 fallocate: the first pieces before a capture starts, then at every tick ahead of what is in use.
-Each table's try-lock `growing` keeps target and controller apart; whichever finds it taken tries
-again later.
+Target and controller may reserve the same range at once: what is reserved only grows.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ USUAL_ROWS = {"stack_index": 1, "sites": 1, "live": 4}
 FILL_LIMIT = 0.25
 _RINGS_MIN = 4
 KEYS_SAMPLED = 32768
-GROWING_FREE, GROWING_CONTROLLER = 0, 2
 
 
 def _refused(segment: Segment, code: int) -> TargetError:
@@ -63,19 +61,12 @@ def _extend(segment: Segment, control: Control, kind: int, want: int) -> int:
     want = min(want, array.total_bytes)
     if want <= array.reserved_bytes:
         return 0
-    if not segment.swap(("arrays_growing",), GROWING_FREE, GROWING_CONTROLLER, 32):
-        return errno.EAGAIN
     field = ("directory", kind, "reserved_bytes")
-    try:
+    have = segment.load(field)
+    code = segment.allocate(array.offset + have, want - have) if have < want else 0
+    while code == 0 and have < want and not segment.swap(field, have, want):
         have = segment.load(field)
-        if have < want:
-            code = segment.allocate(array.offset + have, want - have)
-            if code:
-                return code
-            segment.store(field, want)
-    finally:
-        segment.swap(("arrays_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
-    return 0
+    return code
 
 
 def _publish_level(segment: Segment, control: Control, table: str, index: int) -> int:
@@ -84,24 +75,11 @@ def _publish_level(segment: Segment, control: Control, table: str, index: int) -
     level = control.level(control[table]["level"][index], index, row_struct)
     if level is None:
         return errno.EINVAL
-    if not segment.swap((table, "growing"), GROWING_FREE, GROWING_CONTROLLER, 32):
-        return errno.EAGAIN
-    try:
-        code = segment.allocate(level.offset, level.total_bytes)
-        if code:
-            return code
+    code = segment.allocate(level.offset, level.total_bytes)
+    if code == 0:
         segment.store((table, "level", index, "reserved_bytes"), level.total_bytes)
         segment.swap((table, "levels_ready"), index, index + 1, 32)
-    finally:
-        segment.swap((table, "growing"), GROWING_CONTROLLER, GROWING_FREE, 32)
-    return 0
-
-
-def release_stale_locks(segment: Segment) -> None:
-    """Free the try-locks that a killed controller held. Only for the holder of the file lock."""
-    for table in ROWS:
-        segment.swap((table, "growing"), GROWING_CONTROLLER, GROWING_FREE, 32)
-    segment.swap(("arrays_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
+    return code
 
 
 def first_pieces(segment: Segment) -> None:
@@ -116,7 +94,7 @@ def first_pieces(segment: Segment) -> None:
         if int(control[table]["levels_ready"]) == 0:
             codes.append(_publish_level(segment, control, table, 0))  # noqa: PERF401
     for code in codes:
-        if code not in (0, errno.EAGAIN):
+        if code != 0:
             raise _refused(segment, code)
 
 
@@ -303,4 +281,4 @@ def ahead(segment: Segment, control: Control) -> bool:
     for kind, counter in ((layout.THREADS, "thread_count"), (layout.MODULES, "module_count")):
         need = control.number(counter) * ARRAYS[kind][0] * 2
         codes.append(_extend(segment, control, kind, -(-need >> 16) << 16))
-    return all(code in (0, errno.EAGAIN, errno.E2BIG) for code in codes)
+    return all(code in (0, errno.E2BIG) for code in codes)

@@ -139,7 +139,8 @@ class Gate:
         if self.options["update_baseline"]:
             write_baselines(self.rules, self.subjects, self.tries)
         if self.report is not None and self.subjects:
-            present(self.report, self.subjects, self.options, err=True, exit_code=code)
+            self.report.program_code = code
+            present(self.report, self.subjects, self.options, err=True)
 
     @property
     def exit_code(self) -> int:

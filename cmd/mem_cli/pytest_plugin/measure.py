@@ -155,8 +155,8 @@ class Meter:
             report = found if report is None else combine(report, found)
             if attempt == 1:
                 outcome.subject = subject
-                _facts(subject, outcome)
                 outcome.unmatched = list(unmatched([(subject, wanted.budget)]).values())
+            _facts(subject, outcome)  # of the last try, as the verdict is
             if not report.may_be_decided or rate <= 1:
                 break
             rate = max(int(needed_rate(report, rate)), 1)
@@ -199,17 +199,15 @@ class Meter:
     def _check_leaks(
         self, item: pytest.Item, limit: LeakLimit, body: Callable[[], object], outcome: Outcome
     ) -> None:
-        for _ in range(limit.warmups):
-            body()
         share = limit.amount * (limit.repeat - 1) / _SAMPLES_AT_LEAK_LIMIT
         rate = self.settings.rate_bytes or max(1, 1 << int(math.log2(max(share, 1.0))))
         self.sidecar.start(rate)
         try:
-            body()
+            # What a warm-up left behind may be freed, or made longer, in a later run.
+            _run_test(body, limit.warmups + 1)
             gc.collect()
             first = self.sidecar.snapshot(self.prefix(item))
-            for _ in range(limit.repeat - 1):
-                body()
+            _run_test(body, limit.repeat - 1)
             gc.collect()
         finally:
             last = self.sidecar.stop(self.prefix(item))
@@ -238,10 +236,18 @@ def _filtered(growth: Diff, accepts: StackFilter) -> Diff:
     return dataclasses.replace(growth, rows=rows, total=total)  # type: ignore[arg-type]
 
 
+def _run_test(body: Callable[[], object], times: int) -> None:
+    """Run a test. What it allocates has this frame on its stack (`_is_ours`)."""
+    for _ in range(times):
+        body()
+
+
 def _is_ours(stack: Stack) -> bool:
-    """Tell whether Python code of the measurement itself allocated, which no test does."""
-    own = next((f.filename for f in stack.frames if f.filename.endswith(".py")), "")
-    return own == __file__
+    """Tell whether the measurement itself allocated, in whatever library: the innermost frame of
+    this file is none that runs the test.
+    """
+    own = next((f.function for f in stack.frames if f.filename == __file__), _run_test.__name__)
+    return own.rpartition(".")[2] != _run_test.__name__
 
 
 def _stack(frames: Sequence[Frame]) -> Stack:

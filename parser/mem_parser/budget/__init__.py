@@ -191,25 +191,19 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
     """Return the texts of the captures' baseline files, by path; writes nothing.
 
     Lines that changed by no more than chance keep their old text. Raises `BaselineError` for an old
-    baseline that is broken, `UsageProblem` for two captures of one program.
+    baseline that is broken, `UsageProblem` for captures of one program that are no runs alike.
     """
     from mem_parser.budget import baseline as baselines
-    from mem_parser.errors import UsageProblem
 
     files: dict[str, Baseline] = {}
-    seen: set[str] = set()
+    by_name: dict[str, list[Subject]] = {}
     for subject in subjects:
-        name = subject.title
-        rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
-        if name in seen:
-            raise UsageProblem(
-                f"{subject.path} is a second capture of {name}",
-                hint="a baseline takes one capture of each program",
-            )
-        seen.add(name)
+        by_name.setdefault(subject.title, []).append(subject)
+    for name, runs in by_name.items():
+        rules = budget.for_program(*runs[0].names).for_domains(runs[0].profile.domains)
         path = rules.baseline or "budget.baseline"
         if path not in files:
             files[path] = baselines.read_or_empty(path)
         old = files[path].programs.get(name)
-        files[path].programs[name] = baselines.renewed(old, baselines.of_capture(subject, rules))
+        files[path].programs[name] = baselines.renewed(old, baselines.of_captures(runs, rules))
     return {path: baselines.render(found) for path, found in files.items()}

@@ -6,10 +6,13 @@
     build     3f2c1a9b20de
     rate      16384
     measure   peak
-    total     211.604 MiB   1.21000 MiB   13541   52
+    total     221883629 B   1.21000 MiB   13541   52
     passing   string   xget
-    site      8.10000 MiB   240.000 KiB   518     1    module:libparser
-    function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
+    site      8493466 B     240.000 KiB   518     1    module:libparser
+    function  108758303 B   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
+    runs      5
+    spread    1.12000 MiB
+    spread    16.0000 KiB   module:libparser
 
 Tabs separate columns: estimate, standard error, samples, the number of readings of which it is the
 highest, and its subject. A function has its file and the callers of its largest stack, the
@@ -17,6 +20,12 @@ innermost first, which identify it after a renaming. `passing` are the wrappers 
 depend on the rate: a check charges blocks as its baseline does. One file may have many programs.
 Lines are in order of names. A renewal keeps a line that changed by no more than chance, so that a
 diff of two baselines shows the real changes.
+
+Of several runs the amounts are the means, and `spread` the standard deviation between them, of the
+total and of sites. One more run of the same program then lies at most t s (1 + 1/n)^(1/2) above the
+mean of n, with t the quantile of Student's distribution with n - 1 degrees of freedom (the
+prediction interval of G. J. Hahn and W. Q. Meeker, Statistical Intervals, 1991): so much more is
+allowed.
 """
 
 from __future__ import annotations
@@ -24,8 +33,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -34,13 +44,13 @@ from mem_parser.budget.measure import Highest, highest
 from mem_parser.budget.quantity import parse_bytes
 from mem_parser.budget.rules import Budget, Kind, Site
 from mem_parser.budget.subject import Subject
-from mem_parser.errors import BaselineError, one_line
+from mem_parser.errors import BaselineError, UsageProblem, one_line
 from mem_parser.escape import shell_word
 from mem_parser.estimate import Estimate, unseen_bytes
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.plainfile import read_plain
-from mem_parser.significance import normal_tail
+from mem_parser.significance import normal_tail, t_quantile
 from mem_parser.units import format_bytes
 
 HEAD = "mem_parser baseline 1"
@@ -103,6 +113,16 @@ class Program:
     sites: dict[str, Amount] = field(default_factory=dict)
     functions: list[FunctionRow] = field(default_factory=list)
     passing: tuple[str, ...] | None = None
+    runs: int = 1
+    spreads: dict[str, float] = field(default_factory=dict)
+    """The standard deviation between runs, of sites by key; "": of the total."""
+
+    def between_runs(self, key: str, alpha: float) -> float:
+        """Return the bytes by which one more run is above the mean with chance ``alpha``."""
+        spread = self.spreads.get(key, 0.0)
+        if self.runs < 2 or not spread:
+            return 0.0
+        return t_quantile(alpha, self.runs - 1) * spread * math.sqrt(1 + 1 / self.runs)
 
 
 @dataclass(slots=True)
@@ -180,9 +200,58 @@ def of_capture(subject: Subject, budget: Budget) -> Program:
     return result
 
 
+def of_captures(subjects: Sequence[Subject], budget: Budget) -> Program:
+    """Return the baseline of the captures of one program, which are its runs. Raises
+    `UsageProblem`.
+    """
+    first = of_capture(subjects[0], budget)
+    if len(subjects) == 1:
+        return first
+    runs = [first, *(of_capture(s.charged_like(first.passing), budget) for s in subjects[1:])]
+    for subject, run in zip(subjects, runs, strict=True):
+        if (run.measure, run.build) != (first.measure, first.build):
+            raise UsageProblem(
+                f"{subject.path} is no run of {first.name} like that of {subjects[0].path}: "
+                f"its {run.measure}, of build {run.build or 'unknown'}, not the {first.measure}"
+                f" of build {first.build or 'unknown'}",
+                hint="several runs make one baseline where all ended, or none",
+            )
+    rows: dict[tuple[str, str], list[FunctionRow]] = {}
+    for run in runs:
+        for row in run.functions:
+            rows.setdefault(row.key, []).append(row)
+    nothing = Amount(0.0, 0.0, 0)
+    result = dataclasses.replace(
+        first, rate=max(run.rate for run in runs), runs=len(runs), spreads={}, functions=[]
+    )
+    result.total, result.spreads[""] = _mean([run.total for run in runs])
+    for key in first.sites:
+        result.sites[key], result.spreads[key] = _mean([r.sites.get(key, nothing) for r in runs])
+    for same in rows.values():
+        amounts = [row.amount for row in same] + [nothing] * (len(runs) - len(same))
+        amount, spread = _mean(amounts)
+        # What differs between runs is no growth of the function.
+        error = math.hypot(amount.std_error, spread * math.sqrt(1 + 1 / len(runs)))
+        amount = dataclasses.replace(amount, std_error=error)
+        result.functions.append(dataclasses.replace(same[0], amount=amount))
+    return result
+
+
+def _mean(amounts: Sequence[Amount]) -> tuple[Amount, float]:
+    """Return the mean of runs and the standard deviation between them."""
+    count = len(amounts)
+    error = math.sqrt(math.fsum(a.std_error**2 for a in amounts)) / count
+    samples = sum(a.samples for a in amounts)
+    values = [a.value for a in amounts]
+    mean = Amount(fmean(values), error, samples, max(a.readings for a in amounts))
+    return mean, stdev(values)
+
+
 def renewed(old: Program | None, new: Program) -> Program:
     """Return ``new`` with the lines of ``old`` that differ by no more than chance."""
     if old is None or old.rate != new.rate or old.measure is not new.measure:
+        return new
+    if old.runs != 1 or new.runs != 1:
         return new
     known = {row.key: row for row in old.functions}
     return dataclasses.replace(
@@ -261,6 +330,10 @@ def _program_lines(program: Program) -> Iterator[str]:
     for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
         names = "\t".join(map(_word, (row.function, row.file, *row.callers)))
         yield f"function\t{_columns(row.amount)}\t{names}"
+    if program.runs > 1:
+        yield f"runs\t{program.runs}"
+        for key in sorted(program.spreads):
+            yield f"spread\t{_size(program.spreads[key])}\t{_word(key)}"
 
 
 def _read_line(program: Program, words: list[str]) -> None:
@@ -280,6 +353,11 @@ def _read_line(program: Program, words: list[str]) -> None:
         case "function":
             row = FunctionRow(words[5], words[6], _amount(words), tuple(words[7:]))
             program.functions.append(row)
+        case "runs":
+            program.runs = int(_number(words[1]))
+        case "spread":
+            key = "" if words[2] == _NOTHING else words[2]
+            program.spreads[key] = parse_bytes(words[1])
         case _:
             raise ValueError(f"unknown word {words[0][:40]!r}")
 
@@ -300,11 +378,11 @@ def _number(word: str) -> float:
 
 
 def _columns(amount: Amount) -> str:
-    return f"{_size(amount.value)}\t{_size(amount.std_error)}\t{amount.samples}\t{amount.readings}"
+    return f"{amount.value:.0f} B\t{_size(amount.std_error)}\t{amount.samples}\t{amount.readings}"
 
 
 def _size(value: float) -> str:
-    """Return a size with six digits, enough to read it back without a relevant change."""
+    """Return a size with six digits, enough for an error."""
     unit = format_bytes(value).rsplit(" ", 1)[-1]
     step = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
     return f"{value / 1024**step:.6g} {unit}"
@@ -327,7 +405,7 @@ def _kept(old: Amount | None, new: Amount) -> Amount:
     error = math.hypot(old.std_error, new.std_error)
     distance = abs(new.value - old.value)
     # Two captures of a peak differ in their numbers of readings, which is no change.
-    if distance <= 1e-5 * old.value or (error and 2 * normal_tail(distance / error) > _NOISE):
+    if distance < 1 or (error and 2 * normal_tail(distance / error) > _NOISE):
         return old
     return new
 

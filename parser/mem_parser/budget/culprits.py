@@ -118,7 +118,10 @@ def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> 
     within = _innermost(subject, part, program.measure)
     rows = [
         Culprit(
-            c.frames, c.row.amount.estimate(subject.profile.rate_bytes), c.delta, _since(c, program)
+            c.frames,
+            c.row.amount.estimate(subject.profile.rate_bytes),
+            c.delta,
+            _since(c, program, same_build=subject.is_of_build(program.build)),
         )
         for c in changes(subject, program)
         if c.change in (Change.NEW, Change.GROWN) and c.frames[0].function_key in within
@@ -152,7 +155,9 @@ def _innermost(subject: Subject, part: Profile, count: Count) -> set[tuple[str, 
     return {subject.places.frames[k][0].function_key for k in used.tolist()}
 
 
-def _since(change: FunctionChange, program: Program) -> str:
+def _since(change: FunctionChange, program: Program, *, same_build: bool) -> str:
     of = f"the baseline of build {program.build[:7]}" if program.build else "the baseline"
+    if same_build:
+        of = "the baseline, of the same build"
     was = f", then called {change.was}" if change.was else ""
     return f"{change.change} since {of}{was}"

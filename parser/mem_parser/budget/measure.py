@@ -38,6 +38,8 @@ from mem_parser.unseen import NOTE, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
+FEWER_LOST = "capture at a coarser rate (-c)"
+"""What helps where samples were lost: mostly a table had no room for so many."""
 FEWEST_READINGS = 3
 """With fewer readings than this the peak is not known."""
 _READINGS_PER_TURNOVER = 20.0
@@ -238,7 +240,8 @@ def obstacle_of(profile: Profile) -> str | None:
     """Return why no limit of this capture may pass; None if there is no obstacle."""
     lost = lost_share(profile)
     if lost > MOST_LOST:
-        return f"{percent(lost, 1.0)} of the samples were lost, more than {100 * MOST_LOST:.0f} %"
+        share = f"{percent(lost, 1.0)} of the samples were lost"
+        return f"{share}, more than {100 * MOST_LOST:.0f} %: {FEWER_LOST}"
     if profile.incomplete:
         return f"the file is incomplete: {profile.incomplete}"
     if not profile.errors_known:

@@ -117,6 +117,10 @@ class Subject:
         exe = self.profile.capture.exe
         return next((m.build_id[:12] for m in self.profile.modules if m.path == exe), "")
 
+    def is_of_build(self, build: str) -> bool:
+        """Tell whether the program is of that build; a Python program's own code has none."""
+        return bool(build) and build == self.build and self.profile.python is None
+
     @cached_property
     def places(self) -> Places:
         """The stacks as verdicts name them."""

@@ -33,7 +33,7 @@ from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
-from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
+from mem_parser.budget.measure import FEWER_LOST, Measured, lost_share, measure, obstacle_of
 from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
@@ -42,7 +42,7 @@ from mem_parser.leaks.findings import headline_of
 from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.symbols.functionnames import is_own, nearest
-from mem_parser.units import format_bytes
+from mem_parser.units import counted, format_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -176,6 +176,8 @@ class Report:
     error: float
     tries: int = 1
     attempt: int = 1
+    program_code: int = 0
+    """The exit code of a program that failed by itself, whatever its memory."""
 
     @property
     def verdict(self) -> Verdict:
@@ -206,6 +208,7 @@ class Report:
             "rows": [c.as_json() for c in self.captures],
             "verdict": str(self.verdict),
             "exit_code": self.exit_code,
+            "program_code": self.program_code,
             "error": self.error,
             "tries": self.tries,
             "attempt": self.attempt,
@@ -421,6 +424,9 @@ class _Judge:
         )  # fmt: skip
         if obstacle:
             report.notes.append(obstacle)
+        elif profile.samples_missing:
+            lost = counted(profile.samples_missing, "sample")
+            report.notes.append(f"{lost} lost, for which every upper bound is raised")
         compared = any(c.delta is not None for result in results for c in result.culprits)
         if self.program is not None and compared:
             report.notes += filter(None, [growth.unlike_names(self.subject, self.program)])
@@ -437,6 +443,8 @@ class _Judge:
         result.headline = headline_of(leaks.found) if leaks and leaks.found else ""
         if site is not None and part is not None and result.verdict is Verdict.PASS:
             self._doubt(result, site, part)
+        if result.verdict is Verdict.FAIL and limit.measure is Measure.GROWTH:
+            result.notes += self._same_build()
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, leaks)
             result.notes += _stripped(result.culprits)
@@ -494,7 +502,24 @@ class _Judge:
         found = growth.measure_growth(self.subject.profile, part, site, self.program, factor)
         if not isinstance(found.what, growth.Grown):
             return found, None
-        return found, found.what.allowed + limit.growth.bytes + limit.tolerance.bytes
+        key = "" if site is None else site.key
+        spread = self.program.between_runs(key, self.fail_alpha)
+        if self.program.runs > 1:
+            found.notes.append(
+                f"the baseline is the mean of {self.program.runs} runs, with "
+                f"{format_bytes(spread)} more for what lies between them"
+            )
+        more = limit.growth.bytes + limit.tolerance.bytes + spread
+        return found, found.what.allowed + more
+
+    def _same_build(self) -> list[str]:
+        assert self.program is not None
+        if not self.subject.is_of_build(self.program.build):
+            return []
+        build = self.program.build[:7]
+        note = f"the same build as the baseline's, {build}: runs of it, or its input, differ"
+        cure = "" if self.program.runs > 1 else "; a baseline of several captures allows for that"
+        return [note + cure]
 
     def _judge(
         self,
@@ -511,7 +536,8 @@ class _Judge:
         known = self.subject.profile.errors_known
         lower = what.lower(self.fail_alpha) if known else 0.0
         # Lost samples could only have added to the value.
-        upper = what.upper(self.pass_alpha) / (1 - min(lost_share(self.subject.profile), 0.99))
+        counted_upper = what.upper(self.pass_alpha)
+        upper = counted_upper / (1 - min(lost_share(self.subject.profile), 0.99))
         stops = obstacle or measured.obstacle
         verdict, reason = Verdict.INCONCLUSIVE, ""
         if lower > amount:
@@ -520,6 +546,9 @@ class _Judge:
             reason = stops
         elif upper <= amount:
             verdict = Verdict.PASS
+        elif counted_upper <= amount:
+            lost_text = counted(self.subject.profile.samples_missing, "sample")
+            reason = f"{lost_text} lost, and with them it may be over the limit: {FEWER_LOST}"
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         return Result(

@@ -208,6 +208,23 @@ def test_markdown_is_a_table_with_the_failures_opened() -> None:
     assert any("`parse_header` `server.c:88`" in line for line in lines)
 
 
+def test_a_program_that_failed_by_itself_is_in_no_format_green() -> None:
+    report = check(
+        [(Made([Row(("main",), 10, 16)]).subject(), Budget((Limit(Measure.INUSE, 1 << 30),)))]
+    )
+    report.program_code = 3
+    said = "exit code 3, the program's own"
+    assert report.verdict is Verdict.PASS
+    assert [line for line, _ in text.lines(report)][-1].endswith(said)
+    root = ET.fromstring(junit.render(report))
+    counts = [(s.get("tests"), s.get("failures"), s.get("errors")) for s in (root, *root)]
+    assert sorted(counts) == [("1", "0", "0"), ("1", "0", "1"), ("2", "0", "1")]
+    assert [e.get("message") for e in root.iter("error")] == [said]
+    assert f"❌ {said}" in markdown.render(report).splitlines()
+    assert next(c for c in github.commands(report) if c.startswith("::error")).endswith(said)
+    assert said in sarif.render(report)
+
+
 def test_hostile_names_break_no_format() -> None:
     report = report_of(file=HOSTILE, name=HOSTILE)
     assert ET.fromstring(junit.render(report)) is not None

@@ -22,14 +22,9 @@ def test_a_table_gets_its_next_level_when_a_quarter_is_used_or_when_asked(tmp_pa
         assert int(segment.control()["sites"]["levels_ready"]) == 1
         fake.site_keys[:65] = 1
         path.write_bytes(fake.data.tobytes())
-        segment.store(("sites", "growing"), 1, 32)  # the target is at it
-        reserve.ahead(segment, segment.control())
-        assert int(segment.control()["sites"]["levels_ready"]) == 1
-        segment.store(("sites", "growing"), 2, 32)  # left by a killed controller
-        reserve.release_stale_locks(segment)
         reserve.ahead(segment, segment.control())
         table = segment.control()["sites"]
-        assert (int(table["levels_ready"]), int(table["growing"])) == (2, 0)
+        assert int(table["levels_ready"]) == 2
         assert int(table["level"][1]["reserved_bytes"]) == 256 * 4 * 72
 
 
@@ -105,16 +100,21 @@ def test_little_is_kept_ahead_of_a_sampler_that_reserves_by_itself(tmp_path: Pat
     assert array.reserved_bytes == 2 * reserve.ARENA_AHEAD_LITTLE_BYTES
 
 
-def test_a_try_lock_that_the_target_holds_is_left_alone(tmp_path: Path) -> None:
+def test_what_the_target_reserves_meanwhile_is_not_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = FakeSegment()
-    fake.control["arrays_growing"] = 1
+    field = ("directory", layout.STACKS, "reserved_bytes")
     fake.control["directory"][layout.STACKS]["reserved_bytes"] = 4096
+
+    def slow(self: Segment, offset: int, size: int) -> int:
+        self.store(field, 8 << 20)
+        return 0
+
     with Segment.open(fake.save(tmp_path), writable=True) as segment:
-        reserve.release_stale_locks(segment)
+        monkeypatch.setattr(Segment, "allocate", slow)
         assert reserve.ahead(segment, segment.control())
-        control = segment.control()
-    assert control.number("arrays_growing") == 1
-    assert control.array(layout.STACKS, 8, 1 << 30).reserved_bytes == 4096
+        assert int(segment.load(field)) == 8 << 20
 
 
 def test_what_is_reserved_up_front_fits_and_is_all_that_fits(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ BUILDS = {"asan": ASAN, "tsan": TSAN}
 PROGRAMS = {
     "test_core": "asan tsan",
     "test_births": "asan",
+    "test_draws": "asan",
     "test_scratch": "asan tsan",
     "test_pymem": "asan tsan",
     "test_peak": "asan tsan",

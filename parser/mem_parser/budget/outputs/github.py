@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import own_frame
+from mem_parser.budget.outputs.words import own_code, own_frame
 from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.escape import github_command
 from mem_parser.frames import in_repository
@@ -21,6 +21,8 @@ def commands(report: Report) -> Iterator[str]:
     for capture, result in report.results:
         if result.verdict is not Verdict.PASS:
             yield _annotation(capture.program, result)
+    if report.program_code:
+        yield github_command("error", {"title": "memory budget"}, [own_code(report)])
     for capture in report.captures:
         said = {result.reason for result in capture.results}
         for note in (note for note in capture.notes if note not in said):

@@ -1,7 +1,7 @@
 """JUnit XML, in the form that Jenkins, GitLab and GitHub's actions read: a test suite for every
 capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error;
-notes are the suite's output. All limits are judged on the one run, so a suite has its time and a
-case none.
+a program that failed by itself is an error too; notes are the suite's output. All limits are judged
+on the one run, so a suite has its time and a case none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import sentence
+from mem_parser.budget.outputs.words import own_code, sentence
 from mem_parser.budget.verdict import CaptureReport, Report, Verdict
 from mem_parser.escape import xml_document, xml_text
 
@@ -23,7 +23,14 @@ def render(report: Report) -> str:
     root = ET.Element("testsuites", name="memory budget")
     for capture in report.captures:
         root.append(_suite(capture))
-    _count(root, [r.verdict for _, r in report.results], sum(map(_seconds, report.captures)))
+    verdicts = [r.verdict for _, r in report.results]
+    if report.program_code:
+        suite = ET.SubElement(root, "testsuite", name="program")
+        _count(suite, [Verdict.INCONCLUSIVE], 0.0)
+        case = ET.SubElement(suite, "testcase", classname="memory", name="program", time="0")
+        ET.SubElement(case, "error", message=own_code(report), type="program")
+        verdicts.append(Verdict.INCONCLUSIVE)
+    _count(root, verdicts, sum(map(_seconds, report.captures)))
     ET.indent(root)
     return xml_document(root)
 

@@ -10,6 +10,7 @@ from mem_parser.budget.outputs.words import (
     amount,
     estimate,
     gain,
+    own_code,
     place,
     reason,
     samples_text,
@@ -39,6 +40,8 @@ def marker(report: Report) -> str:
 def render(report: Report) -> str:
     """Return the text."""
     lines = [marker(report), f"### Memory: {_TITLE[report.verdict]}"]
+    if report.program_code:
+        lines += ["", f"❌ {own_code(report)}"]
     for capture in report.captures:
         lines += ["", *_capture(capture)]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mem_parser import sarif
-from mem_parser.budget.outputs.words import gain, sentence, source_frame
+from mem_parser.budget.outputs.words import gain, own_code, sentence, source_frame
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import sarif_text
@@ -33,6 +33,8 @@ def render(report: Report) -> str:
     results = [_result(c, r) for c, r in report.results if r.verdict is not Verdict.PASS]
     rules = {f"memory/{measure}": text for measure, text in _RULES.items()}
     notes = [sarif_text(f"{c.program}: {note}") for c in report.captures for note in c.notes]
+    if report.program_code:
+        notes.append(own_code(report))
     return sarif.document("mem_parser budget", rules, results, notes)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.outputs.words import (
     gain,
+    own_code,
     own_frame,
     place,
     samples_text,
@@ -36,13 +37,8 @@ _FEW = 30
 _WIDTH = 80
 
 
-def lines(
-    report: Report, exit_code: int = 0, *, notes: bool = True
-) -> Iterator[tuple[str, Verdict | None]]:
-    """Yield the lines, each with the verdict that its first word names, for colour.
-
-    ``exit_code`` is the command's exit code where that is not the verdict's.
-    """
+def lines(report: Report, *, notes: bool = True) -> Iterator[tuple[str, Verdict | None]]:
+    """Yield the lines, each with the verdict that its first word names, for colour."""
     small, results = _with_next_to_nothing(report), report.results
     for capture in report.captures:
         if capture in small:
@@ -59,7 +55,8 @@ def lines(
         yield from ((line, None) for line in _wrap(text))
     if any(r.verdict is Verdict.FAIL and r.limit.measure is Measure.GROWTH for _, r in results):
         yield RENEW, None
-    yield _last(report, exit_code), None
+    if results or report.program_code:
+        yield _last(report), None
 
 
 def _with_next_to_nothing(report: Report) -> list[CaptureReport]:
@@ -123,17 +120,17 @@ def _called_by(frames: Sequence[Frame]) -> Iterator[str]:
         yield f"{skipped}called by {one_line(frame.function)}  {place(frame)}".rstrip()
 
 
-def _last(report: Report, exit_code: int) -> str:
+def _last(report: Report) -> str:
     counts = {v: sum(r.verdict is v for _, r in report.results) for v in Verdict}
     words = {
         Verdict.FAIL: "over budget",
         Verdict.INCONCLUSIVE: "inconclusive",
         Verdict.PASS: "passed",
     }
-    text = ", ".join(f"{counts[v]} {words[v]}" for v in Verdict if counts[v]) or "no limits"
+    text = ", ".join(f"{counts[v]} {words[v]}" for v in Verdict if counts[v])
     code = f"exit code {report.exit_code}" if report.exit_code else ""
-    if exit_code and exit_code != report.exit_code:
-        code = f"exit code {exit_code}, the program's own"
+    if report.program_code:
+        code = own_code(report)
     return f"{text:<{_WIDTH - len(code)}}{code}".rstrip()
 
 

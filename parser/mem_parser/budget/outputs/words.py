@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.rules import Measure
-from mem_parser.budget.verdict import Result, Verdict
+from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, in_repository
@@ -114,6 +114,11 @@ def up_to_test(frames: Sequence[Frame]) -> Sequence[Frame]:
     """Return the frames without those that run a test, where they are of one; never none."""
     end = next((k for k, f in enumerate(frames) if k and runs_tests(f.file)), len(frames))
     return frames[:end]
+
+
+def own_code(report: Report) -> str:
+    """Return with what a program ended that failed by itself."""
+    return f"exit code {report.program_code}, the program's own"
 
 
 def source_frame(frames: Sequence[Frame]) -> Frame | None:

@@ -148,7 +148,8 @@ def build(
     _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
     if readings is not None and not target.pymalloc:
-        capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
+        runtime = _runtime(target, capture, shared)
+        capture.notes += bypass.notes_on(host, readings.anon, runtime, target.brought)
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):

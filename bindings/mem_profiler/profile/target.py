@@ -21,6 +21,10 @@ class Target:
     pymalloc: bool | None = None
     suppressions: str = ""
     runtime: Runtime | None = None
+    environment: dict[str, str] | None = None
+    """As the program started with it; None: unknown."""
+    brought: dict[str, str] = field(default_factory=dict)
+    """Allocators that libraries brought along, by path; what `capture.recording` looked for."""
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     tracked: Tracked | None = None
@@ -35,6 +39,7 @@ class Target:
         paths = [mapping.path for mapping in target.mappings if mapping.inode]
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
+        target.environment = procfs.environment(pid)
         target.suppressions = procfs.leak_suppressions(pid)
         target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too
         return target

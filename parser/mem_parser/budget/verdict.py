@@ -40,6 +40,7 @@ from mem_parser.leaks.suppressions import read_suppressions
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.functionnames import nearest
 from mem_parser.units import format_bytes
+from mem_parser.unseen import missing, unseen_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -465,12 +466,21 @@ class _Judge:
         elif stops:
             reason = stops
         elif upper <= amount:
-            verdict = Verdict.PASS
+            reason = self._unseen(limit, amount - upper)
+            verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         return Result(
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
+
+    def _unseen(self, limit: Limit, room_bytes: float) -> str:
+        """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
+        profile = self.subject.profile
+        notes = missing(profile.capture)
+        if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
+            return ""
+        return notes[0]
 
     def _culprits(self, result: Result, findings: list[Finding] | None) -> list[Culprit]:
         if findings is not None:

@@ -1,13 +1,16 @@
 """What a capture says of memory that its sampler could not see at all.
 
-Model: the capturing side knows why (an allocator inside the program without symbols, say) and puts
-a note into the file, which holds `NOTE`. Such a profile may lack most of the memory: a small
-number, or none, proves nothing.
+Model: the capturing side knows why (an allocator inside the program without symbols, a runtime's
+own heap, an allocator that a library brings along) and puts a note into the file, which holds
+`NOTE` or `BY_MMAP`. Such a profile may lack most of the memory: a small number, or none, proves
+nothing. With `NOTE` nobody knows how much; with `BY_MMAP` anonymous memory bounds it.
 """
 
 from __future__ import annotations
 
-from mem_parser.model import Capture
+import math
+
+from mem_parser.model import Capture, Count, Profile, Unit
 
 NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
@@ -15,11 +18,24 @@ BY_MMAP = "takes memory by mmap, which the profile does not show"
 
 def missing(capture: Capture) -> list[str]:
     """The capture's notes on memory of the program that is in no number."""
+    if capture.device:
+        return []  # they are of the host's memory
     return [note for note in capture.notes if NOTE in note or BY_MMAP in note]
 
 
 def why_unseen(capture: Capture) -> str:
-    """Why the profile may lack memory, as the capture noted it; empty: no such note."""
-    if capture.device:
-        return ""  # the reason is one of the host's allocators
-    return next((found[2] for n in capture.notes if (found := n.partition(NOTE))[1]), "")
+    """Why the profile may lack any amount of memory, as the capture noted it; empty: no note."""
+    return next((found[2] for n in missing(capture) if (found := n.partition(NOTE))[1]), "")
+
+
+def unseen_bytes(profile: Profile, count: Count) -> float:
+    """The bytes that may be missing from a total of a file with such notes: anonymous memory beyond
+    what was counted, at the peak or at the end. An allocator may use pages anew that it had before
+    the capture. Of all that was ever allocated nobody knows.
+    """
+    held = [r.anon_bytes for r in profile.series if r.anon_bytes is not None]
+    if not held or count not in (Count.PEAK, Count.INUSE):
+        return math.inf
+    most = max(held) if count is Count.PEAK else held[-1]
+    known = count if profile.has(count) else Count.INUSE
+    return max(most - profile.total(known, Unit.SPACE).value, 0.0)

@@ -19,6 +19,7 @@ from controller_tools import run_command, wait_until
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
 from parser_run import parse
+from sampler_run import build
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(150)
@@ -316,6 +317,40 @@ def unseen_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stripped") / "stripped"
     subprocess.run(["strip", "-o", str(path), str(made)], check=True, timeout=60)
     return path
+
+
+@pytest.fixture(scope="module")
+def bringing() -> tuple[Path, str]:
+    """A program, and its library that brings an allocator along, under the name of Arrow's."""
+    library = build("brought.c", "-shared", "-fPIC", out="libarrow.so.9")
+    return build("brought.c", "-DPROGRAM", libs=(str(library),), out="bringing"), library.name
+
+
+def test_memory_of_an_allocator_that_a_library_brings_along_may_break_a_limit(
+    tmp_path: Path, bringing: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, library = bringing
+    why = (
+        "of which the profile has 1.0 MiB at most: malloc keeps free pages, or the allocator that"
+        f" {library} brings along (mimalloc) takes memory by mmap, which the profile does not"
+        " show; ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc"
+    )
+    rules = 'peak = "64 MiB"\ninuse = "64 MiB"\nalloc = "1 GiB"'
+    report = ("--junit", tmp_path / "x.xml")
+    done = gated(tmp_path, rules, program, 100, options=report)
+    assert done.code == 7, done.text
+    assert done.text.count("?     ") == 3
+    [path] = tmp_path.glob("*.heap")
+    [note] = read_profile(path).capture.notes
+    assert note.endswith(why)
+    assert (tmp_path / "x.xml").read_text().count(why) >= 3
+    assert parse("summary", path).stdout.startswith("anonymous memory grew by ")
+    assert parse("budget", tmp_path / "check.toml", path).returncode == 7
+    wide = gated(tmp_path, 'peak = "512 MiB"', program, 100)
+    assert wide.code == 0, wide.text
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
+    told = gated(tmp_path, 'peak = "512 MiB"', program, 100)
+    assert "libarrow" not in told.text
 
 
 @pytest.mark.parametrize("launcher", ["", "make"])

@@ -111,6 +111,14 @@ def test_allocators_are_named_where_they_are(tmp_path: Path) -> None:
     assert "the sampler cannot redirect safely" in found.text
 
 
+def test_an_allocator_that_a_library_brings_along_is_named_with_its_cure() -> None:
+    library = build("brought.c", "-shared", "-fPIC", out="libarrow.so.9")
+    program = build("brought.c", "-DPROGRAM", libs=(str(library),), out="bringing")
+    found = of(examine_program((str(program),)), "hidden_allocator")
+    assert found.text == f"mimalloc is linked into {library.name} under its own names"
+    assert found.cure.endswith("; ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc")
+
+
 def test_children_that_may_do_the_work_are_named() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 60 & read x"], stdin=subprocess.PIPE) as process:
         while not (found := procfs.children(process.pid)):

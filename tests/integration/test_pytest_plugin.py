@@ -15,6 +15,7 @@ import pytest
 from mem_cli.pytest_plugin import measure, settings
 from mem_cli.pytest_plugin.marks import Stack, StackFrame
 from parser_run import report
+from sampler_run import build
 
 TESTS = """
 import json, os, time
@@ -596,3 +597,33 @@ def test_a_capture_that_begins_in_between_leaves_the_limit_undecided(
     assert "?     pid " in done.stdout
     assert done.stdout.count("its body ran") == 1
     assert ("test_one.py::test_one: memory limit undecided" in done.stdout) is not bool(strict)
+
+
+def test_memory_of_a_library_that_brings_an_allocator_leaves_limits_undecided(
+    tmp_path: Path,
+) -> None:
+    library = build("brought.c", "-shared", "-fPIC", out="libarrow.so.9")
+    (tmp_path / "test_own.py").write_text(
+        f"""
+import ctypes, pytest
+
+own = ctypes.CDLL({str(library)!r}).brought
+own.argtypes = [ctypes.c_size_t]
+
+@pytest.mark.mem_limit("64 MB")
+def test_first():
+    own(100 << 20)
+
+@pytest.mark.mem_limit("64 MB")
+def test_with_the_same_pages():
+    own(100 << 20)
+
+@pytest.mark.mem_leaks("1 MB", warmups=0, repeat=2)
+def test_leaks():
+    own(100 << 20)
+"""
+    )
+    done = run(tmp_path, "--mem", code=0)
+    assert "3 passed, 3 warnings" in done.stdout
+    assert done.stdout.count(f"{library.name} brings along") == 3
+    assert done.stdout.count("ARROW_DEFAULT_MEMORY_POOL=system") == 3

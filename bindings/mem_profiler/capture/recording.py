@@ -22,10 +22,11 @@ from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.entries import planning
-from mem_profiler.process import heappages, pagemap, procfs, stillmapped
+from mem_profiler.process import heappages, pagemap, procfs, runtimes, stillmapped
 from mem_profiler.process.codefiles import CodeFiles
+from mem_profiler.profile import bypass
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import devices, presence, usable
+from mem_profiler.segment import collect, devices, presence, usable
 from mem_profiler.segment.file import Control, Segment
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mem_profiler.profile.build import Ending
 
 NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
+_LIBRARIES_MAX = 1000
 Listener = Callable[["Recording"], None]
 
 
@@ -75,6 +77,7 @@ class Recording:
         self.code_files = CodeFiles(pid) if pid else None
         self.recorder = Recorder(segment, pid, pace, reserves=changes_segment)
         self.resident = False
+        self._known: dict[str, str] = {}
         self._changes_segment = changes_segment
         self.listeners: list[Listener] = []
         self._collector: Collector | None = None
@@ -171,6 +174,7 @@ class Recording:
         self.recorder.tick(now, final=True)
         files, missing = self._copy_code_files()
         missing += unseen_notes(self.segment.control(), self.pid)
+        self.target.brought = self._brought()
         ending = Ending(kind, end, now, (*(notes or ()), *missing))
         pages, unknown = self._open_pages(ending)
         mappings, uncompared = self._open_mappings(ending)
@@ -190,6 +194,31 @@ class Recording:
                 os.close(fd)
         result.log = log
         return result
+
+    def _brought(self) -> dict[str, str]:
+        """The allocators that libraries of the target bring along, where its memory has grown much.
+
+        The files of a process that is gone are what they are now.
+        """
+        control, environment = self.segment.control(), self.target.environment
+        if self.recorder.readings.anon.bytes < bypass.LEAST_BYTES:
+            return {}
+        paths = [m.path for m in self.target.mappings if m.inode and "x" in m.permissions]
+        root = f"/proc/{self.pid}/root" if paths else ""
+        if not paths and control.number("pidns_inode") == procfs.pidns_inode():
+            paths = [module.path for module in collect.read_modules(self.segment, control)]
+        libraries = [
+            path
+            for path in dict.fromkeys(paths)
+            if path.startswith("/")
+            and not ((known := runtimes.library_of(path)) and known.uses_malloc(environment))
+        ]
+        new = [path for path in libraries if path not in self._known][:_LIBRARIES_MAX]
+        if new:
+            with contextlib.suppress(MemError):
+                found = planning.brought([root + path for path in new])
+                self._known.update((path, found.get(root + path, "")) for path in new)
+        return {path: self._known[path] for path in libraries if self._known.get(path)}
 
     def _open_pages(self, ending: Ending) -> tuple[list[int], list[str]]:
         """The descriptors of the target's pagemap, mappings and memory, which the caller closes,

@@ -7,6 +7,7 @@ of a program show an allocator that is linked into it and exports nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mem_profiler.doctor.findings import Finding, Status
 from mem_profiler.doctor.images import Image
 from mem_profiler.entries import plan, planning
 from mem_profiler.entries.symbols import Program
+from mem_profiler.process.runtimes import library_of
 
 _BY_FILE = {
     "libjemalloc": "jemalloc",
@@ -34,8 +36,8 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
+_NOT_SEEN = "the sampler does not see its blocks"
 _SAMPLER_SYMBOL = "mem_profiler_attach"  # our own library, which passes calls on
-_LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,14 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
     """Allocators linked into a large library under private names."""
     found = []
     for image in order:
-        large = image.facts is not None and image.facts.size_bytes >= _LARGE_LIBRARY_BYTES
-        if large and not image.exports_malloc:
-            name = _own_name(image, ".symtab")
-            if name is not None:
+        if image.facts is None or image.facts.size_bytes < plan.LARGE_LIBRARY_BYTES:
+            continue
+        with (
+            contextlib.suppress(OSError, MemoryError, BadElf, TargetUnsupported),
+            Program(image.path, image.descriptor()) as program,
+        ):
+            name = plan.brought(program)
+            if name:
                 found.append(Allocator(name, image, inside=True, symbolic=True))
     return found
 
@@ -113,9 +119,9 @@ def check(order: list[Image]) -> list[Finding]:
     findings += _inside(order[0], exported=used is not None and used.image is order[0])
     for hidden in hidden_allocators(order[1:]):
         text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
-        findings.append(
-            Finding("hidden_allocator", "warning", text, "the sampler does not see its blocks")
-        )
+        known = library_of(hidden.image.name)
+        cure = f"{_NOT_SEEN}; {known.cure}" if known else _NOT_SEEN
+        findings.append(Finding("hidden_allocator", "warning", text, cure))
     return findings
 
 
@@ -157,5 +163,5 @@ def _without_symbols(program: Image) -> list[Finding]:
         return []
     if not name:
         return []
-    text = f"{planning.WITHOUT_SYMBOLS.format(name)}: the sampler does not see its blocks"
+    text = f"{planning.WITHOUT_SYMBOLS.format(name)}: {_NOT_SEEN}"
     return [Finding("inside", "warning", text, planning.WITHOUT_SYMBOLS_CURE)]

@@ -28,6 +28,9 @@ _LONGEST_PREFIX = 32
 _TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _INTERPRETER = "_PyEval_EvalFrameDefault"  # CPython 3.13 and later have a mimalloc, for choice only
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
+_PREFIX = re.compile(r" \(\w+\)")
+LARGE_LIBRARY_BYTES = 32 << 20
+"""Only such a library is looked at for an allocator that it brings along."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,19 @@ def without_symbols(program: Program) -> str:
     """The name of an allocator in a program without symbols of it, by its texts; empty: none."""
     name = next((name for text, name in _TEXTS.items() if program.holds_text(text)), "")
     return "" if name == "mimalloc" and program.functions([_INTERPRETER]) else name
+
+
+def brought(program: Program) -> str:
+    """The allocators that a library brings along; empty: none, or it is the malloc itself."""
+    if program.functions([_INTERPRETER]):
+        return ""
+    if any(not function.is_local for function in program.functions(["malloc"])):
+        return ""
+    try:
+        inside = find(program)
+    except TargetUnsupported:
+        inside = None  # its functions have copies; its texts may name it
+    return without_symbols(program) if inside is None else _PREFIX.sub("", inside.allocator)
 
 
 def _fill_point(into: Any, point: decode.Point, bias: int) -> None:

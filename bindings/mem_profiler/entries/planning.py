@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 STAT_LIMIT_S = 5.0
+_LONGEST = 100
+_INVALID = "the child process that reads programs gave an invalid answer"
 WITHOUT_SYMBOLS = "{} seems to be linked into the program, without symbols"
 WITHOUT_SYMBOLS_CURE = "use a build with its symbols (not stripped)"
 
@@ -50,6 +54,41 @@ def unseen(path: str, what: str) -> str:
         return refusal
     own = "allocator" if allocator == "malloc" else allocator
     return f"the program's own {own} was not redirected to the sampler"
+
+
+def brought(paths: Sequence[str]) -> dict[str, str]:
+    """The allocators that large libraries bring along, by path; a child without rights reads.
+
+    Raises MemError where the read does not end.
+    """
+    from mem_profiler.entries import plan
+    from mem_profiler.entries.symbols import Program
+
+    held: list[tuple[int, str, int]] = []
+
+    def give_up() -> None:
+        ElfImage.prepare()
+        for number, path in enumerate(paths):
+            with contextlib.suppress(OSError, ValueError):
+                held.append((number, path, open_plain(path)))
+        confine.enter()
+
+    def work(_asked: child.Asked) -> list[tuple[int, str]]:
+        found = []
+        for number, path, fd in held:
+            if os.fstat(fd).st_size >= plan.LARGE_LIBRARY_BYTES:
+                with (
+                    contextlib.suppress(OSError, TargetUnsupported),
+                    Program(path, fd) as program,
+                ):
+                    found.append((number, plan.brought(program)))
+        return found
+
+    told = child.call(work, "libraries", LIMIT_S, enter=give_up)
+    try:
+        return {paths[number]: str(name)[:_LONGEST] for number, name in told if name}
+    except (TypeError, ValueError, IndexError):
+        raise MemError(_INVALID) from None
 
 
 def _of_file(path: str, bias: int, what: str) -> tuple[bytes, str, str]:
@@ -148,4 +187,4 @@ def _checked(told: Any) -> tuple[bytes, str, str]:
         data, refusal, found = told
         return base64.b64decode(data, validate=True), str(refusal), str(found)
     except (TypeError, ValueError, binascii.Error):
-        raise MemError("the child process that reads programs gave an invalid answer") from None
+        raise MemError(_INVALID) from None

@@ -49,6 +49,7 @@ from mem_profiler.events.collector import Limits, check_names, files_of_name
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.process.death import Watch
+from mem_profiler.profile.readings import Growth
 from mem_profiler.segment import collect
 
 ENDING_S = 2.0
@@ -89,6 +90,7 @@ class Server:
         self.file: _File | None = None
         self._marks: list[tuple[int, int, int, str, str]] = []
         self._done = False
+        self._unseen: Growth | None = None
         self._interim_s = INTERIM_S
         self._interim_due = math.inf
 
@@ -108,6 +110,8 @@ class Server:
             session.close()
             raise
         self.session, self._marks = session, []
+        if self._unseen is not None:
+            session.recording.recorder.readings.anon.follow(self._unseen)
         return {"ok": True}
 
     def track(self, rate: int, depth_limit: int | None, *file: Any) -> dict[str, Any]:
@@ -164,7 +168,10 @@ class Server:
         """End the capture and write its file."""
         session, self.session = self._running(), None
         try:
-            return _written(session.finish(prefix, SECTION_ENDED, Form(form)))
+            result = session.finish(prefix, SECTION_ENDED, Form(form))
+            if session.recording.target.brought:
+                self._unseen = session.recording.recorder.readings.anon
+            return _written(result)
         finally:
             session.close()
 

@@ -1,7 +1,8 @@
 """Runtimes that take their memory from the kernel by themselves, so that malloc does not see it.
 
 A process is recognised by the names of its program and of its mappings: files, and what Go calls
-its memory. The cures are in each runtime's own manual.
+its memory. The cures are in each runtime's own manual. Libraries that bring an allocator along are
+found by their symbols (`entries.plan.brought`); here are those whose users can choose malloc.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ RUNTIMES = (
     _runtime("Mono", r"mono(-sgen)?|libmonosgen-.*\.so.*", "for its heap: mono --profile=log"),
     _runtime(".NET", r"dotnet|libcoreclr\.so", "for its heap: dotnet-gcdump"),
 )
+LIBRARIES = (
+    _runtime(
+        "Arrow",
+        r"libarrow\.so.*",
+        "ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc",
+        ("ARROW_DEFAULT_MEMORY_POOL", "system"),
+    ),
+)
 
 
 def runtime_of(
@@ -71,3 +80,9 @@ def runtime_of(
     names = {os.path.basename(path).removesuffix(" (deleted)") for path in mappings}
     found = next((one for one in RUNTIMES if any(map(one.pattern.fullmatch, names))), None)
     return None if found is not None and found.uses_malloc(environment) else found
+
+
+def library_of(path: str) -> Runtime | None:
+    """The one of `LIBRARIES` that a file is."""
+    name = os.path.basename(path)
+    return next((one for one in LIBRARIES if one.pattern.fullmatch(name)), None)

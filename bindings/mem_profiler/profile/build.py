@@ -149,7 +149,8 @@ def build(
     host.series = list(track.series) if track else []
     if not target.pymalloc:
         growth, known = readings.anon if readings else Growth(), target.environment is not None
-        capture.notes += bypass.notes_on(host, growth, _runtime(target, capture, shared), known)
+        runtime = _runtime(target, capture, shared)
+        capture.notes += bypass.notes_on(host, growth, runtime, target.brought, known=known)
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):

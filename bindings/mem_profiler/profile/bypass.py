@@ -1,40 +1,92 @@
-"""Memory that a program took from the kernel while malloc saw hardly any of it.
+"""Memory that a program took from the kernel and that the profile does not have.
 
 Anonymous memory of a process grows where malloc gets pages, or where something else does: a
-runtime's own heap, mmap. All that malloc returned in the capture, freed or not, bounds its part. If
-that is a small share of a large growth, the profile does not show the program's memory, and says
-so. Before an attach the program may have allocated memory that it touches only now, so the text
-states what was seen, and not why. Of a runtime with its own heap the text says so in any case.
+runtime's own heap, an allocator that a library brings along, mmap. All that malloc returned in the
+capture, freed or not, bounds its part. If that is a small share of a large growth, the profile
+surely lacks the program's memory. If only what was in use at once is, malloc may also keep pages of
+blocks that were freed: where a library may be the cause, any large rest is said. Before an attach
+the program may have allocated memory that it touches only now, so the text states what was seen,
+and not why. Of a runtime with its own heap the text says so in any case.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.unseen import BY_MMAP, NOTE
-from mem_profiler.process.runtimes import Runtime
+from mem_profiler.process.runtimes import Runtime, library_of
 from mem_profiler.profile.readings import Growth
 
 LEAST_BYTES = 32 << 20
 """More than the sampler's own tables, stacks of some threads, and data of libraries."""
 SHARE = 0.25
+REST_SHARE = 0.5
+_FREE_PAGES = "malloc keeps free pages, or "
 
 
-def notes_on(profile: Profile, growth: Growth, runtime: Runtime | None, known: bool) -> list[str]:
+def notes_on(
+    profile: Profile,
+    growth: Growth,
+    runtime: Runtime | None,
+    brought: Mapping[str, str],
+    *,
+    known: bool,
+) -> list[str]:
     """The sentence for the user; none where malloc can account for the growth, or it is small, and
     the program is no ``runtime`` that we know.
 
-    `profile` is that of the host's memory. `known`: it surely was not told to use malloc.
+    `profile` is that of the host's memory; `brought` names allocators of libraries, by path.
+    `known`: the program surely was not told to use malloc.
     """
-    allocated = profile.total(Count.ALLOC, Unit.SPACE)
-    upper = allocated.known_ends[1]
-    cure = f"; {runtime.cure}" if runtime is not None and runtime.cure else ""
-    who = "the program" if runtime is None else runtime.name
-    if growth.bytes >= LEAST_BYTES and upper is not None and upper <= SHARE * growth.bytes:
-        grown, seen = (f"{size / (1 << 20):.1f} MiB" for size in (growth.bytes, allocated.value))
-        text = f"anonymous memory grew by {grown}, of which malloc gave out {seen}: "
-        return [f"{text}{who} {BY_MMAP}{cure}"]
+    if growth.bytes >= LEAST_BYTES and (seen := _seen(profile, growth, runtime, brought)):
+        return [f"{seen}{_who(runtime, brought)}"]
     if runtime is None:
         return []
+    text = _who(runtime, brought)
     if runtime.malloc_if is not None and not known:
-        cure = f", unless it ran with {'='.join(runtime.malloc_if)}"
-    return [f"{'' if allocated.samples else NOTE}{who} {BY_MMAP}{cure}"]
+        text = f"{runtime.name} {BY_MMAP}, unless it ran with {'='.join(runtime.malloc_if)}"
+    return [f"{'' if profile.total(Count.ALLOC, Unit.SPACE).samples else NOTE}{text}"]
+
+
+def _seen(
+    profile: Profile, growth: Growth, runtime: Runtime | None, brought: Mapping[str, str]
+) -> str:
+    """How much memory grew by, and what of it the profile has; empty: it may have it all."""
+    peak = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE
+    ever, most, left = (_bounds(profile, c) for c in (Count.ALLOC, peak, Count.INUSE))
+    some = bool(brought) and runtime is None
+    grew = f"anonymous memory grew by {_mib(growth.bytes)}"
+    if ever[1] <= SHARE * growth.bytes:
+        return f"{grew}, of which malloc gave out {_mib(ever[0])}: "
+    if most[1] <= (growth.bytes - LEAST_BYTES if some else SHARE * growth.bytes):
+        return f"{grew}, of which the profile has {_mib(most[0])} at most: {_FREE_PAGES}"
+    if some and growth.left_bytes - left[1] >= max(LEAST_BYTES, REST_SHARE * growth.left_bytes):
+        grew = f"anonymous memory has grown by {_mib(growth.left_bytes)}"
+        return f"{grew} at the end, of which the profile has {_mib(left[0])}: {_FREE_PAGES}"
+    return ""
+
+
+def _bounds(profile: Profile, count: Count) -> tuple[float, float]:
+    """What was counted, and its upper end; without a known error that is all of it."""
+    total = profile.total(count, Unit.SPACE)
+    # Turnovers are for the lower end alone, and need a module that a child without rights lacks.
+    upper = replace(total, turnovers=0.0).known_ends[1]
+    return total.value, float("inf") if upper is None else upper
+
+
+def _who(runtime: Runtime | None, brought: Mapping[str, str]) -> str:
+    """Who takes the memory, and what makes it use malloc."""
+    if runtime is not None:
+        who, cures = runtime.name, [runtime.cure]
+    else:
+        named = [f"{os.path.basename(path)} brings along ({own})" for path, own in brought.items()]
+        who = f"the allocator that {' or that '.join(named)}" if named else "the program"
+        cures = [known.cure for path in brought if (known := library_of(path))]
+    return "; ".join(filter(None, [f"{who} {BY_MMAP}", *cures]))
+
+
+def _mib(size: float) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

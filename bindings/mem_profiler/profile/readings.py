@@ -42,17 +42,31 @@ class Growth:
 
     first_bytes: int | None = None
     most_bytes: int = 0
+    last_bytes: int = 0
 
     def add(self, now_bytes: int) -> None:
         """Add a reading."""
         if self.first_bytes is None:
             self.first_bytes = now_bytes
         self.most_bytes = max(self.most_bytes, now_bytes)
+        self.last_bytes = now_bytes
 
     @property
     def bytes(self) -> int:
         """The growth; 0 without a reading."""
         return self.most_bytes - (self.first_bytes or 0)
+
+    def follow(self, earlier: Growth) -> None:
+        """Count pages that are left of an earlier growth of the same process as grown: an allocator
+        that keeps them may use them anew.
+        """
+        if self.first_bytes is not None and earlier.first_bytes is not None:
+            self.first_bytes = min(self.first_bytes, earlier.first_bytes)
+
+    @property
+    def left_bytes(self) -> int:
+        """The growth at the end."""
+        return self.last_bytes - (self.first_bytes or 0)
 
 
 @dataclass

@@ -22,7 +22,9 @@ class Target:
     suppressions: str = ""
     runtime: Runtime | None = None
     environment: dict[str, str] | None = None
-    """Of one with a runtime; None: unknown."""
+    """As the program started with it; None: unknown."""
+    brought: dict[str, str] = field(default_factory=dict)
+    """Allocators that libraries brought along, by path; what `capture.recording` looked for."""
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     grown: list[Grown] = field(default_factory=list)
@@ -40,8 +42,7 @@ class Target:
         paths = [mapping.path for mapping in target.mappings if mapping.inode]
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
-        if target.runtime is not None:
-            target.environment = procfs.environment(pid)
+        target.environment = procfs.environment(pid)
         target.suppressions = procfs.leak_suppressions(pid)
         target._regions = places.regions(pid)
         target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too

@@ -42,12 +42,13 @@ from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place, up_to_test
 from mem_parser.budget.rules import FINEST_FIRST_RATE, Budget
 from mem_parser.diff import Change, Diff, Level, diff_profiles
-from mem_parser.escape import file_part, log_line
+from mem_parser.escape import file_part, log_line, one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Unit
 from mem_parser.output_path import make_folder
 from mem_parser.units import format_bytes, format_estimate
+from mem_parser.unseen import missing
 from mem_profiler.inprocess import Sidecar
 
 _ERROR = 0.05
@@ -172,7 +173,7 @@ class Meter:
 
     def _judge_increase(self, report: Report, subject: Subject) -> None:
         """Pass a test that did not surely grow, if it surely did not grow by much."""
-        if obstacle_of(subject.profile):
+        if obstacle_of(subject.profile) or missing(subject.profile.capture):
             return
         for _, result in report.results:
             if result.limit != NO_INCREASE or result.verdict is not Verdict.INCONCLUSIVE:
@@ -221,7 +222,11 @@ class Meter:
         growth = _filtered(growth, lambda stack: not _is_ours(stack))
         if limit.filter_fn is not None:
             growth = _filtered(growth, limit.filter_fn)
-        outcome.add(*_leak_verdict(growth, limit, rate))
+        verdict, lines = _leak_verdict(growth, limit, rate)
+        unseen = missing(after.profile.capture)
+        if unseen and verdict is Verdict.PASS:
+            verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(unseen[0])}"]
+        outcome.add(verdict, lines)
 
 
 def _filtered(growth: Diff, accepts: StackFilter) -> Diff:

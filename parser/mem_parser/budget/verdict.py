@@ -43,6 +43,7 @@ from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressi
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
+from mem_parser.unseen import missing, unseen_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -545,7 +546,8 @@ class _Judge:
         elif stops:
             reason = stops
         elif upper <= amount:
-            verdict = Verdict.PASS
+            reason = self._unseen(limit, amount - upper)
+            verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif counted_upper <= amount:
             lost_text = counted(self.subject.profile.samples_missing, "sample")
             reason = f"{lost_text} lost, and with them it may be over the limit: {FEWER_LOST}"
@@ -554,6 +556,14 @@ class _Judge:
         return Result(
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
+
+    def _unseen(self, limit: Limit, room_bytes: float) -> str:
+        """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
+        profile = self.subject.profile
+        notes = missing(profile.capture)
+        if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
+            return ""
+        return notes[0]
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -30,7 +30,7 @@ from mem_parser.symbols.table import Symbols
 from mem_parser.textwidth import rjust, wrapped
 from mem_parser.textwidth import width as width_of
 from mem_parser.units import counted, format_bytes, format_estimate, percent
-from mem_parser.unseen import why_unseen
+from mem_parser.unseen import NOTE, missing, why_unseen
 from mem_parser.words import phrase, shown
 
 _RSS_WITHIN = 0.05
@@ -54,6 +54,7 @@ _LEAST_RSS_BYTES = 16 << 20
 """RSS is told if the file explains less than that share of it, and it is not small."""
 TONES = {
     "lost": Tone.BAD,
+    "unseen": Tone.OPEN,
     "untraced": Tone.OPEN,
     "leak": Tone.BAD,
     "grows": Tone.OPEN,
@@ -84,7 +85,7 @@ def opening(
     ``running``: somebody watches the program, and also wants its peak if it held more then, and to
     know that it is too early for a verdict.
     """
-    first = [*_lost(whole or profile), *_untraced(whole or profile)]
+    first = [*_lost(whole or profile), *_unseen(whole or profile), *_untraced(whole or profile)]
     rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile, report))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [*first, _freed(whole or profile), *rest]
@@ -116,6 +117,14 @@ def _lost(profile: Profile) -> Iterator[Sentence]:
         share = percent(missing, taken + missing)
         text = phrase("{share} of the samples were lost: the numbers are too low", share=share)
         yield Sentence("lost", text)
+
+
+def _unseen(profile: Profile) -> Iterator[Sentence]:
+    """Yield which memory of the program is in no number."""
+    nothing = not profile.total(Count.ALLOC, Unit.SPACE).samples
+    for note in missing(profile.capture):
+        if not (nothing and note.startswith(NOTE)):  # else `_freed` says it
+            yield Sentence("unseen", one_line(note))
 
 
 def _untraced(profile: Profile) -> Iterator[Sentence]:

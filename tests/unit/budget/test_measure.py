@@ -17,9 +17,9 @@ from mem_parser.budget.measure import (
     reading_note,
 )
 from mem_parser.budget.rules import Measure
-from mem_parser.model import Device, Profile, Reading
+from mem_parser.model import Count, Device, Profile, Reading
 from mem_parser.readers import read_bytes
-from mem_parser.unseen import NOTE
+from mem_parser.unseen import BY_MMAP, NOTE, missing, unseen_bytes
 
 KIB = 1024
 
@@ -118,3 +118,21 @@ def test_an_allocator_that_the_sampler_did_not_see_is_an_obstacle_for_host_memor
     assert obstacle_of(profile) == "the profile may lack the program's memory: it is a jemalloc"
     profile.capture.device = Device("cuda", 0, "device")
     assert obstacle_of(profile) is None
+
+
+def test_anonymous_memory_bounds_what_a_library_may_hold_beside_the_profile() -> None:
+    profile = captured(1000, 400)
+    assert missing(profile.capture) == []
+    profile.capture.notes = ["another", f"the allocator {BY_MMAP}"]
+    assert missing(profile.capture) == profile.capture.notes[1:]
+    assert obstacle_of(profile) is None
+    assert unseen_bytes(profile, Count.INUSE) == math.inf
+    profile.series = [
+        Reading(float(k), 0.0, 0.0, 9, None, anon_bytes=held * KIB)
+        for k, held in enumerate((50, 2000, 700))
+    ]
+    assert unseen_bytes(profile, Count.PEAK) == 1400 * KIB
+    assert unseen_bytes(profile, Count.INUSE) == 100 * KIB
+    assert unseen_bytes(profile, Count.ALLOC) == math.inf
+    profile.capture.device = Device("cuda", 0, "device")
+    assert missing(profile.capture) == []

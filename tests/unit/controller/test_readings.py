@@ -32,3 +32,14 @@ def test_a_series_is_thinned_evenly_and_has_its_end(
     assert latest is not None and latest.estimate_bytes == 2.0
     assert len({b - a for a, b in pairwise(times[:-1])}) <= 1
     assert count < 8 or len(times) >= 4
+
+
+def test_growth_after_an_unseen_one_begins_where_that_began() -> None:
+    first, second, other = (readings.Growth() for _ in range(3))
+    for growth, held in ((first, (100, 900, 850)), (second, (850, 860)), (other, (60, 90))):
+        for now_bytes in held:
+            growth.add(now_bytes)
+    assert (first.bytes, first.left_bytes) == (800, 750)
+    second.follow(first)
+    other.follow(first)
+    assert (second.bytes, other.bytes) == (760, 30)

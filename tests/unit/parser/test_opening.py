@@ -13,7 +13,7 @@ from mem_parser.model import PeakSource, Profile, Reading
 from mem_parser.processfacts import Memory
 from mem_parser.reports.opening import Sentence, opening, opening_lines, rss_at
 from mem_parser.symbols.table import Symbols
-from mem_parser.unseen import NOTE
+from mem_parser.unseen import BY_MMAP, NOTE
 from reportview import named
 from simulated import Program, burst, leak, lru, saturating
 
@@ -94,6 +94,9 @@ def test_what_is_in_use_is_said_with_its_largest_owner() -> None:
     capture = dataclasses.replace(profile.capture, notes=[f"{NOTE}it is a jemalloc"])
     unseen = dataclasses.replace(empty, capture=capture)
     assert texts(unseen, symbols) == ["no sample: it is a jemalloc"]
+    capture = dataclasses.replace(profile.capture, notes=[f"PHP {BY_MMAP}", f"{NOTE}why"])
+    first = texts(dataclasses.replace(profile, capture=capture), symbols)[:2]
+    assert first == [f"PHP {BY_MMAP}", f"{NOTE}why"]
     [freed] = opening(empty, symbols, None, profile)
     assert (freed.text, freed.command) == ("allocated 143 B, all freed again", "summary --alloc")
 

@@ -1,0 +1,85 @@
+"""What the pytest plugin counts as left behind, and memory that it cannot see."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mem_cli.pytest_plugin import measure
+from mem_cli.pytest_plugin.marks import Stack, StackFrame
+from pytest_run import run
+from sampler_run import build
+
+LEAKY = """
+import pytest
+
+_kept = {16: [], 100: [], 2000: []}
+
+@pytest.mark.mem_leaks("0")
+def test_nothing(): pass
+
+@pytest.mark.mem_leaks("0")
+def test_nothing_again(): pass
+
+@pytest.mark.parametrize("size", [16, 100, 2000])
+@pytest.mark.mem_leaks("0", warmups=1, repeat=5)
+def test_keeps(size): _kept[size].append(bytearray(size))
+"""
+
+
+def test_what_a_run_leaves_behind_is_exact_and_the_plugins_own_is_not_in_it(
+    tmp_path: Path,
+) -> None:
+    """A bytearray has 57 bytes more; in the four runs a list grows once, by 4 places."""
+    (tmp_path / "test_leaky.py").write_text(LEAKY)
+    done = run(tmp_path, "--mem", code=1)
+    assert "3 failed, 2 passed" in done.stdout
+    found = re.findall(r"^E? *FAIL +leaks +(.*) for each run, limit 0", done.stdout, re.MULTILINE)
+    assert found == [f"{16 + 57 + 8} B", f"{100 + 57 + 8} B", f"{2065 / 1024:.3f} KiB"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "ours"),
+    [
+        (["scanstring_unicode _json.c", "raw_decode decoder.py", "_check_leaks {}"], True),
+        (["tracked gc.c", "collect gc.py", "Meter._check_leaks {}"], True),
+        (["grow list.c", "test_x test_x.py", "_run_test {}", "Meter._check_leaks {}"], False),
+        (["grow list.c", "worker threads.py"], False),
+    ],
+)
+def test_what_allocates_between_two_runs_is_none_of_the_tests(inner: list[str], ours: bool) -> None:
+    frames = [line.format(measure.__file__).split(" ", 1) for line in inner]
+    stack = Stack(tuple(StackFrame(function, file, 1) for function, file in frames))
+    assert measure._is_ours(stack) is ours
+
+
+def test_memory_of_a_library_that_brings_an_allocator_leaves_limits_undecided(
+    tmp_path: Path,
+) -> None:
+    library = build("brought.c", "-shared", "-fPIC", out="libarrow.so.9")
+    (tmp_path / "test_own.py").write_text(
+        f"""
+import ctypes, pytest
+
+own = ctypes.CDLL({str(library)!r}).brought
+own.argtypes = [ctypes.c_size_t]
+
+@pytest.mark.mem_limit("64 MB")
+def test_first():
+    own(100 << 20)
+
+@pytest.mark.mem_limit("64 MB")
+def test_with_the_same_pages():
+    own(100 << 20)
+
+@pytest.mark.mem_leaks("1 MB", warmups=0, repeat=2)
+def test_leaks():
+    own(100 << 20)
+"""
+    )
+    done = run(tmp_path, "--mem", code=0)
+    assert "3 passed, 3 warnings" in done.stdout
+    assert done.stdout.count(f"{library.name} brings along") == 3
+    assert done.stdout.count("ARROW_DEFAULT_MEMORY_POOL=system") == 3

@@ -36,6 +36,7 @@ from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.doctor import neighbours
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs, tracing
+from mem_profiler.samplerbuild import own_build_id
 from mem_profiler.segment import discovery, folders, layout, usable
 from mem_sandbox import child
 from mem_sandbox.child import Asked, never
@@ -213,7 +214,7 @@ def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) ->
         raise MemError(f"the sampler {installed} is missing", hint="make build")
     bias, sampler = _program_and_sampler(pid, asked_to_stop)
     # The doctor read files; where it could not, as of a replaced one, the memory says it.
-    if sampler is not None and sampler[1] != neighbours.own_build_id():
+    if sampler is not None and sampler[1] != own_build_id():
         doctor.raise_blocker(f"pid {pid}", [neighbours.other_build(*sampler)])
     folder, options = _folder(pid), _options(device)
     plan, refusal = _plan(pid, bias)

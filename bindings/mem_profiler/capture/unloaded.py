@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mem_parser.model import SAMPLER_NAME
 from mem_profiler.process import named, procfs
 from mem_profiler.segment import layout, usable
 from mem_profiler.segment.file import Control
@@ -74,7 +75,7 @@ class Follower:
             raw = procfs.raw_maps(self.pid)
         except PermissionError:
             raw = b""
-        if control is not None and control.identity.encode() in raw:
+        if SAMPLER_NAME.encode() in raw:  # with MEM_PROFILER_ONLY it may have no segment
             return
         facts = procfs.status(self.pid)
         uids = frozenset(facts.uids) if facts else frozenset()

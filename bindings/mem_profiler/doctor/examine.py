@@ -21,6 +21,7 @@ from mem_profiler.doctor import access, libraries, machine, names, neighbours, r
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 from mem_profiler.process import procfs, program, tracing
+from mem_profiler.samplerbuild import own_build_id
 from mem_sandbox import child, confine
 
 DEADLINE_S = 30.0
@@ -160,7 +161,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     gathered.around += neighbours.sampler(pid)
     gathered.around += neighbours.children(pid)
     if neighbours.needs_attach(pid):
-        gathered.own_build_id = neighbours.own_build_id()
+        gathered.own_build_id = own_build_id()
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)

@@ -11,14 +11,14 @@ from dataclasses import replace
 import mem_profiler
 from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
-from mem_profiler.doctor.images import DELETED, Image, on_disk
+from mem_profiler.doctor.images import DELETED, Image
 from mem_profiler.process import checkers, procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
+from mem_profiler.samplerbuild import build_name
 from mem_profiler.segment import discovery, layout, usable
 
 _NAMED_MAX = 3
-_BUILD_DIGITS = 8
 
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {
@@ -87,13 +87,6 @@ def needs_attach(pid: int) -> bool:
         return True
 
 
-def own_build_id() -> str:
-    """The build-id of this installation's sampler; empty where it cannot be read."""
-    own = on_disk(str(mem_profiler.library_path()))
-    own.hold()
-    return own.facts.build_id if own.facts else ""
-
-
 def sampler_build(images: Iterable[Image], own: str) -> list[Finding]:
     """Whether the sampler in it is of another build than ``own``, which forbids an attach."""
     return [
@@ -114,11 +107,6 @@ def other_build(path: str, build_id: str) -> Finding:
     text = f"the sampler in it is of another build, {build}{place}"
     cure = f"use the mem_profiler whose --version says {build}, or restart the process"
     return Finding("sampler_build", "blocker", text, cure)
-
-
-def build_name(build_id: str) -> str:
-    """What people call a build of the sampler: the begin of its build-id."""
-    return build_id[:_BUILD_DIGITS] or "unknown"
 
 
 def children(pid: int) -> list[Finding]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.commands import refuse_group_options
+from mem_cli.console import say
 from mem_cli.direct import DirectGroup
 from mem_cli.errors import end, run_command
 from mem_cli.forms import form_option
@@ -103,9 +104,9 @@ class ProcessGroup(DirectGroup):
 def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     """Say the version and which build of the sampler it has, by which a process tells it apart."""
     if value and not ctx.resilient_parsing:
-        from mem_profiler.doctor.neighbours import build_name, own_build_id
+        from mem_profiler.samplerbuild import build_name, own_build_id
 
-        click.echo(f"mem_profiler, version {__version__}, build {build_name(own_build_id())}")
+        say(f"mem_profiler, version {__version__}, build {build_name(own_build_id())}")
         ctx.exit()
 
 

@@ -58,11 +58,13 @@ def test_what_a_wrapper_became_is_seen_while_it_runs(
     assert follower.unloaded(control, 1 << 62) is None  # a later image has the sampler
 
 
-def test_another_path_of_what_maps_the_segment_is_no_other_program(
+def test_another_path_of_what_maps_the_sampler_is_no_other_program(
     follower: Follower, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(procfs, "exe", lambda _pid: "/elsewhere/prog")
-    monkeypatch.setattr(procfs, "raw_maps", lambda _pid: control.identity.encode())
+    monkeypatch.setattr(
+        procfs, "raw_maps", lambda _pid: b"7f00-7f01 r-xp 0 0:0 1 /libmem_sampler.so"
+    )
     follower.look(control)
     follower.end()
     assert follower.unloaded(control, 0) is None

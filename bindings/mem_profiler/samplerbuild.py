@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import mem_profiler
 from mem_parser import elfrows
 
@@ -12,7 +10,6 @@ _HEAD_BYTES = 4096
 _DIGITS = 8
 
 
-@functools.cache
 def own_build_id() -> str:
     """The build-id of this installation's sampler; empty where it cannot be read."""
     try:

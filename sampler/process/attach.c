@@ -157,7 +157,7 @@ static int redirect(struct mp_attach_request *r, bool by_constructor) {
         return rc;
     mp_kept_begin();
     if (!by_constructor)
-        mp_redirect_attached(&slots);
+        mp_redirect_attached(false, &slots);
     mp_device_redirect();
     if (!by_constructor)
         rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
@@ -168,19 +168,18 @@ static int redirect(struct mp_attach_request *r, bool by_constructor) {
     return rc;
 }
 
-static void see_modules(struct mp_slot_counts *counts) {
+static void see_modules(bool only_new, struct mp_slot_counts *counts) {
     mp_modules_refresh();
     mp_kept_prune();
-    mp_redirect_attached(counts);
-    mp_device_redirect();
+    mp_redirect_attached(only_new, counts);
     mp_heaps_find();
 }
 
-/* At a dlopen or dlsym of the program. */
+/* At a dlopen or dlsym of the program, which has treated drivers already. */
 static void look(void) {
     struct mp_slot_counts counts = {0};
     if (attach.attached == getpid())
-        see_modules(&counts);
+        see_modules(true, &counts);
 }
 
 static int begin(struct mp_attach_request *r) {
@@ -247,7 +246,8 @@ static int rescan(struct mp_attach_request *r) {
         return 0;
     if (attach.follows)
         mp_redirect_hold();
-    see_modules(&counts);
+    see_modules(false, &counts);
+    mp_device_redirect();
     if (attach.follows)
         mp_redirect_release();
     if (attach.pymem != MP_PYMEM_NOTHING)

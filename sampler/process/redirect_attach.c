@@ -21,6 +21,7 @@
 static struct mp_slot_table family, second;
 static const struct mp_slot_table *tables[TABLES];
 static bool prepared;
+static struct mp_elf_set done; /* ready, and without slots that only a later pass may change */
 
 static bool is_program_or_libc(const struct mp_real *real) {
     struct mp_elf_symbol symbol;
@@ -90,6 +91,7 @@ struct pass {
     bool several;      /* more than one module defines malloc */
     bool after_loader; /* what comes before ld.so was there when the program started */
     bool after_self;   /* and what comes before us is complete */
+    bool only_new, begun;
     unsigned first_table;
 };
 
@@ -111,16 +113,24 @@ static bool count_definer(const struct mp_elf *elf, void *arg) {
 static bool treat(const struct mp_elf *elf, void *arg) {
     struct pass *p = arg;
     unsigned mode = MP_SLOTS_WRITE;
+    if (!p->begun)
+        mp_elf_set_begin(&done);
+    p->begun = true;
     p->after_loader |= is_loader(elf);
     p->after_self |= mp_elf_is_self(elf);
+    bool known = mp_elf_set_has(&done, elf);
+    if (p->only_new && known)
+        return false;
     if (p->several && p->after_loader)
         mode |= MP_SLOTS_NO_UNBOUND;
-    if (p->after_self)
+    if (p->after_self && !known)
         mode |= MP_SLOTS_LOADER_RUNS;
     struct mp_slot_counts counts = {0};
-    for (unsigned i = p->first_table; i < TABLES; i++)
-        if (tables[i] != NULL && !mp_slots_module(tables[i], elf, mode, &counts))
-            break;
+    for (unsigned i = p->first_table; i < TABLES && counts.unready == 0; i++)
+        if (tables[i] != NULL && mp_slots_module(tables[i], elf, mode, &counts))
+            mode &= ~MP_SLOTS_LOADER_RUNS;
+    if (counts.unready == 0 && counts.unbound == 0)
+        mp_elf_set_add(&done, elf);
     p->counts->modules += counts.modules != 0;
     p->counts->patched += counts.patched;
     p->counts->already += counts.already;
@@ -130,11 +140,12 @@ static bool treat(const struct mp_elf *elf, void *arg) {
     return false;
 }
 
-void mp_redirect_attached(struct mp_slot_counts *counts) {
+void mp_redirect_attached(bool only_new, struct mp_slot_counts *counts) {
     struct definers definers = {0};
     mp_elf_visit(count_definer, &definers);
     struct pass pass = {.counts = counts,
                         .several = definers.count > 1,
+                        .only_new = only_new,
                         .first_table = mp_entry_covers(mp_real.module) ? WATCH_TABLE : 0};
     mp_elf_visit(treat, &pass);
 }

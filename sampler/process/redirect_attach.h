@@ -31,8 +31,11 @@
  */
 int mp_redirect_attach_prepare(char *text, size_t n);
 
-/* Treat every module; adds to *counts. Callers may repeat it while slots are kept. */
-void mp_redirect_attached(struct mp_slot_counts *counts);
+/*
+ * Treat every module; adds to *counts. Callers may repeat it while slots are kept. With `only_new` those that no
+ * earlier call treated to the end: a library, once it is ready, costs one call alone, however many come later.
+ */
+void mp_redirect_attached(bool only_new, struct mp_slot_counts *counts);
 
 /*
  * The unseen allocations, as one line in text[0..n), or "". -ENOTSUP: all of them, no slot points to the

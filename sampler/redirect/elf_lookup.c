@@ -317,6 +317,27 @@ void mp_elf_counts(uint64_t *added, uint64_t *removed) {
     *removed = c.removed;
 }
 
+void mp_elf_set_begin(struct mp_elf_set *set) {
+    uint64_t added, removed;
+    mp_elf_counts(&added, &removed);
+    for (unsigned i = 0; i < MP_ELF_SET_ROWS && removed != set->removed; i++)
+        set->row[i] = 0;
+    set->removed = removed;
+}
+
+static unsigned row_of(const struct mp_elf *elf) {
+    uint64_t hash = (uint64_t)(uintptr_t)elf->dynamic * 0x9e3779b97f4a7c15ULL;
+    return (hash >> 40) & (MP_ELF_SET_ROWS - 1);
+}
+
+bool mp_elf_set_has(const struct mp_elf_set *set, const struct mp_elf *elf) {
+    return set->row[row_of(elf)] == (uintptr_t)elf->dynamic;
+}
+
+void mp_elf_set_add(struct mp_elf_set *set, const struct mp_elf *elf) {
+    set->row[row_of(elf)] = (uintptr_t)elf->dynamic;
+}
+
 bool mp_elf_is_self(const struct mp_elf *elf) {
     return elf->dynamic == _DYNAMIC;
 }

@@ -111,6 +111,22 @@ uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
 /* HOOK. The size of that definition, as its symbol says; 0: none, or unknown. */
 size_t mp_elf_lookup_bytes(const struct mp_elf *elf, const char *name);
 
+#define MP_ELF_SET_ROWS 4096u /* power of two; 32 KiB */
+
+/* A hash set of modules, of zeros when empty. One that another takes the row of is forgotten: treating a module twice
+ * is right, only slower. */
+struct mp_elf_set {
+    uintptr_t row[MP_ELF_SET_ROWS]; /* mp_elf.dynamic */
+    uint64_t removed; /* of the loader's list, when the set was last in step with it */
+};
+
+/* INIT. Forget all if modules were unloaded, as others may be at their places now. In a visit none is. */
+void mp_elf_set_begin(struct mp_elf_set *set);
+
+/* INIT. */
+bool mp_elf_set_has(const struct mp_elf_set *set, const struct mp_elf *elf);
+void mp_elf_set_add(struct mp_elf_set *set, const struct mp_elf *elf);
+
 /* INIT. Bytes from `address` to the end of the loadable segment that holds it and has all `flags` (PF_*);
  * 0: no such segment. */
 size_t mp_elf_segment_rest(const struct mp_elf *elf, uintptr_t address, uint32_t flags);

@@ -133,8 +133,7 @@ static bool binds_to_itself(const struct mp_elf *elf, const ElfW(Sym) * symbol) 
  */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
                        uintptr_t value, uintptr_t expected) {
-    if (type != TYPE_JUMP_SLOT || (s->mode & MP_SLOTS_NO_UNBOUND) != 0 ||
-        mp_elf_segment_rest(s->elf, value, PF_X) == 0)
+    if (type != TYPE_JUMP_SLOT || mp_elf_segment_rest(s->elf, value, PF_X) == 0)
         return false;
     uintptr_t own = symbol->st_shndx != SHN_UNDEF ? s->elf->base + symbol->st_value : expected;
     if (own != expected && (value == own || binds_to_itself(s->elf, symbol)))
@@ -155,8 +154,10 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
             s->counts->failed++;
         return;
     }
-    bool leads_there = value == w->expected || (s->table->is_default[want] &&
-                                                is_unbound(s, type, symbol, value, w->expected));
+    bool unbound = value != w->expected && s->table->is_default[want] &&
+                   is_unbound(s, type, symbol, value, w->expected);
+    s->counts->unbound += unbound;
+    bool leads_there = value == w->expected || (unbound && (s->mode & MP_SLOTS_NO_UNBOUND) == 0);
     if (!leads_there) {
         s->counts->foreign++;
     } else if ((s->mode & MP_SLOTS_VERIFY) != 0 ||
@@ -201,9 +202,12 @@ bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf
                      .relro = mp_relro_of(elf, mp_kept_is_on()),
                      .counts = counts};
     /* To close the RELRO part of a module that the loader still relocates would kill the process. */
-    if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && mp_relro_is_unsealed(&s.relro)) {
-        counts->unready++;
-        return false;
+    if ((mode & MP_SLOTS_LOADER_RUNS) != 0) {
+        if (mp_relro_is_unsealed(&s.relro)) {
+            counts->unready++;
+            return false;
+        }
+        s.relro.careful = false; /* it is closed */
     }
     counts->modules++;
     if (mp_kept_is_on())

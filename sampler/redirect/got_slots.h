@@ -33,6 +33,7 @@ struct mp_slot_counts {
     uint32_t patched;
     uint32_t already; /* held the hook before */
     uint32_t foreign; /* of that name, but leading elsewhere */
+    uint32_t unbound; /* the loader had not bound them, and may yet, even over the hook */
     uint32_t failed;  /* leads to the real function and could not be changed */
     uint32_t unready; /* modules whose relocation had not been finished */
 };

@@ -23,6 +23,7 @@ static struct {
     uint32_t index[INDEX_MAX]; /* row + 1 by hash of the slot, open addressing; 0: empty */
     uint32_t count;
     bool on;
+    uint64_t removed; /* of the loader's list, at the last mp_kept_prune() */
 } kept __attribute__((aligned(65536)));
 
 void mp_kept_begin(void) {
@@ -117,6 +118,11 @@ static void mark(struct kept_row *row, const struct mp_elf *elf, struct mp_relro
 }
 
 void mp_kept_prune(void) {
+    uint64_t added, removed;
+    mp_elf_counts(&added, &removed);
+    if (removed == kept.removed)
+        return;
+    kept.removed = removed;
     visit_rows(&(struct pass){.visit_row = mark});
     uint32_t rows = kept.count, gone = 0;
     for (uint32_t i = 0; i < rows; i++)

@@ -38,7 +38,7 @@ bool mp_kept_note(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, u
 bool mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                    uintptr_t hook);
 
-/* Forget rows of modules that are gone. */
+/* Forget rows of modules that are gone; none is if none was unloaded since the last time. */
 void mp_kept_prune(void);
 
 /* Rows there are. */

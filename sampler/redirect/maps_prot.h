@@ -1,5 +1,9 @@
 /*
- * maps_prot.h - is this address writable, by the kernel's map of the process.
+ * maps_prot.h - is this address writable, as the kernel sees it.
+ *
+ * Model: MADV_POPULATE_WRITE of its page succeeds or is refused; the write that a program would make there is all
+ * that it prepares. A kernel older than 5.14, and whatever answers in its stead (gVisor, a seccomp filter), is asked
+ * about two places of ours first; where it does not tell them apart, /proc/self/maps is read, a line a mapping.
  */
 #ifndef MP_MAPS_PROT_H
 #define MP_MAPS_PROT_H
@@ -7,8 +11,8 @@
 #include <stdint.h>
 
 /*
- * INIT. Reads /proc/self/maps with a buffer on the stack: no allocation, errno preserved.
- * Returns 1 writable, 0 not writable, -ENOENT not mapped, or another -errno when the file cannot be read.
+ * INIT. No allocation, errno preserved.
+ * Returns 1 writable, 0 not writable, or -errno: not mapped, or /proc/self/maps cannot be read.
  */
 int mp_maps_writable(uintptr_t address);
 

@@ -9,8 +9,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DONE_ROWS 4096u /* power of two; 32 KiB for each of two sets */
-
 uintptr_t mp_redirect_loader[4];
 
 static struct {
@@ -22,9 +20,7 @@ static struct {
     const struct mp_slot_table *watch_table; /* of the last changed() */
     bool following;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
-    /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second pass, no more. */
-    uintptr_t done[DONE_ROWS];
-    uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
+    struct mp_elf_set done, done_at_start; /* the latter are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
     int busy;                    /* a thread is searching */
 } follow;
@@ -44,28 +40,22 @@ void mp_redirect_after_fork(void) {
     leave();
 }
 
-static unsigned row_of(const struct mp_elf *elf) {
-    uint64_t hash = (uint64_t)(uintptr_t)elf->dynamic * 0x9e3779b97f4a7c15ULL;
-    return (hash >> 40) & (DONE_ROWS - 1);
-}
-
 static bool treat(const struct mp_elf *elf, void *arg) {
     bool *complete = arg;
-    unsigned row = row_of(elf);
-    if (follow.done[row] == (uintptr_t)elf->dynamic ||
-        follow.done_at_start[row] == (uintptr_t)elf->dynamic)
+    if (mp_elf_set_has(&follow.done, elf) || mp_elf_set_has(&follow.done_at_start, elf))
         return false;
     unsigned mode = MP_SLOTS_LOADER_RUNS;
     if (__atomic_load_n(&follow.deep_binding, __ATOMIC_RELAXED))
         mode |= MP_SLOTS_NO_UNBOUND;
     bool ready = mp_slots_module(&follow.loader_table, elf, mode, follow.loader);
+    mode &= ~MP_SLOTS_LOADER_RUNS; /* so it is over there */
     for (unsigned i = 0; i < MP_LATER_TABLES && ready; i++)
         if (follow.tables[i] != NULL)
             ready = mp_slots_module(follow.tables[i], elf, mode, follow.later);
     if (follow.watch_table != NULL && ready)
         ready = mp_slots_module(follow.watch_table, elf, mode, follow.later);
     if (ready)
-        follow.done[row] = (uintptr_t)elf->dynamic;
+        mp_elf_set_add(&follow.done, elf);
     else
         *complete = false;
     return false;
@@ -85,9 +75,7 @@ static void redirect_new(void) {
     for (unsigned i = 0; i < MP_LATER_LOOKS; i++)
         if (follow.look[i] != NULL)
             follow.look[i]();
-    if (removed != follow.removed) /* another module may be at the same address now */
-        for (unsigned i = 0; i < DONE_ROWS; i++)
-            follow.done[i] = 0;
+    mp_elf_set_begin(&follow.done);
     bool complete = true;
     mp_elf_visit(treat, &complete);
     if (complete) {
@@ -127,7 +115,7 @@ struct behind {
 /* Modules that were there at start are in the list in the order of the common scope. */
 static bool find_behind(const struct mp_elf *elf, void *arg) {
     struct behind *b = arg;
-    if (follow.done_at_start[row_of(elf)] != (uintptr_t)elf->dynamic)
+    if (!mp_elf_set_has(&follow.done_at_start, elf))
         return false;
     if (b->caller_seen)
         b->found = mp_elf_lookup(elf, b->name);
@@ -161,7 +149,7 @@ struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const 
 
 static bool mark_done(const struct mp_elf *elf, void *arg) {
     (void)arg;
-    follow.done_at_start[row_of(elf)] = (uintptr_t)elf->dynamic;
+    mp_elf_set_add(&follow.done_at_start, elf);
     return false;
 }
 
@@ -232,8 +220,7 @@ unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look
     follow.look[0] = look;
     follow.watch_table = watch->changed();
     follow.watch = watch;
-    for (unsigned i = 0; i < DONE_ROWS; i++)
-        follow.done[i] = 0;
+    follow.done = (struct mp_elf_set){0};
     mp_elf_counts(&follow.added, &follow.removed);
     follow.following = true;
     mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &loader);

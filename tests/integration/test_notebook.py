@@ -151,6 +151,69 @@ def test_a_function_of_an_earlier_cell_has_its_name_in_the_kept_file(tmp_path: P
     assert {"grown (In[1])", "<module> (In[2])"} <= set(names), names
 
 
+def test_a_tracker_across_cells_calls_them_as_the_notebook_does(tmp_path: Path) -> None:
+    grown = "def grown():\n    return [bytearray(100_000) for _ in range(5)]"
+    done = cells(
+        tmp_path,
+        "from mem_profiler import Tracker",
+        "pass",
+        "tracker = Tracker('cells.heap', rate=1).start()",
+        grown,
+        "x = grown()",
+        "path = tracker.stop()",
+    )
+    assert [(good, printed) for good, _, printed in done] == [(True, "")] * 6
+    names = [row["function"] for row in report("tree", tmp_path / "cells.heap")["rows"]]
+    assert {"grown (In[4])", "<module> (In[5])"} <= set(names), names
+
+
+def test_a_cell_with_the_code_of_an_earlier_one_has_its_own_number(tmp_path: Path) -> None:
+    work = "%%mem_profile -c 1 --height 0\nx = [bytearray(100_000) for _ in range(5)]"
+    as_kernels = "lambda raw, code, number: f'/tmp/kernel/{hash(code)}.py'"
+    done = cells(tmp_path, f"get_ipython().compile.get_code_name = {as_kernels}", work, work)
+    shown = done[2][1][0]
+    assert "(In[3]) In[3]:2\n" in shown and "In[2]" not in shown, shown
+    assert "<iframe" not in shown and len(shown) < 5_000
+
+
+def test_a_cell_that_is_killed_leaves_its_profile_in_the_folder_of_the_notebook(
+    tmp_path: Path,
+) -> None:
+    work = "import os\nx = [bytearray(100_000) for _ in range(5)]\n"
+    killed = f"{work}os.kill(os.getpid(), 9)"
+    folders = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", SHELL, json.dumps([f"%%mem_profile -c 1\n{killed}"])],
+        cwd=tmp_path, env=command_environment() | folders, capture_output=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == -9, done.stderr
+    # The process beside writes it, and holds the pipe of errors until then.
+    [path] = tmp_path.glob("killed-cell-*.heap")
+    names = [row["function"] for row in report("tree", path)["rows"]]
+    assert "<module> (In[1])" in names
+    # A cell that is not killed leaves none.
+    cells(tmp_path, f"%%mem_profile --rows 0 --height 0\n{work}")
+    assert list(tmp_path.glob("*.heap")) == [path]
+
+
+def test_a_cell_replaces_the_file_that_it_wrote_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "other.heap").write_text("precious")
+    again, other = "%%mem_profile --height 0 -o x.heap\ny = 1", "%%mem_profile -o other.heap\ny = 1"
+    *written, refused, forced = cells(
+        tmp_path, again, again, other, other.replace("-o", "--height 0 -f -o")
+    )
+    assert all(good and any(pages) for good, pages, _ in [*written, forced]), written
+    assert "other.heap" in refused[2] and "exists" in refused[2]
+
+
+def test_the_help_of_the_magic_is_found_in_every_way(tmp_path: Path) -> None:
+    texts = "%%mem_profile -h\nx = 1", "x", "%mem_profile", "%mem_profile?", "%%mem_profile?"
+    asked, x, *others = cells(tmp_path, *texts)
+    assert "NameError" in x[2], "the cell did not run"
+    for shown in [asked[1][0], *(printed for _, _, printed in others)]:
+        assert "--rate" in shown and "killed-cell-TIME.heap" in shown, shown
+
+
 def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> None:
     [[_, pages, printed]] = cells(tmp_path, "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0")
     assert "ZeroDivisionError" in printed

@@ -16,6 +16,8 @@ A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it
     end                                   as stop                    {"path": "..."}
     mark NS TID ID KIND TEXT              adds a mark of the program, without an answer
     threads NAMES                         the names of its threads, without an answer
+    cells NAMES                           the names of a notebook's cells, without an answer
+    rename PATH                           the file's name from now on, without an answer
 
 With TRACKED, what `mem_parser.model.Tracked` has, the file is there from the beginning on, with
 what the capture has so far, and a log that an earlier file of its name left behind goes.
@@ -196,6 +198,11 @@ class Server:
         finally:
             session.close()
         return _written(result)
+
+    def rename(self, path: str) -> None:
+        """Give the file of a tracker another name than that which it has if the program dies."""
+        assert self.file is not None
+        self.file = dataclasses.replace(self.file, where=ExactFile(path, self.file.where.replace))
 
     def mark(self, time_ns: int, tid: int, number: int, kind: str, text: str) -> None:
         """Keep a mark of the program."""

@@ -15,17 +15,18 @@ import ast
 import html
 import importlib
 import json
-import linecache
 import os
 import re
 import shlex
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mem_profiler.helper.client import environment, interpreter
 from mem_profiler.tracking import Tracker, TrackerError
+from mem_profiler.tracking.cells import names_of_cells
 
 NAME = "mem_profile"
 HEIGHT_PX = 600
@@ -33,10 +34,22 @@ ROWS = 20
 REPORT_S = 600.0
 _RATE = 1024
 _CALL = f"get_ipython().run_cell_magic({NAME!r}, "
-_MOST_CELLS = 500
-"""The newest cells have names."""
 _NUMBER = re.compile(r"In\[(\d+)\]")
 _WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
+_HELP = """\
+Run a cell, and show below it what memory it took: verdict, flame graph and table.
+
+    %%mem_profile --rate 1 --leaks
+    x = work()
+
+It is the first line of its cell. If the kernel is killed meanwhile, the file is
+killed-cell-TIME.heap in the notebook's folder: mem_parser FILE reads it. For several cells:
+
+    from mem_profiler import Tracker
+    tracker = Tracker("out.heap").start()     # and in a later cell: tracker.stop()
+"""
+_kept: set[str] = set()
+"""Files that cells of this kernel wrote: a cell that runs again replaces its own."""
 
 
 class MagicError(RuntimeError):
@@ -50,18 +63,47 @@ class _Parser(argparse.ArgumentParser):
 
 def arguments() -> argparse.ArgumentParser:
     """The options of the magic."""
-    parser = _Parser(prog=f"%%{NAME}", description=__doc__, add_help=False)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog=f"%%{NAME}",
+        description=_HELP,
+        formatter_class=layout,
+        add_help=False,
+        usage="%(prog)s [options]",
+    )
     add = parser.add_argument
-    add("-o", "--output", metavar="FILE", help="keep the capture in this file")
-    add("-c", "--rate", type=int, default=_RATE, metavar="BYTES", help="bytes per sample; 1: all")
+    add("-h", "--help", action="store_true", help="show this, and do not run the cell")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="keep the capture in this file, for mem_parser; a cell that runs again replaces it",
+    )
+    add("-f", "--force", action="store_true", help="replace any FILE")
+    add(
+        "-c",
+        "--rate",
+        type=int,
+        default=_RATE,
+        metavar="BYTES",
+        help=f"mean bytes between samples ({_RATE}); 1: every block; 65536: faster, for imports",
+    )
+    add("--depth", type=int, metavar="N", help="frames kept of a stack (128)")
     add(
         "--leaks", "--inuse", action="store_true", help="what is in use at the end, not at the peak"
     )
     add("--inverted", action="store_true", help="callers below callees")
     add("--follow-fork", action="store_true", help="capture fork children too; needs -o")
-    add("--height", type=int, default=HEIGHT_PX, metavar="PX", help="of the flame graph")
+    add(
+        "--height",
+        type=int,
+        default=HEIGHT_PX,
+        metavar="PX",
+        help="of the flame graph; 0: none, for a small notebook",
+    )
     add("--rows", type=int, default=ROWS, metavar="N", help="of the table; 0: no table")
     add("-n", dest="first", type=int, help=argparse.SUPPRESS)  # as reports say it: 0 is all
+    add("--start-frames", action="store_true", help="functions without a name by their addresses")
     for always in ("--native", "--trace-python-allocators", "--split-threads"):
         add(always, action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -73,40 +115,54 @@ async def run(shell: Any, line: str, cell: str) -> str:
     Raises MagicError, TrackerError. What the cell raises is shown by the shell.
     """
     given = arguments().parse_args(shlex.split(line))
+    if given.help:
+        return f"<pre>{html.escape(arguments().format_help())}</pre>"
     if given.follow_fork and not given.output:
         raise MagicError(f"%%{NAME}: --follow-fork needs -o FILE, for the files of children")
+    path = _file_of(given.output)
+    tracker = Tracker(
+        path, rate=given.rate, depth=given.depth, follow_fork=given.follow_fork,
+        overwrite=given.force or path in _kept,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mem_profile-") as folder:
-        path = given.output or os.path.join(folder, "cell.heap")
-        tracker = Tracker(
-            path,
-            rate=given.rate,
-            follow_fork=given.follow_fork,
-        )
-        before = _cells(shell)
         with tracker:
-            tracker.call_cells(before)
             try:
                 await _run_cell(shell, cell)
-            finally:  # of this one alone: what it takes is in the capture, at its end
-                new = {k: name for k, name in _cells(shell).items() if k not in before}
-                tracker.call_cells(new)
+            finally:
+                if not given.output:
+                    tracker.write_to(os.path.join(folder, "cell.heap"))
+        if given.output:
+            _kept.add(path)
         return _made(tracker.path, given, folder)
+
+
+def _file_of(output: str | None) -> str:
+    """The file of a cell; without a name, of one whose kernel is killed, where its user looks:
+    beside the notebook.
+    """
+    if output:
+        return os.path.abspath(output)
+    folder = os.getcwd() if os.access(os.curdir, os.W_OK) else tempfile.gettempdir()
+    return os.path.join(folder, time.strftime("killed-cell-%Y%m%d-%H%M%S.heap"))
 
 
 def _made(path: str, given: argparse.Namespace, folder: str) -> str:
     """What to show of a file, as HTML; pages go through a folder. Raises MagicError."""
     count = ["--inuse"] if given.leaks else []
-    page = os.path.join(folder, "cell.html")
     inverted = ["--inverted"] if given.inverted else []
-    _report("flamegraph", path, "-o", page, *count, *inverted)
-    table = ""
+    named = ["--start-frames"] if given.start_frames else []
+    table = page = ""
+    if given.height:
+        drawn = os.path.join(folder, "cell.html")
+        _report("flamegraph", path, "-o", drawn, *count, *inverted, *named)
+        with open(drawn, encoding="utf-8") as file:
+            page = file.read()
     if given.rows:
         rows = given.rows if given.first is None else given.first
-        table = _report("top", "--lines", path, "-n", str(rows), *count)
+        table = _report("top", "--lines", path, "-n", str(rows), *count, *named)
     report = json.loads(_report("summary", path, "--json", "-n", "1"))
     verdicts = [str(one["text"]) for one in report["verdicts"]]
-    with open(page, encoding="utf-8") as file:
-        return shown(verdicts, file.read(), table, given.height)
+    return shown(verdicts, page, table, given.height)
 
 
 async def _run_cell(shell: Any, cell: str) -> None:
@@ -114,7 +170,7 @@ async def _run_cell(shell: Any, cell: str) -> None:
     on, and the magic's line is the first. One without `await` is run without one.
     """
     counted = shell.execution_count
-    names = (_NUMBER.fullmatch(name) for name in _cells(shell).values())
+    names = (_NUMBER.fullmatch(name) for name in names_of_cells().values())
     shell.execution_count = max((int(name[1]) for name in names if name), default=counted)
     first = "" if cell.startswith("%%") else "#\n"
     try:
@@ -136,13 +192,6 @@ def _awaits(shell: Any, cell: str) -> bool:
     except Exception:  # of any transformer; running the cell shows it
         return False
     return bool(shell.should_run_async(cell, transformed_cell=transformed))
-
-
-def _cells(shell: Any) -> dict[str, str]:
-    """The shell's names of the files of cells that have run."""
-    names = ((file, shell.compile.format_code_name(file)) for file in linecache.cache)
-    cells = [(file, name[1]) for file, name in names if name]
-    return dict(cells[-_MOST_CELLS:])
 
 
 def _report(*words: str) -> str:
@@ -171,8 +220,10 @@ def shown(verdicts: Sequence[str], page: str, table: str, height_px: int) -> str
     frame = (
         f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts" '
         f'style="width: 100%; height: {int(height_px)}px; border: 0"></iframe>'
+        if page
+        else ""
     )
-    style = "overflow-x: auto; font-family: monospace"
+    style = "overflow-x: auto; white-space: pre; font-family: monospace"
     text = f'<pre style="{style}">{html.escape(table)}</pre>' if table else ""
     lines = "<br>".join(map(html.escape, verdicts))
     return f"<p>{lines}</p>{frame}{text}"
@@ -188,8 +239,11 @@ def load(shell: Any) -> None:
             raise _usage_error(str(error)) from None
         shell.display_pub.publish({"text/html": text, "text/plain": _WITHOUT_PAGES})
 
-    def mem_profile(line: str, cell: str) -> Any:
-        """Capture a cell and show its flame graph and table; the options: `mem_profile?`."""
+    def mem_profile(line: str, cell: str | None = None) -> Any:
+        """Capture a cell and show its flame graph and table; the options: `%mem_profile?`."""
+        if cell is None:
+            print(arguments().format_help())
+            return None
         showing = shows(line, cell)
         if _awaits(shell, cell):
             return showing
@@ -208,7 +262,7 @@ def load(shell: Any) -> None:
         return [f"await {lines[0]}", *lines[1:]] if _awaits(shell, cell) else lines
 
     mem_profile.__doc__ = arguments().format_help()
-    shell.register_magic_function(mem_profile, "cell", NAME)
+    shell.register_magic_function(mem_profile, "line_cell", NAME)
     shell.input_transformers_post.append(awaited)
 
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar, Union
 
 from mem_profiler.helper.client import Helper
 from mem_profiler.helper.errors import TrackerError, warn_of_losses
+from mem_profiler.tracking.cells import names_of_cells
 from mem_profiler.tracking.inside import Hooks, has_segment
 
 DEFAULT_RATE = 1024
@@ -88,6 +89,7 @@ class Tracker:
         self._events = bool(events)
         self._tracked: Union[dict[str, Any], None] = None  # noqa: UP007 - Python 3.9
         self._helper: Helper | None = None
+        self._cells: dict[str, str] = {}
         self._captures = 0
         self._snapshots = 0
         self._steps = 0
@@ -123,6 +125,8 @@ class Tracker:
         self._helper = helper
         try:
             helper.ask("track", rate, depth, path, overwrite, form, self._events, self._tracked)
+            self._cells = {}
+            self._tell_cells()
         except BaseException:
             self._helper = None
             helper.close()
@@ -139,6 +143,7 @@ class Tracker:
         global _active  # noqa: PLW0603 - one in a process
         helper = self._running()
         try:
+            self._tell_cells()
             answer = helper.ask("end")
             self.path = str(answer["path"])
         finally:
@@ -163,6 +168,7 @@ class Tracker:
         """
         helper = self._running()
         _hooks.rescan()
+        self._tell_cells()
         if path is None:
             self._snapshots += 1
             path = _with_part(self.path, f"snapshot-{self._snapshots}")
@@ -176,9 +182,18 @@ class Tracker:
             "mark", time.monotonic_ns(), threading.get_native_id(), 0, "point", str(text)[:TEXT_MAX]
         )
 
-    def call_cells(self, names: dict[str, str]) -> None:
-        """Call files of a notebook's cells so in the file. Raises TrackerError."""
-        self._running().tell("cells", list(names.items()))
+    def _tell_cells(self) -> None:
+        """Call the cells of a notebook by its names; those that are told already, no more: what
+        this takes is in the capture.
+        """
+        new = [(k, name) for k, name in names_of_cells().items() if self._cells.get(k) != name]
+        if new:
+            self._cells.update(new)
+            self._running().tell("cells", new)
+
+    def write_to(self, path: Path) -> None:
+        """Write the file under this name in the end. Raises TrackerError."""
+        self._running().tell("rename", os.path.abspath(os.fspath(path)))
 
     def step(self) -> int:
         """Mark that a step of the program ends here, such as an iteration; its number, from 1.

@@ -168,13 +168,15 @@ def find_places(
     rule: FrameRule = FrameRule.PROGRAM,
     *,
     to_jit: bool = False,
+    apart: BoolArray | None = None,
 ) -> Places:
     """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
 
     With `FrameRule.OWN` places keep the frames of libraries, which distinguishes their operations;
     the charged frame is then further out. With ``to_jit`` they end before JIT code without names,
     which is compiled again and again: one caller has other addresses each time; and begin at the
-    charged frame where such code is below it.
+    charged frame where such code is below it. Stacks that are ``apart`` share no place and no line
+    with others.
     """
     frames = frames_of(profile, symbols)
     begin = charged_from(symbols, rule)
@@ -183,11 +185,10 @@ def find_places(
     if to_jit:
         begin = np.where(_before_jit(symbols, begin) <= charged, charged, begin)
         end = _before_jit(symbols, charged)
-    place, first = StackInterner(spelled.dtype).intern(
-        StackParts(spelled, begin, end, np.zeros(len(begin), dtype=np.int64))
-    )
+    marked = np.zeros(len(begin), dtype=np.int64) if apart is None else apart.astype(np.int64)
+    place, first = StackInterner(spelled.dtype).intern(StackParts(spelled, begin, end, marked))
     low, high, middle = begin[first], end[first], charged[first]
-    line = _lines(frames, spelled, np.stack([low, middle]), high > low)
+    line = _lines(frames, spelled, np.stack([low, middle]), high > low) * 2 + marked[first]
     return Places(place, Spelled(frames, spelled, low, high), middle - low, line)
 
 

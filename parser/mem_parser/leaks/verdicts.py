@@ -120,7 +120,9 @@ def find_leaks(
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
     by_owner = rule is FrameRule.PROGRAM
-    places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule, to_jit=by_owner)
+    shown = FrameRule.OWN if by_owner else rule
+    listed = (suppressions or Suppressions(())).match_stacks(profile, symbols, shown)
+    places = find_places(profile, symbols, shown, to_jit=by_owner, apart=listed)
     table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
@@ -129,8 +131,7 @@ def find_leaks(
     if report.without_stack is not None:
         report.notes.append(_unjudged(report.without_stack))
     for finding in findings:
-        stack = (*finding.inner, *finding.frames)
-        hidden = suppressions is not None and suppressions.match(stack)
+        hidden = finding.group is not None and listed[table.stack[finding.group.members]].all()
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,23 @@ def test_memory_of_a_jvm_counts_for_its_jni_library_and_for_methods_of_java(tmp_
         path.unlink()
     unnamed = captured(tmp_path, "java", *words)
     assert most_own(unnamed) == ["Java_Mixed_keep", "Unsafe_AllocateMemory0"]
+
+
+def test_mappings_of_a_jvm_count_for_its_java_heap_metaspace_and_code_cache(tmp_path: Path) -> None:
+    need("java", "javac")
+    (tmp_path / "Serving.java").write_text(JAVA)
+    subprocess.run(["javac", "Serving.java"], cwd=tmp_path, check=True, timeout=LIMIT_S)
+    done = run_command(
+        "run", "--device", "mmap", "-o", "x", "--", "java", "-XX:+UseG1GC", "-Xms64m", "-Xmx64m",
+        "-cp", ".", "Serving", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: Counter[str] = Counter()
+    for domain in ("mmap", "mmap-reserved"):
+        [path] = tmp_path.glob(f"x.*.{domain}.heap")
+        profile = read_profile(path)
+        symbols = mark_libraries(profile, symbolize(profile), Libraries())
+        for row in rows_of(sum_stacks(profile, symbols, count=Count.ALLOC)):
+            found[row.name.partition("::")[0].removeprefix("G1")] += int(row.flat.value)
+    assert found["HeapRegionManager"] >= 64 << 20
+    assert found["Metaspace"] and found["CodeHeap"]

@@ -131,7 +131,7 @@ class _Known:
         return next((role for role, matches in self._by[by] if matches(text)), None)
 
     def _matchers(self, by: By) -> Iterator[tuple[Role, Matches]]:
-        for role in (Role.START, Role.WRAPPER, Role.RUNTIME, Role.LIBRARY):
+        for role in (Role.PROGRAM, Role.START, Role.WRAPPER, Role.RUNTIME, Role.LIBRARY):
             patterns = [r.pattern for r in self._rows if r.by is by and r.role is role]
             if patterns:
                 joined = re.compile("|".join(f"(?:{p})" for p in patterns))

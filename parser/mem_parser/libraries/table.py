@@ -243,14 +243,23 @@ LIBRARIES = (
     Library(
         By.NAME, Role.WRAPPER,
         r"(?:Reallocate|Allocate)Heap|Arena::(?:Arena|grow|\w*[Aa]lloc\w*)"
-        r"|Chunk(?:Pool)?::(?:allocate\w*|operator new)|resource_(?:re)?allocate_bytes",
-        "HotSpot's allocation layer",
+        r"|Chunk(?:Pool)?::(?:allocate\w*|operator new)|resource_(?:re)?allocate_bytes"
+        r"|os::(?:\w+_)?(?:reserve|commit|uncommit)_memory\w*|commit_memory_impl|anon_mmap"
+        r"|(?:Reserved(?:Code|Heap)?|Virtual|G1PageBasedVirtual|PSVirtual)Space::\w+",
+        "HotSpot's allocation layer, and that of mappings",
+    ),
+    Library(
+        By.NAME, Role.PROGRAM,
+        r"(?:G1)?HeapRegionManager::\w+|Universe::reserve_heap|Metaspace::\w+|Code(?:Heap|Cache)::\w+"
+        r"|StackOverflow::\w+",
+        "the JVM's Java heap, metaspace, code cache and stacks: asked for, whoever runs",
     ),
     Library(
         By.NAME, Role.WRAPPER,
         r"v8::internal::(?:Alloc(?:AtLeast)?WithRetry|NewArray|Malloced::operator new"
         r"|AccountingAllocator::AllocateSegment|Zone::(?:New)?Expand"
-        r"|Heap::AllocateExternalBackingStore)|node::NodeArrayBufferAllocator::(?:Rea|A)llocate\w*",
+        r"|Heap::AllocateExternalBackingStore|VirtualMemory(?:Cage)?::\w+|AllocatePages"
+        r"|MemoryAllocator::Allocate\w+)|v8::base::OS::Allocate\w*|node::NodeArrayBufferAllocator::(?:Rea|A)llocate\w*",
         "V8's allocation layer, and node's of array buffers",
     ),
     Library(By.NAME, Role.RUNTIME, r"(?:v8|cppgc|heap::base)::.*|Builtins_\w+", "V8"),

@@ -4,7 +4,8 @@ Two steps, from the innermost frame outwards. The allocator's frames go up to th
 as in jeprof (see `names`). Then, with `FrameRule.PROGRAM`, frames of libraries go up to the first
 one that is the program's: only the unbroken run of them, because a library further out (`qsort`, an
 event loop) calls the program and not the allocator. Without a frame of the program, the innermost
-that is not a mere wrapper stays, so every block has a place.
+that is not a mere wrapper stays, so every block has a place. It stays, too, where the first frame
+of the program is code that a runtime made and nobody named: what that calls says more.
 """
 
 from __future__ import annotations
@@ -47,18 +48,24 @@ def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
 
 def beyond_libraries(symbols: Symbols, begin: IntArray) -> IntArray:
     """Return for each stack the first position from ``begin`` on that is the program's; without
-    one, the first that is neither a wrapper nor calls `main`; without that, ``begin``.
+    one, the first that is a runtime's, else the first that is neither a wrapper nor calls `main`;
+    without that, ``begin``.
     """
     role = np.array([f.role for f in symbols.functions], dtype=np.int8)
     if not role.any():
         return begin
-    of_location = role[symbols.function_of_location]
-    result = begin.copy()
-    left = np.flatnonzero(of_location[symbols.locations_of_stack[begin]] != Role.PROGRAM)
-    for wanted in (Role.PROGRAM, Role.LIBRARY):
-        found = first_from(symbols, of_location == wanted, begin[left], left)
-        result[left[found >= 0]] = found[found >= 0]
-        left = left[found < 0]
+    nameless = np.array([f.nameless_code for f in symbols.functions], dtype=np.bool_)
+    role, nameless = role[symbols.function_of_location], nameless[symbols.function_of_location]
+    first = first_from(symbols, role == Role.PROGRAM, begin, np.arange(len(begin)))
+    doubtful = first < 0
+    doubtful[~doubtful] = nameless[symbols.locations_of_stack[first[~doubtful]]]
+    result = np.where(first >= 0, first, begin)
+    left = np.flatnonzero(doubtful)
+    for wanted in (Role.RUNTIME, Role.LIBRARY):
+        inner = first_from(symbols, role == wanted, begin[left], left)
+        better = (inner >= 0) & ((first[left] < 0) | (inner < first[left]))
+        result[left[better]] = inner[better]
+        left = left[~better]
     return result
 
 

@@ -21,10 +21,12 @@ from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.modulelabels import module_keys
-from mem_parser.symbols.table import Role, Symbols
+from mem_parser.symbols.table import Symbols
 
-_V8_CALLS = re.compile(r"Builtins_|v8::internal::(?:FunctionCallbackArguments::Call|Builtin_)")
-"""How V8's interpreter calls native code, which JIT code may call directly."""
+_INTERPRETED = re.compile(
+    r"Builtins_|v8::internal::(?:FunctionCallbackArguments::Call|Builtin_)|Interpreter$"
+)
+"""How the interpreters of V8 and HotSpot call native code, which JIT code may call directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,38 +177,36 @@ def find_places(
     rule: FrameRule = FrameRule.PROGRAM,
     *,
     to_jit: bool = False,
+    apart: BoolArray | None = None,
 ) -> Places:
     """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
 
     With `FrameRule.OWN` places keep the frames of libraries, which distinguishes their operations;
     the charged frame is then further out. With ``to_jit`` they end before JIT code without names,
-    which is compiled again and again: one caller has other addresses each time.
+    which is compiled again and again: one caller has other addresses each time; and begin at the
+    charged frame where such code is below it. Stacks that are ``apart`` share no place and no line
+    with others.
     """
     frames = frames_of(profile, symbols)
     begin = charged_from(symbols, rule)
     charged = charged_from(symbols, FrameRule.PROGRAM) if rule is FrameRule.OWN else begin
     spelled, end = symbols.locations_of_stack, symbols.offsets[1:]
     if to_jit:
-        end = _before_jit(symbols, begin)
-        charged = np.minimum(charged, np.maximum(end - 1, begin))
-    place, first = StackInterner(spelled.dtype).intern(
-        StackParts(spelled, begin, end, np.zeros(len(begin), dtype=np.int64))
-    )
+        begin = np.where(_before_jit(symbols, begin) <= charged, charged, begin)
+        end = _before_jit(symbols, charged)
+    marked = np.zeros(len(begin), dtype=np.int64) if apart is None else apart.astype(np.int64)
+    place, first = StackInterner(spelled.dtype).intern(StackParts(spelled, begin, end, marked))
     low, high, middle = begin[first], end[first], charged[first]
-    line = _lines(frames, spelled, np.stack([low, middle]), high > low)
+    line = _lines(frames, spelled, np.stack([low, middle]), high > low) * 2 + marked[first]
     return Places(place, Spelled(frames, spelled, low, high), middle - low, line)
 
 
 def _before_jit(symbols: Symbols, begin: IntArray) -> IntArray:
-    """Return where each stack's first frame of JIT code, or of an interpreter in its place, is
-    after the innermost one at ``begin``; else its end.
+    """Return where each stack's first frame of JIT code without a name, or of an interpreter in its
+    place, is after the one at ``begin``; else its end.
     """
     made = np.array(
-        [
-            (not f.known and not f.module and f.role is not Role.START)
-            or _V8_CALLS.match(f.name) is not None
-            for f in symbols.functions
-        ],
+        [f.nameless_code or _INTERPRETED.match(f.name) is not None for f in symbols.functions],
         dtype=np.bool_,
     )
     end = symbols.offsets[1:].astype(np.int64)

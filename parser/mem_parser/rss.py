@@ -353,6 +353,17 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
         yield phrase("memory allocated before the capture is included in slack")
     if profile.capture.pymalloc:
         yield phrase("small objects of this CPython went through pymalloc; slack includes them")
+    if any(module.name == "libjvm.so" for module in profile.modules):
+        yield phrase(
+            "the kernel has no names for Java heap, metaspace and code cache: files of a capture "
+            "with --device mmap show them by function, jcmd PID VM.native_memory summary as the "
+            "JVM counts them"
+        )
+    elif profile.capture.exe.rpartition("/")[2] in ("node", "nodejs"):
+        yield phrase(
+            "the kernel has no names for V8's heap spaces: files of a capture with --device mmap "
+            "show them by function"
+        )
 
 
 def _second_half(profile: Profile) -> list[Reading]:

@@ -145,7 +145,7 @@ _BY_MODULE = {
         r"/libjvm\.so!(?:thread_native_entry|Thread::call_run|JavaThread::(?:run|thread_main_inner))"
         r"|/libc(?:-[\d.]+)?\.so[\d.]*!clone$"
     ),
-    _K.RUNTIME: re.compile(r"/libjli\.so!"),
+    _K.RUNTIME: re.compile(r"/libjli\.so!|/bin/node(?:js)?!node::"),
     _K.LOOP: re.compile(r"/(?:_asyncio\.|uvloop/)[^/]*\.so!"),
     _K.TRAMPOLINE: re.compile(r"/lib(?:stdc\+\+|c\+\+)\.so[\d.]*!"),
 }
@@ -197,7 +197,7 @@ def _kind_of(function: Function) -> _Kind:
                 return kind
     place = f"{function.module}!{function.name}"
     otherwise = _K.OTHER if function.known else _K.UNNAMED
-    otherwise = _K.TRAMPOLINE if function.role is Role.LIBRARY else otherwise
+    otherwise = _K.TRAMPOLINE if function.role in (Role.LIBRARY, Role.RUNTIME) else otherwise
     return next((kind for kind, p in _BY_MODULE.items() if p.search(place)), otherwise)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ import pytest
 
 from c_build import BUILD
 from controller_tools import run_command
-from mem_parser.model import Profile
+from mem_parser.libraries.mark import mark_libraries
+from mem_parser.libraries.rules import Libraries
+from mem_parser.model import Count, Profile
 from mem_parser.readers import read_profile
+from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.symbolizer import symbolize
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(300)]
@@ -95,6 +99,48 @@ def serve():
         for w in workers:
             if not w.dead: w.switch()
 serve()
+"""
+
+
+ADDON = """
+#include <node_api.h>
+#include <stdlib.h>
+static napi_value keep(napi_env env, napi_callback_info info) {
+    *(void *volatile *)malloc(sizeof(void *)) = calloc(1, 300000);
+    (void)env, (void)info;
+    return NULL;
+}
+NAPI_MODULE_INIT() {
+    napi_value f;
+    napi_create_function(env, "keep", NAPI_AUTO_LENGTH, keep, NULL, &f);
+    return f;
+}
+"""
+JNI = """
+#include <jni.h>
+#include <stdlib.h>
+static void *volatile kept;
+JNIEXPORT void JNICALL Java_Mixed_keep(JNIEnv *env, jclass type) {
+    kept = calloc(1, 300000);
+    (void)env, (void)type;
+}
+"""
+MIXED_JAVASCRIPT = """
+const keep = require("./addon.node");
+const kept = [];
+function makeBuffer() { kept.push(new Uint8Array(200000)); }
+for (let i = 0; i < 200; i++) { keep(); makeBuffer(); }
+"""
+MIXED_JAVA = """
+public class Mixed {
+    static java.nio.ByteBuffer[] kept = new java.nio.ByteBuffer[200];
+    static native void keep();
+    static void makeBuffer(int i) { kept[i] = java.nio.ByteBuffer.allocateDirect(200000); }
+    public static void main(String[] words) {
+        System.load(words[0]);
+        for (int i = 0; i < 200; i++) { keep(); makeBuffer(i); }
+    }
+}
 """
 
 
@@ -223,3 +269,72 @@ def test_a_greenlets_stack_ends_where_it_was_entered_and_has_no_frame_that_is_no
     assert (inside | stacks.is_leaf).all()
     # words of other greenlets lie beyond: each would make a stack of its own
     assert large(profile).sum() < 200
+
+
+def most_own(profile: Profile) -> list[str]:
+    """The two functions with most bytes of their own."""
+    symbols = mark_libraries(profile, symbolize(profile), Libraries())
+    rows = rows_of(sum_stacks(profile, symbols, count=Count.ALLOC))
+    return [row.name for row in sorted(rows, key=lambda row: -row.flat.value)][:2]
+
+
+def library(folder: Path, name: str, source: str, *words: str) -> None:
+    (folder / "x.c").write_text(source)
+    build = ["gcc", "-O1", "-g", "-shared", "-fPIC", *words, "-o", name, "x.c"]
+    subprocess.run(build, cwd=folder, check=True, timeout=LIMIT_S)
+
+
+def test_memory_of_node_counts_for_an_addon_and_for_functions_of_javascript(tmp_path: Path) -> None:
+    need("node", "gcc")
+    said = subprocess.run(
+        ["node", "-p", "process.execPath"], check=True, timeout=LIMIT_S, stdout=subprocess.PIPE
+    )
+    headers = Path(os.fsdecode(said.stdout).strip()).parent.parent / "include/node"
+    if not (headers / "node_api.h").exists():
+        pytest.skip("node's headers are not installed")
+    library(tmp_path, "addon.node", ADDON, f"-I{headers}")
+    (tmp_path / "mixed.js").write_text(MIXED_JAVASCRIPT)
+    profile = captured(
+        tmp_path, "node", "--perf-basic-prof", "--interpreted-frames-native-stack", "--no-opt",
+        "mixed.js",
+    )  # fmt: skip
+    assert most_own(profile) == ["keep", "makeBuffer"]
+
+
+def test_memory_of_a_jvm_counts_for_its_jni_library_and_for_methods_of_java(tmp_path: Path) -> None:
+    need("java", "javac", "gcc")
+    home = Path(str(shutil.which("javac"))).resolve().parent.parent
+    library(tmp_path, "libmixed.so", JNI, f"-I{home}/include", f"-I{home}/include/linux")
+    (tmp_path / "Mixed.java").write_text(MIXED_JAVA)
+    subprocess.run(["javac", "Mixed.java"], cwd=tmp_path, check=True, timeout=LIMIT_S)
+    words = ("-Xmx256m", "-XX:+PreserveFramePointer", "-cp", ".", "Mixed", tmp_path / "libmixed.so")
+    profile = captured(
+        tmp_path, "java", "-Xcomp", "-Xbatch", "-XX:CompileCommand=quiet",
+        "-XX:CompileCommand=compileonly,Mixed.*", "-XX:CompileCommand=dontinline,Mixed.*",
+        "-XX:+UnlockDiagnosticVMOptions", "-XX:+DumpPerfMapAtExit", *words,
+    )  # fmt: skip
+    assert most_own(profile) == ["Java_Mixed_keep", "Mixed.makeBuffer"]
+    for path in tmp_path.glob("x*.heap"):
+        path.unlink()
+    unnamed = captured(tmp_path, "java", *words)
+    assert most_own(unnamed) == ["Java_Mixed_keep", "Unsafe_AllocateMemory0"]
+
+
+def test_mappings_of_a_jvm_count_for_its_java_heap_metaspace_and_code_cache(tmp_path: Path) -> None:
+    need("java", "javac")
+    (tmp_path / "Serving.java").write_text(JAVA)
+    subprocess.run(["javac", "Serving.java"], cwd=tmp_path, check=True, timeout=LIMIT_S)
+    done = run_command(
+        "run", "--device", "mmap", "-o", "x", "--", "java", "-XX:+UseG1GC", "-Xms64m", "-Xmx64m",
+        "-cp", ".", "Serving", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: Counter[str] = Counter()
+    for domain in ("mmap", "mmap-reserved"):
+        [path] = tmp_path.glob(f"x.*.{domain}.heap")
+        profile = read_profile(path)
+        symbols = mark_libraries(profile, symbolize(profile), Libraries())
+        for row in rows_of(sum_stacks(profile, symbols, count=Count.ALLOC)):
+            found[row.name.partition("::")[0].removeprefix("G1")] += int(row.flat.value)
+    assert found["HeapRegionManager"] >= 64 << 20
+    assert found["Metaspace"] and found["CodeHeap"]

@@ -306,10 +306,10 @@ def _idle(judges: Sequence[_Judge]) -> list[str]:
     """Name the suppressions that match nothing in any of the captures that they are for."""
     found: dict[str, set[str]] = {}
     used: set[str] = set()
-    for judge in (one for one in judges if one.known.hits):
+    for judge in (one for one in judges if one.known.patterns):
         names = judge.subject.spelled
         idle = judge.known.idle(names)
-        used |= judge.known.hits.keys() - idle
+        used |= set(judge.known.patterns) - idle
         for pattern in idle:
             found.setdefault(pattern, set()).update(names)
     notes, alone = [], []
@@ -396,7 +396,7 @@ class _Judge:
 
     def _counted(self, part: Profile | None, kind: Measure) -> Profile | None:
         """Return the blocks of ``part`` that a limit counts: of those in use, none suppressed."""
-        if part is None or kind is not Measure.INUSE or not self.known.hits:
+        if part is None or kind is not Measure.INUSE or not self.known.patterns:
             return part
         return part.where(~self._suppressed[part.sites.stack])
 

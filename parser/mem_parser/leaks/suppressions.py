@@ -10,17 +10,22 @@ A program may have a list of its own, the constant that its `__lsan_default_supp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from mem_parser.charge import charged_from
 from mem_parser.errors import InputFileError
-from mem_parser.frames import Frame
-from mem_parser.model import Module, Profile
+from mem_parser.frames import Frame, frames_of
+from mem_parser.model import BoolArray, Module, Profile
+from mem_parser.names import FrameRule
 from mem_parser.plainfile import read_plain
 from mem_parser.symbols import remote_files
 from mem_parser.symbols.constant import ConstantText, returned_text
 from mem_parser.symbols.files import ModuleFinder
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
+from mem_parser.symbols.table import Symbols
 
 _MOST_BYTES = 1 << 20
 OWN_LIST = "__lsan_default_suppressions"
@@ -36,24 +41,35 @@ class OwnList:
 
 
 class Suppressions:
-    """A list of patterns; `match` says whether a stack is on it and counts what each hid."""
+    """A list of patterns; `match` says whether a stack is on it."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self.hits: dict[str, int] = dict.fromkeys(patterns, 0)
+        self.patterns = list(dict.fromkeys(patterns))
+        self._listed: dict[str, bool] = {"": False}
 
-    def match(self, frames: Sequence[Frame]) -> bool:
+    def match(self, frames: Iterable[Frame]) -> bool:
         """Tell whether a frame of the stack is on the list."""
-        names = {n for f in frames for n in (f.function, f.file, f.module) if n}
-        for pattern in self.hits:
-            if any(_matches(pattern, name) for name in names):
-                self.hits[pattern] += 1
-                return True
-        return False
+        return any(self._has(n) for f in frames for n in (f.function, f.file, f.module))
+
+    def match_stacks(self, profile: Profile, symbols: Symbols, rule: FrameRule) -> BoolArray:
+        """Tell for each stack whether it is on the list, to its outermost frame: without those of
+        allocators, by ``rule``.
+        """
+        if not self.patterns:
+            return np.zeros(len(symbols.offsets) - 1, dtype=np.bool_)
+        listed = np.array([self.match([f]) for f in frames_of(profile, symbols)], dtype=np.bool_)
+        upto = np.append(0, np.cumsum(listed[symbols.locations_of_stack]))
+        return np.asarray(upto[symbols.offsets[1:]] > upto[charged_from(symbols, rule)])
+
+    def _has(self, name: str) -> bool:
+        if name not in self._listed:
+            self._listed[name] = any(_matches(pattern, name) for pattern in self.patterns)
+        return self._listed[name]
 
     def idle(self, names: Iterable[str]) -> set[str]:
         """Return the patterns that match none of the names of functions, files and modules."""
         every = set(names)
-        return {p for p in self.hits if not any(_matches(p, name) for name in every)}
+        return {p for p in self.patterns if not any(_matches(p, name) for name in every)}
 
 
 def _matches(pattern: str, name: str) -> bool:

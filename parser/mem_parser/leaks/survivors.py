@@ -56,8 +56,9 @@ class SiteColumns:
         blocks, size = profile.counts(Count.INUSE)
         self.index = used_sites(profile)
         mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
-        self.place = places.place[sites.stack[self.index]]
-        self.lost = dropped_stacks(profile.stacks)[sites.stack[self.index]]
+        self.stack = sites.stack[self.index]
+        self.place = places.place[self.stack]
+        self.lost = dropped_stacks(profile.stacks)[self.stack]
         self.frames = places.frames
         self.owner = places.owner
         self.line = places.line

@@ -129,21 +129,19 @@ def find_leaks(
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
     by_owner = rule is FrameRule.PROGRAM
-    places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule, to_jit=by_owner)
+    shown = FrameRule.OWN if by_owner else rule
+    listed = (suppressions or Suppressions(())).match_stacks(profile, symbols, shown)
+    places = find_places(profile, symbols, shown, to_jit=by_owner, apart=listed)
     table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
-    worked = times
-    if times is not None and keep is None:
-        end_s = worked_s(times, table.turning_over(times.mature).sum(axis=0))
-        worked = until(times, end_s) if end_s < times.duration_s else times
+    worked = times if times is None or keep is not None else _of_work(times, table)
     judge = _Judge(table, worked, growth, alpha)
     findings = judge.run()
     report.without_stack = table.without_stack()
     if report.without_stack is not None:
         report.notes.append(_unjudged(report.without_stack))
     for finding in findings:
-        stack = (*finding.inner, *finding.frames)
-        hidden = suppressions is not None and suppressions.match(stack)
+        hidden = finding.group is not None and listed[table.stack[finding.group.members]].all()
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)
@@ -168,6 +166,12 @@ def find_leaks(
         report.notes += _what_looks_the_same(profile, times)
     report.findings.sort(key=_by_weight)
     return report
+
+
+def _of_work(times: Timeline, table: SiteColumns) -> Timeline:
+    """Return the time in which the program worked."""
+    end_s = worked_s(times, table.turning_over(times.mature).sum(axis=0))
+    return until(times, end_s) if end_s < times.duration_s else times
 
 
 def _what_looks_the_same(profile: Profile, times: Timeline | None) -> list[str]:

@@ -102,6 +102,8 @@ class _Known:
                 self._python[file] = self._first(By.PYTHON, file)
             return self._python[file]
         found = self._first(By.NAME, function.name)
+        if found is None and not function.module:
+            found = self._first(By.MADE, function.full_name)
         if found is None and not _has_parameters(function.full_name):
             found = self._of_rust(function.name)
         if found is None and function.file:
@@ -111,7 +113,7 @@ class _Known:
     def of_module(self, path: str, *, beside_python: bool = False) -> Role:
         """Return the role of a module's functions that have none by their names."""
         name = path.rsplit("/", 1)[-1].removeprefix(_MAPPED_MEMORY).removesuffix(_DELETED)
-        found = self._first(By.MODULE, name)
+        found = self._first(By.MODULE, name) or self._first(By.PATH, path.removesuffix(_DELETED))
         if found is None and beside_python:
             found = self._first(By.BESIDE_PYTHON, path)
         return found or Role.PROGRAM
@@ -129,7 +131,7 @@ class _Known:
         return next((role for role, matches in self._by[by] if matches(text)), None)
 
     def _matchers(self, by: By) -> Iterator[tuple[Role, Matches]]:
-        for role in (Role.START, Role.WRAPPER, Role.LIBRARY):
+        for role in (Role.PROGRAM, Role.START, Role.WRAPPER, Role.RUNTIME, Role.LIBRARY):
             patterns = [r.pattern for r in self._rows if r.by is by and r.role is role]
             if patterns:
                 joined = re.compile("|".join(f"(?:{p})" for p in patterns))
@@ -150,7 +152,7 @@ def _is_entry_point(function: Function) -> bool:
 
 
 def _matching(pattern: re.Pattern[str], by: By) -> Matches:
-    if by in (By.SOURCE, By.PYTHON, By.BESIDE_PYTHON):
+    if by in (By.SOURCE, By.PYTHON, By.BESIDE_PYTHON, By.PATH):
         return pattern.search
     return pattern.match if by is By.RUST_TYPE else pattern.fullmatch
 

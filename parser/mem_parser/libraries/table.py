@@ -30,6 +30,10 @@ class By(enum.Enum):
     """Any part of it. No other row is about Python functions."""
     BESIDE_PYTHON = "path of the module"
     """Any part of it; only where stacks have Python frames for native ones to be charged to."""
+    PATH = "part of the path of the module"
+    """For file names that programs have too."""
+    MADE = "whole name of code that a runtime made"
+    """As the runtime lists it, with types, parameters and script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,62 @@ LIBRARIES = (
         By.NAME, Role.LIBRARY,
         r"runtime\..+|(?:internal/)?runtime/.*|x?_cgo_\w+|[^\s()]+\._(?:cgo|Cfunc|C2func)_\w+(?:\.abi0)?",
         "Go's runtime, and how cgo calls C",
+    ),
+    # HotSpot and V8: the runtimes, the JDK's native libraries, and code in Java and JavaScript.
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"(?:Reallocate|Allocate)Heap|Arena::(?:Arena|grow|\w*[Aa]lloc\w*)"
+        r"|Chunk(?:Pool)?::(?:allocate\w*|operator new)|resource_(?:re)?allocate_bytes"
+        r"|os::(?:\w+_)?(?:reserve|commit|uncommit)_memory\w*|commit_memory_impl|anon_mmap"
+        r"|(?:Reserved(?:Code|Heap)?|Virtual|G1PageBasedVirtual|PSVirtual)Space::\w+",
+        "HotSpot's allocation layer, and that of mappings",
+    ),
+    Library(
+        By.NAME, Role.PROGRAM,
+        r"(?:G1)?HeapRegionManager::\w+|Universe::reserve_heap|Metaspace::\w+|Code(?:Heap|Cache)::\w+"
+        r"|StackOverflow::\w+",
+        "the JVM's Java heap, metaspace, code cache and stacks: asked for, whoever runs",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"v8::internal::(?:Alloc(?:AtLeast)?WithRetry|NewArray|Malloced::operator new"
+        r"|AccountingAllocator::AllocateSegment|Zone::(?:New)?Expand"
+        r"|Heap::AllocateExternalBackingStore|VirtualMemory(?:Cage)?::\w+|AllocatePages"
+        r"|MemoryAllocator::Allocate\w+)|v8::base::OS::Allocate\w*|node::NodeArrayBufferAllocator::(?:Rea|A)llocate\w*",
+        "V8's allocation layer, and node's of array buffers",
+    ),
+    Library(By.NAME, Role.RUNTIME, r"(?:v8|cppgc|heap::base)::.*|Builtins_\w+", "V8"),
+    Library(
+        By.MODULE, Role.RUNTIME,
+        r"lib(?:jvm|jli|java|jimage|jdwp|jsig)\.so|lib(?:node|v8(?:_\w+)?)\.so[\d.]*",
+        "HotSpot with its launcher, and V8 and node as files",
+    ),
+    Library(
+        By.PATH, Role.RUNTIME, r"(?:^|/)bin/(?:java|node|nodejs)$",
+        "the programs: OpenSSL, libuv and ICU are in node's",
+    ),
+    Library(
+        By.PATH, Role.RUNTIME,
+        r"/(?:jvm|jre|jdk|java|openjdk)[^/]*/(?:[^/]+/)?lib/(?:\w+/)?lib(?:nio|net|extnet|zip"
+        r"|verify|instrument|management(?:_\w+)?|prefs|attach|awt\w*|fontmanager|mlib_image|lcms|javajpeg"
+        r"|dt_socket|rmi|jaas|sctp|jsound|splashscreen)\.so$",
+        "the JDK's native libraries",
+    ),
+    Library(
+        By.MADE, Role.LIBRARY,
+        r"(?:[\w.$\[\]]+ )?(?:java|javax|jdk|sun|com\.sun)\.[\w.$/+<>-]+(?:\(.*\))?",
+        "Java's standard library",
+    ),
+    Library(
+        By.MADE, Role.LIBRARY,
+        r"Interpreter|StubRoutines.*|\S+ Runtime1 stub|I2C/C2I adapters.*|MethodHandle.*adapters?.*"
+        r"|vtable chunks|(?:Builtin|BytecodeHandler|Stub|Handler|RegExp):.*",
+        "HotSpot's interpreter and stubs, V8's code that no script wrote",
+    ),
+    Library(
+        By.MADE, Role.LIBRARY,
+        r"(?:JS|LazyCompile|Function|Script|Eval):(?:[^:]* )?(?:node:|[^ ]*/node_modules/).*",
+        "node's own scripts, and installed packages",
     ),
     # What calls the program.
     Library(

@@ -143,11 +143,14 @@ class _NameReader:
         return found
 
     def find(self, virtual: Addresses) -> list[Frames]:
-        """Return the frames at each address, innermost first; empty where unknown."""
+        """Return the frames at each address, innermost first; empty where unknown. At the first
+        byte of a function, a hook's, that alone: what is inlined there has not begun.
+        """
         lines = self._lines_at(virtual.tolist())
+        columns = (virtual.tolist(), self.starts(virtual).tolist(), self._find_symbols(virtual))
         found = [
-            self._join(lines.get(address, []), symbol)
-            for address, symbol in zip(virtual.tolist(), self._find_symbols(virtual), strict=True)
+            self._join(lines.get(address, [])[-1 if begins else 0 :], symbol)
+            for address, begins, symbol in zip(*columns, strict=True)
         ]
         foreign.prepare(without_tail(f.symbol) for frames in found for f in frames)
         return [tuple([self._spelled(f) for f in frames]) for frames in found]

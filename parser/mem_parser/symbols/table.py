@@ -35,6 +35,8 @@ class Role(enum.IntEnum):
     """It allocates for its callers and does nothing else."""
     START = 3
     """It calls `main`, or the function of a thread; or nobody knows what it is (`CUT_NAME`)."""
+    RUNTIME = 4
+    """A library that does things of its own accord, and has containers of its own: JVM, V8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Function:
     role: Role = Role.PROGRAM
     python: bool = False
     nn_module: bool = False
+
+    @property
+    def nameless_code(self) -> bool:
+        """Whether it is code in no file, such as a runtime makes, and nobody said its name."""
+        return not self.known and not self.module and self.role is not Role.START
 
 
 @dataclass(frozen=True, slots=True)

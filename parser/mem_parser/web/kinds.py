@@ -20,12 +20,23 @@ PSEUDO = 4
 """Not a function: a lost stack, a place where frames were left out."""
 LABEL = 32
 """The name of a thread or a task."""
+RUNTIME = 64
+"""Of a library whose own memory counts for itself, whatever containers it is in."""
+NAMELESS = 128
+"""In no file, and nobody knows what: the function of a library that it called is charged."""
 
 _IMPORT_FILE = re.compile(r"importlib/(?:_bootstrap|__init__)|<frozen (?:importlib|zipimport)")
 _IMPORT_FUNCTION = re.compile(
     r"_?PyImport_\w+|import_(?:find_and_load|name|from)|PyImport_\w+|_PyEval_Import\w+"
     r"|_find_and_load\w*|_load_unlocked|_call_with_frames_removed|_handle_fromlist"
 )
+_OF_ROLE = {
+    Role.PROGRAM: 0,
+    Role.LIBRARY: LIBRARY,
+    Role.RUNTIME: LIBRARY | RUNTIME,
+    Role.WRAPPER: LIBRARY | WRAPPER,
+    Role.START: LIBRARY | WRAPPER,
+}
 
 
 def kind_of(function: Function) -> int:
@@ -37,8 +48,9 @@ def kind_of(function: Function) -> int:
     if function.name.startswith("["):
         return PSEUDO
     kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0
-    if function.role is not Role.PROGRAM:
-        kind |= LIBRARY if function.role is Role.LIBRARY else LIBRARY | WRAPPER
+    kind |= _OF_ROLE[function.role]
+    if function.nameless_code:
+        kind |= NAMELESS
     own = not function.python and _IMPORT_FUNCTION.fullmatch(function.name)
     if own or _IMPORT_FILE.search(function.file):
         kind |= IMPORT_SYSTEM

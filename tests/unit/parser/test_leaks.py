@@ -28,6 +28,7 @@ from mem_parser.model import STACK_LOST_SHIFT, Capture, Count, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.significance import binomial_tail, holm, p_rate_above
+from mem_parser.symbols.table import Function
 from mem_parser.units import format_bytes
 from simulated import (
     Program,
@@ -444,6 +445,29 @@ def test_a_suppression_may_name_a_folded_frame() -> None:
     report = find_leaks(profile, marked, suppressions=listed)
     assert [f.stacks for f in report.leaks] == [2]
     assert len(report.suppressed) == 2
+
+
+def test_a_suppression_may_name_a_frame_beyond_code_without_a_name() -> None:
+    """Of one call, compiled for two callers, the listed caller's blocks alone are hidden."""
+    random = np.random.default_rng(3)
+    calls = [
+        dataclasses.replace(leak(random, 100), names=("insert", made, caller, "main"))
+        for made, caller in (("0x1", "index"), ("0x2", "index"), ("0x3", "serve"))
+    ]
+    profile, symbols = Program(calls).capture(random)
+    symbols.functions[:] = [
+        Function(f.name, f.name, "", known=False) if f.name.startswith("0x") else f
+        for f in symbols.functions
+    ]
+    marked = mark_libraries(profile, symbols, Libraries())
+    whole = find_leaks(profile, marked)
+    assert [[f.function for f in one.frames] for one in whole.leaks] == [["insert"]]
+    found = find_leaks(profile, marked, suppressions=Suppressions(["^index$"]))
+    assert len(found.leaks) == len(found.suppressed) == 1
+    shares = [
+        one.live.value / whole.leaks[0].live.value for one in (*found.leaks, *found.suppressed)
+    ]
+    assert shares == pytest.approx([1 / 3, 2 / 3], rel=0.2)
 
 
 def test_the_report_opens_and_fails_with_the_leaks_in_one_sentence() -> None:

@@ -29,7 +29,7 @@ from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Function, Location, Role, Symbols
 from reportview import named
 
-P, L, W, S = Role.PROGRAM, Role.LIBRARY, Role.WRAPPER, Role.START
+P, L, W, S, R = Role.PROGRAM, Role.LIBRARY, Role.WRAPPER, Role.START, Role.RUNTIME
 ROLES = [
     ("zmalloc_usable", "", W),
     ("ztrymalloc_usable_internal", "", W),
@@ -75,6 +75,10 @@ ROLES = [
     ("example.com/a/b._Cfunc_CString", "", L),
     ("__libc_start_call_main", "", S),
     ("clone3", "", S),
+    ("AllocateHeap", "AllocateHeap(unsigned long, MEMFLAGS)", W),
+    ("v8::internal::AllocWithRetry", "v8::internal::AllocWithRetry(unsigned long)", W),
+    ("v8::internal::Heap::SetUp", "v8::internal::Heap::SetUp()", R),
+    ("Builtins_CEntry", "", R),
     # What only looks like one of them.
     ("main", "", P),
     ("core::Engine::load", "core::Engine::load(int)", P),
@@ -162,6 +166,17 @@ def test_a_function_has_its_role_by_name(name: str, full: str, role: Role) -> No
         ("/usr/lib/libboost_system.so.1.74.0", L),
         ("/usr/lib/libc.so.6 (deleted)", L),
         ("/lib/x86_64-linux-gnu/libffi.so.8.1.2", L),
+        ("/usr/lib/jvm/java-17/lib/server/libjvm.so", R),
+        ("/opt/jdk-17/bin/../lib/libjli.so", R),
+        ("/opt/java/openjdk/lib/libnio.so", R),
+        ("/jre/lib/amd64/libnet.so", R),
+        ("/usr/bin/node", R),
+        ("/usr/bin/node (deleted)", R),
+        ("/usr/lib/libnode.so.115", R),
+        ("/srv/build/node", P),
+        ("/srv/bin/node/libshop.so", P),
+        ("/opt/java/shop/lib/libshop.so", P),
+        ("/usr/lib/libzip.so", P),
         ("/usr/lib/libffitting.so.1", P),
         ("/usr/lib/libcrypto.so.3", P),
         ("/opt/libc_utils.so", P),
@@ -176,6 +191,30 @@ def test_all_functions_of_a_runtime_are_a_librarys(module: str, role: Role) -> N
         Function("x+0x10", "x+0x10", module, known=False),
     ]
     assert Libraries().roles(functions) == [role, role]
+
+
+@pytest.mark.parametrize(
+    ("full", "role"),
+    [
+        ("void java.nio.ByteBuffer.allocateDirect(int)", L),
+        ("java.util.HashMap.put", L),
+        ("void javassist.Shop.load(int)", P),
+        ("int com.shop.java.Cart.add(java.lang.String)", P),
+        ("Interpreter", L),
+        ("StubRoutines (1)", L),
+        ("new_instance Runtime1 stub", L),
+        ("JS:~Module._load node:internal/modules/cjs/loader:922:24", L),
+        ("JS:~ node:path:1208:10", L),
+        ("JS:*parse file:///srv/shop/node_modules/csv/index.js:4:1", L),
+        ("JS:~load /srv/shop/node:9/app.js:4:1", P),
+        ("JS:~load /srv/shop/app.js:4:1", P),
+        ("Interpreter::load", P),
+    ],
+)
+def test_code_that_a_runtime_made_has_its_role_by_what_the_runtime_lists(
+    full: str, role: Role
+) -> None:
+    assert Libraries().roles([Function(full, full, ""), Function(full, full, "/x")]) == [role, P]
 
 
 def test_a_function_is_a_librarys_by_the_source_that_it_is_from() -> None:
@@ -235,6 +274,28 @@ def charged(stack: list[int], names: tuple[str, ...] = NAMES) -> int:
     return begin
 
 
+@pytest.mark.parametrize(
+    ("stack", "charged"),
+    [
+        ("malloc std::v v8::New made loop", "made"),
+        ("malloc std::v v8::New v8::Start main", "main"),
+        ("malloc std::v v8::New v8::Start _start", "v8::New"),
+        ("malloc std::v v8::New 0x1 loop", "v8::New"),
+        ("malloc std::v 0x1 v8::New loop", "std::v"),
+        ("malloc zmalloc 0x1 v8::New loop", "0x1"),
+    ],
+)
+def test_a_runtimes_memory_counts_for_the_program_and_else_for_the_runtime(
+    stack: str, charged: str
+) -> None:
+    profile, symbols = named(((stack, 8),))
+    symbols.functions[:] = [
+        dataclasses.replace(f, known=f.name != "0x1", module="") for f in symbols.functions
+    ]
+    symbols = mark_libraries(profile, symbols, Libraries())
+    assert [r.name for r in rows_of(sum_stacks(profile, symbols)) if r.flat.value] == [charged]
+
+
 @given(filled)
 def test_blocks_count_for_the_first_frame_that_is_the_programs(stacks: list[list[int]]) -> None:
     if not stacks:
@@ -276,6 +337,16 @@ def test_places_end_at_jit_code_which_is_compiled_again_and_again() -> None:
     ]  # fmt: skip
     assert places.owner.tolist() == [0, 0]
     assert len(find_places(profile, symbols, FrameRule.OWN)) == 4
+
+
+def test_places_of_named_code_begin_at_it_however_it_was_run() -> None:
+    texts = ("v8::New Builtins_Entry f v8::Call g", "v8::New f Builtins_Exit f", "v8::New f h")
+    profile, symbols = named(tuple((text, 8) for text in texts))
+    symbols = mark_libraries(profile, symbols, Libraries())
+    places = find_places(profile, symbols, FrameRule.OWN, to_jit=True)
+    assert [[f.function for f in places.frames[int(k)]] for k in places.place] == [
+        ["f", "v8::Call", "g"], ["v8::New", "f"], ["v8::New", "f", "h"],
+    ]  # fmt: skip
 
 
 def test_the_script_of_a_command_is_nobody_s_own_code() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mem_parser.heapfile.writer import write_heap
-from mem_parser.model import Capture, Reading
+from mem_parser.model import Capture, Module, Reading
 from mem_parser.processfacts import Grown, Memory
 from mem_parser.readers import read_profile
 from mem_parser.reports.opening import opening
@@ -302,3 +302,23 @@ def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_pat
     file = tmp_path / "x.heap"
     file.write_bytes(raw.replace(good, json.dumps(row).encode()))
     assert read_profile(file).capture.grown == []
+
+
+@pytest.mark.parametrize(
+    ("exe", "module", "told"),
+    [
+        ("/jdk/bin/java", "/jdk/lib/server/libjvm.so", "jcmd PID VM.native_memory summary"),
+        ("/usr/bin/node", "/usr/bin/node", "V8's heap spaces"),
+        ("/srv/shop", "/srv/libshop.so", None),
+    ],
+)
+def test_what_the_kernel_cannot_tell_of_a_runtime_is_said(
+    exe: str, module: str, told: str | None
+) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture = Capture(duration_s=9.0, exe=exe, memory=Memory(rss_bytes=70 * MIB))
+    profile.modules = [Module(module, [])]
+    notes = [note for note in account(profile).notes if "--device mmap" in note]
+    assert len(notes) == (told is not None)
+    assert told is None or told in notes[0]

@@ -37,6 +37,9 @@ MADE = {
     "app+0x20": Function("app+0x20", "", "/app", known=False),
     "clone": Function("clone", "clone", "/lib/libc.so.6"),
     "jvm": Function("JavaThread::run", "JavaThread::run", "/jdk/lib/libjvm.so"),
+    "node": Function("node::Start", "node::Start", "/usr/bin/node"),
+    "v8": Function("v8::Function::Call", "v8::Function::Call", "/usr/bin/node"),
+    "load": Function("Module._load", "JS:~Module._load node:internal:1:2", ""),
     "runpy": python("_run_code", "<frozen runpy>"),
     "string": python("<module>", "<string>"),
     "spawn": python("spawn_main", f"{STANDARD}/multiprocessing/spawn.py"),
@@ -89,6 +92,7 @@ def spelled(symbols: Symbols) -> list[list[str]]:
          "[thread start] work std::sort f"),
         ("clone3 start_thread omp main._omp_fn.0", "[thread start] main._omp_fn.0"),
         ("clone start_thread jvm work", "[thread start] work"),
+        ("_start __libc_start_main node v8 load v8 work", "[program start] work"),
         ("_dl_start_user _dl_init call_init f", "[library start] f"),
         ("_start __libc_start_main call_init f", "[library start] f"),
         # `main` is the program's, unless a runtime's own function follows.

@@ -23,6 +23,7 @@ from mem_parser.readers import read_bytes
 from mem_parser.symbols import isolation, remote_files, symbolizer
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import search_debug_file
+from mem_parser.symbols.dwarf import read_lines
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
@@ -34,6 +35,9 @@ __attribute__((noinline))
 void *alpha(int n) { void *p = inlined(n); __asm__ volatile("" ::: "memory"); return p; }
 __attribute__((noinline))
 void *beta(int n) { void *p = alpha(n + 1); __asm__ volatile("" ::: "memory"); return p; }
+volatile long word;
+static inline __attribute__((always_inline)) long gate(void) { return word; }
+__attribute__((noinline, used)) long hook(void) { return gate(); }
 int main(void) { return beta(3) == 0; }
 """
 BIAS = 0x5500_0000_0000
@@ -109,6 +113,18 @@ def test_return_addresses_get_functions_lines_and_inlined_callers(
     assert names == ["inlined", "alpha"]
     assert symbols.locations[symbols.locations_of_stack[1]].line == 3
     assert symbols.locations[symbols.locations_of_stack[1]].file.endswith("source.c")
+
+
+def test_the_first_byte_of_a_function_is_its_own_whatever_is_inlined_there(programs: Path) -> None:
+    start = symbol_address(programs / "pie", "hook")
+    image = ElfImage.open(str(programs / "pie"))
+    lines = read_lines(image, [start], [image.path], [])
+    assert lines is not None
+    assert [f.symbol for f in lines.frames[start]] == ["gate", "hook"]
+
+    names, _ = name_stack(module_of(programs / "pie", BIAS), BIAS + start + 1)
+
+    assert names == ["hook"]
 
 
 def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path) -> None:

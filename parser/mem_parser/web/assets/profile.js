@@ -2,6 +2,7 @@
 // `measure` turns the rows into one set of numbers per node, for the count, thread and domain that the reader chose.
 
 const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16, KIND_LABEL = 32;
+const KIND_RUNTIME = 64, KIND_NAMELESS = 128;
 const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
 
 const REST_FRAME = "[narrower frames]";

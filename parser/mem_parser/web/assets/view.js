@@ -142,11 +142,13 @@ function drawnNodes(profile, options) {
 }
 
 // For each node the one that blocks of stacks ending there are charged to: behind the allocator's frames the nearest
-// one that is no library's; without one the nearest that is no mere wrapper.
+// one that is no library's; without one, or where nobody knows its name, the nearest of a runtime, or else no mere
+// wrapper.
 function chargedNodes(profile, options) {
   const charged = new Int32Array(profile.size);
   const hidden = hiddenNodes(profile, { hideAllocators: options.hideAllocators, hideImports: false });
   const program = new Int32Array(profile.size), generic = new Int32Array(profile.size);
+  const runtime = new Int32Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) {
     const above = profile.parent[node];
     const kind = profile.kind[node];
@@ -154,9 +156,12 @@ function chargedNodes(profile, options) {
     const within = kind & KIND_LIBRARY || (kind & KIND_PSEUDO && above > 0 && program[above] !== above);
     program[node] = within ? program[above] : node;
     generic[node] = kind & KIND_WRAPPER ? generic[above] : node;
+    runtime[node] = kind & KIND_RUNTIME ? node : runtime[above];
+    const first = program[node];
     if (!options.hideAllocators) charged[node] = node;
     else if (hidden[node]) charged[node] = charged[above];
-    else charged[node] = program[node] || generic[node] || node;
+    else if (first && !(profile.kind[first] & KIND_NAMELESS)) charged[node] = first;
+    else charged[node] = [runtime[node], generic[node]].find((inner) => inner > first) || first || node;
   }
   return charged;
 }

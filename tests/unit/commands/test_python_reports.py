@@ -263,7 +263,7 @@ def test_snapshots_match_stacks_by_their_python_frames(stacks: list[Stack], tmp_
 def test_a_budget_names_the_python_line(heap: Path) -> None:
     subject = open_subject(str(heap))
     report = check([(subject, Budget((Limit(Measure.INUSE, 1000.0, text="1 KB"),)))])
-    text = "\n".join(line for line, _ in lines(report, 0))
+    text = "\n".join(line for line, _ in lines(report))
     assert "Cart.add" in text
     assert "app.py:7" in text
     assert isinstance(subject, Subject)

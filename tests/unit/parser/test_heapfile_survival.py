@@ -29,7 +29,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
-from mem_parser.processfacts import AttachStops, ControllerUse, Memory
+from mem_parser.processfacts import AttachStops, ControllerUse, Grown, Memory
 from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
@@ -57,7 +57,8 @@ def capture() -> Capture:
         holds_older=True, kind="snapshot", end="running",
         from_start=True, python="3.11", pymalloc=True, pymem=True, samples=7,
         lost={"reentry": 2, "truncated": 1},
-        memory=Memory(*range(1, 13)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
+        grown=[Grown("heap", "", 1, 2)], memory=Memory(*range(1, 13)),
+        bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
         peak_at_s=4.5, peak_bytes=900.0, peak_source=PeakSource.SAMPLER, peak_of_estimates=True,
         before_end_at_s=8.75, complete=False, notes=["one", "two"],
         controller=ControllerUse(0.5, 1 << 20), attach=AttachStops(3, 0.004, 0.002),

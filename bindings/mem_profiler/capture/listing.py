@@ -112,7 +112,10 @@ def _row(entry: _Entry) -> dict[str, Any]:
             "samples": quick.samples,
             "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
             "lost": sum(int(control["lost"][i]) for i, name in names if name in MISSING_SAMPLES),
-            "notes": [*shortage.full_tables(control, quick), *shortage.no_events(control)],
+            "notes": [
+                *shortage.full_tables(control, quick, entry.segment.path),
+                *shortage.no_events(control),
+            ],
         }
     return row
 

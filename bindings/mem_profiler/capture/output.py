@@ -218,10 +218,8 @@ def kept_hint(pid: int) -> str:
     """How to retry saving a capture that is still in its segment."""
     from mem_profiler.capture import gate
 
-    if procfs.is_gone(pid):
-        command = "recover"
-    else:
-        command = "snapshot" if gate.runs(pid) else "stop"
+    command = "snapshot" if gate.runs(pid) else "stop"
+    command = "recover" if procfs.is_gone(pid) else command
     return f"the capture is kept; save it with mem_profiler {command} {pid} -o PREFIX"
 
 

@@ -66,6 +66,18 @@ rate_option = click.option(
     show_default=True,
     help="Bytes per sample (512K, 1M).",
 )
+start_rate_option = click.option(
+    "-c",
+    "--rate",
+    type=Bytes(),
+    help="Bytes per sample (512K, 1M).  [default: its MEM_PROFILER_START, or 1024]",
+)
+every_option = click.option(
+    "--all", "every", is_flag=True, help="Every process with a sampler, a file each."
+)
+children_option = click.option(
+    "--children", is_flag=True, help="Also all processes that it started, a file each."
+)
 device_rate_option = click.option(
     "--device-rate",
     type=Bytes(),

@@ -155,8 +155,10 @@ void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_contr
     seg->layout.device_lost_sites = c->device_lost_sites;
 }
 
-static void count_refusal(struct mp_segment *seg) {
-    mp_add_relaxed(&seg->control->lost[MP_LOST_RESERVE], 1);
+/* A kernel before 5.14 (EINVAL) says nothing about the file system. */
+static void count_refusal(struct mp_segment *seg, int error) {
+    if (error != EINVAL)
+        mp_add_relaxed(&seg->control->lost[MP_LOST_RESERVE], 1);
 }
 
 int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
@@ -165,7 +167,7 @@ int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
     if (madvise(seg->base + offset, bytes, MADV_POPULATE_WRITE) == 0)
         return 0;
     int error = errno;
-    count_refusal(seg);
+    count_refusal(seg, error);
     return -error;
 }
 
@@ -249,8 +251,9 @@ static int reserve_now(struct mp_segment *seg, int fd, uint64_t offset, uint64_t
     else
         rc = madvise(seg->base + offset + *reserved, want - *reserved, MADV_POPULATE_WRITE);
     if (rc != 0) {
-        count_refusal(seg);
-        return -errno;
+        int error = errno;
+        count_refusal(seg, error);
+        return -error;
     }
     mp_store_release(reserved, want);
     return 0;

@@ -199,6 +199,17 @@ def test_a_capture_that_found_the_disk_full_is_kept_and_the_hint_saves_it(
         assert run_command("stop", target.pid).returncode == 4
 
 
+def test_a_snapshot_that_found_the_disk_full_does_not_advise_to_end_the_capture(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1") as target:
+        with small_disk(tmp_path / "small", "4k") as small:
+            (small / "filler").write_bytes(bytes(4096))
+            full = run_command("snapshot", target.pid, "-o", small / "x")
+        assert full.returncode == 8, full.stderr
+        assert f"save it with mem_profiler snapshot {target.pid} -o PREFIX" in full.stderr
+
+
 def test_a_capture_from_before_an_exec_is_not_that_of_a_dead_process(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:

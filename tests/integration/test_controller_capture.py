@@ -250,6 +250,41 @@ def test_start_stop_and_snapshot_by_hand(stepper: Path, tmp_path: Path) -> None:
         assert run_command("stop", target.pid, "-o", prefix).returncode == 4
 
 
+def test_a_server_and_its_workers_are_written_stopped_and_started_again_as_one(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="64", MEM_PROFILER_FOLLOW_FORK="1") as target:
+        target.tell("a 200 100")
+        target.tell("k")
+        target.tell("a 200 100")
+        parent, [child] = target.pid, procfs.children(target.pid)
+        busy = run_command("-s", "1", "-p", parent, "--children")
+        assert busy.returncode == 4
+        writes = f"hint:  mem_profiler snapshot {parent} --children writes what it has"
+        assert f"{writes}, mem_profiler stop {parent} --children ends it" in busy.stderr
+        monkeypatch.setattr(procfs, "pids", lambda: [parent, child])  # others' tests have some too
+        for command, which in (
+            ("snapshot", [parent, "--children"]), ("snapshot", ["--all"]),
+            ("stop", [parent, "--children"]),
+        ):  # fmt: skip
+            prefix = tmp_path / f"{command}{len(which)}"
+            done = run_command(command, *which, "-o", prefix)
+            assert done.returncode == 0, done.stderr
+            found = {one.name.split(".")[1] for one in tmp_path.glob(f"{prefix.name}.*.heap")}
+            assert found == {str(parent), str(child)}
+        over = run_command("stop", parent, "--children")
+        assert over.stderr.startswith("error: None of the 2 processes has a capture that is not in")
+        assert f"hint:  mem_profiler start {parent} --children" in over.stderr
+        again = run_command("start", parent, "--children")
+        assert again.returncode == 0, again.stderr
+        for pid in (parent, child):
+            assert f"capture 2 of pid {pid} is running, 1 sample / 64 B" in again.stdout
+        assert f"mem_profiler stop {parent} --children\n" in again.stdout
+        refused = run_command("stop", parent, "--all")
+        assert "-p and --all exclude each other" in refused.stderr
+        target.send("")
+
+
 def test_several_processes_must_be_chosen_from(
     stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

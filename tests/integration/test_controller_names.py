@@ -65,6 +65,8 @@ def test_of_a_family_the_first_is_marked_and_captured_with_its_children(
             target.pid: True, child: False,
         }, error  # fmt: skip
         assert hint == f"hint:  mem_profiler -s 9 {target.pid} --children"
+        unclear = run_command("start", stepper.name).stderr.splitlines()
+        assert unclear[-1] == f"hint:  mem_profiler start {target.pid} --children"
         every = run_command("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
         assert every.returncode == 0, every.stderr
         assert len(list(tmp_path.glob("p.*.heap"))) == 2

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mem_profiler.live import successor
+from controller_tools import wait_until
+from mem_profiler.live import successor, watched
 from mem_profiler.live.successor import Identity
 from mem_profiler.process import cgroup
 
@@ -41,11 +44,29 @@ def test_the_one_of_the_same_command_line_that_was_started_later_is_found() -> N
         first.kill()
         first.wait(timeout=60)
         assert identity(earlier).started_ticks <= ended.started_ticks
+        seen_s = watched._since_boot_s()
         started(stack, "serve-other")
         again = started(stack, "serve-this")
         earlier.kill()
         earlier.wait(timeout=60)
-        assert successor.find(ended) == again.pid
+        assert successor.find(ended, seen_s) == [again.pid]
+
+
+def test_a_worker_that_was_there_all_along_does_not_take_the_place_of_one_that_was_killed() -> None:
+    with contextlib.ExitStack() as stack:
+        first = started(stack, "serve-workers")
+        ended = identity(first)
+        others = [started(stack, "serve-workers") for _ in range(2)]
+        seen_s = identity(others[1]).started_ticks / os.sysconf("SC_CLK_TCK") + 0.015
+        first.kill()
+        first.wait(timeout=60)
+        assert successor.find(ended, seen_s) == []
+        # Of another parent, as after a restart without a gap: any of them.
+        of_other = dataclasses.replace(ended, parent=1)
+        assert successor.find(of_other, seen_s) == [one.pid for one in others]
+        wait_until(lambda: watched._since_boot_s() > seen_s + 0.02, "the next clock ticks")
+        again = started(stack, "serve-workers")
+        assert successor.find(ended, seen_s) == [again.pid]
 
 
 def test_without_one_there_is_none() -> None:
@@ -56,7 +77,7 @@ def test_without_one_there_is_none() -> None:
         first.wait(timeout=60)
         started(stack, "serve-other")
         assert Identity.of(ended.pid) is None
-        assert successor.find(ended) is None
+        assert successor.find(ended, watched._since_boot_s()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from controller_tools import run_command
+from mem_profiler.process import procfs
+from mem_profiler.segment import folders
 from parser_run import parse
 from sampler_run import Target, build, environment, run, segments
 
@@ -58,6 +60,41 @@ def test_a_folder_that_a_service_had_for_its_segments_is_recovered_by_name(
     assert segments(volume) == []
     again = run_command("recover", volume)
     assert (again.returncode, again.stdout) == (0, f"nothing to recover below {volume}\n")
+
+
+def test_what_an_ended_worker_left_in_the_folder_of_a_living_one_is_listed_saved_and_cleaned(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    env = environment(service, rate=1)
+    with Target([build("blocks.c")], env) as living, Target([build("blocks.c")], env) as dead:
+        for target in (living, dead):
+            target.line()
+            target.ask("alloc 1000 1")
+        dead.kill()
+        # Of this machine's processes and folders only those of this test.
+        monkeypatch.delenv("MEM_PROFILER_DIR")
+        monkeypatch.setattr(folders, "DEFAULT_DIR", str(segment_dir))
+        monkeypatch.setattr(procfs, "pids", lambda: [living.pid])
+        assert (
+            f"dead, not written: mem_profiler recover {dead.pid}\n"
+            in run_command("ps", "--all").stdout
+        )
+        below = run_command("ps", service).stdout
+        assert f"{living.pid} " in below
+        assert f"dead, not written: mem_profiler recover {service}\n" in below
+        kept = run_command("clean", service).stdout.splitlines()[-1]
+        saves = f"mem_profiler recover {service}"
+        assert kept == f"kept unsaved profile of pid {dead.pid}; save it with {saves}"
+        saved = run_command("recover", dead.pid, "-o", tmp_path / "r")
+        assert saved.returncode == 0, saved.stderr
+        assert len(segments(service)) == 1
+        monkeypatch.setattr(procfs, "pids", list)
+        assert "dead" not in run_command("ps", "--all").stdout
+        living.kill()
+    assert "removed 1 segment" in run_command("clean", "--all", service).stdout
+    assert segments(service) == []
 
 
 def test_events_that_a_small_segment_has_no_room_for_are_said_to_be_missing(

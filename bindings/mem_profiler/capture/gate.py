@@ -14,9 +14,9 @@ import time
 from collections.abc import Collection
 from datetime import datetime
 
-from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
+from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, TargetUnsupported
 from mem_profiler.process import procfs
-from mem_profiler.segment import births, devices, layout, reserve, usable
+from mem_profiler.segment import births, devices, discovery, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
 
 STARTING_WAIT_S = 2.0
@@ -25,6 +25,15 @@ STARTING_WAIT_S = 2.0
 def target_now_ns(pid: int) -> int:
     """CLOCK_MONOTONIC as a process sees it."""
     return time.monotonic_ns() + procfs.clock_offset_ns(pid)
+
+
+def runs(pid: int) -> bool:
+    """Whether a capture of a process goes on."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return segment.control().running(target_now_ns(pid))
+    except MemError:
+        return False
 
 
 def check_state(segment: Segment, pid: int) -> Control:

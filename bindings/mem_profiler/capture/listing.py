@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mem_parser import estimate
@@ -22,7 +23,7 @@ from mem_profiler.capture import gate, logkeeper
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
-from mem_profiler.segment import collect, discovery, layout, leftovers, shortage, usable
+from mem_profiler.segment import collect, discovery, folders, layout, leftovers, shortage, usable
 from mem_profiler.segment import room as ledgers
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.room import Room
@@ -112,7 +113,10 @@ def _row(entry: _Entry) -> dict[str, Any]:
             "samples": quick.samples,
             "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
             "lost": sum(int(control["lost"][i]) for i, name in names if name in MISSING_SAMPLES),
-            "notes": [*shortage.full_tables(control, quick), *shortage.no_events(control)],
+            "notes": [
+                *shortage.full_tables(control, quick, entry.segment.path),
+                *shortage.no_events(control),
+            ],
         }
     return row
 
@@ -240,13 +244,18 @@ def by_program(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (first[row.command], -(row.live_bytes or 0)))
 
 
-def listing() -> Listing:
-    """Every process with a sampler, and the latest segments of dead ones. Removes dead segments
-    without an unsaved capture.
+def listing(root: str | None = None) -> Listing:
+    """Every process with a sampler, and the latest segments of dead ones; with `root`, of those
+    below that folder. Removes dead segments without an unsaved capture.
     """
     system.allow_descriptors()
+    every = leftovers.in_folders() if root is None else leftovers.below(Path(root))
+    here = {one.pid for one in every}
     living = []
     for pid, segment in discovery.running():
+        if root is not None and pid not in here:
+            segment.close()
+            continue
         control = segment.control()
         now_ns = gate.target_now_ns(pid)
         state = logkeeper.state(segment, control, now_ns) or _state(control, now_ns)
@@ -254,7 +263,6 @@ def listing() -> Listing:
             state = _BESIDE[state] if _unseen(control.identity, pid) else state
         living.append(_Entry(pid, segment, _user_of(pid, segment), state, dead=False))
     rows = by_program([_measured(row) for row in _rows(living)])
-    every = leftovers.in_folders()
     # Saved but not removed: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
     shown = []
@@ -267,5 +275,7 @@ def listing() -> Listing:
     rows += sorted(
         (row if row.dead else _measured(row) for row in _rows(shown)), key=lambda row: row.dead
     )
-    rooms = [room for room in ledgers.everywhere() if room.lost]
-    return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond(), rooms)
+    places = ledgers.everywhere() if root is None else ledgers.of(folders.below(Path(root)))
+    rooms = [room for room in places if room.lost]
+    beyond = leftovers.count_beyond() if root is None else 0
+    return Listing(rows, len(dead[DEAD_MAX:]) + beyond, rooms)

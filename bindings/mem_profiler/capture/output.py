@@ -216,7 +216,10 @@ def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
 
 def kept_hint(pid: int) -> str:
     """How to retry saving a capture that is still in its segment."""
-    command = "recover" if procfs.is_gone(pid) else "stop"
+    from mem_profiler.capture import gate
+
+    command = "snapshot" if gate.runs(pid) else "stop"
+    command = "recover" if procfs.is_gone(pid) else command
     return f"the capture is kept; save it with mem_profiler {command} {pid} -o PREFIX"
 
 

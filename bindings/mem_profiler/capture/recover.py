@@ -135,9 +135,13 @@ def recover_all(
     prefix: str, form: Form = Form.AUTO, root: str | None = None
 ) -> tuple[list[Result], list[MemError]]:
     """Save every unsaved capture of a dead process; with `root`, of those below that folder."""
-    every = leftovers.in_folders(most=None) if root is None else leftovers.below(Path(root))
-    wanted = [one for one in every if not one.alive and one.captured and not one.written]
+    wanted = [one for one in _found(root) if not one.alive and one.captured and not one.written]
     return _recover_each(wanted, prefix, form)
+
+
+def _found(root: str | None) -> list[Found]:
+    """The segments, with `root` those below that folder."""
+    return leftovers.in_folders(most=None) if root is None else leftovers.below(Path(root))
 
 
 def _recover_each(
@@ -254,20 +258,20 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
         raise InputFileError(f"{path}: {error.strerror}") from None
 
 
-def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those without an unsaved capture, or all. Resets the
-    counts of losses to the bound of all segments.
+def clean(*, everything: bool, root: str | None = None) -> tuple[int, int, list[Found]]:
+    """Remove segments of dead processes: those without an unsaved capture, or all; with `root`,
+    below that folder. Resets the counts of losses to the bound of all segments.
 
     Returns the number it removed, their bytes, and the unsaved ones it kept.
     """
     kept: list[Found] = []
     unwanted: list[Found] = []
-    for found in leftovers.in_folders(most=None):
+    for found in _found(root):
         if not found.alive:
             keep = found.captured and not found.written and not everything
             (kept if keep else unwanted).append(found)
     gone = leftovers.remove_all(unwanted)
-    for folder in folders.everywhere():
+    for folder in folders.everywhere() if root is None else folders.below(Path(root)):
         room.forget(folder)
     folders.remove_unused_runs()
     return len(gone), sum(found.held_bytes for found in gone), kept

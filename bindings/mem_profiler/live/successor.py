@@ -1,9 +1,10 @@
 """Find the successor of a process that has ended: a restarted service.
 
-Model: `Identity.of` records, while a process lives, what survives a restart: user,
-program file, command line, control group. `find` looks for a process of the same user that started
-later: first one of the same unit with the same program, then one with the same program and command
-line. A process that this user may not read is none.
+Model: `Identity.of` records, while a process lives, what survives a restart: user, program file,
+command line, control group, parent. `find` looks for processes of the same user and program that
+started later, of the same unit or with the same command line: first one that started after the end.
+One from before the end may be that of a restart without a gap, but is none where it is a sibling:
+the other workers of a server. A process that this user may not read is none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Identity:
     exe: str
     arguments: tuple[str, ...]
     group: str
+    parent: int
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
@@ -37,17 +39,25 @@ class Identity:
         arguments = tuple(procfs.arguments(pid))
         # A package that was updated has replaced the file.
         program = exe.removesuffix(_DELETED)
-        return cls(pid, facts.uids[0], ticks, program, arguments, cgroup.unit_of(pid))
+        return cls(
+            pid, facts.uids[0], ticks, program, arguments, cgroup.unit_of(pid), procfs.parent(pid)
+        )
 
 
-def find(ended: Identity) -> int | None:
-    """The pid of the successor; None while there is none. Of several, the one started first, which
-    is mostly the parent of the others.
+def find(ended: Identity, seen_s: float) -> list[int]:
+    """The pid of the successor; empty while there is none. ``seen_s``: when the process was last
+    seen alive, since the boot. Of several that started after that, the one of its parent, else the
+    first, which is mostly the parent of the others; of several from before, all: nobody knows.
     """
     later = sorted(_later(ended), key=lambda one: (one.started_ticks, one.pid))
     same = [one for one in later if ended.group and one.group == ended.group]
-    same += [one for one in later if one.arguments == ended.arguments]
-    return same[0].pid if same else None
+    same += [one for one in later if one.arguments == ended.arguments and one not in same]
+    seen_ticks = int(seen_s * os.sysconf("SC_CLK_TCK"))
+    after = [one for one in same if one.started_ticks >= seen_ticks]
+    if after:
+        mine = [one for one in after if one.parent == ended.parent]
+        return [(mine or after)[0].pid]
+    return [one.pid for one in same if one.parent != ended.parent]
 
 
 def _later(ended: Identity) -> Iterator[Identity]:

@@ -33,6 +33,10 @@ from mem_profiler.segment.file import Segment
 PACE = Pace(tick_s=0.5, cost_share=0.05)
 
 
+def _since_boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class State(enum.StrEnum):
     """The state of a watched process.
 
@@ -73,7 +77,8 @@ class Facts:
 class Watched:
     """One watched process. Close it at the end, which ends its own capture.
 
-    `why` is the reason of its end; so is `left` if the process lives without the sampler.
+    `why` is the reason of its end; so is `left` if the process lives without the sampler. `seen_s`:
+    when it was last seen alive, since the boot.
     """
 
     def __init__(self, pid: int, rates: Rates | None = None, pace: Pace = PACE) -> None:
@@ -83,6 +88,7 @@ class Watched:
         self.pid = pid
         self.why = ""
         self.left: presence.Left | None = None
+        self.seen_s = _since_boot_s()
         self._pace = pace
         self._session: Session | None = None
         self._looking: Recording | None = None
@@ -168,12 +174,15 @@ class Watched:
         """Take a reading if one is due. Raises MemError, MemoryError, OSError."""
         if self._ended:
             return State.ENDED
+        now_s = _since_boot_s()
         if self._session is not None:
             self._session.tick()
             if self._session.ended is not None:
                 self._end_with(self._session)
         else:
             self._look()
+        if not self._ended:
+            self.seen_s = now_s
         return self.state
 
     def _look(self) -> None:

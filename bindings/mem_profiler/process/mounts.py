@@ -18,12 +18,21 @@ def ends_with_namespace(pid: int, device: int) -> bool:
     """
     theirs, ours = _mounts(pid), _mounts("self")
     name = f"{os.major(device)}:{os.minor(device)}".encode()
-    return theirs.get(name) in _IN_MEMORY and bool(ours) and name not in ours
+    kinds = {kind for kind, _ in theirs.get(name, [])}
+    return bool(kinds & _IN_MEMORY and ours) and name not in ours
 
 
-def _mounts(pid: int | str) -> dict[bytes, bytes]:
-    """Types of the mounted file systems, by device."""
-    found: dict[bytes, bytes] = {}
+def points() -> dict[bytes, list[str]]:
+    """Where file systems are mounted for us, by device, but those that a program serves (FUSE)."""
+    return {
+        device: [os.fsdecode(point) for kind, point in found if not kind.startswith(b"fuse")]
+        for device, found in _mounts("self").items()
+    }
+
+
+def _mounts(pid: int | str) -> dict[bytes, list[tuple[bytes, bytes]]]:
+    """Types and places of the mounted file systems, by device."""
+    found: dict[bytes, list[tuple[bytes, bytes]]] = {}
     try:
         lines = procfs.bounded(f"/proc/{pid}/mountinfo").splitlines()
     except OSError:
@@ -32,6 +41,6 @@ def _mounts(pid: int | str) -> dict[bytes, bytes]:
         # ID PARENT DEVICE ROOT POINT OPTIONS [FIELD...] - TYPE SOURCE OPTIONS
         words, _, after = line.partition(b" - ")
         parts, kind = words.split(), after.split()
-        if len(parts) > 2 and kind:
-            found[parts[2]] = kind[0]
+        if len(parts) > 4 and kind:
+            found.setdefault(parts[2], []).append((kind[0], parts[4]))
     return found

@@ -100,6 +100,11 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if len(fields) > 19 else None
 
 
+def parent(pid: int) -> int:
+    """The process that started it, or took it over (field 4); 0 when gone."""
+    return int((stat_fields(pid)[1:2] or ["0"])[0])
+
+
 def age_s(pid: int) -> float | None:
     """The time since a process started; None when gone."""
     ticks = start_ticks(pid)

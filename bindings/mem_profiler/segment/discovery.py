@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from mem_parser.errors import (
     MemError,
@@ -24,11 +25,11 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_profiler.process import foreign, procfs, program, tracing
+from mem_profiler.process import foreign, mounts, procfs, program, tracing
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment import bound
 from mem_profiler.segment.file import Control, Segment
-from mem_profiler.segment.folders import FILE, FOLDER
+from mem_profiler.segment.folders import FILE, FOLDER, RUN_FOLDER
 from mem_sandbox import child
 
 
@@ -176,14 +177,29 @@ def running() -> Iterator[tuple[int, Segment]]:
                 segment.close()
 
 
-def mapped_inodes() -> dict[tuple[int, int], int]:
-    """(device, inode) of all visible mapped segments -> a pid that maps it."""
-    found: dict[tuple[int, int], int] = {}
+def mapped() -> dict[tuple[int, int], tuple[int, Mapping]]:
+    """(device, inode) of all visible mapped segments -> a pid that maps it, and how."""
+    found: dict[tuple[int, int], tuple[int, Mapping]] = {}
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
             for mapping in _segments_of(pid):
-                found[(os.makedev(*mapping.device), mapping.inode)] = pid
+                found[(os.makedev(*mapping.device), mapping.inode)] = pid, mapping
     return found
+
+
+def bases_of(mappings: Iterable[Mapping]) -> list[Path]:
+    """Where the folders of mapped segments are, as far as we see these places too. A target chose
+    the path: none leads to a file system that somebody else serves, and could keep us waiting.
+    """
+    ours = mounts.points()
+    found: dict[Path, None] = {}
+    for mapping in mappings:
+        base = Path(mapping.path).parent.parent
+        base = base.parent if RUN_FOLDER.fullmatch(base.name) else base
+        points = ours.get(f"{mapping.device[0]}:{mapping.device[1]}".encode(), [])
+        if any(base.is_relative_to(point) for point in points):
+            found[base] = None
+    return list(found)
 
 
 def _segments_of(pid: int) -> list[Mapping]:

@@ -42,6 +42,11 @@ def segment_dir() -> Path:
     return Path(os.environ.get("MEM_PROFILER_DIR") or DEFAULT_DIR)
 
 
+def is_named() -> bool:
+    """Whether the user has named that folder, and so no other."""
+    return bool(os.environ.get("MEM_PROFILER_DIR"))
+
+
 @dataclass
 class UserFolder:
     """A private folder of one user, open. `path` is only for messages."""

@@ -9,20 +9,21 @@ latest.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser.errors import MemError, ProcessGone
 from mem_profiler.process import byname, procfs
+from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment import discovery, folders, layout
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.folders import UserFolder
 
+Mapped = Callable[[], dict[tuple[int, int], tuple[int, Mapping]]]
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
 FILES_MAX = 2000  # of one user that one search opens
@@ -32,8 +33,8 @@ FILES_MAX = 2000  # of one user that one search opens
 class Found:
     """A segment and known facts of its process. `pid` is as seen from here; None: not visible.
 
-    `uid` is the user whose private folder has it, `root` the folder that was searched, if it is
-    not that of all segments.
+    `uid` is the user whose private folder has it, `changed_s` the time of the file's last change,
+    `root` the folder that was searched, if it is not that of all segments.
     """
 
     pid: int | None
@@ -43,6 +44,7 @@ class Found:
     uid: int
     inode: int
     held_bytes: int
+    changed_s: float
     root: Path | None = None
 
     @property
@@ -87,35 +89,54 @@ def _process_there(control: Control) -> bool | None:
 
 def below(root: Path) -> list[Found]:
     """Readable segment files below a folder, dead and alive."""
-    found = in_folders(folders.below(root), most=None)
-    return [dataclasses.replace(one, root=root) for one in found]
+    return _in_places(folders.below(root), None, functools.cache(discovery.mapped), root)
 
 
 def in_folders(
     places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
 ) -> list[Found]:
-    """Readable segment files, dead and alive: the latest of each folder, `most` of each user."""
-    mapped = functools.cache(discovery.mapped_inodes)  # reads of every process
+    """Readable segment files, dead and alive: the latest of each folder, `most` of each user.
+
+    Without ``places``: in the folder that the user named, else in the usual one and in those of the
+    processes that run, which services have of their own.
+    """
+    mapped = functools.cache(discovery.mapped)  # reads of every process
+    if places is not None:
+        return _in_places(places, most, mapped)
+    found = _in_places(folders.everywhere(), most, mapped)
+    if folders.is_named():
+        return found
+    usual = folders.segment_dir()
+    for base in discovery.bases_of(mapping for _, mapping in mapped().values()):
+        if base != usual:
+            found += _in_places(folders.everywhere(base), most, mapped, base)
+    return found
+
+
+def _in_places(
+    places: Iterable[UserFolder], most: int | None, mapped: Mapped, root: Path | None = None
+) -> list[Found]:
     found = []
     opened_of: dict[int, int] = {}
-    for folder in places if places is not None else folders.everywhere():
+    for folder in places:
         left = None if most is None else most - opened_of.get(folder.uid, 0)
         names = folder.files()[:left]
         opened_of[folder.uid] = opened_of.get(folder.uid, 0) + len(names)
         for name in names:
             with contextlib.suppress(OSError, MemError):
-                found.append(_examined(folder, name, mapped()))
+                found.append(_examined(folder, name, mapped, root))
     return found
 
 
-def _examined(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> Found:
+def _examined(folder: UserFolder, name: str, mapped: Mapped, root: Path | None) -> Found:
     path = str(folder.path / name)
     with Segment.open_in(folder, name, writable=False) as segment:
         status = os.fstat(segment.fd)
         control = segment.control()
-    user = mapped.get((status.st_dev, status.st_ino))
+    user, _ = mapped().get((status.st_dev, status.st_ino), (None, None))
     alive = _is_alive(control, status, user is not None)
-    return Found(user, path, control, alive, folder.uid, status.st_ino, status.st_blocks * 512)
+    held_bytes, changed_s = status.st_blocks * 512, status.st_mtime
+    return Found(user, path, control, alive, folder.uid, status.st_ino, held_bytes, changed_s, root)
 
 
 def count_beyond(most: int = FILES_MAX) -> int:
@@ -165,9 +186,12 @@ def remove(found: Found) -> bool:
 def remove_all(unwanted: Iterable[Found]) -> list[Found]:
     """Remove the files of dead segments. Returns those that are gone."""
     wanted: dict[tuple[str, int], list[Found]] = {}
-    for found in unwanted:
-        wanted.setdefault((os.path.dirname(found.path), found.uid), []).append(found)
     gone: list[Found] = []
+    for found in unwanted:
+        if found.root is not None:
+            gone += [found] if remove(found) else []
+            continue
+        wanted.setdefault((os.path.dirname(found.path), found.uid), []).append(found)
     for folder in folders.everywhere():
         here = wanted.pop((str(folder.path), folder.uid), [])
         gone += [one for one in here if folder.remove(Path(one.path).name, one.inode)]

@@ -51,7 +51,7 @@ def is_captured(control: Control, pid: int) -> bool:
     return control.running(time.monotonic_ns() + procfs.clock_offset_ns(pid))
 
 
-def captured_hint(pid: int) -> str:
+def captured_hint(pid: int | str) -> str:
     """What can be done while a capture of another runs."""
     return f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it"
 

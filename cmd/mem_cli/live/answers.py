@@ -31,6 +31,7 @@ _LEAST_SHARE = 0.001
 _MOST_BRANCHES = 2000
 _NAMES_TRIED = 100_000
 LEAKS = "leaks so far"
+LEAKS_AT_END = "leaks at the end of the process"
 
 
 def stack_lines(named: Named, filters: Filters, function: str, *, callers: bool) -> Stacks:

@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from mem_cli.live import texts
-from mem_cli.live.answers import LEAKS
+from mem_cli.live.answers import LEAKS, LEAKS_AT_END
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads, Verdicts
 from mem_cli.live.pages import KEYS_TITLE, Reading, StacksScreen, key_lines, room_for_text
@@ -38,6 +38,7 @@ HINTS = (
     phrase("l leaks"), phrase("w write"), phrase("f flame graph"), phrase("left right threads"),
     phrase("a blocks"),
 )  # fmt: skip
+_PIDS_MAX = 4
 _OF_TABLE = {
     "order", "thread", "merge", "filter", "module", "domain", "mark", "unmark", "leaks", "page",
     "capture", "notes", "output", "help", "close",
@@ -221,13 +222,17 @@ class LiveApp(App[int | None]):
             self.exit(None)
 
     def _offer(self, restarted: Restarted) -> None:
-        self.successor = restarted.pid
-        if restarted.at_once:
+        self.successor = None if restarted.others else restarted.pid
+        why = self.follower.source.why or "it has ended"
+        if restarted.others:
+            pids = ", ".join(map(str, [restarted.pid, *restarted.others][:_PIDS_MAX]))
+            number = 1 + len(restarted.others)
+            self.say(f"{why}; {number} processes of it run: q, then mem_profiler live PID: {pids}")
+        elif restarted.at_once:
             self.exit(restarted.pid)
         elif restarted.pid == self.follower.source.pid:
             self.say("the process runs another program: r follows it")
         else:
-            why = self.follower.source.why or "it has ended"
             self.say(f"{why}; it runs again as pid {restarted.pid}: r follows it")
 
     def say(self, text: str) -> None:
@@ -240,6 +245,8 @@ class LiveApp(App[int | None]):
         if situation.state is State.ENDED and not self._said_end:
             self._said_end = True
             self.say(f"ended: {situation.why or 'the process is gone'}; this is its last state")
+            if isinstance(self.screen, Reading) and self.screen.heading == LEAKS:
+                self.follower.leaks(room_for_text(self.size.width))
 
     def _show(self) -> None:
         picture = self.picture
@@ -421,10 +428,12 @@ class LiveApp(App[int | None]):
 
     def _open_page(self, page: Page) -> None:
         top = self.screen
-        if isinstance(top, Reading) and top.heading == page.title:
-            top.take(page.lines)
+        of_leaks = (LEAKS, LEAKS_AT_END)
+        same = of_leaks if page.title in of_leaks else (page.title,)
+        if isinstance(top, Reading) and top.heading in same:
+            top.take(page.lines, page.title)
         else:
-            fit = self.follower.leaks if page.title == LEAKS else None
+            fit = self.follower.leaks if page.title in of_leaks else None
             self.push_screen(Reading(page.title, page.lines, fit=fit))
 
     def _open_stacks(self, stacks: Stacks) -> None:

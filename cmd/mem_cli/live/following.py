@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mem_cli.live.answers import write_page
+from mem_cli.live.answers import LEAKS_AT_END, write_page
 from mem_cli.live.distant import picture_from, question, stacks_from
 from mem_cli.live.screen_state import Lost, Page, Restarted, Said, ScreenState, Situation, Stacks
 from mem_cli.live.view_options import ViewOptions
@@ -48,7 +48,7 @@ class Plan:
     """How to follow: ``interval_s`` between two refreshes, ``prefix`` and ``form`` of files,
     ``rates`` of a capture that the viewer may begin, ``beside``: what is called between readings,
     ``successor``: what finds the process that took the place of one that ended, to which the view
-    goes ``at_once`` or when it is asked to.
+    goes ``at_once`` or when it is asked to; several where nobody knows which.
     """
 
     prefix: str
@@ -56,7 +56,7 @@ class Plan:
     interval_s: float = 1.0
     form: Form = Form.AUTO
     beside: Sequence[Callable[[], object]] = ()
-    successor: Callable[[], int | None] = lambda: None
+    successor: Callable[[], list[int]] = list
     at_once: bool = False
 
 
@@ -182,8 +182,8 @@ class Follower:
         elif now_s >= self._next_search:
             self._next_search = now_s + SUCCESSOR_S
             found = self.plan.successor()
-            if found is not None:
-                self._deliver(Restarted(found, self.plan.at_once))
+            if found:
+                self._deliver(Restarted(found[0], self.plan.at_once, tuple(found[1:])))
 
     def _ask(self, came: Callable[[bytes], None], kind: str, *more: str | int) -> None:
         """Ask for the held moment, or for the first one."""
@@ -249,6 +249,9 @@ class Follower:
 
     def _leaks_came(self, told: bytes) -> None:
         page = self._understood(lambda: understood(Page, told))
+        latest = self.watcher.latest
+        if page is not None and latest is not None and latest.state is State.ENDED:
+            page = Page(LEAKS_AT_END, page.lines)
         if page is not None:
             self._deliver(page)
 

@@ -117,9 +117,12 @@ class Reading(Screen[None]):
         if at_end:
             lines.action_go(-1)
 
-    def take(self, lines: Sequence[str]) -> None:
-        """Show another text."""
+    def take(self, lines: Sequence[str], heading: str = "") -> None:
+        """Show another text, and ``heading`` if there is one."""
         self.shown = list(lines)
+        if heading:
+            self.heading = heading
+            self.query_one(".bar", Static).update(Text(one_line(heading)))
         self._show()
 
     def _show(self) -> None:

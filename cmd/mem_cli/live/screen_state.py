@@ -137,11 +137,12 @@ class Stacks:
 @dataclass(frozen=True)
 class Restarted:
     """The program runs again, as another process, or the process runs another program. ``at_once``:
-    the view goes to it without being asked.
+    the view goes to it without being asked. ``others``: it may as well be one of these.
     """
 
     pid: int
     at_once: bool = False
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _view(one: launch.Run, choice: Choice, forkserver: Forkserver, output: Outpu
                 output=output.tail,
                 beside=(one.tick,),
                 forward=one.forward,
-                again=lambda: None if one.over else one.program_pid() or one.pid,
+                again=lambda: [] if one.over else [one.program_pid() or one.pid],
                 at_once=True,
             )
         finally:

@@ -97,11 +97,11 @@ def _watch_one(pid: int, choice: Choice, watchdog: Watchdog, forkserver: Forkser
         watchdog.left(pid)
 
 
-def _in_its_place(watched: Watched, identity: Identity | None) -> int | None:
-    """Return the process to show after one that has ended; None while there is none."""
+def _in_its_place(watched: Watched, identity: Identity | None) -> list[int]:
+    """Return the process to show after one that has ended, several where nobody knows which."""
     if watched.left is Left.EXEC and not procfs.is_gone(watched.pid):
-        return watched.pid
-    return None if identity is None else find(identity)
+        return [watched.pid]
+    return [] if identity is None else find(identity, watched.seen_s)
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def show(
     beside: tuple[Callable[[], object], ...] = (),
     output: Callable[[], list[str]] | None = None,
     forward: Callable[[int], object] | None = None,
-    again: Callable[[], int | None] = lambda: None,
+    again: Callable[[], list[int]] = list,
     at_once: bool = False,
 ) -> int | None:
     """Show a process on the screen. Returns the one to show next; None: the viewer left.

@@ -101,10 +101,14 @@ class Attached:
         said = [one.note() for one in self.attachments if one.pid == pid]
         return [note for note in said if note is not None]
 
-    def detach(self) -> None:
-        """Detach from all; a failure is printed, and the others are detached nevertheless."""
-        while self.attachments:
-            one = self.attachments.pop()
+    def detach(self, but: Sequence[int] = ()) -> None:
+        """Detach from all, ``but`` for some; a failure is printed, and the others are detached
+        nevertheless.
+        """
+        leaving = [one for one in self.attachments if one.pid not in but]
+        self.attachments = [one for one in self.attachments if one.pid in but]
+        while leaving:
+            one = leaving.pop()
             try:
                 answer = one.detach()
             except MemError as error:

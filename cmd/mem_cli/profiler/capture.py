@@ -16,36 +16,16 @@ from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
-from mem_profiler.process import procfs
-from mem_profiler.segment import discovery
 
 if TYPE_CHECKING:
     from mem_profiler.capture.device_choice import Choice
-
-
-def choose(pid: int | None, *, every: bool, children: bool) -> list[int]:
-    """Return the processes to capture: ``every`` one with a sampler, or ``pid``, else the only one
-    with a sampler, with its ``children`` or alone.
-
-    Raises `MemError` where there is none.
-    """
-    if not every:
-        first = discovery.the_only_process() if pid is None else pid
-        return procfs.family(first) if children else [first]
-    pids = []
-    for found, segment in discovery.running():
-        segment.close()
-        pids.append(found)
-    if not pids:
-        discovery.the_only_process()  # raises if there is none
-    return pids
 
 
 def _say_left_out(error: MemError) -> None:
     say_error(f"left out: {error}", hint_of(error))
 
 
-def _leave_out(pids: list[int]) -> Callable[[MemError], None] | None:
+def leave_out_of(pids: list[int]) -> Callable[[MemError], None] | None:
     """Return who hears of a process that cannot be captured; None where it is the only one."""
     return None if len(pids) == 1 else _say_left_out
 
@@ -60,7 +40,7 @@ def _capture_sessions(
     stop: Stop,
     attached: attaching.Attached,
 ) -> tuple[list[Result], list[MemError]]:
-    leave_out = _leave_out(pids)
+    leave_out = leave_out_of(pids)
     sessions = session.open_all(pids, leave_out)
     try:
         for one in sessions:
@@ -98,7 +78,7 @@ def capture(
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
     attached = attaching.Attached(devices)
-    there = attached.where_needed(pids, stop.asked, _leave_out(pids))
+    there = attached.where_needed(pids, stop.asked, leave_out_of(pids))
     try:
         results, errors = _capture_sessions(
             there, seconds, rates, prefix, form, stop=stop, attached=attached

@@ -23,17 +23,18 @@ from mem_cli.forms import form_option
 from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import (
     Time,
+    children_option,
     depth_option,
     device_option,
     device_rate_option,
+    every_option,
     prefix_option,
     rate_option,
     resident_option,
     symbolize_option,
 )
-from mem_cli.profiler.target import ALONE, FAMILY, PROCESS, Target, pid_of
-from mem_cli.profiler.target import given as given_target
-from mem_parser.errors import UsageProblem
+from mem_cli.profiler.target import CAPTURE, PROCESS, Target, chosen, scope
+from mem_parser.errors import TargetBusy
 from mem_parser.heapfile.form import Form
 from mem_profiler import __version__
 
@@ -135,8 +136,8 @@ def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> No
 @prefix_option
 @event_options
 @click.option("-p", "--pid", type=PROCESS, help="Process; default: the only one with a sampler.")
-@click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
-@click.option("--children", is_flag=True, help="Also all processes that it started, a file each.")
+@every_option
+@children_option
 @resident_option
 @form_option
 @symbolize_option
@@ -174,20 +175,22 @@ def _capture(
     symbolize: bool,
     **events: Any,
 ) -> None:
-    from mem_cli.profiler.capture import capture, choose
+    from mem_cli.profiler.capture import capture
     from mem_profiler.capture import output
     from mem_profiler.capture.session import Rates
+    from mem_profiler.segment import usable
 
-    who = None if target is None and pid is None else given_target(target, pid)
-    if every and (who is not None or children):
-        raise UsageProblem(f"{'--children' if who is None else '-p'} and --all exclude each other")
     output.check_prefix(prefix)
-    use = ALONE if not children else FAMILY
-    number = None if who is None else pid_of(who, use)
     logging = EventChoice.take(events).logging(prefix)
     rates = Rates(rate, device_rate, depth_limit, logging, resident)
-    pids = choose(number, every=every, children=children)
-    code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize, devices=device)
+    pids = chosen(target, pid, CAPTURE, every=every, children=children, only=True)
+    try:
+        code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize, devices=device)
+    except TargetBusy as error:
+        if len(pids) == 1 or error.hint != usable.captured_hint(pids[0]):
+            raise
+        hint = usable.captured_hint(scope(pids, every=every))
+        raise TargetBusy(str(error), hint=hint) from None
     click.get_current_context().exit(code)
 
 

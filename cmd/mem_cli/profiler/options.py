@@ -9,6 +9,7 @@ import click
 
 from mem_cli.commands import PATH
 from mem_parser import sizes
+from mem_parser.escape import shell_path
 from mem_profiler._core import ffi, lib
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ rate_option = click.option(
     show_default=True,
     help="Bytes per sample (512K, 1M).",
 )
+start_rate_option = click.option(
+    "-c",
+    "--rate",
+    type=Bytes(),
+    help="Bytes per sample (512K, 1M).  [default: its MEM_PROFILER_START, or 1024]",
+)
+every_option = click.option(
+    "--all", "every", is_flag=True, help="Every process with a sampler, a file each."
+)
+children_option = click.option(
+    "--children", is_flag=True, help="Also all processes that it started, a file each."
+)
 device_rate_option = click.option(
     "--device-rate",
     type=Bytes(),
@@ -102,6 +115,18 @@ max_total_option = click.option(
     help="Most memory for all processes of the run together. [default: a tenth of the file system, "
     "at most 1G, or four times MEM_PROFILER_MAX_MEMORY]",
 )
+folder_argument = click.argument(
+    "folder", required=False, type=click.Path(exists=True, file_okay=False), metavar="[FOLDER]"
+)
+
+
+def recovering(folder: str | None, pid: int | None = None) -> str:
+    """Return the command that saves what is left below a folder, or of a process."""
+    if folder is not None:
+        return f"mem_profiler recover {shell_path(folder)}"
+    return "mem_profiler recover" if pid is None else f"mem_profiler recover {pid}"
+
+
 prefix_option = click.option(
     "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,
     metavar="PREFIX", help="Path and prefix of files.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mem_cli.console import is_quiet, say
@@ -12,6 +13,24 @@ from mem_parser.heapfile.form import Form
 
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
+
+
+def of_each(
+    pids: Sequence[int], work: Callable[[int], Result]
+) -> tuple[list[Result], list[MemError]]:
+    """Return the results of ``work``; of several processes an error keeps no other from its own.
+    Raises MemError.
+    """
+    results: list[Result] = []
+    errors: list[MemError] = []
+    for pid in pids:
+        try:
+            results.append(work(pid))
+        except MemError as error:
+            if len(pids) == 1:
+                raise
+            errors.append(error)
+    return results, errors
 
 
 def finish(

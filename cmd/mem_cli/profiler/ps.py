@@ -12,6 +12,7 @@ from mem_cli import terminal
 from mem_cli.console import say
 from mem_cli.options import json_option
 from mem_cli.profiler import capture_view
+from mem_cli.profiler.options import folder_argument, recovering
 from mem_parser.escape import one_line
 from mem_parser.sizes import short_size, short_time
 from mem_parser.textwidth import differences, told_apart
@@ -30,24 +31,32 @@ _STATE_MAX = 20
     "--all", "every", is_flag=True, help="Also list ended processes, whose profiles are unsaved."
 )
 @json_option
-def ps(*, every: bool, as_json: bool) -> None:
-    """List the processes with the sampler, and the unsaved profiles of ended ones."""
-    found = listing.listing()
+@folder_argument
+def ps(folder: str | None, *, every: bool, as_json: bool) -> None:
+    """List the processes with the sampler, and the unsaved profiles of ended ones.
+
+    With FOLDER, the MEM_PROFILER_DIR of a service, those below it, ended ones too.
+    """
+    every = every or folder is not None
+    found = listing.listing(folder)
     if as_json:
         _write_json(found)
         return
     living = [row for row in found.rows if not row.dead]
-    if not any(row.has_sampler for row in living):
+    if folder is not None and not found.rows:
+        say(f"no process has or left a segment below {one_line(folder)}")
+    elif folder is None and not any(row.has_sampler for row in living):
         say("No running process has the sampler; mem_profiler start PID loads it.")
     rows = found.rows if every else living
-    for line in process_lines(rows, terminal.columns(None) or sys.maxsize) if rows else ():
+    columns = terminal.columns(None) or sys.maxsize
+    for line in process_lines(rows, columns, folder) if rows else ():
         say(line)
     for row in rows:
         for text in row.notes:
             say(f"pid {row.pid}: {one_line(text)}")
     ended = len(found.rows) - len(living) + found.more
     if every and found.more:
-        what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"
+        what = f"{recovering(folder)} writes their captures, mem_profiler clean removes the rest"
         say(f"and {found.more} more: {what}")
     elif ended and not every:
         have = "ended process has an unsaved profile"
@@ -65,13 +74,13 @@ def _write_json(found: Listing) -> None:
     write_json({"processes": rows, "more_ended": found.more})
 
 
-def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
+def process_lines(rows: Sequence[Row], columns: int, folder: str | None = None) -> Iterator[str]:
     """Yield the table; long users and commands are cut where it would be wider than ``columns``.
 
-    The column of losses is there if there are any.
+    The column of losses is there if there are any. ``folder``: where the segments were looked for.
     """
     count = len(_HEAD) if any(row.lost for row in rows) else len(_HEAD) - 1
-    cells = [list(_HEAD[:count]), *(_cells(row)[:count] for row in rows)]
+    cells = [list(_HEAD[:count]), *(_cells(row, folder)[:count] for row in rows)]
     # A long state runs on over columns that have nothing to say, instead of widening its own.
     running_on = [False] + [
         not row.has_sampler or (row.samples is None and len(line[_STATE]) > _STATE_MAX)
@@ -100,8 +109,8 @@ def process_lines(rows: Sequence[Row], columns: int) -> Iterator[str]:
         yield "  ".join([*parts[:-1], shown[-1] if on else parts[-1]]).rstrip()
 
 
-def _cells(row: Row) -> list[str]:
-    cure = "" if row.has_sampler else f": mem_profiler recover {row.pid}"
+def _cells(row: Row, folder: str | None) -> list[str]:
+    cure = "" if row.has_sampler else f": {recovering(folder, row.pid)}"
     known = row.samples is not None
     return [
         str(row.pid),

@@ -7,8 +7,8 @@ import click
 from mem_cli.console import note
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, resident_option, symbolize_option
-from mem_cli.profiler.outcome import finish
-from mem_cli.profiler.target import WRITE, Target, given, pid_of, target_options
+from mem_cli.profiler.outcome import finish, of_each
+from mem_cli.profiler.target import WRITE, Target, chosen, several_options
 from mem_cli.rerun_hint import next_command
 from mem_parser.heapfile.form import Form
 from mem_profiler.attach import is_attached
@@ -16,7 +16,7 @@ from mem_profiler.capture import output, toggle
 
 
 @click.command(no_args_is_help=True)
-@target_options
+@several_options
 @prefix_option
 @resident_option
 @form_option
@@ -29,15 +29,17 @@ def stop(
     prefix: str,
     form: Form,
     *,
+    every: bool,
+    children: bool,
     resident: bool,
     symbolize: bool,
 ) -> None:
     """End a capture and write its file."""
     output.check_prefix(prefix)
-    number = pid_of(given(target, pid), WRITE)
-    result = toggle.stop(number, prefix, form, resident=resident)
-    code = finish([result], [], form, symbolize=symbolize)
-    if is_attached(number):
+    pids = chosen(target, pid, WRITE, every=every, children=children)
+    results, errors = of_each(pids, lambda one: toggle.stop(one, prefix, form, resident=resident))
+    code = finish(results, errors, form, symbolize=symbolize)
+    for number in filter(is_attached, [one.pid for one in results]):
         detach = f"{next_command('mem_profiler')} detach {number}"
         note(f"note: the sampler's hooks are still in pid {number}; {detach} removes them")
     ctx.exit(code)

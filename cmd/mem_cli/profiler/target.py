@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.console import waiting
-from mem_parser.errors import MemError, ProcessGone, TargetError, UsageProblem
+from mem_cli.profiler.options import children_option, every_option
+from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join
 from mem_parser.sizes import short_size, short_time
 from mem_parser.textwidth import differences, told_apart
@@ -81,6 +82,11 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return argument(option(command))
 
 
+def several_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the process, and that others are meant too: what `chosen` gets."""
+    return target_options(every_option(children_option(command)))
+
+
 def given(target: Target | None, pid: Target | None) -> Target:
     """Return what `target_options` say. Raises `UsageProblem`."""
     if target is not None and pid is not None:
@@ -108,33 +114,99 @@ def _sampled(pid: int) -> bool:
         return False
 
 
-def _captured(pid: int) -> bool:
+def _has_capture(pid: int) -> bool:
+    """Raises MemError."""
     from mem_profiler.segment import discovery
 
+    with discovery.open_process(pid, writable=False) as segment:
+        control = segment.control()
+    return control.number("capture_number") > control.number("written_capture")
+
+
+def _captured(pid: int) -> bool:
     try:
-        with discovery.open_process(pid, writable=False) as segment:
-            control = segment.control()
+        return _has_capture(pid)
     except MemError:
         return False
-    return control.number("capture_number") > control.number("written_capture")
 
 
 @dataclass(frozen=True)
 class Use:
     """What a command needs of a process: a test, the same in words, and the command that helps.
-    ``family``: whether it takes the children too; None: it cannot.
+    ``family``: whether it takes the children too; None: it cannot. ``narrows``: of several it takes
+    those that fit, and says nothing of the others.
     """
 
     fits: Callable[[int], bool]
     words: str
     helper: str
     family: bool | None = None
+    narrows: bool = False
 
 
 CAPTURE = Use(capturable, "can be captured", "doctor")
-ALONE, FAMILY = (replace(CAPTURE, family=family) for family in (False, True))
 SAMPLED = Use(_sampled, "has the sampler", "attach")
-WRITE = Use(_captured, "has a capture that is not in a file yet", "start")
+WRITE = Use(_captured, "has a capture that is not in a file yet", "start", narrows=True)
+
+
+def chosen(
+    target: Target | None,
+    pid: Target | None,
+    use: Use,
+    *,
+    every: bool,
+    children: bool,
+    only: bool = False,
+) -> list[int]:
+    """Return the processes that `several_options` say: ``every`` one with a sampler, or one, with
+    its ``children`` or alone. ``only``: where none is named, the only one with a sampler.
+
+    Raises `MemError` where there is none.
+    """
+    from mem_profiler.process import procfs
+    from mem_profiler.segment import discovery
+
+    named = target is not None or pid is not None
+    if every and (named or children):
+        raise UsageProblem(f"{'-p' if named else '--children'} and --all exclude each other")
+    if every:
+        pids = []
+        for found, segment in discovery.running():
+            segment.close()
+            pids.append(found)
+        if not pids:
+            discovery.the_only_process()  # raises if there is none
+    elif only and not named:
+        pids = [discovery.the_only_process()]
+    else:
+        pids = [pid_of(given(target, pid), replace(use, family=children))]
+    if children:
+        pids = procfs.family(pids[0])
+    return _fitting(pids, use) if use.narrows and len(pids) > 1 else pids
+
+
+def _fitting(pids: list[int], use: Use) -> list[int]:
+    """Return those with a capture, and those that may not be read: the command says so."""
+    fit = []
+    for pid in pids:
+        try:
+            if _has_capture(pid):
+                fit.append(pid)
+        except PermissionDenied:
+            fit.append(pid)
+        except MemError:
+            continue
+    if not fit:
+        text = f"None of the {len(pids)} processes {use.words}."
+        raise TargetError(text, hint=f"mem_profiler {use.helper} {scope(pids, every=False)}")
+    return fit
+
+
+def scope(pids: Sequence[int], *, every: bool) -> str:
+    """Return what stands for the processes in another command."""
+    if every:
+        return "--all"
+    return f"{pids[0]} --children" if len(pids) > 1 else str(pids[0])
 
 
 def pid_of(target: Target, use: Use = CAPTURE) -> int:
@@ -174,8 +246,8 @@ def _the_only(name: str, found: Sequence[Named], use: Use) -> int:
         fit = [one for one in found[:EXAMINED_MAX] if use.fits(one.pid)]
     if len(fit) == 1 and len(found) <= EXAMINED_MAX:
         return fit[0].pid
-    of_family = use.family is False and len(heads) == 1 and len(fit) == len(found)
-    first = (heads if of_family else fit or found)[0]
+    of_family = use.family is False and len(heads) == 1
+    first = (heads if of_family or use.family else fit or found)[0]
     pid = str(first.pid) if first.is_own else "PID"  # the command may be run without a look
     if not fit:
         text = f"None of the {len(found)} processes named {name} {use.words}."

@@ -260,7 +260,13 @@ def _losses(capture: Capture) -> list[str]:
     if not found:
         return []
     text = joined(phrase("; "), found)
-    if any(capture.lost.get(cause) for cause in _FULL):
+    if not any(capture.lost.get(cause) for cause in _FULL):
+        return [text]
+    if capture.lost.get("reserve"):
+        text = phrase(
+            "{losses}. Give the segment more room: MEM_PROFILER_DIR names its folder.", losses=text
+        )
+    else:
         text = phrase(
             "{losses}. Capture at a coarser rate, or with a larger MEM_PROFILER_MAX_MEMORY.",
             losses=text,

@@ -23,8 +23,10 @@ from live_views import (
 )
 from live_views import until as wait
 from mem_cli.live.pages import StacksScreen
+from mem_cli.live.screen_state import Restarted
 from mem_cli.live.widgets import Lines
 from mem_parser.live.totals import Order
+from mem_profiler.live.watched import State
 from web_profiles import blocks_of
 
 SMALL = (80, 24)
@@ -387,14 +389,31 @@ def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
 
 
 def test_l_shows_verdicts_on_leaks() -> None:
-    app = live_app(Scripted(profile()))
+    source = Scripted(profile())
+    app = live_app(source)
 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("l")
         await shows(pilot, "leaks so far")
+        source.state, source.why = State.ENDED, "signal 9 SIGKILL"
+        await shows(pilot, "leaks at the end of the process")
         await pilot.press("q")
         await shows(pilot, "3 functions")
+
+    run(app, body)
+
+
+def test_where_nobody_knows_which_process_took_the_place_several_are_named() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        app._offer(Restarted(12, others=(13,)))
+        await shows(pilot, "2 processes of it run: q, then mem_profiler live PID: 12, 13")
+        await pilot.press("r")
+        assert app.successor is None
 
     run(app, body)
 

@@ -51,7 +51,7 @@ def test_the_list_is_no_wider_than_the_screen_and_without_losses_shows_none() ->
 def test_ended_processes_are_one_line_but_with_all_and_for_programs(
     dead: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "listing", lambda: Listing([MEASURED, DEAD], dead - 1))
+    monkeypatch.setattr(listing, "listing", lambda _folder: Listing([MEASURED, DEAD], dead - 1))
     run = CliRunner().invoke
     assert run(ps.ps).output.splitlines()[2:] == [words]
     assert "user-of-the-service  redis-server" in run(ps.ps).output  # no screen, nothing is cut

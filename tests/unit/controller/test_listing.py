@@ -90,6 +90,14 @@ def test_a_row_says_what_the_segment_had_no_room_for(tmp_path: Path) -> None:
     tables, events = row.notes
     assert tables == f"tables full: 1,200 of 1,205 samples without a stack, 3 lost; {cure}"
     size = f"this one has {fake.data.size / (1 << 20):.1f} MiB (MEM_PROFILER_MAX_MEMORY)"
+    fake.control["lost"][next(i for i, n in layout.LOST_NAMES.items() if n == "reserve")] = 1
+    entry = listing._Entry(7, opened(fake, tmp_path), os.getuid(), "capturing", dead=False)
+    [row] = listing._rows([entry])
+    cure = "free some, or name a larger MEM_PROFILER_DIR"
+    losses = "1,200 of 1,205 samples without a stack, 3 lost"
+    assert (
+        row.notes[0] == f"no room left in {Path(entry.segment.path).parents[1]}: {losses}; {cure}"
+    )
     assert events == f"no events: they need a segment of 8 MiB, {size}"
 
 

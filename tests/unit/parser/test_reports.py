@@ -113,6 +113,11 @@ def test_the_header_says_losses_rss_and_incompleteness() -> None:
     profile.capture.lost = {"stack_table_full": 9}
     full = f"9 samples are without a stack: the table of stacks was full{remedy}"
     assert full in other_lines(profile)
+    profile.capture.lost = {"stack_table_full": 9, "reserve": 1}
+    refused = other_lines(profile)[0]
+    assert refused.endswith(
+        "system. Give the segment more room: MEM_PROFILER_DIR names its folder."
+    )
     assert "3 stacks are longer than" in text
     assert "INCOMPLETE: it ends within line 7" in text
 

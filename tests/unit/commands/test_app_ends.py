@@ -51,7 +51,7 @@ def test_a_program_of_this_command_gets_the_ctrl_c_and_shows_its_output() -> Non
 
 def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
     source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 99})
+    app = live_app(source, plan={"successor": lambda: [99]})
 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
@@ -69,7 +69,7 @@ def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
 
 def test_another_program_of_the_same_process_is_followed_without_being_asked() -> None:
     source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 4711, "at_once": True})
+    app = live_app(source, plan={"successor": lambda: [4711], "at_once": True})
 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
@@ -81,7 +81,7 @@ def test_another_program_of_the_same_process_is_followed_without_being_asked() -
 
 def test_another_program_of_a_process_that_was_running_waits_for_r() -> None:
     source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 4711})
+    app = live_app(source, plan={"successor": lambda: [4711]})
 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")

@@ -132,11 +132,23 @@ def forget(found: Found) -> None:
 
 
 def recover_all(
-    prefix: str, form: Form = Form.AUTO, root: str | None = None
+    prefix: str, form: Form = Form.AUTO, root: str | None = None, *, with_empty: bool = False
 ) -> tuple[list[Result], list[MemError]]:
-    """Save every unsaved capture of a dead process; with `root`, of those below that folder."""
+    """Save every unsaved capture of a dead process; with `root`, of those below that folder. Of one
+    that holds nothing a file stays only `with_empty`; else its result has no path.
+    """
     wanted = [one for one in _found(root) if not one.alive and one.captured and not one.written]
-    return _recover_each(wanted, prefix, form)
+    results, errors = _recover_each(wanted, prefix, form)
+    for result in () if with_empty else filter(_holds_nothing, results):
+        with contextlib.suppress(OSError):
+            os.unlink(result.path)
+        result.path = ""
+    return results, errors
+
+
+def _holds_nothing(result: Result) -> bool:
+    told = result.samples or result.lost or result.failed
+    return not (told or result.devices or result.log)
 
 
 def _found(root: str | None) -> list[Found]:

@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.heapfile.form import Form
 from mem_parser.heapfile.writer import write_heap_to
-from mem_parser.model import Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_profiler.capture import output
 from mem_profiler.capture.output import Where
 from mem_profiler.events.collector import Log
@@ -57,7 +57,8 @@ class Result:
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
     program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
     file holds the names of its addresses. `forked`: the process became no other program since.
-    `peak_bytes`: estimated, 0 where the capture did not look for it.
+    `peak_bytes`: estimated, 0 where the capture did not look for it. `inuse_bytes`: estimated.
+    `until_s`: the time up to which the capture saw its process, 0 where that is unknown.
     `log` is that of the capture's events, where it has one.
     """
 
@@ -83,6 +84,8 @@ class Result:
     named: bool = False
     forked: bool = False
     peak_bytes: int = 0
+    inuse_bytes: int = 0
+    until_s: float = 0.0
     log: Log | None = None
     devices: list[Result] = field(default_factory=list)
 
@@ -173,6 +176,8 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         is_uncrossed=bool(facts["is_uncrossed"]),
         forked=bool(facts["forked"]),
         peak_bytes=_count(facts["peak_bytes"]),
+        inuse_bytes=_count(facts["inuse_bytes"]),
+        until_s=_seconds(facts["until_s"]),
     )
 
 
@@ -204,6 +209,8 @@ def _facts(profile: Profile) -> dict[str, Any]:
         "build_id": None if exe is None else exe.build_id or "",
         "is_uncrossed": exe is None and bool(profile.modules),
         "forked": bool(profile.capture.parent_pid),
+        "inuse_bytes": round(profile.total(Count.INUSE, Unit.SPACE).value),
+        "until_s": profile.captured_at_s or 0.0,
         "peak_bytes": round(profile.capture.peak_bytes or 0),
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),

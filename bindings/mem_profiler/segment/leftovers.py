@@ -33,8 +33,8 @@ FILES_MAX = 2000  # of one user that one search opens
 class Found:
     """A segment and known facts of its process. `pid` is as seen from here; None: not visible.
 
-    `uid` is the user whose private folder has it, `changed_s` the time of the file's last change,
-    `root` the folder that was searched, if it is not that of all segments.
+    `uid` is the user whose private folder has it, `root` the folder that was searched, if it is
+    not that of all segments.
     """
 
     pid: int | None
@@ -44,7 +44,6 @@ class Found:
     uid: int
     inode: int
     held_bytes: int
-    changed_s: float
     root: Path | None = None
 
     @property
@@ -135,8 +134,8 @@ def _examined(folder: UserFolder, name: str, mapped: Mapped, root: Path | None) 
         control = segment.control()
     user, _ = mapped().get((status.st_dev, status.st_ino), (None, None))
     alive = _is_alive(control, status, user is not None)
-    held_bytes, changed_s = status.st_blocks * 512, status.st_mtime
-    return Found(user, path, control, alive, folder.uid, status.st_ino, held_bytes, changed_s, root)
+    held_bytes = status.st_blocks * 512
+    return Found(user, path, control, alive, folder.uid, status.st_ino, held_bytes, root)
 
 
 def count_beyond(most: int = FILES_MAX) -> int:

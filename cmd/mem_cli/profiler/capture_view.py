@@ -19,6 +19,7 @@ from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import counted, format_bytes, format_rate
 from mem_profiler._core import lib
+from mem_profiler.capture.gate import since
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,7 +43,8 @@ _CHILDREN_MAX = 100
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
     if result.kind == "recovered":
-        return f"pid {result.pid} had ended; everything sampled up to then is in the file"
+        name = one_line(program_name(result.comm, result.exe, result.command)) or "?"
+        return f"{name} (pid {result.pid}) had ended; everything sampled up to then is in the file"
     words = result.end.split()
     after = f"after {result.duration_s:.1f} s; everything sampled up to then is in the file"
     if words[0] == "signal":
@@ -101,6 +103,48 @@ def _log_lines(log: Log) -> Iterator[str]:
         yield f"  {one_line(path)}   {', '.join(facts)}"
     if log.problem:
         yield f"note: {one_line(log.problem)}"
+
+
+def table_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
+    """The files of several ended processes, a row each, the largest in use first. ``notes``: these
+    and the next step too.
+    """
+    if not results:
+        return
+    rows: list[tuple[str, ...]] = [
+        ("PID", "PROGRAM", "LAST SEEN", "SAMPLES", "LOST", "≈IN USE", "FILE")
+    ]
+    for result in sorted(results, key=lambda one: -one.inuse_bytes):
+        rows += [_row(result, one) for one in (result, *result.devices)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            text.ljust(width) if i in (1, 2, 6) else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+    for result in results:
+        if result.log is not None:
+            yield from _log_lines(result.log)
+    for text in dict.fromkeys(note for one in results for note in one.notes) if notes else ():
+        yield f"note: {one_line(text)}"
+    if notes:
+        largest = max(results, key=lambda one: one.inuse_bytes)
+        parser = next_command("mem_parser", reads=largest.path)
+        yield from next_lines([[parser, shell_path(largest.path)]])
+
+
+def _row(result: Result, of_domain: Result) -> tuple[str, ...]:
+    name = one_line(program_name(result.comm, result.exe, result.command)) or "?"
+    return (
+        str(result.pid),
+        name if of_domain is result else one_line(of_domain.domain),
+        since(int(result.until_s * 1e9)) if result.until_s else "-",
+        f"{of_domain.samples:,}",
+        f"{of_domain.lost:,}",
+        short_size(of_domain.inuse_bytes),
+        one_line(of_domain.path),
+    )
 
 
 LEAKS_FROM_S = 10.0  # shorter captures show little growth

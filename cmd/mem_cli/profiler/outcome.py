@@ -42,16 +42,21 @@ def finish(
     of_run: bool = False,
     brief: bool = False,
     program_pid: int = 0,
+    as_table: bool = False,
 ) -> int:
     """Print the results of captures; ``brief``: only warnings and failures. With ``program_pid``,
-    that of the program, each of several says which process it is of.
+    that of the program, each of several says which process it is of; ``as_table``: they have a row
+    each.
     """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
 
         embed_names((one for result in results for one in (result, *result.devices)), form)
     pids = {result.pid for result in results}
-    for result in results:
+    in_rows = results if as_table and len(results) > 1 else []
+    for line in capture_view.table_lines(in_rows, notes=not is_quiet()):
+        say(line, err=of_run)
+    for result in [] if in_rows else results:
         if program_pid and len(results) > 1 and not brief:
             say(capture_view.role_line(result, program_pid), err=of_run)
         for line in capture_view.result_lines(

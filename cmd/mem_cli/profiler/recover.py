@@ -16,6 +16,7 @@ from mem_cli.profiler.target import PID_MAX
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_parser.memscope.settings import Settings
+from mem_parser.units import counted
 from mem_profiler.capture import output, recover
 from mem_profiler.memscope import recovery
 
@@ -24,6 +25,7 @@ from mem_profiler.memscope import recovery
 @click.argument("what", required=False, type=PATH, metavar="[PID|SEGMENT-FILE|FOLDER]")
 @click.option("-p", "--pid", type=click.IntRange(1, PID_MAX), help="The process; the same as PID.")
 @prefix_option
+@click.option("--empty", is_flag=True, help="Also files of processes without samples.")
 @form_option
 @symbolize_option
 @click.pass_context
@@ -34,6 +36,7 @@ def recover_command(
     prefix: str,
     form: Form,
     *,
+    empty: bool,
     symbolize: bool,
 ) -> None:
     """Save the unsaved profiles of ended processes: of one, of those below FOLDER, or of all.
@@ -47,10 +50,10 @@ def recover_command(
             raise UsageProblem(f"two processes given: {what} and -p {pid}")
         what = str(pid)
     if what is not None and os.path.isdir(what):
-        ctx.exit(_every([what], prefix, form, what, symbolize=symbolize))
+        ctx.exit(_every([what], prefix, form, what, empty=empty, symbolize=symbolize))
     if what is None:
         outputs = [Settings().output, *recovery.outputs_of_runs()]
-        ctx.exit(_every(outputs, prefix, form, None, symbolize=symbolize))
+        ctx.exit(_every(outputs, prefix, form, None, empty=empty, symbolize=symbolize))
     if what.isascii() and what.isdigit():
         results = recover.recover_pid(int(what), prefix, form)
     else:
@@ -59,14 +62,24 @@ def recover_command(
 
 
 def _every(
-    outputs: list[str], prefix: str, form: Form, root: str | None, *, symbolize: bool
+    outputs: list[str],
+    prefix: str,
+    form: Form,
+    root: str | None,
+    *,
+    empty: bool,
+    symbolize: bool,
 ) -> int:
     """Complete dumps and save profiles, those below ``root`` if there is one; an exit code."""
     code, count = complete_dumps(outputs)
-    results, errors = recover.recover_all(prefix, form, root)
+    results, errors = recover.recover_all(prefix, form, root, with_empty=empty)
     if not (results or errors or count):
         say("nothing to recover" if root is None else f"nothing to recover below {root}")
-    return finish(results, errors, form, symbolize=symbolize) or code
+    written = [one for one in results if one.path]
+    if len(results) > len(written):
+        without = counted(len(results) - len(written), "profile")
+        say(f"{without} without a sample: no file, which --empty would write")
+    return finish(written, errors, form, symbolize=symbolize, as_table=True) or code
 
 
 def complete_dumps(outputs: list[str], *, err: bool = False) -> tuple[int, int]:

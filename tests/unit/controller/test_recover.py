@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller_tools import run_command
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import InputFileError, NotAProfile, TargetBusy, TargetError
 from mem_parser.readers import read_profile
@@ -21,7 +22,13 @@ GONE = 2**22 - 3  # above what this machine gives to processes
 
 
 def dead(
-    base: Path, pid: int = GONE, *, captured: bool = True, program: bytes = b"", began_s: int = 0
+    base: Path,
+    pid: int = GONE,
+    *,
+    captured: bool = True,
+    program: bytes = b"",
+    began_s: int = 0,
+    samples: int = 5,
 ) -> Path:
     """The segment that a dead process left; ``program``: in a container, where it began then."""
     fake = FakeSegment()
@@ -32,7 +39,8 @@ def dead(
     fake.control["pid"], fake.control["start_ticks"] = pid, 1
     if captured:
         fake.begin(rate=1)
-        fake.site(site_key(fake.stack([1, 2])), (5, 500), (2, 200))
+        if samples:
+            fake.site(site_key(fake.stack([1, 2])), (samples, 500), (2, 200))
         fake.control["capture"]["start_realtime_ns"] = began_s * 10**9
     path = fake.save(base)
     os.utime(path, (0, 0))
@@ -50,6 +58,35 @@ def test_each_dead_capture_becomes_a_file_and_its_segment_goes(segment_dir: Path
         assert profile.sites.inuse_bytes.tolist() == [300]
     assert not any(path.exists() for path in segments)
     assert recover.recover_all(str(segment_dir / "r")) == ([], [])
+
+
+def test_of_processes_without_samples_files_are_written_only_when_asked_for(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    def left() -> None:
+        for pid in (GONE, GONE - 1):
+            dead(segment_dir, pid)
+        for pid in (GONE - 2, GONE - 3):
+            dead(segment_dir, pid, samples=0)
+
+    left()
+    done = run_command("recover", "-o", tmp_path / "a")
+    table, _, then = done.stdout.partition("next:\n")
+    first, head, *rows = table.splitlines()
+    assert first == "2 profiles without a sample: no file, which --empty would write"
+    assert head.split() == [
+        "PID", "PROGRAM", "LAST", "SEEN", "SAMPLES", "LOST", "≈IN", "USE", "FILE",
+    ]  # fmt: skip
+    files = [str(tmp_path / f"a.{pid}.1.heap") for pid in (GONE, GONE - 1)]
+    assert sorted(row.split()[-1] for row in rows) == sorted(files)
+    [row] = [row.split() for row in rows if row.endswith(files[0])]
+    assert (row[:2], row[-5:-1]) == ([str(GONE), "prog"], ["5", "0", "300", "B"])
+    assert any(path in then for path in files)
+    assert {str(path) for path in tmp_path.iterdir()} == set(files)
+    assert not any((segment_dir / f"mem_profiler.{os.getuid()}").glob("*-*-*"))
+    left()
+    assert run_command("recover", "--empty", "-o", tmp_path / "b").returncode == 0
+    assert len(list(tmp_path.glob("b.*.heap"))) == 4
 
 
 def test_a_segment_that_somebody_writes_costs_the_others_nothing(segment_dir: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,8 +19,16 @@ from typing import Any
 
 import pytest
 
+from bounded import ROOT
 from forked import forked
-from mem_profiler.doctor import examine, examine_process, examine_program, first_blocker, inside
+from mem_profiler.doctor import (
+    examine,
+    examine_process,
+    examine_program,
+    first_blocker,
+    inside,
+    neighbours,
+)
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image, is_same
 from mem_profiler.process import procfs
@@ -317,6 +326,17 @@ def test_who_opted_out_is_left_alone(
         process.communicate(timeout=30)
     for findings in both:
         assert [f.status for f in findings if f.check == "opted_out"] == ["blocker"] * out
+
+
+def test_a_misspelt_variable_is_named_with_the_one_that_is_meant() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "sampler").rglob("*.[ch]"))
+    read = set(re.findall(r'"MEM_PROFILER_([A-Z_]+)"', source))
+    assert read == set(neighbours._VARIABLES)
+    environment = {"MEM_PROFILER_FOLOW_FORK": "1", "MEM_PROFILER_CACHE": "x", "LANG": "C"}
+    environment |= {f"MEM_PROFILER_{name}": "1" for name in read}
+    [finding] = neighbours.misspelt(environment)
+    assert finding.text.startswith("MEM_PROFILER_FOLOW_FORK in its environment is no variable")
+    assert finding.cure == "is MEM_PROFILER_FOLLOW_FORK meant?"
 
 
 def become_nobody() -> None:

@@ -215,6 +215,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     if first_blocker(findings) is not None or exe is None:
         return findings
     findings += neighbours.opted_out(gathered.environment)
+    findings += neighbours.misspelt(gathered.environment)
     findings += gathered.missing
     findings += machine.libc(images)
     findings += gathered.around

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Variables
 from dataclasses import replace
+from difflib import get_close_matches
 
 import mem_profiler
 from mem_parser.errors import MemError
@@ -19,6 +20,13 @@ from mem_profiler.samplerbuild import build_name
 from mem_profiler.segment import discovery, layout, usable
 
 _NAMED_MAX = 3
+_PREFIX, _ALIKE = "MEM_PROFILER_", 0.75
+_VARIABLES = (
+    "ARENAS", "DEPTH", "DEVICE", "DEVICE_RATE", "DIR", "DISABLE", "EVENTS", "FOLLOW_FORK",
+    "LAUNCHES", "MAX_MEMORY", "MAX_TOTAL", "ONLY", "PLAN", "PYMEM", "SEED", "START", "START_PID",
+    "UNWIND",
+)  # fmt: skip
+"""The sampler's (`sampler/process/options.c`)."""
 
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {
@@ -134,6 +142,19 @@ def opted_out(environment: Variables[str, str] | None) -> list[Finding]:
         return []
     text = "opted out: MEM_PROFILER_DISABLE is set in its environment"
     return [Finding("opted_out", "blocker", text, "start it without MEM_PROFILER_DISABLE")]
+
+
+def misspelt(environment: Variables[str, str] | None) -> list[Finding]:
+    """Variables that look like one of the sampler's and are none: nothing else says so."""
+    found = []
+    for name in sorted(environment or {}):
+        word = name.removeprefix(_PREFIX)
+        if word == name or word in _VARIABLES:
+            continue
+        for meant in get_close_matches(word, _VARIABLES, n=1, cutoff=_ALIKE):
+            text = f"{name} in its environment is no variable of the sampler"
+            found.append(Finding("variables", "warning", text, f"is {_PREFIX}{meant} meant?"))
+    return found[:_NAMED_MAX]
 
 
 def checker(images: list[Image], mappings: Iterable[Mapping] = ()) -> list[Finding]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
-from datetime import datetime
 
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, TargetUnsupported
+from mem_parser.units import clock_time
 from mem_profiler.process import procfs
 from mem_profiler.segment import births, devices, discovery, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
@@ -63,13 +63,6 @@ def check_state(segment: Segment, pid: int) -> Control:
     return control
 
 
-def since(realtime_ns: int) -> str:
-    """A moment as a clock time, with the date unless it is today."""
-    moment = datetime.fromtimestamp(min(realtime_ns, 1 << 61) / 1e9)
-    same_day = moment.date() == datetime.now().date()
-    return moment.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
-
-
 def lock(segment: Segment, pid: int) -> None:
     """Become the controller of a segment. Raises TargetBusy with its holder and its start."""
     if segment.try_lock():
@@ -82,7 +75,7 @@ def _held(segment: Segment, pid: int) -> TargetBusy:
     who = f"mem_profiler (pid {holder})" if holder else "another mem_profiler"
     control = segment.control()
     start = int(control.capture["start_realtime_ns"])
-    when = f" since {since(start)}" if control.gate_capture else ""
+    when = f" since {clock_time(start / 1e9)}" if control.gate_capture else ""
     return TargetBusy(
         f"pid {pid} is being captured by {who}{when}",
         hint=f"mem_profiler snapshot {pid} writes what it has so far",
@@ -99,8 +92,9 @@ def check_idle(segment: Segment, pid: int) -> None:
     who = f"mem_profiler start (pid {owner})" if owner else "MEM_PROFILER_START"
     if owner and int(slot["deadline_ns"]) != layout.U64_MAX:
         who = f"mem_profiler -s (pid {owner}), which has ended,"
+    began = clock_time(int(slot["start_realtime_ns"]) / 1e9)
     raise TargetBusy(
-        f"pid {pid} already has a capture, by {who} since {since(int(slot['start_realtime_ns']))}",
+        f"pid {pid} already has a capture, by {who} since {began}",
         hint=usable.captured_hint(pid),
     )
 

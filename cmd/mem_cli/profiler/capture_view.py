@@ -17,9 +17,8 @@ from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
-from mem_parser.units import counted, format_bytes, format_rate
+from mem_parser.units import clock_time, counted, format_bytes, format_rate
 from mem_profiler._core import lib
-from mem_profiler.capture.gate import since
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -139,7 +138,7 @@ def _row(result: Result, of_domain: Result) -> tuple[str, ...]:
     return (
         str(result.pid),
         name if of_domain is result else one_line(of_domain.domain),
-        since(int(result.until_s * 1e9)) if result.until_s else "-",
+        clock_time(result.until_s) if result.until_s else "-",
         f"{of_domain.samples:,}",
         f"{of_domain.lost:,}",
         short_size(of_domain.inuse_bytes),

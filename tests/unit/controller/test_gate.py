@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -129,14 +128,6 @@ def test_every_capture_begins_its_peak_anew(segment: Segment) -> None:
             segment.store(("peak", number & 1, name), 77)
         segment.store(("peak", number & 1, "epoch"), 77, 32)
         gate.stop(segment, os.getpid(), number)
-
-
-def test_a_moment_of_another_day_has_its_date() -> None:
-    now = datetime.now().replace(microsecond=0)
-    assert gate.since(int(now.timestamp() * 1e9)) == now.strftime("%H:%M:%S")
-    before = now - timedelta(days=2)
-    assert gate.since(int(before.timestamp() * 1e9)) == before.strftime("%Y-%m-%d %H:%M:%S")
-    assert gate.since(layout.U64_MAX)  # what a target wrote may be any number
 
 
 def test_a_lock_ends_with_the_controller_while_a_child_still_has_its_file(

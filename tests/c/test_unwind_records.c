@@ -11,6 +11,7 @@
 #include "check.h"
 #include "made_code.h"
 #include "unwind/unwind.h"
+#include "unwind/unwind_cache.h"
 #include "unwind/unwind_code.h"
 
 #define NOINLINE __attribute__((noinline))
@@ -71,6 +72,16 @@ static NOINLINE void middle(uintptr_t deeper) {
     AFTER_CALL();
 }
 
+/* Where the loader put the program decides it; the rule of one of them is then derived at each step. */
+static bool two_share_an_entry(void) {
+    for (unsigned i = 0; i < result.depth; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (pcs[i] != pcs[j] &&
+                mp_cache_slot(mp_cache_hash(pcs[i])) == mp_cache_slot(mp_cache_hash(pcs[j])))
+                return true;
+    return false;
+}
+
 static void through(void) {
     CASE("records lead through made code and back into tables");
     uintptr_t first[FRAMES];
@@ -92,7 +103,7 @@ static void through(void) {
         if (round == 0)
             memcpy(first, pcs, sizeof(first));
         /* from here on each step is a leap, which the next stack can be compared with */
-        if (MP_TEST_LEAPS && round >= 1 && round != 3)
+        if (MP_TEST_LEAPS && round >= 1 && round != 3 && !two_share_an_entry())
             CHECK(trace.complete);
         CHECK(memcmp(first, pcs, 3 * 6 * sizeof(pcs[0])) == 0);
     }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from accessible import faults_of
-from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
+from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of, until
 from controller_tools import TIMEOUT_S, Stepper, build_stepper
 from mem_cli import demo
 from mem_parser.readers import read_profile
@@ -39,11 +39,7 @@ class Shop:
         self.segments = str(segments)
 
     def until(self, condition: Any) -> Any:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, TIMEOUT_S * 2, poll_frequency=0.05).until(
-            lambda _: condition()
-        )
+        return until(self.driver, lambda _: condition(), TIMEOUT_S * 2)
 
     def open(self, fragment: str = "") -> None:
         self.driver.get("about:blank")

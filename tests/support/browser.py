@@ -89,14 +89,14 @@ def text_of(driver: Any, selector: str) -> str:
     return str(until(driver, lambda d: [element(d, selector).text])[0])
 
 
-def until(driver: Any, condition: Callable[[Any], Any]) -> Any:
+def until(driver: Any, condition: Callable[[Any], Any], timeout_s: float = 10) -> Any:
     """Wait for a condition, and return what it returns."""
     from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
     # A live page may replace what a condition has just found.
     gone = [StaleElementReferenceException]
-    wait = WebDriverWait(driver, 10, poll_frequency=0.02, ignored_exceptions=gone)
+    wait = WebDriverWait(driver, timeout_s, poll_frequency=0.02, ignored_exceptions=gone)
     return wait.until(condition)
 
 

@@ -120,8 +120,8 @@ def read_held(
 
 
 def held_at_peak(sites: Sites, peak: Peak, control: Control) -> Held | None:
-    """What the sampler alone keeps of the time before the end of a program that nobody watched: its
-    peak, if it freed most of that as it exited.
+    """What the sampler alone keeps of the time before the end of a program that nobody watched, or
+    not lately: its peak, if it freed most of that as it exited.
 
     Sites remember their blocks at the peak and not when these were born. Where hardly any block was
     freed before, these are the births; other sites that held something then have no ages.

@@ -452,14 +452,16 @@ def _held(
     sites: Sites, control: Control, domain: int, peak: Peak | None, moments: Moments | None
 ) -> Held | None:
     """What the domain held before the target began to end, as far as it is known."""
-    if moments is None:
-        return None if peak is None else held_at_peak(sites, peak, control)
-    most = None
-    if peak is not None and sites.peak is not None:
-        since_ns = peak.at_ns - int(control.capture["start_ns"])
-        most = since_ns / 1e9, int(sites.peak.bytes.sum())
-    left = int(sites.live_bytes.sum())
-    return moments.before_end(control.number("capture_number"), domain, left, most)
+    found = most = None
+    if moments is not None:
+        if peak is not None and sites.peak is not None:
+            since_ns = peak.at_ns - int(control.capture["start_ns"])
+            most = since_ns / 1e9, int(sites.peak.bytes.sum())
+        left = int(sites.live_bytes.sum())
+        found = moments.before_end(control.number("capture_number"), domain, left, most)
+    if found is None and peak is not None:  # no reader, or it had no time before the end
+        found = held_at_peak(sites, peak, control)
+    return found
 
 
 def read_tables(

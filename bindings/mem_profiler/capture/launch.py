@@ -16,7 +16,6 @@ import dataclasses
 import os
 import resource
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -293,8 +292,7 @@ class Run:
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
         recording = Recording(segment, pid)
-        ago_ns = recording.now_ns() - control.number("created_monotonic_ns")
-        created_ns = time.monotonic_ns() - ago_ns
+        created_ns = recording.here_ns(control.number("created_monotonic_ns"))
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
         image = Image(segment, recording, inner, process, created_ns, words)
         self.images[name] = image

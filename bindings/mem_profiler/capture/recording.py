@@ -87,6 +87,10 @@ class Recording:
         """The target's clock, which still runs when the target is gone."""
         return time.monotonic_ns() + self._clock_offset_ns
 
+    def here_ns(self, target_ns: int) -> int:
+        """A time of the target's clock by this process's."""
+        return target_ns - self._clock_offset_ns
+
     def due_in(self) -> float:
         """Seconds until the next reading is due."""
         return self.recorder.due_in()

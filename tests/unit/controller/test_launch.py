@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from mem_parser.errors import UsageProblem
 from mem_profiler.capture import launch, preload
 from mem_profiler.capture.launch import Options
 from mem_profiler.events.logs import Logging
+from mem_profiler.process import procfs
 from mem_profiler.segment.file import Segment
 
 pytestmark = pytest.mark.usefixtures("sampler")
@@ -100,3 +103,26 @@ def test_the_last_program_of_a_process_has_the_log_in_whatever_order_they_are_fo
             run._begin_log(image, Logging(str(tmp_path / "x")))
     logs: dict[str, Any] = {name: image.recording for name, image in run.images.items()}
     assert {name: recording.logs for name, recording in logs.items()} == {"sh": 0, "program": 1}
+
+
+def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.accumulate([10**9] * 3 + [1] * 1000)
+    run = launch.Run.__new__(launch.Run)
+    run.pid, run.images = os.getpid(), {}
+    run.options = Options(1, str(tmp_path / "x"))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic_ns", lambda: next(clock))
+        for name, created_ns in (("env", 1000), ("python3", 2000)):
+            fake = FakeSegment()
+            fake.control["pid"] = run.pid
+            fake.control["pidns_inode"] = procfs.pidns_inode()
+            fake.control["created_monotonic_ns"] = created_ns
+            (tmp_path / name).mkdir()
+            run._take(name, Segment.open(fake.save(tmp_path / name), writable=True))
+    own = run._own()
+    assert own is run.images["python3"]
+    for image in run.images.values():
+        image.recording.close()
+        image.segment.close()

@@ -1,9 +1,10 @@
-"""Facts about files and limits of this process that Python has no function for."""
+"""Facts about files, limits and the clock that Python has no function for."""
 
 from __future__ import annotations
 
 import resource
 import struct
+import time
 
 from mem_sandbox import syscalls
 
@@ -34,3 +35,10 @@ def allow_descriptors() -> int:
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return before
+
+
+def clock_time(seconds: float) -> str:
+    """A Unix time as `17:04:32`, with its date unless that is today."""
+    moment = time.localtime(min(seconds, 1 << 32))  # a target may have written any number
+    is_today = moment[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", moment)

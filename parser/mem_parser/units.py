@@ -87,13 +87,6 @@ def local_time(seconds: float | None) -> str:
         return ""
 
 
-def clock_time(seconds: float) -> str:
-    """Return a Unix time as `17:04:32`, with its date unless that is today."""
-    moment = time.localtime(min(seconds, 1 << 32))  # a target may have written any number
-    is_today = moment[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", moment)
-
-
 def counted(number: int, noun: str) -> Phrase:
     """Return `1 row`, `2,000 rows`: a number with its noun, which takes an s."""
     return plural(f"{{number}} {noun}", f"{{number}} {noun}s", number)

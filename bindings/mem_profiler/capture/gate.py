@@ -14,10 +14,10 @@ import time
 from collections.abc import Collection
 
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, TargetUnsupported
-from mem_parser.units import clock_time
 from mem_profiler.process import procfs
 from mem_profiler.segment import births, devices, discovery, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
+from mem_profiler.system import clock_time
 
 STARTING_WAIT_S = 2.0
 

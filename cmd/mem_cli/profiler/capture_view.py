@@ -17,8 +17,9 @@ from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
-from mem_parser.units import clock_time, counted, format_bytes, format_rate
+from mem_parser.units import counted, format_bytes, format_rate
 from mem_profiler._core import lib
+from mem_profiler.system import clock_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress

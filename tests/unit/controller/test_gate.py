@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, Targ
 from mem_profiler.capture import gate
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
+from mem_profiler.system import clock_time
 
 
 def test_the_gate_opens_after_everything_else_is_in_place_and_shuts_once(tmp_path: Path) -> None:
@@ -128,6 +130,14 @@ def test_every_capture_begins_its_peak_anew(segment: Segment) -> None:
             segment.store(("peak", number & 1, name), 77)
         segment.store(("peak", number & 1, "epoch"), 77, 32)
         gate.stop(segment, os.getpid(), number)
+
+
+def test_a_moment_of_another_day_has_its_date() -> None:
+    now = datetime.now().replace(microsecond=0)
+    assert clock_time(now.timestamp()) == now.strftime("%H:%M:%S")
+    before = now - timedelta(days=2)
+    assert clock_time(before.timestamp()) == before.strftime("%Y-%m-%d %H:%M:%S")
+    assert clock_time(2**64 / 1e9)  # what a target wrote may be any number
 
 
 def test_a_lock_ends_with_the_controller_while_a_child_still_has_its_file(

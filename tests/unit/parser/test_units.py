@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from mem_parser.estimate import Estimate, unseen_bytes, unseen_objects
 from mem_parser.model import Unit
 from mem_parser.units import (
-    clock_time,
     counted,
     format_bytes,
     format_change,
@@ -116,11 +114,3 @@ def test_an_error_reads_back_unless_it_is_below_one_percent(value: float, share:
 def test_a_noun_takes_an_s_and_a_share_of_nothing_is_none() -> None:
     assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
     assert (percent(1, 3), percent(1, 0), percent(0, 5)) == ("33.3 %", "0.0 %", "0.0 %")
-
-
-def test_a_moment_of_another_day_has_its_date() -> None:
-    now = datetime.now().replace(microsecond=0)
-    assert clock_time(now.timestamp()) == now.strftime("%H:%M:%S")
-    before = now - timedelta(days=2)
-    assert clock_time(before.timestamp()) == before.strftime("%Y-%m-%d %H:%M:%S")
-    assert clock_time(2**64 / 1e9)  # what a target wrote may be any number

@@ -5,7 +5,7 @@ change is that of the births and deaths in between. Profiles of different runs a
 errors add in squares. Names match the rows (see `places.Frame`): they stay the same when addresses
 change, by ASLR or a new build; where one side has no source files, functions match by name alone.
 
-    new, gone     significant, and nothing of it before, or after
+    new, gone     significant, and no block of it in the base, or in the new file: none allocated
     grown, shrunk significant
     noise         as much as chance explains
 
@@ -32,6 +32,7 @@ from mem_parser.folds import unnamed_function
 from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts
+from mem_parser.leaks.watch import ended_midway
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
@@ -197,12 +198,15 @@ def _diff(
 
 @dataclass(slots=True)
 class _Sums:
-    """Of each row; ``heaviest`` is the stack that has most of it, -1: none has any."""
+    """Of each row; ``heaviest`` is the stack that has most of it, -1: none has any; ``met`` says
+    that the file has blocks of it, of whatever count: a worker that ended holds none, and ran it.
+    """
 
     value: FloatArray
     variance: FloatArray
     samples: FloatArray
     heaviest: IntArray
+    met: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,11 +303,16 @@ def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -
     order = order[seen[order] > 0]
     heaviest = np.full(rows, -1, dtype=np.int64)
     heaviest[row[order]] = order  # of several the last is kept
+    met = np.zeros(rows, dtype=np.bool_)
+    met[at[(profile.sites.alloc_blocks > 0) | (profile.sites.inuse_blocks > 0) | (samples > 0)]] = (
+        True
+    )
     return _Sums(
         np.bincount(at, weights=value, minlength=rows).astype(np.float64),
         np.bincount(at, weights=variance, minlength=rows).astype(np.float64),
         np.bincount(at, weights=samples, minlength=rows).astype(np.float64),
         heaviest,
+        met,
     )
 
 
@@ -402,7 +411,7 @@ class DiffRows(Sequence[DiffRow]):
         samples = int(before.samples[k] + after.samples[k])
         known = float(self._error[k]) if self._exact else math.nan
         return DiffRow(
-            _change(delta, before.samples[k], after.samples[k], sure=bool(self._stands[k])),
+            _change(delta, before.met[k], after.met[k], sure=bool(self._stands[k])),
             self._names[k],
             _estimate(before, k, self._unseen, exact=self._exact),
             _estimate(after, k, self._unseen, exact=self._exact),
@@ -498,7 +507,7 @@ def _rate_of_domains(profile: Profile) -> dict[str, float]:
     return found
 
 
-def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
+def _change(delta: float, before: bool, after: bool, *, sure: bool) -> Change:
     if not sure:
         return Change.NOISE
     if delta > 0:
@@ -532,6 +541,19 @@ def _notes(
                 new=f"{b:.1f}",
             )
         )
+    ended = [n for n, p in (("base", base), ("new", new)) if not ended_midway(p.capture)]
+    if count is Count.INUSE and len(ended) == 1 and base.capture.end and new.capture.end:
+        which = {
+            "base": phrase(
+                "base's processes ended and new's went on: in use is what an end left over;"
+                " --alloc compares all blocks"
+            ),
+            "new": phrase(
+                "new's processes ended and base's went on: in use is what an end left over;"
+                " --alloc compares all blocks"
+            ),
+        }
+        notes.append(which[ended[0]])
     other = _rebuilt(base, new)
     if other:
         text = phrase("different builds of {files}", files=", ".join(other[:5]))

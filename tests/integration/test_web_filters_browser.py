@@ -21,13 +21,13 @@ from click.testing import CliRunner
 from browser import NEEDS_BROWSER, Shown
 from heapfiles import HeapFile, Record
 from mem_cli.parser.group import cli
-from mem_parser.diff import variance_between
 from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.edges import calls_between
 from mem_parser.reports.graph import build_graph
-from mem_parser.reports.graph_diff import build_diff_graph
+from mem_parser.reports.graph_diff import graph_of_change
+from mem_parser.reports.view import make_view
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web import flamegraph, report
@@ -321,11 +321,8 @@ def test_a_difference_is_in_the_words_and_colours_of_the_call_graph(
 ) -> None:
     instance = Function("parse", "parse<int>()", "/opt/server", "/src/parse.c")
     sides = [make_profile(sites, functions={"parse": instance}) for sites in (SERVER, BASE)]
-    expected = build_diff_graph(
-        sides[0][0], *(sum_stacks(*side) for side in sides),
-        count=Count.INUSE, unit=Unit.SPACE, title="",
-        between=variance_between(sides[1][0], sides[0][0], Unit.SPACE),
-    )  # fmt: skip
+    new, base = (make_view(*side, Filters()) for side in sides)
+    expected = graph_of_change(base, new, "")
     page = folder / "changed.html"
     page.write_text(report.render(*sides[0], base=sides[1]), encoding="utf-8")
 

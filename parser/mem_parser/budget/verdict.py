@@ -33,7 +33,7 @@ from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
-from mem_parser.budget.measure import FEWER_LOST, Measured, lost_share, measure, obstacle_of
+from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
 from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
@@ -549,8 +549,7 @@ class _Judge:
             reason = self._unseen(limit, amount - upper)
             verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif counted_upper <= amount:
-            lost_text = counted(self.subject.profile.samples_missing, "sample")
-            reason = f"{lost_text} lost, and with them it may be over the limit: {FEWER_LOST}"
+            reason = with_lost(self.subject.profile.samples_missing)
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         return Result(

@@ -216,6 +216,13 @@ class Report:
         }
 
 
+def count_of(kind: Measure) -> Count:
+    """Return what a limit counts, but one on growth, which counts what its baseline has."""
+    if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
+        return Count.ALLOC
+    return Count.PEAK if kind is Measure.PEAK else Count.INUSE
+
+
 def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
     """Check captures against budgets, all together.
 
@@ -587,9 +594,7 @@ class _Judge:
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:
             return self.program.measure
-        if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
-            return Count.ALLOC
-        return Count.PEAK if kind is Measure.PEAK else Count.INUSE
+        return count_of(kind)
 
     def _scale(self, part: Profile, kind: Measure) -> float:
         return 1 / (part.capture.duration_s or 1.0) if kind is Measure.ALLOC_RATE else 1.0

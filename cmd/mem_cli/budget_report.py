@@ -22,6 +22,8 @@ from mem_parser.escape import json_text
 
 if TYPE_CHECKING:
     from mem_parser.budget import BudgetFile, Report, Subject, Verdict
+    from mem_parser.budget.verdict import CaptureReport
+    from mem_parser.model import Count, Profile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FORMATS = ("json", "junit", "sarif", "markdown", "html")
@@ -153,6 +155,7 @@ def _rendered(name: str, report: Report, subjects: Sequence[Subject]) -> str:
 
 def _page(report: Report, subjects: Sequence[Subject]) -> str:
     from mem_parser.leaks.verdicts import find_leaks
+    from mem_parser.web.facts import Opening
     from mem_parser.web.report import render
 
     subject = subjects[0]
@@ -165,7 +168,18 @@ def _page(report: Report, subjects: Sequence[Subject]) -> str:
         name=os.path.basename(subject.path),
         leaks=leaks,
         budget=report.captures[0].as_json(),
+        start=Opening(count=_judged(report.captures[0], subject.profile)),
     )
+
+
+def _judged(report: CaptureReport, profile: Profile) -> Count:
+    """Return what the first limit with the worst verdict counts: the page begins with it."""
+    from mem_parser.budget.verdict import count_of
+    from mem_parser.model import Count
+
+    worst = (r.limit.measure for r in report.results if r.verdict is report.verdict)
+    counts = [count_of(measure) for measure in worst]
+    return counts[0] if counts and profile.has(counts[0]) else Count.INUSE
 
 
 def _github(report: Report, *, err: bool) -> None:

@@ -5,15 +5,11 @@ change is that of the births and deaths in between. Profiles of different runs a
 errors add in squares. Names match the rows (see `places.Frame`): they stay the same when addresses
 change, by ASLR or a new build; where one side has no source files, functions match by name alone.
 
-    new, gone     significant, and nothing of it before, or after
+    new, gone     significant, and no block of it in the base, or in the new file: none allocated
     grown, shrunk significant
     noise         as much as chance explains
 
-Significance is two-sided, and judged by the errors that both sides would have if nothing had
-changed (`_if_unchanged`): of two rates a row is not gone because the coarser one took no sample of
-it. Over all rows the false discovery rate is `RATE` (Benjamini-Hochberg), so that a thousand rows
-do not show fifty false changes. Where a file carries no errors nothing is tested: every row that
-differs is a change, and nobody knows which of them are chance.
+`mem_parser.changed` tells which rows are more than chance.
 """
 
 from __future__ import annotations
@@ -26,21 +22,19 @@ from typing import Any, overload
 
 import numpy as np
 
+from mem_parser.changed import Amounts, amounts_of, judged
 from mem_parser.charge import charged_from
-from mem_parser.estimate import Estimate, FloatArray, Unseen, sampling_probability
+from mem_parser.estimate import Estimate, FloatArray, Unseen, added_up
 from mem_parser.folds import unnamed_function
 from mem_parser.frames import Frame, Spelled, frames_of, same_capture
 from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts
+from mem_parser.leaks.watch import ended_midway
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
-from mem_parser.significance import benjamini_hochberg, p_of_change, poisson_tail
 from mem_parser.symbols.table import Symbols
 from mem_parser.words import joined, phrase
-
-RATE = 0.05
-"""Share of false changes among those reported."""
 
 
 class Change(enum.StrEnum):
@@ -166,43 +160,37 @@ def _diff(
 ) -> Diff:
     base, new = profiles
     size = 1 + max(int(side.row.max(initial=-1)) for side in matched)
-    between = variance_between(base, new, unit) if count is Count.INUSE else None
-    paired = between is not None
+    came = variance_between(base, new, unit) if count is Count.INUSE else None
+    between = None if came is None else added_up(matched[1].row, came.sum(axis=1), size)
     sums = (
-        _sum(base, matched[0].row, count, unit, size),
-        _sum(new, matched[1].row, count, unit, size),
+        _sum(base, amounts_of(base, new, count, unit), matched[0].row, size),
+        _sum(new, amounts_of(new, base, count, unit), matched[1].row, size),
     )
-    variance = sums[0].variance + sums[1].variance
-    if between is not None:
-        by_row = np.bincount(matched[1].row, weights=between.sum(axis=1), minlength=size)
-        # The independent formula bounds the paired one too: common samples only cancel.
-        variance = np.minimum(variance, by_row)
     exact = base.errors_known and new.errors_known
     unseen = max(base.unseen(unit), new.unseen(unit))
-    chance, weight, step = _if_unchanged(profiles, matched, count, unit, size)
-    chance = variance if paired else np.maximum(variance, chance)
-    weight = np.full(size, unseen.weight) if unseen.bounded else weight
-    stands = _judge(sums, chance, weight, step, exact=exact)
+    variance, stands = judged(sums[0].of, sums[1].of, unseen, between, exact=exact)
     error = np.sqrt(variance)
     result = DiffRows(_Names(matched, sums), sums, error, stands, unseen, exact=exact)
     total = Estimate(
-        float(sums[1].value.sum() - sums[0].value.sum()),
+        float(sums[1].of.value.sum() - sums[0].of.value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
-        int(sums[0].samples.sum() + sums[1].samples.sum()),
+        int(sums[0].of.samples.sum() + sums[1].of.samples.sum()),
         unseen,
         signed=True,
     )
-    return Diff(result, unit, total, paired, errors_known=exact)
+    return Diff(result, unit, total, between is not None, errors_known=exact)
 
 
 @dataclass(slots=True)
 class _Sums:
-    """Of each row; ``heaviest`` is the stack that has most of it, -1: none has any."""
+    """The amounts ``of`` each row; ``heaviest`` is the stack that has most of it, -1: none has any;
+    ``met`` says that the file has blocks of it, of whatever count: a worker that ended holds none,
+    and ran it.
+    """
 
-    value: FloatArray
-    variance: FloatArray
-    samples: FloatArray
+    of: Amounts
     heaviest: IntArray
+    met: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,22 +277,20 @@ def _matched(frame: Frame, same: Mapping[str, Hashable]) -> Hashable:
     return same.get(frame.function, frame.function_key)
 
 
-def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -> _Sums:
-    value, variance, samples = profile.weigh(count, unit)
-    at = row[profile.sites.stack]
+def _sum(profile: Profile, amounts: Amounts, row: IntArray, rows: int) -> _Sums:
+    sites = profile.sites
+    at = row[sites.stack]
     held, seen = (
-        np.bincount(profile.sites.stack, weights=x, minlength=len(row)) for x in (value, samples)
+        np.bincount(sites.stack, weights=x, minlength=len(row))
+        for x in (amounts.value, amounts.samples)
     )
     order = np.argsort(held, kind="stable")
     order = order[seen[order] > 0]
     heaviest = np.full(rows, -1, dtype=np.int64)
     heaviest[row[order]] = order  # of several the last is kept
-    return _Sums(
-        np.bincount(at, weights=value, minlength=rows).astype(np.float64),
-        np.bincount(at, weights=variance, minlength=rows).astype(np.float64),
-        np.bincount(at, weights=samples, minlength=rows).astype(np.float64),
-        heaviest,
-    )
+    met = np.zeros(rows, dtype=np.bool_)
+    met[at[(sites.alloc_blocks > 0) | (sites.inuse_blocks > 0) | (amounts.samples > 0)]] = True
+    return _Sums(amounts.added(lambda column: added_up(at, column, rows)), heaviest, met)
 
 
 class _Names:
@@ -369,7 +355,7 @@ class DiffRows(Sequence[DiffRow]):
         *,
         exact: bool,
     ) -> None:
-        before, after = sums
+        before, after = (one.of for one in sums)
         tested = np.flatnonzero((before.samples + after.samples) > 0)
         self._names, self._sums, self._exact = names, sums, exact
         self._unseen = unseen
@@ -397,12 +383,13 @@ class DiffRows(Sequence[DiffRow]):
         return float(self._delta[self._order[self.beyond_noise :]].sum())
 
     def _row(self, k: int) -> DiffRow:
-        before, after = self._sums
+        before, after = (one.of for one in self._sums)
         delta = float(self._delta[k])
         samples = int(before.samples[k] + after.samples[k])
+        met = (bool(one.met[k]) for one in self._sums)
         known = float(self._error[k]) if self._exact else math.nan
         return DiffRow(
-            _change(delta, before.samples[k], after.samples[k], sure=bool(self._stands[k])),
+            _change(delta, *met, sure=bool(self._stands[k])),
             self._names[k],
             _estimate(before, k, self._unseen, exact=self._exact),
             _estimate(after, k, self._unseen, exact=self._exact),
@@ -410,95 +397,7 @@ class DiffRows(Sequence[DiffRow]):
         )
 
 
-def _judge(
-    sums: tuple[_Sums, _Sums],
-    variance: FloatArray,
-    weight: FloatArray,
-    step: FloatArray,
-    *,
-    exact: bool,
-) -> BoolArray:
-    """Tell of each row whether it is more than chance of that variance explains. ``weight`` is what
-    a sample adds, ``step`` what a block does that one side missed.
-    """
-    before, after = sums
-    delta = after.value - before.value
-    # Differences below this are rounding.
-    moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
-    tested = (before.samples + after.samples) > 0
-    rows = zip(*(c[tested].tolist() for c in (delta, variance, weight, step)), strict=True)
-    # Without errors every change counts.
-    p = np.array([_p_value(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
-    stands = np.zeros(len(delta), dtype=np.bool_)
-    if tested.any():
-        stands[tested] = benjamini_hochberg(p, RATE)
-    return stands & moved
-
-
-def _p_value(delta: float, variance: float, weight: float, step: float) -> float:
-    """Return the p-value of "nothing changed". Of blocks of which hardly one is missed, the number
-    that is has a longer tail than the normal distribution.
-    """
-    found = p_of_change(delta, variance, weight)
-    if found > RATE or step <= 0:
-        return found
-    missed = variance / step**2
-    return max(found, poisson_tail(max(round(missed + abs(delta) / step), 1), missed))
-
-
-def _if_unchanged(
-    profiles: tuple[Profile, Profile],
-    matched: tuple[_Side, _Side],
-    count: Count,
-    unit: Unit,
-    size: int,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return for each row the variance of its change, the mean weight of a sample of objects, and
-    the mean of what a block stands for, if nothing changed: then both sides have the blocks of
-    either, each sampled at its own rate. A side without a sample has no variance of its own,
-    however many blocks it missed.
-
-    Sides count by how fine their rates are. At equal rates these are the sums of both variances,
-    and that over the sum of both values.
-    """
-    rates = [_rate_of_domains(profile) for profile in profiles]
-    variance, value, held = np.zeros((2, size)), np.zeros(size), np.zeros(size)
-    for k, (profile, side) in enumerate(zip(profiles, matched, strict=True)):
-        amount, own, _ = profile.weigh(count, unit)
-        here, there = (
-            np.array([at.get(d, math.inf) for d in profile.domains])[profile.sites.domain]
-            for at in (rates[k], rates[1 - k])
-        )
-        there = np.where(np.isfinite(there), there, profiles[1 - k].rate_bytes)
-        both = np.maximum(here - 1, 0) + np.maximum(there - 1, 0)
-        share = np.divide(np.maximum(there - 1, 0), both, out=0.5 + 0 * both, where=both > 0)
-        blocks, total = profile.counts(count)
-        mean = np.divide(total, blocks, out=np.zeros(len(total)), where=blocks > 0)
-        p = sampling_probability(mean, there)
-        each = mean if unit is Unit.SPACE else np.ones(len(mean))
-        other = amount * each * (1 - p) / p
-        row = side.row[profile.sites.stack]
-        variance[k] += np.bincount(row, weights=share * own, minlength=size)
-        variance[1 - k] += np.bincount(row, weights=share * other, minlength=size)
-        value += np.bincount(row, weights=share * amount, minlength=size)
-        held += np.bincount(row, weights=share * amount * each, minlength=size)
-    most = variance.max(axis=0)
-    weight, step = (
-        np.divide(x, value, out=np.zeros(size), where=value > 0) for x in (most, most + held)
-    )
-    return variance.sum(axis=0), weight, step
-
-
-def _rate_of_domains(profile: Profile) -> dict[str, float]:
-    """Return the bytes per sample of each domain that has sites, of several the most."""
-    found: dict[str, float] = {}
-    rates = np.broadcast_to(np.asarray(profile.rates, dtype=np.float64), len(profile.sites))
-    for k in np.unique(profile.sites.domain).tolist():
-        found[profile.domains[k]] = float(rates[profile.sites.domain == k].max())
-    return found
-
-
-def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
+def _change(delta: float, before: bool, after: bool, *, sure: bool) -> Change:
     if not sure:
         return Change.NOISE
     if delta > 0:
@@ -506,7 +405,7 @@ def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
     return Change.SHRUNK if after else Change.GONE
 
 
-def _estimate(sums: _Sums, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
+def _estimate(sums: Amounts, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
     error = math.sqrt(float(sums.variance[k])) if exact else math.nan
     return Estimate(float(sums.value[k]), error, int(sums.samples[k]), unseen)
 
@@ -532,6 +431,19 @@ def _notes(
                 new=f"{b:.1f}",
             )
         )
+    ended = [n for n, p in (("base", base), ("new", new)) if not ended_midway(p.capture)]
+    if count is Count.INUSE and len(ended) == 1 and base.capture.end and new.capture.end:
+        which = {
+            "base": phrase(
+                "base's processes ended and new's went on: in use is what an end left over;"
+                " --alloc compares all blocks"
+            ),
+            "new": phrase(
+                "new's processes ended and base's went on: in use is what an end left over;"
+                " --alloc compares all blocks"
+            ),
+        }
+        notes.append(which[ended[0]])
     other = _rebuilt(base, new)
     if other:
         text = phrase("different builds of {files}", files=", ".join(other[:5]))

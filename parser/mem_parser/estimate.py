@@ -342,3 +342,10 @@ def least_in_class(size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def are_many_lost(samples: int, missing: int) -> bool:
     """Tell whether so many samples are in no total that numbers are much too low."""
     return missing > _NOTED_LOST * (samples + missing)
+
+
+def added_up(
+    group: npt.NDArray[np.integer], weights: npt.NDArray[np.generic], count: int
+) -> FloatArray:
+    """Return the sum of the weights of each group."""
+    return np.bincount(group, weights=weights, minlength=count).astype(np.float64)

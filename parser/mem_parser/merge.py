@@ -30,6 +30,7 @@ from mem_parser.units import format_bytes, format_rate
 
 PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
 PEAKS_AT_MOST = "the peak of all is at most the sum of the files' peaks, {bound}"
+_ENDED = "target ended"  # `Capture.end` of processes that ended in several ways
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
 
@@ -195,7 +196,8 @@ def _add_facts(known: Capture, new: Capture) -> None:
         if getattr(known, name) != getattr(new, name):
             setattr(known, name, "")
     if known.end != new.end and not went_on(known):
-        known.end = new.end if went_on(new) else ""
+        ended = _ENDED if known.end and new.end else ""
+        known.end = new.end if went_on(new) else ended
     times = (known.started, new.started)
     known.started = min((t for t in times if t is not None), default=None)
     spans = (known.duration_s, new.duration_s)

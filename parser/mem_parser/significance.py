@@ -19,8 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.estimate import FloatArray
+from mem_parser.estimate import Estimate, FloatArray
 
+RATE = 0.05
+"""How often one test may be wrong, and the share of false changes among those of a table."""
 _STEPS = 10_000
 _TINY = 1e-300
 
@@ -136,6 +138,12 @@ def p_of_change(delta: float, variance: float, weight: float) -> float:
     return 2.0 * normal_tail(excess / math.sqrt(spread))
 
 
+def p_of_estimate(change: Estimate) -> float:
+    """Return `p_of_change` of one estimate of a change with its own error."""
+    weight = change.unseen.weight if change.unseen.bounded else 0.0
+    return p_of_change(change.value, change.std_error**2, weight)
+
+
 def p_of_changes(delta: FloatArray, variance: FloatArray, weight: float) -> FloatArray:
     """Return `p_of_change` of columns."""
     excess = np.abs(delta) - 0.5 * weight
@@ -186,6 +194,11 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
             break
         stands[k] = True
     return stands
+
+
+def beyond_chance(p_values: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which changes of one table are more than chance: a share of `RATE` is false."""
+    return benjamini_hochberg(p_values, RATE)
 
 
 def benjamini_hochberg(p_values: FloatArray, rate: float) -> npt.NDArray[np.bool_]:

@@ -83,3 +83,21 @@ def test_leaks():
     assert "3 passed, 3 warnings" in done.stdout
     assert done.stdout.count(f"{library.name} brings along") == 3
     assert done.stdout.count("ARROW_DEFAULT_MEMORY_POOL=system") == 3
+
+
+def test_a_run_that_lost_samples_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had no place in the table may have stayed: `--mem-strict` fails it."""
+    monkeypatch.setenv("MEM_PROFILER_MAX_MEMORY", "1M")
+    (tmp_path / "test_lost.py").write_text(
+        """
+import pytest
+
+@pytest.mark.mem_leaks("64 B", warmups=0, repeat=2)
+def test_frees_all(): [bytearray(100) for _ in range(60_000)]
+"""
+    )
+    done = run(tmp_path, "--mem", code=0)
+    assert "memory limit undecided" in done.stdout
+    assert re.search(r"[\d,]+ samples lost, and with them it may be over the limit", done.stdout)

@@ -141,6 +141,34 @@ def test_a_growth_below_its_error_is_no_rate(desktop: Any, tmp_path: Path) -> No
     assert "/h" not in cells[1]
 
 
+def limit(name: str, excess: float | None, note: str) -> dict[str, Any]:
+    """A row of a budget's report."""
+    return {
+        "verdict": "fail" if excess else "pass", "measure": "peak", "name": name, "limit": 2e6,
+        "value": 1e6, "lower95": 9e5, "upper95": 1.1e6, "excess": excess, "notes": [note],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_budget_has_no_column_of_nothing_and_its_notes_have_the_room(
+    wide_or_narrow: Any, tmp_path: Path, width: int
+) -> None:
+    wide_or_narrow.set_window_size(width, 900)
+    rows = [limit("peak", None, "the check would have found a steady leak " * 4)]
+    for excess in (None, 1e6):
+        rows.append(limit("peak of function:^cache$", excess, ""))
+        page = report.render(*make_profile(SERVER), budget={"rows": rows})
+        open_page(wide_or_narrow, saved(page, tmp_path), "#tab=budget")
+        heads = text_of(wide_or_narrow, "#budget-rows thead").split()
+        assert ("Over" in heads) is (excess is not None)
+    if width == 1280:
+        name, note = (boxes(wide_or_narrow, f"#budget-rows td.{c}")[0] for c in ("main", "words"))
+        assert note["width"] > 2 * name["width"]
+    empty = wide_or_narrow.find_elements(By.CSS_SELECTOR, "#budget-rows td.empty")
+    assert empty
+    assert {cell.is_displayed() for cell in empty} == {width == 1280}
+
+
 def many_leaks() -> dict[str, Any]:
     """Verdicts on 6,339 stacks, those of the worst verdict first."""
     verdicts = ["leak"] * 3 + ["inconclusive"] * 6197 + ["cache-like"] * 100 + ["young"] * 39

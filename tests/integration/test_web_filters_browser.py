@@ -21,17 +21,18 @@ from click.testing import CliRunner
 from browser import NEEDS_BROWSER, Shown
 from heapfiles import HeapFile, Record
 from mem_cli.parser.group import cli
-from mem_parser.diff import variance_between
 from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.edges import calls_between
 from mem_parser.reports.graph import build_graph
-from mem_parser.reports.graph_diff import build_diff_graph
+from mem_parser.reports.graph_diff import graph_of_change
+from mem_parser.reports.view import View, make_view
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web import flamegraph, report
 from mem_parser.web.facts import Opening
+from simulated import Program, burst
 from web_profiles import BASE, SERVER, Site, make_profile, wide_profile
 
 pytestmark = NEEDS_BROWSER
@@ -316,16 +317,36 @@ def test_the_call_graph_is_of_what_the_boxes_leave(
     shown.assert_quiet()
 
 
+def test_boxes_of_the_page_are_changes_where_those_of_the_graph_are(
+    desktop: Any, folder: Path
+) -> None:
+    """Two captures of one program of which one function grew: tested alone, more boxes had."""
+    draw = np.random.default_rng(5)
+    same = [burst(draw, 1.0, 300, f"f{k}") for k in range(60)]
+    sides = [
+        Program([*same, burst(draw, 1.0, blocks, "grown")]).capture(draw) for blocks in (900, 2400)
+    ]
+    sides[1][0].capture.pid = 2
+    graph = graph_of_change(*(make_view(*side, Filters()) for side in sides), "")
+    expected = {n.name for n, b in zip(graph.nodes, graph.beyond_noise or [], strict=True) if b}
+    page = folder / "same.html"
+    page.write_text(report.render(*sides[1], base=sides[0]), encoding="utf-8")
+
+    shown = Shown(desktop, page.as_uri(), fragment(tab="graph"))
+
+    last = {name: texts[-1].removeprefix("total ") for name, texts, _ in shown.run(GRAPH)}
+    assert len(last) >= 61
+    assert {n for n, text in last.items() if text[0] in "+\u2212"} == expected == {"grown"}
+
+
 def test_a_difference_is_in_the_words_and_colours_of_the_call_graph(
     desktop: Any, folder: Path
 ) -> None:
     instance = Function("parse", "parse<int>()", "/opt/server", "/src/parse.c")
     sides = [make_profile(sites, functions={"parse": instance}) for sites in (SERVER, BASE)]
-    expected = build_diff_graph(
-        sides[0][0], *(sum_stacks(*side) for side in sides),
-        count=Count.INUSE, unit=Unit.SPACE, title="",
-        between=variance_between(sides[1][0], sides[0][0], Unit.SPACE),
-    )  # fmt: skip
+    # Not `make_view`: the page adds host and device up here.
+    new, base = (View(*Filters().apply(*side), side[1], Filters()) for side in sides)
+    expected = graph_of_change(base, new, "")
     page = folder / "changed.html"
     page.write_text(report.render(*sides[0], base=sides[1]), encoding="utf-8")
 

@@ -76,6 +76,8 @@ class Watch:
                 os.kill(self.pid, number)
 
     def _wait_status(self) -> int | None:
+        if self._fd < 0:  # it may have ended before the watch began
+            return procfs.exit_code(self.pid)
         buffer = bytearray(PIDFD_INFO_BYTES)
         struct.pack_into("=Q", buffer, 0, PIDFD_INFO_EXIT)
         with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ from mem_cli.options import (
     narrowing_options,
     symbol_options,
     time_options,
+    verbose_option,
 )
 from mem_cli.output import check_output
 from mem_cli.pipeline import Source, deliver, named, read, say_missing
@@ -76,6 +77,13 @@ class _Window(click.ParamType[tuple[float, float]]):
     type=click.Choice(["leak"]),
     help="Exit with 6 if there is a leak, 7 if there may be one (too short, lost stacks).",
 )
+@click.option(
+    "-n",
+    "--rows",
+    type=click.IntRange(min=0),
+    help="Rows of each verdict (all leaks, 10 of others); 0: all.",
+)
+@verbose_option
 @finding_options
 def leaks(
     files: tuple[str, ...],
@@ -97,7 +105,7 @@ def leaks(
     from mem_parser.leaks.judged import judged, narrow
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
-    from mem_parser.reports.table import folded_lines
+    from mem_parser.reports.table import folded_lines, nameless_lines
     from mem_parser.unseen import missing
 
     filters = filters_from(options)
@@ -124,6 +132,7 @@ def leaks(
         *opened.shown.notes,
         *narrowed.notes,
         *folded_lines(narrowed.symbols, filters.rule),
+        *(nameless_lines(narrowed.symbols, at_length=True) if options["verbose"] else ()),
         *report.notes,
     ]
     if profile.capture.suppressions and not suppressions:
@@ -135,6 +144,7 @@ def leaks(
     lines = leak_lines(
         report, profile,
         file=last[0].file, width=width, exit_code=code, names_from=names_from(options),
+        rows=options["rows"],
     )  # fmt: skip
     deliver(last, options, lines, record=report.as_json, fold=False)
     if code:

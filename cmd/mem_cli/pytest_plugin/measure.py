@@ -37,7 +37,7 @@ from mem_parser.budget import (
 )
 from mem_parser.budget.baseline import read
 from mem_parser.budget.growth import needed_baseline_rate
-from mem_parser.budget.measure import highest, obstacle_of
+from mem_parser.budget.measure import highest, obstacle_of, with_lost
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place, up_to_test
 from mem_parser.budget.rules import FINEST_FIRST_RATE, Budget
@@ -45,7 +45,7 @@ from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line, one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
-from mem_parser.model import Count, Unit
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.output_path import make_folder
 from mem_parser.units import format_bytes, format_estimate
 from mem_parser.unseen import missing
@@ -223,10 +223,18 @@ class Meter:
         if limit.filter_fn is not None:
             growth = _filtered(growth, limit.filter_fn)
         verdict, lines = _leak_verdict(growth, limit, rate)
-        unseen = missing(after.profile.capture)
-        if unseen and verdict is Verdict.PASS:
-            verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(unseen[0])}"]
+        doubt = _doubt(before.profile, after.profile)
+        if doubt and verdict is Verdict.PASS:
+            verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(doubt)}"]
         outcome.add(verdict, lines)
+
+
+def _doubt(before: Profile, after: Profile) -> str:
+    """Return why blocks that no snapshot has may have stayed in use; empty where none may."""
+    lost = after.samples_missing - before.samples_missing
+    if lost > 0:  # of what size, and whether they were freed, is not known
+        return with_lost(lost)
+    return obstacle_of(after) or next(iter(missing(after.capture)), "")
 
 
 def _filtered(growth: Diff, accepts: StackFilter) -> Diff:

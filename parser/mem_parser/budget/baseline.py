@@ -50,7 +50,7 @@ from mem_parser.estimate import Estimate, unseen_bytes
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.plainfile import read_plain
-from mem_parser.significance import normal_tail, t_quantile
+from mem_parser.significance import RATE, p_of_change, t_quantile
 from mem_parser.units import format_bytes
 
 HEAD = "mem_parser baseline 1"
@@ -60,7 +60,6 @@ LEAST_SHARE = 0.002
 """Functions with less of the total are not in the file."""
 _LEAST_SAMPLES = 4
 _MOST_BYTES = 16 << 20
-_NOISE = 0.05
 _NOTHING = "-"
 
 
@@ -405,7 +404,7 @@ def _kept(old: Amount | None, new: Amount) -> Amount:
     error = math.hypot(old.std_error, new.std_error)
     distance = abs(new.value - old.value)
     # Two captures of a peak differ in their numbers of readings, which is no change.
-    if distance < 1 or (error and 2 * normal_tail(distance / error) > _NOISE):
+    if distance < 1 or p_of_change(distance, error**2, 0.0) > RATE:
         return old
     return new
 

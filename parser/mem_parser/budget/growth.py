@@ -2,8 +2,8 @@
 
 Functions match by name and source file (build-id and offset where they have no name). A second pass
 matches the rest: a function of the same name in another file was moved; one with the same callers,
-in the same file or of a similar size, was renamed. As in `diff`, the test that a change is more
-than chance is two-sided, with a false discovery rate of 5 % over all functions.
+in the same file or of a similar size, was renamed. Which changes are more than chance
+`significance.beyond_chance` says, as in `diff`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured, reading_note
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
-from mem_parser.diff import RATE, Change
+from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.significance import benjamini_hochberg, p_of_change
+from mem_parser.significance import beyond_chance, p_of_estimate
 from mem_parser.units import format_bytes, format_change, format_margin
 
 _SIMILAR = 0.6
@@ -179,8 +179,7 @@ def changes(subject: Subject, program: Program) -> list[FunctionChange]:
         before = base.amount.estimate(rate) if base else Estimate(0.0)
         was = "" if base is None or base.key == row.key else _old_name(base, row)
         found.append((row, frames, before, row.amount.estimate(rate) - before, was))
-    p = np.array([_p_value(delta) for *_, delta, _ in found])
-    sure = benjamini_hochberg(p, RATE).tolist() if len(p) else []
+    sure = beyond_chance(np.array([p_of_estimate(delta) for *_, delta, _ in found])).tolist()
     result = [
         FunctionChange(
             _change(base, delta, sure=bool(s) and abs(delta.value) >= least),
@@ -213,10 +212,6 @@ def unlike_names(subject: Subject, program: Program) -> str | None:
 def _nameless_share(rows: list[FunctionRow], file: str) -> float:
     total = sum(row.amount.value for row in rows)
     return sum(r.amount.value for r in rows if r.file.startswith(f"{file}@")) / max(total, 1.0)
-
-
-def _p_value(delta: Estimate) -> float:
-    return p_of_change(delta.value, delta.std_error**2, delta.unseen.weight)
 
 
 def _change(base: Estimate, delta: Estimate, *, sure: bool) -> Change:

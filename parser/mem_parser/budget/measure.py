@@ -236,6 +236,11 @@ def lost_share(profile: Profile) -> float:
     return missing / (missing + samples) if missing else 0.0
 
 
+def with_lost(lost: int) -> str:
+    """Say that so many lost samples may be what exceeds a limit."""
+    return f"{counted(lost, 'sample')} lost, and with them it may be over the limit: {FEWER_LOST}"
+
+
 def obstacle_of(profile: Profile) -> str | None:
     """Return why no limit of this capture may pass; None if there is no obstacle."""
     lost = lost_share(profile)

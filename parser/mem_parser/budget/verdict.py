@@ -33,7 +33,7 @@ from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
-from mem_parser.budget.measure import FEWER_LOST, Measured, lost_share, measure, obstacle_of
+from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
 from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
@@ -214,6 +214,13 @@ class Report:
             "tries": self.tries,
             "attempt": self.attempt,
         }
+
+
+def count_of(kind: Measure) -> Count:
+    """Return what a limit counts, but one on growth, which counts what its baseline has."""
+    if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
+        return Count.ALLOC
+    return Count.PEAK if kind is Measure.PEAK else Count.INUSE
 
 
 def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
@@ -549,8 +556,7 @@ class _Judge:
             reason = self._unseen(limit, amount - upper)
             verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif counted_upper <= amount:
-            lost_text = counted(self.subject.profile.samples_missing, "sample")
-            reason = f"{lost_text} lost, and with them it may be over the limit: {FEWER_LOST}"
+            reason = with_lost(self.subject.profile.samples_missing)
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         return Result(
@@ -588,9 +594,7 @@ class _Judge:
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:
             return self.program.measure
-        if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
-            return Count.ALLOC
-        return Count.PEAK if kind is Measure.PEAK else Count.INUSE
+        return count_of(kind)
 
     def _scale(self, part: Profile, kind: Measure) -> float:
         return 1 / (part.capture.duration_s or 1.0) if kind is Measure.ALLOC_RATE else 1.0

@@ -86,8 +86,6 @@ _FEWEST_TIMES = 3
 """Buckets of births that ages can be told by."""
 _TURNOVER_SHARE = 0.5
 """Of older blocks, freed: fewer are no turnover in the words of the evidence."""
-
-
 _ORDER = list(Verdict)
 
 
@@ -113,30 +111,64 @@ def find_leaks(
     is that of a whole that ``profile`` is a part of.
     """
     report = LeakReport([])
-    whole = profile
-    before = None if at_end or earlier else profile.before_end
-    if before is not None:
-        grew = _peak_bytes(profile) > 2 * before.total(Count.INUSE, Unit.SPACE).value
-        report.until_s = before.capture.duration_s if grew else None
-        report.notes.append(_before_end_note(profile, before, grew=grew))
-        profile = before
-    live = profile.sites.live_births
-    times = timeline(profile.capture, live.shape[1]) if live is not None else None
-    report.blind = blindness(profile, times, at_end=at_end)
-    if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
-        report.notes.append(phrase("the file holds no ages of blocks, so it cannot show leaks"))
+    judged = profile if at_end or earlier else _before_its_end(profile, report)
+    times = _times_of_births(judged, report, at_end=at_end)
     keep: BoolArray | None = None
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
     by_owner = rule is FrameRule.PROGRAM
     shown = FrameRule.OWN if by_owner else rule
-    listed = (suppressions or Suppressions(())).match_stacks(profile, symbols, shown)
-    places = find_places(profile, symbols, shown, to_jit=by_owner, apart=listed)
-    table = SiteColumns(profile, places, keep)
-    growth = Growth(profile, earlier) if earlier else None
+    listed = (suppressions or Suppressions(())).match_stacks(judged, symbols, shown)
+    places = find_places(judged, symbols, shown, to_jit=by_owner, apart=listed)
+    table = SiteColumns(judged, places, keep)
     worked = times if times is None or keep is not None else _of_work(times, table)
-    judge = _Judge(table, worked, growth, alpha)
-    findings = judge.run()
+    judge = _Judge(table, worked, Growth(judged, earlier) if earlier else None, alpha)
+    _find(report, judge, listed, by_owner=by_owner)
+    if judged is not profile and report.leaks:
+        rest = find_leaks(
+            profile, symbols, window=window, suppressions=suppressions, alpha=alpha, rule=rule,
+            at_end=True,
+        )  # fmt: skip
+        _hold_what_was_freed(report, rest, table, profile.sites.inuse_blocks)
+    if times is not None and worked is not None:
+        need_s = least_watch_s(judged.capture, table, worked)
+        _wait(report, judged.capture, times.duration_s, worked.duration_s, need_s)
+    if times is not None and report.leaks:
+        excess = excess or find_excess(report, judged, times)
+        if excess is not None:
+            doubt(report, excess, times.duration_s)
+    if report.leaks:
+        report.notes += _what_looks_the_same(judged, times)
+    report.findings.sort(key=_by_weight)
+    return report
+
+
+def _before_its_end(profile: Profile, report: LeakReport) -> Profile:
+    """Return what a program held before it freed it as it ended, and note that; else the profile
+    itself.
+    """
+    before = profile.before_end
+    if before is None:
+        return profile
+    grew = _peak_bytes(profile) > 2 * before.total(Count.INUSE, Unit.SPACE).value
+    report.until_s = before.capture.duration_s if grew else None
+    report.notes.append(_before_end_note(profile, before, grew=grew))
+    return before
+
+
+def _times_of_births(profile: Profile, report: LeakReport, *, at_end: bool) -> Timeline | None:
+    """Return the times by which blocks have ages, and note what cannot be judged by them."""
+    live = profile.sites.live_births
+    times = timeline(profile.capture, live.shape[1]) if live is not None else None
+    report.blind = blindness(profile, times, at_end=at_end)
+    if times is None and (live is None or len(live)):  # of no blocks there are no ages to miss
+        report.notes.append(phrase("the file holds no ages of blocks, so it cannot show leaks"))
+    return times
+
+
+def _find(report: LeakReport, judge: _Judge, listed: BoolArray, *, by_owner: bool) -> None:
+    """Judge every stack; those that are ``listed`` are suppressed."""
+    table, findings = judge.table, judge.run()
     report.without_stack = table.without_stack()
     if report.without_stack is not None:
         report.notes.append(_unjudged(report.without_stack))
@@ -145,27 +177,16 @@ def find_leaks(
         (report.suppressed if hidden else report.findings).append(finding)
     if by_owner:
         report.findings = judge.by_owner(report.findings)
-    if before is not None and report.leaks:
-        rest = find_leaks(
-            whole, symbols, window=window, suppressions=suppressions, alpha=alpha, rule=rule,
-            at_end=True,
-        )  # fmt: skip
-        still = {_owner(one) for one in rest.leaks}
-        left = whole.sites.inuse_blocks
-        report.findings = [
-            one if _owner(one) in still else _freed(one, table, left) for one in report.findings
-        ]
-    if times is not None and worked is not None:
-        need_s = least_watch_s(profile.capture, table, worked)
-        _wait(report, profile.capture, times.duration_s, worked.duration_s, need_s)
-    if times is not None and report.leaks:
-        excess = excess or find_excess(report, profile, times)
-        if excess is not None:
-            doubt(report, excess, times.duration_s)
-    if report.leaks:
-        report.notes += _what_looks_the_same(profile, times)
-    report.findings.sort(key=_by_weight)
-    return report
+
+
+def _hold_what_was_freed(
+    report: LeakReport, rest: LeakReport, table: SiteColumns, left: IntArray
+) -> None:
+    """Call leaks held to the end that are none in the ``rest`` that the program left behind."""
+    still = {_owner(one) for one in rest.leaks}
+    report.findings = [
+        one if _owner(one) in still else _freed(one, table, left) for one in report.findings
+    ]
 
 
 def _of_work(times: Timeline, table: SiteColumns) -> Timeline:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mem_parser.charge import charged_from
-from mem_parser.estimate import FloatArray
+from mem_parser.estimate import FloatArray, added_up
 from mem_parser.filters import Filters
 from mem_parser.folds import fold_frames, with_unnamed
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
@@ -126,11 +125,6 @@ def stack_columns(part: Profile) -> StackColumns:
     found = [*part.weigh(Count.INUSE, Unit.SPACE), *part.weigh(Count.ALLOC, Unit.SPACE)]
     found.append(part.weigh(Count.FREED, Unit.SPACE)[1])
     return StackColumns(*(added_up(stack, column, stacks) for column in found))
-
-
-def added_up(group: IntArray, weights: npt.NDArray[np.generic], count: int) -> FloatArray:
-    """Return the sum of the weights of each group."""
-    return np.bincount(group, weights=weights, minlength=count).astype(np.float64)
 
 
 def last_of_name(key: IntArray, offsets: IntArray) -> BoolArray:

@@ -22,8 +22,7 @@ from typing import overload
 
 import numpy as np
 
-from mem_parser.diff import RATE
-from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.estimate import Estimate, FloatArray, Unseen, added_up
 from mem_parser.filters import Filters, of_threads
 from mem_parser.frames import same_capture
 from mem_parser.growth import StackIndex
@@ -32,12 +31,11 @@ from mem_parser.live.stacksums import (
     Names,
     ShownStacks,
     StackColumns,
-    added_up,
     shown_stacks,
     stack_columns,
 )
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
-from mem_parser.significance import benjamini_hochberg, p_of_changes
+from mem_parser.significance import beyond_chance, p_of_changes
 from mem_parser.symbols.table import Symbols
 
 _EQUAL = 1e-9
@@ -441,9 +439,7 @@ def _growth(now: Totals, earlier: _Earlier) -> tuple[_Change, _Change]:
 
 
 def _judged(columns: list[FloatArray], weight: float, *, is_exact: bool) -> _Change:
-    """Tell which changes stand: as in `mem_parser.diff`, over all rows the false discovery rate is
-    its ``RATE``. Without errors every change stands.
-    """
+    """Tell which changes stand, as in `mem_parser.changed`. Without errors every change does."""
     value, variance, samples, size, *paired = columns
     # Independent moments bound the error of paired ones: common samples only cancel.
     for less in paired:
@@ -454,5 +450,5 @@ def _judged(columns: list[FloatArray], weight: float, *, is_exact: bool) -> _Cha
     if is_exact and len(tested):
         p = p_of_changes(value[tested], variance[tested], weight)
         stands[:] = False
-        stands[tested] = benjamini_hochberg(p, RATE)
+        stands[tested] = beyond_chance(p)
     return _Change(value, variance, samples, stands & moved)

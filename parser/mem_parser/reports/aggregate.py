@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.charge import charged_from
-from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.estimate import Estimate, FloatArray, Unseen, added_up
 from mem_parser.folds import Folds, fold_frames
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -109,16 +109,12 @@ def counted_as(sums: StackSums, profile: Profile, count: Count, unit: Unit) -> S
     taken = profile.weigh_taken(count)
     return dataclasses.replace(
         sums,
-        values=_by_stack(stack, value, stacks),
-        variances=_by_stack(stack, variance, stacks),
+        values=added_up(stack, value, stacks),
+        variances=added_up(stack, variance, stacks),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
         unseen=profile.unseen(unit),
-        taken=None if taken is None else _by_stack(stack, taken, stacks),
+        taken=None if taken is None else added_up(stack, taken, stacks),
     )
-
-
-def _by_stack(stack: Keys, weights: FloatArray, stacks: int) -> FloatArray:
-    return np.bincount(stack, weights=weights, minlength=stacks).astype(np.float64)
 
 
 def rows_of(sums: StackSums) -> list[Row]:

@@ -25,8 +25,8 @@ MAX_NODES = 80
 @dataclass(frozen=True, slots=True)
 class CallGraph:
     """The content of the drawing. ``heading`` says what it shows, ``legend`` is lines of text, the
-    total first; ``changes`` are those of the nodes' cum since a base, if there is one, and
-    ``own_changes`` those of their flat.
+    total first; ``changes`` are those of the nodes' cum since a base, if there is one,
+    ``own_changes`` those of their flat, and ``beyond_noise`` says which are more than chance.
     """
 
     nodes: list[Row]
@@ -37,6 +37,7 @@ class CallGraph:
     legend: list[str]
     changes: list[Estimate] | None = None
     own_changes: list[float] | None = None
+    beyond_noise: list[bool] | None = None
 
 
 def build_graph(

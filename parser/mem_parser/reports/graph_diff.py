@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 
+from mem_parser.changed import amounts_of, judged
 from mem_parser.diff import variance_between
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, added_up
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_by_key
 from mem_parser.reports.edges import calls_between, choose_edges, left_out_lines
@@ -24,36 +26,12 @@ from mem_parser.reports.view import View
 
 
 def graph_of_change(base: View, view: View, title: str) -> CallGraph:
-    """Return the graph of ``view`` with its changes since ``base``, as `build_diff_graph` does."""
+    """Return the graph of ``view`` with its changes since ``base``."""
     count, unit = view.filters.count, view.filters.unit
-    paired = count is Count.INUSE
-    return build_diff_graph(
-        view.profile,
-        view.sums(),
-        base.sums(),
-        count=count,
-        unit=unit,
-        title=title,
-        between=variance_between(base.profile, view.profile, unit) if paired else None,
-    )
-
-
-def build_diff_graph(
-    profile: Profile,
-    new: StackSums,
-    base: StackSums,
-    *,
-    count: Count,
-    unit: Unit,
-    title: str,
-    between: FloatArray | None = None,
-) -> CallGraph:
-    """Return the graph of ``new`` (sums of ``profile``) with its changes since ``base``.
-
-    ``between`` is the result of `mem_parser.diff.variance_between` for two snapshots of one
-    capture: blocks alive in both cancel then.
-    """
-    both, is_new = _join(new, base)
+    profile, new, old = view.profile, view.sums(), base.sums()
+    # Of two snapshots of one capture blocks alive in both cancel.
+    between = variance_between(base.profile, profile, unit) if count is Count.INUSE else None
+    both, is_new = _join(new, old)
     now, before = _only(both, is_new), _only(both, ~is_new)
     rows = [row for row in rows_of(both) if row.cum.value > 0]
     chosen, limit = choose_nodes(rows, both.total.value)
@@ -66,7 +44,8 @@ def build_diff_graph(
         for node in nodes
     ]
     own = [node.flat.value - _row(node.name, base_rows).flat.value for node in nodes]
-    whole = _paired(new.total - base.total, None if between is None else _root(between.sum()))
+    beyond = _beyond_noise((base, view), both, is_new, between)
+    whole = _paired(new.total - old.total, None if between is None else _root(between.sum()))
     position = np.full(max(len(both.names), 1), -1, dtype=np.int64)
     key_of_name = {name: k for k, name in enumerate(both.names)}
     position[[key_of_name[node.name] for node in nodes]] = np.arange(len(nodes))
@@ -95,7 +74,54 @@ def build_diff_graph(
     legend.append(f"red and +: grew; blue and -: shrank; {told}")
     legend += pruned_lines(len(rows) - len(nodes), limit)
     legend += left_out_lines(edges, unit)
-    return CallGraph(nodes, drawn, new.total.value, unit, heading, legend, changes, own)
+    return CallGraph(nodes, drawn, new.total.value, unit, heading, legend, changes, own,
+                     [beyond[node.name] for node in nodes])  # fmt: skip
+
+
+def _beyond_noise(
+    views: tuple[View, View], both: StackSums, is_new: BoolArray, between: FloatArray | None
+) -> dict[str, bool]:
+    """Tell of every function whether its change is more than chance: of those that only own, as the
+    table of the difference judges their own blocks, of callers with what they call.
+    """
+    base, new = (view.profile for view in views)
+    count, unit = views[1].filters.count, views[1].filters.unit
+    sides = []
+    for one, other, mine in ((base, new, ~is_new), (new, base, is_new)):
+        found = amounts_of(one, other, count, unit)
+        sides.append(found.added(partial(_of_stacks, one, mine)))
+    came = None
+    if between is not None:
+        came = np.zeros(len(is_new))
+        came[is_new] = between.sum(axis=1)
+    verdicts = []
+    samples = []
+    for add in (partial(_own, both), partial(_total, both)):
+        before, after = (side.added(add) for side in sides)
+        exact = base.errors_known and new.errors_known
+        _, stands = judged(
+            before, after, both.unseen, None if came is None else add(came), exact=exact
+        )
+        verdicts.append(stands)
+        samples.append(before.samples + after.samples)
+    only_own = samples[0] == samples[1]
+    return dict(zip(both.names, np.where(only_own, *verdicts).tolist(), strict=True))
+
+
+def _of_stacks(profile: Profile, mine: BoolArray, column: FloatArray) -> FloatArray:
+    """Return a column of the sites of ``profile`` by stack of both, of which some are its own."""
+    result = np.zeros(len(mine))
+    result[mine] = added_up(profile.sites.stack, column, int(mine.sum()))
+    return result
+
+
+def _own(sums: StackSums, column: FloatArray) -> FloatArray:
+    some = np.diff(sums.offsets) > 0
+    return added_up(sums.keys[sums.offsets[:-1][some]], column[some], len(sums.names))
+
+
+def _total(sums: StackSums, column: FloatArray) -> FloatArray:
+    return sum_by_key(sums, [column])[0]
 
 
 def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:

@@ -15,12 +15,11 @@ from typing import Self
 
 from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
-from mem_parser.significance import p_of_change
+from mem_parser.significance import RATE, p_of_estimate
 from mem_parser.units import format_estimate, format_margin, format_value, percent
 from mem_parser.words import phrase, plural, shown
 
 NOISE_MARK = "~"
-_NOISE = 0.05
 Record = dict[str, object]
 
 
@@ -78,9 +77,7 @@ def in_noise(estimate: Estimate) -> bool:
     difference that chance explains.
     """
     if estimate.signed and not math.isnan(estimate.std_error):
-        weight = estimate.unseen.weight if estimate.unseen.bounded else 0.0
-        p = p_of_change(estimate.value, estimate.std_error**2, weight)
-        return bool(estimate.value) and p > _NOISE
+        return bool(estimate.value) and p_of_estimate(estimate) > RATE
     return bool(estimate.value) and Z95 * estimate.std_error >= abs(estimate.value)
 
 

@@ -48,13 +48,15 @@ def leak_lines(
     width: int,
     exit_code: int | None = None,
     names_from: Sequence[str] = (),
+    rows: int | None = None,
 ) -> Iterator[str]:
     """Yield the report, which opens with all leaks in one sentence. It is laid out for 80 columns,
     or ``width`` where these are fewer; names are cut to lines of ``width`` columns.
 
     ``exit_code`` is the one that `--fail-on leak` leads to. Without that the last lines are the
     command that shows the stack of the largest leak in ``file``, with the options ``names_from``
-    that say where its names come from.
+    that say where its names come from. Of each verdict there are ``rows`` rows (0: all); None:
+    every leak, and `MOST_OF_ONE` of the others.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
     is_open = bool(report.too_short or report.blind or report.held or report.is_partial)
@@ -63,14 +65,14 @@ def leak_lines(
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
-    for finding in by_verdict[Verdict.LEAK]:
-        yield from _leak(finding, width)
-    yield from _largest(by_verdict[Verdict.HELD], width)
+    yield from _largest(by_verdict[Verdict.LEAK], width, rows or 0)
+    most = MOST_OF_ONE if rows is None else rows
+    yield from _largest(by_verdict[Verdict.HELD], width, most)
     undecided = by_verdict[Verdict.INCONCLUSIVE]
-    yield from _largest([f for f in undecided if f.is_open], width)
+    yield from _largest([f for f in undecided if f.is_open], width, most)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
-        yield from _largest(by_verdict[verdict], width)
-    yield from _inconclusive([f for f in undecided if not f.is_open], width)
+        yield from _largest(by_verdict[verdict], width, most)
+    yield from _inconclusive([f for f in undecided if not f.is_open], width, rows)
     if report.suppressed:
         yield _labelled(phrase("suppressed"), _stacks(report.suppressed))
     notes = list(report.notes)
@@ -146,18 +148,22 @@ def _growth(finding: Finding) -> str:
     return f"+{rate}" if rate else phrase("too few samples to tell how fast")
 
 
-def _largest(findings: list[Finding], width: int) -> Iterator[str]:
-    """Yield the largest of one verdict, and the number of the others."""
-    for finding in findings[:MOST_OF_ONE]:
+def _largest(findings: list[Finding], width: int, rows: int) -> Iterator[str]:
+    """Yield the ``rows`` largest of one verdict (0: all), and the number of the others."""
+    few = rows or len(findings)
+    for finding in findings[:few]:
+        if finding.verdict is Verdict.LEAK:
+            yield from _leak(finding, width)
+            continue
         name, tail = _name(finding.frames, told=True), _bytes(finding.live)
         yield from _placed(finding.verdict, name, tail, width)
         yield from _evidence(finding, width)
-    rest = findings[MOST_OF_ONE:]
+    rest = findings[few:]
     if rest:
         yield _labelled(rest[0].verdict, phrase("{stacks} more", stacks=_stacks(rest)))
 
 
-def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
+def _inconclusive(findings: list[Finding], width: int, rows: int | None) -> Iterator[str]:
     if not findings:
         return
     if all(finding.evidence == phrase("no ages recorded") for finding in findings):
@@ -168,6 +174,9 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     else:
         advice = phrase("{stacks}: capture longer or at a finer rate", stacks=_stacks(findings))
     yield _labelled(Verdict.INCONCLUSIVE, advice)
+    if rows is not None:
+        yield from _largest(findings, width, rows)
+        return
     largest = findings[0]
     if largest.stacks > 1 and not largest.frames:
         return

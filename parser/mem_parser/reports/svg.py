@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from importlib import resources
 
 import graphviz
 
 from mem_parser.errors import MemError
 from mem_parser.escape import dot_label, one_line, xml_document, xml_text
-from mem_parser.estimate import Estimate
-from mem_parser.reports.aggregate import Row
 from mem_parser.reports.edges import Edge
 from mem_parser.reports.graph import CallGraph, without_detail
-from mem_parser.reports.grid import amount, in_noise
+from mem_parser.reports.grid import amount
 from mem_parser.reports.layout import LayoutError, lay_out
 from mem_parser.units import format_value, percent
 
@@ -108,11 +105,9 @@ def dot_source(graph: CallGraph, *, simple: bool = False) -> str:
             "arrowsize": "0.6",
         },
     )
-    for k, row in enumerate(graph.nodes):
-        change = graph.changes[k] if graph.changes else None
-        label = _node_label(row, graph, change)
-        weight = _weight(row, graph) if change is None else _own_weight(k, graph, change)
-        dot.node(f"n{k}", _text(label, "\\n"), **_node_style(row, graph, change, weight))
+    for k in range(len(graph.nodes)):
+        label = _node_label(k, graph)
+        dot.node(f"n{k}", _text(label, "\\n"), **_node_style(k, graph))
     for edge in graph.edges:
         share = edge.value / graph.total if graph.total else 0.0
         dot.edge(
@@ -134,51 +129,56 @@ def _edge_label(edge: Edge, graph: CallGraph) -> str:
     return f"{text} ({sign}{format_value(edge.change, graph.unit)})"
 
 
-def _node_label(row: Row, graph: CallGraph, change: Estimate | None) -> list[str]:
+def _node_label(k: int, graph: CallGraph) -> list[str]:
+    row = graph.nodes[k]
     flat, cum = row.flat.value, row.cum.value
     lines = _wrapped(row.name)
     lines.append(f"{format_value(flat, graph.unit)} ({percent(flat, graph.total)})")
     beside = cum - flat > 1e-9 * max(cum, 1.0)
     if beside:
         lines.append(f"of {format_value(cum, graph.unit)} ({percent(cum, graph.total)})")
-    if change is not None:
-        mark = "~" if in_noise(change) else "+" if change.value > 0 else ""
+    if graph.changes is not None:
+        change = graph.changes[k]
+        mark = "~" if _in_noise(k, graph) else "+" if change.value > 0 else ""
         text = f"{mark}{amount(change, graph.unit)}" if change.value else "unchanged"
         lines.append(f"total {text}" if beside else text)
     return lines
 
 
-def _weight(row: Row, graph: CallGraph) -> float:
-    """Return the part that a function's own blocks are of the total."""
-    return row.flat.value / graph.total if graph.total else 0.0
+def _in_noise(k: int, graph: CallGraph) -> bool:
+    return graph.beyond_noise is not None and not graph.beyond_noise[k]
 
 
-def _own_weight(k: int, graph: CallGraph, change: Estimate) -> float:
-    """Return the part that a function's own change is of the largest one; 0 for noise."""
-    own = graph.own_changes or []
-    most = max(map(abs, own), default=0.0)
-    return 0.0 if in_noise(change) or not most else abs(own[k]) / most
+def _weight(k: int, graph: CallGraph) -> float:
+    """Return the part that a function's own blocks are of the total; of a graph of changes the part
+    that its own change is of the largest one, 0 for noise.
+    """
+    if graph.own_changes is None:
+        return graph.nodes[k].flat.value / graph.total if graph.total else 0.0
+    most = max(map(abs, graph.own_changes))
+    return 0.0 if _in_noise(k, graph) or not most else abs(graph.own_changes[k]) / most
 
 
-def _node_style(
-    row: Row, graph: CallGraph, change: Estimate | None, weight: float
-) -> dict[str, str]:
+def _node_style(k: int, graph: CallGraph) -> dict[str, str]:
+    weight, strength = _weight(k, graph), _strength(k, graph)
     size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(weight, 0.0), 1.0))
-    strength = _strength(row, graph, change)
     fill, line = _shade(_FILL, strength), _shade(_LINE, strength)
     return {"fontsize": f"{size:.1f}", "fillcolor": fill, "color": line}
 
 
-def _strength(row: Row, graph: CallGraph, change: Estimate | None) -> float:
+def _strength(k: int, graph: CallGraph) -> float:
     """Return from 0 for little to 1 for all of the total, or of the largest change; below 0 for
     what shrank, 0 for noise.
     """
-    if change is None:
-        return math.sqrt(min(max(row.cum.value / graph.total, 0.0), 1.0)) if graph.total else 0.0
-    most = max((abs(c.value) for c in graph.changes or []), default=0.0)
-    if in_noise(change) or not most:
-        return 0.0
-    return math.copysign(math.sqrt(abs(change.value) / most), change.value)
+    if graph.changes is None:
+        share = graph.nodes[k].cum.value / graph.total if graph.total else 0.0
+        return math.sqrt(min(max(share, 0.0), 1.0))
+    most, change = max(abs(c.value) for c in graph.changes), graph.changes[k].value
+    return (
+        0.0
+        if _in_noise(k, graph) or not most
+        else math.copysign(math.sqrt(abs(change) / most), change)
+    )
 
 
 def _shade(colours: tuple[_Colour, _Colour, _Colour], strength: float) -> str:
@@ -231,11 +231,7 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
     """Make tooltips show the whole name instead of a node's number; boxes get a dark colour too."""
     names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
-    changes: Sequence[Estimate | None] = graph.changes or [None] * len(graph.nodes)
-    darks = {
-        f"n{k}": _shade(_DARK_FILL, _strength(row, graph, change))
-        for k, (row, change) in enumerate(zip(graph.nodes, changes, strict=True))
-    }
+    darks = {f"n{k}": _shade(_DARK_FILL, _strength(k, graph)) for k in range(len(graph.nodes))}
     for group in root.iter(f"{{{_SVG}}}g"):
         title = group.find(f"{{{_SVG}}}title")
         if title is None or title.text is None:

@@ -14,6 +14,7 @@ import pytest
 import heapfiles
 from budget_profiles import Made, Row
 from json_outputs import checked_json
+from mem_cli.budget_report import _rendered as rendered
 from mem_parser import sarif as sarif_file
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
@@ -22,6 +23,7 @@ from mem_parser.frames import Frame
 from mem_parser.web.report import render as render_page
 from parser_run import parse
 from sarif_checks import check_results
+from web_profiles import blocks_of
 
 KIB = 1024
 HOSTILE = "a<b>|`x`\x1b]0;owned\x07::error::%0A,:\n@everyone\ufffe"
@@ -249,6 +251,24 @@ def test_the_page_has_a_budget_tab() -> None:
     page = render_page(profile, symbols, budget=report.captures[0].as_json())
     assert '<script type="application/json" id="budget">' in page
     assert 'id="budget"' not in render_page(profile, symbols)
+
+
+@pytest.mark.parametrize(
+    ("judged", "shown"),
+    [
+        ({Measure.PEAK: 1, Measure.INUSE: 1 << 30}, "peak"),
+        ({Measure.PEAK: 1 << 30, Measure.INUSE: 1}, "inuse"),
+        ({Measure.INUSE: 1 << 30, Measure.ALLOC_RATE: 1}, "alloc"),
+        ({Measure.PEAK: 1 << 30, Measure.INUSE: 1 << 30}, "peak"),
+    ],
+)
+def test_the_page_begins_with_what_the_worst_limit_counts(
+    judged: dict[Measure, float], shown: str
+) -> None:
+    subject = Made([Row(("parse", "main"), 300, 1600, peak=3000)]).subject()
+    limits = tuple(Limit(measure, amount) for measure, amount in judged.items())
+    page = rendered("html", check([(subject, Budget(limits))]), [subject])
+    assert blocks_of(page)["facts"]["start"]["count"] == shown
 
 
 # the command

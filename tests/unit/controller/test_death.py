@@ -24,6 +24,14 @@ def test_the_end_of_a_process_is_described_by_its_signal() -> None:
     watch.close()
 
 
+def test_a_process_that_ended_before_the_watch_began_has_ended() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait(10)
+    watch = death.Watch(child.pid)
+    assert watch.ended()
+    assert watch.how() == "target ended"
+
+
 @pytest.mark.parametrize(
     ("wait_status", "words"),
     [

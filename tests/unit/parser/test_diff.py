@@ -98,6 +98,26 @@ def test_a_change_is_told_from_every_block_to_samples() -> None:
         assert changes(result) == {"gone": Change.GONE, "new": Change.NEW}
 
 
+def test_what_a_worker_freed_at_its_end_is_not_gone_from_the_program() -> None:
+    """Of recycled workers some live and some have ended: both ran the same code."""
+    random = np.random.default_rng(1)
+    kept = burst(random, 1.0, 3000, "handle")
+    freed = dataclasses.replace(kept, died=np.full(len(kept.born), 50.0))
+    pairs = [
+        (Program([source]).capture(random), end)
+        for source, end in ((kept, "deadline"), (freed, "exited"))
+    ]
+    living, ended = (
+        (dataclasses.replace(p, capture=dataclasses.replace(p.capture, pid=k, end=end)), names)
+        for k, ((p, names), end) in enumerate(pairs)
+    )
+    for base, new, verdict in ((living, ended, Change.SHRUNK), (ended, living, Change.GROWN)):
+        result = diff_profiles(base, new)
+        assert changes(result) == {"handle": verdict}
+        assert any("processes ended" in note for note in result.notes)
+    assert not any("ended" in note for note in diff_profiles(living, another_run(*living)).notes)
+
+
 def test_what_is_new_gone_grown_or_shrunk_is_told() -> None:
     random = np.random.default_rng(5)
 

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from heapfiles import HeapFile, Record
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
 from mem_parser.heapfile.writer import write_heap
@@ -22,6 +24,7 @@ from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening
 from parser_run import parse
+from sampler_run import build
 from simulated import (
     Program,
     burst,
@@ -170,6 +173,39 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     done = parse("leaks", "--fail-on", "leak", file)
     assert done.returncode == code, done.stdout
     assert ("held to end   " in done.stdout) is (verdict is Verdict.HELD)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"), [(None, (12, 10, 1)), (2, (2, 2, 2)), (0, (12, 12, 12))]
+)
+def test_so_many_rows_of_each_verdict_are_shown_as_asked(
+    rows: int | None, shown: tuple[int, ...]
+) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    verdicts = (Verdict.LEAK, Verdict.YOUNG, Verdict.INCONCLUSIVE)
+    found = [
+        Finding(v, Estimate(2e6, 1e5, 400), None, (Frame(f"f{k}_{v}", "/a.c", 3, ""),), "since")
+        for v in verdicts
+        for k in range(12)
+    ]
+    _, *lines = leak_lines(LeakReport(found), profile, file="x", width=80, rows=rows, exit_code=6)
+    for verdict, number in zip(verdicts, shown, strict=True):
+        names = [line for line in lines if re.search(rf" f\d+_{verdict} ", line)]
+        assert len(names) == number, lines
+    assert ("LEAK          10 stacks, 19.07 MiB more" in lines) is (rows == 2)
+
+
+def test_long_notes_say_why_functions_have_no_names(tmp_path: Path) -> None:
+    program = build("leaky.c")
+    subprocess.run(["strip", "-o", tmp_path / "bare", program], check=True, timeout=60)
+    file = tmp_path / "x.heap"
+    maps = [f"00011000-00012000 r-xp 00001000 00:00 1 {tmp_path}/bare"]
+    file.write_bytes(HeapFile([Record((0x11200, 0x11300), 9, 9000)], maps=maps).first_part())
+    short, long = (parse("leaks", *options, str(file)).stdout for options in ((), ("-v",)))
+    assert "Functions without a name: bare (2)" in long
+    assert "-p UNSTRIPPED is the same build with symbols" in " ".join(long.split())
+    assert "Functions without a name" not in short
 
 
 def test_notes_break_between_words() -> None:

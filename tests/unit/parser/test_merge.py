@@ -288,6 +288,24 @@ def test_a_leak_too_thin_in_each_worker_is_the_leak_of_the_service() -> None:
     assert total.capture.end == "deadline"
 
 
+@pytest.mark.parametrize(
+    ("ends", "of_all"),
+    [
+        (("exited", "signal 9 SIGKILL", "exited"), "target ended"),
+        (("exited", "exited"), "exited"),
+        (("exited", "deadline", "exited"), "deadline"),
+        (("exited", "", "exited"), ""),
+    ],
+)
+def test_workers_that_ended_in_different_ways_have_ended(
+    ends: tuple[str, ...], of_all: str
+) -> None:
+    one = worker(np.random.default_rng(4))
+    captures = [dataclasses.replace(one.capture, pid=k, end=end) for k, end in enumerate(ends)]
+    parts = [dataclasses.replace(one, capture=capture) for capture in captures]
+    assert merged(*parts).capture.end == of_all
+
+
 def test_what_each_worker_fills_or_frees_is_no_leak_of_the_service() -> None:
     random = np.random.default_rng(5)
     parts = [worker(random, filled_cache(random, 80, 20 + 3 * k, "cache")) for k in range(4)]

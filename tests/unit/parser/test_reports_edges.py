@@ -19,7 +19,7 @@ from mem_parser.reports import svg
 from mem_parser.reports.aggregate import sum_stacks
 from mem_parser.reports.edges import EDGE_SHARE, MAX_DEGREE, MAX_EDGES, Calls, Edge, choose_edges
 from mem_parser.reports.graph import MAX_NODES, CallGraph, build_graph, without_detail
-from mem_parser.reports.graph_diff import build_diff_graph
+from mem_parser.reports.graph_diff import graph_of_change
 from mem_parser.reports.layout import DOT_VARIABLE, find_layout_program
 from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.view import make_view
@@ -46,9 +46,7 @@ def graph_of(stacks: Stacks) -> CallGraph:
 
 def change_of(new: Stacks, base: Stacks) -> CallGraph:
     now, before = (make_view(*named(stacks), Filters()) for stacks in (new, base))
-    return build_diff_graph(
-        now.profile, now.sums(), before.sums(), count=Count.INUSE, unit=Unit.SPACE, title="x"
-    )
+    return graph_of_change(before, now, "x")
 
 
 def reached_from(roots: set[int], edges: list[Edge]) -> set[int]:

@@ -26,14 +26,16 @@ function budgetTab(host, block) {
   const measured = (row) => rated(row.value === null || row.value === undefined ? "" : withEnds(amountText(row.value, unitOf(row)), row.value, row.lower95, row.upper95, unitOf(row)), rateOf(row));
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
   host.append(verdictCounts(block), ...notesOf(block));
-  const table = new DataTable(host, [
+  const columns = [
     { key: "verdict", label: english("Verdict"), kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "value", label: english("Measured"), kind: "number", value: (row) => row.value ?? null, text: measured },
     { key: "limit", label: english("Limit"), kind: "number", value: (row) => row.limit ?? null, text: (row) => amount(row, row.limit) },
     { key: "excess", label: english("Over"), kind: "number", value: (row) => row.excess ?? null, text: (row) => row.excess > 0 ? amount(row, row.excess) : "" },
-    { key: "name", label: english("Limit of"), kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
+    { key: "name", label: english("Limit of"), kind: "text", main: true, short: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
     { key: "note", label: english("Note"), kind: "text", words: true, text: words },
-  ], rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
+  ];
+  const filled = columns.filter(({ main, text }) => main || rows.some((row) => text(row) !== ""));
+  const table = new DataTable(host, filled, rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
   for (const row of rows) {
     if (!(row.culprits ?? []).length) continue;
     host.append(element("h2", "", phrase("{name}: who makes it up", { name: row.name })),

@@ -18,10 +18,10 @@ function callGraph(tables, count, unit) {
   const drawn = known.filter((k) => both.cum[k] >= NODE_SHARE * total).slice(0, MOST_NODES);
   const place = new Int32Array(ids.length).fill(-1);
   drawn.forEach((k, at) => { place[k] = at; });
-  const change = base && changesOfFunctions(tables, own, now, base, facts.exact ? facts.unseen[unit] : null);
+  const change = base && changesOfFunctions(tables, own, { now, base, both, known }, facts.exact ? facts.unseen[unit] : null);
   const calls = callsBetween(tables, place, drawn.length, [both.below, now.below, base?.below ?? null]);
   return {
-    nodes: drawn.map((k) => ({ name: profile.names[ids[k]], flat: now.flat[k], cum: now.cum[k], ownChange: base && now.flat[k] - base.flat[k], change: change?.(now.cum[k] - base.cum[k], (sums) => sums.cum[k]) })),
+    nodes: drawn.map((k) => ({ name: profile.names[ids[k]], flat: now.flat[k], cum: now.cum[k], ownChange: base && now.flat[k] - base.flat[k], change: change?.(now.cum[k] - base.cum[k], (sums) => sums.cum[k], k) })),
     edges: chosenCalls(calls, drawn.length, total), total: now.below[0], fewer: known.length - drawn.length,
     change: change?.(now.below[0] - base.below[0], (sums) => sums.below[0]),
   };
@@ -42,12 +42,23 @@ function sumsOfFunctions(tables, column) {
   return { below, flat, cum };
 }
 
-// What tells of a change and where its sums are: { value, ends }. What both snapshots hold only cancels.
-function changesOfFunctions(tables, own, now, base, unseen) {
+// What tells of a change, where its sums are and whose it is: { value, ends, noise }. What both snapshots hold only cancels.
+// Functions that call none are judged by what they own, as mem_parser/reports/graph_diff.py does.
+function changesOfFunctions(tables, own, { now, base, both, known }, unseen) {
   const apart = sumsOfFunctions(tables, own.variance.map((variance, node) => variance + own.baseVariance[node]));
   const paired = own.between && sumsOfFunctions(tables, own.between);
-  return (value, of) => ({
-    value, ends: unseen ? changeInterval95(value, Math.min(of(apart), paired ? of(paired) : Infinity), unseen) : [null, null],
+  const variance = (of) => Math.min(of(apart), paired ? of(paired) : Infinity);
+  const judged = (part) => {
+    const stands = unseen && beyondChance(known.map((k) => ({
+      delta: now[part][k] - base[part][k], variance: variance((sums) => sums[part][k]),
+      weight: unseen.bounded ? unseen.weight : apart[part][k] / (both[part][k] || 1),
+    })));
+    return new Map(known.map((k, at) => [k, !stands || stands[at]]));
+  };
+  const verdicts = { flat: judged("flat"), cum: judged("cum") };
+  return (value, of, k) => ({
+    value, ends: unseen ? changeInterval95(value, variance(of), unseen) : [null, null],
+    noise: value === 0 || k !== undefined && !verdicts[both.cum[k] - both.flat[k] > 1e-9 * both.cum[k] ? "cum" : "flat"].get(k),
   });
 }
 

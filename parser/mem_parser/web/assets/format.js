@@ -1,7 +1,7 @@
 // Numbers as people read them. Nothing here touches the document.
 
 // The same numbers as in mem_parser/estimate.py, where the formulas come from.
-const Z95 = 1.959963984540054, Z95_ONE_SIDED = 1.6448536269514722, CLOSED_FROM = 2, NONE_OF_IT = -Math.log(0.05);
+const FALSE_SHARE = 0.05, Z95 = 1.959963984540054, Z95_ONE_SIDED = 1.6448536269514722, CLOSED_FROM = 2, NONE_OF_IT = -Math.log(0.05);
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -51,6 +51,24 @@ function changeInterval95(delta, variance, { weight, bounded }) {
   if (!isClosed(variance, weight, bounded)) return [-Infinity, Infinity];
   const half = Math.max(weight / 2 + Z95 * Math.sqrt(variance + weight * weight / 2), NONE_OF_IT * weight);
   return [delta - half, delta + half];
+}
+
+// Which of many changes, { delta, variance, weight }, are more than chance: mem_parser/significance.py, p_of_change and beyond_chance.
+function beyondChance(changes) {
+  const chance = changes.map(({ delta, variance, weight }) => {
+    const excess = Math.abs(delta) - weight / 2, spread = variance + weight * weight / 2;
+    return excess <= 0 ? 1 : spread <= 0 ? 0 : complementaryError(excess / Math.sqrt(2 * spread));
+  });
+  const ordered = chance.slice().sort((a, b) => a - b);
+  const last = ordered.findLastIndex((p, k) => p * ordered.length <= FALSE_SHARE * (k + 1));
+  return chance.map((p) => last >= 0 && p <= ordered[last]);
+}
+
+// erfc of numbers above 0, within 2 in 10 million of itself (Press et al., Numerical Recipes, 6.2).
+function complementaryError(x) {
+  const t = 1 / (1 + x / 2);
+  const terms = [-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277];
+  return t * Math.exp(-x * x + terms.reduceRight((sum, term) => sum * t + term, 0));
 }
 
 function isClosed(variance, weight, bounded) {

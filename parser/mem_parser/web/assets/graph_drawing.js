@@ -21,17 +21,13 @@ function boxColours(strength) {
 
 // Of a change the part of the largest one; 0 for noise.
 function changeStrength(change, most) {
-  return inNoise(change) || !most ? 0 : Math.sign(change.value) * Math.sqrt(Math.abs(change.value) / most);
-}
-
-function inNoise({ value, ends: [lower, upper] }) {
-  return value === 0 || lower !== null && lower <= 0 && upper >= 0;
+  return change.noise || !most ? 0 : Math.sign(change.value) * Math.sqrt(Math.abs(change.value) / most);
 }
 
 function changeLine(change, unit) {
   if (change.value === 0) return phrase("unchanged");
   const [lower, upper] = change.ends.map((end) => Number.isFinite(end) ? end : null);
-  return `${inNoise(change) ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit, true)}`;
+  return `${change.noise ? "~" : ""}${withEnds(signedText(change.value, unit), change.value, lower, upper, unit, true)}`;
 }
 
 function wrappedName(name) {

@@ -2,9 +2,9 @@
 
 const PAGE_ROWS = 150;
 
-// columns: { key, label (in English, as in a CSV file), kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words?,
+// columns: { key, label (in English, as in a CSV file), kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, short?, aside?, words?,
 // rank?(row): the place of a text among the others; none?: what a file has for a number that is not there }
-// The `main` column has the width that the others leave, `words` are sentences, `aside` ones show where there is room. On a narrow screen
+// The `main` column has the width that the others leave, but a `short` one leaves it to the `words`, which are sentences; `aside` ones show where there is room. On a narrow screen
 // every row is a card, headed by its `main` cell.
 // zeros(number): what rows of 0 are called that a search does not look for, and that stay hidden while the largest come first.
 // shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
@@ -242,8 +242,8 @@ function keepFocus(work) {
   (focused.isConnected ? focused : document.getElementById(focused.id))?.focus({ preventScroll: true });
 }
 
-function cellClass({ kind, main, aside, words }) {
-  return [kind === "number" ? "number" : "text", main && "main", aside && "aside", words && "words"].filter(Boolean).join(" ");
+function cellClass({ kind, main, short, aside, words }) {
+  return [kind === "number" ? "number" : "text", main && "main", short && "short", aside && "aside", words && "words"].filter(Boolean).join(" ");
 }
 
 // A number and its margins, each end of which stays on one line where the column is narrow; words do not.

@@ -95,7 +95,7 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
     """Allocators linked into a large library under private names."""
     found = []
     for image in order:
-        if image.facts is None or image.facts.size_bytes < plan.LARGE_LIBRARY_BYTES:
+        if image.facts is None or image.facts.size_bytes < planning.LARGE_LIBRARY_BYTES:
             continue
         with (
             contextlib.suppress(OSError, MemoryError, BadElf, TargetUnsupported),

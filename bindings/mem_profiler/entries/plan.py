@@ -1,4 +1,4 @@
-"""From the file of a program to the plan by which the sampler patches its allocator.
+"""From the file of a program or library to the plan by which the sampler patches its allocator.
 
 Layout: `sampler/abi/entry_plan.h`. The plan redirects every function of an allocator or refuses the
 allocator: a free that the sampler does not see would be a leak in the report.
@@ -29,8 +29,6 @@ _TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ":
 _INTERPRETER = "_PyEval_EvalFrameDefault"  # CPython 3.13 and later have a mimalloc, for choice only
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
 _PREFIX = re.compile(r" \(\w+\)")
-LARGE_LIBRARY_BYTES = 32 << 20
-"""Only such a library is looked at for an allocator that it brings along."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +111,16 @@ def without_symbols(program: Program) -> str:
     return "" if name == "mimalloc" and program.functions([_INTERPRETER]) else name
 
 
+def brings(program: Program) -> bool:
+    """Whether a library may bring an allocator along: it is neither a Python nor malloc itself."""
+    return not program.functions([_INTERPRETER]) and all(
+        function.is_local for function in program.functions(["malloc"])
+    )
+
+
 def brought(program: Program) -> str:
-    """The allocators that a library brings along; empty: none, or it is the malloc itself."""
-    if program.functions([_INTERPRETER]):
-        return ""
-    if any(not function.is_local for function in program.functions(["malloc"])):
+    """The allocators that a library brings along; empty: none."""
+    if not brings(program):
         return ""
     try:
         inside = find(program)
@@ -148,12 +151,13 @@ def _fill_entry(into: Any, entry: _Entry, bias: int) -> None:
         _fill_point(made, point, bias)
 
 
-def _packed(entries: list[_Entry], bias: int) -> bytes:
+def _packed(entries: list[_Entry], bias: int, *, of_library: bool) -> bytes:
     """A struct mp_entry_plan."""
     size = ffi.offsetof("struct mp_entry_plan", "entry") + len(entries) * _ENTRY_BYTES
     plan = ffi.new("struct mp_entry_plan *", {"entry": len(entries)})
     plan.magic, plan.version = lib.MP_PLAN_MAGIC, lib.MP_PLAN_VERSION
     plan.entries, plan.entry_bytes = len(entries), _ENTRY_BYTES
+    plan.of_library = of_library
     for k, entry in enumerate(entries):
         _fill_entry(plan.entry[k], entry, bias)
     return bytes(ffi.buffer(plan, size))
@@ -205,8 +209,8 @@ def of_program(
         return None if inside is None else made_of(program, inside, bias)
 
 
-def made_of(program: Program, inside: Inside, bias: int) -> Plan:
-    """The plan for what `find` found in a program. Raises as `of_program` does."""
+def made_of(program: Program, inside: Inside, bias: int, *, of_library: bool = False) -> Plan:
+    """The plan for what `find` found in a program or library. Raises as `of_program` does."""
     if program.machine != EM_X86_64:
         raise TargetUnsupported(
             f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
@@ -226,4 +230,4 @@ def made_of(program: Program, inside: Inside, bias: int) -> Plan:
         for function, signature in inside.functions
     ]
     listed = tuple(function.name for function, _ in inside.functions)
-    return Plan(inside.allocator, listed, _packed(entries, bias))
+    return Plan(inside.allocator, listed, _packed(entries, bias, of_library=of_library))

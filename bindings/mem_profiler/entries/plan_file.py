@@ -46,12 +46,12 @@ def make(path: str, named: Sequence[str] = (), libraries: Sequence[str] = ()) ->
     plans, word = [data], "fd"
     if not (data or problem):
         plans, word = [plan for plan, _ in map(_plan, named)], "exec" if named else "fd"
-    plans = [plan for plan in plans if plan][:PLANS_MAX]
+    plans = [plan for plan in plans if plan]
     with contextlib.suppress(MemError):
-        plans += planning.of_libraries(dict.fromkeys(libraries, 0), PLANS_MAX - len(plans))
+        plans += planning.of_libraries(dict.fromkeys(libraries, 0)) if libraries else []
     if not plans:
         return Handed()
-    fd = sealed(b"".join(plans))
+    fd = sealed(b"".join(plans[:PLANS_MAX]))
     return Handed(fd, f"{word}:{fd}")
 
 

@@ -72,7 +72,7 @@ def brought(paths: Sequence[str]) -> dict[str, str]:
         raise MemError(_INVALID) from None
 
 
-def of_libraries(libraries: Mapping[str, int], most: int) -> list[bytes]:
+def of_libraries(libraries: Mapping[str, int]) -> list[bytes]:
     """The plans for the allocators that large libraries bring along, by path and bias.
 
     Those that cannot be followed have none. Raises MemError where the read does not end.
@@ -90,7 +90,7 @@ def of_libraries(libraries: Mapping[str, int], most: int) -> list[bytes]:
 
     told = _of_large(paths, work)
     try:
-        return [base64.b64decode(data, validate=True) for _, data in told if data][:most]
+        return [base64.b64decode(data, validate=True) for _, data in told if data]
     except (TypeError, ValueError, binascii.Error):
         raise MemError(_INVALID) from None
 

@@ -303,7 +303,7 @@ def _plans(pid: int, plan: bytes, libraries: Libraries) -> bytes:
     """The plan for the program and those for libraries, as many as there is room for."""
     named = {f"/proc/{pid}/root{path}": bias for path, bias in libraries.items()}
     with contextlib.suppress(MemError):
-        for other in planning.of_libraries(named) if named else ():
+        for other in planning.of_libraries(named).values() if named else ():
             if len(plan) + len(other) <= remote.PLAN_MAX_BYTES:
                 plan += other
     return plan

@@ -28,6 +28,8 @@ _LONGEST_PREFIX = 32
 _TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _INTERPRETER = "_PyEval_EvalFrameDefault"  # CPython 3.13 and later have a mimalloc, for choice only
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
+# Names that only an allocator's own functions have; jemalloc's prefix is any.
+_OWN = re.compile(r"^_?mi_|^\w*je_|^\w*(malloc|calloc|realloc|free|allocx|alloc)(\.\w+)*$")
 _PREFIX = re.compile(r" \(\w+\)")
 
 
@@ -103,6 +105,21 @@ def find(program: Program) -> Inside | None:
                 hint="build the allocator as a shared library",
             )
     return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
+
+
+def _refuse_copied(program: Program, inside: Inside) -> None:
+    """Raise TargetUnsupported where callers have the functions in themselves (link-time
+    optimisation): a free there passes no entry point.
+    """
+    inner = program.functions(names.INNER)
+    for ending in names.INNER_ENDINGS:
+        inner += program.functions_ending(ending, _LONGEST_PREFIX)
+    for caller in sorted(program.callers({function.address for function in inner})):
+        if not _OWN.search(caller):
+            raise TargetUnsupported(
+                f"the compiler copied functions of {inside.allocator} into {caller or 'others'}",
+                hint="build the allocator without link-time optimisation",
+            )
 
 
 def without_symbols(program: Program) -> str:
@@ -220,6 +237,8 @@ def made_of(program: Program, inside: Inside, bias: int, *, of_library: bool = F
             f"{inside.allocator} has more than {ENTRIES_MAX} functions, which the sampler"
             " cannot follow"
         )
+    if of_library:
+        _refuse_copied(program, inside)
     entries = [
         _Entry(
             function,

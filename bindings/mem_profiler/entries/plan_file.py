@@ -47,8 +47,8 @@ def make(path: str, named: Sequence[str] = (), libraries: Sequence[str] = ()) ->
     if not (data or problem):
         plans, word = [plan for plan, _ in map(_plan, named)], "exec" if named else "fd"
     plans = [plan for plan in plans if plan]
-    with contextlib.suppress(MemError):
-        plans += planning.of_libraries(dict.fromkeys(libraries, 0)) if libraries else []
+    with contextlib.suppress(MemError, OSError):
+        plans += planning.of_own_libraries(libraries)
     if not plans:
         return Handed()
     fd = sealed(b"".join(plans[:PLANS_MAX]))

@@ -72,8 +72,23 @@ def brought(paths: Sequence[str]) -> dict[str, str]:
         raise MemError(_INVALID) from None
 
 
-def of_libraries(libraries: Mapping[str, int]) -> list[bytes]:
-    """The plans for the allocators that large libraries bring along, by path and bias.
+def of_own_libraries(paths: Sequence[str]) -> list[bytes]:
+    """The plans for libraries that are files of the user, kept for the next time. Raises MemError."""
+    folder = default_folder()
+    if folder is None or not paths:
+        return list(of_libraries(dict.fromkeys(paths, 0)).values()) if paths else []
+    cache = SymbolCache(folder)
+    identities = {path: kept.identity_of(os.stat(path)) for path in paths if os.path.isfile(path)}
+    plans = {path: kept.get_plan(cache, one) for path, one in identities.items()}
+    unknown = [path for path, plan in plans.items() if plan is None]
+    made = of_libraries(dict.fromkeys(unknown, 0)) if unknown else {}
+    for path in unknown:
+        kept.put_plan(cache, identities[path], made.get(path, b""))
+    return [plan for path in plans if (plan := plans[path] or made.get(path))]
+
+
+def of_libraries(libraries: Mapping[str, int]) -> dict[str, bytes]:
+    """The plans for the allocators that large libraries bring along, by path; given are biases.
 
     Those that cannot be followed have none. Raises MemError where the read does not end.
     """
@@ -90,8 +105,8 @@ def of_libraries(libraries: Mapping[str, int]) -> list[bytes]:
 
     told = _of_large(paths, work)
     try:
-        return [base64.b64decode(data, validate=True) for _, data in told if data]
-    except (TypeError, ValueError, binascii.Error):
+        return {paths[n]: base64.b64decode(data, validate=True) for n, data in told if data}
+    except (TypeError, ValueError, IndexError, binascii.Error):
         raise MemError(_INVALID) from None
 
 

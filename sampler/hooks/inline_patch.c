@@ -473,7 +473,9 @@ void mp_entry_restore(struct mp_entry_counts *counts) {
 
 static bool find_module(const struct mp_elf *elf, void *arg) {
     const struct row *row = arg;
-    return row->dynamic == elf->dynamic && row->identity == mp_elf_identity(elf);
+    return row->dynamic == elf->dynamic && row->identity == mp_elf_identity(elf) &&
+           memcmp((const void *)(uintptr_t)row->at, row->jump, row->bytes) ==
+               0; /* else opened anew */
 }
 
 void mp_entry_forget_closed(void) {

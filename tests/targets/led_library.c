@@ -5,6 +5,7 @@
  */
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef PROGRAM
 #include "target.h"
@@ -28,7 +29,7 @@ int main(int count, char **words) {
             return 1;
         void *place = (void *)map->l_addr;
         void (*use)(void) = (void (*)(void))dlsym(library, "use");
-        size_t (*ledger)(void) = (size_t(*)(void))dlsym(library, "ledger");
+        size_t (*ledger)(void) = (size_t (*)(void))dlsym(library, "ledger");
         use();
         printf("%zu\n", ledger());
         fflush(stdout);
@@ -72,7 +73,7 @@ void use(void) {
             block = _rjem_realloc(block, size = 5000);
         else if (k % 4 == 2)
             block = _rjem_rallocx(block, size = 6000, 0);
-        kept[k] = block;
+        kept[k] = block != NULL ? memset(block, 1, size) : NULL;
         live_bytes += size;
         if (k % 8 == 3)
             _rjem_free(block);

@@ -325,8 +325,8 @@ static int prepare(const struct mp_entry *e, bool of_library, char *text, size_t
         snprintf(text, n, "the allocator has too many entry points");
         return -ENOSPC;
     }
-    row->on = row->closed =
-        false; /* its code is as in the file: a closed library may be here again */
+    /* Its code is as in the file: a closed library may be here again. */
+    row->on = row->closed = false;
     row->of_library = of_library;
     struct mp_entry_record *r = &row->record;
     r->kind = e->kind;

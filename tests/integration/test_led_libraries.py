@@ -105,7 +105,7 @@ def test_a_run_of_a_python_sees_the_allocators_of_its_packages(
     assert in_use_bytes(tmp_path) == int(done.stdout.split()[1])
 
 
-@pytest.mark.parametrize(("limit", "code", "word"), [("30 MiB", 6, "FAIL"), ("1 GiB", 0, "PASS")])
+@pytest.mark.parametrize(("limit", "code", "word"), [("30 MiB", 6, "FAIL"), ("100 MiB", 0, "PASS")])
 def test_a_budget_has_a_verdict_on_what_such_a_library_takes(
     tmp_path: Path, package: Path, limit: str, code: int, word: str
 ) -> None:
@@ -142,7 +142,7 @@ def test_an_attach_sees_the_allocator_of_a_library_that_is_there(
 def test_a_library_with_copies_in_its_callers_is_left_alone(tmp_path: Path) -> None:
     source = tmp_path / "copied.c"
     source.write_text(
-        "__attribute__((noinline)) void mi_free_generic_mt(void *p) { __asm__(\"\" : : \"r\"(p)); }\n"
+        '__attribute__((noinline)) void mi_free_generic_mt(void *p) { __asm__("" : : "r"(p)); }\n'
         "__attribute__((noinline)) void *mi_malloc(unsigned long n) { return (void *)n; }\n"
         "__attribute__((noinline)) void mi_free(void *p) { mi_free_generic_mt(p); }\n"
         "void arrow_release(void *p) { if (p) mi_free_generic_mt(p); }\n"

@@ -22,9 +22,7 @@ _NAMES = ("*.so*", "*/*.so*")
 _FILES_MAX = 64
 
 
-def libraries(
-    places: Iterable[str], least_bytes: int, environment: Mapping[str, str]
-) -> list[str]:
+def libraries(places: Iterable[str], least_bytes: int, environment: Mapping[str, str]) -> list[str]:
     """Libraries of at least that size in packages of the Pythons among `places`, paths of programs
     as they are named. None where no Python is named.
     """

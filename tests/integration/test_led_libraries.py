@@ -53,6 +53,12 @@ def test_a_library_is_followed_each_time_it_is_opened(segment_dir: Path) -> None
     assert (counts.live_blocks, counts.live_bytes) == (3 * LIVE, sum(ledgers))
 
 
+COPIED = """
+__attribute__((noinline)) void mi_free_generic_mt(void *p) { __asm__("" : : "r"(p)); }
+__attribute__((noinline)) void *mi_malloc(unsigned long n) { return (void *)n; }
+__attribute__((noinline)) void mi_free(void *p) { mi_free_generic_mt(p); }
+void arrow_release(void *p) { if (p) mi_free_generic_mt(p); }
+"""
 SCRIPT = """
 import ctypes, mmap, os, sys, time
 mapped = mmap.mmap(-1, 40 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -141,12 +147,7 @@ def test_an_attach_sees_the_allocator_of_a_library_that_is_there(
 
 def test_a_library_with_copies_in_its_callers_is_left_alone(tmp_path: Path) -> None:
     source = tmp_path / "copied.c"
-    source.write_text(
-        '__attribute__((noinline)) void mi_free_generic_mt(void *p) { __asm__("" : : "r"(p)); }\n'
-        "__attribute__((noinline)) void *mi_malloc(unsigned long n) { return (void *)n; }\n"
-        "__attribute__((noinline)) void mi_free(void *p) { mi_free_generic_mt(p); }\n"
-        "void arrow_release(void *p) { if (p) mi_free_generic_mt(p); }\n"
-    )
+    source.write_text(COPIED)
     path = compile_program(source, ("-O1", "-shared", "-fPIC", "-Wl,-Bsymbolic"))
     with Program(path) as program:
         inside = plan.find(program)

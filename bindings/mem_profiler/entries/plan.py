@@ -168,7 +168,7 @@ def _fill_entry(into: Any, entry: _Entry, bias: int) -> None:
         _fill_point(made, point, bias)
 
 
-def _packed(entries: list[_Entry], bias: int, *, of_library: bool) -> bytes:
+def _packed(entries: list[_Entry], bias: int, *, of_library: bool = False) -> bytes:
     """A struct mp_entry_plan."""
     size = ffi.offsetof("struct mp_entry_plan", "entry") + len(entries) * _ENTRY_BYTES
     plan = ffi.new("struct mp_entry_plan *", {"entry": len(entries)})

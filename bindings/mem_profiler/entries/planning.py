@@ -73,7 +73,7 @@ def brought(paths: Sequence[str]) -> dict[str, str]:
 
 
 def of_own_libraries(paths: Sequence[str]) -> list[bytes]:
-    """The plans for libraries that are files of the user, kept for the next time. Raises MemError."""
+    """The plans for files of the user, kept for the next time. Raises MemError, OSError."""
     folder = default_folder()
     if folder is None or not paths:
         return list(of_libraries(dict.fromkeys(paths, 0)).values()) if paths else []

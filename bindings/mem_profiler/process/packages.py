@@ -42,8 +42,8 @@ def _folders(places: Iterable[str], environment: Mapping[str, str]) -> Iterator[
     yield from filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     roots = [os.path.join(os.path.expanduser("~"), ".local")]
     for place in pythons:
-        for path in (os.path.abspath(place), os.path.realpath(place)):
-            roots.append(os.path.dirname(os.path.dirname(path)))
+        paths = (os.path.abspath(place), os.path.realpath(place))
+        roots += [os.path.dirname(os.path.dirname(path)) for path in paths]
     for root in dict.fromkeys(roots):
         for folder in _FOLDERS:
             yield from glob.iglob(os.path.join(glob.escape(root), folder))

@@ -35,9 +35,8 @@ def library(*flags: str) -> Path:
 def test_a_library_is_followed_each_time_it_is_opened(segment_dir: Path) -> None:
     path = library()
     with Program(path) as program:
-        inside = plan.find(program)
-        assert inside is not None
-        made = plan.made_of(program, inside, 0, of_library=True)
+        made = plan.of_library(program, 0)
+    assert made is not None
     fd = plan_file.sealed(made.data)
     try:
         env = environment(segment_dir, rate=1, plan=f"fd:{fd}") | ROOMY
@@ -149,8 +148,6 @@ def test_a_library_with_copies_in_its_callers_is_left_alone(tmp_path: Path) -> N
     source = tmp_path / "copied.c"
     source.write_text(COPIED)
     path = compile_program(source, ("-O1", "-shared", "-fPIC", "-Wl,-Bsymbolic"))
-    with Program(path) as program:
-        inside = plan.find(program)
-        assert inside is not None
-        with pytest.raises(TargetUnsupported, match="copied functions of mimalloc into arrow_rel"):
-            plan.made_of(program, inside, 0, of_library=True)
+    said = "copied functions of mimalloc into arrow_release"
+    with Program(path) as program, pytest.raises(TargetUnsupported, match=said):
+        plan.of_library(program, 0)

@@ -226,6 +226,12 @@ def of_program(
         return None if inside is None else made_of(program, inside, bias)
 
 
+def of_library(program: Program, bias: int) -> Plan | None:
+    """The plan for the allocators that a library brings along; None: none. Raises as `made_of`."""
+    inside = find(program) if brings(program) else None
+    return None if inside is None else made_of(program, inside, bias, of_library=True)
+
+
 def made_of(program: Program, inside: Inside, bias: int, *, of_library: bool = False) -> Plan:
     """The plan for what `find` found in a program or library. Raises as `of_program` does."""
     if program.machine != EM_X86_64:

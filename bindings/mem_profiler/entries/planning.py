@@ -97,11 +97,8 @@ def of_libraries(libraries: Mapping[str, int]) -> dict[str, bytes]:
     paths, biases = list(libraries), list(libraries.values())
 
     def work(number: int, program: Program) -> str:
-        inside = plan.find(program) if plan.brings(program) else None
-        if inside is None:
-            return ""
-        made = plan.made_of(program, inside, biases[number], of_library=True)
-        return base64.b64encode(made.data).decode()
+        made = plan.of_library(program, biases[number])
+        return "" if made is None else base64.b64encode(made.data).decode()
 
     told = _of_large(paths, work)
     try:

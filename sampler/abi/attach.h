@@ -18,8 +18,8 @@
  * In a fork child of a process that has the sampler, all slots already point to the hooks; BEGIN makes a
  * segment for the child.
  *
- * Where the allocator is part of a program and no slot points to it, the caller may pass a plan
- * (entry_plan.h): the entry points of that allocator, decoded outside. A preloaded sampler that sees the C
+ * Where an allocator is part of a program or library and no slot points to it, the caller may pass a plan
+ * (entry_plan.h): the entry points of that allocator, decoded outside; the program's first. A preloaded sampler that sees the C
  * library's allocator beside it gets a BEGIN for that alone: its segment stays, and DETACH, which no capture may
  * be running for (-EAGAIN), only takes the plan back.
  *
@@ -66,7 +66,8 @@ struct mp_attach_request {
     /* out: slots that point to the real function, and that the sampler could not change */
     uint32_t slots_failed;
     uint32_t modules; /* out: modules that this call searched */
-    uint64_t plan; /* BEGIN: address of a struct mp_entry_plan in this process; 0: none */
+    /* BEGIN, RESCAN: address of plans (struct mp_entry_plan) in this process, back to back; 0: none */
+    uint64_t plan;
     uint64_t plan_bytes;
     uint64_t slots_held; /* out: slots and entry points that point to hooks after this call */
     /* out: slots that DETACH left alone: another tool's hook is there, or the module is gone */

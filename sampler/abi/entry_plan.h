@@ -1,5 +1,5 @@
 /*
- * entry_plan.h - the entry points of an allocator inside a program; the controller decodes them outside.
+ * entry_plan.h - the entry points of an allocator inside a program or a library; the controller decodes them outside.
  *
  * Model: calls of such an allocator pass through no slot, so the sampler redirects the first instruction
  * of each of its functions. The caller, which has the symbols and a decoder, decodes the instructions; it
@@ -27,7 +27,7 @@
 
 /* cffi: begin */
 #define MP_PLAN_MAGIC 0x4e4c504dU /* "MPLN" */
-#define MP_PLAN_VERSION 1
+#define MP_PLAN_VERSION 2
 #define MP_PLAN_ENTRIES_MAX 192
 #define MP_PLAN_POINTS 4
 #define MP_PLAN_CODE_BYTES 32
@@ -88,6 +88,9 @@ struct mp_entry_plan {
     uint32_t version;
     uint32_t entries;
     uint32_t entry_bytes; /* sizeof(struct mp_entry) */
+    uint32_t
+        of_library; /* 1: the allocator is in a library, which may come later; 0: in the program */
+    uint32_t pad;
     struct mp_entry entry[];
 };
 /* cffi: end */

@@ -3,7 +3,7 @@
  * libmimalloc (hooks/hooks_mimalloc.c) and for entry points inside a program (entries/names.py, which explains the
  * letters).
  *
- * X(name, signature); h is the heap, if not the thread's own. Of mimalloc.h 1.8 to 3.1. Not here: mi_heap_destroy(),
+ * X(name, signature); h is the heap, if not the thread's own. Of mimalloc.h 1.8 to 3.2. Not here: mi_heap_destroy(),
  * which ends all blocks of a heap, and what copies texts (mi_strdup), whose blocks go unseen.
  */
 #ifndef MP_MIMALLOC_LIST_H
@@ -15,7 +15,7 @@
     X(mi_calloc, "A:ns") X(mi_mallocn, "A:ns") X(mi_realloc, "R:bs") X(mi_reallocn, "R:bns")       \
     X(mi_reallocf, "r:bs") X(mi_rezalloc, "R:bs") X(mi_recalloc, "R:bns") X(mi_expand, "R:bs")     \
     X(mi_reallocarray, "R:bns") X(mi_reallocarr, "I:bns") X(mi_free, "F:b") X(mi_cfree, "F:b")     \
-    X(mi_free_size, "F:b-") X(mi_free_size_aligned, "F:b--") X(mi_free_aligned, "F:b-")            \
+    X(mi_free_small, "F:b") X(mi_theap_realloc, "R:hbs") X(mi_free_size, "F:b-") X(mi_free_size_aligned, "F:b--") X(mi_free_aligned, "F:b-")            \
     X(mi_malloc_aligned, "A:s-") X(mi_malloc_aligned_at, "A:s--") X(mi_zalloc_aligned, "A:s-")     \
     X(mi_zalloc_aligned_at, "A:s--") X(mi_calloc_aligned, "A:ns-")                                 \
     X(mi_calloc_aligned_at, "A:ns--") X(mi_realloc_aligned, "R:bs-")                               \

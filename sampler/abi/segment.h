@@ -101,6 +101,7 @@
 #define MP_SCALE_SHIFT 54      /* of a site's time buckets: how often two have become one */
 #define MP_SCALE_MAX 511
 #define MP_LIVE_BIRTH_SHIFT 22 /* unit of births: 2^22 ns, about one step of the coarse clock */
+#define MP_LED_LIBRARIES 8
 
 enum mp_state {
     MP_STATE_STARTING = 0, /* the constructor has not finished */
@@ -358,6 +359,8 @@ struct mp_control {
     uint64_t memory_limit_bytes; /* of the process's control groups, at its start; 0: none */
     uint64_t arenas_ns; /* as pymem_ns, of the hook before CPython's arenas instead */
     uint64_t exited_ns; /* when the destructor ran; CLOCK_MONOTONIC; 0: it did not */
+    /* An address in the code of each library whose own allocator leads to the sampler; 0: no more. */
+    uint64_t led_libraries[MP_LED_LIBRARIES];
 };
 
 /* What a record of the arena is. */

@@ -47,6 +47,10 @@ struct row {
     uint8_t old[8], jump[8];
     uint8_t bytes;
     bool planned, on, done;
+    bool made;  /* the stub is there */
+    bool fresh; /* made for the plan at hand */
+    bool of_library;
+    bool closed; /* its module is gone */
     struct mp_entry_record record;
     const ElfW(Dyn) * dynamic;
     uint64_t identity;
@@ -283,19 +287,30 @@ static bool same_entry(const struct row *row, const struct mp_entry *e, const st
            row->identity == o->identity && memcmp(row->code, e->code, sizeof row->code) == 0;
 }
 
+/* That of a closed module, of whose functions no thread can be in a hook any more; NULL: none is free. */
+static struct row *free_row(void) {
+    if (row_count < MP_PLAN_ENTRIES_MAX)
+        return &rows[row_count++];
+    for (unsigned i = 0; i < row_count; i++)
+        if (rows[i].closed)
+            return &rows[i];
+    return NULL;
+}
+
 static struct row *row_for(const struct mp_entry *e, const struct owner *o) {
     for (unsigned i = 0; i < row_count; i++)
         if (same_entry(&rows[i], e, o))
             return &rows[i];
-    if (row_count == MP_PLAN_ENTRIES_MAX)
+    struct row *row = free_row();
+    if (row == NULL)
         return NULL;
-    struct row *row = &rows[row_count];
-    *row = (struct row){.address = e->address, .dynamic = o->dynamic, .identity = o->identity};
+    *row = (struct row){
+        .address = e->address, .dynamic = o->dynamic, .identity = o->identity, .fresh = true};
     memcpy(row->code, e->code, sizeof row->code);
     return row;
 }
 
-static int prepare(const struct mp_entry *e, char *text, size_t n) {
+static int prepare(const struct mp_entry *e, bool of_library, char *text, size_t n) {
     struct owner owner = {.entry = e};
     if (!entry_is_sound(e)) {
         snprintf(text, n, "the plan of entry points is damaged");
@@ -310,20 +325,21 @@ static int prepare(const struct mp_entry *e, char *text, size_t n) {
         snprintf(text, n, "the allocator has too many entry points");
         return -ENOSPC;
     }
-    bool made = row != &rows[row_count];
+    /* Its code is as in the file: a closed library may be here again. */
+    row->on = row->closed = false;
+    row->of_library = of_library;
     struct mp_entry_record *r = &row->record;
     r->kind = e->kind;
     r->flags = e->flags;
     r->size_argument = e->size_argument;
     r->count_argument = e->count_argument;
     r->block_argument = e->block_argument;
-    for (unsigned i = 0; !made && i < e->points; i++)
-        made = use_point(row, e, &e->point[i]);
-    if (!made) {
+    for (unsigned i = 0; !row->made && i < e->points; i++)
+        row->made = use_point(row, e, &e->point[i]);
+    if (!row->made) {
         snprintf(text, n, "the beginning of %s leaves no room for a jump", e->name);
         return -ENOTSUP;
     }
-    row_count += row == &rows[row_count];
     row->planned = true;
     return 0;
 }
@@ -352,11 +368,20 @@ static int exchange(const struct row *row, const uint8_t *from, const uint8_t *t
     return done ? rc : -EBUSY;
 }
 
-/* Frees first: a hooked allocation's block must not be freed by an unhooked free. */
-static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, size_t n) {
+/* A hooked allocation's block must not be freed or moved by an unhooked function. */
+enum order { FREES, MOVES, BIRTHS, ORDERS };
+
+static enum order order_of(const struct row *row) {
+    uint8_t kind = row->record.kind;
+    return kind == MP_ENTRY_FREE                              ? FREES
+           : kind == MP_ENTRY_ALLOC || kind == MP_ENTRY_POSIX ? BIRTHS
+                                                              : MOVES;
+}
+
+static int write_jumps(enum order order, struct mp_entry_counts *counts, char *text, size_t n) {
     for (unsigned i = 0; i < row_count; i++) {
         struct row *row = &rows[i];
-        if (!row->planned || row->on || frees != (row->record.kind == MP_ENTRY_FREE))
+        if (!row->planned || row->on || order != order_of(row))
             continue;
         int rc = exchange(row, row->old, row->jump);
         /* Written, but mprotect could not close the page: the undo covers it like the others. */
@@ -370,11 +395,45 @@ static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, s
     return 0;
 }
 
-static bool is_plan(const struct mp_entry_plan *plan, size_t bytes) {
-    return bytes >= sizeof *plan && plan->magic == MP_PLAN_MAGIC &&
-           plan->version == MP_PLAN_VERSION && plan->entry_bytes == sizeof(struct mp_entry) &&
-           plan->entries <= MP_PLAN_ENTRIES_MAX &&
-           bytes >= sizeof *plan + plan->entries * sizeof(struct mp_entry);
+struct restore {
+    struct mp_entry_counts *counts;
+    bool planned_only;
+};
+
+static bool restore_module(const struct mp_elf *elf, void *arg) {
+    struct restore *r = arg;
+    uint64_t identity = 0;
+    for (unsigned i = 0; i < row_count; i++) {
+        struct row *row = &rows[i];
+        if (!row->on || row->dynamic != elf->dynamic || (r->planned_only && !row->planned))
+            continue;
+        identity = identity != 0 ? identity : mp_elf_identity(elf);
+        if (identity != row->identity)
+            continue;
+        int rc = exchange(row, row->jump, row->old);
+        row->done = rc == 0 || rc == -EBUSY;
+        r->counts->restored += rc == 0;
+        r->counts->foreign += rc == -EBUSY;
+        r->counts->failed += rc != 0 && rc != -EBUSY;
+    }
+    return false;
+}
+
+static void restore(bool planned_only, struct mp_entry_counts *counts) {
+    struct restore r = {.counts = counts, .planned_only = planned_only};
+    mp_elf_visit(restore_module, &r);
+    for (unsigned i = 0; i < row_count; i++)
+        rows[i].on = rows[i].on && !rows[i].done;
+    for (unsigned i = 0; i < row_count; i++)
+        rows[i].done = false;
+}
+
+size_t mp_entry_plan_bytes(const struct mp_entry_plan *plan, size_t left) {
+    if (left < sizeof *plan || plan->magic != MP_PLAN_MAGIC || plan->version != MP_PLAN_VERSION ||
+        plan->entries > MP_PLAN_ENTRIES_MAX || plan->entry_bytes != sizeof(struct mp_entry))
+        return 0;
+    size_t bytes = sizeof *plan + plan->entries * sizeof(struct mp_entry);
+    return bytes <= left ? bytes : 0;
 }
 
 int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_entry_counts *counts,
@@ -384,55 +443,53 @@ int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_e
     snprintf(text, n, "the sampler follows an allocator inside the program on x86-64 only");
     return -ENOTSUP;
 #endif
-    if (!is_plan(plan, bytes)) {
+    if (mp_entry_plan_bytes(plan, bytes) == 0) {
         snprintf(text, n, "the plan of entry points is of another version");
         return -EINVAL;
     }
-    unsigned known = row_count;
     for (unsigned i = 0; i < row_count; i++)
-        rows[i].planned = false;
+        rows[i].planned = rows[i].fresh = false;
     for (uint32_t i = 0; rc == 0 && i < plan->entries; i++)
-        rc = prepare(&plan->entry[i], text, n);
+        rc = prepare(&plan->entry[i], plan->of_library != 0, text, n);
     if (rc == 0 && (rc = seal_pages()) != 0)
         snprintf(text, n, "cannot add code to the process: %s", strerror(-rc));
     if (rc != 0) {
         drop_open_pages();
-        row_count = known;
+        for (unsigned i = 0; i < row_count; i++)
+            if (rows[i].fresh)
+                rows[i] = (struct row){.closed = true};
         return rc;
     }
-    rc = write_jumps(true, counts, text, n);
-    if (rc == 0)
-        rc = write_jumps(false, counts, text, n);
+    for (enum order order = 0; rc == 0 && order < ORDERS; order++)
+        rc = write_jumps(order, counts, text, n);
     if (rc != 0)
-        mp_entry_restore(counts);
+        restore(true, counts);
     return rc;
 }
 
-static bool restore_module(const struct mp_elf *elf, void *arg) {
-    struct mp_entry_counts *counts = arg;
-    uint64_t identity = 0;
-    for (unsigned i = 0; i < row_count; i++) {
-        struct row *row = &rows[i];
-        if (!row->on || row->dynamic != elf->dynamic)
-            continue;
-        identity = identity != 0 ? identity : mp_elf_identity(elf);
-        if (identity != row->identity)
-            continue;
-        int rc = exchange(row, row->jump, row->old);
-        row->done = rc == 0 || rc == -EBUSY;
-        counts->restored += rc == 0;
-        counts->foreign += rc == -EBUSY;
-        counts->failed += rc != 0 && rc != -EBUSY;
-    }
-    return false;
+void mp_entry_restore(struct mp_entry_counts *counts) {
+    restore(false, counts);
 }
 
-void mp_entry_restore(struct mp_entry_counts *counts) {
-    mp_elf_visit(restore_module, counts);
-    for (unsigned i = 0; i < row_count; i++)
-        rows[i].on = rows[i].on && !rows[i].done;
-    for (unsigned i = 0; i < row_count; i++)
-        rows[i].done = false;
+static bool find_module(const struct mp_elf *elf, void *arg) {
+    const struct row *row = arg;
+    return row->dynamic == elf->dynamic && row->identity == mp_elf_identity(elf) &&
+           memcmp((const void *)(uintptr_t)row->at, row->jump, row->bytes) ==
+               0; /* else opened anew */
+}
+
+void mp_entry_forget_closed(void) {
+    const struct row *known = NULL; /* the rows of a module are in sequence */
+    for (unsigned i = 0; i < row_count; i++) {
+        struct row *row = &rows[i];
+        if (!row->on ||
+            (known != NULL && row->dynamic == known->dynamic && row->identity == known->identity))
+            continue;
+        if (mp_elf_visit(find_module, row))
+            known = row;
+        else
+            row->on = !(row->closed = true);
+    }
 }
 
 uint32_t mp_entry_count(void) {
@@ -440,6 +497,26 @@ uint32_t mp_entry_count(void) {
     for (unsigned i = 0; i < row_count; i++)
         n += rows[i].on;
     return n;
+}
+
+bool mp_entry_of_program(void) {
+    for (unsigned i = 0; i < row_count; i++)
+        if (rows[i].on && !rows[i].of_library)
+            return true;
+    return false;
+}
+
+void mp_entry_libraries(uint64_t *addresses, unsigned n) {
+    const ElfW(Dyn) *last = NULL;
+    unsigned found = 0;
+    for (unsigned i = 0; i < row_count && found < n; i++) {
+        if (!rows[i].on || !rows[i].of_library || rows[i].dynamic == last)
+            continue;
+        last = rows[i].dynamic;
+        addresses[found++] = rows[i].address;
+    }
+    while (found < n)
+        addresses[found++] = 0;
 }
 
 bool mp_entry_covers(const ElfW(Dyn) * module) {

@@ -10,6 +10,7 @@
 #include "hooks/hooks.h"
 #include "hooks/inline_patch.h"
 #include "hooks/redirect.h"
+#include "lifecycle.h"
 #include "pymem/pymem.h"
 #include "python/runtime.h"
 #include "redirect/got_slots_kept.h"
@@ -81,6 +82,12 @@ static void tell(struct mp_attach_request *r, const struct mp_slot_counts *count
     r->slots_held = mp_kept_count() + mp_entry_count();
 }
 
+static void restore(struct mp_entry_counts *entries) {
+    mp_redirect_hold();
+    mp_entry_restore(entries);
+    mp_redirect_release();
+}
+
 /* Returns what stays, in one line, or NULL. */
 static const char *undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
@@ -95,7 +102,7 @@ static const char *undo(struct mp_attach_request *r) {
                  "CPython's allocators still call the sampler, which forwards: the main thread"
                  " ran no Python code meanwhile, or its threads have no common lock");
     mp_py_withdraw();
-    mp_entry_restore(&entries);
+    restore(&entries);
     mp_kept_restore(&slots);
     const char *stays = mp_startup_late_close();
     r->slots_restored = slots.restored + entries.restored;
@@ -112,9 +119,23 @@ static bool covered(struct mp_attach_request *r) {
     return false;
 }
 
+/* The plans of the request, back to back. One for a library that cannot be followed leaves it unseen, and is no error. */
 static int install(struct mp_attach_request *r, struct mp_entry_counts *entries) {
-    return mp_entry_install((const struct mp_entry_plan *)(uintptr_t)r->plan, r->plan_bytes,
-                            entries, r->text, sizeof r->text);
+    const char *at = (const char *)(uintptr_t)r->plan;
+    uint64_t left = r->plan_bytes;
+    int rc = 0;
+    mp_redirect_hold();
+    while (rc == 0 && left != 0) {
+        const struct mp_entry_plan *plan = (const void *)at;
+        size_t bytes = mp_entry_plan_bytes(plan, left);
+        rc = mp_entry_install(plan, bytes, entries, r->text, sizeof r->text);
+        if (rc != 0 && bytes != 0 && plan->of_library != 0)
+            rc = refuse(r, 0, "");
+        at += bytes;
+        left -= bytes;
+    }
+    mp_redirect_release();
+    return rc;
 }
 
 /* Lead the allocator inside the program to a preloaded sampler, which sees the C library's: its segment stays. */
@@ -126,7 +147,8 @@ static int lead(struct mp_attach_request *r) {
     r->slots_patched = entries.patched;
     r->slots_held = mp_entry_count();
     attach.attached = attach.led = getpid();
-    mp_local.segment.control->startup_flags |= MP_STARTUP_ATTACHED | MP_STARTUP_ENTRIES;
+    mp_local.segment.control->startup_flags |= MP_STARTUP_ATTACHED;
+    mp_process_tell_entries(mp_local.segment.control);
     return 0;
 }
 
@@ -136,12 +158,13 @@ static int leave_alone(struct mp_attach_request *r) {
     struct mp_control *c = mp_local.segment.control;
     if (c != NULL && mp_load_acquire(&c->gate) != MP_GATE_OFF)
         return refuse(r, -EAGAIN, "a capture of the process runs");
-    mp_entry_restore(&entries);
+    restore(&entries);
     r->slots_restored = entries.restored;
     r->slots_failed = r->slots_held = entries.failed;
     r->slots_kept = entries.foreign;
     if (c != NULL)
-        c->startup_flags &= ~(uint32_t)(MP_STARTUP_ATTACHED | MP_STARTUP_ENTRIES);
+        c->startup_flags &= ~(uint32_t)MP_STARTUP_ATTACHED;
+    mp_process_tell_entries(c);
     attach.led = 0;
     return 0;
 }
@@ -191,7 +214,7 @@ static int begin(struct mp_attach_request *r) {
     if (attach.attached == getpid())
         return refuse(r, -EALREADY, "mem_profiler is already attached to the process");
     if (preloaded && !behind && attach.adopted != getpid() && !mp_startup_is_orphan()) {
-        if (r->plan != 0 && mp_entry_count() == 0 && mp_local.segment.control != NULL)
+        if (r->plan != 0 && !mp_entry_of_program() && mp_local.segment.control != NULL)
             return lead(r);
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     }
@@ -209,7 +232,7 @@ static int begin(struct mp_attach_request *r) {
         mp_device_attach(options.devices, options.devices_by_name);
         mp_backend_allocator((uintptr_t)mp_real.malloc);
         rc = redirect(r, preloaded);
-    } else if (r->plan != 0 && mp_entry_count() == 0) {
+    } else if (r->plan != 0 && !mp_entry_of_program()) {
         struct mp_entry_counts entries = {0};
         rc = install(r, &entries);
         r->slots_patched = entries.patched;
@@ -225,8 +248,7 @@ static int begin(struct mp_attach_request *r) {
         attach.pymem = options.pymem    ? MP_PYMEM_OBJECTS
                        : options.arenas ? MP_PYMEM_ARENAS
                                         : MP_PYMEM_NOTHING;
-    if (mp_entry_count() != 0)
-        mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
+    mp_process_tell_entries(mp_local.segment.control);
     mp_startup_late_ready();
     mp_heaps_forget();
     mp_heaps_find();
@@ -242,6 +264,11 @@ static int begin(struct mp_attach_request *r) {
 
 static int rescan(struct mp_attach_request *r) {
     struct mp_slot_counts counts = {0};
+    struct mp_entry_counts entries = {0};
+    mp_entry_forget_closed();
+    if (r->plan != 0)
+        install(r, &entries);
+    mp_process_tell_entries(mp_local.segment.control);
     if (attach.adopted == getpid() || attach.led == getpid())
         return 0;
     if (attach.follows)
@@ -253,6 +280,7 @@ static int rescan(struct mp_attach_request *r) {
     if (attach.pymem != MP_PYMEM_NOTHING)
         mp_pymem_ask(attach.pymem);
     tell(r, &counts);
+    r->slots_patched += entries.patched;
     return 0;
 }
 

@@ -44,6 +44,9 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes);
 /* Let hooks see the gate (local.h). */
 void mp_process_open_way(const struct mp_control *c);
 
+/* INIT. Say in the segment, if there is one, whose allocators jump to the hooks (inline_patch.h). */
+void mp_process_tell_entries(struct mp_control *c);
+
 /* HOOK. Shut the gate, and hide it from hooks. */
 void mp_process_shut(struct mp_control *c);
 

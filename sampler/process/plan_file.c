@@ -2,10 +2,14 @@
  * plan_file.c - see plan_file.h.
  */
 #include "plan_file.h"
+#include "core/local.h"
 #include "hooks/inline_patch.h"
+#include "lifecycle.h"
+#include "redirect/redirect_later.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,24 +29,19 @@
     (sizeof(struct mp_entry_plan) + MP_PLAN_ENTRIES_MAX * sizeof(struct mp_entry))
 #define FILE_BYTES_MAX (MP_PLAN_FILE_PLANS_MAX * PLAN_BYTES_MAX)
 
+#define REFUSED 2 /* in `of_library` of a plan that fits, but cannot be followed */
+
+/* The plans for libraries, for the addresses in their files. */
+static unsigned char *kept;
+static size_t kept_bytes;
+
 static bool first_base(const struct mp_elf *elf, void *base) {
     *(uintptr_t *)base = elf->base;
     return true;
 }
 
-/* Bytes of the plan that `left` bytes begin with; 0: they begin with none. */
-static size_t plan_bytes(const struct mp_entry_plan *plan, size_t left) {
-    if (left < sizeof *plan || plan->entries > MP_PLAN_ENTRIES_MAX ||
-        plan->entry_bytes != sizeof(struct mp_entry))
-        return 0;
-    size_t bytes = sizeof *plan + plan->entries * sizeof(struct mp_entry);
-    return bytes <= left ? bytes : 0;
-}
-
-/* From addresses of the file to addresses of the process. */
-static void relocate(struct mp_entry_plan *plan) {
-    uintptr_t base = 0;
-    mp_elf_visit(first_base, &base);
+/* From addresses of the file to addresses of the process; with -base, back. */
+static void relocate(struct mp_entry_plan *plan, uintptr_t base) {
     for (uint32_t i = 0; i < plan->entries; i++) {
         struct mp_entry *entry = &plan->entry[i];
         entry->address += base;
@@ -73,18 +72,85 @@ static bool read_whole(int fd, void *to, size_t bytes) {
     return true;
 }
 
-/* Follow the first plan that fits this program's code. */
-static int install(unsigned char *plans, size_t left) {
+/* Follow the first plan that fits this program's code; those for libraries move to the front: `*libraries` bytes. */
+static int install(unsigned char *plans, size_t left, size_t *libraries) {
     struct mp_entry_counts counts = {0};
     char text[256];
+    unsigned char *at = plans;
+    uintptr_t base = 0;
     int rc = -EINVAL;
-    for (size_t bytes; rc != 0 && (bytes = plan_bytes((void *)plans, left)) != 0;) {
-        relocate((void *)plans);
-        rc = mp_entry_install((void *)plans, bytes, &counts, text, sizeof text);
-        plans += bytes;
-        left -= bytes;
+    mp_elf_visit(first_base, &base);
+    for (size_t bytes; (bytes = mp_entry_plan_bytes((void *)at, left)) != 0;
+         at += bytes, left -= bytes) {
+        if (((struct mp_entry_plan *)at)->of_library != 0) {
+            memmove(plans + *libraries, at, bytes);
+            *libraries += bytes;
+        } else if (rc != 0) {
+            relocate((void *)at, base);
+            rc = mp_entry_install((void *)at, bytes, &counts, text, sizeof text);
+        }
     }
     return rc;
+}
+
+/* Then the loader may write to the code just now. */
+static bool has_text_relocations(const struct mp_elf *elf) {
+    for (const ElfW(Dyn) *d = elf->dynamic; d->d_tag != DT_NULL; d++)
+        if (d->d_tag == DT_TEXTREL || (d->d_tag == DT_FLAGS && (d->d_un.d_val & DF_TEXTREL) != 0))
+            return true;
+    return false;
+}
+
+struct search {
+    const struct mp_entry_plan *plan;
+    uintptr_t base;
+};
+
+/* The module whose code is that of the plan, and not redirected. */
+static bool find_base(const struct mp_elf *elf, void *arg) {
+    struct search *s = arg;
+    for (uint32_t i = 0; i < s->plan->entries; i++) {
+        const struct mp_entry *e = &s->plan->entry[i];
+        uintptr_t at = elf->base + e->address;
+        if (e->code_bytes == 0 || e->code_bytes > MP_PLAN_CODE_BYTES ||
+            mp_elf_segment_rest(elf, at, PF_R | PF_X) < e->code_bytes ||
+            memcmp((const void *)at, e->code, e->code_bytes) != 0)
+            return false;
+    }
+    s->base = elf->base;
+    return s->plan->entries != 0 && !has_text_relocations(elf);
+}
+
+static void follow(struct mp_entry_plan *plan, size_t bytes) {
+    struct mp_entry_counts counts = {0};
+    struct search search = {.plan = plan};
+    char text[256];
+    if (plan->of_library == REFUSED || !mp_elf_visit(find_base, &search))
+        return;
+    relocate(plan, search.base);
+    if (mp_entry_install(plan, bytes, &counts, text, sizeof text) != 0)
+        plan->of_library = REFUSED;
+    relocate(plan, -search.base);
+}
+
+static void look(void) {
+    if (mp_is_filtered())
+        return;
+    mp_entry_forget_closed();
+    size_t left = kept_bytes;
+    unsigned char *at = kept;
+    for (size_t bytes; (bytes = mp_entry_plan_bytes((void *)at, left)) != 0;
+         at += bytes, left -= bytes)
+        follow((void *)at, bytes);
+    mp_process_tell_entries(mp_local.segment.control);
+}
+
+void mp_plan_file_follow(void) {
+    static struct mp_slot_counts loader;
+    if (kept_bytes == 0)
+        return;
+    look();
+    mp_redirect_look(look, &loader);
 }
 
 int mp_plan_file_install(int fd, bool for_children, bool for_next) {
@@ -95,10 +161,12 @@ int mp_plan_file_install(int fd, bool for_children, bool for_next) {
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int rc = plans == MAP_FAILED ? -errno : read_whole(fd, plans, bytes) ? 0 : -EIO;
     if (rc == 0)
-        rc = install(plans, bytes);
+        rc = install(plans, bytes, &kept_bytes);
     if (!for_children && !(for_next && rc != 0))
         close(fd);
-    if (plans != MAP_FAILED)
+    if (kept_bytes != 0)
+        kept = plans;
+    else if (plans != MAP_FAILED)
         munmap(plans, bytes);
     return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * plan_file.h - an allocator inside the program, seen from the program's start.
+ * plan_file.h - an allocator inside the program or a library, seen from the start of the program or the library.
  *
  * Model: such an allocator is before every preloaded library, and calls inside the program pass no slot.
  * The controller that starts the program has its file: it makes the plan that redirects the allocator's
@@ -13,6 +13,10 @@
  * A plan for another program, which a child inherits with the environment, does not fit its code and is refused. So
  * the file may hold several plans, back to back, for the programs that a wrapper or a start script names:
  * MEM_PROFILER_PLAN=exec:N stays open until a program is there that one of them fits.
+ *
+ * Plans for libraries (of_library) stay in memory. When the loader's list has changed, the next dlopen or dlsym
+ * (redirect_later.h) applies each to the module whose code is all that the plan says: so after the constructors of
+ * a library that is being opened, and before its opener can call it by name. What the library took before goes unseen.
  *
  * Threads: INIT.
  */
@@ -28,5 +32,8 @@
  * fits. 0; -EINVAL, with nothing changed and nothing closed, if it is no sealed file of ours; -errno, with nothing changed,
  * when it cannot be read or none fits. */
 int mp_plan_file_install(int fd, bool for_children, bool for_next);
+
+/* Redirect the allocators of the libraries that the file had plans for: now, and of those opened later. */
+void mp_plan_file_follow(void);
 
 #endif

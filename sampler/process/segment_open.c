@@ -71,6 +71,14 @@ void mp_process_open_way(const struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
 }
 
+void mp_process_tell_entries(struct mp_control *c) {
+    if (c == NULL)
+        return;
+    c->startup_flags &= ~(uint32_t)MP_STARTUP_ENTRIES;
+    c->startup_flags |= mp_entry_of_program() ? MP_STARTUP_ENTRIES : 0;
+    mp_entry_libraries(c->led_libraries, MP_LED_LIBRARIES);
+}
+
 int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     struct mp_segment *seg = &mp_local.segment; /* too large for the stack of a small thread */
     capture = capture && mp_process.state == MP_STATE_READY;
@@ -83,8 +91,8 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     bool attached = mp_process.place.base != NULL && mp_process.state != MP_STATE_SHADOWED;
     c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |
                         (mp_process.late && mp_process.options.start ? MP_STARTUP_LATE : 0) |
-                        (mp_process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0) |
-                        (mp_entry_count() != 0 ? MP_STARTUP_ENTRIES : 0);
+                        (mp_process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
+    mp_process_tell_entries(c);
     c->capture_number = c->written_capture = mp_process.captures;
     c->parent_pid = parent_pid;
     c->pymem_ns = mp_pymem_since_ns();

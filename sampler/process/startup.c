@@ -142,6 +142,8 @@ static void finish_start(void) {
         mp_unwind_libraries_ready((mp_make_context *)mp_real_of_libc("makecontext"));
         mp_filter_watch_install(mp_startup_withdraw);
         if (mp_process.state == MP_STATE_READY)
+            mp_plan_file_follow();
+        if (mp_process.state == MP_STATE_READY)
             mp_device_start(mp_process.options.devices, mp_process.options.devices_by_name);
         mp_backend_allocator((uintptr_t)mp_real.malloc);
         if (mp_process.state == MP_STATE_READY && mp_process.options.pymem)
@@ -158,8 +160,7 @@ static void finish_start(void) {
         mp_device_announce();
     if (mp_process.late && mp_process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
-    if (mp_entry_count() != 0 && mp_local.segment.control != NULL)
-        mp_local.segment.control->startup_flags |= MP_STARTUP_ENTRIES;
+    mp_process_tell_entries(mp_local.segment.control);
     if (mp_process.options.start && mp_process.refused)
         mp_say_unprofiled(mp_process.exe, mp_process.state_text);
     else if (mp_process.options.start && mp_process.state == MP_STATE_SHADOWED)

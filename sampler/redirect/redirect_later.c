@@ -197,7 +197,10 @@ void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts
 }
 
 void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
-    follow.look[follow.look[0] != NULL] = look;
+    unsigned i = 0;
+    while (i < MP_LATER_LOOKS - 1 && follow.look[i] != NULL)
+        i++;
+    follow.look[i] = look;
     follow_at_least(loader);
 }
 

@@ -40,7 +40,7 @@ struct mp_later_watch {
  * was followed. */
 void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader);
 
-#define MP_LATER_LOOKS 2
+#define MP_LATER_LOOKS 3
 
 /* INIT. At most MP_LATER_LOOKS functions, each of which is called when modules were added or removed: on any thread,
  * one at a time, before the next dlopen or dlsym. Starts to follow if nothing was followed. */

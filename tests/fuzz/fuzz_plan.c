@@ -55,6 +55,21 @@ uintptr_t mp_entry_hook(enum mp_entry_kind kind) {
     return 0x1000;
 }
 
+/* Of what is not in the page. */
+struct mp_local mp_local;
+
+bool mp_is_filtered(void) {
+    return false;
+}
+
+void mp_process_tell_entries(struct mp_control *c) {
+    (void)c;
+}
+
+void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
+    (void)look, (void)loader;
+}
+
 /* Bytes like those with which functions begin, the same in every run. */
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     static const unsigned char start[] = {
@@ -84,9 +99,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     char text[256] = "";
     struct mp_entry_plan *plan = malloc(bytes + 1);
     memcpy(plan, data, bytes);
-    bytes = plan_bytes(plan, bytes);
+    bytes = mp_entry_plan_bytes(plan, bytes);
     if (bytes != 0) {
-        relocate(plan);
+        follow(plan, bytes); /* where it fits, the next changes nothing */
+        mp_entry_restore(&counts);
+        relocate(plan, (uintptr_t)code);
         int rc = mp_entry_install(plan, bytes, &counts, text, sizeof text);
         if (rc != 0 && memchr(text, '\0', sizeof text) == text)
             abort(); /* refused without a word */

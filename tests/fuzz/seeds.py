@@ -262,6 +262,7 @@ def plans() -> Iterator[tuple[str, bytes]]:
         function = Function("malloc", at, len(code), is_ifunc=False, is_local=False)
         entries.append(plan._Entry(function, signature, code, decode.points(code, at)))
     yield "three", plan._packed(entries, 0)
+    yield "library", plan._packed(entries, 0, of_library=True)
 
 
 def forged_segments() -> Iterator[tuple[str, bytes]]:

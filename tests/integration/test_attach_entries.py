@@ -163,7 +163,7 @@ def test_code_that_another_tool_changed_is_left_alone(segment_dir: Path) -> None
     [
         (lambda plan: plan[:-1], "another version"),
         (lambda plan: b"\0" + plan[1:], "another version"),
-        (lambda plan: plan[:24] + b"\xff" + plan[25:], "damaged"),  # kind of the first entry
+        (lambda plan: plan[:32] + b"\xff" + plan[33:], "damaged"),  # kind of the first entry
     ],
     ids=["cut", "no plan", "no kind"],
 )

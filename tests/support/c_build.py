@@ -150,10 +150,12 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else math.inf
 
 
-def prefixed_jemalloc() -> Path:
-    """An archive of jemalloc whose functions begin with _rjem_, as Rust's crates link it in."""
-    source = "/usr/lib/x86_64-linux-gnu/libjemalloc.a"
-    archive, names = BUILD / "libprefixed.a", BUILD / f"prefixed.{os.getpid()}"
+def prefixed_jemalloc(form: str = "") -> Path:
+    """An archive of jemalloc whose functions begin with _rjem_, as Rust's crates link it in; the
+    form "_pic" is for libraries.
+    """
+    source = f"/usr/lib/x86_64-linux-gnu/libjemalloc{form}.a"
+    archive, names = BUILD / f"libprefixed{form}.a", BUILD / f"prefixed{form}.{os.getpid()}"
     if archive.exists():
         return archive
     BUILD.mkdir(parents=True, exist_ok=True)

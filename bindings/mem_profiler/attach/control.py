@@ -48,6 +48,10 @@ READ_LIMIT_S = 20.0  # limit of reading the images of a process
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
 
+Libraries = dict[str, int]
+"""Load biases by path."""
+
+
 class Need(enum.Enum):
     """What a capture needs an attach for: nothing, an allocator inside the program beside what the
     sampler sees, or everything.
@@ -61,9 +65,10 @@ class Need(enum.Enum):
 class Attachment:
     """The attach to one process, for the time of a capture."""
 
-    def __init__(self, pid: int, answer: Answer) -> None:
+    def __init__(self, pid: int, answer: Answer, libraries: Libraries) -> None:
         self.pid = pid
         self.answer = answer
+        self._libraries = libraries  # looked at for allocators of their own
         self.rescans = 0
         self.late_s = 0.0  # the longest time in which new code may have run without hooks
         # Without them, the first tick redirects all modules once more.
@@ -94,12 +99,19 @@ class Attachment:
         """Raises MemError, OSError."""
         slots = _slots(self.pid, self._slots)
         if any(self._slots.get(key) != slot for key, slot in slots.items()):
-            _note_stops(self.pid, remote.run(self.pid, Command(remote.RESCAN)))
+            plans = self._plans_of_new_libraries()
+            _note_stops(self.pid, remote.run(self.pid, Command(remote.RESCAN, plan=plans)))
             self.rescans += 1
             self.late_s = max(self.late_s, time.monotonic() - self._last_check)
             slots = _slots(self.pid, slots)
         self._slots = slots
         self._last_check = now
+
+    def _plans_of_new_libraries(self) -> bytes:
+        libraries = _images(self.pid, never).libraries
+        new = dict(libraries.items() - self._libraries.items())
+        self._libraries = libraries
+        return _plans(self.pid, b"", new)
 
     def note(self) -> str | None:
         """The note for a file about code loaded during its capture; None: no such code."""
@@ -212,16 +224,17 @@ def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) ->
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
-    bias, sampler = _program_and_sampler(pid, asked_to_stop)
+    images = _images(pid, asked_to_stop)
     # The doctor read files; where it could not, as of a replaced one, the memory says it.
-    if sampler is not None and sampler[1] != own_build_id():
-        doctor.raise_blocker(f"pid {pid}", [neighbours.other_build(*sampler)])
+    if images.sampler is not None and images.sampler[1] != own_build_id():
+        doctor.raise_blocker(f"pid {pid}", [neighbours.other_build(*images.sampler)])
     folder, options = _folder(pid), _options(device)
-    plan, refusal = _plan(pid, bias)
+    plan, refusal = _plan(pid, images.bias)
     if preloaded and not plan and refusal:
         doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))
         raise TargetUnsupported(f"pid {pid}: {refusal}")
-    command = Command(remote.BEGIN, str(installed), folder, options, plan)
+    plans = _plans(pid, plan, {} if preloaded else images.libraries)
+    command = Command(remote.BEGIN, str(installed), folder, options, plans)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         # A followed child whose first sample was of this attach has a segment only now.
@@ -241,7 +254,7 @@ def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) ->
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"attaching to pid {pid} failed: {why}")
     _note_stops(pid, answer)
-    return Attachment(pid, answer)
+    return Attachment(pid, answer, images.libraries)
 
 
 def _note_stops(pid: int, answer: Answer) -> None:
@@ -261,8 +274,17 @@ def _note_stops(pid: int, answer: Answer) -> None:
         segment.store((field, "times"), min(times, 0xFFFFFFFF), 32)
 
 
-def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, list[str] | None]:
-    """The load bias of the program, and path and build-id of a sampler in the process."""
+@dataclass(frozen=True)
+class _Images:
+    """The load bias of the program, path and build-id of a sampler in the process, and all else."""
+
+    bias: int | None
+    sampler: tuple[str, str] | None
+    libraries: Libraries
+
+
+def _images(pid: int, asked_to_stop: Asked) -> _Images:
+    """Raises TargetError and its kinds, `Stopped`."""
 
     def read(_asked: Asked) -> list[Any]:
         with _reading(pid), Memory(pid) as memory:
@@ -270,10 +292,21 @@ def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, li
             program = program_of(pid, images)
         theirs = next((i for i in images if address_space.LIBRARY.fullmatch(i.name)), None)
         sampler = theirs and [theirs.path, theirs.build_id.hex()]
-        return [program and program.bias, sampler]
+        libraries = {image.path: image.bias for image in images if image is not program}
+        return [program and program.bias, sampler, libraries]
 
-    bias, sampler = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
-    return bias, sampler
+    bias, sampler, libraries = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
+    return _Images(bias, sampler and (sampler[0], sampler[1]), libraries)
+
+
+def _plans(pid: int, plan: bytes, libraries: Libraries) -> bytes:
+    """The plan for the program and those for libraries, as many as there is room for."""
+    named = {f"/proc/{pid}/root{path}": bias for path, bias in libraries.items()}
+    with contextlib.suppress(MemError):
+        for other in planning.of_libraries(named).values() if named else ():
+            if len(plan) + len(other) <= remote.PLAN_MAX_BYTES:
+                plan += other
+    return plan
 
 
 def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:

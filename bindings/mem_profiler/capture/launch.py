@@ -30,8 +30,8 @@ from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
-from mem_profiler.entries import plan_file
-from mem_profiler.process import named, procfs, program
+from mem_profiler.entries import plan_file, planning
+from mem_profiler.process import named, packages, procfs, program
 from mem_profiler.process.clients import Clients
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, leftovers, room, usable
@@ -212,7 +212,10 @@ class Run:
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
         variables = environment(self.options, self.base.path)
-        handed = plan_file.make(program.judged_file(path), named.programs(path, arguments))
+        judged, found = program.judged_file(path), named.search(path, arguments)
+        places = (judged, *found.places)
+        libraries = packages.libraries(places, planning.LARGE_LIBRARY_BYTES, os.environ)
+        handed = plan_file.make(judged, found.programs, libraries)
         try:
             if handed.fd is not None:
                 variables[plan_file.VARIABLE] = handed.value

@@ -207,10 +207,19 @@ class Recording:
         control, environment = self.segment.control(), self.target.environment
         if self.recorder.readings.anon.bytes < bypass.LEAST_BYTES:
             return {}
-        paths = [m.path for m in self.target.mappings if m.inode and "x" in m.permissions]
+        led = control.numbers("led_libraries")
+        paths = [
+            m.path
+            for m in self.target.mappings
+            if m.inode and "x" in m.permissions and not any(m.start <= at < m.end for at in led)
+        ]
         root = f"/proc/{self.pid}/root" if paths else ""
         if not paths and control.number("pidns_inode") == procfs.pidns_inode():
-            paths = [module.path for module in collect.read_modules(self.segment, control)]
+            paths = [
+                module.path
+                for module in collect.read_modules(self.segment, control)
+                if not any(module.start <= at < module.end for at in led)
+            ]
         libraries = [
             path
             for path in dict.fromkeys(paths)

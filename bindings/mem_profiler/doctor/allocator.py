@@ -37,6 +37,7 @@ _OWN_SYMBOLS = {
     "tc_malloc": "tcmalloc",
 }
 _NOT_SEEN = "the sampler does not see its blocks"
+_LED = "an attach sees its blocks, and a run that names the Python whose package it is in"
 _SAMPLER_SYMBOL = "mem_profiler_attach"  # our own library, which passes calls on
 
 
@@ -44,13 +45,14 @@ _SAMPLER_SYMBOL = "mem_profiler_attach"  # our own library, which passes calls o
 class Allocator:
     """The allocator in use. ``inside`` is true where it is part of the program or of a library
     that does more than allocate; ``symbolic`` where that library calls its own functions
-    without a slot.
+    without a slot; ``led`` where its functions can be led to the sampler all the same.
     """
 
     name: str
     image: Image
     inside: bool
     symbolic: bool
+    led: bool = False
 
 
 def load_order(images: list[Image], program: Image, preloaded: list[str]) -> list[Image]:
@@ -95,7 +97,7 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
     """Allocators linked into a large library under private names."""
     found = []
     for image in order:
-        if image.facts is None or image.facts.size_bytes < plan.LARGE_LIBRARY_BYTES:
+        if image.facts is None or image.facts.size_bytes < planning.LARGE_LIBRARY_BYTES:
             continue
         with (
             contextlib.suppress(OSError, MemoryError, BadElf, TargetUnsupported),
@@ -103,8 +105,16 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
         ):
             name = plan.brought(program)
             if name:
-                found.append(Allocator(name, image, inside=True, symbolic=True))
+                led = _can_be_led(program)
+                found.append(Allocator(name, image, inside=True, symbolic=True, led=led))
     return found
+
+
+def _can_be_led(library: Program) -> bool:
+    try:
+        return plan.of_library(library, 0) is not None
+    except TargetUnsupported:
+        return False
 
 
 def check(order: list[Image]) -> list[Finding]:
@@ -120,7 +130,8 @@ def check(order: list[Image]) -> list[Finding]:
     for hidden in hidden_allocators(order[1:]):
         text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
         known = library_of(hidden.image.name)
-        cure = f"{_NOT_SEEN}; {known.cure}" if known else _NOT_SEEN
+        seen = _LED if hidden.led else _NOT_SEEN
+        cure = f"{seen}; {known.cure}" if known else seen
         findings.append(Finding("hidden_allocator", "warning", text, cure))
     return findings
 

@@ -38,9 +38,19 @@ def identity_of(status: os.stat_result) -> Identity:
     ]  # fmt: skip
 
 
-def _key(identity: Identity) -> str:
+def _key(identity: Identity, kind: str = "entries") -> str:
     spelled = json.dumps([_VERSION, lib.MP_PLAN_VERSION, *identity]).encode()
-    return hashlib.sha256(spelled).hexdigest()[:40] + "-entries"
+    return f"{hashlib.sha256(spelled).hexdigest()[:40]}-{kind}"
+
+
+def get_plan(cache: SymbolCache, identity: Identity) -> bytes | None:
+    """The cached plan of a library, which the sampler checks; empty: it has none; None: unknown."""
+    return cache.get(_key(identity, "library"))
+
+
+def put_plan(cache: SymbolCache, identity: Identity, data: bytes) -> None:
+    """Keep a library's plan for the addresses in its file, or that it has none."""
+    cache.put(_key(identity, "library"), data)
 
 
 def get(cache: SymbolCache, identity: Identity) -> Found | None:

@@ -63,6 +63,13 @@ tc_deletearray F:b      tc_deletearray_nothrow F:b-     tc_deletearray_sized F:b
 tc_deletearray_aligned F:b-                     tc_deletearray_aligned_nothrow F:b--
 tc_deletearray_sized_aligned F:b--
 """
+INNER = {
+    "_mi_malloc_generic", "_mi_free_generic", "mi_free_generic", "mi_free_generic_local",
+    "mi_free_generic_mt", "_mi_free_block_mt", "mi_free_block_mt", "mi_free_block_local",
+}  # fmt: skip
+"""Functions of mimalloc that only its own call: those that end the quick ways in and out."""
+INNER_ENDINGS = ("je_malloc_default", "je_free_default", "je_sdallocx_default")
+"""The same of jemalloc, behind any prefix."""
 _MIMALLOC = ffi.string(lib.mp_mimalloc_words()).decode()
 
 

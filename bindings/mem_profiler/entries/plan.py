@@ -1,4 +1,4 @@
-"""From the file of a program to the plan by which the sampler patches its allocator.
+"""From the file of a program or library to the plan by which the sampler patches its allocator.
 
 Layout: `sampler/abi/entry_plan.h`. The plan redirects every function of an allocator or refuses the
 allocator: a free that the sampler does not see would be a leak in the report.
@@ -28,9 +28,9 @@ _LONGEST_PREFIX = 32
 _TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _INTERPRETER = "_PyEval_EvalFrameDefault"  # CPython 3.13 and later have a mimalloc, for choice only
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
+# Names that only an allocator's own functions have; jemalloc's prefix is any.
+_OWN = re.compile(r"^_?mi_|^\w*je_|^\w*(malloc|calloc|realloc|free|allocx|alloc)(\.\w+)*$")
 _PREFIX = re.compile(r" \(\w+\)")
-LARGE_LIBRARY_BYTES = 32 << 20
-"""Only such a library is looked at for an allocator that it brings along."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,37 @@ def find(program: Program) -> Inside | None:
     return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
 
 
+def _refuse_copied(program: Program, inside: Inside) -> None:
+    """Raise TargetUnsupported where callers have the functions in themselves (link-time
+    optimisation): a free there passes no entry point.
+    """
+    inner = program.functions(names.INNER)
+    for ending in names.INNER_ENDINGS:
+        inner += program.functions_ending(ending, _LONGEST_PREFIX)
+    for caller in sorted(program.callers({function.address for function in inner})):
+        if not _OWN.search(caller):
+            raise TargetUnsupported(
+                f"the compiler copied functions of {inside.allocator} into {caller or 'others'}",
+                hint="build the allocator without link-time optimisation",
+            )
+
+
 def without_symbols(program: Program) -> str:
     """The name of an allocator in a program without symbols of it, by its texts; empty: none."""
     name = next((name for text, name in _TEXTS.items() if program.holds_text(text)), "")
     return "" if name == "mimalloc" and program.functions([_INTERPRETER]) else name
 
 
+def brings(program: Program) -> bool:
+    """Whether a library may bring an allocator along: it is neither a Python nor malloc itself."""
+    return not program.functions([_INTERPRETER]) and all(
+        function.is_local for function in program.functions(["malloc"])
+    )
+
+
 def brought(program: Program) -> str:
-    """The allocators that a library brings along; empty: none, or it is the malloc itself."""
-    if program.functions([_INTERPRETER]):
-        return ""
-    if any(not function.is_local for function in program.functions(["malloc"])):
+    """The allocators that a library brings along; empty: none."""
+    if not brings(program):
         return ""
     try:
         inside = find(program)
@@ -148,12 +168,13 @@ def _fill_entry(into: Any, entry: _Entry, bias: int) -> None:
         _fill_point(made, point, bias)
 
 
-def _packed(entries: list[_Entry], bias: int) -> bytes:
+def _packed(entries: list[_Entry], bias: int, *, of_library: bool = False) -> bytes:
     """A struct mp_entry_plan."""
     size = ffi.offsetof("struct mp_entry_plan", "entry") + len(entries) * _ENTRY_BYTES
     plan = ffi.new("struct mp_entry_plan *", {"entry": len(entries)})
     plan.magic, plan.version = lib.MP_PLAN_MAGIC, lib.MP_PLAN_VERSION
     plan.entries, plan.entry_bytes = len(entries), _ENTRY_BYTES
+    plan.of_library = of_library
     for k, entry in enumerate(entries):
         _fill_entry(plan.entry[k], entry, bias)
     return bytes(ffi.buffer(plan, size))
@@ -205,8 +226,14 @@ def of_program(
         return None if inside is None else made_of(program, inside, bias)
 
 
-def made_of(program: Program, inside: Inside, bias: int) -> Plan:
-    """The plan for what `find` found in a program. Raises as `of_program` does."""
+def of_library(program: Program, bias: int) -> Plan | None:
+    """The plan for the allocators that a library brings along; None: none. Raises as `made_of`."""
+    inside = find(program) if brings(program) else None
+    return None if inside is None else made_of(program, inside, bias, of_library=True)
+
+
+def made_of(program: Program, inside: Inside, bias: int, *, of_library: bool = False) -> Plan:
+    """The plan for what `find` found in a program or library. Raises as `of_program` does."""
     if program.machine != EM_X86_64:
         raise TargetUnsupported(
             f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
@@ -216,6 +243,8 @@ def made_of(program: Program, inside: Inside, bias: int) -> Plan:
             f"{inside.allocator} has more than {ENTRIES_MAX} functions, which the sampler"
             " cannot follow"
         )
+    if of_library:
+        _refuse_copied(program, inside)
     entries = [
         _Entry(
             function,
@@ -226,4 +255,4 @@ def made_of(program: Program, inside: Inside, bias: int) -> Plan:
         for function, signature in inside.functions
     ]
     listed = tuple(function.name for function, _ in inside.functions)
-    return Plan(inside.allocator, listed, _packed(entries, bias))
+    return Plan(inside.allocator, listed, _packed(entries, bias, of_library=of_library))

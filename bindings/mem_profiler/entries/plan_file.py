@@ -1,4 +1,4 @@
-"""The plan for an allocator inside a program, given to the program that `run` starts.
+"""The plans for allocators inside a program and libraries, given to the program that `run` starts.
 
 Model: the plan says which bytes of code the sampler changes, so no other process may change it. It
 is a sealed memory file that the program inherits; MEM_PROFILER_PLAN=fd:N names the descriptor. The
@@ -10,6 +10,7 @@ programs that the command names, and MEM_PROFILER_PLAN=exec:N leaves it open for
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Sequence
@@ -35,20 +36,23 @@ class Handed:
     value: str = ""
 
 
-def make(path: str, named: Sequence[str] = ()) -> Handed:
-    """The plan for the program at `path`, or those for the programs that it may become or start.
+def make(path: str, named: Sequence[str] = (), libraries: Sequence[str] = ()) -> Handed:
+    """The plan for the program at `path`, or those for the programs that it may become or start;
+    and those for libraries that they may open.
 
     Raises OSError.
     """
     data, problem = _plan(path)
-    if data or problem:
-        fd = sealed(data) if data else None
-        return Handed(fd, f"fd:{fd}" if data else "")
-    data = b"".join([plan for plan, _ in map(_plan, named) if plan][:PLANS_MAX])
-    if not data:
+    plans, word = [data], "fd"
+    if not (data or problem):
+        plans, word = [plan for plan, _ in map(_plan, named)], "exec" if named else "fd"
+    plans = [plan for plan in plans if plan]
+    with contextlib.suppress(MemError, OSError):
+        plans += planning.of_own_libraries(libraries)
+    if not plans:
         return Handed()
-    fd = sealed(data)
-    return Handed(fd, f"exec:{fd}")
+    fd = sealed(b"".join(plans[:PLANS_MAX]))
+    return Handed(fd, f"{word}:{fd}")
 
 
 def _plan(path: str) -> tuple[bytes, str]:

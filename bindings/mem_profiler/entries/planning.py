@@ -12,7 +12,7 @@ import base64
 import binascii
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 STAT_LIMIT_S = 5.0
+LARGE_LIBRARY_BYTES = 32 << 20
+"""Only such a library is looked at for an allocator that it brings along."""
 _LONGEST = 100
 _INVALID = "the child process that reads programs gave an invalid answer"
 WITHOUT_SYMBOLS = "{} seems to be linked into the program, without symbols"
@@ -62,6 +64,51 @@ def brought(paths: Sequence[str]) -> dict[str, str]:
     Raises MemError where the read does not end.
     """
     from mem_profiler.entries import plan
+
+    told = _of_large(paths, lambda _number, program: plan.brought(program))
+    try:
+        return {paths[number]: str(name)[:_LONGEST] for number, name in told if name}
+    except (TypeError, ValueError, IndexError):
+        raise MemError(_INVALID) from None
+
+
+def of_own_libraries(paths: Sequence[str]) -> list[bytes]:
+    """The plans for files of the user, kept for the next time. Raises MemError, OSError."""
+    folder = default_folder()
+    if folder is None or not paths:
+        return list(of_libraries(dict.fromkeys(paths, 0)).values()) if paths else []
+    cache = SymbolCache(folder)
+    identities = {path: kept.identity_of(os.stat(path)) for path in paths if os.path.isfile(path)}
+    plans = {path: kept.get_plan(cache, one) for path, one in identities.items()}
+    unknown = [path for path, plan in plans.items() if plan is None]
+    made = of_libraries(dict.fromkeys(unknown, 0)) if unknown else {}
+    for path in unknown:
+        kept.put_plan(cache, identities[path], made.get(path, b""))
+    return [plan for path in plans if (plan := plans[path] or made.get(path))]
+
+
+def of_libraries(libraries: Mapping[str, int]) -> dict[str, bytes]:
+    """The plans for the allocators that large libraries bring along, by path; given are biases.
+
+    Those that cannot be followed have none. Raises MemError where the read does not end.
+    """
+    from mem_profiler.entries import plan
+
+    paths, biases = list(libraries), list(libraries.values())
+
+    def work(number: int, program: Program) -> str:
+        made = plan.of_library(program, biases[number])
+        return "" if made is None else base64.b64encode(made.data).decode()
+
+    told = _of_large(paths, work)
+    try:
+        return {paths[n]: base64.b64decode(data, validate=True) for n, data in told if data}
+    except (TypeError, ValueError, IndexError, binascii.Error):
+        raise MemError(_INVALID) from None
+
+
+def _of_large(paths: Sequence[str], work: Callable[[int, Program], str]) -> Any:
+    """What `work` says of each large library, as pairs of its number and that."""
     from mem_profiler.entries.symbols import Program
 
     held: list[tuple[int, str, int]] = []
@@ -73,22 +120,18 @@ def brought(paths: Sequence[str]) -> dict[str, str]:
                 held.append((number, path, open_plain(path)))
         confine.enter()
 
-    def work(_asked: child.Asked) -> list[tuple[int, str]]:
+    def all_of(_asked: child.Asked) -> list[tuple[int, str]]:
         found = []
         for number, path, fd in held:
-            if os.fstat(fd).st_size >= plan.LARGE_LIBRARY_BYTES:
+            if os.fstat(fd).st_size >= LARGE_LIBRARY_BYTES:
                 with (
                     contextlib.suppress(OSError, TargetUnsupported),
                     Program(path, fd) as program,
                 ):
-                    found.append((number, plan.brought(program)))
+                    found.append((number, work(number, program)))
         return found
 
-    told = child.call(work, "libraries", LIMIT_S, enter=give_up)
-    try:
-        return {paths[number]: str(name)[:_LONGEST] for number, name in told if name}
-    except (TypeError, ValueError, IndexError):
-        raise MemError(_INVALID) from None
+    return child.call(all_of, "libraries", LIMIT_S, enter=give_up)
 
 
 def _of_file(path: str, bias: int, what: str) -> tuple[bytes, str, str]:

@@ -26,6 +26,7 @@ _BEGINNING_BYTES = 4
 _LONGEST_NAME = 256
 _CONSTANTS_MAX_BYTES = 256 << 20
 _PART_BYTES = 1 << 20
+_CALL_BYTES = 5
 _CLONE = re.compile(r"\.(?:constprop|isra)\.\d+$")
 _WORD = re.compile(r"\w*", re.ASCII)
 
@@ -126,9 +127,50 @@ class Program:
         parts = (self._image.file.read(at, min(_PART_BYTES + len(text), end - at)) for at in starts)
         return any(text in part for part in parts)
 
+    def callers(self, targets: Collection[int]) -> set[str]:
+        """Names of the functions with a direct call of, or jump to, one of these addresses; empty
+        names where no symbol says which. x86-64 only.
+        """
+        sites: list[int] = []
+        for segment in self._image.segments if targets else ():
+            end = segment.vaddr + (segment.file_size if segment.executable else 0)
+            for start in range(segment.vaddr, end, _PART_BYTES):
+                part = self.code(start, _PART_BYTES + _CALL_BYTES)
+                sites += _sites(part, start, targets)
+        return {self._holder(site) for site in sites}
+
+    def _holder(self, address: int) -> str:
+        """The function that an address is in; empty: none."""
+        for table in self._tables:
+            starts, sizes = table.rows["value"], table.rows["size"]
+            for _, name in _named(
+                table, np.flatnonzero((starts <= address) & (address - starts < sizes))
+            ):
+                return name
+        return ""
+
     def code(self, address: int, size: int) -> bytes:
         """Bytes of code at an address of the file; shorter where the segment ends."""
         return self._image.bytes_at(address, size, executable=True)
+
+
+def _sites(code: bytes, address: int, targets: Collection[int]) -> list[int]:
+    """Where code at `address` has what reads as a call of a target, or a jump there."""
+    bytes_ = np.frombuffer(code, np.uint8)
+    if len(bytes_) < _CALL_BYTES:
+        return []
+    first, second = bytes_[: -(_CALL_BYTES - 1)], bytes_[1 : len(bytes_) - (_CALL_BYTES - 2)]
+    plain = np.flatnonzero((first & 0xFE) == 0xE8)  # call, jmp
+    chosen = np.flatnonzero((first == 0x0F) & ((second & 0xF0) == 0x80)) + 1  # jcc
+    at = np.concatenate((plain, chosen[chosen < len(first)])).astype(np.int64)
+    distance = np.zeros(len(at), np.uint32)
+    for k in range(4):
+        distance |= bytes_[at + 1 + k].astype(np.uint32) << np.uint32(8 * k)
+    ends = address + at + _CALL_BYTES + distance.view(np.int32)
+    found = np.zeros(len(at), np.bool_)
+    for target in targets:
+        found |= ends == target
+    return [address + place for place in at[found].tolist()]
 
 
 def _functions_of(rows: npt.NDArray[Any], text: bytes) -> _Table:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mem_parser.plainfile import open_plain
 from mem_profiler.process import elfhead
@@ -25,10 +26,18 @@ _BREAKS = re.compile(r"""[\s;|&()<>`"'{}=]+""")
 _VARIABLE = re.compile(r"\$\w*")
 
 
-def programs(path: str, arguments: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class Named:
+    """What a command names: programs by their real paths, and all of these as they are named."""
+
+    programs: list[str]
+    places: list[str]
+
+
+def search(path: str, arguments: Sequence[str]) -> Named:
     """Programs that `path` may start or become when it runs with `arguments` (its name first).
 
-    Those that are named by a path come first; `path` itself is not among them.
+    Those that are named by a path come first; `path` itself is not among the programs.
     """
     search = _Search(os.path.realpath(path))
     search.file(path)
@@ -37,7 +46,13 @@ def programs(path: str, arguments: Sequence[str]) -> list[str]:
         search.words(_words(text), os.curdir)
     while search.scripts and search.scripts_read < SCRIPTS_MAX:
         search.script(search.scripts.pop(0))
-    return [*search.by_path, *search.by_name][:PROGRAMS_MAX]
+    found = [*search.by_path, *search.by_name][:PROGRAMS_MAX]
+    return Named(found, [path, *search.places][: 2 * PROGRAMS_MAX])
+
+
+def programs(path: str, arguments: Sequence[str]) -> list[str]:
+    """Only the programs that `search` finds."""
+    return search(path, arguments).programs
 
 
 def _words(text: str) -> list[str]:
@@ -50,6 +65,7 @@ class _Search:
     def __init__(self, first: str) -> None:
         self.by_path: dict[str, None] = {}
         self.by_name: dict[str, None] = {}
+        self.places: dict[str, None] = {}
         self.scripts: list[str] = []
         self.scripts_read = 0
         self._seen = {first}
@@ -65,7 +81,10 @@ class _Search:
             self._left -= 1
             for place, is_path in _places(word, folders):
                 found = os.path.realpath(place)
-                if found in self._seen or not _is_executable(found):
+                if not _is_executable(found):
+                    continue
+                self.places[place] = None
+                if found in self._seen:
                     continue
                 self._seen.add(found)
                 self.file(found, self.by_path if is_path else self.by_name)

@@ -100,6 +100,10 @@ class Control:
         """An integer field."""
         return int(self._record[name])
 
+    def numbers(self, name: str) -> list[int]:
+        """An array of integers; 0 ends it."""
+        return [number for number in self._record[name].tolist() if number]
+
     def text(self, name: str) -> str:
         """A string field."""
         return layout.text(self._record[name])

@@ -194,7 +194,8 @@ def test_threads_go_on_while_entry_points_change_hundreds_of_times(segment_dir: 
         assert target.detach().result == 0
         maps = Path(f"/proc/{target.pid}/maps").read_text().count("\n")
         assert target.command(f"cycle 300 {segment_dir}", wait_s=120) == "0 "
-        assert Path(f"/proc/{target.pid}/maps").read_text().count("\n") == maps
+        now = Path(f"/proc/{target.pid}/maps").read_text().count("\n")
+        assert now < maps + 30  # a thread may get an arena meanwhile; a cycle leaves nothing
         assert target.ask("stop") == "done"
         target.finish()
 

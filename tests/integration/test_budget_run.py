@@ -232,6 +232,20 @@ def test_a_baseline_is_made_held_against_and_outgrown(tmp_path: Path, program: P
     assert re.search(r"is a baseline of budgeted-\w+, not of true", other.text)
 
 
+def test_a_run_is_judged_by_the_files_of_its_mappings_too(tmp_path: Path) -> None:
+    code = "import mmap; kept = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE)"
+    program, asked = (sys.executable, "-c", code), ("--device", "mmap")
+    site = 'site = [{ match = "domain:^mmap$", peak = "48 MiB" }]'
+    over = gated(tmp_path, site, *program, options=asked)
+    assert over.code == 6, over.text
+    assert "FAIL  peak of domain:^mmap$" in over.text
+    files = sorted(tmp_path.glob("p.*.heap"))
+    assert parse("budget", tmp_path / "check.toml", *files).returncode == over.code
+    made = gated(tmp_path, 'growth = "50 %"', *program, options=(*asked, "--update-baseline"))
+    assert made.code == 0, made.text
+    assert "mmap" not in (tmp_path / "check.baseline").read_text()
+
+
 def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Path) -> None:
     # 4.8 MiB: well above what is sure to be seen in 4 s at this rate, some 2 MiB.
     done = gated(tmp_path, 'leaks = "0"', program, "serve", 4000, 72 << 20)

@@ -15,6 +15,7 @@ or without a file, as a test would:
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -176,22 +177,24 @@ def check_subjects(
 def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -> float:
     """Return the bytes per sample at which captures of these programs make baselines precise enough
     to decide their limits on growth; the finest of their own rates where they are precise enough.
+    Captures of devices have a rate of their own, and no part in it; infinity: there are no others.
     """
     from mem_parser.budget.baseline import of_capture
     from mem_parser.budget.growth import needed_baseline_rate
 
     rates = []
-    for subject in subjects:
+    for subject in (one for one in subjects if one.is_of_host):
         rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
         rates.append(needed_baseline_rate(of_capture(subject, rules), rules, tries))
-    return min(rates, default=1.0)
+    return min(rates, default=math.inf)
 
 
 def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str, str]:
     """Return the texts of the captures' baseline files, by path; writes nothing.
 
-    Lines that changed by no more than chance keep their old text. Raises `BaselineError` for an old
-    baseline that is broken, `UsageProblem` for captures of one program that are no runs alike.
+    Lines that changed by no more than chance keep their old text. A device that no limit is about
+    is in none. Raises `BaselineError` for an old baseline that is broken, `UsageProblem` for
+    captures of one program that are no runs alike.
     """
     from mem_parser.budget import baseline as baselines
 
@@ -201,6 +204,8 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
         by_name.setdefault(subject.title, []).append(subject)
     for name, runs in by_name.items():
         rules = budget.for_program(*runs[0].names).for_domains(runs[0].profile.domains)
+        if not runs[0].is_of_host and not rules.every_limit:
+            continue
         path = rules.baseline or "budget.baseline"
         if path not in files:
             files[path] = baselines.read_or_empty(path)

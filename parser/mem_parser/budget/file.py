@@ -86,6 +86,7 @@ class BudgetFile:
             joined.baseline or self._own_baseline,
             joined.suppressions,
             ERROR if joined.error is None else joined.error,
+            bool(self.common.limits or self.common.sites),
         )
 
     @property

@@ -43,7 +43,7 @@ from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressi
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
-from mem_parser.unseen import missing, unseen_bytes
+from mem_parser.unseen import IN_CHILDREN, held_by_child, missing, unseen_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -55,6 +55,7 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
+_HELD = (Measure.PEAK, Measure.INUSE)
 _WITHOUT_A_READING = 2
 _FEW = 3
 _UNKNOWN = {
@@ -412,7 +413,7 @@ class _Judge:
 
     def run(self, attempt: int) -> CaptureReport:
         profile = self.subject.profile
-        obstacle = obstacle_of(profile)
+        obstacle = obstacle_of(profile, of_children=self.budget.is_for_all)
         results = [self._result(site, limit, obstacle) for site, limit in self.budget.every_limit]
         for result in results:
             result.attempt = attempt
@@ -546,7 +547,7 @@ class _Judge:
         elif stops:
             reason = stops
         elif upper <= amount:
-            reason = self._unseen(limit, amount - upper)
+            reason = self._unseen(limit, amount - upper) or self._in_child(site, limit, amount)
             verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif counted_upper <= amount:
             lost_text = counted(self.subject.profile.samples_missing, "sample")
@@ -560,10 +561,20 @@ class _Judge:
     def _unseen(self, limit: Limit, room_bytes: float) -> str:
         """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
         profile = self.subject.profile
-        notes = missing(profile.capture)
+        notes = [note for note in missing(profile.capture) if IN_CHILDREN not in note]
         if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
             return ""
         return notes[0]
+
+    def _in_child(self, site: Site | None, limit: Limit, amount: float) -> str:
+        """Return that a child which is in no file may exceed a limit; empty: none does."""
+        if site is not None or limit.measure not in _HELD or not self.budget.is_for_all:
+            return ""
+        held = held_by_child(self.subject.profile)
+        if held <= amount:
+            return ""
+        size = format_bytes(held)
+        return f"a child process, in no file, had {size} resident; --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -60,6 +60,8 @@ def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path)
     assert "the program takes memory by mmap" in note
     assert 205 < float(note.split("grew by ")[1].split(" MiB")[0]) < 230
     assert "malloc gave out 10.0 MiB" in note
+    assert note.endswith("; --device mmap shows it by function")
+    assert notes_on(tmp_path / "q", "200 10", mapper, MEM_PROFILER_DEVICE="mmap") == []
 
 
 @pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])

@@ -147,15 +147,24 @@ def build(
     host = _profile(HOST, rate, capture, found, shared)
     _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
+    more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     if not target.pymalloc:
         growth, known = readings.anon if readings else Growth(), target.environment is not None
         runtime = _runtime(target, capture, shared)
-        capture.notes += bypass.notes_on(host, growth, runtime, target.brought, known=known)
-    more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
+        capture.notes += bypass.notes_on(
+            host, growth, runtime, target.brought, known=known, mapped=_private_mappings(more)
+        )
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):
         profile.capture.memory = memory
     return [host, *more]
+
+
+def _private_mappings(profiles: list[Profile]) -> list[Profile] | None:
+    """Those of anonymous memory; None: the capture is of no mappings."""
+    found = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
+    private = [one for one in found if one.capture.device and one.capture.device.kind == "mapped"]
+    return private if found else None
 
 
 def _with_mapped(memory: Memory, profiles: list[Profile], shared_bytes: int) -> Memory:

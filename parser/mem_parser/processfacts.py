@@ -15,7 +15,7 @@ class Memory:
     mappings that the program itself made: private ones, shared memory (also what ``memfd_create``
     and ``shm_open`` give), and files. ``swap_bytes``: anonymous memory that is swapped out.
     ``tree_peak_rss_bytes``: the most that one process was resident, this one or a child that it
-    waited for, where those are in no file.
+    waited for, where those are in no file. ``rss_bound_bytes``: none of them was ever more.
     """
 
     rss_bytes: int | None = None
@@ -35,6 +35,7 @@ class Memory:
     mapped_shared_bytes: int | None = None
     mapped_file_bytes: int | None = None
     tree_peak_rss_bytes: int | None = None
+    rss_bound_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

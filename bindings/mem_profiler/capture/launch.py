@@ -366,19 +366,21 @@ class Run:
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
-        peak = usage.ru_maxrss * 1024
-        # It counts what the child was before it became the program: a copy of this process,
-        # whose own ru_maxrss would count the process that started it in the same way.
-        if own is not None and peak > (procfs.kinds(os.getpid())["peak_rss_bytes"] or peak):
-            self._add_peak(own.recording.target, peak, alone=alone)
+        if own is not None:
+            self._add_peak(own.recording.target, usage.ru_maxrss * 1024, alone=alone)
         return status
 
     def _add_peak(self, target: Target, rss_bytes: int, *, alone: bool) -> None:
         """Note the most that the program was resident, or, not ``alone``, one of its children."""
-        if alone:
-            target.memory = dataclasses.replace(target.memory, peak_rss_bytes=rss_bytes)
-        elif not self.options.children:
-            target.memory = dataclasses.replace(target.memory, tree_peak_rss_bytes=rss_bytes)
+        found = {"rss_bound_bytes": rss_bytes}
+        # It counts what the child was before it became the program: a copy of this process,
+        # whose own ru_maxrss would count the process that started it in the same way.
+        if rss_bytes > (procfs.kinds(os.getpid())["peak_rss_bytes"] or rss_bytes):
+            if alone:
+                found["peak_rss_bytes"] = rss_bytes
+            elif not self.options.children:
+                found["tree_peak_rss_bytes"] = rss_bytes
+        target.memory = dataclasses.replace(target.memory, **found)
 
     def forward(self, number: int) -> None:
         """Pass a signal on to the program."""

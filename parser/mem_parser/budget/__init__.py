@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mem_parser.budget.baseline import Baseline
     from mem_parser.budget.file import BudgetFile, load, parse_match
+    from mem_parser.budget.matching import unmatched
     from mem_parser.budget.quantity import (
         Allowance,
         parse_allowance,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
         check,
         combine,
         needed_rate,
-        unmatched,
     )
     from mem_parser.libraries.rules import Libraries
     from mem_parser.symbols.table import Symbols
@@ -88,7 +88,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("quantity", "rules", "file", "baseline", "subject", "verdict")
+_MODULES = ("quantity", "rules", "file", "baseline", "subject", "matching", "verdict")
 
 
 def __getattr__(name: str) -> Any:

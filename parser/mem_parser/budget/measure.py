@@ -83,12 +83,14 @@ class Highest:
 @dataclass(slots=True)
 class Measured:
     """The measured value of ``what``; ``obstacle`` says why it must not pass with any bounds;
-    ``notes`` are for the reader. None where the file does not have it.
+    ``notes`` are for the reader. None where the file does not have it. ``between`` says why it is
+    not decided with a limit between the bounds, where no samples decide that.
     """
 
     what: Bounded | None
     obstacle: str | None = None
     notes: list[str] = field(default_factory=list)
+    between: str = ""
 
 
 def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:

@@ -23,6 +23,7 @@ class Measure(enum.StrEnum):
     """The quantity that a limit bounds."""
 
     PEAK = "peak"
+    RSS = "rss"
     INUSE = "inuse"
     ALLOC = "alloc"
     ALLOCS = "allocs"

@@ -162,10 +162,10 @@ def check_subjects(
     pairs = [(s, budget.for_program(*s.names)) for s in subjects]
     if pairs and not any(r.for_domains(s.profile.domains).every_limit for s, r in pairs):
         names = ", ".join(dict.fromkeys(s.title for s in subjects))
-        raise BudgetFileError(
-            f"{budget.path} has no limit for {names}",
-            hint="[budget] applies to every program, [target.NAME] to programs called NAME",
-        )
+        hint = "[budget] applies to every program, [target.NAME] to programs called NAME"
+        if any(rules.every_limit for _, rules in pairs):
+            hint = "its sites are of memory that these captures are not of: --device takes it too"
+        raise BudgetFileError(f"{budget.path} has no limit for {names}", hint=hint)
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     report = check(pairs, tries=tries, attempt=attempt)

@@ -204,6 +204,7 @@ class Run:
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
         self.children_share = 0.0
+        self._wrapper_times = (0, 0)  # of the program that became the program, as pyenv's python
         self._clients = Clients()
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -285,6 +286,8 @@ class Run:
             self._serves_forks |= _FORKSERVER in control.text("command")
             segment.close()
             return
+        if mine and self._own() is not None and not self.watch.ended():
+            self._wrapper_times = procfs.times(self.pid)
         segment.try_lock()
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
@@ -362,7 +365,7 @@ class Run:
         self.discover()  # /proc shows its user until the wait below
         self.follower.end()
         alone = procfs.waited_for_none(self.pid)
-        self.children_share = procfs.share_of_children(self.pid)
+        self.children_share = procfs.share_of_children(self.pid, self._wrapper_times)
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()

@@ -89,7 +89,8 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
     for path, text in texts.items():
         write_result(text, path)
     needed = baseline_rate(rules, subjects, tries)
-    if needed < min(subject.profile.rate_bytes for subject in subjects):
+    rates = [subject.profile.rate_bytes for subject in subjects if subject.is_of_host]
+    if needed < min(rates, default=0.0):
         warn(f"these captures are too coarse for the limit on growth: capture with -c {needed:.0f}")
 
 

@@ -302,9 +302,8 @@ class Reading:
     """One reading of the running process's counters by the controller.
 
     ``anon_bytes``, ``file_bytes`` and ``shmem_bytes`` are the kinds of RSS, ``group_bytes`` the use
-    of the control group (see `Memory`). The fields from ``taken_bytes`` to ``reserved_bytes`` are
-    of device memory: estimated bytes taken, refusals so far, the use of the whole device, and what
-    a pool holds.
+    of the control group (see `Memory`), ``mapped_bytes`` the size of the private mappings. Those of
+    devices: estimated bytes taken, refusals, the use of the whole device, and what a pool holds.
     """
 
     t_s: float
@@ -321,6 +320,7 @@ class Reading:
     file_bytes: int | None = None
     shmem_bytes: int | None = None
     group_bytes: int | None = None
+    mapped_bytes: int | None = None
 
 
 @dataclass(slots=True)

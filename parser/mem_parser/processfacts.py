@@ -14,6 +14,8 @@ class Memory:
     use, without file pages that the kernel drops first. ``mapped_*``: what is resident of the
     mappings that the program itself made: private ones, shared memory (also what ``memfd_create``
     and ``shm_open`` give), and files. ``swap_bytes``: anonymous memory that is swapped out.
+    ``tree_peak_rss_bytes``: the most that one process was resident, this one or a child that it
+    waited for, where those are in no file. ``rss_bound_bytes``: none of them was ever more.
     """
 
     rss_bytes: int | None = None
@@ -32,6 +34,8 @@ class Memory:
     mapped_bytes: int | None = None
     mapped_shared_bytes: int | None = None
     mapped_file_bytes: int | None = None
+    tree_peak_rss_bytes: int | None = None
+    rss_bound_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ heap in use it is what is resident, if the file says so; else all of it, and sla
 what is not.
 
 The kernel's numbers (smaps at the end of the capture) are exact, the heap in use is an estimate.
+Of a program that ended all are of one reading, that of its highest RSS: at its end it had freed
+what was resident before.
+
 Slack is anonymous memory beyond live blocks and stacks: it inherits the estimate's error, and it
 includes blocks older than the capture, whose allocation the sampler did not see. Live heap and
 slack together are anonymous memory in `[heap]`, in glibc's thread arenas, and mapped otherwise.
@@ -25,7 +28,7 @@ import numpy as np
 
 from mem_parser.errors import InputFileError, one_line
 from mem_parser.estimate import Estimate
-from mem_parser.leaks.watch import time_text
+from mem_parser.leaks.watch import has_ended, time_text
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Memory
 from mem_parser.significance import hourly_slope
@@ -82,6 +85,7 @@ class RssAccount:
     says so.
     ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
     unknown.
+    ``at_s``: the reading that all numbers are of; None: the end of the capture.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
@@ -99,6 +103,7 @@ class RssAccount:
     slope_kinds: dict[str, float] = field(default_factory=dict)
     grown: list[Part] = field(default_factory=list)
     read_s: float = 0.0
+    at_s: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -145,7 +150,8 @@ class RssAccount:
         lower, upper = (None, None) if slack is None else slack.known_ends
         heap = self.slope_heap
         growth = (None, None) if heap is None else heap.known_ends
-        return {
+        moment = {} if self.at_s is None else {"at_s": self.at_s}
+        return moment | {
             "rows": [part.as_json() for part in self.parts],
             "in_use": [part.as_json() for part in self.in_use],
             "places": [part.as_json() for part in self.places],
@@ -181,13 +187,15 @@ def account(profile: Profile) -> RssAccount:
             f"the file is of {profile.domains[0]}: {why}",
             hint="the file of the host's memory, without a domain in its name",
         )
-    memory = profile.capture.memory
-    known = profile.has(Count.RESIDENT)
-    live = _live(profile, Count.RESIDENT if known else Count.INUSE)
+    at = _highest(profile) if has_ended(profile.capture) else None
+    memory = profile.capture.memory if at is None else _memory_at(profile.capture.memory, at)
+    known = at is None and profile.has(Count.RESIDENT)
+    live = _live(profile, Count.RESIDENT if known else Count.INUSE, at)
     peak = memory.peak_rss_bytes
     if peak is not None and memory.rss_bytes is not None:
         peak = max(peak, memory.rss_bytes)  # read at different moments
     result = RssAccount(memory.rss_bytes, peak, [], memory.limit_bytes, memory.group_bytes)
+    result.at_s = None if at is None else at.t_s
     result.read_s = profile.series[-1].t_s - profile.series[0].t_s if profile.series else 0.0
     half = _second_half(profile)
     result.slope_heap = _slope_heap(profile, half)
@@ -200,7 +208,7 @@ def account(profile: Profile) -> RssAccount:
         result.parts.append(_live(profile, Count.INUSE))
         return result
     anonymous = _anonymous(memory, memory.rss_bytes)
-    result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous))
+    result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous, touched=at is None))
     result.in_use = list(_in_use(profile, live)) if known else []
     result.places = list(_places(memory, anonymous))
     result.grown = list(_grown(profile))
@@ -231,8 +239,34 @@ def _arena_slack(profile: Profile, memory: Memory, parts: list[Part]) -> Estimat
     return Estimate(free, error, int(blocks[small].sum()), unseen, signed=True)
 
 
-def _live(profile: Profile, count: Count) -> Part:
+def _highest(profile: Profile) -> Reading | None:
+    """Return the reading of the highest RSS, and of the heap in use then; None: there is none.
+    Those of logs have no heap in use, nor the kinds of RSS.
+    """
+    read = [r for r in profile.series if r.anon_bytes is not None]
+    return max(read, key=lambda r: r.rss_bytes or 0, default=None)
+
+
+def _memory_at(memory: Memory, at: Reading) -> Memory:
+    """Return the kernel's numbers of a reading; of mappings their size, resident or not."""
+    return Memory(
+        rss_bytes=at.rss_bytes,
+        peak_rss_bytes=memory.peak_rss_bytes,
+        anon_bytes=at.anon_bytes,
+        file_bytes=at.file_bytes,
+        shmem_bytes=at.shmem_bytes,
+        segment_bytes=memory.segment_bytes,
+        limit_bytes=memory.limit_bytes,
+        group_bytes=at.group_bytes,
+        mapped_bytes=at.mapped_bytes,
+    )
+
+
+def _live(profile: Profile, count: Count, at: Reading | None = None) -> Part:
     live = profile.total(count, Unit.SPACE)
+    if at is not None:
+        error = at.std_error_bytes if profile.errors_known else float("nan")
+        live = Estimate(at.estimate_bytes, error, at.samples, live.unseen)
     if count is Count.RESIDENT:
         label = phrase("heap in use of this capture, resident")
         return Part("live_resident", label, live.value, live)
@@ -295,7 +329,10 @@ def _grown(profile: Profile) -> Iterator[Part]:
     yield Part("elsewhere", phrase("elsewhere"), float(rest))
 
 
-def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Part]:
+def _parts(
+    memory: Memory, heap: Part, rss: int, anonymous: int, *, touched: bool
+) -> Iterator[Part]:
+    """Yield the summands. ``touched``: mappings have what is resident of them, not their size."""
     live = heap.estimate
     assert live is not None
     stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
@@ -310,13 +347,18 @@ def _parts(memory: Memory, heap: Part, rss: int, anonymous: int) -> Iterator[Par
             (memory.mapped_shared_bytes, shared or 0),
         )
     )
+    if not touched:
+        mapped = min(mapped, max(round(anonymous - heap.bytes - stacks), 0))
     slack = anonymous - heap.bytes - stacks - mapped
     label = phrase("slack, older blocks, other mappings")
     rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
     yield Part("slack", label, slack, rest)
     if memory.mapped_bytes is not None:
         every = float(mapped + mapped_files + mapped_shared)
-        yield Part("mapped", phrase("mapped by the program itself"), every)
+        label = phrase("mapped by the program itself")
+        if not touched:
+            label = phrase("mapped by the program itself, if all was touched")
+        yield Part("mapped", label, every)
     if memory.stack_bytes is not None:
         yield Part("stacks", phrase("stacks"), float(stacks))
     # The sampler's segment is shared memory of the process, or a file where its folder is on disk.

@@ -114,7 +114,7 @@ _OF_DEVICE = {
 }  # fmt: skip
 _LIMIT = {
     "verdict": _ref("verdict"),
-    "measure": _one_of("peak", "inuse", "alloc", "allocs", "alloc_rate", "leaks", "growth"),
+    "measure": _one_of("peak", "rss", "inuse", "alloc", "allocs", "alloc_rate", "leaks", "growth"),
     "name": _STRING, "site": _TEXT_OR_NULL, "limit": _KNOWN, "limit_text": _STRING,
     "where": _STRING, "value": _KNOWN, **_INTERVAL, "samples": _INTEGER_OR_NULL, "lower": _KNOWN,
     "upper": _KNOWN, "excess": _NUMBER, "reason": _STRING, "headline": _STRING, "notes": _NOTES,
@@ -336,13 +336,13 @@ OUTPUTS: dict[str, Schema] = {
     "rss": _closed({
         "rows": _ref("parts"), "in_use": _ref("parts"), "places": _ref("parts"),
         "rss_bytes": _INTEGER_OR_NULL, "peak_rss_bytes": _INTEGER_OR_NULL,
-        "limit_bytes": _INTEGER_OR_NULL, "group_bytes": _INTEGER_OR_NULL,
+        "at_s": _NUMBER, "limit_bytes": _INTEGER_OR_NULL, "group_bytes": _INTEGER_OR_NULL,
         "arena_slack_bytes": _KNOWN, **_ends("arena_slack"),
         "heap_bytes_per_hour": _KNOWN, **_ends("heap_bytes_per_hour"),
         **{f"{kind}_bytes_per_hour": _KNOWN for kind in ("rss", "anon", "file", "shmem", "group")},
         "grown": _ref("parts"),
         "notes": _NOTES,
-    }),
+    }, optional=("at_s",)),
     "stats": _report(
         None, left_out=False,
         **dict.fromkeys(

@@ -1,9 +1,9 @@
 """What a capture says of memory that its sampler could not see at all.
 
 Model: the capturing side knows why (an allocator inside the program without symbols, a runtime's
-own heap, an allocator that a library brings along) and puts a note into the file, which holds
-`NOTE` or `BY_MMAP`. Such a profile may lack most of the memory: a small number, or none, proves
-nothing. With `NOTE` nobody knows how much; with `BY_MMAP` anonymous memory bounds it.
+own heap, an allocator that a library brings along, child processes) and puts a note into the file,
+which holds `NOTE` or `BY_MMAP`. Such a profile may lack most of the memory: a small number, or
+none, proves nothing. With `NOTE` nobody knows how much; with `BY_MMAP` anonymous memory bounds it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from mem_parser.model import Capture, Count, Profile, Unit
 
 NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
+IN_CHILDREN = "are in no file; --children captures them too"
+_LEAST_CHILD_BYTES = 32 << 20
+"""More than a child has for its code alone."""
+_TIMES_OWN = 2.0
+"""How much larger than the last reading a program itself hardly gets before its end."""
 
 
 def missing(capture: Capture) -> list[str]:
@@ -39,3 +44,16 @@ def unseen_bytes(profile: Profile, count: Count) -> float:
     most = max(held) if count is Count.PEAK else held[-1]
     known = count if profile.has(count) else Count.INUSE
     return max(most - profile.total(known, Unit.SPACE).value, 0.0)
+
+
+def held_by_child(profile: Profile) -> int:
+    """The most that a child process in no file surely had resident; 0: none had much more than the
+    program itself, or nobody knows.
+    """
+    memory = profile.capture.memory
+    held, own = memory.tree_peak_rss_bytes or 0, memory.peak_rss_bytes
+    if own is None or profile.capture.device or held < _LEAST_CHILD_BYTES:
+        return 0
+    counted = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE
+    most = max(own, profile.total(counted, Unit.SPACE).value)
+    return held if held >= _TIMES_OWN * most else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, compile_program, prefixed_jemalloc
-from controller_tools import run_command, wait_until
+from controller_tools import command, command_environment, run_command, wait_until
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
 from parser_run import parse
@@ -232,6 +232,20 @@ def test_a_baseline_is_made_held_against_and_outgrown(tmp_path: Path, program: P
     assert re.search(r"is a baseline of budgeted-\w+, not of true", other.text)
 
 
+def test_a_run_is_judged_by_the_files_of_its_mappings_too(tmp_path: Path) -> None:
+    code = "import mmap; kept = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE)"
+    program, asked = (sys.executable, "-c", code), ("--device", "mmap")
+    site = 'site = [{ match = "domain:^mmap$", peak = "48 MiB" }]'
+    over = gated(tmp_path, site, *program, options=asked)
+    assert over.code == 6, over.text
+    assert "FAIL  peak of domain:^mmap$" in over.text
+    files = sorted(tmp_path.glob("p.*.heap"))
+    assert parse("budget", tmp_path / "check.toml", *files).returncode == over.code
+    made = gated(tmp_path, 'growth = "50 %"', *program, options=(*asked, "--update-baseline"))
+    assert made.code == 0, made.text
+    assert "mmap" not in (tmp_path / "check.baseline").read_text()
+
+
 def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Path) -> None:
     # 4.8 MiB: well above what is sure to be seen in 4 s at this rate, some 2 MiB.
     done = gated(tmp_path, 'leaks = "0"', program, "serve", 4000, 72 << 20)
@@ -351,6 +365,42 @@ def test_memory_of_an_allocator_that_a_library_brings_along_may_break_a_limit(
     monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
     told = gated(tmp_path, 'peak = "512 MiB"', program, 100)
     assert "libarrow" not in told.text
+
+
+BUSY = "import os, time\nwhile sum(os.times()[:2]) < 0.6: pass"
+HELD_BY_CHILD = "import time; held = bytearray(64 << 20); time.sleep(0.2)"
+DRIVER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+
+
+@pytest.mark.parametrize(
+    ("work", "limit", "said"),
+    [
+        (
+            BUSY,
+            'peak = "1 GiB"',
+            r"child processes took \d\d % of the processor time, and are in no",
+        ),
+        (HELD_BY_CHILD, 'peak = "56 MiB"', r"child process, in no file, had [\d.]+ MiB resident"),
+    ],
+)
+def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
+    tmp_path: Path, work: str, limit: str, said: str
+) -> None:
+    check, own = tmp_path / "check.toml", tmp_path / "own.toml"
+    check.write_text(f"[budget]\n{limit}\n")
+    own.write_text(f"[target.'python*']\n{limit}\n")
+    # Not in a fork: the kernel's peak of a program counts what it was before it was one.
+    done = subprocess.run(
+        command(
+            "run", "--budget", check, "-o", tmp_path / "p",
+            "--", sys.executable, "-c", DRIVER, work,
+        ),
+        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert re.search(f"{said}.*--children captures", " ".join(done.stderr.split()))
+    [path] = tmp_path.glob("*.heap")
+    assert [parse("budget", rules, path).returncode for rules in (check, own)] == [7, 0]
 
 
 @pytest.mark.parametrize("launcher", ["", "make"])

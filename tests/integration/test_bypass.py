@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller_tools import LIBRARY, HeapFile, run_command
+from mem_parser.readers import read_profile
 from mem_profiler.capture import session
 from parser_run import parse
 from sampler_run import Target, build, environment
@@ -60,6 +61,11 @@ def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path)
     assert "the program takes memory by mmap" in note
     assert 205 < float(note.split("grew by ")[1].split(" MiB")[0]) < 230
     assert "malloc gave out 10.0 MiB" in note
+    assert note.endswith("; --device mmap shows it by function")
+    assert notes_on(tmp_path / "q", "200 10", mapper, MEM_PROFILER_DEVICE="mmap") == []
+    [host] = (path for path in tmp_path.glob("q.*.heap") if "mmap" not in path.name)
+    sizes = [reading.mapped_bytes for reading in read_profile(host).series]
+    assert (sizes[0], sizes[-1]) == (0, 200 << 20)
 
 
 @pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])

@@ -157,7 +157,7 @@ if __name__ == "__main__":
 def test_files_of_several_processes_say_which_they_are_of(folder: Path) -> None:
     (folder / "several.py").write_text(PROCESSES)
     done = run_command("run", "-o", "out/p", "several.py", cwd=folder)
-    assert "note: its workers, which a server of multiprocessing forks, are in no" in done.stderr
+    assert "its workers, which a server of multiprocessing forks, are in no" in done.stderr
     assert len(re.findall("(?m)^pid ", done.stderr)) == 0
     done = run_command("run", "--children", "-o", "out/q", "several.py", cwd=folder)
     peaked = r"(?m)^pid (\d+), (.*), peak \d[\d.]* [KM]iB\nsucceeded.*\n  out/q\.\1\."

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mem_parser import inherited_signals
+from mem_parser import inherited_signals, unseen
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
@@ -42,19 +42,16 @@ from mem_profiler.segment.room import Room
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
     from mem_profiler.events.logs import Logging
+    from mem_profiler.profile.target import Target
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # about the minimum size of a segment
-CHILDREN_NOTE = (
-    "its child processes took {} % of the processor time, and are in no file;"
-    " --children captures them too"
-)
-_NOTED_SHARE = 0.1
+CHILDREN_NOTE = f"its child processes took {{}} % of the processor time, and {unseen.IN_CHILDREN}"
+_NOTED_SHARE, _MOST_SHARE = 0.1, 0.5
 _FORKSERVER = "from multiprocessing.forkserver import"
 FORKSERVER_NOTE = (
-    "its workers, which a server of multiprocessing forks, are in no file; --children captures"
-    " them too"
+    f"{unseen.NOTE}its workers, which a server of multiprocessing forks, {unseen.IN_CHILDREN}"
 )
 LEFT_RUNNING_NOTE = (
     "the process still ran when the program ended; mem_profiler ended its capture at that time"
@@ -207,6 +204,7 @@ class Run:
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
         self.children_share = 0.0
+        self._wrapper_times = (0, 0)  # of the program that became the program, as pyenv's python
         self._clients = Clients()
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -291,6 +289,8 @@ class Run:
             self._serves_forks |= _FORKSERVER in control.text("command")
             segment.close()
             return
+        if mine and self._own() is not None and not self.watch.ended():
+            self._wrapper_times = procfs.times(self.pid)
         segment.try_lock()
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
@@ -368,18 +368,25 @@ class Run:
         self.discover()  # /proc shows its user until the wait below
         self.follower.end()
         alone = procfs.waited_for_none(self.pid)
-        self.children_share = procfs.share_of_children(self.pid)
+        self.children_share = procfs.share_of_children(self.pid, self._wrapper_times)
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
-        if own is not None and alone:  # else the largest of its children may be meant
-            target = own.recording.target
-            peak = usage.ru_maxrss * 1024
-            # It counts what the child was before it became the program: a copy of this process,
-            # whose own ru_maxrss would count the process that started it in the same way.
-            if peak > (procfs.kinds(os.getpid())["peak_rss_bytes"] or peak):
-                target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
+        if own is not None:
+            self._add_peak(own.recording.target, usage.ru_maxrss * 1024, alone=alone)
         return status
+
+    def _add_peak(self, target: Target, rss_bytes: int, *, alone: bool) -> None:
+        """Note the most that the program was resident, or, not ``alone``, one of its children."""
+        found = {"rss_bound_bytes": rss_bytes}
+        # It counts what the child was before it became the program: a copy of this process,
+        # whose own ru_maxrss would count the process that started it in the same way.
+        if rss_bytes > (procfs.kinds(os.getpid())["peak_rss_bytes"] or rss_bytes):
+            if alone:
+                found["peak_rss_bytes"] = rss_bytes
+            elif not self.options.children:
+                found["tree_peak_rss_bytes"] = rss_bytes
+        target.memory = dataclasses.replace(target.memory, **found)
 
     def forward(self, number: int) -> None:
         """Pass a signal on to the program."""
@@ -397,6 +404,8 @@ class Run:
         if number == 0:
             raise _never_captured(image)
         notes = [self.launched.note()] if self.launched and self.launched.note() else []
+        if not self.options.children:
+            notes += self._notes_on_children()
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)
@@ -450,8 +459,6 @@ class Run:
             for image in self.images.values():
                 if image not in images:
                     image.recording.discard_log()
-        elif not self.options.children and outcome.unloaded is None:
-            outcome.notes = self._notes_on_children()
         self._wanted = images
         for image in images:
             if image is own and outcome.unloaded is not None:
@@ -473,13 +480,16 @@ class Run:
         return outcome
 
     def _notes_on_children(self) -> list[str]:
-        """Say whether processes without a file did much. The program does not wait for workers that
-        another one forks.
+        """Say whether processes without a file did much, or most: then the file proves little. The
+        program does not wait for workers that another one forks.
         """
         if self._serves_forks:
             return [FORKSERVER_NOTE]
         share = self.children_share
-        return [CHILDREN_NOTE.format(f"{100 * share:.0f}")] if share >= _NOTED_SHARE else []
+        text = CHILDREN_NOTE.format(f"{100 * share:.0f}")
+        if share >= _MOST_SHARE:
+            return [unseen.NOTE + text]
+        return [text] if share >= _NOTED_SHARE else []
 
     def _tidy(self, *, failed: bool) -> None:
         for image in self.images.values():

@@ -136,14 +136,20 @@ def waited_for_none(pid: int) -> bool:
     return len(fields) > 10 and fields[8] == fields[10] == "0"
 
 
-def share_of_children(pid: int) -> float:
-    """The part of its processor time that children took which it has waited for; 0 if next to
-    nothing. It is known until its parent waits for it.
+def times(pid: int) -> tuple[int, int]:
+    """Ticks of processor time of a process, and of the children that it has waited for; known until
+    its parent waits for it, then 0.
     """
     fields = stat_fields(pid)
     if len(fields) < 15:
-        return 0.0
+        return 0, 0
     own, of_children = (int(fields[k]) + int(fields[k + 1]) for k in (11, 13))
+    return own, of_children
+
+
+def share_of_children(pid: int, since: tuple[int, int] = (0, 0)) -> float:
+    """The part that children took of its `times` after those of ``since``; 0 if next to nothing."""
+    own, of_children = (now - then for now, then in zip(times(pid), since, strict=False))
     ticks = os.sysconf("SC_CLK_TCK")
     return of_children / (own + of_children) if of_children >= _LEAST_S * ticks else 0.0
 

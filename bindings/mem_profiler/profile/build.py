@@ -7,6 +7,7 @@ that is gone the segment alone is enough.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import os
 import platform
@@ -147,15 +148,38 @@ def build(
     host = _profile(HOST, rate, capture, found, shared)
     _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
+    more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
+    private = _private_mappings(more)
+    if private is not None:
+        _put_mapped(host, private)
     if not target.pymalloc:
         growth, known = readings.anon if readings else Growth(), target.environment is not None
         runtime = _runtime(target, capture, shared)
-        capture.notes += bypass.notes_on(host, growth, runtime, target.brought, known=known)
-    more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
+        capture.notes += bypass.notes_on(
+            host, growth, runtime, target.brought, known=known, mapped=private
+        )
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):
         profile.capture.memory = memory
     return [host, *more]
+
+
+def _private_mappings(profiles: list[Profile]) -> list[Profile] | None:
+    """Those of anonymous memory; None: the capture is of no mappings."""
+    found = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
+    private = [one for one in found if one.capture.device and one.capture.device.kind == "mapped"]
+    return private if found else None
+
+
+def _put_mapped(host: Profile, private: list[Profile]) -> None:
+    """Add to the host's readings the size that private mappings had then."""
+    read = [(r.t_s, round(r.estimate_bytes)) for one in private for r in one.series]
+    times = [t_s for t_s, _ in read]
+    sizes = [0, *(size for _, size in read)]
+    host.series = [
+        dataclasses.replace(r, mapped_bytes=sizes[bisect.bisect_right(times, r.t_s)])
+        for r in host.series
+    ]
 
 
 def _with_mapped(memory: Memory, profiles: list[Profile], shared_bytes: int) -> Memory:
@@ -281,6 +305,8 @@ def _read_shared(
             peak_rss_bytes=memory.peak_rss_bytes or readings.memory.peak_rss_bytes,
             segment_bytes=memory.segment_bytes,
             limit_bytes=readings.memory.limit_bytes or memory.limit_bytes,
+            tree_peak_rss_bytes=memory.tree_peak_rss_bytes,
+            rss_bound_bytes=memory.rss_bound_bytes,
         )
     elif readings is not None and memory.peak_rss_bytes is None:
         memory = dataclasses.replace(memory, peak_rss_bytes=readings.memory.peak_rss_bytes)

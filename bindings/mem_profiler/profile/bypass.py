@@ -12,7 +12,7 @@ and not why. Of a runtime with its own heap the text says so in any case.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mem_parser.model import Count, Profile, Unit
@@ -25,6 +25,7 @@ LEAST_BYTES = 32 << 20
 SHARE = 0.25
 REST_SHARE = 0.5
 _FREE_PAGES = "malloc keeps free pages, or "
+_CURE = "--device mmap shows it by function"
 
 
 def notes_on(
@@ -34,21 +35,36 @@ def notes_on(
     brought: Mapping[str, str],
     *,
     known: bool,
+    mapped: Sequence[Profile] | None = None,
 ) -> list[str]:
-    """The sentence for the user; none where malloc can account for the growth, or it is small, and
-    the program is no ``runtime`` that we know.
+    """The sentence for the user; none where malloc and files beside can account for the growth, or
+    it is small, and the program is no ``runtime`` that we know.
 
     `profile` is that of the host's memory; `brought` names allocators of libraries, by path.
-    `known`: the program surely was not told to use malloc.
+    `known`: the program surely was not told to use malloc. `mapped` are the profiles of private
+    mappings; None: the capture did not look for those.
     """
+    cure = _CURE if mapped is None else ""
+    growth = replace(
+        growth,
+        most_bytes=growth.most_bytes - _most_held(mapped or (), Count.PEAK),
+        last_bytes=growth.last_bytes - _most_held(mapped or (), Count.INUSE),
+    )
     if growth.bytes >= LEAST_BYTES and (seen := _seen(profile, growth, runtime, brought)):
-        return [f"{seen}{_who(runtime, brought)}"]
+        return [f"{seen}{_who(runtime, brought, cure)}"]
     if runtime is None:
         return []
     text = _who(runtime, brought)
     if runtime.malloc_if is not None and not known:
         text = f"{runtime.name} {BY_MMAP}, unless it ran with {'='.join(runtime.malloc_if)}"
     return [f"{'' if profile.total(Count.ALLOC, Unit.SPACE).samples else NOTE}{text}"]
+
+
+def _most_held(profiles: Sequence[Profile], count: Count) -> int:
+    return sum(
+        round(one.total(count if one.has(count) else Count.INUSE, Unit.SPACE).value)
+        for one in profiles
+    )
 
 
 def _seen(
@@ -77,14 +93,17 @@ def _bounds(profile: Profile, count: Count) -> tuple[float, float]:
     return total.value, float("inf") if upper is None else upper
 
 
-def _who(runtime: Runtime | None, brought: Mapping[str, str]) -> str:
-    """Who takes the memory, and what makes it use malloc."""
+def _who(runtime: Runtime | None, brought: Mapping[str, str], otherwise: str = "") -> str:
+    """Who takes the memory, and what makes it use malloc; ``otherwise``: what shows it of one that
+    cannot.
+    """
     if runtime is not None:
         who, cures = runtime.name, [runtime.cure]
     else:
         named = [f"{os.path.basename(path)} brings along ({own})" for path, own in brought.items()]
         who = f"the allocator that {' or that '.join(named)}" if named else "the program"
         cures = [known.cure for path in brought if (known := library_of(path))]
+        cures = cures or [otherwise]
     return "; ".join(filter(None, [f"{who} {BY_MMAP}", *cures]))
 
 

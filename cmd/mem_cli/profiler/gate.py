@@ -12,6 +12,7 @@ from mem_parser.errors import MemError, UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.budget import BudgetFile, Report, Subject
+    from mem_profiler.capture.saving import Result
 
 
 class Gate:
@@ -64,9 +65,9 @@ class Gate:
                 read_suppressions(path, chosen_by_user=False)
 
     def take(
-        self, files: Sequence[str], *, last: bool, code: int, driven_from_outside: bool
+        self, results: Sequence[Result], *, last: bool, code: int, driven_from_outside: bool
     ) -> bool:
-        """Check the captures of one try; returns whether to run again.
+        """Check the captures of one try, those of devices too; returns whether to run again.
 
         ``last``: there shall be no other. ``driven_from_outside``: clients connected to the
         program, which another run may wait for in vain. ``code`` is what the command already ends
@@ -74,6 +75,7 @@ class Gate:
         try is printed to standard error, and written to what was asked for.
         """
         try:
+            files = [one.path for result in results for one in (result, *result.devices)]
             again = self._check(files) and not last
             if again and driven_from_outside and not self.tries_asked:
                 again = False

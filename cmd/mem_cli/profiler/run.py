@@ -183,7 +183,7 @@ def run(  # noqa: PLR0917 - click passes options by name
         code = shell_code(outcome.status) or code
         last = stopped or bool(code)
         if not gate.take(
-            [result.path for result in results],
+            results,
             last=last,
             code=code,
             driven_from_outside=outcome.driven_from_outside,

@@ -15,6 +15,7 @@ or without a file, as a test would:
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mem_parser.budget.baseline import Baseline
     from mem_parser.budget.file import BudgetFile, load, parse_match
+    from mem_parser.budget.matching import unmatched
     from mem_parser.budget.quantity import (
         Allowance,
         parse_allowance,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
         check,
         combine,
         needed_rate,
-        unmatched,
     )
     from mem_parser.libraries.rules import Libraries
     from mem_parser.symbols.table import Symbols
@@ -87,7 +88,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("quantity", "rules", "file", "baseline", "subject", "verdict")
+_MODULES = ("quantity", "rules", "file", "baseline", "subject", "matching", "verdict")
 
 
 def __getattr__(name: str) -> Any:
@@ -161,10 +162,10 @@ def check_subjects(
     pairs = [(s, budget.for_program(*s.names)) for s in subjects]
     if pairs and not any(r.for_domains(s.profile.domains).every_limit for s, r in pairs):
         names = ", ".join(dict.fromkeys(s.title for s in subjects))
-        raise BudgetFileError(
-            f"{budget.path} has no limit for {names}",
-            hint="[budget] applies to every program, [target.NAME] to programs called NAME",
-        )
+        hint = "[budget] applies to every program, [target.NAME] to programs called NAME"
+        if any(rules.every_limit for _, rules in pairs):
+            hint = "its sites are of memory that these captures are not of: --device takes it too"
+        raise BudgetFileError(f"{budget.path} has no limit for {names}", hint=hint)
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     report = check(pairs, tries=tries, attempt=attempt)
@@ -176,22 +177,24 @@ def check_subjects(
 def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -> float:
     """Return the bytes per sample at which captures of these programs make baselines precise enough
     to decide their limits on growth; the finest of their own rates where they are precise enough.
+    Captures of devices have a rate of their own, and no part in it; infinity: there are no others.
     """
     from mem_parser.budget.baseline import of_capture
     from mem_parser.budget.growth import needed_baseline_rate
 
     rates = []
-    for subject in subjects:
+    for subject in (one for one in subjects if one.is_of_host):
         rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
         rates.append(needed_baseline_rate(of_capture(subject, rules), rules, tries))
-    return min(rates, default=1.0)
+    return min(rates, default=math.inf)
 
 
 def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str, str]:
     """Return the texts of the captures' baseline files, by path; writes nothing.
 
-    Lines that changed by no more than chance keep their old text. Raises `BaselineError` for an old
-    baseline that is broken, `UsageProblem` for captures of one program that are no runs alike.
+    Lines that changed by no more than chance keep their old text. A device that no limit is about
+    is in none. Raises `BaselineError` for an old baseline that is broken, `UsageProblem` for
+    captures of one program that are no runs alike.
     """
     from mem_parser.budget import baseline as baselines
 
@@ -201,6 +204,8 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
         by_name.setdefault(subject.title, []).append(subject)
     for name, runs in by_name.items():
         rules = budget.for_program(*runs[0].names).for_domains(runs[0].profile.domains)
+        if not runs[0].is_of_host and not rules.every_limit:
+            continue
         path = rules.baseline or "budget.baseline"
         if path not in files:
             files[path] = baselines.read_or_empty(path)

@@ -86,6 +86,7 @@ class BudgetFile:
             joined.baseline or self._own_baseline,
             joined.suppressions,
             ERROR if joined.error is None else joined.error,
+            bool(self.common.limits or self.common.sites),
         )
 
     @property
@@ -367,6 +368,8 @@ class _Reader:
             raise self.error(path, "a site without a limit", hint='inuse = "8 MiB", for instance')
         by_thread = any(m.kind is Kind.THREAD for m in matches)
         for limit in limits:
+            if limit.measure is Measure.RSS:
+                raise self.error((*path, "rss"), "rss is that of the whole process, not of a site")
             if by_thread and limit.measure is not Measure.INUSE:
                 raise self.error(
                     (*path, str(limit.measure)),
@@ -385,6 +388,7 @@ class _Reader:
 
 _LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
     Measure.PEAK: parse_peak,
+    Measure.RSS: parse_peak,
     Measure.INUSE: parse_bytes,
     Measure.ALLOC: parse_peak,
     Measure.ALLOCS: parse_count,

@@ -34,7 +34,7 @@ from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.units import counted, format_bytes, percent
-from mem_parser.unseen import NOTE, why_unseen
+from mem_parser.unseen import IN_CHILDREN, NOTE, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -83,12 +83,14 @@ class Highest:
 @dataclass(slots=True)
 class Measured:
     """The measured value of ``what``; ``obstacle`` says why it must not pass with any bounds;
-    ``notes`` are for the reader. None where the file does not have it.
+    ``notes`` are for the reader. None where the file does not have it. ``between`` says why it is
+    not decided with a limit between the bounds, where no samples decide that.
     """
 
     what: Bounded | None
     obstacle: str | None = None
     notes: list[str] = field(default_factory=list)
+    between: str = ""
 
 
 def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
@@ -241,8 +243,10 @@ def with_lost(lost: int) -> str:
     return f"{counted(lost, 'sample')} lost, and with them it may be over the limit: {FEWER_LOST}"
 
 
-def obstacle_of(profile: Profile) -> str | None:
-    """Return why no limit of this capture may pass; None if there is no obstacle."""
+def obstacle_of(profile: Profile, *, of_children: bool = True) -> str | None:
+    """Return why no limit of this capture may pass; None if there is no obstacle. ``of_children``:
+    the limits are for child processes too.
+    """
     lost = lost_share(profile)
     if lost > MOST_LOST:
         share = f"{percent(lost, 1.0)} of the samples were lost"
@@ -252,4 +256,4 @@ def obstacle_of(profile: Profile) -> str | None:
     if not profile.errors_known:
         return "the file has no numbers of samples, so its errors are unknown"
     why = why_unseen(profile.capture)
-    return NOTE + why if why else None
+    return NOTE + why if why and (of_children or IN_CHILDREN not in why) else None

@@ -23,6 +23,7 @@ class Measure(enum.StrEnum):
     """The quantity that a limit bounds."""
 
     PEAK = "peak"
+    RSS = "rss"
     INUSE = "inuse"
     ALLOC = "alloc"
     ALLOCS = "allocs"
@@ -112,7 +113,7 @@ class Budget:
 
     ``baseline`` is the path of the baseline file, which need not exist unless a limit is about
     growth. ``suppressions`` are LeakSanitizer files of known leaks. All limits of one check share
-    ``error``.
+    ``error``. ``is_for_all``: any program has limits, so the children of this one too.
     """
 
     limits: tuple[Limit, ...] = ()
@@ -120,6 +121,7 @@ class Budget:
     baseline: str | None = None
     suppressions: tuple[str, ...] = ()
     error: float = ERROR
+    is_for_all: bool = True
 
     @property
     def every_limit(self) -> list[tuple[Site | None, Limit]]:

@@ -108,8 +108,14 @@ class Subject:
         """The capture's name in baselines and reports: the program, and the memory domain where it
         is not the host's.
         """
-        domains = self.profile.domains
-        return self.program if "host" in domains else f"{self.program} {' '.join(domains)}"
+        if self.is_of_host:
+            return self.program
+        return f"{self.program} {' '.join(self.profile.domains)}"
+
+    @property
+    def is_of_host(self) -> bool:
+        """Tell whether the capture is of malloc's memory, and not of a device or of mappings."""
+        return "host" in self.profile.domains
 
     @property
     def build(self) -> str:

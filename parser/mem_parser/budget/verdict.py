@@ -33,8 +33,10 @@ from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
+from mem_parser.budget.matching import unknown_names, unmatched, without_capture
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
-from mem_parser.budget.rules import Budget, Kind, Limit, Measure, Site
+from mem_parser.budget.resident import measure_resident
+from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
@@ -43,7 +45,7 @@ from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressi
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
-from mem_parser.unseen import missing, unseen_bytes
+from mem_parser.unseen import IN_CHILDREN, held_by_child, missing, unseen_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -55,12 +57,9 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
+_HELD = (Measure.PEAK, Measure.INUSE, Measure.RSS)
 _WITHOUT_A_READING = 2
 _FEW = 3
-_UNKNOWN = {
-    Kind.FUNCTION: "no function matches {}",
-    Kind.MODULE: "no module matches {}, unless it is a plugin that this run did not load",
-}
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -220,7 +219,7 @@ def count_of(kind: Measure) -> Count:
     """Return what a limit counts, but one on growth, which counts what its baseline has."""
     if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
         return Count.ALLOC
-    return Count.PEAK if kind is Measure.PEAK else Count.INUSE
+    return Count.PEAK if kind in (Measure.PEAK, Measure.RSS) else Count.INUSE
 
 
 def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
@@ -239,13 +238,13 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
     pairs = [(judge.subject, judge.budget) for judge in judges]
-    unknown = _unknown(pairs)
+    unknown = unknown_names(pairs)
     for result in [result for report in reports for result in report.results]:
         reason = unknown.get(result.site.key) if result.site is not None else None
         if reason and result.verdict is Verdict.PASS:
             result.verdict, result.reason = Verdict.INCONCLUSIVE, reason
     if reports:
-        reports[0].notes += _nowhere(asked, [budget for _, budget in given])
+        reports[0].notes += without_capture(asked, [budget for _, budget in given])
         reports[0].notes += [text for key, text in unmatched(pairs).items() if key not in unknown]
         reports[0].notes += _idle(judges)
     return Report(reports, error, tries, attempt)
@@ -261,52 +260,6 @@ def _check_baselines(judges: Sequence[_Judge]) -> None:
     assert judge.baseline is not None
     text, hint = judge.baseline.lacks(judge.subject.title)
     raise BaselineError(text, hint=hint)
-
-
-def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -> list[str]:
-    """Name the sites whose memory domain is in no capture."""
-    found = {site.key for _, budget in asked for site in budget.sites}
-    every = dict.fromkeys(site.key for budget in given for site in budget.sites)
-    return [f"{key}: no capture of such memory" for key in every if key not in found]
-
-
-def unmatched(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
-    """Name by their keys the sites that select no sampled block of any capture: their pattern may
-    be misspelled, and then their limits pass whatever the program does.
-    """
-    text = "no sampled block matches; misspelled, or nothing was allocated there"
-    return {site.key: f"{site.key}: {text}" for site in _empty(pairs)}
-
-
-def _empty(pairs: Sequence[tuple[Subject, Budget]]) -> list[Site]:
-    found: dict[str, Site | None] = {}
-    for subject, budget in pairs:
-        for site in budget.sites:
-            part = subject.part(site)
-            some = part is None or len(part.sites) > 0
-            found[site.key] = None if some else found.get(site.key, site)
-    return [site for site in found.values() if site is not None]
-
-
-def _unknown(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:
-    """Say by the keys of such sites which of them name a function or module that no capture's
-    program has: that nothing was allocated there tells nothing.
-    """
-    found: dict[str, str] = {}
-    for site in _empty(pairs):
-        subjects = [s for s, budget in pairs if any(one.key == site.key for one in budget.sites)]
-        for match in (one for one in site.matches if one.kind in _UNKNOWN):
-            near: list[str] = []
-            for subject in subjects:
-                known, names = subject.knows(match)
-                if known:
-                    break
-                near += names
-            else:
-                text = _UNKNOWN[match.kind].format(match.pattern.pattern)
-                names = nearest(match.pattern, near)
-                found[site.key] = f"{text}; nearest: {', '.join(names)}" if names else text
-    return found
 
 
 def _idle(judges: Sequence[_Judge]) -> list[str]:
@@ -419,7 +372,7 @@ class _Judge:
 
     def run(self, attempt: int) -> CaptureReport:
         profile = self.subject.profile
-        obstacle = obstacle_of(profile)
+        obstacle = obstacle_of(profile, of_children=self.budget.is_for_all)
         results = [self._result(site, limit, obstacle) for site, limit in self.budget.every_limit]
         for result in results:
             result.attempt = attempt
@@ -465,6 +418,8 @@ class _Judge:
         amount = limit.allowed
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
+        if limit.measure is Measure.RSS:
+            return measure_resident(self.subject.profile), amount, None
         if limit.measure is not Measure.LEAKS:
             left = self._counted(part, limit.measure)
             found = measure(self.subject.profile, left, limit.measure)
@@ -541,11 +496,15 @@ class _Judge:
         if what is None or amount is None:
             reason = measured.obstacle or obstacle or ""
             return Result(limit, site, Verdict.INCONCLUSIVE, amount, None, reason=reason)
-        known = self.subject.profile.errors_known
+        is_sampled = limit.measure is not Measure.RSS
+        if not is_sampled and IN_CHILDREN not in (obstacle or ""):
+            obstacle = None  # of samples
+        known = self.subject.profile.errors_known or not is_sampled
         lower = what.lower(self.fail_alpha) if known else 0.0
         # Lost samples could only have added to the value.
         counted_upper = what.upper(self.pass_alpha)
-        upper = counted_upper / (1 - min(lost_share(self.subject.profile), 0.99))
+        lost = lost_share(self.subject.profile) if is_sampled else 0.0
+        upper = counted_upper / (1 - min(lost, 0.99))
         stops = obstacle or measured.obstacle
         verdict, reason = Verdict.INCONCLUSIVE, ""
         if lower > amount:
@@ -553,8 +512,11 @@ class _Judge:
         elif stops:
             reason = stops
         elif upper <= amount:
-            reason = self._unseen(limit, amount - upper)
+            reason = self._unseen(limit, amount - upper) if is_sampled else ""
+            reason = reason or self._in_child(site, limit, amount)
             verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
+        elif measured.between:
+            reason = measured.between
         elif counted_upper <= amount:
             reason = with_lost(self.subject.profile.samples_missing)
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
@@ -566,10 +528,22 @@ class _Judge:
     def _unseen(self, limit: Limit, room_bytes: float) -> str:
         """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
         profile = self.subject.profile
-        notes = missing(profile.capture)
+        notes = [note for note in missing(profile.capture) if IN_CHILDREN not in note]
         if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
             return ""
         return notes[0]
+
+    def _in_child(self, site: Site | None, limit: Limit, amount: float) -> str:
+        """Return that a child which is in no file may exceed a limit; empty: none does."""
+        if site is not None or limit.measure not in _HELD or not self.budget.is_for_all:
+            return ""
+        who, held = "a child process, in no file,", held_by_child(self.subject.profile)
+        if limit.measure is Measure.RSS and not held:
+            held = self.subject.profile.capture.memory.tree_peak_rss_bytes or 0
+            who = "it, or a child process in no file,"
+        if held <= amount:
+            return ""
+        return f"{who} had {format_bytes(held)} resident; --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

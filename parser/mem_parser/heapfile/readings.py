@@ -8,7 +8,7 @@ from typing import Any
 from mem_parser.heapfile.fields import Fields
 from mem_parser.model import Reading
 
-_OPTIONAL = ("anon_bytes", "file_bytes", "shmem_bytes", "group_bytes")
+_OPTIONAL = ("anon_bytes", "file_bytes", "shmem_bytes", "group_bytes", "mapped_bytes")
 _HOST = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 
 

@@ -197,11 +197,10 @@ def _part(c: Capture) -> dict[str, Any] | None:
 
 
 def _memory(c: Capture) -> dict[str, int | None]:
-    """The kernel's numbers; those of mappings only of a program whose mappings are followed."""
+    """The kernel's numbers; those of mappings and children only of a program that has them."""
     every = dataclasses.asdict(c.memory)
-    return {
-        k: v for k, v in every.items() if v is not None or not k.startswith(("mapped_", "swap_"))
-    }
+    rare = ("mapped_", "swap_", "tree_", "rss_bound_")
+    return {k: v for k, v in every.items() if v is not None or not k.startswith(rare)}
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:

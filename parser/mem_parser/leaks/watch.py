@@ -36,6 +36,11 @@ def went_on(capture: Capture) -> bool:
     return capture.end in _GOES_ON
 
 
+def has_ended(capture: Capture) -> bool:
+    """Tell whether the program surely ended, with the capture or in it."""
+    return bool(capture.end) and not ended_midway(capture)
+
+
 def ended_midway(capture: Capture) -> bool:
     """Tell whether the program went on, after a capture that ended in its midst."""
     return went_on(capture) or capture.end == SECTION_ENDED

@@ -23,6 +23,10 @@ def account_lines(result: RssAccount) -> Iterator[str]:
     else:
         peak = result.peak_rss_bytes
         high = f"   highest so far {format_bytes(peak)}" if peak is not None else ""
+        if result.at_s is not None:
+            high = f", {at_highest(result.at_s)}"
+            if peak is not None and peak > result.rss_bytes:
+                high += phrase("; peak {size}", size=format_bytes(peak))
         yield f"RSS {format_bytes(result.rss_bytes)}{high}"
         yield from filter(None, [result.of_limit])
         for part in result.parts:
@@ -49,6 +53,11 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         yield f"note: {note}"
 
 
+def at_highest(at_s: float) -> str:
+    """Say of which moment the numbers on a program that ended are."""
+    return phrase("the highest that was read, at {seconds} s", seconds=f"{at_s:.1f}")
+
+
 def _grown(result: RssAccount) -> Iterator[str]:
     """Yield the growth of RSS by place, but for places with next to nothing of it."""
     total = sum(part.bytes for part in result.grown)
@@ -67,7 +76,8 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
     told = []
     heap = result.slope_heap
     if result.is_short:
-        if heap is not None or result.slope_rss is not None:
+        told_in_time = result.at_s is None  # of one that ended nobody can watch more
+        if told_in_time and (heap is not None or result.slope_rss is not None):
             yield phrase("growth: {reason}", reason=too_short(result.read_s))
         return
     if heap is not None and (heap.value or heap.std_error):

@@ -17,7 +17,7 @@ from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.programname import captured_name, file_name
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import counted_lines, other_lines
-from mem_parser.reports.rss import growth_lines
+from mem_parser.reports.rss import at_highest, growth_lines
 from mem_parser.rss import Part, account
 from mem_parser.units import format_bytes, format_rate, local_time
 from mem_parser.version import __version__
@@ -194,8 +194,8 @@ def memory_account(profile: Profile) -> dict[str, Any]:
         notes = [text for text in told if text]
         return {"rows": [], "inUse": [], "places": [], "rss": None, "notes": notes}
     found = account(profile)
-    notes = list(found.notes)
-    notes += filter(None, [found.of_limit])
+    notes = [] if found.at_s is None else [f"RSS: {at_highest(found.at_s)}"]
+    notes += [*found.notes, *filter(None, [found.of_limit])]
     if found.peak_rss_bytes is not None:
         notes.append(phrase("Peak RSS: {size}", size=format_bytes(found.peak_rss_bytes)))
     if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:

@@ -118,6 +118,7 @@ def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
         ('[[budget.site]]\nmatch = "modul:x"\ninuse = 5\n', 2, 9, "'modul:x' is not one of"),
         ('[[budget.site]]\nmatch = "stack:("\ninuse = 5\n', 2, 9, "not a regular expression"),
         ('[[budget.site]]\nmatch = "thread:x"\npeak = 5000\n', 3, 1, "is not known by thread"),
+        ('[[budget.site]]\nmatch = "file:x"\nrss = "5 MiB"\n', 3, 1, "of the whole process"),
         (
             '[[budget.site]]\nmatch = "file:a"\ninuse = 5\n\n[[budget.site]]\n  inuze = 5\n',
             6, 3, "unknown key 'inuze'",

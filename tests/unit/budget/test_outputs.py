@@ -378,6 +378,10 @@ def test_a_format_on_standard_output_is_alone_there(tmp_path: Path, heap: Path) 
         ('[budget]\npeek = "1 MiB"\n', "check.toml:2:1: unknown key 'peek'"),
         ('[budget]\ngrowth = "5 %"\n', "check.baseline: there is no such baseline"),
         ('[target.other]\npeak = "1 MiB"\n', "check.toml has no limit for none"),
+        (
+            '[[budget.site]]\nmatch = "domain:mmap"\npeak = "1 MiB"\n',
+            "check.toml has no limit for none\nhint:  its sites are of memory that these captures",
+        ),
     ],
 )
 def test_what_is_broken_is_one_line_and_code_3(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_the_version_of_python_is_told_by_file_names() -> None:
     assert procfs.python_version(["/usr/lib/libpython3.12.so.1.0"], "/opt/app") == "3.12"
     assert procfs.python_version([], "/usr/bin/python3.11") == "3.11"
     assert procfs.python_version(["/usr/lib/libc.so.6"], "/usr/bin/redis-server") is None
+
+
+def test_what_children_took_before_a_program_began_is_no_share_of_its_work() -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
+    words = [sys.executable, "-c", f"{code}; print(flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            assert 0.5 < procfs.share_of_children(child.pid) < 1
+            assert procfs.share_of_children(child.pid, procfs.times(child.pid)) == 0
+        finally:
+            child.kill()

@@ -20,6 +20,7 @@ from mem_parser.readers import read_profile
 from mem_parser.reports.opening import opening
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
+from mem_parser.web.facts import memory_account
 from mem_profiler.process import places, procfs
 from simulated import Program, burst
 
@@ -173,6 +174,36 @@ def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
         text = "\n".join(account_lines(account(profile)))
         assert ("before the capture" in text) is not from_start
         assert "highest so far 70.00 MiB" in text  # the peak was read before
+
+
+def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    memory = Memory(rss_bytes=30 * MIB, peak_rss_bytes=105 * MIB, anon_bytes=20 * MIB)
+    profile.capture = Capture(end="exit 0", duration_s=3.0, memory=memory)
+    profile.series = [
+        Reading(
+            float(k), held * MIB, 0.0, 9, (held + 30) * MIB,
+            anon_bytes=(held + 20) * MIB, file_bytes=10 * MIB, shmem_bytes=0, mapped_bytes=own,
+        )
+        for k, (held, own) in enumerate(((5, None), (70, 12 * MIB), (0, None)))
+    ]  # fmt: skip
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(profile))
+    profile = read_profile(file)
+    found = account(profile)
+    assert {p.key: p.bytes / MIB for p in found.parts} == {
+        "live": 70, "slack": 8, "mapped": 12, "files": 10, "shared": 0
+    }  # fmt: skip
+    lines = list(account_lines(found))
+    assert lines[0] == "RSS 100.0 MiB, the highest that was read, at 1.0 s; peak 105.0 MiB"
+    assert any("mapped by the program itself, if all was touched" in line for line in lines)
+    assert not any("too short" in line or "so far" in line for line in lines)
+    assert found.as_json()["at_s"] == 1.0
+    [first, *_] = memory_account(profile)["notes"]
+    assert first == "RSS: the highest that was read, at 1.0 s"
+    profile.capture.end = "deadline"
+    assert account(profile).rss_bytes == 30 * MIB
 
 
 def growing(errors: float, seconds: float = 3600.0) -> list[str]:

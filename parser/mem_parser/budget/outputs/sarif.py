@@ -18,6 +18,7 @@ from mem_parser.frames import Frame
 
 _RULES = {
     Measure.PEAK: "The highest live total is above its limit",
+    Measure.RSS: "More memory is resident than its limit",
     Measure.INUSE: "Memory in use at the end is above its limit",
     Measure.ALLOC_RATE: "Memory is allocated faster than its limit",
     Measure.LEAKS: "Memory leaks",

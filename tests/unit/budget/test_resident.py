@@ -1,0 +1,64 @@
+"""Limits on resident memory: whose it is, what of it may be the sampler's, and what was read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from budget_profiles import Made, Row, one
+from mem_parser.budget import Limit, Measure, Verdict
+from mem_parser.processfacts import Memory
+from mem_parser.unseen import IN_CHILDREN, NOTE
+
+MIB = 1 << 20
+ENDED: dict[str, Any] = {"end": "exit 0", "readings": [(0.0, 0.0)] * 4}
+SHORT = ENDED | {"readings": [(0.0, 0.0)]}
+UNSEEN = f"its workers {IN_CHILDREN}"
+
+
+@pytest.mark.parametrize(
+    ("memory", "made", "verdict", "reason"),
+    [
+        ({}, ENDED, Verdict.PASS, ""),
+        ({"peak_rss_bytes": 109}, ENDED, Verdict.FAIL, ""),
+        ({"peak_rss_bytes": 109, "segment_bytes": 2}, ENDED, Verdict.INCONCLUSIVE, "the sampler's"),
+        ({"peak_rss_bytes": 111, "segment_bytes": 2}, ENDED, Verdict.FAIL, ""),
+        ({"peak_rss_bytes": None}, ENDED, Verdict.INCONCLUSIVE, "does not say"),
+        ({}, SHORT, Verdict.INCONCLUSIVE, "only 1 reading"),
+        ({"rss_bound_bytes": 99}, SHORT, Verdict.PASS, ""),
+        ({"rss_bound_bytes": 120}, SHORT, Verdict.INCONCLUSIVE, "at most 120.0 MiB in all"),
+        ({}, {"readings": [(0.0, 0.0)]}, Verdict.PASS, ""),  # it runs: the kernel's peak so far
+        ({"tree_peak_rss_bytes": 120}, ENDED, Verdict.INCONCLUSIVE, "a child process"),
+        ({}, ENDED | {"lost": {"live_full": 9000}}, Verdict.PASS, ""),  # of samples
+    ],
+)
+def test_what_was_read_is_held_against_the_limit(
+    memory: dict[str, int | None], made: dict[str, Any], verdict: Verdict, reason: str
+) -> None:
+    result = limited(memory, **made)
+    assert (result.verdict, reason in result.reason) == (verdict, True), result.reason
+    assert bool(reason) == bool(result.reason)
+
+
+def limited(memory: dict[str, int | None], notes: tuple[str, ...] = (), **made: Any) -> Any:
+    """The result of a limit of 100 MiB; sizes of `memory` are MiB."""
+    subject = Made([Row(("f", "main"), 1000)], **made).subject()
+    known = {"rss_bytes": 40, "peak_rss_bytes": 90} | memory
+    sizes = {key: value and value * MIB for key, value in known.items()}
+    subject.profile.capture.memory = Memory(**sizes)
+    subject.profile.capture.notes = list(notes)
+    return one(subject, Limit(Measure.RSS, 100.0 * MIB, text="100 MiB"))
+
+
+def test_a_process_whose_children_are_in_no_file_is_not_judged_for_them() -> None:
+    result = limited({}, (NOTE + UNSEEN,), **ENDED)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, NOTE + UNSEEN)
+    assert limited({}, (f"{NOTE}it is a jemalloc",), **ENDED).verdict is Verdict.PASS
+
+
+def test_what_is_over_names_what_the_heap_held() -> None:
+    result = limited({"peak_rss_bytes": 200}, **ENDED)
+    assert result.notes[0].startswith("the heap held 1.0")
+    [culprit] = result.culprits
+    assert culprit.frames[0].function == "f"

@@ -74,22 +74,26 @@ class Attached:
         try:
             for pid in pids:
                 try:
-                    one = _attach_if_needed(pid, self._devices, asked_to_stop)
+                    one = self.add(pid, asked_to_stop)
                 except MemError as error:
                     if leave_out is None or (pid == pids[-1] and not there):
                         raise
                     leave_out(error)
                     continue
                 there.append(pid)
-                if one is None:
-                    continue
-                self.attachments.append(one)
-                if not is_quiet():
+                if one is not None and not is_quiet():
                     say_sentence(attached_line(pid, one.answer), err=True)
         except BaseException:
             self.detach()
             raise
         return there
+
+    def add(self, pid: int, asked_to_stop: Callable[[], bool]) -> Attachment | None:
+        """Attach to one more process, if that is needed. Raises MemError, KeyboardInterrupt."""
+        one = _attach_if_needed(pid, self._devices, asked_to_stop)
+        if one is not None:
+            self.attachments.append(one)
+        return one
 
     def tick(self) -> None:
         """Redirect the modules that were opened meanwhile."""

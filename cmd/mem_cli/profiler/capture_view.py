@@ -154,10 +154,11 @@ def result_lines(
     *,
     awaited: bool = False,
     notes: bool = True,
-    captured: Collection[int] = (),
+    captured: Collection[int] | None = (),
 ) -> Iterator[str]:
     """The lines about one written file, with or without ``notes`` and the next steps. `awaited`:
-    the process's ordinary end is no news. ``captured``: the processes of the same capture.
+    the process's ordinary end is no news. ``captured``: the processes of the same capture; None:
+    it took all below it.
     """
     ended = _ended(result, awaited=awaited)
     if ended:
@@ -174,7 +175,8 @@ def result_lines(
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
     if notes:
-        yield from _children_lines(result.pid, captured, every=result.samples == 0)
+        if captured is not None:
+            yield from _children_lines(result.pid, captured, every=result.samples == 0)
         yield from next_lines(_next(result, awaited=awaited))
 
 

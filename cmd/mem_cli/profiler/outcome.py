@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.console import is_quiet, say
+from mem_cli.console import is_quiet, note, say
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import capture_view
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, ProcessGone
 from mem_parser.heapfile.form import Form
 
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
+
+
+def say_left_out(error: MemError) -> None:
+    """Say that one of several processes has no file. That it ended meanwhile is no error."""
+    if isinstance(error, ProcessGone):
+        note("; ".join(filter(None, (f"note: left out: {error}", error.hint))), err=True)
+    else:
+        say_error(f"left out: {error}", hint_of(error))
 
 
 def of_each(
@@ -43,10 +51,11 @@ def finish(
     brief: bool = False,
     program_pid: int = 0,
     as_table: bool = False,
+    family: bool = False,
 ) -> int:
     """Print the results of captures; ``brief``: only warnings and failures. With ``program_pid``,
     that of the program, each of several says which process it is of; ``as_table``: they have a row
-    each.
+    each. ``family``: of a process and all below it.
     """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
@@ -60,7 +69,7 @@ def finish(
         if program_pid and len(results) > 1 and not brief:
             say(capture_view.role_line(result, program_pid), err=of_run)
         for line in capture_view.result_lines(
-            result, awaited=of_run, notes=not is_quiet(), captured=pids
+            result, awaited=of_run, notes=not is_quiet(), captured=None if family else pids
         ):
             if brief and line.startswith(capture_view.SUCCESS):
                 break

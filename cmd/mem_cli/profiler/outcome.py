@@ -26,9 +26,11 @@ def say_left_out(error: MemError) -> None:
 def of_each(
     pids: Sequence[int], work: Callable[[int], Result]
 ) -> tuple[list[Result], list[MemError]]:
-    """Return the results of ``work``; of several processes an error keeps no other from its own.
-    Raises MemError.
+    """Return the results of ``work``; of several processes an error keeps no other from its own,
+    and none of them ended meanwhile if another is there. Raises MemError.
     """
+    from mem_profiler.segment import leftovers
+
     results: list[Result] = []
     errors: list[MemError] = []
     for pid in pids:
@@ -37,6 +39,9 @@ def of_each(
         except MemError as error:
             if len(pids) == 1:
                 raise
+            if isinstance(error, ProcessGone) and (results or pid != pids[-1]):
+                say_left_out(leftovers.gone(pid))
+                continue
             errors.append(error)
     return results, errors
 

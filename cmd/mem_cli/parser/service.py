@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mem_parser.reports.view import View
 
 
+_MOST = 2 / 3
+
+
 class OfService(NamedTuple):
     """The sum of the processes, the verdicts on it, and the processes."""
 
@@ -32,10 +35,11 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     from mem_parser.merge import Merger
     from mem_parser.reports.service import members
 
-    sources = _of_one_time(_read(paths, options))
+    sources, is_dated = _of_one_time(_read(paths, options))
     merger = Merger()
     for file, profile in sources:
-        merger.add(profile, os.path.basename(file))
+        added = profile if is_dated else profile.before_end or profile
+        merger.add(added, os.path.basename(file))
     whole, binary = merger.result(), options["binary"]
     opened = open_sources([Source(f"{len(sources)} files", whole)], options, whole=True)
     view = view_of(opened, filters_from(settled(options, [whole])))
@@ -71,13 +75,23 @@ def _read(paths: Sequence[str], options: Options) -> list[Source]:
     return found
 
 
-def _of_one_time(sources: list[Source]) -> list[Source]:
-    """Return the files of the same time as the one with the most samples; all if it is alone."""
-    from mem_parser.mergedtimes import same_time
+def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
+    """Return the files of the same time as the one with the most samples, if they held most of it
+    when most was held, or of the processes that lived then; and whether it is the first.
+    """
+    from mem_parser.mergedtimes import held_together, same_time
 
+    held = held_together([one.profile for one in sources])
     first = max(sources, key=lambda one: int(one.profile.sites.alloc_blocks.sum()))
-    kept = [s for s in sources if s is first or same_time(first.profile.capture, s.profile.capture)]
-    if 1 < len(kept) < len(sources):
-        others = len(sources) - len(kept)
+    same = [s is first or same_time(first.profile.capture, s.profile.capture) for s in sources]
+    there = [one is not None for one in held]
+    most = sum(one or 0.0 for one in held)
+    is_dated = sum(one or 0.0 for one, at in zip(held, same, strict=True) if at) >= _MOST * most
+    kept = [one for one, at in zip(sources, same if is_dated else there, strict=True) if at]
+    others = len(sources) - len(kept)
+    if others and is_dated:
         note(f"note: {others} of {len(sources)} files are of another time, not added", err=True)
-    return kept if len(kept) > 1 else sources
+    elif others:
+        why = "of processes that did not live when all together held most"
+        note(f"note: {others} of {len(sources)} files are {why}, not added", err=True)
+    return kept, is_dated

@@ -11,6 +11,7 @@ import pytest
 
 from json_outputs import checked_json
 from mem_parser.heapfile.writer import write_heap
+from mem_parser.model import Count, Unit
 from parser_run import parse
 from simulated import worker
 
@@ -46,6 +47,28 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     assert [one["leaks"] for one in found["processes"]] == [1, 0, 0]
     each = [json.loads(parse(file, "--json").stdout)["total"] for file in files]
     assert found["total"] == pytest.approx(sum(each), abs=0.01)
+
+
+def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path) -> None:
+    """Of a parent and workers of 9 s those of one moment are, and short ones show no leaks."""
+    random = np.random.default_rng(9)
+    totals = {}
+    for k in range(5):
+        profile = worker(random, rate=0.01, shift_s=12.0 * k)
+        length = 9.0 if k else 60.0
+        ends = [(e or 60.0) * length / 60 for e in profile.capture.bucket_end_s]
+        facts = {"pid": k + 1, "duration_s": length, "bucket_end_s": ends, "end": "exited"}
+        profile.capture = dataclasses.replace(profile.capture, **facts)
+        (tmp_path / f"p.{k + 1}.1.heap").write_bytes(write_heap(profile))
+        totals[k + 1] = profile.total(Count.INUSE, Unit.SPACE).value
+    done = parse(tmp_path, "--json")
+    found = checked_json("summary", done.stdout)
+    largest = max(range(2, 6), key=lambda pid: totals[pid])
+    assert {one["pid"] for one in found["processes"]} == {1, largest}
+    assert found["total"] == pytest.approx(totals[1] + totals[largest], abs=1)
+    assert "note: 3 of 5 files are of processes that did not live when all" in done.stderr
+    first = "no verdict on leaks: 1 of 2 processes were watched for less than 30 s"
+    assert parse(tmp_path).stdout.splitlines()[0] == first
 
 
 def test_files_of_one_process_are_no_service(folder: Path) -> None:

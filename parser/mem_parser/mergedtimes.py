@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.interning import Ids
+from mem_parser.leaks.watch import went_on
 from mem_parser.model import Capture, Count, PeakSource, Profile, Reading, SiteTable, Unit
 
 AGES_LEFT_OUT = "ages are left out: the captures are not of the same time"
@@ -108,16 +109,22 @@ class MergedTimes:
 
 def held_together(profiles: Sequence[Profile]) -> list[float | None]:
     """Return the bytes that each held when all together held most; None for one whose capture had
-    ended then, or had not begun. One of unknown times was always there.
+    ended then, or had not begun. One of unknown times was always there, and one that went on
+    somewhat longer than its capture: captures of one command end one after another.
     """
     lives = [_life(profile) for profile in profiles]
     moments = np.unique(np.concatenate([at for at, *_ in lives]))
     sums = np.zeros(len(moments))
     for life in lives:
         sums += np.nan_to_num(_held_at(moments, *life))
-    most = moments[np.argmax(sums)]
-    held = [float(_held_at(np.array([most]), *life)[0]) for life in lives]
-    return [None if math.isnan(one) else one for one in held]
+    most = float(moments[np.argmax(sums)])
+    found: list[float | None] = []
+    for profile, life in zip(profiles, lives, strict=True):
+        late_s = _APART * (profile.capture.duration_s or 0.0) if went_on(profile.capture) else 0.0
+        last = life[2] if life[2] <= most <= life[2] + late_s else most
+        held = float(_held_at(np.array([last]), *life)[0])
+        found.append(None if math.isnan(held) else held)
+    return found
 
 
 def _life(profile: Profile) -> tuple[Column, Column, float]:

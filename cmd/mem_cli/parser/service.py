@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mem_cli.console import note
 from mem_cli.options import Options, filters_from, one_profile, settled
 from mem_cli.pipeline import Opened, Source, named, open_sources, read, view_of
 from mem_parser.errors import InputFileError
+from mem_parser.escape import shell_path
+from mem_parser.model import MERGED
 
 if TYPE_CHECKING:
     from mem_parser.leaks.findings import LeakReport
@@ -54,7 +56,9 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
 
 
 def _read(paths: Sequence[str], options: Options) -> list[Source]:
-    """Read the files, of each folder those of the host's memory. Raises `MemError`."""
+    """Read the files, the latest of each capture; of a folder those of the host's memory that are
+    of a process. Raises `MemError`.
+    """
     found: list[Source] = []
     alone = options | {"parts": ()}
     for path in paths:
@@ -68,11 +72,33 @@ def _read(paths: Sequence[str], options: Options) -> list[Source]:
         if not names:
             raise InputFileError(f"{path}: no .heap file in this folder")
         within = read([os.path.join(path, name) for name in names], alone)
-        found += [one for one in within if one.profile.domains[:1] in ([], ["host"])]
-    processes = {(one.profile.capture.host, one.profile.capture.pid) for one in found}
-    if len(processes) < len(found) or any(pid is None for _, pid in processes):
-        one_profile([one.file for one in found])  # of one process, or of who knows which
-    return found
+        found += [
+            one
+            for one in within
+            if one.profile.domains[:1] in ([], ["host"]) and one.profile.capture.kind != MERGED
+        ]
+    return _latest(found)
+
+
+def _latest(found: list[Source]) -> list[Source]:
+    """Return the latest file of each capture. Raises `UsageProblem` for files of one process, or of
+    who knows which.
+    """
+    captures: dict[Any, list[Source]] = {}
+    for one in found:
+        facts = one.profile.capture
+        captures.setdefault((facts.host, facts.pid, facts.started), []).append(one)
+    last = [max(of, key=lambda one: one.profile.captured_at_s or 0.0) for of in captures.values()]
+    pids = {key[:2] for key in captures}
+    if (len(found) > len(pids) == 1) or None in (pid for _, pid in pids):
+        latest = shell_path(max(last, key=lambda one: one.profile.captured_at_s or 0.0).file)
+        compares = f"mem_parser diff {shell_path(found[0].file)} {latest} compares"
+        hint = f"mem_parser {latest} shows the latest; {compares}" if len(pids) == 1 else None
+        one_profile([one.file for one in found], None if None in next(iter(pids)) else hint)
+    if len(last) < len(found):
+        count = f"{len(found) - len(last)} of {len(found)} files"
+        note(f"note: {count} are earlier ones of the same capture, not added", err=True)
+    return last
 
 
 def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
@@ -92,6 +118,6 @@ def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
     if others and is_dated:
         note(f"note: {others} of {len(sources)} files are of another time, not added", err=True)
     elif others:
-        why = "of processes that did not live when all together held most"
+        why = "of other times than when most was in use"
         note(f"note: {others} of {len(sources)} files are {why}, not added", err=True)
     return kept, is_dated

@@ -12,7 +12,8 @@ import pytest
 from json_outputs import checked_json
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Unit
-from parser_run import parse
+from mem_parser.readers import read_profile
+from parser_run import parse, told
 from simulated import worker
 
 
@@ -66,18 +67,35 @@ def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path)
     largest = max(range(2, 6), key=lambda pid: totals[pid])
     assert {one["pid"] for one in found["processes"]} == {1, largest}
     assert found["total"] == pytest.approx(totals[1] + totals[largest], abs=1)
-    assert "note: 3 of 5 files are of processes that did not live when all" in done.stderr
+    assert "note: 3 of 5 files are of other times than when most was" in done.stderr
     first = "no verdict on leaks: 1 of 2 processes were watched for less than 30 s"
     assert parse(tmp_path).stdout.splitlines()[0] == first
+
+
+def test_of_a_capture_its_latest_file_counts_and_sums_count_not_at_all(folder: Path) -> None:
+    expected = parse(folder, "--json").stdout
+    profile = read_profile(folder / "p.12.1.heap")
+    profile.capture.duration_s = 30.0
+    (folder / "p.12.0.heap").write_bytes(write_heap(profile))
+    every = sorted(folder.glob("p.*.heap"))
+    assert told("merge", *every, "-o", folder / "all.heap") is not None
+    done = parse(folder, "--json")
+    assert done.stdout == expected
+    assert "note: 1 of 5 files are earlier ones of the same capture, not added" in done.stderr
 
 
 def test_files_of_one_process_are_no_service(folder: Path) -> None:
     file, again = folder / "p.11.1.heap", folder / "p.11.2.heap"
     again.write_bytes(file.read_bytes())
-    for words in ((file, again), (folder,)):
-        done = parse(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "profiles given: a report is of one" in done.stderr
+    done = parse(file, again)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "2 profiles given: a report is of one" in done.stderr
+    assert "shows the latest" in done.stderr and "merge" not in done.stderr
+    merged = folder / "all.heap"
+    assert told("merge", file, folder / "p.12.1.heap", "-o", merged) is not None
+    done = parse(merged, file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "adds them up" in done.stderr
 
 
 def test_a_folder_without_profiles_is_one_line(tmp_path: Path) -> None:

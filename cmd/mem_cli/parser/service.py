@@ -10,7 +10,7 @@ from mem_cli.console import note
 from mem_cli.options import Options, filters_from, one_profile, settled
 from mem_cli.pipeline import Opened, Source, named, open_sources, read, view_of
 from mem_parser.errors import InputFileError
-from mem_parser.escape import shell_path
+from mem_parser.escape import shell_path, shell_paths
 from mem_parser.model import MERGED
 
 if TYPE_CHECKING:
@@ -23,36 +23,76 @@ _MOST = 2 / 3
 
 
 class OfService(NamedTuple):
-    """The sum of the processes, the verdicts on it, and the processes."""
+    """The sum of the processes, the verdicts on it, the processes, and their files as words of a
+    command.
+    """
 
     opened: Opened
     view: View
     report: LeakReport | None
     members: list[Member]
+    words: str
+
+
+class Added(NamedTuple):
+    """Files of processes of one time and their sum, and those of other times. ``is_dated``: it is
+    the time of captures that began together, whose ages are in the sum.
+    """
+
+    sources: list[Source]
+    whole: Source
+    others: list[Source]
+    is_dated: bool
 
 
 def open_service(paths: Sequence[str], options: Options) -> OfService:
     """Read, add up and name the files of processes. Raises `MemError`."""
-    from mem_parser.leaks.judged import judged_if_dated, judged_together
-    from mem_parser.merge import Merger
-    from mem_parser.reports.service import members
+    from mem_parser.leaks.judged import judged_if_dated
 
-    sources, is_dated = _of_one_time(_read(paths, options))
+    found = added_up(paths, options)
+    if found.others:
+        others, every = len(found.others), len(found.others) + len(found.sources)
+        why = "another time" if found.is_dated else "other times than when most was in use"
+        note(f"note: {others} of {every} files are of {why}, not added", err=True)
+    opened = open_sources([found.whole], options, whole=True)
+    view = view_of(opened, filters_from(settled(options, [found.whole.profile])))
+    report = judged_if_dated(view.profile, view.raw, options["binary"])
+    named_by = [one.file for one in found.sources] if found.others else paths
+    members = members_of(found.sources, options, report)
+    return OfService(opened, view, report, members, shell_paths(named_by))
+
+
+def added_up(paths: Sequence[str], options: Options) -> Added:
+    """Read the files of processes, and add up those of one time. Raises `MemError`."""
+    from mem_parser.merge import Merger
+
+    sources = _read(paths, options)
+    kept, is_dated = _of_one_time(sources)
     merger = Merger()
-    for file, profile in sources:
+    for file, profile in kept:
         added = profile if is_dated else profile.before_end or profile
         merger.add(added, os.path.basename(file))
-    whole, binary = merger.result(), options["binary"]
-    opened = open_sources([Source(f"{len(sources)} files", whole)], options, whole=True)
-    view = view_of(opened, filters_from(settled(options, [whole])))
-    report = judged_if_dated(view.profile, view.raw, binary)
+    whole = Source(f"{len(kept)} files", merger.result())
+    return Added(kept, whole, [one for one in sources if one not in kept], is_dated)
+
+
+def members_of(
+    sources: Sequence[Source], options: Options, report: LeakReport | None
+) -> list[Member]:
+    """Judge the processes one by one, and take back what is no leak of their sum in its ``report``.
+    Raises `MemError`.
+    """
+    from mem_parser.leaks.judged import judged_if_dated, judged_together
+    from mem_parser.reports.service import members
+
     judged = []
     for source in sources:
         one = named([source], options | {"binary": None})
-        judged.append((source.file, one.profile, judged_if_dated(one.profile, one.symbols, binary)))
+        own = judged_if_dated(one.profile, one.symbols, options["binary"])
+        judged.append((source.file, one.profile, own))
     if report is not None:
         judged_together(report, [(one, own) for _, one, own in judged if own is not None])
-    return OfService(opened, view, report, members(judged, report))
+    return members(judged, report)
 
 
 def _read(paths: Sequence[str], options: Options) -> list[Source]:
@@ -114,10 +154,4 @@ def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
     most = sum(one or 0.0 for one in held)
     is_dated = sum(one or 0.0 for one, at in zip(held, same, strict=True) if at) >= _MOST * most
     kept = [one for one, at in zip(sources, same if is_dated else there, strict=True) if at]
-    others = len(sources) - len(kept)
-    if others and is_dated:
-        note(f"note: {others} of {len(sources)} files are of another time, not added", err=True)
-    elif others:
-        why = "of other times than when most was in use"
-        note(f"note: {others} of {len(sources)} files are {why}, not added", err=True)
     return kept, is_dated

@@ -37,8 +37,9 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     assert lines[0].startswith("1 leak, ") and lines[0].endswith("in leak, target.c:1")
-    assert lines[1].startswith("leaks of their own: 1 of 3 processes; 12 grows fastest, ")
-    rows = [line.split()[0] for line in lines if line.endswith(".heap")]
+    assert lines[1].split()[:2] == ["mem_parser", "leaks"]
+    assert lines[2].startswith("leaks of their own: 1 of 3 processes; 12 grows fastest, ")
+    rows = [line.split()[0] for line in lines[3:] if line.endswith(".heap")]
     assert rows[0] == "12" and sorted(rows) == ["11", "12", "13"]
     assert "note: 1 of 4 files are of another time, not added" in done.stderr
 
@@ -70,6 +71,27 @@ def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path)
     assert "note: 3 of 5 files are of other times than when most was" in done.stderr
     first = "no verdict on leaks: 1 of 2 processes were watched for less than 30 s"
     assert parse(tmp_path).stdout.splitlines()[0] == first
+
+
+def test_the_command_under_the_leaks_of_a_service_shows_them_all(folder: Path) -> None:
+    files = [folder / f"p.{pid}.1.heap" for pid in (11, 12, 13)]
+    assert parse(folder).stdout.splitlines()[1].split() == ["mem_parser", "leaks", *map(str, files)]
+    (folder / "p.14.1.heap").unlink()
+    assert parse(folder).stdout.splitlines()[1].split() == ["mem_parser", "leaks", str(folder)]
+    for words in (files, [folder]):
+        done = parse("leaks", *words, "--fail-on", "leak")
+        assert done.returncode == 6, done.stderr
+        assert done.stdout.splitlines()[0].startswith("1 leak, ")
+    command = parse("leaks", *files).stdout.partition("next:")[2].replace("\\", "").split()
+    assert command == ["mem_parser", "tree", str(files[1]), "--focus", "'^leak$'"]
+
+
+def test_leaks_of_processes_of_different_times_are_not_added_up(folder: Path) -> None:
+    done = parse("leaks", folder, "--fail-on", "leak")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not captured at one time: their leaks cannot be added up" in done.stderr
+    files = [str(folder / f"p.{pid}.1.heap") for pid in (11, 12, 13)]
+    assert f"hint:  mem_parser leaks {' '.join(files)} shows those of some" in done.stderr
 
 
 def test_of_a_capture_its_latest_file_counts_and_sums_count_not_at_all(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mem_cli.console import is_quiet, note, say
 from mem_cli.errors import hint_of, say_error
@@ -13,6 +13,8 @@ from mem_parser.heapfile.form import Form
 
 if TYPE_CHECKING:
     from mem_profiler.capture.saving import Result
+
+_Done = TypeVar("_Done")
 
 
 def say_left_out(error: MemError) -> None:
@@ -24,14 +26,14 @@ def say_left_out(error: MemError) -> None:
 
 
 def of_each(
-    pids: Sequence[int], work: Callable[[int], Result]
-) -> tuple[list[Result], list[MemError]]:
+    pids: Sequence[int], work: Callable[[int], _Done]
+) -> tuple[list[_Done], list[MemError]]:
     """Return the results of ``work``; of several processes an error keeps no other from its own,
     and none of them ended meanwhile if another is there. Raises MemError.
     """
     from mem_profiler.segment import leftovers
 
-    results: list[Result] = []
+    results: list[_Done] = []
     errors: list[MemError] = []
     for pid in pids:
         try:

@@ -237,8 +237,15 @@ def shell_path(path: str) -> str:
 
 
 def shell_paths(paths: Sequence[str]) -> str:
-    """Return files as words of a command; of many a word that stands for them."""
-    return " ".join(map(shell_path, paths)) if len(paths) <= _PATHS_MAX else "FILE..."
+    """Return files as words of a command; of many captures of one prefix (PREFIX.PID.N.heap) their
+    pattern, of other ones `FILE...`.
+    """
+    if len(paths) <= _PATHS_MAX:
+        return " ".join(map(shell_path, paths))
+    prefixes = {path.rsplit(".", 3)[0] if path.count(".") >= 3 else "" for path in paths}
+    if len(prefixes) > 1 or "" in prefixes or not all(path.endswith(".heap") for path in paths):
+        return "FILE..."
+    return f"{shell_path(*prefixes)}.*.heap"
 
 
 def shell_join(words: Iterable[str]) -> str:

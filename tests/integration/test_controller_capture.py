@@ -117,6 +117,9 @@ def test_workers_that_are_forked_during_the_capture_of_a_family_are_captured_too
         finally:
             asked.kill()
         assert (asked.returncode, "not in this capture" in said) == (0, False), said
+        _, *step = said.split("next:")  # one, with both files
+        files = step[0].replace("\\", "").split()[1:]
+        assert len(step) == 1 and sorted(map(Path, files)) == sorted(tmp_path.glob("p.*.heap"))
         [own] = (HeapFile(path) for path in tmp_path.glob(f"p.{child}.*.heap"))
         assert own.header["end"] == "interrupted"
         assert own.total("alloc_blocks") >= 50

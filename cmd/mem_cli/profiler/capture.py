@@ -161,4 +161,4 @@ def capture(
         )  # fmt: skip
     finally:
         attached.detach()
-    return finish(results, errors, form, symbolize=symbolize, family=children)
+    return finish(results, errors, form, symbolize=symbolize, family=children, takes_all=children)

@@ -59,16 +59,19 @@ def finish(
     program_pid: int = 0,
     as_table: bool = False,
     family: bool = False,
+    takes_all: bool = False,
 ) -> int:
     """Print the results of captures; ``brief``: only warnings and failures. With ``program_pid``,
     that of the program, each of several says which process it is of; ``as_table``: they have a row
-    each. ``family``: of a process and all below it.
+    each. ``family``: of a process and those below it, which have one next step; ``takes_all``: none
+    of these is missing, or that has been said.
     """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
 
         embed_names((one for result in results for one in (result, *result.devices)), form)
-    pids = {result.pid for result in results}
+    pids = None if takes_all else {result.pid for result in results}
+    family = family and len(results) > 1
     in_rows = results if as_table and len(results) > 1 else []
     for line in capture_view.table_lines(in_rows, notes=not is_quiet()):
         say(line, err=of_run)
@@ -76,11 +79,17 @@ def finish(
         if program_pid and len(results) > 1 and not brief:
             say(capture_view.role_line(result, program_pid), err=of_run)
         for line in capture_view.result_lines(
-            result, awaited=of_run, notes=not is_quiet(), captured=None if family else pids
+            result,
+            awaited=of_run,
+            notes=not is_quiet(),
+            captured=pids,
+            steps=not family,
         ):
             if brief and line.startswith(capture_view.SUCCESS):
                 break
             say(line, err=of_run)
+    for line in capture_view.step_of_all(results) if family and not is_quiet() else ():
+        say(line, err=of_run)
     for error in errors:
         say_error(str(error), hint_of(error))
     return errors[0].exit_code if errors else 0

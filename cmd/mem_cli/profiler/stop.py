@@ -38,7 +38,7 @@ def stop(
     output.check_prefix(prefix)
     pids = chosen(target, pid, WRITE, every=every, children=children)
     results, errors = of_each(pids, lambda one: toggle.stop(one, prefix, form, resident=resident))
-    code = finish(results, errors, form, symbolize=symbolize)
+    code = finish(results, errors, form, symbolize=symbolize, family=children)
     hooked = [one.pid for one in results if is_attached(one.pid)]
     left = {f"pid {one}": str(one) for one in hooked}
     if children and len(hooked) > 1:

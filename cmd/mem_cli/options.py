@@ -18,7 +18,7 @@ import click
 from mem_cli.commands import OUTPUT, PATH
 from mem_cli.output import check_output
 from mem_parser.errors import UsageProblem
-from mem_parser.escape import shell_path
+from mem_parser.escape import shell_path, shell_paths
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -309,9 +309,6 @@ def _one_profile(ctx: click.Context, _param: click.Parameter, files: tuple[str, 
 _TWO_RSS = "one file of a capture of a minute or more (-s 60) says which kind of memory grew"
 
 
-_NAMED_MAX = 3
-
-
 def one_profile(files: Sequence[str], hint: str | None = None) -> Sequence[str]:
     """Return the files of one profile. Raises `UsageProblem` for several, unless all are logs of
     events; ``hint`` is other than at what does something with several.
@@ -320,12 +317,11 @@ def one_profile(files: Sequence[str], hint: str | None = None) -> Sequence[str]:
         from mem_parser.memlog.part import is_log
 
         if not all(map(is_log, files)):
-            every = " ".join(map(shell_path, files)) if len(files) <= _NAMED_MAX else "FILE..."
             two = f"{shell_path(files[0])} {shell_path(files[-1])}"
-            several = f"mem_parser diff {two} compares two; mem_parser merge {every} -o all.heap"
+            merge = f"mem_parser merge {shell_paths(files)} -o all.heap adds them up"
             raise UsageProblem(
                 f"{len(files)} profiles given: a report is of one",
-                hint=hint or f"{several} adds them up",
+                hint=hint or f"mem_parser diff {two} compares two; {merge}",
             )
     return files
 

@@ -28,7 +28,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _COMMAND = re.compile(r"^( *):(?=:)")
 _XML_COMMAND = re.compile(r"^([ \t]*):(?=:)", re.MULTILINE)
 _FORMULA = ("=", "+", "-", "@", "|", "%", "::")
 _LONGEST_PART = 120
+_PATHS_MAX = 3
 _NOTHING_WIDE = "&#8203;"
 """Between two characters of a Markdown text: they are no mention, no reference and no address."""
 
@@ -233,6 +234,18 @@ def _shell_char(char: str) -> str:
 def shell_path(path: str) -> str:
     """Return a file's path as a word of a command, which does not take it for an option."""
     return shell_word(f"./{path}" if path.startswith("-") else path)
+
+
+def shell_paths(paths: Sequence[str]) -> str:
+    """Return files as words of a command; of many captures of one prefix (PREFIX.PID.N.heap) their
+    pattern, of other ones `FILE...`.
+    """
+    if len(paths) <= _PATHS_MAX:
+        return " ".join(map(shell_path, paths))
+    prefixes = {path.rsplit(".", 3)[0] if path.count(".") >= 3 else "" for path in paths}
+    if len(prefixes) > 1 or "" in prefixes or not all(path.endswith(".heap") for path in paths):
+        return "FILE..."
+    return f"{shell_path(*prefixes)}.*.heap"
 
 
 def shell_join(words: Iterable[str]) -> str:

@@ -8,12 +8,14 @@ are none in the sum. A process that freed its memory as it ended stands with wha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.interning import Ids
-from mem_parser.model import Capture, PeakSource, Profile, Reading, SiteTable
+from mem_parser.leaks.watch import went_on
+from mem_parser.model import Capture, Count, PeakSource, Profile, Reading, SiteTable, Unit
 
 AGES_LEFT_OUT = "ages are left out: the captures are not of the same time"
 _APART = 0.05
@@ -103,6 +105,45 @@ class MergedTimes:
             held = math.fsum(r.estimate_bytes for r in now)
             found.append(Reading(t_s, held, error, sum(r.samples for r in now), None))
         return found
+
+
+def held_together(profiles: Sequence[Profile]) -> list[float | None]:
+    """Return the bytes that each held when all together held most; None for one whose capture had
+    ended then, or had not begun. One of unknown times was always there, and one that went on
+    somewhat longer than its capture: captures of one command end one after another.
+    """
+    lives = [_life(profile) for profile in profiles]
+    moments = np.unique(np.concatenate([at for at, *_ in lives]))
+    sums = np.zeros(len(moments))
+    for life in lives:
+        sums += np.nan_to_num(_held_at(moments, *life))
+    most = float(moments[np.argmax(sums)])
+    found: list[float | None] = []
+    for profile, life in zip(profiles, lives, strict=True):
+        late_s = _APART * (profile.capture.duration_s or 0.0) if went_on(profile.capture) else 0.0
+        last = life[2] if life[2] <= most <= life[2] + late_s else most
+        held = float(_held_at(np.array([last]), *life)[0])
+        found.append(None if math.isnan(held) else held)
+    return found
+
+
+def _life(profile: Profile) -> tuple[Column, Column, float]:
+    """Return the moments of a process's readings, what it held, and when its capture ended."""
+    capture, readings = profile.capture, profile.series
+    held = (profile.before_end or profile).total(Count.INUSE, Unit.SPACE).value
+    if capture.started is None or capture.duration_s is None:
+        return np.array([-np.inf]), np.array([held]), math.inf
+    start, end = capture.started, capture.started + capture.duration_s
+    if not readings:
+        return np.array([start]), np.array([held]), end
+    at = [start, *(min(start + one.t_s, end) for one in readings)]
+    return np.array(at), np.array([0.0, *(one.estimate_bytes for one in readings)]), end
+
+
+def _held_at(moments: Column, at: Column, held: Column, end: float) -> Column:
+    """Return what was held at each of ``moments``; nan where the process was not there."""
+    place = np.searchsorted(at, moments, "right") - 1
+    return np.where((place >= 0) & (moments <= end), held[place], np.nan)
 
 
 def same_time(one: Capture, other: Capture) -> bool:

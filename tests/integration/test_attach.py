@@ -336,6 +336,23 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir:
         target.finish()
 
 
+def test_one_command_detaches_from_a_family(segment_dir: Path, tmp_path: Path) -> None:
+    with Unprepared([build("stepper.c")], segment_dir) as target:
+        assert target.line() == "ok"
+        assert target.ask("k") == "ok"
+        [child] = procfs.children(target.pid)
+        begun = run_command("start", target.pid, "--children")
+        command = f"mem_profiler detach {target.pid} --children\n"
+        assert (begun.returncode, begun.stdout.count("detach")) == (0, 1), begun.stderr
+        assert command in begun.stdout
+        over = run_command("stop", target.pid, "--children", "-o", tmp_path / "p")
+        assert f"are still in 2 processes; {command[:-1]} removes them" in over.stdout
+        done = run_command("detach", target.pid, "--children")
+        assert (done.returncode, done.stdout.count("detached from")) == (0, 2), done.stderr
+        assert not any(map(attaching.is_attached, (target.pid, child)))
+        target.finish()
+
+
 def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
         attaching.attach(target.pid)

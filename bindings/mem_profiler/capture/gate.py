@@ -175,6 +175,22 @@ def start(
     return number
 
 
+def is_inherited(control: Control, pid: int) -> bool:
+    """Whether a capture goes on that a child forked in its parent's has continued by itself."""
+    begun = control.number("parent_pid") and not int(control.capture["owner_pid"])
+    return bool(begun) and control.running(target_now_ns(pid))
+
+
+def take_over(segment: Segment, pid: int, seconds: float | None) -> int:
+    """End such a capture in some seconds, None: not by itself; returns its number."""
+    number = segment.load(("capture_number",), 32)
+    slot: tuple[str | int, ...] = ("capture", number & 1)
+    deadline = layout.U64_MAX if seconds is None else target_now_ns(pid) + int(seconds * 1e9)
+    segment.store((*slot, "owner_pid"), os.getpid(), 32)
+    segment.store((*slot, "deadline_ns"), deadline)
+    return number
+
+
 def stop(segment: Segment, pid: int, number: int) -> None:
     """Shut the gate of capture `number` if it is still open, and note when it ended."""
     open_gate = number << layout.GATE_SHIFT

@@ -94,9 +94,13 @@ class Image:
     ended: bool = False
 
     def has_ended(self) -> bool:
-        """Whether its process has ended: nothing in the segment changes any more."""
+        """Whether its process has ended: nothing in the segment changes any more. The time of its
+        capture ends when this sees it first.
+        """
         pid = self.recording.pid
-        self.ended = self.ended or (pid != 0 and procfs.is_gone(pid))
+        if not self.ended and pid and procfs.is_gone(pid):
+            self.ended = True
+            gate.stop(self.segment, pid, self.segment.control().number("capture_number"))
         return self.ended
 
 

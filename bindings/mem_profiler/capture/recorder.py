@@ -20,6 +20,7 @@ from mem_parser.model import Reading
 from mem_profiler.capture import actual, guardrail
 from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
+from mem_profiler.profile.tables import end_of
 from mem_profiler.segment import collect, devices, reserve
 from mem_profiler.segment.devices import Domain, DomainCounts
 from mem_profiler.segment.file import Control, Segment
@@ -96,7 +97,8 @@ class Recorder:
         """Take a reading; returns its time since the start of the capture."""
         slot = control.capture
         number = control.number("capture_number")
-        t_s = round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6)
+        end_ns = end_of(control, now_ns) if final else now_ns
+        t_s = round(max(0, end_ns - int(slot["start_ns"])) / 1e9, 6)
         quick = collect.read_quick(self.segment, control, number)
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
         peak = peak_of(self.segment.control())

@@ -54,15 +54,25 @@ class Session:
     living process no longer has the segment.
     """
 
-    def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
-        """Open and lock the segment of a process; changes nothing in it yet. Raises MemError."""
+    def __init__(
+        self,
+        pid: int,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+        *,
+        continues: bool = False,
+    ) -> None:
+        """Open and lock the segment of a process; changes nothing in it yet. ``continues``: of one
+        forked in a capture, which goes on there, that is taken over. Raises MemError.
+        """
         self.pid = pid
         self.segment: Segment = discovery.open_process(pid)
         try:
             gate.check_state(self.segment, pid)
             gate.lock(self.segment, pid)
-            gate.check_idle(self.segment, pid)
             self.control = self.segment.control()
+            self._inherited = continues and gate.is_inherited(self.control, pid)
+            if not self._inherited:
+                gate.check_idle(self.segment, pid)
             self.recording = Recording(self.segment, pid, pace)
             self.watch = Watch(pid)
         except BaseException:
@@ -87,6 +97,9 @@ class Session:
     def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
         logging, self.recording.resident = rates.logging, rates.resident
+        if self._inherited:
+            self.number = gate.take_over(self.segment, self.pid, seconds)
+            return
         if logging is not None:
             self.recording.begin_log(self._next_number(), self.pid, logging)
         self.number = gate.start(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,9 +23,10 @@ from mem_cli.options import (
     verbose_option,
 )
 from mem_cli.output import check_output
+from mem_cli.parser.service import added_up, members_of
 from mem_cli.pipeline import Source, deliver, named, read, say_missing
 from mem_parser.errors import UsageProblem
-from mem_parser.escape import shell_path
+from mem_parser.escape import shell_path, shell_paths
 from mem_parser.sizes import parse_seconds
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def leaks(
     \b
     mem_parser leaks custom_prof.4711.1.heap
     mem_parser leaks first.heap second.heap last.heap     snapshots of one capture
+    mem_parser leaks FOLDER                               processes of one time, added up
     mem_parser leaks --born 20:40 custom_prof.4711.1.heap
     mem_parser leaks --ignore libcrypto custom_prof.4711.1.heap
     """
@@ -111,7 +114,7 @@ def leaks(
     filters = filters_from(options)
     check_output(options["output"])
     given = read_suppressions(suppressions) if suppressions else []
-    sources = _in_order(files, options)
+    sources, processes = _in_order(files, options)
     last = sources[-1:]
     opened = named(last, options)
     say_missing([opened])
@@ -127,6 +130,7 @@ def leaks(
     )
     excess = judge(opened.profile, opened.symbols).excess if filters.narrows else None
     report = judge(profile, narrowed.symbols, rule=named_rule(filters), excess=excess)
+    example = members_of(processes, options, report)[0].file if processes else last[0].file
     report.notes = [
         *missing(profile.capture),
         *opened.shown.notes,
@@ -143,7 +147,7 @@ def leaks(
     code, width = _exit_code(report) if fail_on else None, room(options["output"])
     lines = leak_lines(
         report, profile,
-        file=last[0].file, width=width, exit_code=code, names_from=names_from(options),
+        file=example, width=width, exit_code=code, names_from=names_from(options),
         rows=options["rows"],
     )  # fmt: skip
     deliver(last, options, lines, record=report.as_json, fold=False)
@@ -158,14 +162,29 @@ def _exit_code(report: LeakReport) -> int:
     return UNSEEN if report.is_partial or report.too_short or report.blind else 0
 
 
-def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:
-    """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
+def _in_order(files: tuple[str, ...], options: Options) -> tuple[list[Source], list[Source]]:
+    """Read snapshots, the oldest first, and of different processes these and their sum. Raises
+    `UsageProblem` for files of several captures of one process, or of several times.
+    """
     from mem_parser.frames import same_capture
 
-    sources = read(files, options)
-    if len(sources) > 1 and not same_capture([s.profile for s in sources]):
+    if not any(map(os.path.isdir, files)):
+        sources = read(files, options)
+        if len(sources) < 2 or same_capture([s.profile for s in sources]):
+            by_time = sorted(sources, key=lambda one: one.profile.capture.duration_s or 0.0)
+            return by_time, []
+        captures = [one.profile.capture for one in sources]
+        if len({(one.host, one.pid) for one in captures if one.pid}) < len(sources):
+            raise UsageProblem(
+                "these files are not snapshots of one capture, nor of one process each",
+                hint="mem_profiler snapshot makes snapshots; name one file of each process",
+            )
+    found = added_up(files, options)
+    if found.others or not found.is_dated:
+        names = [one.file for one in found.sources]
+        words = shell_paths(names if found.is_dated else names[:1])
         raise UsageProblem(
-            "these files are not snapshots of one capture",
-            hint="mem_profiler snapshot makes them; mem_parser FILE... judges processes together",
+            "these processes were not captured at one time: their leaks cannot be added up",
+            hint=f"mem_parser leaks {words} shows those of {'some' if ' ' in words else 'one'}",
         )
-    return sorted(sources, key=lambda source: source.profile.capture.duration_s or 0.0)
+    return [found.whole], found.sources if len(found.sources) > 1 else []

@@ -72,11 +72,19 @@ def summary_of_service(paths: Sequence[str], **options: Any) -> None:
     options = understood(paths[0], options)
     found = open_service(paths, options)
     whole = [
-        replace(one, command="") for one in opened_with(found.opened, found.view, found.report)
+        one if one.command == "leaks" else replace(one, command="")
+        for one in opened_with(found.opened, found.view, found.report)
     ]
     at = 1 + next((k for k, one in enumerate(whole) if one.kind in ("leak", "no leak")), -1)
     whole[at:at] = service.sentences(found.members, found.report)
-    _deliver(found.opened, found.view, options, sentences=whole, members=found.members)
+    _deliver(
+        found.opened,
+        found.view,
+        options,
+        sentences=whole,
+        members=found.members,
+        path=found.words,
+    )
 
 
 def _deliver(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mem_cli.console import is_quiet, note, say_sentence, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.rerun_hint import next_command, next_lines
-from mem_parser.errors import MemError, NoSampler, TargetBusy, one_line
+from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetBusy, one_line
 from mem_parser.units import counted
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -74,22 +74,28 @@ class Attached:
         try:
             for pid in pids:
                 try:
-                    one = _attach_if_needed(pid, self._devices, asked_to_stop)
+                    one = self.add(pid, asked_to_stop)
                 except MemError as error:
                     if leave_out is None or (pid == pids[-1] and not there):
                         raise
                     leave_out(error)
                     continue
                 there.append(pid)
-                if one is None:
-                    continue
-                self.attachments.append(one)
-                if not is_quiet():
+                if one is not None and not is_quiet():
                     say_sentence(attached_line(pid, one.answer), err=True)
         except BaseException:
             self.detach()
             raise
         return there
+
+    def add(self, pid: int, asked_to_stop: Callable[[], bool]) -> Attachment | None:
+        """Attach to one more process, if that is needed. Raises MemError, KeyboardInterrupt."""
+        one = _attach_if_needed(pid, self._devices, asked_to_stop)
+        if one is not None and procfs.is_gone(pid):
+            raise ProcessGone(f"pid {pid} has ended")
+        if one is not None:
+            self.attachments.append(one)
+        return one
 
     def tick(self) -> None:
         """Redirect the modules that were opened meanwhile."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
-from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.escape import file_part, one_line, shell_path, shell_paths
 from mem_parser.programname import other_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import counted, format_bytes, format_rate
@@ -155,10 +155,12 @@ def result_lines(
     *,
     awaited: bool = False,
     notes: bool = True,
-    captured: Collection[int] = (),
+    captured: Collection[int] | None = (),
+    steps: bool = True,
 ) -> Iterator[str]:
-    """The lines about one written file, with or without ``notes`` and the next steps. `awaited`:
-    the process's ordinary end is no news. ``captured``: the processes of the same capture.
+    """The lines about one written file, with or without ``notes`` and the next ``steps``.
+    `awaited`: the process's ordinary end is no news. ``captured``: the processes of the same
+    capture; None: it took all below it.
     """
     ended = _ended(result, awaited=awaited)
     if ended:
@@ -174,9 +176,16 @@ def result_lines(
         yield from _log_lines(result.log)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    if notes:
+    if notes and captured is not None:
         yield from _children_lines(result.pid, captured, every=result.samples == 0)
+    if notes and steps:
         yield from next_lines(_next(result, awaited=awaited))
+
+
+def step_of_all(results: Sequence[Result]) -> Iterator[str]:
+    """The next step with the files of a process and all below it."""
+    parser = next_command("mem_parser", reads=results[0].path)
+    yield from next_lines([[parser, shell_paths([one.path for one in results])]])
 
 
 def _children_lines(pid: int, captured: Collection[int], *, every: bool) -> Iterator[str]:

@@ -185,7 +185,10 @@ def _capture(
     rates = Rates(rate, device_rate, depth_limit, logging, resident)
     pids = chosen(target, pid, CAPTURE, every=every, children=children, only=True)
     try:
-        code = capture(pids, seconds, rates, prefix, form, symbolize=symbolize, devices=device)
+        code = capture(
+            pids, seconds, rates, prefix, form,
+            children=children, symbolize=symbolize, devices=device,
+        )  # fmt: skip
     except TargetBusy as error:
         if len(pids) == 1 or error.hint != usable.captured_hint(pids[0]):
             raise

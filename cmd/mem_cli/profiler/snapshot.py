@@ -37,4 +37,4 @@ def snapshot(
     results, errors = of_each(
         pids, lambda one: toggle.snapshot(one, prefix, form, resident=resident)
     )
-    ctx.exit(finish(results, errors, form, symbolize=symbolize))
+    ctx.exit(finish(results, errors, form, symbolize=symbolize, family=children))

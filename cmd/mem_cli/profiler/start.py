@@ -105,7 +105,10 @@ def start(
             )
     profiler = next_command("mem_profiler")
     steps = [f"stop {scope(pids, every=every)}"]
-    steps += [f"detach {one.pid}" for one in attached.attachments]
+    if attached.attachments and children:
+        steps.append(f"detach {scope(pids, every=every)}")
+    else:
+        steps += [f"detach {one.pid}" for one in attached.attachments]
     for line in next_lines([[profiler, step] for step in steps]):
         note(line)
 

@@ -8,7 +8,7 @@ from mem_cli.console import note
 from mem_cli.forms import form_option
 from mem_cli.profiler.options import prefix_option, resident_option, symbolize_option
 from mem_cli.profiler.outcome import finish, of_each
-from mem_cli.profiler.target import WRITE, Target, chosen, several_options
+from mem_cli.profiler.target import WRITE, Target, chosen, given, several_options
 from mem_cli.rerun_hint import next_command
 from mem_parser.heapfile.form import Form
 from mem_profiler.attach import is_attached
@@ -38,8 +38,12 @@ def stop(
     output.check_prefix(prefix)
     pids = chosen(target, pid, WRITE, every=every, children=children)
     results, errors = of_each(pids, lambda one: toggle.stop(one, prefix, form, resident=resident))
-    code = finish(results, errors, form, symbolize=symbolize)
-    for number in filter(is_attached, [one.pid for one in results]):
-        detach = f"{next_command('mem_profiler')} detach {number}"
-        note(f"note: the sampler's hooks are still in pid {number}; {detach} removes them")
+    code = finish(results, errors, form, symbolize=symbolize, family=children)
+    hooked = [one.pid for one in results if is_attached(one.pid)]
+    left = {f"pid {one}": str(one) for one in hooked}
+    if children and len(hooked) > 1:
+        left = {f"{len(hooked)} processes": f"{given(target, pid)} --children"}
+    for where, words in left.items():
+        detach = f"{next_command('mem_profiler')} detach {words}"
+        note(f"note: the sampler's hooks are still in {where}; {detach} removes them")
     ctx.exit(code)

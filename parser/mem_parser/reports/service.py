@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
+from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.headline import growth_text
+from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.grid import Column, Grid, Record, amounts, numbers
 from mem_parser.reports.opening import Sentence
@@ -76,11 +78,19 @@ def _leaking(report: LeakReport | None) -> set[Key]:
 
 def sentences(found: Sequence[Member], whole: LeakReport | None) -> list[Sentence]:
     """Return how many processes leak by themselves, and the worst where it surely is that. Without
-    a leak in them or in the ``whole`` there is nothing to say.
+    a leak in them or in the ``whole`` there is nothing to say, but where there are no verdicts on
+    that, and not all processes were there for long enough.
     """
     leaking = [one for one in found if one.leaks]
     if not leaking and not _leaking(whole):
-        return []
+        short = sum(one.watched_s < LEAST_WATCH_S for one in found)
+        text = phrase(
+            "no verdict on leaks: {short} of {number} processes were watched for less than {time}",
+            short=short,
+            number=len(found),
+            time=time_text(LEAST_WATCH_S),
+        )
+        return [Sentence("no verdict", text)] if short and whole is None else []
     text = phrase(
         "leaks of their own: {leaking} of {number} processes{worst}",
         leaking=len(leaking),

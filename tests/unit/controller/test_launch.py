@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 
 from fake_segment import FakeSegment
 from mem_parser.errors import UsageProblem
+from mem_parser.readers import read_profile
 from mem_profiler.capture import launch, preload
 from mem_profiler.capture.launch import Options
+from mem_profiler.capture.recording import Recording
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.segment.file import Segment
@@ -126,3 +129,28 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
     for image in run.images.values():
         image.recording.close()
         image.segment.close()
+
+
+def test_the_time_of_a_child_ends_with_its_life_not_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSegment()
+    fake.begin()
+    with (
+        subprocess.Popen(["sleep", "600"]) as child,
+        Segment.open(fake.save(tmp_path), writable=True) as segment,
+    ):
+        recording = Recording(segment, child.pid)
+        image = launch.Image(segment, recording, child.pid, (child.pid, 1, 1), 1)
+        assert not image.has_ended()
+        child.kill()
+        child.wait(30)
+        assert image.has_ended()
+        seen_ns = time.monotonic_ns()
+        monkeypatch.setattr(time, "monotonic_ns", lambda: seen_ns + 10**12)
+        assert image.has_ended()
+        result = recording.finish(str(tmp_path / "x"), child.pid, "capture", "target ended")
+    profile = read_profile(result.path)
+    began_ns = int(fake.control["capture"][1]["start_ns"])
+    assert (profile.capture.duration_s or 0) <= (seen_ns - began_ns) / 1e9
+    assert profile.series[-1].t_s == pytest.approx(profile.capture.duration_s, abs=1e-3)

@@ -156,6 +156,15 @@ def test_part_of_a_name_is_no_path_and_no_option(text: str) -> None:
     assert clean(part)
 
 
+def test_many_files_are_told_by_their_pattern_if_they_have_one() -> None:
+    captures = [f"-a b/p.{pid}.1.heap" for pid in range(4)]
+    assert escape.shell_paths(captures[:2]) == "'./-a b/p.0.1.heap' './-a b/p.1.1.heap'"
+    assert escape.shell_paths(captures) == "'./-a b/p'.*.heap"
+    assert escape.shell_paths([*captures, "q.7.1.heap"]) == "FILE..."
+    assert escape.shell_paths([*captures, "p.pb.gz"]) == "FILE..."
+    assert escape.shell_paths([f"{name}.heap" for name in "abcd"]) == "FILE..."
+
+
 def test_lines_and_values_reach_the_outputs_through_one_module() -> None:
     """Nothing prints, and nothing makes JSON or HTML for people, but the modules that escape."""
     allowed = {

@@ -21,7 +21,7 @@ from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.judged import judged_together
 from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.merge import PEAKS_AT_MOST, PEAKS_LEFT_OUT, Merger
-from mem_parser.mergedtimes import AGES_LEFT_OUT
+from mem_parser.mergedtimes import AGES_LEFT_OUT, held_together
 from mem_parser.model import Count, PeakSource, Profile, Reading, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
@@ -381,3 +381,16 @@ def test_the_peak_of_all_is_that_of_the_sum_of_readings_below_the_sum_of_peaks()
     assert {r.rss_bytes for r in total.series} == {None}  # pages that processes share count once
     assert (total.capture.peak_bytes, total.capture.peak_source) == (11e6, PeakSource.READING)
     assert PEAKS_AT_MOST.format(bound="24.00 MiB") in total.capture.notes
+
+
+@pytest.mark.parametrize(("end", "held"), [("deadline", 60.0), ("exited", None)])
+def test_a_process_that_goes_on_is_there_a_little_longer_than_its_capture(
+    end: str, held: float | None
+) -> None:
+    """Captures of one command end one after another; an end of a life is exact."""
+    random = np.random.default_rng(4)
+    first, other = (worker(random) for _ in range(2))
+    first.series = [Reading(1.0, 10.0, 0.0, 1, None), Reading(59.9, 100.0, 0.0, 1, None)]
+    other.series = [Reading(1.0, 50.0, 0.0, 1, None), Reading(59.0, 60.0, 0.0, 1, None)]
+    other.capture.duration_s, other.capture.end = 59.5, end
+    assert held_together([first, other]) == [100.0, held]

@@ -42,8 +42,9 @@ enum mp_attach_command {
 };
 
 enum mp_attach_flags {
-    /* redirect modules that are opened later at the next dlopen or dlsym: for a caller that holds
-     * no loader lock and cannot RESCAN periodically */
+    /* Redirect modules that are opened later at the next dlopen or dlsym of the program, on the thread that calls it,
+     * until the program sets a seccomp filter. The caller holds no lock of the loader, here and in a RESCAN; no
+     * thread of the program has a filter. */
     MP_ATTACH_FOLLOW = 1,
 };
 
@@ -70,7 +71,7 @@ struct mp_attach_request {
     uint64_t plan;
     uint64_t plan_bytes;
     uint64_t slots_held; /* out: slots and entry points that point to hooks after this call */
-    /* out: slots that DETACH left alone: another tool's hook is there, or the module is gone */
+    /* out: slots that DETACH left alone: another tool's hook is there */
     uint64_t slots_kept;
     uint64_t reserved[4]; /* 0 */
 };

@@ -361,6 +361,8 @@ struct mp_control {
     uint64_t exited_ns; /* when the destructor ran; CLOCK_MONOTONIC; 0: it did not */
     /* An address in the code of each library whose own allocator leads to the sampler; 0: no more. */
     uint64_t led_libraries[MP_LED_LIBRARIES];
+    /* Libraries that the process opened since an attach, at its last dlopen or dlsym and at a RESCAN. */
+    uint64_t opened_later;
 };
 
 /* What a record of the arena is. */

@@ -18,6 +18,7 @@ static const struct mp_device_library *const libraries[] = {
 
 static struct {
     bool asked; /* by name */
+    bool given; /* a dlsym was answered with a wrapper */
     unsigned loaded; /* bits of enum mp_backend */
     struct mp_slot_table table;
     struct mp_slot_counts slots;
@@ -129,8 +130,14 @@ static unsigned choose(unsigned mask, bool by_name) {
     return mp_backend_watch(libraries, mask);
 }
 
-static const struct mp_later_watch watch = {
-    .changed = changed, .knows = knows, .replace = mp_device_replace};
+static void *replace(void *real) {
+    void *given = mp_device_replace(real);
+    if (given != real)
+        mp_store_relaxed(&state.given, true);
+    return given;
+}
+
+static const struct mp_later_watch watch = {.changed = changed, .knows = knows, .replace = replace};
 
 void mp_device_start(unsigned mask, bool by_name) {
     static struct mp_slot_counts loader;
@@ -159,7 +166,7 @@ unsigned mp_device_follow(void (*look)(void)) {
 }
 
 bool mp_device_redirected(void) {
-    return state.slots.patched != 0;
+    return state.slots.patched != 0 || mp_load_relaxed(&state.given);
 }
 
 void mp_device_after_fork(bool captures) {

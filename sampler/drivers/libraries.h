@@ -53,7 +53,7 @@ void mp_device_redirect(void);
  */
 unsigned mp_device_follow(void (*look)(void));
 
-/* INIT. Did mp_device_redirect() ever change a slot? Then threads may be in wrappers at any time. */
+/* INIT. Does anything lead to a wrapper, or did it ever? Then threads may be in wrappers at any time. */
 bool mp_device_redirected(void);
 
 /* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */

@@ -32,6 +32,7 @@ static struct {
     int adopted;  /* pid of a fork child of a preloaded process after an attach */
     int led;      /* pid of a preloaded process whose program's allocator was led here */
     bool follows; /* calls of dlopen and dlsym are redirected, too */
+    uint64_t added; /* modules that ever came into the loader's list, at BEGIN */
     enum mp_pymem_wanted pymem; /* what the options ask for of CPython's allocators */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
@@ -107,7 +108,7 @@ static const char *undo(struct mp_attach_request *r) {
     const char *stays = mp_startup_late_close();
     r->slots_restored = slots.restored + entries.restored;
     r->slots_failed = slots.failed + entries.failed;
-    r->slots_kept = slots.foreign + slots.gone + entries.foreign;
+    r->slots_kept = slots.foreign + entries.foreign;
     r->slots_held = entries.failed;
     return stays;
 }
@@ -192,6 +193,9 @@ static int redirect(struct mp_attach_request *r, bool by_constructor) {
 }
 
 static void see_modules(bool only_new, struct mp_slot_counts *counts) {
+    uint64_t added, removed;
+    mp_elf_counts(&added, &removed);
+    mp_store_relaxed(&mp_local.segment.control->opened_later, added - attach.added);
     mp_modules_refresh();
     mp_kept_prune();
     mp_redirect_attached(only_new, counts);
@@ -242,6 +246,8 @@ static int begin(struct mp_attach_request *r) {
         undo(r);
         return rc;
     }
+    uint64_t removed;
+    mp_elf_counts(&attach.added, &removed);
     attach.attached = getpid();
     attach.adopted = preloaded && !behind ? getpid() : 0;
     if (!preloaded)

@@ -3,6 +3,7 @@
  */
 #include "filter_watch.h"
 #include "core/quiescence.h"
+#include "redirect/redirect_later.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -16,6 +17,7 @@ static void (*tell_undumpable)(void); /* has its value before the first redirect
 /* Before the filter is in force: this thread's own hooks see the flag in any case, and those of others once
  * the kernel has put them under the filter too. */
 static void expect_filter(void) {
+    mp_redirect_filter_ahead();
     mp_pending_open();
     struct mp_control *c = mp_local.segment.control;
     if (c == NULL)

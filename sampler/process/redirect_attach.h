@@ -12,7 +12,7 @@
  * The loader: a module that came into its list before ours is complete, because our own dlopen waited for
  * the one that brought it. Later ones may be half relocated: this code leaves them until their RELRO part
  * is closed, or their slots hold the expected values. mp_redirect_attached() again picks up what came since, and
- * slots that the loader bound over our hook; dlopen itself is redirected where a process attaches to itself
+ * slots that the loader bound over our hook; it is called by a controller, and before a dlopen or dlsym of the program
  * (redirect_later.h).
  *
  * This code changes unbound slots only where their later target is certain: one definition of malloc in

@@ -143,7 +143,6 @@ static void restore(struct kept_row *row, const struct mp_elf *elf, struct mp_re
     struct mp_kept_counts *counts = arg;
     uintptr_t *slot = (uintptr_t *)row->slot, expected = row->hook;
     (void)elf;
-    row->done = true;
     if (__atomic_load_n(slot, __ATOMIC_RELAXED) != row->hook)
         counts->foreign++;
     else if (!mp_relro_open(relro, row->slot))
@@ -170,7 +169,5 @@ static void forget(void) {
 void mp_kept_restore(struct mp_kept_counts *counts) {
     *counts = (struct mp_kept_counts){0};
     visit_rows(&(struct pass){.visit_row = restore, .arg = counts});
-    for (uint32_t i = 0; i < kept.count; i++)
-        counts->gone += !kept.row[i].done;
     forget();
 }

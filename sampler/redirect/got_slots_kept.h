@@ -20,7 +20,6 @@
 struct mp_kept_counts {
     uint32_t restored;
     uint32_t foreign; /* lead elsewhere by now: left */
-    uint32_t gone;    /* in modules that were closed */
     uint32_t failed;  /* could not be written */
 };
 

@@ -18,26 +18,23 @@ static struct {
     const struct mp_later_watch *watch;
     void (*look[MP_LATER_LOOKS])(void);
     const struct mp_slot_table *watch_table; /* of the last changed() */
-    bool following;
+    bool following, late;        /* late: since an attach */
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
     struct mp_elf_set done, done_at_start; /* the latter are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
-    int busy;                    /* a thread is searching */
+    int busy;                    /* pid of the process with a thread that searches; 0: none */
 } follow;
 
+/* A fork child may find it held by a thread that it does not have: the pid tells. */
 static bool enter(void) {
-    int nobody = 0;
-    return __atomic_compare_exchange_n(&follow.busy, &nobody, 1, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+    int self = getpid(), holder = __atomic_load_n(&follow.busy, __ATOMIC_RELAXED);
+    return holder != self && __atomic_compare_exchange_n(&follow.busy, &holder, self, false,
+                                                         __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 /* Pairs with enter(): the next one sees the results of this one. */
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
-}
-
-void mp_redirect_after_fork(void) {
-    leave();
 }
 
 static bool treat(const struct mp_elf *elf, void *arg) {
@@ -68,7 +65,7 @@ static bool list_changed(uint64_t *added, uint64_t *removed) {
 
 static void redirect_new(void) {
     uint64_t added, removed;
-    if (!follow.following || !list_changed(&added, &removed))
+    if (!list_changed(&added, &removed))
         return;
     if (follow.watch != NULL)
         follow.watch_table = follow.watch->changed();
@@ -89,8 +86,9 @@ void mp_redirect_before(int is_open, int flags) {
     uint64_t added, removed;
     if (is_open && (flags & RTLD_DEEPBIND) != 0)
         __atomic_store_n(&follow.deep_binding, 1, __ATOMIC_RELAXED);
-    if (list_changed(&added, &removed) && enter()) {
-        redirect_new();
+    if (mp_load_relaxed(&follow.following) && list_changed(&added, &removed) && enter()) {
+        if (mp_load_relaxed(&follow.following))
+            redirect_new();
         leave();
     }
     errno = saved_errno;
@@ -204,6 +202,11 @@ void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
     follow_at_least(loader);
 }
 
+void mp_redirect_filter_ahead(void) {
+    if (follow.late)
+        mp_store_relaxed(&follow.following, false);
+}
+
 void mp_redirect_hold(void) {
     while (!enter())
         syscall(SYS_sched_yield);
@@ -225,7 +228,8 @@ unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look
     follow.watch = watch;
     follow.done = (struct mp_elf_set){0};
     mp_elf_counts(&follow.added, &follow.removed);
-    follow.following = true;
+    mp_store_relaxed(&follow.following, true);
+    follow.late = true;
     mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &loader);
     mp_redirect_release();
     return loader.patched - before;
@@ -234,7 +238,7 @@ unsigned mp_redirect_follow_late(const struct mp_later_watch *watch, void (*look
 /* Threads may still be in the wrappers: they end in the real functions. */
 void mp_redirect_unfollow(void) {
     mp_redirect_hold();
-    follow.following = false;
+    mp_store_relaxed(&follow.following, false);
     follow.look[0] = NULL;
     mp_redirect_release();
 }

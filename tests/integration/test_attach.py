@@ -30,10 +30,10 @@ from controller_tools import HeapFile, run_command, wait_until
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
-from mem_profiler.attach import control, kill_points, lock, remote
+from mem_profiler.attach import control, kill_points, lock, remote, threads
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.capture import gate
+from mem_profiler.capture import gate, session
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from sampler_run import Controller, Counted, Target, build, environment
@@ -239,10 +239,32 @@ def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
 
 
+def test_libraries_that_come_and_go_are_seen(segment_dir: Path, tmp_path: Path) -> None:
+    flags = ("-shared", "-fPIC", "-DNAME=b", "-DSIZE=700")
+    early = build("plugin.c", *flags, f"-DAT_OPEN={1 << 20}", out="early_plugin.so")
+    with Unprepared([build("late.c"), early], segment_dir) as target:
+        assert target.line() == "ready"
+        attached = attaching.attach(target.pid)
+        one = session.Session(target.pid)
+        one.start(session.Rates(1), None)
+        one.tick()
+        assert target.ask("reload") == "reloaded"
+        result = one.finish(str(tmp_path / "p"), "stopped")
+        one.close()
+        ended = attached.detach()
+        assert ended is not None and (ended.kept, ended.failed) == (0, 0)
+        target.finish()
+    assert 5000 <= HeapFile(Path(result.path)).total("alloc_blocks") < 5050
+    assert any("opened 50 libraries after the attach" in note for note in result.notes)
+    # Blocks of constructors are missing, which is not said to be the program's mmap.
+    assert any("libraries that it opened allocated before" in note for note in result.notes)
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["opened", "opened again where it lay"])
-def test_libraries_opened_during_a_capture_are_seen(
+def test_libraries_opened_by_a_process_with_a_filter_are_seen_later(
     again: bool, segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(threads, "any_filtered", lambda _: True)
     monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
     with Unprepared([build("late.c"), plugin], segment_dir) as target:

@@ -15,6 +15,7 @@
  *   stop           join them; answers the blocks they had
  *   lock           lock all memory of the process, now and in future; answers the errno
  *   fork           a child allocates and ends; answers its status
+ *   filter         let the kernel kill the process for what changes the protection of memory
  *   linger         fork a child that goes on with these commands instead of us; we wait for it
  */
 #include "target.h"
@@ -22,9 +23,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define THREADS_MAX 16
@@ -151,6 +157,19 @@ static void stop_threads(void) {
     say("%lu", (unsigned long)blocks);
 }
 
+static void set_filter(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
 static int wait_for(pid_t child) {
     int status = -1;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
@@ -213,6 +232,8 @@ static void obey(const char *word, char *rest) {
         strdup_inside(), getline_inside();
     else if (strcmp(word, "call") == 0)
         ask_plugin();
+    else if (strcmp(word, "filter") == 0)
+        set_filter();
     else if (strcmp(word, "close") == 0)
         EXPECT(dlclose(plugin) == 0);
     else if (strcmp(word, "bind") == 0)

@@ -1,9 +1,9 @@
 """Attach to a process, update its hooks during a capture, detach from it.
 
 Model: an attach starts no capture. It loads the sampler and redirects the process's calls of malloc
-to it; then the process is like one that started with the sampler. `Attachment.tick` redirects the
-calls of libraries that the process opens later, when it sees new code in the maps. A detach takes
-the hooks out again; the library stays, inactive.
+to it; then the process is like one that started with the sampler. Calls of libraries that the
+process opens later are redirected at its next dlopen or dlsym; `Attachment.tick` redirects the rest
+when it sees new code in the maps. A detach takes the hooks out again; the library stays, inactive.
 
 Only children read the memory of the process (`child`): such a read may never end.
 """
@@ -29,7 +29,7 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_profiler import doctor
-from mem_profiler.attach import address_space, remote
+from mem_profiler.attach import address_space, remote, threads
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
@@ -70,7 +70,8 @@ class Attachment:
         self.answer = answer
         self._libraries = libraries  # looked at for allocators of their own
         self.rescans = 0
-        self.late_s = 0.0  # the longest time in which new code may have run without hooks
+        self._late = 0  # rescans that found calls to redirect
+        self._late_s = 0.0  # the longest time in which such code may have run without hooks
         # Without them, the first tick redirects all modules once more.
         self._slots: _Slots = {}
         try:
@@ -100,9 +101,12 @@ class Attachment:
         slots = _slots(self.pid, self._slots)
         if any(self._slots.get(key) != slot for key, slot in slots.items()):
             plans = self._plans_of_new_libraries()
-            _note_stops(self.pid, remote.run(self.pid, Command(remote.RESCAN, plan=plans)))
+            answer = remote.run(self.pid, Command(remote.RESCAN, plan=plans))
+            _note_stops(self.pid, answer)
             self.rescans += 1
-            self.late_s = max(self.late_s, time.monotonic() - self._last_check)
+            if answer.patched:
+                self._late += 1
+                self._late_s = max(self._late_s, time.monotonic() - self._last_check)
             slots = _slots(self.pid, slots)
         self._slots = slots
         self._last_check = now
@@ -114,13 +118,13 @@ class Attachment:
         return _plans(self.pid, b"", new)
 
     def note(self) -> str | None:
-        """The note for a file about code loaded during its capture; None: no such code."""
-        if self.rescans == 0:
+        """The note for a file about code that ran without hooks; None: no such code."""
+        if self._late == 0:
             return None
-        times = "once" if self.rescans == 1 else f"{self.rescans} times"
+        times = "once" if self._late == 1 else f"{self._late} times"
         return (
             f"the process opened libraries during the capture, {times}; allocations of their first"
-            f" {self.late_s:.1f} s may be missing"
+            f" {self._late_s:.1f} s may be missing"
         )
 
     def detach(self) -> Answer | None:
@@ -234,7 +238,8 @@ def attach(pid: int, asked_to_stop: Asked = never, device: str | None = None) ->
         doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))
         raise TargetUnsupported(f"pid {pid}: {refusal}")
     plans = _plans(pid, plan, {} if preloaded else images.libraries)
-    command = Command(remote.BEGIN, str(installed), folder, options, plans)
+    flags = 0 if threads.any_filtered(pid) else remote.FOLLOW
+    command = Command(remote.BEGIN, str(installed), folder, options, plans, flags)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         # A followed child whose first sample was of this attach has a segment only now.

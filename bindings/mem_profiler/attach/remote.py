@@ -53,6 +53,7 @@ RUNNING_FROM_ROUND = 3  # from this round on, try threads that run their own cod
 PLAN_MAX_BYTES = int(lib.MP_PLAN_BYTES)
 
 BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH
+FOLLOW = lib.MP_ATTACH_FOLLOW  # of Command.flags
 
 _UNSAFE = {
     lib.MP_UNSAFE_RUNNING: "runs",
@@ -98,6 +99,7 @@ class Command:
     folder: str = ""
     options: str = ""
     plan: bytes = b""
+    flags: int = 0
 
 
 def run(pid: int, command: Command, asked_to_stop: Asked = never) -> Answer:
@@ -188,7 +190,7 @@ def _frame(space: AddressSpace, command: Command, library_bytes: int) -> Any:
         frame.entry = space.library.address_of(address_space.FUNCTION)
     request = frame.request
     request.version = lib.MP_ATTACH_VERSION
-    request.command = command.number
+    request.command, request.flags = command.number, command.flags
     request.installed_path = _fitting(os.fsencode(command.installed_path), request.installed_path)
     request.dir = _fitting(os.fsencode(command.folder), request.dir)
     request.options = _fitting(command.options.encode(), request.options)

@@ -62,6 +62,12 @@ def ids(pid: int) -> list[int]:
         return []
 
 
+def any_filtered(pid: int) -> bool:
+    """Whether a thread has a seccomp filter: each may have its own."""
+    words = (procfs.status_words(f"{pid}/task/{tid}") for tid in ids(pid))
+    return any(one.get("Seccomp", "0") != "0" for one in words)
+
+
 def waiting(pid: int) -> list[int]:
     """Threads that wait in a system call in which the engine may borrow them, the best first."""
     ranked = []

@@ -55,6 +55,19 @@ def unseen_notes(control: Control, pid: int) -> list[str]:
     return [unseen.NOTE + why] if why else []
 
 
+def opened_notes(control: Control) -> list[str]:
+    """The note on libraries that the process opened after an attach."""
+    opened = control.number("opened_later")
+    if not opened:
+        return []
+    what = "a library" if opened == 1 else f"{opened:,} libraries"
+    note = (
+        f"the process opened {what} after the attach; what these allocated before its next dlopen"
+        " or dlsym may be missing; `mem_profiler run` sees all"
+    )
+    return [note]
+
+
 class Recording:
     """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible.
 
@@ -178,6 +191,7 @@ class Recording:
         self.recorder.tick(now, final=True)
         files, missing = self._copy_code_files()
         missing += unseen_notes(self.segment.control(), self.pid)
+        missing += opened_notes(self.segment.control())
         self.target.brought = self._brought()
         ending = Ending(kind, end, now, (*(notes or ()), *missing))
         pages, unknown = self._open_pages(ending)

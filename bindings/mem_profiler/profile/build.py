@@ -155,8 +155,9 @@ def build(
     if not target.pymalloc:
         growth, known = readings.anon if readings else Growth(), target.environment is not None
         runtime = _runtime(target, capture, shared)
+        opened = control.number("opened_later") != 0
         capture.notes += bypass.notes_on(
-            host, growth, runtime, target.brought, known=known, mapped=private
+            host, growth, runtime, target.brought, known=known, opened=opened, mapped=private
         )
     memory = _with_mapped(capture.memory, more, shared.resident_shared_bytes)
     for profile in (host, *more):

@@ -26,6 +26,7 @@ SHARE = 0.25
 REST_SHARE = 0.5
 _FREE_PAGES = "malloc keeps free pages, or "
 _CURE = "--device mmap shows it by function"
+_OPENED = "libraries that it opened allocated before the sampler saw them, or "
 
 
 def notes_on(
@@ -35,14 +36,16 @@ def notes_on(
     brought: Mapping[str, str],
     *,
     known: bool,
+    opened: bool,
     mapped: Sequence[Profile] | None = None,
 ) -> list[str]:
     """The sentence for the user; none where malloc and files beside can account for the growth, or
     it is small, and the program is no ``runtime`` that we know.
 
     `profile` is that of the host's memory; `brought` names allocators of libraries, by path.
-    `known`: the program surely was not told to use malloc. `mapped` are the profiles of private
-    mappings; None: the capture did not look for those.
+    `known`: the program surely was not told to use malloc. `opened`: it opened libraries after an
+    attach, which saw them later. `mapped` are the profiles of private mappings; None: the capture
+    did not look for those.
     """
     cure = _CURE if mapped is None else ""
     growth = replace(
@@ -51,7 +54,8 @@ def notes_on(
         last_bytes=growth.last_bytes - _most_held(mapped or (), Count.INUSE),
     )
     if growth.bytes >= LEAST_BYTES and (seen := _seen(profile, growth, runtime, brought)):
-        return [f"{seen}{_who(runtime, brought, cure)}"]
+        unless = _OPENED if opened and runtime is None and not brought else ""
+        return [f"{seen}{unless}{_who(runtime, brought, cure)}"]
     if runtime is None:
         return []
     text = _who(runtime, brought)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -134,6 +134,12 @@ class Spelled(Sequence[tuple[Frame, ...]]):
             raise IndexError(index)
         part = self._locations[self._low[index] : self._high[index]]
         return tuple([self._frames[k] for k in part.tolist()])
+
+    def having(self, wanted: Callable[[Frame], bool]) -> BoolArray:
+        """Tell for each place whether one of its frames is ``wanted``."""
+        found = np.array([wanted(frame) for frame in self._frames], dtype=np.bool_)
+        upto = np.append(0, np.cumsum(found[self._locations]))
+        return np.asarray(upto[self._high] > upto[self._low])
 
     def common(
         self, which: IntArray, begin: IntArray | None = None, end: IntArray | None = None

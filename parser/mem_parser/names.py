@@ -30,6 +30,8 @@ class FrameRule(enum.StrEnum):
     NONE = "none"
 
 
+IMPORT_FILE = re.compile(r"importlib/(?:_bootstrap|__init__)|<frozen (?:importlib|zipimport)")
+"""Files of Python's import machinery."""
 _JEPROF_PLAIN = {
     "calloc", "cfree", "malloc", "newImpl", "void* newImpl", "free", "memalign", "posix_memalign",
     "aligned_alloc", "pvalloc", "valloc", "realloc", "mallocx", "rallocx", "xallocx", "dallocx",

@@ -11,6 +11,7 @@ from mem_parser.leaks.ages import LEAST_WATCH_S, Timeline
 from mem_parser.leaks.observed import SURE
 from mem_parser.leaks.survivors import MIN_SAMPLES, SiteColumns
 from mem_parser.model import SECTION_ENDED, Capture, Count, Profile, Unit
+from mem_parser.names import IMPORT_FILE
 from mem_parser.significance import p_rate_above
 from mem_parser.words import phrase
 
@@ -22,6 +23,8 @@ _SURE_WATCH_S = 600.0
 TURNOVERS = 1.5
 """And so many times the program's turnover: blocks that are hardly older than others become may yet
 be freed like them."""
+_STARTS = 2.0
+"""So many times its start, as a leak shows in both halves."""
 _GOES_ON = frozenset(("deadline", "stopped", "interrupted", "running"))
 """Ends of captures after which the program went on (`Capture.end`)."""
 _IDLE = 0.05
@@ -48,11 +51,25 @@ def ended_midway(capture: Capture) -> bool:
 
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
     """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
-    times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
-    the capture the turnover is not known.
+    times the program's turnover and `_STARTS` times its start, which are not known of a window in
+    the capture. `LEAST_WATCH_S` are enough for the start, and a program that went on needs them.
     """
     floor = LEAST_WATCH_S if ended_midway(capture) else 0.0
-    return max(floor, TURNOVERS * turnover_s(table, times) if is_whole(times) else 0.0)
+    if not is_whole(times):
+        return floor
+    start_s = min(_STARTS * _imports_s(table, times), LEAST_WATCH_S)
+    return max(floor, TURNOVERS * turnover_s(table, times), start_s)
+
+
+def _imports_s(table: SiteColumns, times: Timeline) -> float:
+    """Return until when a tenth of the blocks and more were of modules of Python that it imported:
+    such growth may be as steady as a leak, and ends.
+    """
+    imported = table.frames.having(lambda frame: IMPORT_FILE.search(frame.file) is not None)
+    every = table.births.sum(axis=0)
+    theirs = table.births[imported[table.place]].sum(axis=0)
+    other = np.flatnonzero((theirs == 0) | (10 * theirs < every))
+    return float(times.start[other[0]] if len(other) else times.duration_s)
 
 
 def is_whole(times: Timeline) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mem_parser.names import FrameRule, is_allocator
+from mem_parser.names import IMPORT_FILE, FrameRule, is_allocator
 from mem_parser.startframes import START_FUNCTIONS
 from mem_parser.symbols.table import LABEL_MODULE, Function, Role
 
@@ -25,7 +25,6 @@ RUNTIME = 64
 NAMELESS = 128
 """In no file, and nobody knows what: the function of a library that it called is charged."""
 
-_IMPORT_FILE = re.compile(r"importlib/(?:_bootstrap|__init__)|<frozen (?:importlib|zipimport)")
 _IMPORT_FUNCTION = re.compile(
     r"_?PyImport_\w+|import_(?:find_and_load|name|from)|PyImport_\w+|_PyEval_Import\w+"
     r"|_find_and_load\w*|_load_unlocked|_call_with_frames_removed|_handle_fromlist"
@@ -52,6 +51,6 @@ def kind_of(function: Function) -> int:
     if function.nameless_code:
         kind |= NAMELESS
     own = not function.python and _IMPORT_FUNCTION.fullmatch(function.name)
-    if own or _IMPORT_FILE.search(function.file):
+    if own or IMPORT_FILE.search(function.file):
         kind |= IMPORT_SYSTEM
     return kind

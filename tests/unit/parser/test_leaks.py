@@ -75,6 +75,27 @@ def test_what_only_looks_like_a_leak_is_none(what: str, *, open_end: bool) -> No
     assert not report.leaks, report.leaks[0].evidence
 
 
+@pytest.mark.parametrize(("until_s", "found"), [(0.75, False), (0.2, True)])
+def test_modules_that_python_imports_are_no_leak_of_a_short_program(
+    until_s: float, *, found: bool
+) -> None:
+    random = np.random.default_rng(7)
+    module = leak(random, 400, "new_dict", duration=until_s)
+    module.names = ("new_dict", "_find_and_load", "main")
+    program = Program([module, leak(random, 400, duration=0.8)], rate=1, duration=0.8)
+    profile, symbols = program.capture(random)
+    symbols.locations[:] = [
+        dataclasses.replace(place, file="<frozen importlib._bootstrap>")
+        if symbols.functions[place.function].name == "_find_and_load"
+        else place
+        for place in symbols.locations
+    ]
+    profile.capture.end = "exited"
+    report = find_leaks(profile, symbols)
+    assert [one.frames[0].function for one in report.leaks] == (["leak"] if found else [])
+    assert ("0.8 s is too short to tell" in report.too_short) is not found
+
+
 @pytest.mark.parametrize("open_end", [False, True])
 @pytest.mark.parametrize("share", [1.0, 0.1])
 def test_leaks_are_found_among_everything_else(share: float, *, open_end: bool) -> None:

@@ -360,7 +360,9 @@ OUTPUTS: dict[str, Schema] = {
         _row(_FUNCTION | {"noise": _TRUTH}, "total", "own", "count"),
         verdicts=_list(_closed({"kind": _STRING, "text": _STRING, "command": _STRING})),
         processes=_list(_row(
-            {"file": _STRING, "pid": _INTEGER, "leaks": _INTEGER_OR_NULL, "growth": _TEXT_OR_NULL},
+            {"file": _STRING, "pid": _INTEGER, "program": _STRING, "added": _TRUTH,
+             "peak_rss_bytes": _INTEGER_OR_NULL, "leaks": _INTEGER_OR_NULL,
+             "growth": _TEXT_OR_NULL},
             "bytes",
         )),
     ),

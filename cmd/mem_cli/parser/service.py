@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OfService(NamedTuple):
-    """The sum of the processes, the verdicts on it, and the processes."""
+    """The sum of the processes of one time, the verdicts on it, and all processes."""
 
     opened: Opened
     view: View
@@ -32,7 +32,7 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     from mem_parser.merge import Merger
     from mem_parser.reports.service import members
 
-    sources = _of_one_time(_read(paths, options))
+    sources, others = _of_one_time(_read(paths, options))
     merger = Merger()
     for file, profile in sources:
         merger.add(profile, os.path.basename(file))
@@ -46,7 +46,8 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
         judged.append((source.file, one.profile, judged_if_dated(one.profile, one.symbols, binary)))
     if report is not None:
         judged_together(report, [(one, own) for _, one, own in judged if own is not None])
-    return OfService(opened, view, report, members(judged, report))
+    beside = [(source.file, source.profile) for source in others]
+    return OfService(opened, view, report, members(judged, report, beside))
 
 
 def _read(paths: Sequence[str], options: Options) -> list[Source]:
@@ -71,13 +72,18 @@ def _read(paths: Sequence[str], options: Options) -> list[Source]:
     return found
 
 
-def _of_one_time(sources: list[Source]) -> list[Source]:
-    """Return the files of the same time as the one with the most samples; all if it is alone."""
+def _of_one_time(sources: list[Source]) -> tuple[list[Source], list[Source]]:
+    """Return the files of the same time as the one with the most samples, all if it is alone; and
+    the others.
+    """
     from mem_parser.mergedtimes import same_time
 
     first = max(sources, key=lambda one: int(one.profile.sites.alloc_blocks.sum()))
     kept = [s for s in sources if s is first or same_time(first.profile.capture, s.profile.capture)]
-    if 1 < len(kept) < len(sources):
-        others = len(sources) - len(kept)
-        note(f"note: {others} of {len(sources)} files are of another time, not added", err=True)
-    return kept if len(kept) > 1 else sources
+    if len(kept) == 1:
+        return sources, []
+    others = [one for one in sources if one not in kept]
+    if others:
+        text = f"{len(others)} of {len(sources)} files are of another time, not added"
+        note(f"note: {text}", err=True)
+    return kept, others

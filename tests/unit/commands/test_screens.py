@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record
-from mem_cli.profiler.capture_view import result_lines
+from mem_cli.profiler.capture_view import result_lines, run_lines
 from mem_parser.escape import shell_join, shell_lines
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.symbols.elf import ElfImage
@@ -187,6 +187,30 @@ def test_a_killed_target_may_have_run_out_of_memory() -> None:
     assert second == "  out of memory? dmesg | grep 'Killed process 7 '"
     for other in (result(end="signal 11 SIGSEGV"), result()):
         assert not any("dmesg" in line for line in result_lines(other))
+
+
+def test_the_processes_of_a_run_are_a_table_of_which_the_smallest_are_one_line() -> None:
+    """By the memory of the process, which may be far more than that of its blocks."""
+    every = [
+        result(
+            f"p.{pid}.1.heap", pid=pid, comm="cc1", command=f"/usr/bin/cc1 -quiet a{pid}.c",
+            peak_bytes=1 << 20, peak_rss_bytes=(pid % 50) << 20, lost=1, notes=[f"of {pid}"],
+        )
+        for pid in range(101, 148)
+    ]  # fmt: skip
+    every[3].end, every[4].peak_rss_bytes, every[4].peak_bytes = "signal 9 SIGKILL", 0, 90 << 20
+    ended, heads, *rows = run_lines(every, 104, notes=True)
+    assert ended.startswith("target ended by signal 9 (SIGKILL) after 60.0 s")
+    assert heads.split("  ")[0] == "PID" and "≥PEAK RSS" in heads
+    assert [row.split()[0] for row in rows[:3]] == ["105", "147", "146"]
+    assert rows[1].split()[1:] == [
+        *("47", "MiB", "1", "MiB", "3", "1", "cc1", "a147.c", "p.147.1.heap")
+    ]
+    assert rows[40] == "7 more: none above 8 MiB, 7 lost"
+    assert rows[41:47] == [f"note: of {pid}" for pid in (105, 147, 146, 145, 144)] + [
+        "  42 more notes are in the files"
+    ]
+    assert rows[47:] == ["next:", "  mem_parser p.105.1.heap"]
 
 
 def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> None:

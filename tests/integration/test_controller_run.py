@@ -200,6 +200,24 @@ def test_a_followed_fork_child_names_its_parent(
         assert (note in shown) is (heap is child)
 
 
+def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import os, signal\n"
+        "for how in (lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: exit(3)):\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        kept = bytearray(1 << 20)\n"
+        "        how()\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+    words = ("--children", "-o", tmp_path / "p", "--", sys.executable, tmp_path / "ends.py")
+    done = run_command("run", *words)
+    assert done.returncode == 0, done.stderr
+    *exited, killed = sorted(heap.header["end"] for heap in heaps(tmp_path))
+    assert exited == ["exited", "exited"]
+    assert killed in {"signal 9 SIGKILL", "target ended"}  # it may be gone before it is seen
+    assert ("ended by SIGKILL" in done.stderr) is killed.startswith("signal")
+
+
 @pytest.mark.parametrize("more", [(), ("--children",)])
 def test_children_that_do_the_work_are_said_to_be_in_no_file(
     segment_dir: Path, tmp_path: Path, more: tuple[str, ...]

@@ -34,7 +34,7 @@ from mem_profiler.entries import plan_file
 from mem_profiler.process import named, procfs, program
 from mem_profiler.process.clients import Clients
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.segment import bound, folders, leftovers, room, usable
+from mem_profiler.segment import bound, folders, layout, leftovers, room, usable
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
 from mem_profiler.segment.room import Room
@@ -94,6 +94,7 @@ class Image:
     process: tuple[int, int, int]
     created_ns: int
     words: tuple[str, ...] = ()  # of its command; none where they were not seen
+    watch: Watch | None = None  # None: its number here is unknown
     ended: bool = False
 
     def has_ended(self) -> bool:
@@ -101,6 +102,11 @@ class Image:
         pid = self.recording.pid
         self.ended = self.ended or (pid != 0 and procfs.is_gone(pid))
         return self.ended
+
+    def how_ended(self) -> str:
+        """How its process ended, as far as anybody but its parent may know."""
+        exited = self.segment.control().number("state") == layout.STATE_EXITED
+        return (self.watch and self.watch.how_now()) or ("exited" if exited else "target ended")
 
 
 @dataclass
@@ -294,7 +300,8 @@ class Run:
         recording = Recording(segment, pid)
         created_ns = recording.here_ns(control.number("created_monotonic_ns"))
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
-        image = Image(segment, recording, inner, process, created_ns, words)
+        watch = Watch(pid) if pid else None
+        image = Image(segment, recording, inner, process, created_ns, words, watch)
         self.images[name] = image
         if self.options.logging is not None:
             self._begin_log(image, self.options.logging)
@@ -458,7 +465,7 @@ class Run:
                 mine = image.pid == self._main
                 (outcome.behind if mine else outcome.children_behind).append(found)
                 continue
-            end = outcome.end if image.pid == self.pid else "target ended"
+            end = outcome.end if image.pid == self.pid else image.how_ended()
             try:
                 self.write_image(outcome, image, end)
             except MemError as error:
@@ -482,6 +489,8 @@ class Run:
         for image in self.images.values():
             image.recording.close()
             image.segment.close()
+            if image.watch is not None:
+                image.watch.close()
         self.watch.close()
         written = {name for name, image in self.images.items() if image in self._wanted}
         for folder in self.base.users():

@@ -78,6 +78,8 @@ def _roles(results: Sequence[Result], program_pid: int) -> list[str]:
                 roles[i] = f"{forked if result.forked else started} of multiprocessing"
         if result.pid == program_pid:
             roles[i] += " (the program itself)"
+        if result.end.startswith("signal "):
+            roles[i] += f", ended by {result.end.split()[-1]}"
     return roles
 
 
@@ -126,9 +128,6 @@ def run_lines(results: Sequence[Result], program_pid: int, *, notes: bool) -> It
     """The files of the processes of a run, a row each, the one that took the most memory first;
     the smallest of many have one line. ``notes``: these and the next step too.
     """
-    for result in results:
-        if ended := _ended(result, awaited=True):
-            yield ended
     roles = zip(results, _roles(results, program_pid), strict=True)
     found = sorted(roles, key=lambda one: -_most_bytes(one[0]))
     rows = [("PID", "≥PEAK RSS", "≈PEAK", "SAMPLES", "LOST", "PROCESS", "FILE")]
@@ -143,7 +142,14 @@ def run_lines(results: Sequence[Result], program_pid: int, *, notes: bool) -> It
         lost = sum(file.lost for one in rest for file in (one, *one.devices))
         most = short_size(_most_bytes(rest[0]))
         yield f"{len(rest):,} more: none above {most}, {lost:,} lost"
+    for result, _ in found if notes else ():
+        yield from _of_kill(result)
     yield from _after_table([one for one, _ in found], notes=notes)
+
+
+def _of_kill(result: Result) -> Iterator[str]:
+    if result.end.endswith("SIGKILL"):
+        yield f"  out of memory? dmesg | grep 'Killed process {result.pid} '"
 
 
 def _most_bytes(result: Result) -> int:
@@ -206,8 +212,8 @@ def result_lines(
     ended = _ended(result, awaited=awaited)
     if ended:
         yield ended
-    if notes and result.end.endswith("SIGKILL"):
-        yield f"  out of memory? dmesg | grep 'Killed process {result.pid} '"
+    if notes:
+        yield from _of_kill(result)
     for note in result.notes if notes else ():
         yield f"note: {one_line(note)}"
     yield SUCCESS

@@ -36,15 +36,22 @@ def went_on(capture: Capture) -> bool:
     return capture.end in _GOES_ON
 
 
+def was_killed(capture: Capture) -> bool:
+    """Tell whether a signal is known to have ended the program."""
+    return capture.end.startswith("signal ")
+
+
 def ended_midway(capture: Capture) -> bool:
-    """Tell whether the program went on, after a capture that ended in its midst."""
-    return went_on(capture) or capture.end == SECTION_ENDED
+    """Tell whether the capture ended in the program's midst, which might have freed more: it went
+    on, or was killed.
+    """
+    return went_on(capture) or capture.end == SECTION_ENDED or was_killed(capture)
 
 
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
     """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
-    times the program's turnover, and in a program that went on `LEAST_WATCH_S`. Of a window in
-    the capture the turnover is not known.
+    times the program's turnover, and of a capture that ended midway `LEAST_WATCH_S`. Of a window
+    in the capture the turnover is not known.
     """
     floor = LEAST_WATCH_S if ended_midway(capture) else 0.0
     return max(floor, TURNOVERS * turnover_s(table, times) if is_whole(times) else 0.0)

@@ -52,7 +52,7 @@ def other_file(name: str, exe: str) -> str:
     return "" if file in ("", name) else f"file: {one_line(file[:_LONGEST])}"
 
 
-def told_apart(programs: Sequence[tuple[str, str]]) -> list[str]:
+def names_of_siblings(programs: Sequence[tuple[str, str]]) -> list[str]:
     """Return what each of several processes is, ready to show: the name (the first of each pair),
     and the words of its command line (the second) that not every process of that name has.
     """

@@ -320,7 +320,7 @@ OUTPUTS: dict[str, Schema] = {
         "processes": _list(_closed({
             "pid": _COUNT, "user": _STRING, "command": _STRING, "state": _STRING,
             "rate_bytes": _INTEGER_OR_NULL, "samples": _INTEGER_OR_NULL, "live_bytes": _KNOWN,
-            "lost": _INTEGER_OR_NULL, "dead": _TRUTH, "age_s": _KNOWN,
+            "lost": _INTEGER_OR_NULL, "dead": _TRUTH, "place": _TEXT_OR_NULL, "age_s": _KNOWN,
             "rss_bytes": _INTEGER_OR_NULL, "notes": _NOTES,
         })),
         "more_ended": _COUNT,

@@ -25,7 +25,7 @@ from mem_parser import inherited_signals
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
-from mem_profiler.capture import device_choice, gate, launched, loop, preload
+from mem_profiler.capture import device_choice, gate, launched, loop, output, preload
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
@@ -230,6 +230,7 @@ class Run:
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
                 inherited_signals.restore_ignored()
+                output.keep_of_run(self.base.path, self.options.prefix, os.getpid())
                 if handed.fd is not None:
                     os.set_inheritable(handed.fd, True)
                 _exec(path, arguments, variables)

@@ -16,7 +16,7 @@ from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
-from mem_parser.programname import other_file, program_name, told_apart
+from mem_parser.programname import names_of_siblings, other_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import clock_time, counted, format_rate
 from mem_profiler._core import lib
@@ -71,7 +71,7 @@ def _roles(results: Sequence[Result], program_pid: int) -> list[str]:
     """Say which process of a run each file is of."""
     names = [program_name(one.comm, one.exe, one.command) for one in results]
     commands = [one.command for one in results]
-    roles = told_apart(list(zip(names, commands, strict=True)))
+    roles = names_of_siblings(list(zip(names, commands, strict=True)))
     for i, result in enumerate(results):
         for module, started, forked in _OF_MULTIPROCESSING:
             if f"from multiprocessing.{module} import" in result.command:

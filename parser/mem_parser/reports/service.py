@@ -12,7 +12,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.headline import growth_text
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.programname import captured_name, told_apart
+from mem_parser.programname import captured_name, names_of_siblings
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.opening import Sentence
 from mem_parser.units import format_bytes
@@ -53,7 +53,7 @@ def members(
     """
     keys = _leaking(whole).union(*(_leaking(report) for *_, report in judged))
     every = [one.capture for one in (*(one for _, one, _ in judged), *(one for _, one in others))]
-    programs = told_apart([(captured_name(one), one.command) for one in every])
+    programs = names_of_siblings([(captured_name(one), one.command) for one in every])
     found = [_member(*one, keys) for one in judged]
     found += [replace(_member(*one, None, keys), added=False) for one in others]
     found = [replace(one, program=name) for one, name in zip(found, programs, strict=True)]

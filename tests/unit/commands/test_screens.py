@@ -152,6 +152,16 @@ def test_every_file_that_is_written_is_named_once(narrow: Path, tmp_path: Path, 
     assert out.stat().st_size
 
 
+@pytest.mark.parametrize("words", ["HEAP -o", "top HEAP -o", "stats HEAP -o"])
+def test_a_text_is_not_written_under_the_name_of_a_picture(
+    narrow: Path, tmp_path: Path, words: str
+) -> None:
+    out = tmp_path / "x.SVG"
+    done = parse(*(narrow if word == "HEAP" else word for word in words.split()), out)
+    assert (done.returncode, done.stdout, out.exists()) == (2, "", False)
+    assert done.stderr.startswith(f"error: -o {out}: this is text, no picture\nhint:  ")
+
+
 def result(path: str = "./custom_prof.7.1.heap", **more: object) -> Result:
     facts = {
         "path": path, "pid": 7, "exe": PROGRAM, "command": "bash", "kind": "capture",

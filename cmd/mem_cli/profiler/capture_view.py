@@ -251,7 +251,7 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
     path = shell_path(result.path)
     file = f"-f {path}"
     name = file_part(program_name(result.comm, result.exe, result.command))
-    picture = shell_path(f"{name or 'heap'}.svg")
+    picture = shell_path(f"{name.strip('_') or 'heap'}.svg")
     program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
     if result.log is not None and result.log.paths:
         logs = _log_words(result.log.paths)

@@ -184,6 +184,7 @@ def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
         f"  mem_parser -f {path} -s -o bash.svg",
         f"  mem_parser leaks {path}",
     ]
+    assert steps(result(command="g++"))[1].endswith(" -s -o g.svg")
     assert steps(result(samples=0)) == [f"  mem_parser {path}", f"  mem_parser rss {path}"]
     for unknown in ({"exe_build_id": "00"}, {"exe_build_id": None}, {"exe": "/missing"}):
         assert " -p /" in steps(result(**unknown))[0]

@@ -19,6 +19,7 @@ import click
 from mem_cli.colour import is_coloured
 from mem_cli.console import plain_console, show_line
 from mem_cli.output import write_lines, write_result
+from mem_parser.errors import UsageProblem
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid, Judged, Tone
 from mem_parser.textwidth import ljust, rjust, shortened
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Record = dict[str, Any]
+_OF_PICTURES = (".svg", ".png", ".pdf", ".html", ".htm")
 _BETWEEN_FACTS = "   "
 STYLES: dict[Tone, dict[str, Any]] = {
     Tone.GOOD: {"fg": "green"},
@@ -108,6 +110,11 @@ def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = Tru
 
     Without ``fold`` they are plain text on a terminal too.
     """
+    if output is not None and output.lower().endswith(_OF_PICTURES):
+        raise UsageProblem(
+            f"-o {output}: this is text, no picture",
+            hint="mem_parser report FILE -o x.html has pictures; mem_parser graph FILE -o x.svg",
+        )
     blocks = list(blocks)
     if fold and on_screen(output):
         _show_on_terminal(blocks)

@@ -388,9 +388,9 @@ class Capture:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is of a program from start to end; how a child ended, none can tell."""
-        whole = self.from_start or bool(self.parent_pid)
-        return whole and self.end.split(" ")[0] in ("exited", "target")
+        """Whether it is of a program from start to end, or of a fork, which may be killed."""
+        ends = ("exited", "target", *(("signal",) if self.parent_pid else ()))
+        return (self.from_start or bool(self.parent_pid)) and self.end.split(" ")[0] in ends
 
     @property
     def kept_peak_bytes(self) -> float | None:

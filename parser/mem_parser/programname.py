@@ -10,6 +10,8 @@ line has it too, as the name of a path.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mem_parser.escape import one_line
@@ -17,8 +19,8 @@ from mem_parser.escape import one_line
 if TYPE_CHECKING:
     from mem_parser.model import Capture
 
-_LONGEST = 80
-"""Characters of a name that are shown."""
+_LONGEST, _ROLE = 80, 60
+"""Characters of a name that are shown, and of what tells a process from others."""
 _CUT_COMM_BYTES = 15
 """The kernel keeps this much of a process's name."""
 _CUT_COMMAND_BYTES = 255
@@ -48,6 +50,25 @@ def other_file(name: str, exe: str) -> str:
     """Return `file: ` and the name of the executable, ready to show; empty where it is ``name``."""
     file = file_name(exe)
     return "" if file in ("", name) else f"file: {one_line(file[:_LONGEST])}"
+
+
+def names_of_siblings(programs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what each of several processes is, ready to show: the name (the first of each pair),
+    and the words of its command line (the second) that not every process of that name has.
+    """
+    words = [(name, command.split()[1:]) for name, command in programs]
+    alike: dict[str, list[set[str]]] = defaultdict(list)
+    for name, arguments in words:
+        alike[name].append(set(arguments))
+    common = {
+        name: set.intersection(*every) if len(every) > 1 else set[str]()
+        for name, every in alike.items()
+    }
+    shown = (
+        " ".join((name or "?", *dict.fromkeys(w for w in arguments if w not in common[name])))
+        for name, arguments in words
+    )
+    return [one_line(text if len(text) <= _ROLE else f"{text[: _ROLE - 1]}…") for text in shown]
 
 
 def captured_name(capture: Capture) -> str:

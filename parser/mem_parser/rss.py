@@ -28,7 +28,7 @@ import numpy as np
 
 from mem_parser.errors import InputFileError, one_line
 from mem_parser.estimate import Estimate
-from mem_parser.leaks.watch import has_ended, time_text
+from mem_parser.leaks.watch import has_ended, time_text, went_on
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Memory
 from mem_parser.significance import hourly_slope
@@ -200,7 +200,8 @@ def account(profile: Profile) -> RssAccount:
     half = _second_half(profile)
     result.slope_heap = _slope_heap(profile, half)
     result.slope_rss = _slope_read(half, "rss_bytes")
-    result.slope_group = _slope_read(half, "group_bytes")
+    if went_on(profile.capture):
+        result.slope_group = _slope_read(half, "group_bytes")
     kinds = {key: _slope_read(half, f"{key}_bytes") for key in _KINDS}
     result.slope_kinds = {key: slope for key, slope in kinds.items() if slope is not None}
     if memory.rss_bytes is None:

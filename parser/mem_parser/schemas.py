@@ -320,7 +320,7 @@ OUTPUTS: dict[str, Schema] = {
         "processes": _list(_closed({
             "pid": _COUNT, "user": _STRING, "command": _STRING, "state": _STRING,
             "rate_bytes": _INTEGER_OR_NULL, "samples": _INTEGER_OR_NULL, "live_bytes": _KNOWN,
-            "lost": _INTEGER_OR_NULL, "dead": _TRUTH, "age_s": _KNOWN,
+            "lost": _INTEGER_OR_NULL, "dead": _TRUTH, "place": _TEXT_OR_NULL, "age_s": _KNOWN,
             "rss_bytes": _INTEGER_OR_NULL, "notes": _NOTES,
         })),
         "more_ended": _COUNT,
@@ -360,7 +360,9 @@ OUTPUTS: dict[str, Schema] = {
         _row(_FUNCTION | {"noise": _TRUTH}, "total", "own", "count"),
         verdicts=_list(_closed({"kind": _STRING, "text": _STRING, "command": _STRING})),
         processes=_list(_row(
-            {"file": _STRING, "pid": _INTEGER, "leaks": _INTEGER_OR_NULL, "growth": _TEXT_OR_NULL},
+            {"file": _STRING, "pid": _INTEGER, "program": _STRING, "added": _TRUTH,
+             "peak_rss_bytes": _INTEGER_OR_NULL, "leaks": _INTEGER_OR_NULL,
+             "growth": _TEXT_OR_NULL},
             "bytes",
         )),
     ),

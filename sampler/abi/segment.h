@@ -74,7 +74,8 @@
 /* Below this, 8 MiB, there are no rings of events, and all first tables shrink with the file. */
 #define MP_LIMIT_WHOLE_BYTES 0x800000
 /* A segment takes at most a 16th of its control group's limit, because the kernel charges the segment's
- * pages to that group; where MEM_PROFILER_MAX_MEMORY asks for more, at most a quarter. */
+ * pages to that group, and of the address space that its process may still map; where MEM_PROFILER_MAX_MEMORY
+ * asks for more, at most a quarter. */
 #define MP_LIMIT_GROUP_SHARE 16
 #define MP_LIMIT_GROUP_ASKED_SHARE 4
 

@@ -123,7 +123,9 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
         return -EINVAL;
     }
     learn_captures();
-    int rc = mp_place_take(&mp_process.place, (options->max_memory_bytes + 0xffff) & ~0xffffULL);
+    uint64_t space = mp_space_share_bytes(options), most = options->max_memory_bytes;
+    int rc =
+        mp_place_take(&mp_process.place, ((space < most ? space : most) + 0xffff) & ~0xffffULL);
     if (rc != 0) {
         snprintf(text, n, "no address space for the segment: %s", strerror(-rc));
         step_back();

@@ -73,13 +73,27 @@ static uint64_t room_bytes(int fd) {
     return share < MP_LIMIT_WHOLE_BYTES ? MP_LIMIT_WHOLE_BYTES : share;
 }
 
-static uint64_t file_size_limit(void) {
+static uint64_t limit_of(int what) {
     struct {
         uint64_t now, most;
     } limit;
-    if (syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) != 0)
+    if (syscall(SYS_prlimit64, 0, what, NULL, &limit) != 0)
         return UINT64_MAX;
     return limit.now;
+}
+
+static uint64_t share_of(const struct mp_options *options) {
+    return options->max_memory_asked ? MP_LIMIT_GROUP_ASKED_SHARE : MP_LIMIT_GROUP_SHARE;
+}
+
+uint64_t mp_space_share_bytes(const struct mp_options *options) {
+    char text[64];
+    uint64_t most = limit_of(RLIMIT_AS), used = 0;
+    if (most == UINT64_MAX)
+        return UINT64_MAX;
+    if (mp_proc_read("/proc/self/statm", text, sizeof text) > 0)
+        used = strtoull(text, NULL, 10) * getauxval(AT_PAGESZ);
+    return used < most ? (most - used) / share_of(options) : 0;
 }
 
 /* What the process's control groups let it have, for the reader of the segment; 0: no limit is known. */
@@ -97,14 +111,15 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
                                                    .root = "/sys/fs/cgroup"};
     uint64_t least = mp_limit_min_bytes(getauxval(AT_PAGESZ));
     uint64_t limit = smaller(options->max_memory_bytes, room_bytes(fd));
-    uint64_t share = options->max_memory_asked ? MP_LIMIT_GROUP_ASKED_SHARE : MP_LIMIT_GROUP_SHARE;
-    uint64_t group = mp_cgroup_limit_bytes(&places) / share, size = file_size_limit();
+    uint64_t group = mp_cgroup_limit_bytes(&places) / share_of(options);
+    uint64_t size = limit_of(RLIMIT_FSIZE), space = mp_space_share_bytes(options);
     if (place->base != NULL)
         limit = smaller(limit, place->bytes);
-    limit = smaller(limit, smaller(group, size)) & ~SIZE_STEP;
+    limit = smaller(smaller(limit, space), smaller(group, size)) & ~SIZE_STEP;
     if (limit >= least)
         return limit;
     why = size < least    ? "the limit of file sizes (ulimit -f) leaves no room for a segment"
+          : space < least ? "the limit of address space (ulimit -v) leaves no room for a segment"
           : group < least ? "the memory limit of the control group leaves no room for a segment"
                           : "MEM_PROFILER_MAX_MEMORY leaves no room for a segment";
     return 0;

@@ -34,12 +34,16 @@ struct mp_segment_file {
  * segment remains.
  *
  * The size is the smallest of the option, 1/4 of the free space but no less than 8 MiB, 1/16 of the memory limit of
- * the process's control groups (1/4 where the option is set), the limit of file sizes, and for a capture what the bound of all segments leaves;
- * below MP_LIMIT_MIN_BYTES there is no segment.
+ * the process's control groups (1/4 where the option is set), mp_space_share_bytes(), the limit of file sizes, and for
+ * a capture what the bound of all segments leaves; below MP_LIMIT_MIN_BYTES there is no segment.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
                       struct mp_segment_file *file, const struct mp_segment_place *place,
                       bool captures);
+
+/* INIT. How much of the address space that the process may still map (ulimit -v) a segment takes at most: 1/16, or 1/4
+ * where the option is set. */
+uint64_t mp_space_share_bytes(const struct mp_options *options);
 
 /* One phrase about the latest failure of mp_segment_create(), which returned `rc`. */
 const char *mp_segment_why(int rc);

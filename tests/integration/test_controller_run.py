@@ -200,6 +200,24 @@ def test_a_followed_fork_child_names_its_parent(
         assert (note in shown) is (heap is child)
 
 
+def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import os, signal\n"
+        "for how in (lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: exit(3)):\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        kept = bytearray(1 << 20)\n"
+        "        how()\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+    words = ("--children", "-o", tmp_path / "p", "--", sys.executable, tmp_path / "ends.py")
+    done = run_command("run", *words)
+    assert done.returncode == 0, done.stderr
+    *exited, killed = sorted(heap.header["end"] for heap in heaps(tmp_path))
+    assert exited == ["exited", "exited"]
+    assert killed in {"signal 9 SIGKILL", "target ended"}  # it may be gone before it is seen
+    assert ("ended by SIGKILL" in done.stderr) is killed.startswith("signal")
+
+
 @pytest.mark.parametrize("more", [(), ("--children",)])
 def test_children_that_do_the_work_are_said_to_be_in_no_file(
     segment_dir: Path, tmp_path: Path, more: tuple[str, ...]
@@ -344,7 +362,7 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
     assert HeapFile(next(tmp_path.glob("q.*"))).record_lines == heap.record_lines
     assert copy.exists()
     assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
-    assert run_command("recover", "-o", tmp_path / "p").stdout == "nothing to recover\n"
+    assert run_command("recover", "--all", "-o", tmp_path / "p").stdout == "nothing to recover\n"
 
 
 @pytest.mark.usefixtures("segment_dir")
@@ -376,11 +394,12 @@ def test_clean_all_removes_what_was_never_written(
         assert f"{living.pid} " in run_command("ps").stdout
 
 
-def test_a_killed_run_can_be_recovered_without_naming_it(
-    stepper: Path, segment_dir: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["p", "p.heap"])
+def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_asked(
+    stepper: Path, segment_dir: Path, tmp_path: Path, name: str
 ) -> None:
     child = start_command(
-        "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
+        "run", "-c", "1", "-o", tmp_path / name, "--", stepper, stdin=subprocess.PIPE
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -390,9 +409,15 @@ def test_a_killed_run_can_be_recovered_without_naming_it(
     child.kill()
     child.communicate(timeout=TIMEOUT_S)  # closes the stepper's input too: it ends
     wait_until(lambda: "not written" in run_command("ps", "--all").stdout, "the program has ended")
-    done = run_command("recover", "-o", tmp_path / "p")
+    listed = run_command("recover").stdout.splitlines()
+    assert listed[-1] == "unsaved: 1; mem_profiler recover --all writes all of them here"
+    command = listed[1].partition("dead, not written: mem_profiler ")[2].split()
+    assert command[0] == "recover" and command[2:] == ["-o", str(tmp_path / name)]
+    assert os.listdir(tmp_path) == []
+    done = run_command(*command)
     assert done.returncode == 0, done.stderr
     assert heaps(tmp_path)[0].total("alloc_blocks") == 40
+    assert (tmp_path / name).exists() is (name == "p.heap")
     run_command("clean")
     assert os.listdir(segment_dir) == []
 
@@ -408,7 +433,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
         assert done.returncode == 8, done.stderr
         assert "No space left on device" in done.stderr
         assert os.listdir(small) == ["filler"]
-        recovered = run_command("recover", "-o", tmp_path / "p")
+        recovered = run_command("recover", "--all", "-o", tmp_path / "p")
         assert recovered.returncode == 0, recovered.stderr
         assert heaps(tmp_path)[0].total("alloc_blocks") == 30
 

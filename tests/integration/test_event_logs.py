@@ -321,7 +321,7 @@ def test_a_killed_service_leaves_its_last_events(tmp_path: Path, eventful: Path)
         target.line()
         target.ask("go")
         target.kill()
-    done = _in_folder("recover", "-o", "last", folder=tmp_path)
+    done = _in_folder("recover", "--all", "-o", "last", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     [path] = logs_in(tmp_path)
     assert path.name in done.stdout

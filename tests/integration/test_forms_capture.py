@@ -85,7 +85,7 @@ def test_captures_snapshots_stops_and_recovered_files_take_form_and_names(
         assert run_command(*arguments, "-o", tmp_path / "timed").returncode == 0
         assert run_command("start", target.pid, "-c", "1").returncode == 0
         target.tell("a 100 50")
-    done = run_command("recover", *wanted, "-o", tmp_path / "recover")
+    done = run_command("recover", "--all", *wanted, "-o", tmp_path / "recover")
     assert done.returncode == 0, done.stderr
     program.unlink()
 

@@ -135,7 +135,7 @@ def test_a_recover_without_a_name_finds_the_folder_of_the_run(tmp_path: Path) ->
     with Collecting(tmp_path) as run:
         run.do("set 0", *WORK[:2])
         killed(run, rows=0, later=WORK[2:])
-        done = run_command("recover", "-o", tmp_path / "heap")
+        done = run_command("recover", "--all", "-o", tmp_path / "heap")
         [dump] = dumps(run.output)
         assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
         assert dump.path.name in done.stdout

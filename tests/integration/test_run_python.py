@@ -15,6 +15,7 @@ from mem_cli import errors
 from mem_cli.profiler.group import cli
 from mem_cli.profiler.started import interpreter
 from mem_parser.readers import read_profile
+from mem_parser.sizes import parse_amount
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -160,13 +161,18 @@ def test_files_of_several_processes_say_which_they_are_of(folder: Path) -> None:
     assert "its workers, which a server of multiprocessing forks, are in no" in done.stderr
     assert len(re.findall("(?m)^pid ", done.stderr)) == 0
     done = run_command("run", "--children", "-o", "out/q", "several.py", cwd=folder)
-    peaked = r"(?m)^pid (\d+), (.*), peak \d[\d.]* [KM]iB\nsucceeded.*\n  out/q\.\1\."
-    roles = dict(re.findall(peaked, done.stderr))
-    command = f"{interpreter()} several.py"
-    assert sorted(roles.values()) == [
-        f"child process: {sys.executable} -c x = bytearray(1 << 20)",
+    name = os.path.basename(interpreter())
+    row = r"(?m)^ *(\d+)  +(\S+(?: [KM]iB)?)  +(\S+ [KM]iB)  +[\d,]+  +0  (.*\S)  +out/q\.\1\."
+    rows = re.findall(row, done.stderr)
+    held = [
+        max(parse_amount(size.replace(" ", "").replace("-", "0")) for size in row[1:3])
+        for row in rows
+    ]
+    assert held == sorted(held, reverse=True) and len(rows) == 5
+    assert sorted(role for *_, role in rows) == [
+        f"{name} -c x = bytearray(1 << 20)",
+        f"{name} several.py (the program itself)",
         "server of forks of multiprocessing",
-        f"the program itself: {command}",
         "tracker of resources of multiprocessing",
         "worker of multiprocessing",
     ]

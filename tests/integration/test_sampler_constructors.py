@@ -136,7 +136,7 @@ def test_a_capture_that_could_not_begin_before_main_says_so(
         env = environment(segment_dir, rate=1) | {"LD_PRELOAD": " ".join(map(str, order))}
         result = run([program()], env)
         assert result.returncode == 0, result.stderr
-        recovered = run_command("recover", "-o", tmp_path / name)
+        recovered = run_command("recover", "--all", "-o", tmp_path / name)
         assert recovered.returncode == 0, recovered.stderr
     texts = [next(tmp_path.glob(f"{name}.*.heap")).read_text() for name in orders]
     assert [LATE_NOTE in text for text in texts] == [True, False]

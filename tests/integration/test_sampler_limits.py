@@ -76,6 +76,20 @@ def test_a_limit_of_file_sizes_makes_a_smaller_segment(segment_dir: Path, size: 
     assert only_counted(segment_dir).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
 
 
+def test_a_limit_of_address_space_makes_a_segment_that_leaves_nearly_all_of_it(
+    segment_dir: Path,
+) -> None:
+    """A sixteenth of what is left; where the size is asked for, a quarter at most."""
+    space = 600 * MIB
+    for asked, share in ({}, 16), ({"MEM_PROFILER_MAX_MEMORY": "256M"}, 4):
+        env = limited(segment_dir, resource.RLIMIT_AS, space, rate=1, **asked)
+        result = run([build("answer.c")], env)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+        [path] = segments(segment_dir)
+        assert 0.8 * space / share < path.stat().st_size < space / share
+        path.unlink()
+
+
 @pytest.mark.parametrize("call", ["ftruncate", "fallocate"])
 def test_a_limit_that_shrinks_meanwhile_kills_nobody(segment_dir: Path, call: str) -> None:
     env = limited(segment_dir, FSIZE, KIB, rate=1, LIMIT_AT=NUMBERS[call])

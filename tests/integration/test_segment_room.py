@@ -234,7 +234,7 @@ def test_a_forged_ledger_harms_nothing(segment_dir: Path) -> None:
 
 def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> None:
     programs(5, environment(segment_dir, rate=1))
-    done = run_command("recover", "-o", tmp_path / "x")
+    done = run_command("recover", "--all", "-o", tmp_path / "x")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("x.*.heap"))) == 5
     assert segments(segment_dir) == []
@@ -295,10 +295,10 @@ def test_recover_while_programs_start_writes_each_capture_once(
     script = 'for k in $(seq 40); do LD_PRELOAD="$1" "$2" >/dev/null; done'
     argv = ["/bin/sh", "-c", script, "sh", env["LD_PRELOAD"], str(build("answer.c"))]
     with subprocess.Popen(argv, env=env | {"LD_PRELOAD": ""}) as busy:
-        done = run_command("recover", "-o", tmp_path / "x")
+        done = run_command("recover", "--all", "-o", tmp_path / "x")
         assert done.returncode == 0, done.stderr
         assert busy.wait(WAIT_S) == 0
-    done = run_command("recover", "-o", tmp_path / "x")
+    done = run_command("recover", "--all", "-o", tmp_path / "x")
     assert done.returncode == 0, done.stderr
     written = [int(path.name.split(".")[1]) for path in tmp_path.glob("x.*.heap")]
     assert len(written) == len(set(written)) == 50

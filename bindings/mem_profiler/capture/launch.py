@@ -25,7 +25,7 @@ from mem_parser import inherited_signals, unseen
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
-from mem_profiler.capture import device_choice, gate, launched, loop, preload
+from mem_profiler.capture import device_choice, gate, launched, loop, output, preload
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
@@ -34,7 +34,7 @@ from mem_profiler.entries import plan_file, planning
 from mem_profiler.process import named, packages, procfs, program
 from mem_profiler.process.clients import Clients
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.segment import bound, folders, leftovers, room, usable
+from mem_profiler.segment import bound, folders, layout, leftovers, room, usable
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
 from mem_profiler.segment.room import Room
@@ -91,6 +91,7 @@ class Image:
     process: tuple[int, int, int]
     created_ns: int
     words: tuple[str, ...] = ()  # of its command; none where they were not seen
+    watch: Watch | None = None  # None: its number here is unknown
     ended: bool = False
 
     def has_ended(self) -> bool:
@@ -102,6 +103,11 @@ class Image:
             self.ended = True
             gate.stop(self.segment, pid, self.segment.control().number("capture_number"))
         return self.ended
+
+    def how_ended(self) -> str:
+        """How its process ended, as far as anybody but its parent may know."""
+        exited = self.segment.control().number("state") == layout.STATE_EXITED
+        return (self.watch and self.watch.how_now()) or ("exited" if exited else "target ended")
 
 
 @dataclass
@@ -229,6 +235,7 @@ class Run:
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
                 inherited_signals.restore_ignored()
+                output.keep_of_run(self.base.path, self.options.prefix, os.getpid())
                 if handed.fd is not None:
                     os.set_inheritable(handed.fd, True)
                 _exec(path, arguments, variables)
@@ -301,7 +308,8 @@ class Run:
         recording = Recording(segment, pid)
         created_ns = recording.here_ns(control.number("created_monotonic_ns"))
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
-        image = Image(segment, recording, inner, process, created_ns, words)
+        watch = Watch(pid) if pid else None
+        image = Image(segment, recording, inner, process, created_ns, words, watch)
         self.images[name] = image
         if self.options.logging is not None:
             self._begin_log(image, self.options.logging)
@@ -472,7 +480,7 @@ class Run:
                 mine = image.pid == self._main
                 (outcome.behind if mine else outcome.children_behind).append(found)
                 continue
-            end = outcome.end if image.pid == self.pid else "target ended"
+            end = outcome.end if image.pid == self.pid else image.how_ended()
             try:
                 self.write_image(outcome, image, end)
             except MemError as error:
@@ -499,6 +507,8 @@ class Run:
         for image in self.images.values():
             image.recording.close()
             image.segment.close()
+            if image.watch is not None:
+                image.watch.close()
         self.watch.close()
         written = {name for name, image in self.images.items() if image in self._wanted}
         for folder in self.base.users():

@@ -19,7 +19,7 @@ from mem_parser import estimate
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
-from mem_profiler.capture import gate, logkeeper
+from mem_profiler.capture import gate, logkeeper, output
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.process.tracing import user_name
@@ -47,7 +47,7 @@ NOTES_MAX, TEXT_MAX = 10, 1000  # of a row
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where it has no capture.
     `dead`: the process is gone and its capture is not saved yet; then it has no age and no size.
-    `notes`: what the segment had no room for.
+    `place`: where its killed run was to write it. `notes`: what the segment had no room for.
     """
 
     pid: int
@@ -59,6 +59,7 @@ class Row:
     live_bytes: float | None
     lost: int | None
     dead: bool = False
+    place: str | None = None
     age_s: float | None = None
     rss_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -132,6 +133,7 @@ def _blank(entry: _Entry) -> dict[str, Any]:
         "live_bytes": None,
         "lost": None,
         "dead": entry.dead,
+        "place": entry.place,
         "notes": [],
     }
 
@@ -145,6 +147,7 @@ class _Entry:
     uid: int
     state: str
     dead: bool
+    place: str | None = None
 
 
 @dataclass
@@ -211,6 +214,7 @@ def _checked(row: dict[str, Any]) -> Row:
         live_bytes=optional("live_bytes", float),
         lost=optional("lost", int),
         dead=bool(row["dead"]),
+        place=None if row["place"] is None else str(row["place"]),
         notes=[str(note)[:TEXT_MAX] for note in row["notes"][:NOTES_MAX]],
     )
 
@@ -271,7 +275,8 @@ def listing(root: str | None = None) -> Listing:
             segment = leftovers.opened(one, writable=False)
             pid = one.control.number("pid")
             state = _left_state(one)
-            shown.append(_Entry(pid, segment, one.uid, state, dead=state not in LEFT))
+            place = output.kept_of_run(Path(one.path).parent.parent, pid)
+            shown.append(_Entry(pid, segment, one.uid, state, state not in LEFT, place))
     rows += sorted(
         (row if row.dead else _measured(row) for row in _rows(shown)), key=lambda row: row.dead
     )

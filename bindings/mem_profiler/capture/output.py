@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from mem_parser import sudo
@@ -24,6 +25,7 @@ from mem_parser.errors import FULL, DiskFull, MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
 from mem_parser.output_path import PROFILE_SUFFIXES, new_file, open_folder
 from mem_profiler.process import procfs
+from mem_profiler.segment.folders import RUN_FOLDER
 
 NAMES_TRIED = 100_000
 _NO_LINKS = (
@@ -59,6 +61,30 @@ def where(name: str, *, replace: bool = False) -> Where:
     exact = ExactFile(name, replace)
     check_exact(exact)
     return exact
+
+
+def keep_of_run(folder: Path, given: Where, pid: int) -> None:
+    """Keep beside the segments of a run where its files go, and the process of the program: if it
+    is killed, it writes none.
+    """
+    path = given.path if isinstance(given, ExactFile) else given
+    with contextlib.suppress(OSError, ValueError):
+        (folder / f"output.{pid}").symlink_to(os.path.abspath(path))
+
+
+def kept_of_run(folder: Path, pid: int) -> str | None:
+    """Where the run of a folder was told to write the files of a process. To be shown, not used:
+    another user may have made the folder.
+    """
+    if not RUN_FOLDER.fullmatch(folder.name):
+        return None
+    with contextlib.suppress(OSError):
+        for link in folder.glob("output.*"):
+            path = os.readlink(link)
+            if path.endswith(PROFILE_SUFFIXES) and link.name != f"output.{pid}":
+                return ExactFile(path).of_process(pid).path
+            return path
+    return None
 
 
 def check_exact(exact: ExactFile) -> None:

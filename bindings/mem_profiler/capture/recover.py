@@ -18,7 +18,7 @@ from mem_parser.errors import InputFileError, MemError, NotAProfile, TargetBusy,
 from mem_parser.escape import file_part, one_line
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving, session
-from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import unseen_notes
 from mem_profiler.capture.saving import Result
 from mem_profiler.events import logs
@@ -48,23 +48,24 @@ _FOLDER_HINT = (
 )
 
 
-def _prefix_of(control: Control, prefix: str) -> str:
-    """The prefix of a program's files. Every container has a pid 1: a program of another pid
+def _place_of(control: Control, place: Where) -> Where:
+    """Where a program's files go. Every container has a pid 1: a program of another pid
     namespace also has its name and the time when its capture began there.
     """
     if control.number("pidns_inode") == (procfs.pidns_inode() or 0):
-        return prefix
+        return place
     began = ""
     with contextlib.suppress(OverflowError, ValueError, OSError):  # a number of the target's
         at = time.localtime(int(control.capture["start_realtime_ns"]) // 10**9)
         began = time.strftime("%Y%m%d-%H%M%S", at)
-    return f"{prefix}.{file_part('-'.join(filter(None, (control.program_name, began))))}"
+    part = file_part("-".join(filter(None, (control.program_name, began))))
+    return place if isinstance(place, ExactFile) else f"{place}.{part}"
 
 
-def _write(segment: Segment, prefix: str, form: Form, *, lives: bool = False) -> Result:
+def _write(segment: Segment, place: Where, form: Form, *, lives: bool = False) -> Result:
     """``lives``: the process goes on, without this segment."""
     control = segment.control()
-    prefix = _prefix_of(control, prefix)
+    place = _place_of(control, place)
     end = _end_of(control)
     notes = unseen_notes(control, 0)
     kind = "recovered"
@@ -74,8 +75,8 @@ def _write(segment: Segment, prefix: str, form: Form, *, lives: bool = False) ->
     ending = Ending(kind, end, notes=tuple(notes))
     make = functools.partial(build, segment, Target(None), ending)
     pid, number = control.number("pid"), control.number("capture_number")
-    log = logs.write_last(logs.Followed(segment, Target(None), number, 0), pid, prefix, end)
-    result = saving.save(prefix, pid, segment, make, form)
+    log = logs.write_last(logs.Followed(segment, Target(None), number, 0), pid, place, end)
+    result = saving.save(place, pid, segment, make, form)
     result.log = log
     return result
 
@@ -98,9 +99,9 @@ def _locked(found: Found) -> Segment:
     raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
 
 
-def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
+def _recover_dead(found: Found, place: Where, form: Form) -> Result:
     with _locked(found) as segment:
-        result = _write(segment, prefix, form, lives=found.left_by_living)
+        result = _write(segment, place, form, lives=found.left_by_living)
         gate.mark_written(segment, found.control.number("capture_number"))
         found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
     leftovers.remove(found)
@@ -157,14 +158,14 @@ def _found(root: str | None) -> list[Found]:
 
 
 def _recover_each(
-    dead: list[Found], prefix: str, form: Form
+    dead: list[Found], place: Where, form: Form
 ) -> tuple[list[Result], list[MemError]]:
     """Write each; a failure does not stop the others: the segment may be another user's."""
     results: list[Result] = []
     errors: list[MemError] = []
     for found in dead:
         try:
-            results.append(_recover_dead(found, prefix, form))
+            results.append(_recover_dead(found, place, form))
         except MemError as error:
             errors.append(error)
         except OSError as error:
@@ -174,7 +175,7 @@ def _recover_each(
     return results, errors
 
 
-def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
+def recover_pid(pid: int, place: Where, form: Form = Form.AUTO) -> list[Result]:
     """Write the captures of the dead process `pid`, its number here or inside its container.
 
     Raises TargetError if it left none, or still lives.
@@ -187,7 +188,7 @@ def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
         or (found.control.number("pid"), found.control.number("pidns_inode")) == inside
     ]
     dead = [found for found in mine if not found.alive and found.captured and not found.written]
-    results, errors = _recover_each(dead, prefix, form)
+    results, errors = _recover_each(dead, place, form)
     if results:
         return results
     if errors:
@@ -240,7 +241,7 @@ def save_left(pid: int, prefix: str, form: Form = Form.AUTO) -> Result | None:
     return None
 
 
-def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
+def recover_file(path: str, place: Where, form: Form = Form.AUTO) -> Result:
     """Write the captures of a segment file, in its place or a copy. Raises MemError."""
     try:
         inode = os.stat(path).st_ino
@@ -258,12 +259,12 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
                 hint=f"mem_profiler snapshot {pid} writes what it has so far",
             )
         if found.captured:
-            return _recover_dead(found, prefix, form)
+            return _recover_dead(found, place, form)
     try:
         with Segment.open(real, writable=False) as segment:
             if segment.control().number("capture_number") == 0:
                 raise InputFileError(f"{path}: this segment never had a capture")
-            return _write(segment, prefix, form)
+            return _write(segment, place, form)
     except NotAProfile as error:
         raise NotAProfile(str(error), hint=_BELOW_HINT) from None
     except OSError as error:

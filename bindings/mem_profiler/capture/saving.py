@@ -58,6 +58,7 @@ class Result:
     program is not among the modules; `is_uncrossed` if others are, as under a JVM. `named`: the
     file holds the names of its addresses. `forked`: the process became no other program since.
     `peak_bytes`: estimated, 0 where the capture did not look for it. `inuse_bytes`: estimated.
+    `peak_rss_bytes`: the highest that a reading saw, 0 where there was none.
     `until_s`: the time up to which the capture saw its process, 0 where that is unknown.
     `log` is that of the capture's events, where it has one.
     """
@@ -84,6 +85,7 @@ class Result:
     named: bool = False
     forked: bool = False
     peak_bytes: int = 0
+    peak_rss_bytes: int = 0
     inuse_bytes: int = 0
     until_s: float = 0.0
     log: Log | None = None
@@ -176,6 +178,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         is_uncrossed=bool(facts["is_uncrossed"]),
         forked=bool(facts["forked"]),
         peak_bytes=_count(facts["peak_bytes"]),
+        peak_rss_bytes=_count(facts["peak_rss_bytes"]),
         inuse_bytes=_count(facts["inuse_bytes"]),
         until_s=_seconds(facts["until_s"]),
     )
@@ -212,6 +215,7 @@ def _facts(profile: Profile) -> dict[str, Any]:
         "inuse_bytes": round(profile.total(Count.INUSE, Unit.SPACE).value),
         "until_s": profile.captured_at_s or 0.0,
         "peak_bytes": round(profile.capture.peak_bytes or 0),
+        "peak_rss_bytes": profile.capture.memory.peak_rss_bytes or 0,
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),
         "failed": 0 if failed is None else int(failed.sum()),

@@ -124,7 +124,8 @@ def limits(pid: int) -> list[Finding]:
     taken = facts.sizes.get("VmSize", 0) if facts else 0
     if space is not None and space - taken < _WANTED_BYTES:
         cure = f"prlimit --as=unlimited --pid {pid}"
-        text_left = f"only {_amount(max(space - taken, 0))} of its address space limit are left"
+        left = _amount(max(space - taken, 0))
+        text_left = f"it may map {left} more (ulimit -v), a 16th of that a segment: fewer stacks"
         findings.append(Finding("address_space", "warning", text_left, cure))
     cure = f"prlimit --fsize=unlimited --pid {pid}"
     return findings + _file_size(_soft(text, "Max file size"), cure)

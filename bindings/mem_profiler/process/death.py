@@ -86,13 +86,17 @@ class Watch:
                 return int(struct.unpack_from("=i", buffer, PIDFD_INFO_EXIT_CODE_AT)[0])
         return procfs.exit_code(self.pid)
 
+    def how_now(self) -> str:
+        """How the ended process ended, if that is known by now; else empty."""
+        status = self._wait_status()
+        return "" if status is None else describe(status)
+
     def how(self) -> str:
         """How the ended process ended: "exited", "signal N NAME", or "target ended"."""
         give_up = time.monotonic() + REAP_WAIT_S
         while True:
-            wait_status = self._wait_status()
-            if wait_status is not None:
-                return describe(wait_status)
+            if known := self.how_now():
+                return known
             if time.monotonic() >= give_up:
                 return "target ended"
             time.sleep(0.01)

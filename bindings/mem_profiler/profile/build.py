@@ -357,6 +357,12 @@ def _attach_stops(control: Control) -> AttachStops | None:
     )
 
 
+def _command(control: Control, target: Target) -> str:
+    """The command line of the program of the segment, as far as it is known."""
+    kept = control.text("command")
+    return target.command if target.command.startswith(kept) else kept
+
+
 def _capture(
     segment: Segment, control: Control, target: Target, shared: _Shared, found: Tables
 ) -> Capture:
@@ -371,7 +377,7 @@ def _capture(
         arch=platform.machine(),
         comm=control.text("comm"),
         exe=control.text("exe"),
-        command=control.text("command"),
+        command=_command(control, target),
         allocator=control.text("allocator"),
         unwinder=control.text("unwinder"),
         sampler=_sampler_path(paths + [mapping.path for mapping in target.mappings]),

@@ -20,6 +20,8 @@ class Target:
     python: str | None = None
     pymalloc: bool | None = None
     suppressions: str = ""
+    command: str = ""
+    """More of the command line than the segment has; empty: unknown."""
     runtime: Runtime | None = None
     environment: dict[str, str] | None = None
     """As the program started with it; None: unknown."""
@@ -43,6 +45,7 @@ class Target:
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
         target.environment = procfs.environment(pid)
+        target.command = procfs.command_now(pid)
         target.suppressions = procfs.leak_suppressions(pid)
         target._regions = places.regions(pid)
         target.memory = Memory(limit_bytes=cgroup.limit_bytes(pid))  # of one that dies, too

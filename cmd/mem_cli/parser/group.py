@@ -52,7 +52,7 @@ SUMMARIES = {
     "symbolize": "Write a .heap file that holds the names of its addresses.",
     "table": "Size, count, allocator and place, one row each.",
     "temporary": "Find blocks that were freed soon after (needs --events).",
-    "timeline": "Draw memory in use over time (needs --events).",
+    "timeline": "Draw memory in use over time, as text (needs --events).",
     "top": "Who allocated: one row per function.",
     "transform": "",
     "tree": "Who called whom, as indented text.",

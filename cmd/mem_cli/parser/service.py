@@ -23,8 +23,8 @@ _MOST = 2 / 3
 
 
 class OfService(NamedTuple):
-    """The sum of the processes, the verdicts on it, the processes, and their files as words of a
-    command.
+    """The sum of the processes of one time, the verdicts on it, all processes, and the files of the
+    sum as words of a command.
     """
 
     opened: Opened
@@ -58,7 +58,7 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     view = view_of(opened, filters_from(settled(options, [found.whole.profile])))
     report = judged_if_dated(view.profile, view.raw, options["binary"])
     named_by = [one.file for one in found.sources] if found.others else paths
-    members = members_of(found.sources, options, report)
+    members = members_of(found.sources, options, report, found.others)
     return OfService(opened, view, report, members, shell_paths(named_by))
 
 
@@ -77,10 +77,13 @@ def added_up(paths: Sequence[str], options: Options) -> Added:
 
 
 def members_of(
-    sources: Sequence[Source], options: Options, report: LeakReport | None
+    sources: Sequence[Source],
+    options: Options,
+    report: LeakReport | None,
+    others: Sequence[Source] = (),
 ) -> list[Member]:
-    """Judge the processes one by one, and take back what is no leak of their sum in its ``report``.
-    Raises `MemError`.
+    """Judge the processes one by one, and take back what is no leak of their sum in its ``report``;
+    the ``others`` are only listed. Raises `MemError`.
     """
     from mem_parser.leaks.judged import judged_if_dated, judged_together
     from mem_parser.reports.service import members
@@ -92,7 +95,8 @@ def members_of(
         judged.append((source.file, one.profile, own))
     if report is not None:
         judged_together(report, [(one, own) for _, one, own in judged if own is not None])
-    return members(judged, report)
+    beside = [(source.file, source.profile) for source in others]
+    return members(judged, report, beside)
 
 
 def _read(paths: Sequence[str], options: Options) -> list[Source]:

@@ -117,7 +117,7 @@ def _deliver(
     def blocks(rows: int | None) -> Iterator[Block]:
         yield from [*heads, ""] if heads else []
         if members:
-            yield service.grid(members)
+            yield from service.blocks(members, _ROWS if rows is None else rows)
             yield ""
         yield from report.blocks(first(rows))
 

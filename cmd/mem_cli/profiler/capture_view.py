@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,9 +16,9 @@ from mem_cli.console import is_quiet, plain_console
 from mem_cli.rerun_hint import next_command, next_lines
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path, shell_paths
-from mem_parser.programname import other_file, program_name
+from mem_parser.programname import names_of_siblings, other_file, program_name
 from mem_parser.sizes import short_size
-from mem_parser.units import counted, format_bytes, format_rate
+from mem_parser.units import counted, format_rate
 from mem_profiler._core import lib
 from mem_profiler.system import clock_time
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from mem_profiler.segment.room import Room
 
 SUCCESS = "succeeded in collecting memory data!"
-_COMMAND_MAX = 60
+_ROWS_MAX, _NOTES_MAX = 40, 5
+"""Processes of a run that have a row of their own, and notes on all of them that are shown."""
 _OF_MULTIPROCESSING = (
     ("spawn", "worker", "child of a worker"),
     ("forkserver", "server of forks", "worker"),
@@ -66,19 +68,20 @@ def binary(result: Result) -> str:
     return result.exe
 
 
-def role_line(result: Result, program_pid: int) -> str:
-    """Say which process of a run a file is of."""
-    command = one_line(result.command or result.comm)
-    if len(command) > _COMMAND_MAX:
-        command = f"{command[:_COMMAND_MAX]}…"
-    role = f"child process: {command}"
-    for module, started, forked in _OF_MULTIPROCESSING:
-        if f"from multiprocessing.{module} import" in result.command:
-            role = f"{forked if result.forked else started} of multiprocessing"
-    if result.pid == program_pid:
-        role = f"the program itself: {command}"
-    peak = f", peak {format_bytes(result.peak_bytes)}" if result.peak_bytes else ""
-    return f"pid {result.pid}, {role}{peak}"
+def _roles(results: Sequence[Result], program_pid: int) -> list[str]:
+    """Say which process of a run each file is of."""
+    names = [program_name(one.comm, one.exe, one.command) for one in results]
+    commands = [one.command for one in results]
+    roles = names_of_siblings(list(zip(names, commands, strict=True)))
+    for i, result in enumerate(results):
+        for module, started, forked in _OF_MULTIPROCESSING:
+            if f"from multiprocessing.{module} import" in result.command:
+                roles[i] = f"{forked if result.forked else started} of multiprocessing"
+        if result.pid == program_pid:
+            roles[i] += " (the program itself)"
+        if result.end.startswith("signal "):
+            roles[i] += f", ended by {result.end.split()[-1]}"
+    return roles
 
 
 def _file_lines(result: Result) -> Iterator[str]:
@@ -105,46 +108,93 @@ def _log_lines(log: Log) -> Iterator[str]:
         yield f"note: {one_line(log.problem)}"
 
 
-def table_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
+def recovered_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
     """The files of several ended processes, a row each, the largest in use first. ``notes``: these
     and the next step too.
     """
-    if not results:
-        return
-    rows: list[tuple[str, ...]] = [
-        ("PID", "PROGRAM", "LAST SEEN", "SAMPLES", "LOST", "≈IN USE", "FILE")
-    ]
-    for result in sorted(results, key=lambda one: -one.inuse_bytes):
-        rows += [_row(result, one) for one in (result, *result.devices)]
+    results = sorted(results, key=lambda one: -one.inuse_bytes)
+    rows = [("PID", "PROGRAM", "LAST SEEN", "SAMPLES", "LOST", "≈IN USE", "FILE")]
+    for result in results:
+        name = one_line(program_name(result.comm, result.exe, result.command)) or "?"
+        seen = clock_time(result.until_s) if result.until_s else "-"
+        rows += [
+            (str(result.pid), told, seen, *_counts(one), short_size(one.inuse_bytes), _path(one))
+            for told, one in _with_devices(result, name)
+        ]
+    yield from _table(rows, left=(1, 2, 6))
+    yield from _after_table(results, notes=notes)
+
+
+def run_lines(results: Sequence[Result], program_pid: int, *, notes: bool) -> Iterator[str]:
+    """The files of the processes of a run, a row each, the one that took the most memory first;
+    the smallest of many have one line. ``notes``: these and the next step too.
+    """
+    roles = zip(results, _roles(results, program_pid), strict=True)
+    found = sorted(roles, key=lambda one: -_most_bytes(one[0]))
+    rows = [("PID", "≥PEAK RSS", "≈PEAK", "SAMPLES", "LOST", "PROCESS", "FILE")]
+    for result, role in found[:_ROWS_MAX]:
+        rss = short_size(result.peak_rss_bytes) if result.peak_rss_bytes else "-"
+        rows += [
+            (str(result.pid), rss, short_size(one.peak_bytes), *_counts(one), told, _path(one))
+            for told, one in _with_devices(result, role)
+        ]
+    yield from _table(rows, left=(5, 6))
+    if rest := [one for one, _ in found[_ROWS_MAX:]]:
+        lost = sum(file.lost for one in rest for file in (one, *one.devices))
+        most = short_size(_most_bytes(rest[0]))
+        yield f"{len(rest):,} more: none above {most}, {lost:,} lost"
+    for result, _ in found if notes else ():
+        yield from _of_kill(result)
+    yield from _after_table([one for one, _ in found], notes=notes)
+
+
+def _of_kill(result: Result) -> Iterator[str]:
+    if result.end.endswith("SIGKILL"):
+        yield f"  out of memory? dmesg | grep 'Killed process {result.pid} '"
+
+
+def _most_bytes(result: Result) -> int:
+    """The most memory that a process is known to have taken: of a short one that of its blocks."""
+    return max(result.peak_rss_bytes, result.peak_bytes)
+
+
+def _with_devices(result: Result, name: str) -> Iterator[tuple[str, Result]]:
+    yield name, result
+    for one in result.devices:
+        yield one_line(one.domain), one
+
+
+def _counts(result: Result) -> tuple[str, str]:
+    return f"{result.samples:,}", f"{result.lost:,}"
+
+
+def _path(result: Result) -> str:
+    return one_line(result.path)
+
+
+def _table(rows: Sequence[tuple[str, ...]], *, left: Collection[int]) -> Iterator[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = [
-            text.ljust(width) if i in (1, 2, 6) else text.rjust(width)
+            text.ljust(width) if i in left else text.rjust(width)
             for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
+
+
+def _after_table(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
+    """The logs, the notes and the next step; of files of which the first is the largest."""
     for result in results:
         if result.log is not None:
             yield from _log_lines(result.log)
-    for text in dict.fromkeys(note for one in results for note in one.notes) if notes else ():
-        yield f"note: {one_line(text)}"
+    texts = Counter(text for one in results for text in one.notes) if notes else Counter[str]()
+    for text, count in list(texts.items())[:_NOTES_MAX]:
+        yield f"note: {one_line(text)}{f' ({count} processes)' if count > 1 else ''}"
+    if len(texts) > _NOTES_MAX:
+        yield f"  {len(texts) - _NOTES_MAX} more notes are in the files"
     if notes:
-        largest = max(results, key=lambda one: one.inuse_bytes)
-        parser = next_command("mem_parser", reads=largest.path)
-        yield from next_lines([[parser, shell_path(largest.path)]])
-
-
-def _row(result: Result, of_domain: Result) -> tuple[str, ...]:
-    name = one_line(program_name(result.comm, result.exe, result.command)) or "?"
-    return (
-        str(result.pid),
-        name if of_domain is result else one_line(of_domain.domain),
-        clock_time(result.until_s) if result.until_s else "-",
-        f"{of_domain.samples:,}",
-        f"{of_domain.lost:,}",
-        short_size(of_domain.inuse_bytes),
-        one_line(of_domain.path),
-    )
+        path = results[0].path
+        yield from next_lines([[next_command("mem_parser", reads=path), shell_path(path)]])
 
 
 LEAKS_FROM_S = 10.0  # shorter captures show little growth
@@ -165,8 +215,8 @@ def result_lines(
     ended = _ended(result, awaited=awaited)
     if ended:
         yield ended
-    if notes and result.end.endswith("SIGKILL"):
-        yield f"  out of memory? dmesg | grep 'Killed process {result.pid} '"
+    if notes:
+        yield from _of_kill(result)
     for note in result.notes if notes else ():
         yield f"note: {one_line(note)}"
     yield SUCCESS
@@ -211,7 +261,7 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
     path = shell_path(result.path)
     file = f"-f {path}"
     name = file_part(program_name(result.comm, result.exe, result.command))
-    picture = shell_path(f"{name or 'heap'}.svg")
+    picture = shell_path(f"{name.strip('_') or 'heap'}.svg")
     program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
     if result.log is not None and result.log.paths:
         logs = _log_words(result.log.paths)

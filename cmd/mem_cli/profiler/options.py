@@ -120,11 +120,14 @@ folder_argument = click.argument(
 )
 
 
-def recovering(folder: str | None, pid: int | None = None) -> str:
-    """Return the command that saves what is left below a folder, or of a process."""
+def recovering(folder: str | None, pid: int | None = None, place: str | None = None) -> str:
+    """Return the command that saves what is left below a folder, or of a process, where its run was
+    told to.
+    """
     if folder is not None:
         return f"mem_profiler recover {shell_path(folder)}"
-    return "mem_profiler recover" if pid is None else f"mem_profiler recover {pid}"
+    told = "" if place is None else f" -o {shell_path(place)}"
+    return f"mem_profiler recover {'--all' if pid is None else pid}{told}"
 
 
 prefix_option = click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from mem_cli.console import is_quiet, note, say
@@ -61,10 +62,10 @@ def finish(
     family: bool = False,
     takes_all: bool = False,
 ) -> int:
-    """Print the results of captures; ``brief``: only warnings and failures. With ``program_pid``,
-    that of the program, each of several says which process it is of; ``as_table``: they have a row
-    each. ``family``: of a process and those below it, which have one next step; ``takes_all``: none
-    of these is missing, or that has been said.
+    """Print the results of captures; ``brief``: only warnings and failures. Several have
+    a row each with ``program_pid``, that of the program of a run, and ``as_table`` when recovered.
+    ``family``: of a process and those below it, which have one next step; ``takes_all``: none of
+    these is missing, or that has been said.
     """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
@@ -72,24 +73,27 @@ def finish(
         embed_names((one for result in results for one in (result, *result.devices)), form)
     pids = None if takes_all else {result.pid for result in results}
     family = family and len(results) > 1
-    in_rows = results if as_table and len(results) > 1 else []
-    for line in capture_view.table_lines(in_rows, notes=not is_quiet()):
-        say(line, err=of_run)
-    for result in [] if in_rows else results:
-        if program_pid and len(results) > 1 and not brief:
-            say(capture_view.role_line(result, program_pid), err=of_run)
-        for line in capture_view.result_lines(
-            result,
-            awaited=of_run,
-            notes=not is_quiet(),
-            captured=pids,
-            steps=not family,
-        ):
-            if brief and line.startswith(capture_view.SUCCESS):
-                break
-            say(line, err=of_run)
-    for line in capture_view.step_of_all(results) if family and not is_quiet() else ():
+    notes = not is_quiet()
+    lines: Iterator[str] = iter(())
+    if as_table and len(results) > 1:
+        lines = capture_view.recovered_lines(results, notes=notes)
+    elif program_pid and len(results) > 1 and not brief:
+        lines = capture_view.run_lines(results, program_pid, notes=notes)
+    else:
+        for result in results:
+            of_one = capture_view.result_lines(
+                result, awaited=of_run, notes=notes, captured=pids, steps=not family
+            )
+            lines = itertools.chain(lines, _first_lines(of_one) if brief else of_one)
+    if family and notes:
+        lines = itertools.chain(lines, capture_view.step_of_all(results))
+    for line in lines:
         say(line, err=of_run)
     for error in errors:
         say_error(str(error), hint_of(error))
     return errors[0].exit_code if errors else 0
+
+
+def _first_lines(lines: Iterator[str]) -> Iterator[str]:
+    """Those before the word of success: warnings."""
+    return itertools.takewhile(lambda line: not line.startswith(capture_view.SUCCESS), lines)

@@ -110,7 +110,7 @@ def process_lines(rows: Sequence[Row], columns: int, folder: str | None = None) 
 
 
 def _cells(row: Row, folder: str | None) -> list[str]:
-    cure = "" if row.has_sampler else f": {recovering(folder, row.pid)}"
+    cure = "" if row.has_sampler else f": {recovering(folder, row.pid, row.place)}"
     known = row.samples is not None
     return [
         str(row.pid),

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
+from mem_cli import terminal
 from mem_cli.commands import PATH
 from mem_cli.console import say, waiting
 from mem_cli.errors import hint_of, say_error
 from mem_cli.forms import form_option
-from mem_cli.profiler.options import prefix_option, symbolize_option
+from mem_cli.profiler.options import prefix_option, recovering, symbolize_option
 from mem_cli.profiler.outcome import finish
+from mem_cli.profiler.ps import process_lines
 from mem_cli.profiler.target import PID_MAX
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_parser.memscope.settings import Settings
 from mem_parser.units import counted
-from mem_profiler.capture import output, recover
+from mem_profiler.capture import listing, output, recover
 from mem_profiler.memscope import recovery
 
 
@@ -25,6 +28,7 @@ from mem_profiler.memscope import recovery
 @click.argument("what", required=False, type=PATH, metavar="[PID|SEGMENT-FILE|FOLDER]")
 @click.option("-p", "--pid", type=click.IntRange(1, PID_MAX), help="The process; the same as PID.")
 @prefix_option
+@click.option("--all", "every", is_flag=True, help="Save all; without it they are listed.")
 @click.option("--empty", is_flag=True, help="Also files of processes without samples.")
 @form_option
 @symbolize_option
@@ -36,29 +40,49 @@ def recover_command(
     prefix: str,
     form: Form,
     *,
+    every: bool,
     empty: bool,
     symbolize: bool,
 ) -> None:
-    """Save the unsaved profiles of ended processes: of one, of those below FOLDER, or of all.
+    """Save the unsaved profiles of ended processes: of one, of those below FOLDER, or --all.
 
     FOLDER is the MEM_PROFILER_DIR of a service. Dumps of device memory whose command was killed are
     completed too, with FOLDER those below it.
     """
-    output.check_prefix(prefix)
     if pid is not None:
         if what is not None:
             raise UsageProblem(f"two processes given: {what} and -p {pid}")
         what = str(pid)
+    if what is not None and every:
+        raise UsageProblem(f"{what} and --all exclude each other")
+    of_one = what is not None and not os.path.isdir(what)
+    place = output.where(prefix) if of_one else output.check_prefix(prefix)
     if what is not None and os.path.isdir(what):
         ctx.exit(_every([what], prefix, form, what, empty=empty, symbolize=symbolize))
     if what is None:
         outputs = [Settings().output, *recovery.outputs_of_runs()]
+        if not every:
+            ctx.exit(_list(outputs))
         ctx.exit(_every(outputs, prefix, form, None, empty=empty, symbolize=symbolize))
     if what.isascii() and what.isdigit():
-        results = recover.recover_pid(int(what), prefix, form)
+        results = recover.recover_pid(int(what), place, form)
     else:
-        results = [recover.recover_file(what, prefix, form)]
+        results = [recover.recover_file(what, place, form)]
     ctx.exit(finish(results, [], form, symbolize=symbolize))
+
+
+def _list(outputs: list[str]) -> int:
+    """Complete dumps, which stay in their folders, and list the profiles; an exit code."""
+    code, count = complete_dumps(outputs)
+    found = listing.listing()
+    rows = [row for row in found.rows if not row.has_sampler]
+    for line in process_lines(rows, terminal.columns(None) or sys.maxsize) if rows else ():
+        say(line)
+    if rows:
+        say(f"unsaved: {len(rows) + found.more}; {recovering(None)} writes all of them here")
+    elif not count:
+        say("nothing to recover")
+    return code
 
 
 def _every(

@@ -39,20 +39,28 @@ def went_on(capture: Capture) -> bool:
     return capture.end in _GOES_ON
 
 
+def was_killed(capture: Capture) -> bool:
+    """Tell whether a signal is known to have ended the program."""
+    return capture.end.startswith("signal ")
+
+
 def has_ended(capture: Capture) -> bool:
-    """Tell whether the program surely ended, with the capture or in it."""
+    """Tell whether the program surely ended by itself, with the capture or in it."""
     return bool(capture.end) and not ended_midway(capture)
 
 
 def ended_midway(capture: Capture) -> bool:
-    """Tell whether the program went on, after a capture that ended in its midst."""
-    return went_on(capture) or capture.end == SECTION_ENDED
+    """Tell whether the capture ended in the program's midst, which might have freed more: it went
+    on, or was killed.
+    """
+    return went_on(capture) or capture.end == SECTION_ENDED or was_killed(capture)
 
 
 def least_watch_s(capture: Capture, table: SiteColumns, times: Timeline) -> float:
     """Return the seconds that growth must have been watched for to be called a leak: `TURNOVERS`
     times the program's turnover and `_STARTS` times its start, which are not known of a window in
-    the capture. `LEAST_WATCH_S` are enough for the start, and a program that went on needs them.
+    the capture. `LEAST_WATCH_S` are enough for the start, and a capture that ended midway needs
+    them.
     """
     floor = LEAST_WATCH_S if ended_midway(capture) else 0.0
     if not is_whole(times):

@@ -177,10 +177,10 @@ def left_out_lines(chosen: ChosenEdges, unit: Unit) -> Iterator[str]:
     if chosen.light:
         yield f"{counted(len(chosen.light), 'call')} below {100 * EDGE_SHARE:g} % not drawn"
     reasons = (
-        (chosen.crowded, f"beyond the heaviest {MAX_DEGREE} of a function"),
-        (chosen.beyond, f"beyond the heaviest {MAX_EDGES}"),
+        (chosen.crowded, f"a function has its heaviest {MAX_DEGREE}"),
+        (chosen.beyond, f"the picture has the heaviest {MAX_EDGES}"),
     )
     for edges, why in reasons:
         if edges:
             most = format_value(max(edge.value for edge in edges), unit)
-            yield f"{counted(len(edges), 'call')} {why} not drawn, none above {most}"
+            yield f"{counted(len(edges), 'call')} not drawn, none above {most}: {why}"

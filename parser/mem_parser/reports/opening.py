@@ -21,7 +21,7 @@ from mem_parser.frames import named_caller
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
 from mem_parser.leaks.headline import called_by, rate_text
-from mem_parser.leaks.watch import NO_AGES, too_short, went_on
+from mem_parser.leaks.watch import NO_AGES, too_short, was_killed, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
@@ -86,7 +86,10 @@ def opening(
     know that it is too early for a verdict.
     """
     first = [*_lost(whole or profile), *_unseen(whole or profile), *_untraced(whole or profile)]
-    rest = [*_near_limit(profile), *([] if running else _rest_of_rss(profile, report))]
+    near = list(_near_limit(profile))
+    if was_killed(profile.capture):
+        first, near = [*_killed(profile), *near, *first], []
+    rest = [*near, *([] if running else _rest_of_rss(profile, report))]
     if not any(profile.total(count, Unit.SPACE).samples for count in (Count.INUSE, Count.PEAK)):
         return [*first, _freed(whole or profile), *rest]
     watched_s = profile.capture.duration_s or 0.0
@@ -108,6 +111,13 @@ def opening(
             for one in caches
         ]
     return [*found, *caches, *rest]
+
+
+def _killed(profile: Profile) -> Iterator[Sentence]:
+    """Yield that the program was killed: by the kernel for memory, perhaps."""
+    if profile.capture.end.endswith(" SIGKILL"):
+        text = phrase("ended by SIGKILL: memory may have run out, dmesg tells")
+        yield Sentence("killed", text)
 
 
 def _lost(profile: Profile) -> Iterator[Sentence]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
@@ -14,25 +14,30 @@ from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.watch import time_text
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.reports.grid import Column, Grid, Record, amounts, numbers
+from mem_parser.programname import captured_name, names_of_siblings
+from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.opening import Sentence
-from mem_parser.words import phrase
+from mem_parser.units import format_bytes
+from mem_parser.words import phrase, shown
 
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process. ``growth``: bytes per hour in the functions that leak in the sum or in any
-    process; None: unknown.
+    """One process, ``added`` to the sum or not. ``growth``: bytes per hour in the functions that
+    leak in the sum or in any process; None: unknown.
     """
 
     file: str
     pid: int | None
+    peak_rss_bytes: int | None
     in_use: Estimate
     growth: Estimate | None
     leaks: int | None
     watched_s: float
+    program: str = ""
+    added: bool = True
 
     @property
     def rate(self) -> str:
@@ -41,16 +46,23 @@ class Member:
 
 
 def members(
-    judged: Sequence[tuple[str, Profile, LeakReport | None]], whole: LeakReport | None
+    judged: Sequence[tuple[str, Profile, LeakReport | None]],
+    whole: LeakReport | None,
+    others: Sequence[tuple[str, Profile]] = (),
 ) -> list[Member]:
-    """Return the processes of ``judged`` (file, profile, verdicts), the one that grows most first,
-    or holds most. ``whole`` are the verdicts on their sum.
+    """Return the processes of ``judged`` (file, profile, verdicts) and the ``others``, the one that
+    grows most first, or took most. ``whole`` are the verdicts on the sum of the former.
     """
     keys = _leaking(whole).union(*(_leaking(report) for *_, report in judged))
+    every = [one.capture for one in (*(one for _, one, _ in judged), *(one for _, one in others))]
+    programs = names_of_siblings([(captured_name(one), one.command) for one in every])
     found = [_member(*one, keys) for one in judged]
+    found += [replace(_member(*one, None, keys), added=False) for one in others]
+    found = [replace(one, program=name) for one, name in zip(found, programs, strict=True)]
 
-    def weight(one: Member) -> tuple[float, float]:
-        return one.growth.value if one.growth is not None else 0.0, one.in_use.value
+    def weight(one: Member) -> tuple[float, ...]:
+        growth = one.growth.value if one.growth is not None else 0.0
+        return growth, one.peak_rss_bytes or 0, one.in_use.value
 
     return sorted(found, key=weight, reverse=True)
 
@@ -64,6 +76,7 @@ def _member(file: str, profile: Profile, report: LeakReport | None, keys: set[Ke
     return Member(
         file,
         profile.capture.pid,
+        profile.capture.memory.peak_rss_bytes,
         (profile.before_end or profile).total(Count.INUSE, Unit.SPACE),
         functools.reduce(operator.add, grown) if grown else None,
         None if report is None or (report.blind and not report.leaks) else len(report.leaks),
@@ -81,6 +94,7 @@ def sentences(found: Sequence[Member], whole: LeakReport | None) -> list[Sentenc
     a leak in them or in the ``whole`` there is nothing to say, but where there are no verdicts on
     that, and not all processes were there for long enough.
     """
+    found = [one for one in found if one.added]
     leaking = [one for one in found if one.leaks]
     if not leaking and not _leaking(whole):
         short = sum(one.watched_s < LEAST_WATCH_S for one in found)
@@ -109,16 +123,27 @@ def _worst(found: Sequence[Member]) -> str:
     return phrase("; {process} grows fastest, {rate}", process=first.pid, rate=first.rate)
 
 
-def grid(found: Sequence[Member]) -> Grid:
-    """Return the table of the processes."""
+def blocks(found: Sequence[Member], most: int) -> Iterator[Block]:
+    """Yield the table of the first ``most`` processes, or all for 0, and the number of others."""
+    kept = found[: most or None]
+    yield _grid(kept)
+    if len(kept) < len(found):
+        more = len(found) - len(kept)
+        yield shown(phrase("{number} more hidden. Use -n 0 to show all.", number=more))
+
+
+def _grid(found: Sequence[Member]) -> Grid:
     columns = (
-        Column(phrase("process")), Column(phrase("in use")), Column(phrase("growth of leaks")),
+        Column(phrase("process")), Column(phrase("program"), right=False),
+        Column(phrase("peak RSS")), Column(phrase("in use")), Column(phrase("growth of leaks")),
         Column(phrase("leaks")), Column(phrase("file"), right=False, flexible=True),
     )  # fmt: skip
     held = amounts((one.in_use for one in found), Unit.SPACE)
     rows = [
         (
             str(one.pid),
+            one.program,
+            "-" if one.peak_rss_bytes is None else f"≥ {format_bytes(one.peak_rss_bytes)}",
             size,
             one.rate or "-",
             "-" if one.leaks is None else str(one.leaks),
@@ -132,7 +157,15 @@ def grid(found: Sequence[Member]) -> Grid:
 def records(found: Sequence[Member]) -> list[Record]:
     """Return the table for programs."""
     return [
-        {"file": one.file, "pid": one.pid, "leaks": one.leaks, "growth": one.rate or None}
+        {
+            "file": one.file,
+            "pid": one.pid,
+            "program": one.program,
+            "added": one.added,
+            "peak_rss_bytes": one.peak_rss_bytes,
+            "leaks": one.leaks,
+            "growth": one.rate or None,
+        }
         | numbers("bytes", one.in_use)
         for one in found
     ]

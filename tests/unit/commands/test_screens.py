@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record
-from mem_cli.profiler.capture_view import result_lines
+from mem_cli.profiler.capture_view import result_lines, run_lines
 from mem_parser.escape import shell_join, shell_lines
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.symbols.elf import ElfImage
@@ -152,6 +152,16 @@ def test_every_file_that_is_written_is_named_once(narrow: Path, tmp_path: Path, 
     assert out.stat().st_size
 
 
+@pytest.mark.parametrize("words", ["HEAP -o", "top HEAP -o", "stats HEAP -o"])
+def test_a_text_is_not_written_under_the_name_of_a_picture(
+    narrow: Path, tmp_path: Path, words: str
+) -> None:
+    out = tmp_path / "x.SVG"
+    done = parse(*(narrow if word == "HEAP" else word for word in words.split()), out)
+    assert (done.returncode, done.stdout, out.exists()) == (2, "", False)
+    assert done.stderr.startswith(f"error: -o {out}: this is text, no picture\nhint:  ")
+
+
 def result(path: str = "./custom_prof.7.1.heap", **more: object) -> Result:
     facts = {
         "path": path, "pid": 7, "exe": PROGRAM, "command": "bash", "kind": "capture",
@@ -174,6 +184,7 @@ def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
         f"  mem_parser -f {path} -s -o bash.svg",
         f"  mem_parser leaks {path}",
     ]
+    assert steps(result(command="g++"))[1].endswith(" -s -o g.svg")
     assert steps(result(samples=0)) == [f"  mem_parser {path}", f"  mem_parser rss {path}"]
     for unknown in ({"exe_build_id": "00"}, {"exe_build_id": None}, {"exe": "/missing"}):
         assert " -p /" in steps(result(**unknown))[0]
@@ -187,6 +198,30 @@ def test_a_killed_target_may_have_run_out_of_memory() -> None:
     assert second == "  out of memory? dmesg | grep 'Killed process 7 '"
     for other in (result(end="signal 11 SIGSEGV"), result()):
         assert not any("dmesg" in line for line in result_lines(other))
+
+
+def test_the_processes_of_a_run_are_a_table_of_which_the_smallest_are_one_line() -> None:
+    """By the memory of the process, which may be far more than that of its blocks."""
+    every = [
+        result(
+            f"p.{pid}.1.heap", pid=pid, comm="cc1", command=f"/usr/bin/cc1 -quiet a{pid}.c",
+            peak_bytes=1 << 20, peak_rss_bytes=(pid % 50) << 20, lost=1, notes=[f"of {pid}"],
+        )
+        for pid in range(101, 148)
+    ]  # fmt: skip
+    every[46].end, every[4].peak_rss_bytes, every[4].peak_bytes = "signal 9 SIGKILL", 0, 90 << 20
+    heads, *rows = run_lines(every, 104, notes=True)
+    assert heads.split("  ")[0] == "PID" and "≥PEAK RSS" in heads
+    assert [row.split()[0] for row in rows[:3]] == ["105", "147", "146"]
+    assert " ".join(rows[1].split()[1:]) == (
+        "47 MiB 1 MiB 3 1 cc1 a147.c, ended by SIGKILL p.147.1.heap"
+    )
+    assert rows[40] == "7 more: none above 8 MiB, 7 lost"
+    assert rows[41] == "  out of memory? dmesg | grep 'Killed process 147 '"
+    assert rows[42:48] == [f"note: of {pid}" for pid in (105, 147, 146, 145, 144)] + [
+        "  42 more notes are in the files"
+    ]
+    assert rows[48:] == ["next:", "  mem_parser p.105.1.heap"]
 
 
 def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> None:

@@ -24,7 +24,11 @@ def folder(tmp_path: Path) -> Path:
     rates = {11: 0.4, 12: 20.0, 13: 0.4, 14: 6.0}
     for pid, rate in rates.items():
         profile = worker(random, rate=rate, shift_s=50.0 * (pid == 14))
-        profile.capture = dataclasses.replace(profile.capture, pid=pid)
+        memory = dataclasses.replace(profile.capture.memory, peak_rss_bytes=pid << 20)
+        command = f"/usr/bin/cc1 -quiet a{pid}.c"
+        profile.capture = dataclasses.replace(
+            profile.capture, pid=pid, comm="cc1", command=command, memory=memory
+        )
         (tmp_path / f"p.{pid}.1.heap").write_bytes(write_heap(profile))
     (tmp_path / "notes.txt").write_text("no profile")
     return tmp_path
@@ -40,14 +44,20 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     assert lines[1].split()[:2] == ["mem_parser", "leaks"]
     assert lines[2].startswith("leaks of their own: 1 of 3 processes; 12 grows fastest, ")
     rows = [line.split()[0] for line in lines[3:] if line.endswith(".heap")]
-    assert rows[0] == "12" and sorted(rows) == ["11", "12", "13"]
+    assert rows[0] == "12" and sorted(rows) == ["11", "12", "13", "14"]
+    [other] = [line.split() for line in lines[3:] if line.endswith("p.14.1.heap")]
+    assert other[1:6] == ["cc1", "a14.c", "≥", "14.00", "MiB"] and other[-3:-1] == ["-", "-"]
     assert "note: 1 of 4 files are of another time, not added" in done.stderr
+    few = parse(folder, "-n", "1").stdout.splitlines()
+    assert len([line for line in few[2:] if line.endswith(".heap")]) == 1
+    assert "3 more hidden. Use -n 0 to show all." in few
 
     files = [folder / f"p.{pid}.1.heap" for pid in (11, 12, 13)]
-    assert parse(*files).stdout == done.stdout
+    assert parse(*files).stdout.splitlines()[:2] == lines[:2]
     found = checked_json("summary", parse(folder, "--json").stdout)
-    assert [one["leaks"] for one in found["processes"]] == [1, 0, 0]
+    assert [one["leaks"] for one in found["processes"]] == [1, 0, 0, None]
     each = [json.loads(parse(file, "--json").stdout)["total"] for file in files]
+    assert [one["pid"] for one in found["processes"] if not one["added"]] == [14]
     assert found["total"] == pytest.approx(sum(each), abs=0.01)
 
 
@@ -66,7 +76,7 @@ def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path)
     done = parse(tmp_path, "--json")
     found = checked_json("summary", done.stdout)
     largest = max(range(2, 6), key=lambda pid: totals[pid])
-    assert {one["pid"] for one in found["processes"]} == {1, largest}
+    assert {one["pid"] for one in found["processes"] if one["added"]} == {1, largest}
     assert found["total"] == pytest.approx(totals[1] + totals[largest], abs=1)
     assert "note: 3 of 5 files are of other times than when most was" in done.stderr
     first = "no verdict on leaks: 1 of 2 processes were watched for less than 30 s"

@@ -77,3 +77,14 @@ def test_an_end_that_nobody_tells_is_still_an_end(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(death, "REAP_WAIT_S", 0.02)
     monkeypatch.setattr(death.Watch, "_wait_status", lambda _self: None)
     assert death.Watch(2**22 + 1).how() == "target ended"
+
+
+def test_a_process_that_was_gone_before_the_watch_ended_in_a_way_that_nobody_knows() -> None:
+    watch = death.Watch(2**22 + 1)
+    assert watch.how_now() == ""
+    child = subprocess.Popen(["sleep", "60"])
+    watch = death.Watch(child.pid)
+    child.kill()
+    child.wait(10)
+    assert watch.how_now() in ("signal 9 SIGKILL", "")
+    watch.close()

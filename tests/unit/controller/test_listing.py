@@ -18,7 +18,7 @@ from mem_profiler.segment.file import Segment
 
 ROW = {
     "pid": 7, "user": "u", "command": "c", "state": "idle", "rate_bytes": 1, "samples": 2,
-    "live_bytes": 3.5, "lost": 0, "dead": False, "notes": [],
+    "live_bytes": 3.5, "lost": 0, "dead": False, "place": None, "notes": [],
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def test_of_processes_without_samples_files_are_written_only_when_asked_for(
             dead(segment_dir, pid, samples=0)
 
     left()
-    done = run_command("recover", "-o", tmp_path / "a")
+    done = run_command("recover", "--all", "-o", tmp_path / "a")
     table, _, then = done.stdout.partition("next:\n")
     first, head, *rows = table.splitlines()
     assert first == "2 profiles without a sample: no file, which --empty would write"
@@ -85,7 +85,7 @@ def test_of_processes_without_samples_files_are_written_only_when_asked_for(
     assert {str(path) for path in tmp_path.iterdir()} == set(files)
     assert not any((segment_dir / f"mem_profiler.{os.getuid()}").glob("*-*-*"))
     left()
-    assert run_command("recover", "--empty", "-o", tmp_path / "b").returncode == 0
+    assert run_command("recover", "--all", "--empty", "-o", tmp_path / "b").returncode == 0
     assert len(list(tmp_path.glob("b.*.heap"))) == 4
 
 

@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
     "comm": "x", "exe": "/x", "command": "x", "kind": "capture", "end": "stopped",
     "duration_s": 1.0, "samples": 1, "notes": [], "depth_limit": 128, "domain": "host",
     "lost": 0, "cut": 0, "failed": 0, "packed": False, "build_id": None, "is_uncrossed": False,
-    "forked": False, "peak_bytes": 7, "inuse_bytes": 5, "until_s": 9.5,
+    "forked": False, "peak_bytes": 7, "peak_rss_bytes": 9, "inuse_bytes": 5, "until_s": 9.5,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mem_parser.model import Capture
-from mem_parser.programname import named_with_file, profile_name, program_name
+from mem_parser.programname import named_with_file, names_of_siblings, profile_name, program_name
 
 PYTHON = "/usr/bin/python3.11"
 
@@ -53,3 +53,19 @@ def test_a_file_given_for_the_program_names_it() -> None:
     assert profile_name(capture, "./build/redis-server", "x.heap") == "redis-server"
     assert profile_name(capture, None, "x.heap") == "web"
     assert profile_name(Capture(), None, "/tmp/x.heap") == "x.heap"
+
+
+def test_processes_of_one_name_are_names_of_siblings_by_what_each_has_alone() -> None:
+    compiler = "/usr/lib/cc1plus -quiet -I src -D BIG=40 {0}.cpp -dumpbase {0}.cpp -o /tmp/{0}.s"
+    found = names_of_siblings(
+        [
+            *(("cc1plus", compiler.format(name)) for name in ("a", "b")),
+            ("ld", "/usr/bin/ld -o app a.o b.o"),
+            *[("nginx", "nginx: worker process")] * 2,
+            ("", "\x1b[31m " + "x" * 100),
+        ]
+    )
+    assert found[:5] == [
+        "cc1plus a.cpp /tmp/a.s", "cc1plus b.cpp /tmp/b.s", "ld -o app a.o b.o", "nginx", "nginx",
+    ]  # fmt: skip
+    assert found[5].startswith("? xxx") and found[5].endswith("x…") and len(found[5]) <= 60

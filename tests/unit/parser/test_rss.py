@@ -85,12 +85,17 @@ def test_a_container_is_told_by_what_all_of_its_processes_use() -> None:
     assert near(20, 90) == [
         "RSS 20.00 MiB; its control group uses 90.00 MiB, 90.0 % of its limit of 100.0 MiB"
     ]
+    profile.capture.end = "signal 9 SIGKILL"
+    found = opening(profile, symbols, None)
+    assert [one.kind for one in found][:3] == ["killed", "limit", "in use"]
     # RSS falls, and the group is full in a minute.
     profile.series = [
         Reading(t, 0.0, 0.0, 1, (90 - t) * MIB, group_bytes=(t + 30) * MIB // 2)
         for t in range(0, 61, 10)
     ]
     assert near(30, 70)[0].endswith(" its limit of 100.0 MiB: full in 60 s as it grows")
+    profile.capture.end = "exited"
+    assert account(profile).until_limit_s is None
     # A few seconds tell no more than as many ahead.
     del profile.series[4:]
     profile.series = [dataclasses.replace(r, t_s=r.t_s / 10) for r in profile.series]

@@ -462,6 +462,33 @@ def test_every_line_of_a_wrapper_must_look_like_one() -> None:
     assert passing(profile, symbols) == ()
 
 
+def reporting(stack: str) -> tuple[Profile, Symbols]:
+    """A stack whose innermost function is one of `mem_profiler.h`, inlined into the next."""
+    profile, symbols = named((("mem_profiler_report_allocation " + stack, 100),))
+    header = int(symbols.locations_of_stack[0])
+    symbols.locations[header] = dataclasses.replace(symbols.locations[header], inlined=True)
+    return profile, symbols
+
+
+def test_what_reports_its_blocks_by_the_header_is_an_allocator() -> None:
+    profile, symbols = reporting("Pool::get load main")
+    own = sum_stacks(profile, symbols, rule=FrameRule.OWN)
+    assert [r.name for r in rows_of(own) if r.flat.value] == ["Pool::get"]
+    marked = mark_libraries(profile, symbols, Libraries())
+    assert marked.passing == ("Pool::get",)
+    assert [r.name for r in rows_of(sum_stacks(profile, marked)) if r.flat.value] == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "libraries"),
+    [("main _start", Libraries()), ("get main", Libraries(program=(re.compile("^get$"),)))],
+)
+def test_main_and_what_the_project_keeps_are_none_though_they_report(
+    stack: str, libraries: Libraries
+) -> None:
+    assert passing(*reporting(stack), libraries) == ()
+
+
 # The project's file.
 
 

@@ -44,10 +44,10 @@ class Span(click.ParamType[int]):
         """Return the nanoseconds; fails as click's types do."""
         if isinstance(value, int):
             return value
-        from mem_parser.memlog.moment_syntax import parse_span
+        from mem_parser.sizes import parse_seconds
 
         try:
-            span = parse_span(str(value))
+            span = parse_seconds(str(value))
         except ValueError:
             span = 0.0
         if not 1e-9 <= span <= 1e9:

@@ -48,7 +48,15 @@ _JEPROF_PLAIN = {
 _JEPROF_FAMILY = _JEPROF_PLAIN | {f"_{name}" for name in _JEPROF_PLAIN}
 _JEPROF_PATTERN = re.compile(r"TCMalloc|^tcmalloc::")
 
-_OWN_FAMILY = {
+REPORTING = frozenset(
+    {
+        "mem_profiler_report_allocation",
+        "mem_profiler_report_resize",
+        "mem_profiler_report_pool_allocation",
+    }
+)
+"""The inline functions of `mem_profiler.h` that report blocks: what calls one is an allocator."""
+_OWN_FAMILY = REPORTING | {
     "reallocarray", "free_sized", "free_aligned_sized", "nallocx",
     # glibc behind malloc
     "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_memalign", "_int_malloc",

@@ -4,7 +4,7 @@ Sizes: `256 MiB`, `64 KB`, `1G`, `4096`. Prefixes are powers of 1024 with or wit
 everywhere in this program: `24 MB` and `24 MiB` are the same. A plain number is bytes. Case does
 not matter.
 
-Times: `90s`, `5m`, `1.5h`, `1h30m`. A plain number is seconds.
+Times: `90s`, `5m`, `1.5h`, `1h30m`, `500ms`, `20us`, `100ns`. A plain number is seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _TIME = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SECONDS_OF = (3600.0, 60.0, 1.0)
+_SMALL = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|us|ns)", re.ASCII)
+_SMALL_S = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 MOST_BYTES = 2.0**63
 
@@ -48,9 +50,13 @@ def parse_whole(text: str) -> int:
 
 def parse_seconds(text: str) -> float:
     """Return seconds: a plain number (which may be negative or infinite), or hours, minutes and
-    seconds with their units, in that order. Raises `ValueError`, without a text.
+    seconds with their units, in that order; or one smaller unit. Raises `ValueError`, without a
+    text.
     """
     text = text.strip()
+    small = _SMALL.fullmatch(text)
+    if small is not None:
+        return float(small[1]) * _SMALL_S[small[2]]
     found = _TIME.fullmatch(text)
     if found is None or not text:
         try:

@@ -75,6 +75,16 @@ def test_run_captures_from_start_to_exit_and_passes_the_status_on(
     assert "target ended by signal 9 (SIGKILL)" in killed.stderr
 
 
+def test_a_plugin_that_was_opened_by_a_relative_path_keeps_its_names(tmp_path: Path) -> None:
+    flags = ("-shared", "-fPIC", "-Wl,--build-id", "-DNAME=a", "-DSIZE=1000")
+    shutil.copy(build("plugin.c", *flags, out="plugin_relative"), tmp_path / "plugin.so")
+    words = [build("dlloop.c"), "loop", "3", "./plugin.so"]
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p.heap", "--", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    paths = {module.path for module in read_profile(tmp_path / "p.heap").modules}
+    assert str(tmp_path / "plugin.so") in paths, paths
+
+
 def test_run_follows_wrappers_that_exec_to_the_program_itself(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:

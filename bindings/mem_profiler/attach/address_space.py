@@ -25,7 +25,7 @@ PADS_MAX = 64  # left by controllers that died; more than this is a trap
 SIGNATURE_BYTES = 16
 LIBRARY = re.compile(r"(?:memfd:)?libmem_sampler\.so")
 LOADER = re.compile(r"ld-linux.*\.so\.\d+|ld-\d\.\d+\.so|ld64\.so\.\d+")
-MUSL = re.compile(r"ld-musl-.*|libc\.musl-.*")
+MUSL = re.compile(r"ld-musl-.*|libc\.musl-.*|libc\.so")
 LIBC_NAME = re.compile(r"libc\.so\.6|libc-\d\.\d+\.so")
 THREADS_NAME = re.compile(r"libpthread\.so\.0|libpthread-\d\.\d+\.so")
 # Parts of the C library that wait for threads; all of them are in libc.so.6 since glibc 2.34.

@@ -306,6 +306,8 @@ class Run:
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
         recording = Recording(segment, pid)
+        # It may have ended by now; programs begin in this one's folder.
+        recording.target.folder = recording.target.folder or procfs.working_folder(os.getpid())
         created_ns = recording.here_ns(control.number("created_monotonic_ns"))
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
         watch = Watch(pid) if pid else None

@@ -212,6 +212,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     if first_blocker(findings) is not None:
         return findings
     findings += machine.kind_of_program(exe)
+    findings += machine.musl(images)
     if first_blocker(findings) is not None or exe is None:
         return findings
     findings += neighbours.opted_out(gathered.environment)

@@ -15,7 +15,8 @@ _GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so needs
 _POPULATE_WRITE = (5, 14)
 _VERSION_TEXT = re.compile(rb"GNU C Library [^\n]{0,80}?version (\d{1,4})\.(\d{1,4})\D")
 _LIBC = re.compile(r"libc(?:\.so\.6|-\d+\.\d+\.so)$")
-_MUSL = re.compile(r"(?:ld-musl-|libc\.musl-)")
+# A name `libc.so` without a version: what musl's loader is, behind the link that programs name.
+_MUSL = re.compile(r"(?:ld-musl-|libc\.musl-|(?:^|/)libc\.so$)")
 _MACHINES = {
     3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64",
     243: "riscv",
@@ -70,12 +71,16 @@ def _version_in(fd: int) -> tuple[int, int] | None:
     return None
 
 
+def musl(images: list[Image]) -> list[Finding]:
+    """Another C library than the sampler's; nothing else matters then."""
+    if not any(_MUSL.search(image.name) for image in images):
+        return []
+    text = "musl: the sampler is built for the GNU C library"
+    return [Finding("libc", "blocker", text, "run the program on a glibc image")]
+
+
 def libc(images: list[Image]) -> list[Finding]:
     """The C library of the process."""
-    for image in images:
-        if _MUSL.search(image.name):
-            text = "musl: the sampler is built for the GNU C library"
-            return [Finding("libc", "blocker", text, "run the program on a glibc image")]
     found = next((image for image in images if _LIBC.search(image.name)), None)
     if found is None:
         return [Finding("libc", "blocker", "no C library is loaded (yet)", _START_IT)]

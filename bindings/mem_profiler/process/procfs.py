@@ -238,6 +238,15 @@ def exe(pid: int) -> str | None:
         return None
 
 
+def working_folder(pid: int) -> str:
+    """Path of its working folder; empty when gone, hidden or removed."""
+    try:
+        path = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+    return "" if path.endswith(" (deleted)") else path
+
+
 def comm(pid: int) -> str:
     """The process name; empty when gone."""
     raw = _read(pid, "comm")

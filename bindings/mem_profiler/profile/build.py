@@ -298,7 +298,7 @@ def _profile(
 def _read_shared(
     segment: Segment, control: Control, target: Target, readings: Readings | None
 ) -> _Shared:
-    modules = collect.read_modules(segment, control)
+    modules = target.located(collect.read_modules(segment, control))
     memory = dataclasses.replace(target.memory, segment_bytes=segment.used_bytes())
     if readings is not None and memory.rss_bytes is None:
         memory = dataclasses.replace(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mem_parser.model import Module
 from mem_parser.processfacts import Grown, Memory
+from mem_parser.symbols.modulelabels import is_relative
 from mem_parser.tracked import Tracked
 from mem_profiler.process import cgroup, places, procfs
 from mem_profiler.process.procfs import Mapping
@@ -28,6 +32,8 @@ class Target:
     brought: dict[str, str] = field(default_factory=dict)
     """Allocators that libraries brought along, by path; what `capture.recording` looked for."""
     mappings: list[Mapping] = field(default_factory=list)
+    folder: str = ""
+    """Its working folder when it was last looked at; empty: unknown."""
     memory: Memory = field(default_factory=Memory)
     grown: list[Grown] = field(default_factory=list)
     """Places whose resident memory changed since the facts were first asked for."""
@@ -53,6 +59,8 @@ class Target:
 
     def refresh_mappings(self) -> None:
         """Read the mappings again; none when the process is gone."""
+        if self.pid is not None:
+            self.folder = procfs.working_folder(self.pid) or self.folder
         try:
             self.mappings = procfs.maps(self.pid) if self.pid is not None else []
         except PermissionError:
@@ -74,3 +82,22 @@ class Target:
     def gone(self) -> None:
         """Note that the process has ended, or runs another program."""
         self.mappings = []
+
+    def located(self, modules: Sequence[Module]) -> list[Module]:
+        """Return ``modules`` with whole paths, for readers anywhere. The loader knows a library
+        by the words that it was opened with: where they are relative, the path is that of the
+        mapping; of one that is no longer mapped, that of a file below the working folder: its
+        build-id will tell whether it is the same.
+        """
+        return [
+            dataclasses.replace(m, path=self._whole(m)) if is_relative(m.path) else m
+            for m in modules
+        ]
+
+    def _whole(self, module: Module) -> str:
+        mapped = (m.path for m in self.mappings if m.start <= module.start < m.end)
+        path = next(mapped, "").removesuffix(" (deleted)")
+        if module.last_generation is None and path.startswith("/"):
+            return path
+        known = self.folder and module.build_id
+        return os.path.normpath(os.path.join(self.folder, module.path)) if known else module.path

@@ -39,6 +39,10 @@ _EXCLUDING = (
 )
 
 
+_OF_FORM = ("strict", "lines", "jeprof_frames")
+"""Flags that need `-t` or `-s`."""
+
+
 def run(options: Options) -> None:
     """Read, name and report as the group's options say. Raises `MemError`."""
     _check(options)
@@ -88,7 +92,9 @@ def _check(options: Options) -> None:
     if svg and len(heaps) > 1 and not all(map(is_log, heaps)):
         raise UsageProblem("-s draws one file only: bytes of different domains are not added up")
     if options["table"] == svg and not options["by"]:
-        both = "-t and -s exclude each other" if svg else "neither -t nor -s given"
+        alone = next((name for name in _OF_FORM if options[name]), "")
+        meant = f", one of which --{alone.replace('_', '-')} is for" if alone else ""
+        both = "-t and -s exclude each other" if svg else f"neither -t nor -s given{meant}"
         raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
     count_from(options)
     for pair in _EXCLUDING:

@@ -16,6 +16,7 @@ from mem_cli.commands import PATH
 from mem_cli.direct import DirectGroup
 from mem_cli.parser.rights import confined
 from mem_parser.errors import UsageProblem
+from mem_parser.escape import shell_path
 from mem_parser.plainfile import NotPlainError, read_plain
 
 if TYPE_CHECKING:
@@ -110,10 +111,21 @@ def binary_and_profiles(paths: Sequence[str], binary: str | None) -> tuple[str |
     return (both[0] if both else None), profiles
 
 
+def _refuse_late_command(paths: Sequence[str]) -> None:
+    """Refuse the name of a command behind a file. Raises `UsageProblem`."""
+    group = click.get_current_context().find_root().command
+    assert isinstance(group, FileGroup)
+    for path in paths[1:]:
+        if group.summaries.get(path) and not os.path.exists(path):
+            files = " ".join(map(shell_path, (p for p in paths if p != path)))
+            raise UsageProblem(f"the command {path} comes first", hint=f"mem_parser {path} {files}")
+
+
 def _summary(paths: Sequence[str], **options: Any) -> None:
     from mem_cli.parser.summary import summary, summary_of_service
     from mem_parser.memlog.part import is_log
 
+    _refuse_late_command(paths)
     binary, profiles = binary_and_profiles(paths, options["binary"])
     if os.path.isdir(profiles[0]) or (len(profiles) > 1 and not all(map(is_log, profiles))):
         summary_of_service(profiles, **options | {"binary": binary})

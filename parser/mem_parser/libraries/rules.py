@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mem_parser.libraries.table import LIBRARIES, By, Library
+from mem_parser.names import FrameRule, is_allocator
 from mem_parser.symbols.table import CUT_NAME, Function, Role
 
 _MAPPED_MEMORY = "memfd:"
@@ -76,6 +77,20 @@ def _beginning() -> re.Pattern[str]:
 def begins_stacks(name: str) -> bool:
     """Tell whether a function of this name runs before `main`, or before that of a thread."""
     return bool(_beginning().fullmatch(name))
+
+
+def guessed(functions: Sequence[Function]) -> list[Function]:
+    """Return those of ``functions`` that are wrappers only because they are named like malloc."""
+    wrappers = [f for f in functions if f.role is Role.WRAPPER and f.known]
+    like = [f for f in wrappers if _guess().fullmatch(f.name)]
+    rest = _Known([row for row in LIBRARIES if not row.is_guess])
+    like = [f for f in like if not (rest.of_function(f) or rest.of_module(f.module))]
+    return [f for f in like if not is_allocator(f, FrameRule.OWN)]
+
+
+@functools.cache
+def _guess() -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{r.pattern})" for r in LIBRARIES if r.is_guess))
 
 
 def _any(patterns: Sequence[re.Pattern[str]], f: Function) -> bool:

@@ -6,7 +6,8 @@ callers' choice: at every line of it that allocates, many sizes for many callers
 makes one kind of object for many callers, has few sizes, and stays. What a wrapper's callers are
 may be another wrapper, so this goes on until it finds no more. Of a stripped file, a function
 without a name is one too if most blocks come to it through a named allocator of that file: the
-names that a file exports are left, so `palloc` is known and what it calls is not.
+names that a file exports are left, so `palloc` is known and what it calls is not. And what reports
+its blocks by `mem_profiler.h` is an allocator by its own word.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mem_parser.estimate import FloatArray
 from mem_parser.interning import distinct
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Count, IntArray, Profile
-from mem_parser.names import FrameRule
+from mem_parser.names import REPORTING, FrameRule
 from mem_parser.symbols.table import Function, Role, Symbols
 
 LEAST_CALLERS = 5
@@ -38,8 +39,8 @@ def wrappers(profile: Profile, symbols: Symbols, libraries: Libraries) -> list[i
     """Return the functions that are wrappers by shape, the heaviest first; ``symbols`` has the
     roles that are known by name.
     """
-    found: list[int] = []
-    marked = symbols
+    found = [k for k in _reporting(symbols) if not libraries.keeps(symbols.functions[k])]
+    marked = with_role(symbols, found, Role.WRAPPER)
     outside = charged_from(symbols, FrameRule.OWN)
     for _ in range(_ROUNDS):
         begin = beyond_libraries(marked, outside)
@@ -58,6 +59,22 @@ def with_role(symbols: Symbols, functions: list[int], role: Role) -> Symbols:
     for k in functions:
         changed[k] = dataclasses.replace(changed[k], role=role)
     return dataclasses.replace(symbols, functions=changed)
+
+
+def _reporting(symbols: Symbols) -> list[int]:
+    """Return the functions of the program into which one of `REPORTING` is inlined. Without debug
+    information these are not known from what the allocator is inlined into.
+    """
+    functions, of_location = symbols.functions, symbols.function_of_location
+    reports = np.array([f.name in REPORTING and not f.python for f in functions], dtype=np.bool_)
+    if not reports.any():
+        return []
+    inlined = np.array([x.inlined for x in symbols.locations], dtype=np.bool_)
+    spelled = symbols.locations_of_stack
+    place = np.flatnonzero((reports[of_location] & inlined)[spelled]) + 1
+    callers = distinct(of_location[spelled[place[~np.isin(place, symbols.offsets)]]])
+    own = (k for k in callers.tolist() if functions[k].role is Role.PROGRAM)
+    return [k for k in own if not _is_none(functions[k])]
 
 
 def _round(profile: Profile, symbols: Symbols, begin: IntArray) -> list[int]:

@@ -39,13 +39,14 @@ class By(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Library:
     """One row; ``pattern`` is a regular expression. Texts are hostile: none may take more time than
-    its length asks for.
+    its length asks for. ``is_guess``: it is about no project, so reports name what it matched.
     """
 
     by: By
     role: Role
     pattern: str
     reason: str
+    is_guess: bool = False
 
 
 _PREFIX = (
@@ -65,11 +66,13 @@ LIBRARIES = (
         By.NAME, Role.WRAPPER,
         rf"(?:\w+::)*(?i:_{{0,2}}{_PREFIX}(?:m|c|z|re)alloc(?:z|0|f|n|array)?{_SUFFIX})",
         "xmalloc, zmalloc_usable, g_malloc0, my_calloc: malloc under a project's own name",
+        is_guess=True,
     ),
     Library(
         By.NAME, Role.WRAPPER,
         rf"(?i:_{{0,2}}{_PREFIX}(?:memdup|strn?dup|v?asprintf|memalign|alloc_or_die)0?{_SUFFIX})",
         "copies of texts and bytes, printf into memory",
+        is_guess=True,
     ),
     Library(
         By.NAME, Role.WRAPPER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 from mem_parser.devices import Mark
 from mem_parser.errors import UsageProblem
@@ -12,8 +11,6 @@ from mem_parser.memlog.run import Run
 from mem_parser.sizes import parse_seconds
 
 _MOST_S = 1e9
-_SMALL = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|us|ns)", re.ASCII)
-_SMALL_S = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _NS = 1_000_000_000
 
 
@@ -35,20 +32,9 @@ def parse_moment(text: str, run: Run, *, behind: bool = False) -> int:
     return _of_mark(text, run, behind=behind)
 
 
-def parse_span(text: str) -> float:
-    """Return seconds: as `parse_seconds` reads them, or `500ms`, `20us`, `100ns`.
-
-    Raises ValueError, without a text.
-    """
-    found = _SMALL.fullmatch(text.strip())
-    if found is not None:
-        return float(found[1]) * _SMALL_S[found[2]]
-    return parse_seconds(text)
-
-
 def _seconds(text: str) -> float | None:
     try:
-        seconds = parse_span(text)
+        seconds = parse_seconds(text)
     except ValueError:
         return None
     if not 0 <= seconds <= _MOST_S:

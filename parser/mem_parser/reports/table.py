@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -18,6 +18,7 @@ import numpy as np
 from mem_parser.escape import one_line, shell_word
 from mem_parser.folds import Folds
 from mem_parser.interning import distinct
+from mem_parser.libraries.rules import guessed
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
@@ -175,19 +176,34 @@ def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> 
 
 
 def folded_lines(symbols: Symbols, rule: FrameRule) -> Iterator[str]:
-    """Yield which functions are wrappers by their stacks alone, so that nobody looks for them in
-    vain.
+    """Yield which functions are wrappers by their stacks alone, or by a name that says no more than
+    that, so that nobody looks for them in vain.
     """
-    names = symbols.passing
-    if rule is not FrameRule.PROGRAM or not names:
+    if rule is not FrameRule.PROGRAM:
         return
-    shown = ", ".join(one_line(name) for name in names[:MAX_NAMELESS_LINES])
+    if symbols.passing:
+        yield phrase(
+            "counted for their callers, to whom they pass all they allocate: {names}{more}",
+            **_listed(symbols.passing),
+        )
+    shapes = set(symbols.passing)
+    names = list(dict.fromkeys(f.name for f in guessed(symbols.functions) if f.name not in shapes))
+    if names:
+        yield phrase(
+            "named like malloc, so counted for their callers: {names}{more};"
+            " program = {pattern} in .mem_parser.toml keeps one",
+            **_listed(names),
+            pattern=f'["^{one_line(re.escape(names[0]))}$"]',
+        )
+
+
+def _listed(names: Sequence[str]) -> dict[str, str]:
+    """Return the first of ``names``, and how many more there are."""
     more = len(names) - MAX_NAMELESS_LINES
-    yield phrase(
-        "counted for their callers, to whom they pass all they allocate: {names}{more}",
-        names=shown,
-        more=phrase(" and {number} more", number=more) if more > 0 else "",
-    )
+    return {
+        "names": ", ".join(one_line(name) for name in names[:MAX_NAMELESS_LINES]),
+        "more": phrase(" and {number} more", number=more) if more > 0 else "",
+    }
 
 
 def wrapper_line(symbols: Symbols, sums: StackSums) -> str:

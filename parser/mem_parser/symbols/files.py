@@ -21,7 +21,7 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, search_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
-from mem_parser.symbols.modulelabels import is_relative
+from mem_parser.symbols.modulelabels import is_relative, paths_of_builds
 from mem_parser.symbols.table import SymbolProblem
 from mem_parser.units import local_time
 
@@ -95,6 +95,8 @@ class ModuleFinder:
         self.debuginfod = debuginfod
         self.debug_dirs = debug_dirs
         self._cache = cache or SymbolCache(None)
+        self._paths = paths_of_builds(profile.modules)
+        self._found: dict[str, str] = {}
         try:
             self._binary = open_given(binary, self._cache) if binary is not None else None
         except InputFileError as error:  # a start script, say
@@ -139,25 +141,41 @@ class ModuleFinder:
         return stored_bytes(self.path_of(module), *build_id_paths(module.build_id, self.debug_dirs))
 
     def path_of(self, module: Module) -> str:
-        """Return the file to read for ``module``."""
+        """Return the file to read for ``module``: of its copies the first that is there."""
+        if self._binary is not None and self._is_main(module):
+            return self._binary.path
+        copies = self._copies(module)
+        if len(copies) == 1:
+            return copies[0]
+        if module.build_id not in self._found:
+            self._found[module.build_id] = next(filter(os.path.exists, copies), copies[0])
+        return self._found[module.build_id]
+
+    def is_given(self, module: Module) -> bool:
+        """Tell whether a file that the user names stands for that of ``module``."""
         given = self._binary is not None and self._is_main(module)
-        return self._binary.path if self._binary is not None and given else module.path
+        return given and self.path_of(module) != module.path
 
     def as_found(self, module: Module) -> Module:
-        """Return ``module`` with the path to read, for a reader in another process."""
-        path = self.path_of(module)
-        return module if path == module.path else dataclasses.replace(module, path=path)
+        """Return ``module`` with the path that the user gave, for a reader in another process."""
+        given = self.is_given(module)
+        return dataclasses.replace(module, path=self.path_of(module)) if given else module
+
+    def _copies(self, module: Module) -> tuple[str, ...]:
+        """Return the paths of ``module``; the first is the one that it goes by."""
+        return self._paths.get(module.build_id, (module.path,))
 
     def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
         if self._binary is not None and self._is_main(module):
             return self._check(module, self._binary.image, given=True)
         if is_relative(module.path) and not module.build_id:
             return None, _placeless(module)
-        fact = FileFact(self._cache, module.path, BUILD_ID_FACT)
+        path = self.path_of(module)
+        fact = FileFact(self._cache, path, BUILD_ID_FACT)
         try:
-            image = ElfImage.open(module.path)
+            image = ElfImage.open(path)
         except (BadElf, OSError, ValueError) as error:
-            return None, _unreadable(module, error)
+            return None, self._unreadable(module, error)
         fact.put(image.build_id)
         return self._check(module, image, given=False)
 
@@ -169,12 +187,13 @@ class ModuleFinder:
         paths = build_id_paths(module.build_id, self.debug_dirs)
         if given or not module.build_id or self.debuginfod or any(map(os.path.exists, paths)):
             return None
+        path = self.path_of(module)
         try:
-            os.stat(module.path)
+            os.stat(path)
         except (OSError, ValueError) as error:
-            return _unreadable(module, error)
-        found = FileFact(self._cache, module.path, BUILD_ID_FACT).get()
-        return None if found in (None, module.build_id) else _changed(module, module.path)
+            return self._unreadable(module, error)
+        found = FileFact(self._cache, path, BUILD_ID_FACT).get()
+        return None if found in (None, module.build_id) else self._changed(module, path)
 
     def _is_main(self, module: Module) -> bool:
         return self.main is not None and module.path == self.main.path
@@ -184,7 +203,27 @@ class ModuleFinder:
     ) -> tuple[ElfImage | None, SymbolProblem | None]:
         if is_file_of(module, image) and (given or module.build_id or not module.deleted):
             return image, None
-        return None, _changed(module, image.path)
+        return None, self._changed(module, image.path)
+
+    def _unreadable(self, module: Module, error: Exception) -> SymbolProblem:
+        copies = self._copies(module)
+        reason = str(error) if isinstance(error, BadElf) else _reason(error)
+        many = f" (one of {len(copies)} copies)" if len(copies) > 1 else ""
+        text = f"{self.path_of(module)}{many}: {reason}; it is shown without names"
+        return SymbolProblem(copies[0], text, _cure(module))
+
+    def _changed(self, module: Module, path: str) -> SymbolProblem:
+        if module.build_id:
+            why = "is not the file that was profiled (its build-id differs)"
+        elif module.deleted:
+            why = "was replaced while the program ran"
+        else:
+            why = "is not the file that was profiled (the process mapped it differently)"
+        cure = _cure(module)
+        if cure:
+            cure = f"{cure}; a capture with --symbolize keeps its names"
+        text = f"{path} {why}; it is shown without names"
+        return SymbolProblem(self._copies(module)[0], text, cure)
 
     # The program itself.
 
@@ -265,26 +304,9 @@ def _is_program(module: Module) -> bool:
     return module.path.startswith("/") and ".so" not in module.name
 
 
-def _unreadable(module: Module, error: Exception) -> SymbolProblem:
-    reason = str(error) if isinstance(error, BadElf) else _reason(error)
-    return SymbolProblem(module.path, f"{module.path}: {reason}; it is shown without names")
-
-
-def _changed(module: Module, path: str) -> SymbolProblem:
-    if module.build_id:
-        why = "is not the file that was profiled (its build-id differs)"
-    elif module.deleted:
-        why = "was replaced while the program ran"
-    else:
-        why = "is not the file that was profiled (the process mapped it differently)"
-    return SymbolProblem(
-        module.path,
-        f"{path} {why}; it is shown without names",
-        f"--debug-dir DIR: a folder with the file of build-id {module.build_id};"
-        " a capture with --symbolize keeps its names"
-        if module.build_id
-        else None,
-    )
+def _cure(module: Module) -> str | None:
+    known = f"--debug-dir DIR: a folder with the file of build-id {module.build_id}"
+    return known if module.build_id else None
 
 
 def _placeless(module: Module) -> SymbolProblem:

@@ -18,6 +18,7 @@ from mem_parser.symbols.debugfiles import build_id_paths
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.filefacts import identity_of
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder
+from mem_parser.symbols.table import SymbolProblem
 
 Addresses = npt.NDArray[np.uint64]
 _Frame = tuple[str, str, str, int]
@@ -26,13 +27,14 @@ _VERSION = 3
 
 class KeptNames:
     """Frames by address of the file; an address with an empty entry has no name, and in ``starts``
-    the first address of its function where that is known.
+    the first address of its function where that is known. ``problem``: what reading them met.
     """
 
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.at: dict[int, Sequence[int]] = {}
         self.starts: dict[int, int] = {}
+        self.problem: SymbolProblem | None = None
         self._made: dict[int, EmbeddedFrame] = {}
 
     def __len__(self) -> int:

@@ -1,8 +1,10 @@
 """Distinct labels of modules, for addresses without a name.
 
-A module is the same as another if both have one build-id, or, without build-ids, one absolute path
-and different parts of the file. Everything else is another module: files of one name in different
-folders, two builds at one path, a file that is mapped twice, mappings without a name.
+A module is the same as another if both have one build-id, wherever the copies of the file are (a
+program may copy a plugin before each load): it goes by the first one's path. Without build-ids,
+those are the same that have one absolute path and different parts of the file. Everything else is
+another module: files of one name in different folders, two builds at one path, a file that is
+mapped twice, mappings without a name.
 """
 
 from __future__ import annotations
@@ -22,29 +24,41 @@ def is_relative(path: str) -> bool:
 
 def module_keys(modules: Sequence[Module]) -> list[str]:
     """Return for each module its path, with `#2`, `#3`... where that is another module's too."""
-    return _numbered([(m.path or UNNAMED, m.build_id) for m in modules])
+    return _numbered(modules, [m.path or UNNAMED for m in modules])
 
 
 def module_labels(modules: Sequence[Module]) -> list[str]:
     """Return for each module a short name that no other module has: the file's own; with folders
     where files of one name differ in these; the whole path where that is relative.
     """
-    paths = list(dict.fromkeys(m.path for m in modules))
-    short = _distinct_ends(paths)
-    return _numbered([(short[m.path], m.build_id) for m in modules])
+    named = {paths[0]: None for paths in paths_of_builds(modules).values()}
+    named |= {m.path: None for m in modules if not m.build_id}
+    short = _distinct_ends(list(named))
+    return _numbered(modules, [short.get(m.path, "") for m in modules])
 
 
-def _numbered(named: Sequence[tuple[str, str]]) -> list[str]:
-    """Number the further ones of one name; those with one build-id are the same."""
-    known: dict[tuple[str, str], str] = {}
+def paths_of_builds(modules: Sequence[Module]) -> dict[str, tuple[str, ...]]:
+    """Return the paths of each build-id, the first one first."""
+    found: dict[str, dict[str, None]] = {}
+    for module in modules:
+        if module.build_id:
+            found.setdefault(module.build_id, {})[module.path] = None
+    return {build_id: tuple(paths) for build_id, paths in found.items()}
+
+
+def _numbered(modules: Sequence[Module], names: Sequence[str]) -> list[str]:
+    """Number the further ones of one name; those with one build-id have the first one's name."""
+    known: dict[str, str] = {}
     used: dict[str, int] = {}
     result = []
-    for name, build_id in named:
-        key = name, build_id
-        if not build_id or key not in known:
+    for module, name in zip(modules, names, strict=True):
+        label = known.get(module.build_id)
+        if label is None:
             used[name] = used.get(name, 0) + 1
-            known[key] = name if used[name] == 1 else f"{name}#{used[name]}"
-        result.append(known[key])
+            label = name if used[name] == 1 else f"{name}#{used[name]}"
+        if module.build_id:
+            known[module.build_id] = label
+        result.append(label)
     return result
 
 

@@ -38,12 +38,21 @@ _MAX_CACHED = 200_000
 
 
 class ModuleNames:
-    """Look-ups in one module; they set ``problem`` where the file is unusable."""
+    """Look-ups in one module; they set ``problem`` where the file is unusable. ``read`` has the
+    names that were read so far, for copies of one file.
+    """
 
-    def __init__(self, module: Module, finder: ModuleFinder, cache: SymbolCache) -> None:
+    def __init__(
+        self,
+        module: Module,
+        finder: ModuleFinder,
+        cache: SymbolCache,
+        read: dict[str, KeptNames] | None = None,
+    ) -> None:
         self._module = module
         self._finder = finder
         self._cache = cache
+        self._read = {} if read is None else read
         self.problem: SymbolProblem | None = None
 
     def remembered(
@@ -86,24 +95,25 @@ class ModuleNames:
     @property
     def _key(self) -> str:
         # What a file that the user names says, is not what is known without it.
-        given = self._finder.path_of(self._module) != self._module.path
-        return f"{self._module.build_id}-{'given-' if given else ''}names"
+        given = "given-" if self._finder.is_given(self._module) else ""
+        return f"{self._module.build_id}-{given}names"
 
     def _kept(self) -> KeptNames:
         path = self._finder.path_of(self._module)
         return load_names(self._cache.get(self._key), path, self._module.build_id, self._finder)
 
     def _find_cached(self, virtual: Addresses) -> tuple[list[Frames], Addresses]:
-        known = self._kept()
+        known = self._read[self._key] = self._read.get(self._key) or self._kept()
         missing = known.missing(virtual)
         if len(missing):
             files = self._finder.files_of(self._module)
             reader = _NameReader(files, self._finder.debug_dirs)
             frames = reader.find(missing)
             known.add(missing, frames, reader.begins(missing, frames))
-            self.problem = reader.problem
+            known.problem = reader.problem
             if files.image is not None and not reader.problem and len(known) <= _MAX_CACHED:
                 self._cache.put(self._key, dump_names(known, files))
+        self.problem = known.problem
         found = known.frames_at(virtual)
         return ([()] * len(virtual) if found is None else found), known.starts_of(virtual)
 

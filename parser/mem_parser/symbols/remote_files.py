@@ -24,6 +24,7 @@ from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.constant import ConstantText, returned_text
 from mem_parser.symbols.files import Binary, ModuleFinder, is_file_of, open_binary
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
+from mem_parser.symbols.keptnames import KeptNames
 from mem_parser.symbols.modulenames import ModuleNames
 
 MOST_MODULES = 1 << 14
@@ -200,8 +201,9 @@ def _names_answer(asked: Sequence[Asked], debug_dirs: Sequence[str]) -> Json:
     finder = ModuleFinder(_Program([one.module for one in asked]), None, debug_dirs, cache=cache)
     known = [_remembered(one, finder, cache) for one in asked]
     left = [one for one, found in zip(asked, known, strict=True) if found is None]
+    read: dict[str, KeptNames] = {}
     job: Job[Asked, Json] = Job(
-        lambda one: answerform.written(_found(one, finder, cache)),
+        lambda one: answerform.written(_found(one, finder, cache, read)),
         lambda form: answerform.written(answerform.read(form)),
         lambda one: finder.stored_bytes(one.module),
         **finder.rights(),
@@ -220,8 +222,10 @@ def _remembered(one: Asked, finder: ModuleFinder, cache: SymbolCache) -> Answer 
     return Answer(found[0].tolist(), found[1], module.problem, found[2].tolist())
 
 
-def _found(one: Asked, finder: ModuleFinder, cache: SymbolCache) -> Answer:
-    module = ModuleNames(one.module, finder, cache)
+def _found(
+    one: Asked, finder: ModuleFinder, cache: SymbolCache, read: dict[str, KeptNames]
+) -> Answer:
+    module = ModuleNames(one.module, finder, cache, read)
     virtual, frames, starts = module.find(one.addresses, one.foreign_leaf)
     return Answer(virtual.tolist(), frames, module.problem, starts.tolist())
 

@@ -34,6 +34,7 @@ from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame
 from mem_parser.symbols.files import ModuleFinder, changed_since
 from mem_parser.symbols.isolation import Crash, Job, in_child
+from mem_parser.symbols.keptnames import KeptNames
 from mem_parser.symbols.modulelabels import module_keys, module_labels
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
 from mem_parser.symbols.reasons import stripped_own
@@ -215,6 +216,7 @@ class _Symbolizer:
         self.builder = builder
         self.problems: list[SymbolProblem] = []
         self.nameless: dict[str, int] = {}
+        self.read: dict[str, KeptNames] = {}
         self.keys = module_keys(profile.modules)
         self.labels = module_labels(profile.modules)
 
@@ -335,7 +337,8 @@ class _Symbolizer:
 
     def _look_up(self, question: _Question, distinct: Distinct) -> Answer:
         """Read the files of one module; in a child process."""
-        names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
+        module = self.profile.modules[question.index]
+        names = ModuleNames(module, self.finder, self.cache, self.read)
         which = question.which
         found = names.find(distinct.address[which], distinct.foreign_leaf[which])
         virtual, frames, starts = found
@@ -374,8 +377,8 @@ class _Symbolizer:
         """Record which build-id would have fitted, where a folder of debug files was given."""
         told = {problem.module for problem in self.problems}
         wanted = {
-            module.path: module
-            for module, key in zip(self.profile.modules, self.keys, strict=True)
+            key: module
+            for module, key in reversed([*zip(self.profile.modules, self.keys, strict=True)])
             if key in self.nameless and module.build_id and module.path not in told
         }
         folders = [d for d in self.finder.debug_dirs if d not in DEFAULT_DEBUG_DIRS]

@@ -58,6 +58,10 @@ def test_what_cannot_be_read_or_is_for_another_form_is_refused_with_the_cure(
     packed.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(40))
     assert "hint:  if heaptrack wrote it: heaptrack_print -f" in parse(packed).stderr
     assert_refused(parse(heap, "--bytes"), 2, "neither -t nor -s given")
+    strict = parse(heap, "--strict")
+    assert_refused(strict, 2, "neither -t nor -s given, one of which --strict is for")
+    assert_refused(parse(heap, "leaks"), 2, "the command leaks comes first")
+    assert parse(heap, "leaks").stderr.endswith(f"hint:  mem_parser leaks {heap}\n")
     assert parse(heap, "--bytes", "-t").returncode == 0
     refused = parse("convert", heap, "-o", tmp_path / "x.pb", "--peak")
     assert_refused(refused, 2, "--peak needs the format collapsed")

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mem_parser.model import Module
 from mem_profiler.process import cgroup, places, procfs
+from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile.target import Target
 
 
@@ -35,7 +38,7 @@ def test_another_program_has_no_python() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         target = Target.of(child.pid)
         child.kill()
-    assert (target.python, target.pymalloc) == (None, None)
+    assert (target.python, target.pymalloc, target.folder) == (None, None, os.getcwd())
 
 
 def test_the_limit_of_its_memory_is_known_from_the_beginning(
@@ -91,3 +94,26 @@ def test_what_grew_since_the_facts_were_asked_for_is_told_by_place() -> None:
     most = target.grown[0]
     assert most.kind == "anonymous"
     assert most.growth_bytes >= 23 << 20
+
+
+def test_a_library_opened_by_a_relative_path_is_found_from_any_folder() -> None:
+    line = b"1000-2000 r-xp 00000000 08:01 77 /srv/mapped.so"
+    target = Target(
+        None,
+        folder="/srv/app",
+        mappings=[Mapping(0x1000, 0x2000, "r-xp", 0, (8, 1), 77, "/srv/mapped.so", line)],
+    )
+
+    def located(path: str, **facts: Any) -> str:
+        [module] = target.located([Module(path, [], **{"build_id": "ab", **facts})])
+        return module.path
+
+    assert located("./plugin.so") == "/srv/app/plugin.so"
+    assert located("../lib/plugin.so") == "/srv/lib/plugin.so"
+    assert located("./plugin.so", start=0x1000) == "/srv/mapped.so"
+    assert located("./plugin.so", start=0x1000, last_generation=3) == "/srv/app/plugin.so"
+    # Nothing is guessed.
+    assert located("./plugin.so", build_id="") == "./plugin.so"
+    assert located("/srv/other.so", start=0x1000) == "/srv/other.so"
+    target.folder = ""
+    assert located("./plugin.so") == "./plugin.so"

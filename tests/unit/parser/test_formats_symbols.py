@@ -18,7 +18,7 @@ from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
-from named_program import build_named, heap_of, names
+from named_program import another_build, build_named, heap_of, names
 from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -102,7 +102,7 @@ def test_a_file_that_kills_its_reader_costs_the_names_of_one_module(
 ) -> None:
     bad, good = tmp_path / "bad.so", tmp_path / "good.so"
     shutil.copy(program, bad)
-    shutil.copy(program, good)
+    good.write_bytes(another_build(program))
     read = ElfImage.symbols
     monkeypatch.setattr(
         ElfImage, "symbols", lambda image: killed() if image.path == str(bad) else read(image)

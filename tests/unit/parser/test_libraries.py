@@ -25,6 +25,7 @@ from mem_parser.libraries.table import LIBRARIES
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.reports.aggregate import rows_of, sum_stacks
+from mem_parser.reports.table import folded_lines
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.table import Function, Location, Role, Symbols
 from reportview import named
@@ -460,6 +461,48 @@ def test_every_line_of_a_wrapper_must_look_like_one() -> None:
     symbols.locations_of_stack[at] = len(symbols.locations) + np.arange(8)
     symbols.locations += lines
     assert passing(profile, symbols) == ()
+
+
+def test_what_is_left_out_for_its_name_alone_is_told_with_the_way_to_keep_it() -> None:
+    stacks = (("malloc f_malloc g_malloc load main", 64), ("malloc palloc f_strdup main", 64))
+    profile, symbols = named(stacks)
+    symbols.functions[:] = [dataclasses.replace(f, module="/opt/shop") for f in symbols.functions]
+    marked = mark_libraries(profile, symbols, Libraries())
+    told = (
+        "named like malloc, so counted for their callers: f_malloc, f_strdup; "
+        'program = ["^f_malloc$"] in .mem_parser.toml keeps one'
+    )
+    assert list(folded_lines(marked, FrameRule.PROGRAM)) == [told]
+    assert list(folded_lines(marked, FrameRule.OWN)) == []
+    kept = mark_libraries(profile, symbols, Libraries(program=(re.compile("^f_"),)))
+    assert list(folded_lines(kept, FrameRule.PROGRAM)) == []
+
+
+def reporting(stack: str) -> tuple[Profile, Symbols]:
+    """A stack whose innermost function is one of `mem_profiler.h`, inlined into the next."""
+    profile, symbols = named((("mem_profiler_report_allocation " + stack, 100),))
+    header = int(symbols.locations_of_stack[0])
+    symbols.locations[header] = dataclasses.replace(symbols.locations[header], inlined=True)
+    return profile, symbols
+
+
+def test_what_reports_its_blocks_by_the_header_is_an_allocator() -> None:
+    profile, symbols = reporting("Pool::get load main")
+    own = sum_stacks(profile, symbols, rule=FrameRule.OWN)
+    assert [r.name for r in rows_of(own) if r.flat.value] == ["Pool::get"]
+    marked = mark_libraries(profile, symbols, Libraries())
+    assert marked.passing == ("Pool::get",)
+    assert [r.name for r in rows_of(sum_stacks(profile, marked)) if r.flat.value] == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "libraries"),
+    [("main _start", Libraries()), ("get main", Libraries(program=(re.compile("^get$"),)))],
+)
+def test_main_and_what_the_project_keeps_are_none_though_they_report(
+    stack: str, libraries: Libraries
+) -> None:
+    assert passing(*reporting(stack), libraries) == ()
 
 
 # The project's file.

@@ -70,11 +70,13 @@ def test_labels_tell_modules_of_one_name_apart() -> None:
         module("/a/libm.so"), module("/b/libm.so"), module("/b/libz.so", "ab" * 4),
         module("/b/libz.so", "ab" * 4), module("/b/libz.so", "cd" * 4), module("./x/liby.so"),
         module(""), module(""), module("/opt/one"), module("[vdso]"),
+        module("/c/libz.so", "ab" * 4),
     ]  # fmt: skip
     assert module_labels(modules) == [
         "a/libm.so", "b/libm.so", "libz.so", "libz.so", "libz.so#2", "./x/liby.so", "[unnamed]",
-        "[unnamed]#2", "one", "[vdso]",
+        "[unnamed]#2", "one", "[vdso]", "libz.so",
     ]  # fmt: skip
+    assert module_keys(modules)[-1] == "/b/libz.so"
     assert module_keys(modules)[3:7] == ["/b/libz.so", "/b/libz.so#2", "./x/liby.so", "[unnamed]"]
 
 

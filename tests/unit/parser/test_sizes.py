@@ -53,6 +53,7 @@ def test_an_unset_variable_gives_the_default() -> None:
         ("60", 60.0), ("0.2", 0.2), (" 5 ", 5.0), ("1e3", 1000.0), ("-3", -3.0),
         ("90s", 90.0), ("1m", 60.0), ("5 min", 300.0), ("1.5h", 5400.0), ("1H", 3600.0),
         ("1h30m", 5400.0), ("1h 30m 5s", 5405.0), ("2m30s", 150.0),
+        ("500ms", 0.5), ("1.5 ms", 0.0015), ("2us", 2e-6),
     ],
 )  # fmt: skip
 def test_a_time_is_seconds_or_has_units(text: str, seconds: float) -> None:
@@ -60,7 +61,7 @@ def test_a_time_is_seconds_or_has_units(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "s", "m", "soon", "5x", "1m1h", "-1m", "5d", "5ms", "1:30", "١m"]
+    "text", ["", " ", "s", "m", "soon", "5x", "1m1h", "-1m", "5d", "5MS", "1s5ms", "1:30", "١m"]
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^$"):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from elf_files import elf, segment
 from heapfiles import HeapFile, Record
 from mem_parser.errors import InputFileError
+from mem_parser.frames import find_places
 from mem_parser.leaks import suppressions
 from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.readers import read_bytes
@@ -25,6 +26,9 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.dwarf import read_lines
 from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.files import ModuleFinder
+from mem_parser.symbols.keptnames import KeptNames
+from mem_parser.symbols.modulenames import ModuleNames
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
 
@@ -191,6 +195,52 @@ def test_a_changed_binary_is_said_once_and_its_names_are_not_guessed(programs: P
     assert all(n.startswith("pie+0x") for n in names)
     assert len(symbols.problems) == 1
     assert "build-id" in symbols.problems[0].text
+
+
+def test_copies_of_one_build_are_one_module_wherever_they_were(
+    programs: Path, tmp_path: Path
+) -> None:
+    """A program that copies its plugin before each load and removes the copy after it."""
+    gone = [str(tmp_path / f"plugin-{k}.so") for k in range(3)]
+    modules = [
+        module_of(programs / "pie", BIAS + (k << 24), path=path) for k, path in enumerate(gone)
+    ]
+    offset = symbol_address(programs / "pie", "beta") + 1
+    records = [Record((0x1000, BIAS + (k << 24) + offset), 1, 10) for k in range(3)]
+    profile = read_bytes(HeapFile(records, modules=modules).data, "x.heap")
+
+    def named() -> Symbols:
+        return symbolize(profile, cache=SymbolCache(None), debug_dirs=())
+
+    symbols = named()
+    assert [f.module for f in symbols.functions if f.module] == [gone[0]]
+    assert [(p.text, p.hint) for p in symbols.problems] == [(
+        f"{gone[0]} (one of 3 copies): no such file or directory; it is shown without names",
+        f"--debug-dir DIR: a folder with the file of build-id {modules[0]['build_id']}",
+    )]  # fmt: skip
+
+    shutil.copy(programs / "pie", gone[1])
+    symbols = named()
+    assert symbols.problems == []
+    assert [f.name for f in symbols.functions if f.module] == ["beta"]
+    assert len(find_places(profile, symbols)) == 1
+
+
+def test_copies_of_one_build_are_read_once_without_a_cache_too(programs: Path) -> None:
+    places = [BIAS, BIAS + (1 << 24)]
+    modules = [module_of(programs / "pie", bias) for bias in places]
+    modules[0]["path"] = "/gone/plugin.so"
+    profile = read_bytes(HeapFile([Record((0x1000,), 1, 1)], modules=modules).data, "x.heap")
+    finder = ModuleFinder(profile, debug_dirs=())
+    offset = symbol_address(programs / "pie", "beta")
+    read: dict[str, KeptNames] = {}
+    with mock.patch.object(finder, "files_of", side_effect=finder.files_of) as opened:
+        for module, bias in zip(profile.modules, places, strict=True):
+            looked_up = ModuleNames(module, finder, SymbolCache(None), read)
+            at = np.array([bias + offset], dtype=np.uint64)
+            _, [frames], _ = looked_up.find(at, np.zeros(1, dtype=np.bool_))
+            assert [f.name for f in frames] == ["beta"]
+    assert opened.call_count == 1
 
 
 def test_a_binary_given_by_the_user_stands_for_the_recorded_one(programs: Path) -> None:

@@ -42,7 +42,7 @@ SHARED = {
     "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.jit_symbols",
-    "mem_parser.symbols.reasons",
+    "mem_parser.symbols.modulelabels", "mem_parser.symbols.reasons",
     "mem_parser.symbols.unwindtable", "mem_parser.tracked", "mem_parser.unseen",
     "mem_parser.version",
 }  # fmt: skip

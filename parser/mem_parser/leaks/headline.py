@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame, named_caller
+from mem_parser.frames import Frame, named_caller, native_below
 from mem_parser.model import Unit
 from mem_parser.units import counted, format_bytes, format_estimate, per
 from mem_parser.words import joined, phrase
@@ -91,3 +91,13 @@ def called_by(function: str, caller: str) -> str:
     if not caller:
         return function
     return phrase("{function}, called by {caller}", function=function, caller=one_line(caller))
+
+
+def by_native_code(frames: Sequence[Frame], inner: Sequence[Frame]) -> str:
+    """Say which native function allocates for Python's, the first of ``frames``, if one does."""
+    below = native_below(frames, inner)
+    if below is None:
+        return ""
+    place = below.spot or ("" if below.build_id else below.module.rpartition("/")[2])
+    told = one_line(", ".join(filter(None, [below.function, place])))
+    return phrase("allocated by native code: {function}", function=told)

@@ -33,6 +33,7 @@ from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline, until
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
+from mem_parser.leaks.headline import by_native_code
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
@@ -72,7 +73,7 @@ from mem_parser.names import FrameRule
 from mem_parser.significance import holm, p_rate_above
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_bytes, format_estimate
-from mem_parser.words import inside, phrase
+from mem_parser.words import inside, joined, phrase
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
@@ -523,9 +524,10 @@ class _Judge:
             what = phrase("{share} never freed", share=_percent(kept / born))
         if kept < born / 2:  # "7 % never freed" reads as the opposite
             what = phrase("a steady part is never freed")
-        if not math.isfinite(old):
-            return what
-        return phrase("oldest block {age}, {what}", age=time_text(old), what=what)
+        if math.isfinite(old):
+            what = phrase("oldest block {age}, {what}", age=time_text(old), what=what)
+        native = by_native_code(group.frames, group.inner)
+        return joined(phrase("; "), filter(None, [what, native]))
 
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame
+from mem_parser.frames import Frame, native_below
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
 from mem_parser.model import Profile, Unit
@@ -102,10 +102,13 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _next(report: LeakReport, file: str, names_from: Sequence[str]) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
-        function = report.leaks[0].frames[0].function
+        largest = report.leaks[0]
+        function = largest.frames[0].function
         yield shown(phrase("next:"))
         focus = f"--focus {shell_word(f'^{re.escape(function)}$')}"
         each = ["--start-frames"] if _ADDRESS.search(function) else []
+        if native_below(largest.frames, largest.inner) is not None:
+            each.append("--all-frames")
         yield from shell_lines(("mem_parser tree", shell_path(file), *names_from, focus, *each))
 
 

@@ -21,6 +21,7 @@ from mem_parser.leaks.watch import time_text
 from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening
+from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from simulated import (
     Program,
@@ -191,6 +192,36 @@ def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> No
     found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
     lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
     assert any("call → <module> (app.py:3)  " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("inner", "spot", "said"),
+    [
+        ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
+        ("remember", "", "; allocated by native code: remember, score.so"),
+        ("copy", "python", "none freed"),
+    ],
+)
+def test_a_leak_of_python_s_says_which_native_code_allocates(
+    inner: str, spot: str, said: str
+) -> None:
+    random = np.random.default_rng(1)
+    source = dataclasses.replace(leak(random, 60), names=(inner, "task", "main"))
+    profile, symbols = Program([source]).capture(random)
+    python = spot == "python"
+    file = "/lib/copy.py" if python else spot
+    symbols.functions[0] = Function(
+        inner, inner, file if python else "/lib/score.so", file, role=Role.LIBRARY, python=python
+    )
+    symbols.functions[1] = Function("task", "task", "/a.py", "/a.py", python=True)
+    symbols.locations[0] = Location(0, file, 7 if file else 0)
+
+    report = find_leaks(profile, symbols)
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+
+    assert [f.frames[0].function for f in report.leaks] == ["task"]
+    assert report.leaks[0].evidence.endswith(said)
+    assert lines[-1].endswith("'^task$'" if python else "'^task$' --all-frames")
 
 
 def test_a_growth_below_its_error_is_no_rate() -> None:

@@ -93,11 +93,16 @@ def called_by(function: str, caller: str) -> str:
     return phrase("{function}, called by {caller}", function=function, caller=one_line(caller))
 
 
-def by_native_code(frames: Sequence[Frame], inner: Sequence[Frame]) -> str:
-    """Say which native function allocates for Python's, the first of ``frames``, if one does."""
+def who_allocates(frames: Sequence[Frame], inner: Sequence[Frame], *, is_recycled: bool) -> str:
+    """Say which native function allocates for Python's, the first of ``frames``, or that another
+    line of Python may hold the blocks: where CPython recycles blocks as large as these.
+    """
+    if not frames or not frames[0].python:
+        return ""
     below = native_below(frames, inner)
     if below is None:
-        return ""
+        reuse = phrase("another line may hold them: CPython reuses freed dicts, lists and floats")
+        return reuse if is_recycled else ""
     place = below.spot or ("" if below.build_id else below.module.rpartition("/")[2])
     told = one_line(", ".join(filter(None, [below.function, place])))
     return phrase("allocated by native code: {function}", function=told)

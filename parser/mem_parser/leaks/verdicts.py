@@ -33,7 +33,7 @@ from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline, until
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
-from mem_parser.leaks.headline import by_native_code
+from mem_parser.leaks.headline import who_allocates
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
@@ -362,7 +362,10 @@ class _Judge:
         several = [same for same in owners.values() if len(same) > 1]
         joined = {id(f) for same in several for f in same}
         kept = [f for f in findings if id(f) not in joined]
-        return kept + [self._joined(same, times) for same in several]
+        for same in several:
+            lines = tuple(sorted({f.frames[0].line for f in same}))
+            kept.append(dataclasses.replace(self._joined(same, times), lines=lines))
+        return kept
 
     def _joined(self, findings: list[Finding], times: Timeline) -> Finding:
         """Return the findings on one function as one: sums of their sites, each weighed by itself,
@@ -526,8 +529,8 @@ class _Judge:
             what = phrase("a steady part is never freed")
         if math.isfinite(old):
             what = phrase("oldest block {age}, {what}", age=time_text(old), what=what)
-        native = by_native_code(group.frames, group.inner)
-        return joined(phrase("; "), filter(None, [what, native]))
+        who = who_allocates(group.frames, group.inner, is_recycled=group.is_recycled)
+        return joined(phrase("; "), filter(None, [what, who]))
 
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
@@ -540,7 +543,7 @@ def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | No
         math.nan if times is None else times.duration_s,
         group.stacks,
         group.inner,
-        group,
+        group=group,
     )
 
 

@@ -35,6 +35,7 @@ _WORDS: dict[str, Phrase] = {
     Verdict.CACHE_LIKE: phrase("cache-like"),
     Verdict.YOUNG: phrase("young"),
 }
+_MOST_LINES = 3
 _INDENT = 14
 _LEAST_NAME = 20
 _LARGEST = phrase("largest: ")
@@ -128,6 +129,7 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
             number=f"{finding.stacks:,}",
             function=one_line(finding.frames[0].function),
         )
+        spot = _with_lines(spot, finding.lines)
     yield from _placed(Verdict.LEAK, name, spot, width)
     held = phrase("{amount} in use", amount=_bytes(finding.live))
     parts = shown([*filter(None, [_growth(finding)]), held])
@@ -135,6 +137,14 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
     fits = width_of(together) <= width - _INDENT
     yield from (_labelled("", part) for part in ([together] if fits else parts))
     yield from _evidence(finding, width)
+
+
+def _with_lines(spot: str, lines: tuple[int, ...]) -> str:
+    """Return `net.c:212` with all the ``lines``, the fastest first: `net.c:212, 98, 214`."""
+    first = spot.rpartition(":")[2]
+    others = [str(line) for line in lines if line and str(line) != first]
+    more = ["…"] if len(others) > _MOST_LINES else []
+    return ", ".join([spot, *others[:_MOST_LINES], *more]) if spot else spot
 
 
 def _evidence(finding: Finding, width: int) -> Iterator[str]:

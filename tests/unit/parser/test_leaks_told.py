@@ -224,6 +224,39 @@ def test_a_leak_of_python_s_says_which_native_code_allocates(
     assert lines[-1].endswith("'^task$'" if python else "'^task$' --all-frames")
 
 
+@pytest.mark.parametrize(("size", "python", "doubts"), [
+    (64, True, True), (120, True, True), (80, True, False), (64, False, False),
+])  # fmt: skip
+def test_a_leak_of_what_cpython_recycles_may_be_of_another_line(
+    size: int, *, python: bool, doubts: bool
+) -> None:
+    random = np.random.default_rng(1)
+    source = dataclasses.replace(leak(random, 60, size=size), names=("task", "main"))
+    profile, symbols = Program([source], rate=1).capture(random)
+    symbols.functions[0] = Function("task", "task", "/a.py", "/a.py", python=python)
+
+    [found] = find_leaks(profile, symbols).leaks
+
+    assert ("another line may hold them: CPython reuses" in found.evidence) == doubts
+
+
+def test_a_row_of_stacks_on_several_lines_names_them_all() -> None:
+    random = np.random.default_rng(1)
+    called = [(12, 60), (17, 200), (13, 60), (17, 60), (19, 60), (23, 60)]
+    sources = [
+        dataclasses.replace(leak(random, rate), names=(f"task{k}", "main"))
+        for k, (_, rate) in enumerate(called)
+    ]
+    profile, symbols = Program(sources).capture(random)
+    for k, (line, _) in enumerate(called):
+        of_task = next(n for n, f in enumerate(symbols.functions) if f.name == f"task{k}")
+        symbols.locations[of_task] = Location(0, "task.c", line)
+
+    lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=90))
+
+    assert any(line.endswith("  task.c:17, 12, 13, 19, …") for line in lines)
+
+
 def test_a_growth_below_its_error_is_no_rate() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

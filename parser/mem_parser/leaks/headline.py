@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame, named_caller, native_below
+from mem_parser.frames import Frame, named_caller
 from mem_parser.model import Unit
 from mem_parser.units import counted, format_bytes, format_estimate, per
 from mem_parser.words import joined, phrase
@@ -91,18 +91,3 @@ def called_by(function: str, caller: str) -> str:
     if not caller:
         return function
     return phrase("{function}, called by {caller}", function=function, caller=one_line(caller))
-
-
-def who_allocates(frames: Sequence[Frame], inner: Sequence[Frame], *, is_recycled: bool) -> str:
-    """Say which native function allocates for Python's, the first of ``frames``, or that another
-    line of Python may hold the blocks: where CPython recycles blocks as large as these.
-    """
-    if not frames or not frames[0].python:
-        return ""
-    below = native_below(frames, inner)
-    if below is None:
-        reuse = phrase("another line may hold them: CPython reuses freed dicts, lists and floats")
-        return reuse if is_recycled else ""
-    place = below.spot or ("" if below.build_id else below.module.rpartition("/")[2])
-    told = one_line(", ".join(filter(None, [below.function, place])))
-    return phrase("allocated by native code: {function}", function=told)

@@ -69,9 +69,9 @@ def leak_lines(
     yield from _largest(by_verdict[Verdict.HELD], width)
     undecided = by_verdict[Verdict.INCONCLUSIVE]
     yield from _largest([f for f in undecided if f.is_open], width)
+    yield from _inconclusive([f for f in undecided if not f.is_open], width)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
         yield from _largest(by_verdict[verdict], width)
-    yield from _inconclusive([f for f in undecided if not f.is_open], width)
     if report.suppressed:
         yield _labelled(phrase("suppressed"), _stacks(report.suppressed))
     notes = list(report.notes)

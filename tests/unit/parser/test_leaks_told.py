@@ -257,6 +257,16 @@ def test_a_row_of_stacks_on_several_lines_names_them_all() -> None:
     assert any(line.endswith("  task.c:17, 12, 13, 19, …") for line in lines)
 
 
+def test_what_has_no_verdict_is_above_what_is_harmless() -> None:
+    random = np.random.default_rng(1)
+    sources = [burst(random, 2.0, 400, "cache"), burst(random, 30.0, 4000, "grown")]
+    profile, symbols = Program([*sources, burst(random, 59.0, 400, "new")]).capture(random)
+    report = find_leaks(profile, symbols)
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+    labels = [line.split()[0] for line in lines if line[:1].isalpha()]
+    assert labels[1:] == ["inconclusive", "cache-like", "young"]
+
+
 def test_a_growth_below_its_error_is_no_rate() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

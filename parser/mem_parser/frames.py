@@ -31,13 +31,16 @@ _INTERPRETED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One function at one line; ``build_id`` is its module's where the function has no name."""
+    """One function at one line; ``build_id`` is its module's where the function has no name,
+    ``python``: it is one of Python's.
+    """
 
     function: str
     file: str
     line: int
     module: str
     build_id: str = ""
+    python: bool = False
 
     @property
     def function_key(self) -> tuple[str, str]:
@@ -75,6 +78,14 @@ def named_caller(frames: Sequence[Frame]) -> str:
     first = frames[0]
     named = (f.function for f in frames[1:] if f.module == first.module and not f.build_id)
     return next(named, "") if first.build_id else ""
+
+
+def native_below(frames: Sequence[Frame], inner: Sequence[Frame]) -> Frame | None:
+    """Return the native function that allocates for a function of Python's, the first of
+    ``frames``, if one of those ``inner`` to it does; the interpreter is none.
+    """
+    by_native = frames and frames[0].python and inner and not inner[0].python
+    return inner[0] if by_native else None
 
 
 def relative(path: str) -> str:
@@ -253,6 +264,7 @@ def frames_of(profile: Profile, symbols: Symbols) -> list[Frame]:
                 location.line,
                 function.module,
                 unnamed,
+                function.python,
             )
         )
     return result

@@ -30,7 +30,7 @@ from mem_parser.errors import InputFileError, one_line
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.watch import has_ended, time_text, went_on
 from mem_parser.model import Count, Profile, Reading, Unit
-from mem_parser.processfacts import Memory
+from mem_parser.processfacts import Grown, Memory
 from mem_parser.significance import hourly_slope
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
@@ -44,6 +44,8 @@ _LEAST_READ_S = 54.0
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
 _KINDS = ("anon", "file", "shmem")
+_PAGE_BYTES = 64 << 10
+"""The largest pages of our machines: a library's memory ends with a whole one."""
 _SEGMENT = re.compile(r"/mem_profiler\.\d+/[^/]+$")
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
@@ -79,8 +81,9 @@ class RssAccount:
     known. ``places`` divide the sum of heap in use and slack by location. Neither are summands.
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
     readings, as is ``slope_group`` of what the control group uses; the error of the first is an
-    upper limit, and ``slope_kinds`` of the kinds of RSS, by key. ``read_s`` is the time that the
-    readings cover: a view may have begun to read later than the capture.
+    upper limit, and ``slope_kinds`` of the kinds of RSS, by key. ``slope_own`` is what of the
+    growth of RSS may be the sampler's. ``read_s`` is the time that the readings cover: a view may
+    have begun to read later than the capture.
     ``grown`` divide the growth of RSS between first and last reading by place, as far as the file
     says so.
     ``limit_bytes`` is what the process's control group may use, ``group_bytes`` what it uses; None:
@@ -101,6 +104,7 @@ class RssAccount:
     slope_rss: float | None = None
     slope_group: float | None = None
     slope_kinds: dict[str, float] = field(default_factory=dict)
+    slope_own: float = 0.0
     grown: list[Part] = field(default_factory=list)
     read_s: float = 0.0
     at_s: float | None = None
@@ -204,6 +208,7 @@ def account(profile: Profile) -> RssAccount:
         result.slope_group = _slope_read(half, "group_bytes")
     kinds = {key: _slope_read(half, f"{key}_bytes") for key in _KINDS}
     result.slope_kinds = {key: slope for key, slope in kinds.items() if slope is not None}
+    result.slope_own = _slope_own(profile, result)
     if memory.rss_bytes is None:
         result.notes.append(phrase("the file does not say how large the process was"))
         result.parts.append(_live(profile, Count.INUSE))
@@ -322,12 +327,40 @@ def _grown(profile: Profile) -> Iterator[Part]:
     for row in profile.capture.grown:
         rest -= row.growth_bytes
         label = labels.get(row.kind) or one_line(row.name)
-        if _SEGMENT.search(row.name):
+        if _is_own(profile, row):
             label = phrase("the sampler's own")
+            if row.kind == "anonymous":
+                label = phrase("the sampler's own, anonymous")
         elif row.kind == "anonymous":
             label = phrase("anonymous mapping {addresses}", addresses=label)
         yield Part(row.kind, label, float(row.growth_bytes))
     yield Part("elsewhere", phrase("elsewhere"), float(rest))
+
+
+def _is_own(profile: Profile, row: Grown) -> bool:
+    """Tell whether a place is the sampler's: its segment, or the memory of its library."""
+    if row.kind != "anonymous":
+        return _SEGMENT.search(row.name) is not None
+    try:
+        low, high = (int(address, 16) for address in row.name.split("-"))
+    except ValueError:
+        return False
+    own = [m for m in profile.modules if m.path == profile.capture.sampler]
+    return any(m.start <= low and high <= -(-m.end // _PAGE_BYTES) * _PAGE_BYTES for m in own)
+
+
+def _slope_own(profile: Profile, found: RssAccount) -> float:
+    """Return what of the growth of RSS per hour may be the sampler's: it takes its pages early, so
+    that its mean growth is at least that of the second half.
+    """
+    slope = 0.0
+    for kind, key in (("anonymous", "anon"), ("file", "file"), ("shared", "shmem")):
+        rows = [r for r in profile.capture.grown if r.kind == kind and _is_own(profile, r)]
+        grown = max(sum(r.growth_bytes for r in rows), 0)
+        if grown and found.read_s > 0:
+            mean = grown / found.read_s * 3600.0
+            slope += min(mean, max(found.slope_kinds.get(key, mean), 0.0))
+    return slope
 
 
 def _parts(

@@ -19,6 +19,7 @@ import pytest
 from controller_tools import HeapFile, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
+QUICK = "-O0 -Wno-frame-larger-than"
 CROSS = "aarch64-linux-gnu-gcc"
 WHEELS = ["wheel", pytest.param("wheel_aarch64", marks=pytest.mark.soak)]
 
@@ -58,7 +59,7 @@ def released(bare_tree: Path, out: Path, machine: str) -> Path:
     """The wheel that `make wheel` makes of the bare tree; the compiler takes its time at -O2."""
     program = ROOT / "release" / "wheels.py"
     run([sys.executable, str(program), "--tree", str(bare_tree), "--out", str(out),
-         "--machine", machine], out, EXTRA_CFLAGS="-O0 -Wno-frame-larger-than")  # fmt: skip
+         "--machine", machine], out, EXTRA_CFLAGS=QUICK)  # fmt: skip
     (built,) = out.glob("*.whl")
     return built
 
@@ -175,6 +176,25 @@ def test_a_wheel_holds_no_path_of_the_machine_that_built_it(
         dynamic = run(["readelf", "-dW", str(library)], tmp_path)
         assert "RPATH" not in dynamic
         assert "RUNPATH" not in dynamic
+
+
+def test_a_wheel_has_the_build_that_make_gives_the_same_sources(
+    wheel: Path, bare_tree: Path, tmp_path: Path
+) -> None:
+    """So that the commands of either find the sampler of the other in a process."""
+    name = "libmem_sampler.so"
+    target = tmp_path / "built" / name
+    command = ["make", "-sj2", f"BUILD={target.parent}", str(target)]
+    run(command, bare_tree / "sampler", EXTRA_CFLAGS=QUICK)
+    unpacked(wheel, tmp_path / "wheel")
+
+    notes = [
+        run(["readelf", "-nW", str(library)], tmp_path)
+        for library in (target, tmp_path / "wheel" / "mem_profiler" / name)
+    ]
+
+    assert "Build ID" in notes[0]
+    assert notes[0] == notes[1]
 
 
 @pytest.mark.soak

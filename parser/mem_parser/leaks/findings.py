@@ -38,8 +38,8 @@ class Finding:
     ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
     program as well as that of sampling; None where the file has no times. ``watched_s`` are the
     seconds that it was measured in. ``frames`` begin at the one that is charged; ``inner`` are
-    those of libraries below it. ``is_open``: it would be a leak if the program had been watched
-    for longer.
+    those of libraries below it. ``lines`` are the charged function's, of which ``frames``
+    have the fastest. ``is_open``: it would be a leak if the program had been watched for longer.
     """
 
     verdict: Verdict
@@ -50,6 +50,7 @@ class Finding:
     watched_s: float = math.nan
     stacks: int = 1
     inner: tuple[Frame, ...] = ()
+    lines: tuple[int, ...] = ()
     group: Group | None = field(default=None, repr=False, compare=False)
     is_open: bool = False
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mem_parser.estimate import Z95, FloatArray
+from mem_parser.estimate import Z95, Estimate, FloatArray
 from mem_parser.leaks.ages import Timeline
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.model import BoolArray
@@ -26,6 +26,7 @@ _LEVEL = 0.8
 _KNOWN_SHARE = 0.8
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
+_HOUR_S = 3600.0
 _FEWEST_TIMES = 3
 """Buckets of a part of the time, from which on one of them can be a burst."""
 
@@ -184,3 +185,21 @@ def only_recent(group: Group, times: Timeline, mature: float) -> bool:
 def survived(group: Group, mask: BoolArray) -> float:
     """Return the survivors of the buckets of ``mask``, in samples."""
     return float(group.survivors[mask].sum())
+
+
+def per_hour(group: Group, times: Timeline | None) -> Estimate | None:
+    """Return the survivors' bytes per hour of the time over which we judge growth.
+
+    Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
+    of the program (s^2/p) and of sampling (s^2 (1-p)/p^2) together.
+    """
+    if times is None:
+        return None
+    mask = times.early | times.late if times.late.any() else times.mature
+    span = times.span(mask)
+    if span <= 0:
+        return None
+    scale = _HOUR_S / span
+    value = float(group.bytes_by_bucket[mask].sum()) * scale
+    error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
+    return Estimate(value, error, round(survived(group, mask)), group.live.unseen.scaled(scale))

@@ -22,6 +22,8 @@ MIN_SAMPLES = 12
 """Survivors that a leak needs at least, and births that any judgement by age needs."""
 MOST_THIN = 5000
 """Places with fewer samples that are looked at one by one."""
+_RECYCLED_SIZES = (24, 56, 64, 120, 168)
+"""Bytes of CPython's floats, lists, dicts, and of a small dict's keys from 3.11 on and before."""
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Group:
     """One candidate: its survivors and births by bucket, in samples and in weighed bytes.
 
     ``frames`` begin at the charged one; ``inner`` are those of libraries below it.
+    ``is_recycled``: most bytes are in blocks as large as those that CPython keeps in free lists.
     """
 
     frames: tuple[Frame, ...]
@@ -41,6 +44,7 @@ class Group:
     variance_by_bucket: FloatArray
     oldest_s: float
     stacks: int = 1
+    is_recycled: bool = False
 
 
 def used_sites(profile: Profile) -> IntArray:
@@ -72,6 +76,7 @@ class SiteColumns:
             self.blocks = self.survivors.sum(axis=1)
         rates = profile.rates
         rates = rates if isinstance(rates, float) else rates[self.index]
+        self.recycled = np.isin(mean, _RECYCLED_SIZES)
         weighed = unsample(self.blocks, self.blocks * mean, rates)
         self.live, self.variance = weighed.bytes, weighed.bytes_variance
         # The weight of one survivor, in bytes.
@@ -96,12 +101,13 @@ class SiteColumns:
         oldest = self.oldest[members][self.blocks[members] > 0]
         known = oldest[np.isfinite(oldest)]
         frames, inner = self._shared(members) if named else ((), ())
+        live = float(self.live[members].sum())
         return Group(
             frames,
             inner,
             members,
             Estimate(
-                float(self.live[members].sum()),
+                live,
                 math.sqrt(variance) if self.exact else math.nan,
                 round(float(self.blocks[members].sum())),
                 self.unseen,
@@ -112,6 +118,7 @@ class SiteColumns:
             weight**2 @ survivors,
             float(known.min()) if len(known) else math.nan,
             stacks,
+            2 * float(self.live[members][self.recycled[members]].sum()) > live,
         )
 
     def turning_over(self, mature: BoolArray) -> FloatArray:

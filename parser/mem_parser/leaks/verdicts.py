@@ -2,7 +2,7 @@
 
     leak          grew early and late at comparable rates, and its old blocks do not die
     held-to-end   so did this, but the program ended and freed (nearly) all of it
-    cache-like    grew, then stayed flat; or new blocks replace old ones
+    cache-like    grew, then stayed flat as long; or new blocks replace old ones
     young         allocated only in the last tenth of the capture
     inconclusive  too few samples, or growth in bursts
 
@@ -32,6 +32,7 @@ from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline, until
+from mem_parser.leaks.evidence import flat_text, full_at, leak_text, percent
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
 from mem_parser.leaks.observed import (
     COMPARABLE,
@@ -44,6 +45,7 @@ from mem_parser.leaks.observed import (
     kept,
     may_stay,
     only_recent,
+    per_hour,
     slowed,
     spans,
     steady,
@@ -78,7 +80,6 @@ ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
 _LEFT_SHARE = 0.1
 """Of what a program held before its end, still held after it: less was freed by design."""
-_HOUR_S = 3600.0
 _LEAST_AGE_S = 0.001
 _LEAST_REPLACED = 0.1
 """Of older blocks, freed: with fewer it is no cache; more blocks are allocated than before."""
@@ -122,7 +123,8 @@ def find_leaks(
     places = find_places(judged, symbols, shown, to_jit=by_owner, apart=listed)
     table = SiteColumns(judged, places, keep)
     worked = times if times is None or keep is not None else _of_work(times, table)
-    judge = _Judge(table, worked, Growth(judged, earlier) if earlier else None, alpha)
+    growth = Growth(judged, earlier) if earlier else None
+    judge = _Judge(table, worked, growth, alpha, goes_on=went_on(judged.capture))
     _find(report, judge, listed, by_owner=by_owner)
     if judged is not profile and report.leaks:
         rest = find_leaks(
@@ -332,12 +334,19 @@ class _Judge:
     """Gives every group its verdict."""
 
     def __init__(
-        self, table: SiteColumns, times: Timeline | None, growth: Growth | None, alpha: float
+        self,
+        table: SiteColumns,
+        times: Timeline | None,
+        growth: Growth | None,
+        alpha: float,
+        *,
+        goes_on: bool,
     ) -> None:
         self.alpha = alpha
         self.table = table
         self.times = times
         self.growth = growth
+        self.goes_on = goes_on
         self.turnover = np.zeros((0, 0)) if times is None else table.turning_over(times.mature)
         self.whole_turnover: FloatArray = self.turnover.sum(axis=0)
 
@@ -359,10 +368,10 @@ class _Judge:
         leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
         members = [g.members for g in leaks]
         taken = {int(m) for part in members for m in part}
-        findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
+        findings = [_finding(g, Verdict.LEAK, leak_text(g, times), times) for g in leaks]
         for group, p in zip(groups, alone, strict=True):
             if p <= worst:
-                text = self._leak_text(group, times)
+                text = leak_text(group, times)
                 findings.append(_finding(group, Verdict.LEAK, text, times))
             elif int(group.members[0]) not in taken:
                 findings.append(_finding(group, *self.otherwise(group, times), times))
@@ -382,7 +391,10 @@ class _Judge:
         several = [same for same in owners.values() if len(same) > 1]
         joined = {id(f) for same in several for f in same}
         kept = [f for f in findings if id(f) not in joined]
-        return kept + [self._joined(same, times) for same in several]
+        for same in several:
+            lines = tuple(sorted({f.frames[0].line for f in same}))
+            kept.append(dataclasses.replace(self._joined(same, times), lines=lines))
+        return kept
 
     def _joined(self, findings: list[Finding], times: Timeline) -> Finding:
         """Return the findings on one function as one: sums of their sites, each weighed by itself,
@@ -396,7 +408,7 @@ class _Judge:
             # Different lines of the function.
             group.frames = (fastest.frames[0], *self.table.callers(members))
         if fastest.verdict is Verdict.LEAK:
-            return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
+            return _finding(group, Verdict.LEAK, leak_text(group, times), times)
         together, evidence = self.otherwise(group, times)
         if together is not fastest.verdict:
             evidence = phrase("largest stack: {evidence}", evidence=inside(fastest.evidence))
@@ -432,11 +444,15 @@ class _Judge:
             same = by_line.get(line, [])
             more = others.get(line, nothing)
             count = len(same) + more.places
-            if count < 2 or any(self.otherwise(g, times)[0] is Verdict.CACHE_LIKE for g in same):
+            if count < 2 or any(self._may_be_cache(g, times) for g in same):
                 continue
             members = np.concatenate([more.members, *(g.members for g in same)])
             pools.append(self.table.group(members, count))
         return pools
+
+    def _may_be_cache(self, group: Group, times: Timeline) -> bool:
+        is_cache = self.otherwise(group, times)[0] is Verdict.CACHE_LIKE
+        return is_cache or (ages_known(group) and self._ended(group, times))
 
     def _rest_by_line(self, rest: Rest) -> dict[int, Rest]:
         """Return the thin stacks by line, for lines with enough samples."""
@@ -490,15 +506,13 @@ class _Judge:
             return Verdict.CACHE_LIKE, phrase("Steady turnover: all older blocks were freed.")
         early, late = survived(group, times.early), survived(group, times.late)
         before = early + survived(group, times.warm_up)
-        v, least, most = spans(times, self.clock(group), times.early | times.warm_up, times.late)
-        # "The late rate is at least half the early one" rejected: growth ended.
-        flat = before and least and p_rate_above(before, v, late, least, 1 / FLAT) < SURE
-        if flat and _full_at(group, times) < int(np.flatnonzero(times.mature)[-1]):
-            return Verdict.CACHE_LIKE, _flat_text(group, times, late)
+        v, _, most = spans(times, self.clock(group), times.early | times.warm_up, times.late)
+        if self._ended(group, times):
+            return self._flat(group, times)
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
             gone = 1 - before / born
-            share = _percent(gone)
+            share = percent(gone)
             freed = phrase("Steady turnover: all older blocks were freed.")
             if gone < _TURNOVER_SHARE:
                 freed = phrase("{share} of the older blocks were freed.", share=share)
@@ -511,6 +525,35 @@ class _Judge:
             if replaced and gone >= _LEAST_REPLACED and not may_stay(group, times):
                 return Verdict.CACHE_LIKE, freed
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
+
+    def _falls(self, group: Group, times: Timeline, first: BoolArray, then: BoolArray) -> bool:
+        """Tell whether growth surely fell below half its rate, by seconds and by work."""
+        before, after = survived(group, first), survived(group, then)
+        v, least, _ = spans(times, self.clock(group), first, then)
+        falls = before and least and p_rate_above(before, v, after, least, 1 / FLAT) < SURE
+        return bool(falls)
+
+    def _ended(self, group: Group, times: Timeline) -> bool:
+        falls = self._falls(group, times, times.early | times.warm_up, times.late)
+        return falls and full_at(group, times) < int(np.flatnonzero(times.mature)[-1])
+
+    def _flat(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
+        """Return the verdict on growth that ended. Where a program goes on and freed hardly any of
+        it, and it did not slow down first, it must have stayed flat for as long as it grew: perhaps
+        nobody called it since.
+        """
+        text = flat_text(group, times, survived(group, times.late))
+        born = float(group.births[times.mature].sum())
+        frees = born - survived(group, times.mature) >= _LEAST_REPLACED * born
+        grew_s = float(times.end[full_at(group, times)])
+        is_long = 2 * grew_s <= times.duration_s
+        grew = times.mature & (times.end <= grew_s)
+        first = grew & (2 * times.end <= grew_s)
+        if frees or is_long or not self.goes_on or self._falls(group, times, first, grew & ~first):
+            return Verdict.CACHE_LIKE, text
+        return Verdict.INCONCLUSIVE, phrase(
+            "{text}: a cache that is full, or a leak not called since", text=text
+        )
 
     def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
         if tested < MIN_SAMPLES:
@@ -534,67 +577,16 @@ class _Judge:
             return phrase("no sure growth between the snapshots")
         return phrase("grows, but not surely in both halves of the capture")
 
-    def _leak_text(self, group: Group, times: Timeline) -> str:
-        born = float(group.births[times.mature].sum())
-        kept = survived(group, times.mature)
-        freed = max(born - kept, 0.0)
-        old = times.duration_s - group.oldest_s
-        what = phrase("none freed")
-        if freed:
-            what = phrase("{share} never freed", share=_percent(kept / born))
-        if kept < born / 2:  # "7 % never freed" reads as the opposite
-            what = phrase("a steady part is never freed")
-        if not math.isfinite(old):
-            return what
-        return phrase("oldest block {age}, {what}", age=time_text(old), what=what)
-
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
     return Finding(
         verdict,
         group.live,
-        _per_hour(group, times),
+        per_hour(group, times),
         group.frames,
         evidence,
         math.nan if times is None else times.duration_s,
         group.stacks,
         group.inner,
-        group,
+        group=group,
     )
-
-
-def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
-    """Return the survivors' bytes per hour of the time over which we judge growth.
-
-    Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
-    of the program (s^2/p) and of sampling (s^2 (1-p)/p^2) together.
-    """
-    if times is None:
-        return None
-    mask = times.early | times.late if times.late.any() else times.mature
-    span = times.span(mask)
-    if span <= 0:
-        return None
-    scale = _HOUR_S / span
-    value = float(group.bytes_by_bucket[mask].sum()) * scale
-    error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
-    return Estimate(value, error, round(survived(group, mask)), group.live.unseen.scaled(scale))
-
-
-def _full_at(group: Group, times: Timeline) -> int:
-    """Return the bucket by which nine tenths of the blocks that are no longer young existed."""
-    filled = np.cumsum(np.where(times.mature, group.bytes_by_bucket, 0.0))
-    return min(int(np.searchsorted(filled, 0.9 * filled[-1])), len(filled) - 1)
-
-
-def _flat_text(group: Group, times: Timeline, late: float) -> str:
-    """Say by when most of the memory was in use."""
-    by = _full_at(group, times)
-    grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
-    when = time_text(float(times.end[by]))
-    since = phrase("nearly flat since") if late else phrase("flat since")
-    return phrase("grew to {size} in the first {time}, {since}", size=grown, time=when, since=since)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share > 0.01 else f"{100 * share:.2g} %"

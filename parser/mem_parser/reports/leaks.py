@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
-from mem_parser.frames import Frame
+from mem_parser.frames import Frame, native_below
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict
 from mem_parser.leaks.headline import growth_text
 from mem_parser.model import Profile, Unit
@@ -35,6 +35,7 @@ _WORDS: dict[str, Phrase] = {
     Verdict.CACHE_LIKE: phrase("cache-like"),
     Verdict.YOUNG: phrase("young"),
 }
+_MOST_LINES = 3
 _INDENT = 14
 _LEAST_NAME = 20
 _LARGEST = phrase("largest: ")
@@ -70,9 +71,9 @@ def leak_lines(
     yield from _largest(by_verdict[Verdict.HELD], width, most)
     undecided = by_verdict[Verdict.INCONCLUSIVE]
     yield from _largest([f for f in undecided if f.is_open], width, most)
+    yield from _inconclusive([f for f in undecided if not f.is_open], width, rows)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
         yield from _largest(by_verdict[verdict], width, most)
-    yield from _inconclusive([f for f in undecided if not f.is_open], width, rows)
     if report.suppressed:
         yield _labelled(phrase("suppressed"), _stacks(report.suppressed))
     notes = list(report.notes)
@@ -104,10 +105,13 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _next(report: LeakReport, file: str, names_from: Sequence[str]) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
-        function = report.leaks[0].frames[0].function
+        largest = report.leaks[0]
+        function = largest.frames[0].function
         yield shown(phrase("next:"))
         focus = f"--focus {shell_word(f'^{re.escape(function)}$')}"
         each = ["--start-frames"] if _ADDRESS.search(function) else []
+        if native_below(largest.frames, largest.inner) is not None:
+            each.append("--all-frames")
         yield from shell_lines(("mem_parser tree", shell_path(file), *names_from, focus, *each))
 
 
@@ -127,6 +131,7 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
             number=f"{finding.stacks:,}",
             function=one_line(finding.frames[0].function),
         )
+        spot = _with_lines(spot, finding.lines)
     yield from _placed(Verdict.LEAK, name, spot, width)
     held = phrase("{amount} in use", amount=_bytes(finding.live))
     parts = shown([*filter(None, [_growth(finding)]), held])
@@ -134,6 +139,14 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
     fits = width_of(together) <= width - _INDENT
     yield from (_labelled("", part) for part in ([together] if fits else parts))
     yield from _evidence(finding, width)
+
+
+def _with_lines(spot: str, lines: tuple[int, ...]) -> str:
+    """Return `net.c:212` with all the ``lines``, the fastest first: `net.c:212, 98, 214`."""
+    first = spot.rpartition(":")[2]
+    others = [str(line) for line in lines if line and str(line) != first]
+    more = ["…"] if len(others) > _MOST_LINES else []
+    return ", ".join([spot, *others[:_MOST_LINES], *more]) if spot else spot
 
 
 def _evidence(finding: Finding, width: int) -> Iterator[str]:

@@ -309,19 +309,22 @@ def _rest_of_rss(profile: Profile, report: LeakReport | None) -> Iterator[Senten
 
 
 def _growth_beyond(profile: Profile, report: LeakReport) -> str:
-    """Return how little of the growth of RSS the leaks are; empty where they are most of it, where
-    it is small, and where too little time was read.
+    """Return how little of the growth of RSS, but for the sampler's, the leaks are; empty where
+    they are most of it, where it is small, and where too little time was read.
     """
     found, leaks = account(profile), growth_of([*report.leaks, *report.suppressed])
     most = 0.0 if leaks is None else leaks.interval95[1]
-    slope = found.slope_rss or 0.0
+    slope = (found.slope_rss or 0.0) - found.slope_own
     if found.is_short or slope * found.read_s < _LEAST_GROWTH_BYTES * 3600.0:
         return ""
     if not most < _NOTED_RSS * slope:
         return ""
+    rate = rate_text(slope, found.read_s / 2)
+    if found.slope_own:
+        rate = phrase("{rate} without the sampler's own", rate=rate)
     told = {
         "rss": format_bytes(found.rss_bytes or 0),
-        "rate": rate_text(slope, found.read_s / 2),
+        "rate": rate,
         "share": percent(most, slope),
     }
     if not report.leaks:

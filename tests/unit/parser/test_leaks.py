@@ -199,6 +199,36 @@ def test_the_youngest_tenth_is_young_and_caches_say_when_they_were_full() -> Non
     assert "in the first 15 s, flat since" in texts["cache"]
 
 
+@pytest.mark.parametrize(("end", "filled_s", "slows", "verdict"), [
+    ("deadline", 36, False, Verdict.INCONCLUSIVE),
+    ("deadline", 28, False, Verdict.CACHE_LIKE),
+    ("deadline", 36, True, Verdict.CACHE_LIKE),
+    ("exited", 36, False, Verdict.CACHE_LIKE),
+])  # fmt: skip
+def test_what_grew_for_most_of_a_watch_and_freed_nothing_is_no_sure_cache(
+    end: str, filled_s: float, *, slows: bool, verdict: Verdict
+) -> None:
+    random = np.random.default_rng(2)
+    filled = filled_cache(random, 100, filled_s, "score")
+    score = saturating(random, 400, filled_s / 2.3, "score") if slows else filled
+    sources = [score, lru(random, 300, 2, "queue")]
+    profile, symbols = Program(sources).capture(random)
+    profile.capture.end = end
+    found = {f.frames[0].function: f for f in find_leaks(profile, symbols).findings}["score"]
+    assert found.verdict is verdict
+    assert ("or a leak not called since" in found.evidence) == (verdict is Verdict.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize("end", ["deadline", "exited"])
+def test_caches_of_one_line_that_fill_in_turn_are_no_leak(end: str) -> None:
+    random = np.random.default_rng(2)
+    first, second = filled_cache(random, 100, 36, "grow"), filled_cache(random, 100, 30, "grow")
+    second = Source(("grow", "other"), 4096, 30 + second.born, second.died)
+    profile, symbols = Program([first, second]).capture(random)
+    profile.capture.end = end
+    assert find_leaks(profile, symbols).leaks == []
+
+
 def test_a_cache_loaded_three_times_is_no_leak() -> None:
     random = np.random.default_rng(2)
     times = np.concatenate([burst(random, at, 2000, "x").born for at in (15.0, 45.0, 58.0)])

@@ -23,6 +23,7 @@ from mem_parser.leaks.watch import time_text
 from mem_parser.model import STACK_LOST_SHIFT
 from mem_parser.reports.leaks import leak_lines
 from mem_parser.reports.opening import opening
+from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
 from simulated import (
@@ -227,6 +228,79 @@ def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> No
     found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
     lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
     assert any("call → <module> (app.py:3)  " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("inner", "spot", "said"),
+    [
+        ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
+        ("remember", "", "; allocated by native code: remember, score.so"),
+        ("copy", "python", "none freed"),
+    ],
+)
+def test_a_leak_of_python_s_says_which_native_code_allocates(
+    inner: str, spot: str, said: str
+) -> None:
+    random = np.random.default_rng(1)
+    source = dataclasses.replace(leak(random, 60), names=(inner, "task", "main"))
+    profile, symbols = Program([source]).capture(random)
+    python = spot == "python"
+    file = "/lib/copy.py" if python else spot
+    symbols.functions[0] = Function(
+        inner, inner, file if python else "/lib/score.so", file, role=Role.LIBRARY, python=python
+    )
+    symbols.functions[1] = Function("task", "task", "/a.py", "/a.py", python=True)
+    symbols.locations[0] = Location(0, file, 7 if file else 0)
+
+    report = find_leaks(profile, symbols)
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+
+    assert [f.frames[0].function for f in report.leaks] == ["task"]
+    assert report.leaks[0].evidence.endswith(said)
+    assert lines[-1].endswith("'^task$'" if python else "'^task$' --all-frames")
+
+
+@pytest.mark.parametrize(("size", "python", "doubts"), [
+    (64, True, True), (120, True, True), (80, True, False), (64, False, False),
+])  # fmt: skip
+def test_a_leak_of_what_cpython_recycles_may_be_of_another_line(
+    size: int, *, python: bool, doubts: bool
+) -> None:
+    random = np.random.default_rng(1)
+    source = dataclasses.replace(leak(random, 60, size=size), names=("task", "main"))
+    profile, symbols = Program([source], rate=1).capture(random)
+    symbols.functions[0] = Function("task", "task", "/a.py", "/a.py", python=python)
+
+    [found] = find_leaks(profile, symbols).leaks
+
+    assert ("another line may hold them: CPython reuses" in found.evidence) == doubts
+
+
+def test_a_row_of_stacks_on_several_lines_names_them_all() -> None:
+    random = np.random.default_rng(1)
+    called = [(12, 60), (17, 200), (13, 60), (17, 60), (19, 60), (23, 60)]
+    sources = [
+        dataclasses.replace(leak(random, rate), names=(f"task{k}", "main"))
+        for k, (_, rate) in enumerate(called)
+    ]
+    profile, symbols = Program(sources).capture(random)
+    for k, (line, _) in enumerate(called):
+        of_task = next(n for n, f in enumerate(symbols.functions) if f.name == f"task{k}")
+        symbols.locations[of_task] = Location(0, "task.c", line)
+
+    lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=90))
+
+    assert any(line.endswith("  task.c:17, 12, 13, 19, …") for line in lines)
+
+
+def test_what_has_no_verdict_is_above_what_is_harmless() -> None:
+    random = np.random.default_rng(1)
+    sources = [burst(random, 2.0, 400, "cache"), burst(random, 30.0, 4000, "grown")]
+    profile, symbols = Program([*sources, burst(random, 59.0, 400, "new")]).capture(random)
+    report = find_leaks(profile, symbols)
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+    labels = [line.split()[0] for line in lines if line[:1].isalpha()]
+    assert labels[1:] == ["inconclusive", "cache-like", "young"]
 
 
 def test_a_growth_below_its_error_is_no_rate() -> None:

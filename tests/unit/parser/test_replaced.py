@@ -15,9 +15,10 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import LeakReport, Verdict
 from mem_parser.leaks.judged import narrow
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.model import Profile, Reading
-from mem_parser.processfacts import Memory
+from mem_parser.model import Module, Profile, Reading
+from mem_parser.processfacts import Grown, Memory
 from mem_parser.reports.opening import opening
+from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from parser_run import parse
 from simulated import Program, Source, leak
@@ -148,3 +149,24 @@ def test_the_opening_says_how_little_of_the_growth_of_rss_the_leaks_are() -> Non
     begun = Source(kept.names, kept.size, kept.born / 12, kept.died)  # grew in the first seconds
     profile, symbols = captured(begun, grows=10 * LEAK)
     assert any("grows by 14" in text and "no leak explains it" in text for text in told())
+
+
+def test_the_sampler_s_own_growth_is_not_the_program_s() -> None:
+    profile, symbols = captured(true_leak(), grows=6 * LEAK)
+    grown_bytes = int(2 * LEAK * 4096 * 60)
+    profile.capture.sampler = "/opt/libmem_sampler.so"
+    profile.modules.append(Module("/opt/libmem_sampler.so", [], start=0x10000, end=0x80800))
+
+    def told(name: str) -> list[str]:
+        profile.capture.grown = [Grown("anonymous", name, 0, grown_bytes)]
+        return [s.text for s in opening(profile, symbols, find_leaks(profile, symbols))]
+
+    [text] = [text for text in told("90000-a0000") if "grows by" in text]
+    assert "grows by 84" in text
+    assert "sampler" not in text
+    [text] = [text for text in told("20000-81000") if "grows by" in text]
+    assert "grows by 56" in text
+    assert "without the sampler's own; the leaks are at most 2" in text
+    assert account(profile).grown[0].label == "the sampler's own, anonymous"
+    grown_bytes = int(5 * LEAK * 4096 * 60)
+    assert not any("grows by" in text for text in told("20000-81000"))

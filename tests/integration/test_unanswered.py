@@ -46,7 +46,7 @@ def test_attaching_gives_up(target: Target, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TargetBusy, match="did not answer"):
         remote.run(target.pid, remote.Command(remote.BEGIN))
     with pytest.raises(TargetBusy, match="did not answer"):
-        control._program_and_sampler(target.pid, control.never)
+        control._images(target.pid, control.never)
 
 
 def test_the_doctor_says_so(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

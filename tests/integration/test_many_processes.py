@@ -58,7 +58,7 @@ def test_the_page_lists_all_and_asking_often_costs_a_share_of_a_core(
         assert cpu_s(server) - used_s < 4 * COST_SHARE * past_s + asked * per_ask_s * (
             1 + many / 50
         )
-        metrics = server.ask("/metrics").body.decode()
+        metrics = server.scrape().body.decode()
         [left] = [
             line for line in metrics.splitlines() if line.startswith("mem_profiler_processes_left")
         ]

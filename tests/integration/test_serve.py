@@ -143,7 +143,7 @@ def test_the_text_form_is_that_of_heap_files(both: tuple[Stepper, Server]) -> No
 
 def test_prometheus_reads_the_metrics(both: tuple[Stepper, Server]) -> None:
     target, server = both
-    answer = server.ask("/metrics")
+    answer = server.scrape()
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = {
         (sample.name, sample.labels.get("function", "")): sample.value
@@ -324,7 +324,7 @@ def test_hostile_names_of_a_target_are_text(
         assert frame.json()["state"] == "captured"
         rows = server.ask("/processes").json()["rows"]
         assert all(json.dumps(row).isprintable() for row in rows)
-        text = server.ask("/metrics").body.decode()
+        text = server.scrape().body.decode()
         families = list(text_string_to_metric_families(text))
         mine = [s for f in families for s in f.samples if s.labels.get("pid") == str(one.pid)]
         assert mine

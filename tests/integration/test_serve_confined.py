@@ -139,7 +139,7 @@ def test_a_forged_segment_is_read_or_refused_in_a_line_and_harms_no_other(
                     if answered.status != 200:
                         text = answered.json()["error"]
                         assert "\n" not in text
-                metrics = server.ask("/metrics")
+                metrics = server.scrape()
                 assert metrics.status == 200
                 found = server.ask(f"/p/{target.pid}/live").json()
                 assert "97.66 KiB" in found["data"]["facts"]["headlines"]["inuse.space"]

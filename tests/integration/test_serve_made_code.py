@@ -75,7 +75,7 @@ def test_the_page_files_profiles_and_metrics_have_the_names(made: Made, server: 
     assert "handle_request" in functions(server.ask(f"/p/{made.pid}/profile.heap").body)
     profile = server.ask(f"/p/{made.pid}/debug/pprof/heap")
     assert "handle_request" in functions_of_pprof(profile.body)
-    metrics = server.ask("/metrics").body.decode()
+    metrics = server.scrape().body.decode()
     mine = [line for line in metrics.splitlines() if f'pid="{made.pid}"' in line]
     [line] = [line for line in mine if 'function="handle_request"' in line]
     assert float(line.rpartition(" ")[2]) == 500_000

@@ -66,7 +66,7 @@ def test_a_user_sees_the_own_programs_with_names(own: Stepper, server: Server) -
     assert "97.66 KiB" in live.json()["data"]["facts"]["headlines"]["inuse.space"]
     text = server.ask(f"/p/{own.pid}/debug/pprof/heap?debug=1")
     assert text.body.startswith(b"heap profile: ")
-    metrics = server.ask("/metrics").body.decode()
+    metrics = server.scrape().body.decode()
     assert any(f'pid="{own.pid}"' in line and 'function="allocate"' in line
                for line in metrics.splitlines())  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_programs_of_others_are_left_alone_and_one_line_says_why(
         answered = server.ask(f"/p/{foreign.pid}/{order}", method="POST")
         assert answered.status in {403, 409}, (order, answered.body)
         assert "\n" not in answered.json()["error"]
-    assert f'pid="{foreign.pid}"' not in server.ask("/metrics").body.decode()
+    assert f'pid="{foreign.pid}"' not in server.scrape().body.decode()
     foreign.tell("a 1 1000")
 
 

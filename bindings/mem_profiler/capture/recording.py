@@ -219,7 +219,7 @@ class Recording:
         The files of a process that is gone are what they are now.
         """
         control, environment = self.segment.control(), self.target.environment
-        if self.recorder.readings.anon.bytes < bypass.LEAST_BYTES:
+        if self.recorder.readings.anon.bytes < bypass.LEAST_BROUGHT_BYTES:
             return {}
         led = control.numbers("led_libraries")
         paths = [

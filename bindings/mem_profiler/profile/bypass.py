@@ -22,6 +22,8 @@ from mem_profiler.profile.readings import Growth
 
 LEAST_BYTES = 32 << 20
 """More than the sampler's own tables, stacks of some threads, and data of libraries."""
+LEAST_BROUGHT_BYTES = 8 << 20
+"""The same where a library with an allocator of its own is there: more than the sampler's."""
 SHARE = 0.25
 REST_SHARE = 0.5
 _FREE_PAGES = "malloc keeps free pages, or "
@@ -53,7 +55,9 @@ def notes_on(
         most_bytes=growth.most_bytes - _most_held(mapped or (), Count.PEAK),
         last_bytes=growth.last_bytes - _most_held(mapped or (), Count.INUSE),
     )
-    if growth.bytes >= LEAST_BYTES and (seen := _seen(profile, growth, runtime, brought)):
+    some = bool(brought) and runtime is None
+    least = LEAST_BROUGHT_BYTES if some else LEAST_BYTES
+    if growth.bytes >= least and (seen := _seen(profile, growth, runtime, brought)):
         unless = _OPENED if opened and runtime is None and not brought else ""
         return [f"{seen}{unless}{_who(runtime, brought, cure)}"]
     if runtime is None:
@@ -81,9 +85,9 @@ def _seen(
     grew = f"anonymous memory grew by {_mib(growth.bytes)}"
     if ever[1] <= SHARE * growth.bytes:
         return f"{grew}, of which malloc gave out {_mib(ever[0])}: "
-    if most[1] <= (growth.bytes - LEAST_BYTES if some else SHARE * growth.bytes):
+    if most[1] <= (growth.bytes - LEAST_BROUGHT_BYTES if some else SHARE * growth.bytes):
         return f"{grew}, of which the profile has {_mib(most[0])} at most: {_FREE_PAGES}"
-    if some and growth.left_bytes - left[1] >= max(LEAST_BYTES, REST_SHARE * growth.left_bytes):
+    if some and growth.left_bytes - left[1] >= max(LEAST_BROUGHT_BYTES, REST_SHARE * growth.left_bytes):
         grew = f"anonymous memory has grown by {_mib(growth.left_bytes)}"
         return f"{grew} at the end, of which the profile has {_mib(left[0])}: {_FREE_PAGES}"
     return ""

@@ -52,8 +52,11 @@ def measure_resident(profile: Profile) -> Measured:
     if memory.peak_rss_bytes is None:
         return Measured(None, _UNTOLD)
     highest = float(max(memory.peak_rss_bytes, memory.rss_bytes or 0))
-    own, most = _LIBRARY_BYTES + (memory.segment_bytes or 0), highest
-    between = f"up to {format_bytes(own)} of it is the sampler's: a coarser rate (-c) needs less"
+    segment, most = memory.segment_bytes or 0, highest
+    own = _LIBRARY_BYTES + segment
+    share = between = f"up to {format_bytes(own)} of it is the sampler's"
+    if segment > _LIBRARY_BYTES:
+        between += ": a coarser rate (-c) needs less"
     if len(profile.series) < FEWEST_READINGS and not went_on(profile.capture):
         read = counted(len(profile.series), "reading")
         if memory.rss_bound_bytes is None:
@@ -62,5 +65,5 @@ def measure_resident(profile: Profile) -> Measured:
         if most > highest:
             between = f"only {read}, and at most {format_bytes(most)} in all"
     heap = profile.total(Count.PEAK if profile.has(Count.PEAK) else Count.INUSE, Unit.SPACE)
-    note = f"the heap held {format_estimate(heap, Unit.SPACE)} at its own peak"
-    return Measured(Resident(highest, own, most), notes=[note], between=between)
+    notes = [share, f"the heap held {format_estimate(heap, Unit.SPACE)} at its own peak"]
+    return Measured(Resident(highest, own, most), notes=notes, between=between)

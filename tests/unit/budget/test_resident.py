@@ -59,6 +59,7 @@ def test_a_process_whose_children_are_in_no_file_is_not_judged_for_them() -> Non
 
 def test_what_is_over_names_what_the_heap_held() -> None:
     result = limited({"peak_rss_bytes": 200}, **ENDED)
-    assert result.notes[0].startswith("the heap held 1.0")
+    assert result.notes[0] == "up to 8.000 MiB of it is the sampler's"
+    assert result.notes[1].startswith("the heap held 1.0")
     [culprit] = result.culprits
     assert culprit.frames[0].function == "f"

@@ -19,6 +19,7 @@ from mem_profiler.capture.launch import Options
 from mem_profiler.capture.recording import Recording
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
+from mem_profiler.process.death import Watch
 from mem_profiler.segment.file import Segment
 
 pytestmark = pytest.mark.usefixtures("sampler")
@@ -114,6 +115,7 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
     clock = itertools.accumulate([10**9] * 3 + [1] * 1000)
     run = launch.Run.__new__(launch.Run)
     run.pid, run.images = os.getpid(), {}
+    run.watch = Watch(run.pid)
     run.options = Options(1, str(tmp_path / "x"))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic_ns", lambda: next(clock))
@@ -126,6 +128,7 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
             run._take(name, Segment.open(fake.save(tmp_path / name), writable=True))
     own = run._own()
     assert own is run.images["python3"]
+    run.watch.close()
     for image in run.images.values():
         image.recording.close()
         image.segment.close()

@@ -262,6 +262,7 @@ def run_to_end(
     with waiting(f"examining {arguments[0]}"):
         refuse_checker(arguments[0])
         one = begin()
+    one.strays.why = why_stray
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)
@@ -318,6 +319,12 @@ def _why_unloaded(program: Unloaded) -> Finding:
     from mem_profiler.doctor import reason
 
     return reason(program.path, program.environment, program.uids, preload.library())
+
+
+def why_stray(program: Unloaded) -> str:
+    """The same of a child process, with the cure, for the file of the program."""
+    found = _why_unloaded(program)
+    return "; ".join(filter(None, (found.text, found.cure)))
 
 
 def _unloaded_error(program: Unloaded, found: Finding) -> MemError:

@@ -119,6 +119,21 @@ def test_a_wrapper_that_clears_the_environment_is_not_taken_for_the_program(
     assert "succeeded" not in done.stderr
 
 
+def test_a_program_that_its_loader_refuses_is_not_said_to_lack_an_environment(
+    tmp_path: Path, segment_dir: Path
+) -> None:
+    library = tmp_path / "libx.so"
+    compile_by("cc", "-shared", "-fPIC", "-xc", os.devnull, "-o", str(library))
+    flags = ("-Wl,--no-as-needed", f"-Wl,-rpath,{tmp_path}", str(library))
+    program = made(tmp_path, *flags)
+    library.write_bytes(library.read_bytes()[:100])
+    done = run_command("run", "-o", tmp_path / "p", "--", program)
+    error, hint = said_of(done.stderr)
+    assert done.returncode == 127
+    assert error.startswith("the-program ended without loading the sampler: its loader refused")
+    assert hint == f"{program} has to start alone first"
+
+
 def test_a_gate_fails_with_the_reason(tmp_path: Path, segment_dir: Path) -> None:
     budget = tmp_path / "budget.toml"
     budget.write_text('[budget]\npeak = "1GiB"\n', encoding="utf-8")

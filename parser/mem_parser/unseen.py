@@ -15,9 +15,10 @@ from mem_parser.model import Capture, Count, Profile, Unit
 NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
 IN_CHILDREN = "are in no file; --children captures them too"
-_LEAST_CHILD_BYTES = 32 << 20
+WITHOUT_SAMPLER = "ran without the sampler"
+LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
-_TIMES_OWN = 2.0
+TIMES_OWN = 2.0
 """How much larger than the last reading a program itself hardly gets before its end."""
 
 
@@ -33,6 +34,11 @@ def why_unseen(capture: Capture) -> str:
     return next((found[2] for n in missing(capture) if (found := n.partition(NOTE))[1]), "")
 
 
+def is_of_children(note: str) -> bool:
+    """Whether a note is on memory of child processes."""
+    return IN_CHILDREN in note or WITHOUT_SAMPLER in note
+
+
 def unseen_bytes(profile: Profile, count: Count) -> float:
     """The bytes that may be missing from a total of a file with such notes: anonymous memory beyond
     what was counted, at the peak or at the end. An allocator may use pages anew that it had before
@@ -46,14 +52,21 @@ def unseen_bytes(profile: Profile, count: Count) -> float:
     return max(most - profile.total(known, Unit.SPACE).value, 0.0)
 
 
+def has_strays(capture: Capture) -> bool:
+    """Whether child processes are in no file though children were captured."""
+    return any(WITHOUT_SAMPLER in note for note in capture.notes)
+
+
 def held_by_child(profile: Profile) -> int:
-    """The most that a child process in no file surely had resident; 0: none had much more than the
-    program itself, or nobody knows.
+    """The most that a child process in no file surely had resident, or, without the sampler, may
+    have had; 0: none had much more than the program itself, or nobody knows.
     """
+    if has_strays(profile.capture):
+        return profile.capture.memory.tree_peak_rss_bytes or 0
     memory = profile.capture.memory
     held, own = memory.tree_peak_rss_bytes or 0, memory.peak_rss_bytes
-    if own is None or profile.capture.device or held < _LEAST_CHILD_BYTES:
+    if own is None or profile.capture.device or held < LEAST_CHILD_BYTES:
         return 0
     counted = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE
     most = max(own, profile.total(counted, Unit.SPACE).value)
-    return held if held >= _TIMES_OWN * most else 0
+    return held if held >= TIMES_OWN * most else 0

@@ -117,6 +117,10 @@ def test_workers_that_are_forked_during_the_capture_of_a_family_are_captured_too
         finally:
             asked.kill()
         assert (asked.returncode, "not in this capture" in said) == (0, False), said
+        interrupted, heads, *rows = said.splitlines()
+        assert interrupted.endswith("everything sampled up to then is in the files")
+        assert heads.split()[0] == "PID"
+        assert {int(row.split()[0]) for row in rows[:2]} == {target.pid, child}
         _, *step = said.split("next:")  # one, with both files
         files = step[0].replace("\\", "").split()[1:]
         assert len(step) == 1 and sorted(map(Path, files)) == sorted(tmp_path.glob("p.*.heap"))

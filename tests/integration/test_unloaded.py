@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, run_command, wait_until
+from mem_cli.profiler.run import why_stray
+from mem_profiler.capture import launch
 from mem_profiler.doctor import examine_program, first_blocker
+from parser_run import parse
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 
@@ -115,6 +119,21 @@ def test_a_wrapper_that_clears_the_environment_is_not_taken_for_the_program(
     assert "succeeded" not in done.stderr
 
 
+def test_a_program_that_its_loader_refuses_is_not_said_to_lack_an_environment(
+    tmp_path: Path, segment_dir: Path
+) -> None:
+    library = tmp_path / "libx.so"
+    compile_by("cc", "-shared", "-fPIC", "-xc", os.devnull, "-o", str(library))
+    flags = ("-Wl,--no-as-needed", f"-Wl,-rpath,{tmp_path}", str(library))
+    program = made(tmp_path, *flags)
+    library.write_bytes(library.read_bytes()[:100])
+    done = run_command("run", "-o", tmp_path / "p", "--", program)
+    error, hint = said_of(done.stderr)
+    assert done.returncode == 127
+    assert error.startswith("the-program ended without loading the sampler: its loader refused")
+    assert hint == f"{program} has to start alone first"
+
+
 def test_a_gate_fails_with_the_reason(tmp_path: Path, segment_dir: Path) -> None:
     budget = tmp_path / "budget.toml"
     budget.write_text('[budget]\npeak = "1GiB"\n', encoding="utf-8")
@@ -164,3 +183,92 @@ def test_a_program_that_names_itself_and_ends_at_once_is_still_captured(
     assert done.returncode == 0, done.stderr
     [path] = tmp_path.glob("*.heap")
     assert HeapFile(path).total("alloc_blocks") >= 1
+
+
+STARTER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+extern char **environ;
+/* starter KEEP PROGRAM FIFO: runs PROGRAM - FIFO as a child, with the environment or with none.
+   starter - FIFO: has 90 MB until the FIFO has been opened and closed. */
+int main(int argc, char **argv)
+{
+    if (argc == 3) {
+        for (int i = 0; i < 300; i++)
+            memset(malloc(300000), 1, 300000);
+        FILE *fifo = fopen(argv[2], "r");
+        return fifo == NULL || fgetc(fifo) != EOF;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        char *none[] = {NULL}, *words[] = {argv[2], "-", argv[3], NULL};
+        execve(argv[2], words, *argv[1] == 'k' ? environ : none);
+        _exit(9);
+    }
+    int status;
+    return waitpid(pid, &status, 0) != pid || status != 0;
+}
+"""
+LEAST_BYTES = 300 * 250_000
+WITHOUT = "1 child process ran without the sampler: "
+
+
+def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outcome:
+    """Follow a starter's child, which ends once it has been looked at."""
+    os.mkfifo(fifo)
+    run = launch.Run(
+        [*map(str, starts), str(fifo)], launch.Options(1024, str(prefix), children=True)
+    )
+    run.strays.why = why_stray
+    writer = -1
+
+    def has_ended() -> bool:
+        nonlocal writer
+        run.tick()
+        if writer < 0:
+            with contextlib.suppress(OSError):  # nobody reads yet: the child takes its memory
+                writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        elif len(run.images) > 1 or any(
+            stray.resident_bytes > LEAST_BYTES for stray in run.strays.found.values()
+        ):
+            os.close(writer)
+            return True
+        return False
+
+    wait_until(has_ended, "the child was seen")
+    return run.finish(run.follow(lambda _gone: None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "why"),
+    [("none", (), CLEARED), ("none", ("-static",), "is statically linked"), ("keep", (), "")],
+)
+def test_a_child_without_the_sampler_is_named_and_no_limit_passes_that_it_may_exceed(
+    tmp_path: Path, segment_dir: Path, kind: str, flags: tuple[str, ...], why: str
+) -> None:
+    source = tmp_path / "starter.c"
+    source.write_text(STARTER, encoding="utf-8")
+    starter, child = tmp_path / "starter", tmp_path / "the-child"
+    compile_by("cc", str(source), "-o", str(starter))
+    compile_by("cc", *flags, str(source), "-o", str(child))
+    outcome = run_until([starter, kind, child], tmp_path / "fifo", tmp_path / "p")
+    notes = {note for result in outcome.results for note in result.notes}
+    assert outcome.status == 0
+    assert not outcome.errors
+    if not why:
+        assert (len(outcome.results), notes) == (2, set())
+        return
+    [note], [result] = notes, outcome.results
+    assert note.startswith(f"the profile may lack the program's memory: {WITHOUT}the-child (pid ")
+    assert why in note
+    said = {}
+    for limit in ("60 MiB", "4 GiB"):
+        check = tmp_path / "check.toml"
+        check.write_text(f"[budget]\npeak = '{limit}'\n", encoding="utf-8")
+        said[limit] = parse("budget", check, result.path)
+    assert [done.returncode for done in said.values()] == [7, 0], said
+    reason = " ".join(said["60 MiB"].stdout.split())
+    assert "a child process without the sampler may have had" in reason

@@ -29,7 +29,7 @@ from mem_profiler.capture import device_choice, gate, launched, loop, output, pr
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
-from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
+from mem_profiler.capture.unloaded import Behind, Follower, Strays, Unloaded, behind_of
 from mem_profiler.entries import plan_file, planning
 from mem_profiler.process import named, packages, procfs, program
 from mem_profiler.process.clients import Clients
@@ -216,6 +216,7 @@ class Run:
         self.children_share = 0.0
         self._wrapper_times = (0, 0)  # of the program that became the program, as pyenv's python
         self._clients = Clients()
+        self.strays = Strays(self.pid)
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
@@ -308,7 +309,7 @@ class Run:
         recording = Recording(segment, pid)
         # It may have ended by now; programs begin in this one's folder.
         recording.target.folder = recording.target.folder or procfs.working_folder(os.getpid())
-        created_ns = recording.here_ns(control.number("created_monotonic_ns"))
+        created_ns = recording.made_ns()
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
         watch = Watch(pid) if pid else None
         image = Image(segment, recording, inner, process, created_ns, words, watch)
@@ -360,6 +361,8 @@ class Run:
         self.discover()
         own = self._own()
         self.follower.look(own.segment.control() if own else None)
+        if self.options.children:
+            self.strays.look()
         living = [image for image in self.current() if not image.has_ended()]
         if self.options.look_for_clients:
             self._clients.look({self.pid, *(image.recording.pid or self.pid for image in living)})
@@ -387,6 +390,7 @@ class Run:
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
         if own is not None:
+            self.strays.bound_bytes = usage.ru_maxrss * 1024
             self._add_peak(own.recording.target, usage.ru_maxrss * 1024, alone=alone)
         return status
 
@@ -400,6 +404,8 @@ class Run:
                 found["peak_rss_bytes"] = rss_bytes
             elif not self.options.children:
                 found["tree_peak_rss_bytes"] = rss_bytes
+            else:
+                self.strays.tree_bytes = rss_bytes
         target.memory = dataclasses.replace(target.memory, **found)
 
     def forward(self, number: int) -> None:
@@ -420,6 +426,8 @@ class Run:
         notes = [self.launched.note()] if self.launched and self.launched.note() else []
         if not self.options.children:
             notes += self._notes_on_children()
+        elif image.pid == self._main:
+            notes += self.strays.notes
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)
@@ -474,6 +482,8 @@ class Run:
                 if image not in images:
                     image.recording.discard_log()
         self._wanted = images
+        if images and outcome.unloaded is None:
+            self.strays.judge(images[0].recording, [one.recording for one in self.images.values()])
         for image in images:
             if image is own and outcome.unloaded is not None:
                 continue  # of a wrapper that became the program

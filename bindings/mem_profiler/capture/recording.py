@@ -104,6 +104,10 @@ class Recording:
         """A time of the target's clock by this process's."""
         return target_ns - self._clock_offset_ns
 
+    def made_ns(self) -> int:
+        """When its segment was made, by this process's clock."""
+        return self.here_ns(self.segment.control().number("created_monotonic_ns"))
+
     def due_in(self) -> float:
         """Seconds until the next reading is due."""
         return self.recorder.due_in()

@@ -21,6 +21,7 @@ from mem_profiler.doctor.findings import Finding, first_blocker
 LEFT_OUT = "left_out"
 """The check of a program that MEM_PROFILER_ONLY leaves out."""
 _LIBRARY = "libmem_sampler.so"
+_REFUSED_BY_LOADER = 127  # what glibc's exits with
 
 
 def reason(
@@ -28,10 +29,12 @@ def reason(
     environment: Mapping[str, str] | None,
     uids: Collection[int],
     library: str,
+    status: int | None = None,
 ) -> Finding:
     """Why the program at `path` did not load `library`.
 
-    ``environment`` is what it started with, None if unknown; ``uids`` are its users, if known.
+    ``environment`` is what it started with, None if unknown; ``uids`` are its users, if known, and
+    ``status`` its exit code.
     """
     return (
         first_blocker(neighbours.opted_out(environment))
@@ -39,7 +42,7 @@ def reason(
         or _of_file(path)
         or _cleared(path, environment)
         or _closed(uids, library)
-        or _unknown(path, environment)
+        or _unknown(path, environment, status)
     )
 
 
@@ -99,7 +102,10 @@ def _closed_to_others(path: Path) -> Path | None:
     return None
 
 
-def _unknown(path: str, environment: Mapping[str, str] | None) -> Finding:
+def _unknown(path: str, environment: Mapping[str, str] | None, status: int | None) -> Finding:
+    if status == _REFUSED_BY_LOADER:
+        text = "its loader refused the program or a library of it: see its standard error"
+        return Finding("loader", "blocker", text, f"{shell_word(path)} has to start alone first")
     if environment is None:
         text = "something cleared its environment, or its loader refused the library"
         return Finding("environment", "blocker", text, _run_it(path))

@@ -100,6 +100,16 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if len(fields) > 19 else None
 
 
+def image(pid: int) -> tuple[int, ...]:
+    """What tells one program image of a process from the next, and from that of a fork: start time,
+    and where the kernel put code, stack and arguments; empty when it has ended.
+    """
+    fields = stat_fields(pid)
+    if len(fields) < 46 or fields[0] in ("Z", "X", "x"):
+        return ()
+    return (pid, *(int(fields[k]) for k in (19, 23, 25, 45)))
+
+
 def parent(pid: int) -> int:
     """The process that started it, or took it over (field 4); 0 when gone."""
     return int((stat_fields(pid)[1:2] or ["0"])[0])

@@ -164,9 +164,11 @@ def _sources(base: str, new: str | None, options: Options) -> list[Source]:
         check_is_log(base)
         return [_at(files, moment, options) for moment in moments]
     if len(files) != 2:
+        hint = "mem_parser diff OLD NEW; mem_parser diff --at 12s 1m30s LOG..."
+        if more and not any(".memlog" in file for file in files):
+            hint = "add up those of each side first: mem_parser merge OLD... -o old.heap"
         raise UsageProblem(
-            "a difference is of two profiles, or of two moments of one log",
-            hint="mem_parser diff OLD NEW; mem_parser diff --at 12s 1m30s LOG...",
+            "a difference is of two profiles, or of two moments of one log", hint=hint
         )
     return [_one(file, options) for file in files]
 

@@ -81,6 +81,8 @@ def _roles(results: Sequence[Result], program_pid: int) -> list[str]:
             roles[i] += " (the program itself)"
         if result.end.startswith("signal "):
             roles[i] += f", ended by {result.end.split()[-1]}"
+        elif not program_pid and result.end in ("exited", "target ended"):
+            roles[i] += ", ended"
     return roles
 
 
@@ -125,9 +127,20 @@ def recovered_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
     yield from _after_table(results, notes=notes)
 
 
-def run_lines(results: Sequence[Result], program_pid: int, *, notes: bool) -> Iterator[str]:
+def family_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
+    """The files of a process and all below it, in a table as of a run, which has one next step."""
+    if results[0].end == "interrupted":
+        after = f"after {results[0].duration_s:.1f} s"
+        yield f"interrupted {after}; everything sampled up to then is in the files"
+    yield from run_lines(results, 0, notes=notes, of_family=True)
+
+
+def run_lines(
+    results: Sequence[Result], program_pid: int, *, notes: bool, of_family: bool = False
+) -> Iterator[str]:
     """The files of the processes of a run, a row each, the one that took the most memory first;
-    the smallest of many have one line. ``notes``: these and the next step too.
+    the smallest of many have one line. ``notes``: these and the next step too, which is for all
+    ``of_family``.
     """
     roles = zip(results, _roles(results, program_pid), strict=True)
     found = sorted(roles, key=lambda one: -_most_bytes(one[0]))
@@ -145,7 +158,7 @@ def run_lines(results: Sequence[Result], program_pid: int, *, notes: bool) -> It
         yield f"{len(rest):,} more: none above {most}, {lost:,} lost"
     for result, _ in found if notes else ():
         yield from _of_kill(result)
-    yield from _after_table([one for one, _ in found], notes=notes)
+    yield from _after_table([one for one, _ in found], notes=notes, step_of_all=of_family)
 
 
 def _of_kill(result: Result) -> Iterator[str]:
@@ -182,7 +195,9 @@ def _table(rows: Sequence[tuple[str, ...]], *, left: Collection[int]) -> Iterato
         yield "  ".join(cells).rstrip()
 
 
-def _after_table(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
+def _after_table(
+    results: Sequence[Result], *, notes: bool, step_of_all: bool = False
+) -> Iterator[str]:
     """The logs, the notes and the next step; of files of which the first is the largest."""
     for result in results:
         if result.log is not None:
@@ -193,8 +208,8 @@ def _after_table(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
     if len(texts) > _NOTES_MAX:
         yield f"  {len(texts) - _NOTES_MAX} more notes are in the files"
     if notes:
-        path = results[0].path
-        yield from next_lines([[next_command("mem_parser", reads=path), shell_path(path)]])
+        paths = [one.path for one in (results if step_of_all else results[:1])]
+        yield from next_lines([[next_command("mem_parser", reads=paths[0]), shell_paths(paths)]])
 
 
 LEAKS_FROM_S = 10.0  # shorter captures show little growth

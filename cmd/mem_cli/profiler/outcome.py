@@ -65,7 +65,7 @@ def finish(
     """Print the results of captures; ``brief``: only warnings and failures. Several have
     a row each with ``program_pid``, that of the program of a run, and ``as_table`` when recovered.
     ``family``: of a process and those below it, which have one next step; ``takes_all``: none of
-    these is missing, or that has been said.
+    these is missing, or that has been said, so that they have a row each.
     """
     if symbolize:
         from mem_cli.profiler.embedding import embed_names
@@ -79,6 +79,8 @@ def finish(
         lines = capture_view.recovered_lines(results, notes=notes)
     elif program_pid and len(results) > 1 and not brief:
         lines = capture_view.run_lines(results, program_pid, notes=notes)
+    elif family and takes_all:
+        lines, family = capture_view.family_lines(results, notes=notes), False
     else:
         for result in results:
             of_one = capture_view.result_lines(

@@ -262,6 +262,7 @@ def run_to_end(
     with waiting(f"examining {arguments[0]}"):
         refuse_checker(arguments[0])
         one = begin()
+    one.strays.why = why_stray
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)
@@ -270,7 +271,7 @@ def run_to_end(
     early.be_short()
     outcome = one.finish(status)
     if outcome.unloaded is not None:
-        found = _why_unloaded(outcome.unloaded)
+        found = _why_unloaded(outcome.unloaded, outcome.status)
         # Whoever names the program to sample with MEM_PROFILER_ONLY means to leave out its starter.
         if not (found.check == LEFT_OUT and outcome.results):
             outcome.errors.insert(0, _unloaded_error(outcome.unloaded, found))
@@ -312,12 +313,18 @@ def _why_behind(program: Behind) -> MemError:
     return NoSampler(f"{name} ended without a capture: {found.text}", hint=found.cure or None)
 
 
-def _why_unloaded(program: Unloaded) -> Finding:
+def _why_unloaded(program: Unloaded, status: int | None = None) -> Finding:
     """The doctor's reason why a program ended without the sampler."""
     from mem_profiler.capture import preload
     from mem_profiler.doctor import reason
 
-    return reason(program.path, program.environment, program.uids, preload.library())
+    return reason(program.path, program.environment, program.uids, preload.library(), status)
+
+
+def why_stray(program: Unloaded) -> str:
+    """The same of a child process, with the cure, for the file of the program."""
+    found = _why_unloaded(program)
+    return "; ".join(filter(None, (found.text, found.cure)))
 
 
 def _unloaded_error(program: Unloaded, found: Finding) -> MemError:

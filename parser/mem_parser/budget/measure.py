@@ -34,7 +34,7 @@ from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.units import counted, format_bytes, percent
-from mem_parser.unseen import IN_CHILDREN, NOTE, why_unseen
+from mem_parser.unseen import NOTE, is_of_children, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -256,4 +256,4 @@ def obstacle_of(profile: Profile, *, of_children: bool = True) -> str | None:
     if not profile.errors_known:
         return "the file has no numbers of samples, so its errors are unknown"
     why = why_unseen(profile.capture)
-    return NOTE + why if why and (of_children or IN_CHILDREN not in why) else None
+    return NOTE + why if why and (of_children or not is_of_children(why)) else None

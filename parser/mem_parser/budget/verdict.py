@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from mem_parser import unseen
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget import culprits, growth, leakage
 from mem_parser.budget.baseline import Baseline, Program
@@ -45,7 +46,7 @@ from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressi
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
-from mem_parser.unseen import IN_CHILDREN, held_by_child, missing, unseen_bytes
+from mem_parser.unseen import held_by_child, is_of_children, missing, unseen_bytes
 
 
 class Verdict(enum.StrEnum):
@@ -497,8 +498,10 @@ class _Judge:
             reason = measured.obstacle or obstacle or ""
             return Result(limit, site, Verdict.INCONCLUSIVE, amount, None, reason=reason)
         is_sampled = limit.measure is not Measure.RSS
-        if not is_sampled and IN_CHILDREN not in (obstacle or ""):
+        if not is_sampled and not is_of_children(obstacle or ""):
             obstacle = None  # of samples
+        if self._bounds_children(site, limit) and unseen.WITHOUT_SAMPLER in (obstacle or ""):
+            obstacle = None
         known = self.subject.profile.errors_known or not is_sampled
         lower = what.lower(self.fail_alpha) if known else 0.0
         # Lost samples could only have added to the value.
@@ -528,14 +531,19 @@ class _Judge:
     def _unseen(self, limit: Limit, room_bytes: float) -> str:
         """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
         profile = self.subject.profile
-        notes = [note for note in missing(profile.capture) if IN_CHILDREN not in note]
+        notes = [note for note in missing(profile.capture) if not is_of_children(note)]
         if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
             return ""
         return notes[0]
 
+    @staticmethod
+    def _bounds_children(site: Site | None, limit: Limit) -> bool:
+        """Whether what a child process had resident is an answer for a limit."""
+        return site is None and limit.measure in _HELD
+
     def _in_child(self, site: Site | None, limit: Limit, amount: float) -> str:
         """Return that a child which is in no file may exceed a limit; empty: none does."""
-        if site is not None or limit.measure not in _HELD or not self.budget.is_for_all:
+        if not self._bounds_children(site, limit) or not self.budget.is_for_all:
             return ""
         who, held = "a child process, in no file,", held_by_child(self.subject.profile)
         if limit.measure is Measure.RSS and not held:
@@ -543,6 +551,8 @@ class _Judge:
             who = "it, or a child process in no file,"
         if held <= amount:
             return ""
+        if unseen.has_strays(self.subject.profile.capture):
+            return f"a child process without the sampler may have had {format_bytes(held)} resident"
         return f"{who} had {format_bytes(held)} resident; --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:

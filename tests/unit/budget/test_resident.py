@@ -9,7 +9,7 @@ import pytest
 from budget_profiles import Made, Row, one
 from mem_parser.budget import Limit, Measure, Verdict
 from mem_parser.processfacts import Memory
-from mem_parser.unseen import IN_CHILDREN, NOTE
+from mem_parser.unseen import IN_CHILDREN, NOTE, WITHOUT_SAMPLER
 
 MIB = 1 << 20
 ENDED: dict[str, Any] = {"end": "exit 0", "readings": [(0.0, 0.0)] * 4}
@@ -55,6 +55,14 @@ def test_a_process_whose_children_are_in_no_file_is_not_judged_for_them() -> Non
     result = limited({}, (NOTE + UNSEEN,), **ENDED)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, NOTE + UNSEEN)
     assert limited({}, (f"{NOTE}it is a jemalloc",), **ENDED).verdict is Verdict.PASS
+
+
+def test_a_child_without_the_sampler_counts_as_what_it_may_have_had() -> None:
+    note = f"{NOTE}2 child processes {WITHOUT_SAMPLER}: them"
+    over, under = (limited({"tree_peak_rss_bytes": size}, (note,), **ENDED) for size in (101, 99))
+    assert (over.verdict, under.verdict) == (Verdict.INCONCLUSIVE, Verdict.PASS)
+    said = "a child process without the sampler may have had 101.0 MiB resident"
+    assert over.reason == said
 
 
 def test_what_is_over_names_what_the_heap_held() -> None:

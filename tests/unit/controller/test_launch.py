@@ -19,6 +19,7 @@ from mem_profiler.capture.launch import Options
 from mem_profiler.capture.recording import Recording
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
+from mem_profiler.process.death import Watch
 from mem_profiler.segment.file import Segment
 
 pytestmark = pytest.mark.usefixtures("sampler")
@@ -88,13 +89,6 @@ class _Recording:
         self.logs -= 1 if self.logs else 0
 
 
-class _Ended:
-    """A watch of a process that has ended."""
-
-    def ended(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("found", [("sh", "program"), ("program", "sh")])
 def test_the_last_program_of_a_process_has_the_log_in_whatever_order_they_are_found(
     found: tuple[str, str], tmp_path: Path
@@ -119,8 +113,9 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.accumulate([10**9] * 3 + [1] * 1000)
-    run: Any = launch.Run.__new__(launch.Run)
-    run.pid, run.images, run.watch = os.getpid(), {}, _Ended()
+    run = launch.Run.__new__(launch.Run)
+    run.pid, run.images = os.getpid(), {}
+    run.watch = Watch(run.pid)
     run.options = Options(1, str(tmp_path / "x"))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic_ns", lambda: next(clock))
@@ -133,6 +128,7 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
             run._take(name, Segment.open(fake.save(tmp_path / name), writable=True))
     own = run._own()
     assert own is run.images["python3"]
+    run.watch.close()
     for image in run.images.values():
         image.recording.close()
         image.segment.close()

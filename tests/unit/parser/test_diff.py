@@ -546,3 +546,9 @@ def test_stacks_of_two_snapshots_are_matched_by_addresses_and_generation(
     index = {(tuple(frames), g): k for k, (frames, g) in enumerate(new)}
     expected = [index.get((tuple(frames), g), -1) for frames, g in old]
     assert StackIndex(profile(new)).match(profile(old)).tolist() == expected
+
+
+def test_several_files_of_each_side_are_to_be_merged_first() -> None:
+    done = parse("diff", "h1.a.heap", "h1.b.heap", "h3.a.heap")
+    assert done.returncode == 2
+    assert "mem_parser merge OLD... -o old.heap" in " ".join(done.stderr.split())

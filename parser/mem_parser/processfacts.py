@@ -17,6 +17,7 @@ class Memory:
     ``tree_peak_rss_bytes``: the most that one process was resident, this one or a child that it
     waited for, where those are in no file; the most that one without the sampler may have had,
     where the others are. ``rss_bound_bytes``: none of them was ever more.
+    ``start_anon_bytes``: as ``anon_bytes``, when a capture by hand began.
     """
 
     rss_bytes: int | None = None
@@ -37,6 +38,7 @@ class Memory:
     mapped_file_bytes: int | None = None
     tree_peak_rss_bytes: int | None = None
     rss_bound_bytes: int | None = None
+    start_anon_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,8 @@ struct mp_capture {
     uint64_t start_realtime_ns;
     /* the first width of its time buckets, in ns (core/births.h) */
     uint64_t birth_unit_ns;
-    uint64_t spare[7];
+    uint64_t start_anon_bytes; /* resident then, as its controller read it; 0: unknown */
+    uint64_t spare[6];
 };
 
 /* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. In the table of live blocks

@@ -170,6 +170,8 @@ def start(
     segment.store((*slot, "stop_ns"), 0)
     segment.store((*slot, "start_realtime_ns"), time.time_ns())
     segment.store((*slot, "birth_unit_ns"), births.unit_ns(seconds))
+    resident = procfs.resident(pid)
+    segment.store((*slot, "start_anon_bytes"), resident.anon_bytes if resident else 0)
     segment.store(("capture_number",), number, 32)
     segment.store(("gate",), number << layout.GATE_SHIFT)
     return number

@@ -41,7 +41,7 @@ from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, devices, layout, shortage
 from mem_profiler.segment.devices import Actual, Domain, MarkLog
 from mem_profiler.segment.file import Control, Segment
-from mem_profiler.segment.peaks import Peak, peak_of
+from mem_profiler.segment.peaks import TOTAL_MAX_BYTES, Peak, peak_of
 
 NS = 1e9
 WRITER = f"mem_profiler {mem_profiler.__version__}"
@@ -314,6 +314,8 @@ def _read_shared(
     if memory.limit_bytes is None:
         limit = control.number("memory_limit_bytes") or None
         memory = dataclasses.replace(memory, limit_bytes=limit)
+    if anon := min(int(control.capture["start_anon_bytes"]), TOTAL_MAX_BYTES):
+        memory = dataclasses.replace(memory, start_anon_bytes=anon)
     marks = readings.marks if readings is not None else MarkLog()
     marks.update(segment, control)
     every = devices.read_domains(segment, control)

@@ -87,7 +87,9 @@ def _seen(
         return f"{grew}, of which malloc gave out {_mib(ever[0])}: "
     if most[1] <= (growth.bytes - LEAST_BROUGHT_BYTES if some else SHARE * growth.bytes):
         return f"{grew}, of which the profile has {_mib(most[0])} at most: {_FREE_PAGES}"
-    if some and growth.left_bytes - left[1] >= max(LEAST_BROUGHT_BYTES, REST_SHARE * growth.left_bytes):
+    if some and growth.left_bytes - left[1] >= max(
+        LEAST_BROUGHT_BYTES, REST_SHARE * growth.left_bytes
+    ):
         grew = f"anonymous memory has grown by {_mib(growth.left_bytes)}"
         return f"{grew} at the end, of which the profile has {_mib(left[0])}: {_FREE_PAGES}"
     return ""

@@ -153,7 +153,12 @@ def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
 
     held = held_together([one.profile for one in sources])
     first = max(sources, key=lambda one: int(one.profile.sites.alloc_blocks.sum()))
-    same = [s is first or same_time(first.profile.capture, s.profile.capture) for s in sources]
+    same = [
+        s is first
+        or not len(s.profile.sites)
+        or same_time(first.profile.capture, s.profile.capture)
+        for s in sources
+    ]
     there = [one is not None for one in held]
     most = sum(one or 0.0 for one in held)
     is_dated = sum(one or 0.0 for one, at in zip(held, same, strict=True) if at) >= _MOST * most

@@ -199,7 +199,7 @@ def _part(c: Capture) -> dict[str, Any] | None:
 def _memory(c: Capture) -> dict[str, int | None]:
     """The kernel's numbers; those of mappings and children only of a program that has them."""
     every = dataclasses.asdict(c.memory)
-    rare = ("mapped_", "swap_", "tree_", "rss_bound_")
+    rare = ("mapped_", "swap_", "tree_", "rss_bound_", "start_")
     return {k: v for k, v in every.items() if v is not None or not k.startswith(rare)}
 
 

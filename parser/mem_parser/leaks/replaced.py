@@ -24,7 +24,7 @@ from mem_parser.leaks.ages import Timeline
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict, growth_of
 from mem_parser.leaks.headline import growth_text, rate_text
 from mem_parser.leaks.watch import time_text, went_on
-from mem_parser.model import Profile
+from mem_parser.model import Capture, Profile
 from mem_parser.significance import hourly_slope
 from mem_parser.words import phrase
 
@@ -58,15 +58,28 @@ def memory_growth(profile: Profile, times: Timeline) -> tuple[float, float] | No
     ]
     read = read[:: max(-(-len(read) // _MOST_READINGS), 1)]
     if len(read) < _LEAST_READINGS:
-        return None
+        return _between_ends(capture)
     at, size = np.array(read).T
     span, half = float(at[-1] - at[0]), len(at) // 2
     slope, second = hourly_slope(at, size), hourly_slope(at[half:], size[half:])
     if span < _COVERED * (end - begin) or slope is None or second is None:
-        return None
+        return _between_ends(capture)
     low, high = np.quantile(size - slope / _HOUR_S * at, (0.05, 0.95))
     unsure = float(high - low) + (capture.memory.swap_bytes or 0)
     return max(slope, 0.0), max(slope + unsure / span * _HOUR_S, second, 0.0)
+
+
+def _between_ends(capture: Capture) -> tuple[float, float] | None:
+    """Return the same of a capture by hand, which no controller followed, from what it read at both
+    ends; an allocator may have had some of that growth before.
+    """
+    start, end = capture.memory.start_anon_bytes, capture.memory.anon_bytes
+    if start is None or end is None or not capture.duration_s:
+        return None
+    grown = max(end - start, 0.0)
+    unsure = _LEAST_BYTES + (capture.memory.swap_bytes or 0)
+    per_hour = _HOUR_S / capture.duration_s
+    return grown * per_hour, (grown + unsure) * per_hour
 
 
 def find_excess(report: LeakReport, profile: Profile, times: Timeline) -> Excess | None:

@@ -70,6 +70,19 @@ def test_a_full_cache_that_was_there_before_the_capture_is_no_leak() -> None:
     assert any("anonymous memory grew by" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("grown_mib", "verdict"), [(1, Verdict.INCONCLUSIVE), (22, Verdict.LEAK)]
+)
+def test_of_a_capture_by_hand_memory_is_known_at_both_ends(
+    grown_mib: int, verdict: Verdict
+) -> None:
+    profile, symbols = captured(full_cache(), grows=0.0)
+    profile.series = profile.series[-1:]
+    sizes = {"start_anon_bytes": 80 * MIB, "anon_bytes": (80 + grown_mib) * MIB}
+    profile.capture.memory = dataclasses.replace(profile.capture.memory, **sizes)
+    assert verdicts(find_leaks(profile, symbols)) == {"get": verdict}
+
+
 def test_no_check_fails_or_passes_for_what_may_be_replaced(tmp_path: Path) -> None:
     profile, symbols = captured(full_cache(), grows=0.0)
     file = tmp_path / "x.heap"

@@ -127,6 +127,8 @@ def test_leaks_of_a_program_that_ends_early_in_a_long_capture_are_found(
         while not select.select([child.stdout], [], [], one.recording.due_in())[0]:
             one.recording.tick()
         assert child.stdout.readline() == "done\n"
+        go(child)
+        assert child.wait(TIMEOUT_S) == 0
     finally:
         end(child)
     result = one.finish(str(tmp_path / "p"), "target ended", Form.PLAIN)

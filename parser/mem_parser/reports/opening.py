@@ -21,7 +21,7 @@ from mem_parser.frames import named_caller
 from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
 from mem_parser.leaks.headline import called_by, rate_text
-from mem_parser.leaks.watch import NO_AGES, too_short, was_killed, went_on
+from mem_parser.leaks.watch import NO_AGES, may_fill, too_short, was_killed, went_on
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
@@ -110,7 +110,15 @@ def opening(
             replace(one, text=phrase("before the clean-up {caches}", caches=one.text))
             for one in caches
         ]
-    return [*found, *caches, *rest]
+    doubts = [] if report is None or running else list(_may_fill(profile, report))
+    return [*found, *caches, *doubts, *rest]
+
+
+def _may_fill(profile: Profile, report: LeakReport) -> Iterator[Sentence]:
+    """Yield what the leaks of a program that goes on may be instead."""
+    text = may_fill(profile.capture.duration_s or 0.0) if went_on(profile.capture) else ""
+    if report.leaks and text:
+        yield Sentence("grows", text)
 
 
 def _killed(profile: Profile) -> Iterator[Sentence]:

@@ -101,3 +101,21 @@ def test_frees_all(): [bytearray(100) for _ in range(60_000)]
     done = run(tmp_path, "--mem", code=0)
     assert "memory limit undecided" in done.stdout
     assert re.search(r"[\d,]+ samples lost, and with them it may be over the limit", done.stdout)
+
+
+def test_a_child_that_holds_more_than_a_limit_leaves_it_undecided(tmp_path: Path) -> None:
+    (tmp_path / "test_child.py").write_text(
+        """
+import pytest, subprocess, sys
+
+@pytest.mark.mem_limit("24 MB")
+def test_alone(): pass
+
+@pytest.mark.mem_limit("24 MB")
+def test_child(): subprocess.run([sys.executable, "-c", "b'x' * (400 << 20)"], check=True)
+"""
+    )
+    done = run(tmp_path, "--mem", code=0)
+    assert len(re.findall("memory limit undecided", done.stdout)) == 1, done.stdout
+    said = " ".join(done.stdout.split())
+    assert re.search(r"a child process, in no file, had 4\d\d\.\d MiB resident", said), said

@@ -1,7 +1,8 @@
 /*
  * brought.c - a library with an allocator of its own that nobody else can call, as Arrow and Polars are built. It is
- * large, as these are, and calls malloc, too. With PROGRAM the program: `brought MIB` touches as much of its memory
- * and holds it for a second, after it took and freed as much from malloc, 1 MiB at a time.
+ * large, as these are, and calls malloc, too. With PROGRAM the program: `brought MIB` waits for a second, so that its
+ * memory has been read, takes and frees as much from malloc, 1 MiB at a time, touches as much of the library's, and
+ * holds that for another second.
  */
 #include "target.h"
 
@@ -12,6 +13,7 @@ void brought(size_t bytes);
 #ifdef PROGRAM
 int main(int count, char **words) {
     size_t mib = count > 1 ? strtoul(words[1], NULL, 10) : 0;
+    sleep(1);
     for (size_t k = 0; k < mib; k++)
         free(memset(keep(malloc(1 << 20)), 1, 1 << 20));
     brought(mib << 20);

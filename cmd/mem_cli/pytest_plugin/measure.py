@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -119,11 +120,17 @@ class Meter:
     def captured(self, item: pytest.Item, rate: int, body: Callable[[], object]) -> Subject:
         """Run `body` under capture. What it raises is raised, after the capture has ended."""
         self.sidecar.start(rate)
+        before_bytes = _largest_child_bytes()
         try:
             body()
+            child_bytes = _largest_child_bytes()
         finally:
             path = self.sidecar.stop(self.prefix(item))
-        return self._subject(path, item)
+        subject = self._subject(path, item)
+        if child_bytes > before_bytes:
+            facts = subject.profile.capture
+            facts.memory = dataclasses.replace(facts.memory, tree_peak_rss_bytes=child_bytes)
+        return subject
 
     def _subject(self, path: str, item: pytest.Item) -> Subject:
         subject = open_subject(path)
@@ -227,6 +234,13 @@ class Meter:
         if doubt and verdict is Verdict.PASS:
             verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(doubt)}"]
         outcome.add(verdict, lines)
+
+
+def _largest_child_bytes() -> int:
+    """The most that a child process of the tests, which none of their captures has, was resident:
+    of those that were waited for. It counts this process where it is larger, as before an exec.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def _doubt(before: Profile, after: Profile) -> str:

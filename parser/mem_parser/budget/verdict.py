@@ -553,7 +553,8 @@ class _Judge:
             return ""
         if unseen.has_strays(self.subject.profile.capture):
             return f"a child process without the sampler may have had {format_bytes(held)} resident"
-        return f"{who} had {format_bytes(held)} resident; --children captures it too"
+        size = format_bytes(held)
+        return f"{who} had {size} resident; mem_profiler run --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -70,9 +70,7 @@ def test_a_full_cache_that_was_there_before_the_capture_is_no_leak() -> None:
     assert any("anonymous memory grew by" in note for note in report.notes)
 
 
-@pytest.mark.parametrize(
-    ("grown_mib", "verdict"), [(1, Verdict.INCONCLUSIVE), (22, Verdict.LEAK)]
-)
+@pytest.mark.parametrize(("grown_mib", "verdict"), [(1, Verdict.INCONCLUSIVE), (22, Verdict.LEAK)])
 def test_of_a_capture_by_hand_memory_is_known_at_both_ends(
     grown_mib: int, verdict: Verdict
 ) -> None:

@@ -271,7 +271,9 @@ static int begin(struct mp_attach_request *r) {
 static int rescan(struct mp_attach_request *r) {
     struct mp_slot_counts counts = {0};
     struct mp_entry_counts entries = {0};
+    mp_redirect_hold(); /* a thread of the program may be at the same, in dlopen or dlsym */
     mp_entry_forget_closed();
+    mp_redirect_release();
     if (r->plan != 0)
         install(r, &entries);
     mp_process_tell_entries(mp_local.segment.control);

@@ -14,6 +14,7 @@
 #include "drivers/libraries.h"
 #include "hooks/hooks.h"
 #include "lifecycle.h"
+#include "redirect/redirect_later.h"
 
 #include <errno.h>
 #include <string.h>
@@ -63,6 +64,7 @@ static bool may_wait(void) {
 }
 
 static void in_fork_child(void) {
+    mp_redirect_after_fork();
     if (mp_local.segment.base != NULL) /* the kernel does not know MADV_WIPEONFORK */
         memset(&mp_local, 0, sizeof mp_local);
     if (!mp_process.options.follow_fork || mp_process.withdrawn)

@@ -22,12 +22,13 @@ static struct {
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
     struct mp_elf_set done, done_at_start; /* the latter are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
-    int busy;                    /* pid of the process with a thread that searches; 0: none */
+    int busy; /* a thread searches: of this process, or, since an attach, of that pid */
 } follow;
 
-/* A fork child may find it held by a thread that it does not have: the pid tells. */
+/* A fork child may find it held by a thread that it does not have. After an attach no handler of forks may
+ * run there, and the pid tells; else no system call is made, as the program may have a seccomp filter. */
 static bool enter(void) {
-    int self = getpid(), holder = __atomic_load_n(&follow.busy, __ATOMIC_RELAXED);
+    int self = follow.late ? getpid() : 1, holder = __atomic_load_n(&follow.busy, __ATOMIC_RELAXED);
     return holder != self && __atomic_compare_exchange_n(&follow.busy, &holder, self, false,
                                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
@@ -35,6 +36,10 @@ static bool enter(void) {
 /* Pairs with enter(): the next one sees the results of this one. */
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
+}
+
+void mp_redirect_after_fork(void) {
+    leave();
 }
 
 static bool treat(const struct mp_elf *elf, void *arg) {

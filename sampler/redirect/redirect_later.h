@@ -61,6 +61,9 @@ void mp_redirect_unfollow(void);
 void mp_redirect_hold(void);
 void mp_redirect_release(void);
 
+/* In a forked child: the thread that checked the modules may not be here. */
+void mp_redirect_after_fork(void);
+
 /* HOOK. The program is about to set a seccomp filter: what began late ends, as to change a slot takes system calls. */
 void mp_redirect_filter_ahead(void);
 

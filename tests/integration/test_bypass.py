@@ -8,13 +8,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from controller_tools import LIBRARY, HeapFile, run_command
 from mem_parser.readers import read_profile
 from mem_profiler.capture import session
+from mem_profiler.profile import bypass
+from mem_profiler.profile.readings import Growth
 from parser_run import parse
 from sampler_run import Target, build, environment
+from simulated import worker
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 SCRIPT = """<?php
@@ -66,6 +70,16 @@ def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path)
     [host] = (path for path in tmp_path.glob("q.*.heap") if "mmap" not in path.name)
     sizes = [reading.mapped_bytes for reading in read_profile(host).series]
     assert (sizes[0], sizes[-1]) == (0, 200 << 20)
+
+
+def test_less_is_said_where_a_library_brings_an_allocator_along() -> None:
+    profile = worker(np.random.default_rng(1), rate=0.01)
+    grew = Growth(0, 15 << 20, 15 << 20)
+    told = [
+        bypass.notes_on(profile, grew, None, brought, known=True, opened=False)
+        for brought in ({}, {"/lib/libarrow.so.9": "mimalloc"})
+    ]
+    assert told[0] == [] and "libarrow.so.9 brings along (mimalloc)" in told[1][0]
 
 
 @pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])

@@ -61,6 +61,13 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     assert found["total"] == pytest.approx(sum(each), abs=0.01)
 
 
+def test_a_process_without_a_sample_is_of_no_other_time(folder: Path) -> None:
+    profile = read_profile(str(folder / "p.14.1.heap"))
+    none = profile.where(np.zeros(len(profile.sites), np.bool_))
+    (folder / "p.14.1.heap").write_bytes(write_heap(none))
+    assert "of another time" not in parse(folder).stderr
+
+
 def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path) -> None:
     """Of a parent and workers of 9 s those of one moment are, and short ones show no leaks."""
     random = np.random.default_rng(9)

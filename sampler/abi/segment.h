@@ -25,7 +25,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 8
+#define MP_SEGMENT_VERSION 9
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -40,6 +40,7 @@
 #define MP_THREAD_ROWS 16384       /* at most; threads that find no free row share row 0 */
 #define MP_MODULE_ROWS 2048        /* at most */
 #define MP_MODULE_PATH_BYTES 848
+#define MP_STACK_RUNS_MAX 32       /* in one stack; one that would have more is stored whole */
 #define MP_STACK_LOST_MAX 16       /* a stack id below this is an enum mp_stack_lost, no offset */
 #define MP_BUCKET_ROWS 8           /* rows of one hash bucket: one cache line of keys */
 #define MP_LOST_CAUSES 16
@@ -387,6 +388,11 @@ enum mp_stack_kind {
     MP_STACK_TEXT = 6,
     /* A tensor: its type in the low half of the first word and its format in the high one, then its dimensions. */
     MP_STACK_TENSOR = 7,
+    /* Neighbouring frames of native stacks. */
+    MP_STACK_RUN = 8,
+    /* A native stack in runs: their ids, innermost first, two in a word (a second one of 0 is none), `interpreter`
+     * frames in all. Its hash is that of the frames. */
+    MP_STACK_JOINED = 9,
 };
 
 enum mp_label_kind {

@@ -20,7 +20,7 @@ static __attribute__((noinline)) uint32_t intern(struct mp_segment *seg,
     struct mp_stack_identity stack = {
         .frames = frames, .depth = depth, .truncated = truncated, .generation = wanted->generation};
     bool is_new;
-    uint32_t id = mp_stack_intern(seg, &stack, &is_new);
+    uint32_t id = mp_stack_intern_native(seg, &stack, &is_new);
     if (is_new)
         mp_modtab_record(seg, frames, depth, wanted->generation);
     return id;

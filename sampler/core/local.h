@@ -81,6 +81,7 @@ struct mp_thread_state {
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t thread_epoch; /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */
+    bool of_device; /* under a guard: stacks of a device's block are interned (stacks.h) */
     struct mp_stack_room stack_room;
 };
 

@@ -37,20 +37,48 @@ static uint32_t known(uint32_t id) {
     return state.memo[id % MEMO_ROWS].from == id ? state.memo[id % MEMO_ROWS].to : 0;
 }
 
-/* The parent's record into head and words. */
-static bool fetch(uint32_t id) {
+/* The parent's record into head and `words`, which have room for so many. */
+static bool fetch_into(uint32_t id, uintptr_t *words, uint32_t room_words) {
     uint64_t at = (uint64_t)id * 8, room = mp_array_bytes(state.from, MP_ARRAY_STACKS);
     uintptr_t place = (uintptr_t)mp_array_at(state.from, MP_ARRAY_STACKS) + at;
     if (at + sizeof state.head > room || !mp_stack_copy(place, &state.head, sizeof state.head))
         return false;
     uint64_t bytes = (uint64_t)state.head.depth * 8;
-    return state.head.hash != 0 && state.head.depth - 1 < MP_DEPTH_MAX &&
+    return state.head.hash != 0 && state.head.depth - 1 < room_words &&
            bytes <= room - at - sizeof state.head &&
-           mp_stack_copy(place + sizeof state.head, state.words, bytes);
+           mp_stack_copy(place + sizeof state.head, words, bytes);
+}
+
+static bool fetch(uint32_t id) {
+    return fetch_into(id, state.words, MP_DEPTH_MAX);
 }
 
 static bool fetch_kind(uint32_t id, enum mp_stack_kind kind) {
     return fetch(id) && state.head.kind == kind;
+}
+
+/* The parent's native stack, whole, into head and words. */
+static bool fetch_native(uint32_t id) {
+    uint32_t ids[MP_STACK_RUNS_MAX], depth = 0;
+    if (!fetch(id))
+        return false;
+    if (state.head.kind != MP_STACK_JOINED)
+        return state.head.kind == MP_STACK_NATIVE;
+    struct mp_stack whole = state.head;
+    if (whole.depth > MP_STACK_RUNS_MAX / 2)
+        return false;
+    memcpy(ids, state.words, (size_t)whole.depth * 8);
+    for (uint32_t i = 0; i < 2 * whole.depth && depth < whole.interpreter; i++) {
+        if (!fetch_into(ids[i], state.words + depth, MP_DEPTH_MAX - depth) ||
+            state.head.kind != MP_STACK_RUN)
+            return false;
+        depth += state.head.depth;
+    }
+    state.head = whole;
+    state.head.kind = MP_STACK_NATIVE;
+    state.head.depth = depth;
+    state.head.interpreter = 0;
+    return depth == whole.interpreter;
 }
 
 /* Store what was read, or what it was made; 0: no room. */
@@ -63,7 +91,8 @@ static uint32_t store(uint32_t id) {
                                        .kind = state.head.kind,
                                        .generation = generation,
                                        .interpreter = state.head.interpreter};
-    uint32_t stored = mp_stack_intern(state.to, &record, &is_new);
+    uint32_t stored = is_native ? mp_stack_intern_native(state.to, &record, &is_new)
+                                : mp_stack_intern(state.to, &record, &is_new);
     if (stored < MP_STACK_LOST_MAX)
         return 0;
     if (is_native && is_new)
@@ -77,7 +106,7 @@ static uint32_t native(uint32_t id) {
     uint32_t stored = known(id);
     if (stored != 0)
         return stored;
-    if (!fetch_kind(id, MP_STACK_NATIVE) || state.head.generation != state.generation)
+    if (!fetch_native(id) || state.head.generation != state.generation)
         return 0;
     return store(id);
 }

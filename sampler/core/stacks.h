@@ -3,7 +3,9 @@
  *
  * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit entries
  * are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). One compare-and-swap
- * publishes an entry after its record is complete; the loser of a race wastes its record.
+ * publishes an entry after its record is complete; the loser of a race wastes its record. A deep native stack is
+ * stored as runs of frames, which it shares with others. The last 16th of the arena is for stacks that a thread
+ * interns while its mp_self.of_device is set: the few blocks of a device keep their names when the host's fill it.
  *
  * Threads: any number of HOOK callers. The writer stores the hash last, with release; this pairs with the
  * acquire load of it before a comparison of records. The index entry (compare-and-swap, acquire loads)
@@ -30,5 +32,9 @@ struct mp_stack_identity {
  */
 uint32_t mp_stack_intern(struct mp_segment *seg, const struct mp_stack_identity *stack,
                          bool *is_new);
+
+/* HOOK. The same for a stack of kind MP_STACK_NATIVE, without an interpreter: a deep one is stored by its runs. */
+uint32_t mp_stack_intern_native(struct mp_segment *seg, const struct mp_stack_identity *stack,
+                                bool *is_new);
 
 #endif

@@ -35,6 +35,11 @@ static void lose(struct mp_segment *seg, enum mp_lost cause) {
     mp_capture_lose(seg->control->device_lost, cause);
 }
 
+/* The host's mappings, and the allocators of a program, may have as many stacks as its malloc. */
+static bool is_few(uint32_t space) {
+    return space != MP_SPACE_HOST && space != MP_SPACE_HOST_KEPT && space != MP_SPACE_HEAP;
+}
+
 /* An enum mp_stack_lost value when there is no stack to name. */
 static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *block,
                          const struct mp_guard *guard) {
@@ -45,10 +50,12 @@ static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *b
                                      .first_pc = block->api_pc,
                                      .generation = mp_load_acquire(&seg->control->generation),
                                      .lost = seg->control->device_lost};
+    mp_self.of_device = is_few(block->space);
     uint32_t id = mp_capture_stack(seg, scratch, &wanted);
     mp_scratch_give_back(scratch);
     if (mp_unlikely(mp_py_present()) && id >= MP_STACK_LOST_MAX)
         id = mp_pystack_pair(seg, id, guard, seg->control->device_lost);
+    mp_self.of_device = false;
     return id;
 }
 

@@ -61,6 +61,21 @@ static inline void mp_check_arena(const struct mp_segment *seg, unsigned char *s
         CHECK_EQ(at, c->arena_cursor);
 }
 
+/* The frames of a joined record; how many. */
+static inline uint32_t mp_check_joined(const struct mp_segment *seg, const struct mp_stack *joined,
+                                       uintptr_t *frames) {
+    const uint32_t *ids = (const uint32_t *)(joined + 1);
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < 2 * joined->depth && ids[i] != 0; i++) {
+        const struct mp_stack *run = mp_check_stack_at(seg, ids[i] * 8ULL);
+        CHECK_EQ(run->kind, MP_STACK_RUN);
+        for (uint32_t n = 0; n < run->depth && done < MP_DEPTH_MAX; n++)
+            frames[done++] = ((const uintptr_t *)(run + 1))[n];
+    }
+    CHECK_EQ(done, joined->interpreter);
+    return done;
+}
+
 /* An entry is the upper bits of its record's hash, which is that of the frames, in one of its two buckets. */
 static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_level *level,
                                         uint32_t row, const unsigned char *starts) {
@@ -74,14 +89,17 @@ static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_
     const struct mp_stack *stack = mp_check_stack_at(seg, id * 8);
     CHECK_EQ(entry & ~ids, stack->hash & ~ids);
     CHECK(mp_check_in_buckets(level, stack->hash, row));
-    bool is_new = true;
-    struct mp_stack_identity identity = {.frames = (const uintptr_t *)(stack + 1),
-                                         .depth = stack->depth,
-                                         .truncated = stack->truncated,
-                                         .kind = stack->kind,
-                                         .generation = stack->generation,
-                                         .interpreter = stack->interpreter};
-    uint32_t found = mp_stack_intern(seg, &identity, &is_new);
+    bool is_new = true, is_joined = stack->kind == MP_STACK_JOINED;
+    uintptr_t frames[MP_DEPTH_MAX];
+    struct mp_stack_identity identity = {
+        .frames = is_joined ? frames : (const uintptr_t *)(stack + 1),
+        .depth = is_joined ? mp_check_joined(seg, stack, frames) : stack->depth,
+        .truncated = stack->truncated,
+        .kind = is_joined ? MP_STACK_NATIVE : stack->kind,
+        .generation = stack->generation,
+        .interpreter = is_joined ? 0 : stack->interpreter};
+    uint32_t found = is_joined ? mp_stack_intern_native(seg, &identity, &is_new)
+                               : mp_stack_intern(seg, &identity, &is_new);
     CHECK(!is_new && found >= MP_STACK_LOST_MAX);
     CHECK_EQ(mp_check_stack_at(seg, found * 8ULL)->hash, stack->hash);
 }

@@ -66,7 +66,7 @@ static void drop_segment(struct mp_segment *seg) {
 static uint32_t intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
                        uint32_t generation, bool *is_new) {
     struct mp_stack_identity stack = {.frames = frames, .depth = depth, .generation = generation};
-    return mp_stack_intern(seg, &stack, is_new);
+    return mp_stack_intern_native(seg, &stack, is_new);
 }
 
 static void test_stacks(void) {
@@ -97,6 +97,83 @@ static void test_stacks(void) {
     CHECK(!is_new);
     CASE("an empty stack has no id");
     CHECK_EQ(intern(&seg, frames, 0, 0, &is_new), MP_STACK_LOST_EMPTY);
+    drop_segment(&seg);
+}
+
+/* A stack of `depth` frames that calls of two functions over one another make, as `path` says. */
+static void walk(uintptr_t *frames, uint32_t depth, uint64_t path) {
+    for (uint32_t i = 0; i < depth; i++)
+        frames[i] = mp_mix(i % 7) + (path >> (i % 40) & 1);
+}
+
+static void test_joined_stacks(void) {
+    CASE("deep stacks share the frames that they have in common, wherever these are");
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    uintptr_t frames[MP_DEPTH_MAX];
+    bool is_new;
+    for (uint32_t i = 0; i < 400; i++)
+        frames[i] = mp_mix(i);
+    intern(&seg, frames, 400, 0, &is_new);
+    uint64_t before = seg.control->arena_cursor, whole = before / 8;
+    for (uint32_t shift = 1; shift <= 100; shift++)
+        intern(&seg, frames + shift, 250, 0, &is_new);
+    CHECK(seg.control->arena_cursor - before < 100 * 250 * 8 / 2);
+    CASE("of equal frames, another depth, end and generation are other stacks");
+    uint32_t ids[4], n = 0;
+    struct mp_stack_identity cut = {.frames = frames, .depth = 300, .truncated = 1};
+    ids[n++] = intern(&seg, frames, 300, 0, &is_new);
+    ids[n++] = intern(&seg, frames, 299, 0, &is_new);
+    ids[n++] = intern(&seg, frames, 300, 9, &is_new);
+    ids[n++] = mp_stack_intern_native(&seg, &cut, &is_new);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < i; j++)
+            CHECK(ids[i] != ids[j]);
+    CHECK_EQ(intern(&seg, frames, 299, 0, &is_new), ids[1]);
+    CHECK(!is_new);
+    CASE("every stack is found again, at any depth");
+    uint32_t id[600];
+    for (uint32_t i = 0; i < 600; i++) {
+        walk(frames, 20 + 6 * i, mp_mix(i));
+        id[i] = intern(&seg, frames, 20 + 6 * i, 0, &is_new);
+    }
+    for (uint32_t i = 0; i < 600; i++) {
+        walk(frames, 20 + 6 * i, mp_mix(i));
+        CHECK_EQ(intern(&seg, frames, 20 + 6 * i, 0, &is_new), id[i]);
+        CHECK(!is_new && id[i] > whole);
+    }
+    CASE("a record that names runs outside of the arena is no stack");
+    for (uint32_t i = 0; i < 400; i++)
+        frames[i] = mp_mix(i);
+    uint32_t forged = intern(&seg, frames, 300, 0, &is_new);
+    uint32_t *runs = (uint32_t *)(mp_check_stack_at(&seg, forged * 8ULL) + 1);
+    uint32_t first = runs[0];
+    runs[0] = UINT32_MAX;
+    CHECK(intern(&seg, frames, 300, 0, &is_new) != forged && is_new);
+    runs[0] = first;
+    drop_segment(&seg);
+}
+
+static void test_kept_for_devices(void) {
+    CASE("where the host's stacks filled the arena, there is room for those of devices");
+    struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
+    uintptr_t frames[16];
+    bool is_new;
+    uint64_t i = 0;
+    uint32_t id;
+    do {
+        for (uint32_t j = 0; j < 16; j++)
+            frames[j] = mp_mix(++i);
+        id = intern(&seg, frames, 16, 0, &is_new);
+    } while (id != MP_STACK_LOST_TABLE_FULL && i < 10000000);
+    CHECK_EQ(id, MP_STACK_LOST_TABLE_FULL);
+    uint32_t stored = 0;
+    mp_self.of_device = true;
+    for (uint32_t more = 0; more < 100; more++) {
+        frames[0] = mp_mix(++i);
+        stored += intern(&seg, frames, 16, 0, &is_new) >= MP_STACK_LOST_MAX && is_new;
+    }
+    mp_self.of_device = false;
+    CHECK(stored > 90); /* the index may be growing */
     drop_segment(&seg);
 }
 
@@ -508,6 +585,8 @@ int main(void) {
     if (!CHECK_ONE_THREAD)
         return check_end();
     test_stacks();
+    test_joined_stacks();
+    test_kept_for_devices();
     test_full_arena();
     test_layout();
     test_sites();

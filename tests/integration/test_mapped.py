@@ -278,8 +278,10 @@ FORKING_PYTHON = """
 import mmap, os, sys
 def private():
     return mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def in_c(depth):
+    return list(map(in_c, [depth - 1]))[0] if depth else private()
 def deeper(depth):
-    return deeper(depth - 1) if depth else private()
+    return deeper(depth - 1) if depth else in_c(8)
 def page():
     return mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 many = [page() for _ in range(5000)]

@@ -28,6 +28,12 @@ class Arena:
     def native(self, *frames: int) -> int:
         return self.add(layout.STACK_NATIVE, struct.pack(f"<{len(frames)}Q", *frames))
 
+    def run(self, *frames: int) -> int:
+        return self.add(layout.STACK_RUN, struct.pack(f"<{len(frames)}Q", *frames))
+
+    def joined(self, depth: int, *runs: int) -> int:
+        return self.add(layout.STACK_JOINED, struct.pack(f"<{len(runs)}I", *runs), depth)
+
     def pair(self, native: int, python: int) -> int:
         return self.add(layout.STACK_PAIR, struct.pack("<Q", native), python)
 

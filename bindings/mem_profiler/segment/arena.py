@@ -3,7 +3,8 @@
 Model: a record has a head (struct mp_stack) and words; its id is its offset in the arena / 8. Most
 are native stacks. A pair is a native stack with a Python stack on top of it: the ids of the native
 record and of the innermost Python frame (`mem_profiler.segment.pyframes`), and that of the label of
-its thread or task, if it has one (`mem_profiler.segment.pylabels`). A record is stored after those
+its thread or task, if it has one (`mem_profiler.segment.pylabels`). A deep native stack is stored
+as runs of frames, which others share: its record names them. A record is stored after those
 that it names, so it contains only smaller ids.
 
 Every number is untrusted: a record outside the arena, not published, of another kind, or on top of
@@ -95,7 +96,7 @@ def read_stacks(arena: Words, ids: Ints) -> SharedStacks:
     A lost stack has the one frame 1; so has a record that cannot be read.
     """
     distinct, back = np.unique(ids, return_inverse=True)
-    some = find(arena, distinct, layout.STACK_NATIVE, layout.STACK_PAIR)
+    some = find(arena, distinct, layout.STACK_NATIVE, layout.STACK_JOINED, layout.STACK_PAIR)
     pair = some.real & (some.heads["kind"] == layout.STACK_PAIR) & (some.depth <= 2)
     native = np.where(pair, 0, distinct)
     native[pair] = arena[some.at[pair]].astype(np.int64)
@@ -114,27 +115,67 @@ def read_stacks(arena: Words, ids: Ints) -> SharedStacks:
     )
 
 
+@dataclass(frozen=True)
+class _Pieces:
+    """Where the frames of stacks are in the arena: the pieces of each stack, innermost first."""
+
+    stack: Ints
+    at: Ints
+    depth: Ints
+
+    def frames(self, arena: Words, wanted: NDArray[np.bool_]) -> Words:
+        """The frames of the wanted pieces, back to back."""
+        depth = self.depth[wanted]
+        first = self.at[wanted] - (np.cumsum(depth) - depth)
+        frames: Words = arena[np.arange(int(depth.sum())) + np.repeat(first, depth)]
+        return frames
+
+
+def _pieces(arena: Words, found: Found) -> _Pieces:
+    """Where the frames of native records are: one place each, or that of each run."""
+    joined = found.real & (found.heads["kind"] == layout.STACK_JOINED)
+    joined &= found.depth <= layout.STACK_RUNS_MAX // 2
+    words = np.where(joined, found.depth, 0)
+    of = np.repeat(np.arange(len(words)), 2 * words)
+    first = np.repeat(found.at - (np.cumsum(words) - words), words)
+    ids = arena[np.arange(int(words.sum())) + first].view(np.uint32).astype(np.int64)
+    used = ids > 0
+    of, ids = of[used], ids[used]
+    distinct, back = np.unique(ids, return_inverse=True)
+    runs = find(arena, distinct, layout.STACK_RUN)
+    back = np.asarray(back).reshape(-1)
+    plain = np.flatnonzero(found.real & (found.heads["kind"] == layout.STACK_NATIVE))
+    stack = np.concatenate((plain, of))
+    order = np.argsort(stack, kind="stable")
+    at = np.concatenate((found.at[plain], runs.at[back]))
+    depth = np.concatenate((found.depth[plain], runs.depth[back]))
+    return _Pieces(stack[order], at[order], depth[order])
+
+
 def _native_stacks(arena: Words, ids: Ints) -> tuple[StackTable, Ints]:
     """The native stacks with these ids, each once, by ascending id, and which is that of each."""
     distinct, back = np.unique(np.append(ids, layout.STACK_UNREADABLE), return_inverse=True)
     of = np.asarray(back, np.int64).reshape(-1)[:-1]
-    found = find(arena, distinct, layout.STACK_NATIVE)
-    depth = np.where(found.real, found.depth, 1)
+    found = find(arena, distinct, layout.STACK_NATIVE, layout.STACK_JOINED)
+    pieces = _pieces(arena, found)
+    held = np.bincount(pieces.stack, pieces.depth, len(distinct)).astype(np.int64)
+    is_joined = found.heads["kind"] == layout.STACK_JOINED
+    told = np.where(is_joined, found.heads["interpreter"].astype(np.int64), found.depth)
+    real = found.real & (held == told) & (held > 0) & (held <= layout.DEPTH_MAX)
+    real &= np.cumsum(np.where(real, held, 0)) <= _FRAMES_MAX
+    depth = np.where(real, held, 1)
     too_many = np.cumsum(depth[of]) > _FRAMES_MAX
     of[too_many] = np.searchsorted(distinct, layout.STACK_UNREADABLE)
     offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
     frames = np.ones(int(offsets[-1]), np.uint64)
-    first = np.where(found.real, found.at, 0) - offsets[:-1]
-    source = np.arange(len(frames)) + np.repeat(first, depth)
-    known = np.repeat(found.real, depth)
-    frames[known] = arena[source[known]]
+    frames[np.repeat(real, depth)] = pieces.frames(arena, real[pieces.stack])
     cause = np.where(distinct < layout.STACK_LOST_MAX, distinct, layout.STACK_UNREADABLE)
     cut = found.heads["truncated"].astype(np.int64) & 3
     table = StackTable(
         offsets=offsets,
         frames=frames,
-        flags=np.where(found.real, cut, cause << STACK_LOST_SHIFT).astype(np.uint32),
-        generation=np.where(found.real, found.heads["generation"], 0).astype(np.uint32),
+        flags=np.where(real, cut, cause << STACK_LOST_SHIFT).astype(np.uint32),
+        generation=np.where(real, found.heads["generation"], 0).astype(np.uint32),
         leaf_exact=True,
     )
     return table, of

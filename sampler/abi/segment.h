@@ -260,7 +260,7 @@ struct mp_array {
 struct mp_backend_seen {
     uint64_t calls; /* calls of its wrapped functions, during captures or not */
     uint32_t asked; /* 1: MEM_PROFILER_DEVICE names it */
-    uint32_t loaded; /* 1: the sampler saw its library */
+    uint32_t loaded; /* 1: the sampler saw its driver */
 };
 
 /* The highest live total of one kind of memory in one capture, and the moment whose blocks the sites

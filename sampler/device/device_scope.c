@@ -67,7 +67,7 @@ void mp_device_leave(struct mp_device_scope *scope, bool succeeded) {
 }
 
 void mp_device_scope_alloc(struct mp_device_scope *scope, struct mp_device_block *block) {
-    if (scope->counted)
+    if (scope->counted || block->address == 0)
         return;
     block->api_pc = scope->top->api_pc;
     block->caller = scope->top->caller;

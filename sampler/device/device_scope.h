@@ -62,7 +62,8 @@ void mp_device_enter(struct mp_device_scope *scope, enum mp_device_family family
 /* Close it. `succeeded`: the result of the real function. False on the outermost one counts the refusal. */
 void mp_device_leave(struct mp_device_scope *scope, bool succeeded);
 
-/* mp_device_alloc() unless a scope further in counted; api_pc and caller are filled in here. */
+/* mp_device_alloc() unless a scope further in counted, or the address is 0 (0 bytes were asked for); api_pc and caller
+ * are filled in here. */
 void mp_device_scope_alloc(struct mp_device_scope *scope, struct mp_device_block *block);
 
 /* The driver refused a block: counts when the outermost call fails. */

@@ -58,6 +58,11 @@ static bool find_rows(const struct mp_elf *elf, const struct mp_device_library *
     return any;
 }
 
+/* A driver: the first library of its backend. Those above it work with no device alone. */
+static bool is_driver(unsigned i) {
+    return i == 0 || libraries[i - 1]->backend != libraries[i]->backend;
+}
+
 static void note_loaded(enum mp_backend backend) {
     if ((state.loaded >> backend & 1) != 0)
         return;
@@ -78,7 +83,7 @@ static bool find_in(const struct mp_elf *elf, void *arg) {
     find_tensors(elf);
     for (unsigned i = 0; i < LIBRARIES && !mp_elf_is_self(elf); i++)
         if (mp_backend_on(libraries[i]->backend) && is_named(elf, libraries[i]->sonames) &&
-            find_rows(elf, libraries[i], arg))
+            find_rows(elf, libraries[i], arg) && is_driver(i))
             note_loaded(libraries[i]->backend);
     return false;
 }

@@ -1,7 +1,8 @@
 /*
  * libraries.h - every library with rows, and the search for those that the program loads.
  *
- * Model: above all drivers, so that none of them uses another. A new library gets its line in the list.
+ * Model: above all drivers, so that none of them uses another. A new library gets its line in the list, where a driver
+ * stands before the libraries above it, and those of a backend are together.
  *
  * Threads: INIT, or at a dlopen or dlsym of the program, one thread at a time.
  */
@@ -19,7 +20,7 @@
     X(acl_launches)     /* launch.c: libascendcl.so */                                             \
     X(atb)              /* atb.c: libatb.so, operators */                                          \
     X(cuda)             /* cuda.c: libcuda.so.1, counts bytes */                                   \
-    X(cudart)           /* cuda.c: libcudart.so, names only */                                     \
+    X(cudart)           /* cuda.c: libcudart.so, names; counts what its driver's wrappers miss */  \
     X(hsa)              /* hsa.c: libhsa-runtime64.so, counts bytes */                             \
     X(hip)              /* hip.c: libamdhip64.so, names only */                                    \
     X(ze)               /* ze.c: libze_loader.so.1, counts bytes */                                \

@@ -93,7 +93,8 @@
     MP_IF(ok, call)
 
 #define MP_BEFORE_allocate(...)
-#define MP_AFTER_allocate(...) MP_GIVEN(mp_device_scope_alloc, __VA_ARGS__)
+#define MP_AFTER_allocate(...)                                                                     \
+    MP_IF(!ok || !scope.counted, MP_GIVEN(mp_device_scope_alloc, __VA_ARGS__))
 
 #define MP_BEFORE_free(...)                                                                        \
     MP_BLOCK(__VA_ARGS__);                                                                         \

@@ -6,12 +6,15 @@ Skipped where no driver starts. `tests/device/cuda_real.sh` builds what is neede
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import pytest
 
 from c_build import compile_program
+from controller_tools import run_command
 from device_run import Tally, device_counted
+from sampler_run import Target
 from stub_driver import FLAGS, STUBS, App
 
 MIB = 1 << 20
@@ -30,20 +33,23 @@ TOOLKIT = Path(next(iter(nvidia.__path__))) / "cuda_runtime"
 INCLUDES = (f"-I{STUBS / 'cuda'}", f"-I{TOOLKIT / 'include'}")
 
 
-def app(folder: Path, way: str) -> App:
+def program(way: str) -> tuple[str | Path, ...]:
     """The program of the stub tests, bound to whatever driver and runtime are installed."""
     sources, flags = STUBS / "cuda" / "app.c", (*FLAGS, *INCLUDES)
     name = f"cuda-real-{way.replace(' ', '-')}"
     library = TOOLKIT / "lib"
     if way == "lookup":
-        built = compile_program(sources, flags, name=name)
-        return App((built, "lookup", "0"), folder, device="cuda")
+        return compile_program(sources, flags, name=name), "lookup", "0"
     libs = {
         "shared runtime": (str(library / "libcudart.so.12"), f"-Wl,-rpath,{library}"),
         "static runtime": (str(library / "libcudart_static.a"), "-ldl", "-lrt", "-lpthread"),
     }[way]
-    built = compile_program(sources, (*flags, "-DRUNTIME"), name=name, libs=libs)
-    return App((built,), folder, device="cuda")
+    return (compile_program(sources, (*flags, "-DRUNTIME"), name=name, libs=libs),)
+
+
+def app(folder: Path, way: str) -> App:
+    """It begins with the sampler."""
+    return App(program(way), folder, device="cuda")
 
 
 def test_driver_blocks(segment_dir: Path) -> None:
@@ -88,3 +94,31 @@ def test_runtime_blocks(segment_dir: Path, way: str) -> None:
         assert counted.total("cuda-0").live_bytes == 5300
         assert counted.under("runtime_line") != Tally()
         assert target.do("devicereset") == [0]
+
+
+def test_runtime_blocks_after_an_attach(segment_dir: Path) -> None:
+    """The runtime has the driver's functions already: its own wrappers count."""
+    env = {**os.environ, "MEM_PROFILER_DIR": str(segment_dir)}
+    with Target(program("shared runtime"), env) as target:
+        assert target.ask("malloc 1 4096") == "0"
+        attached = run_command("attach", target.pid, "--device", "cuda", "-c", "1")
+        assert attached.returncode == 0, attached.stderr
+        lines = ("malloc 2 5000", "malloc 3 3000", "cudafree 3", "cudafree 1", "malloc 30 0",
+                 "mallocmanaged 4 70000", "mallochost 5 100", "halloc 6 200", "cudafreehost 6",
+                 "mallocpitch 7 1000 10", "mallocarray 8 100 50 0", "mallocasync 9 300 0",
+                 "mallocasync 10 400 0", "cudafreeasync 10 0")  # fmt: skip
+        assert [target.ask(line) for line in lines] == ["0"] * len(lines)
+        assert target.ask("malloc 11 4000000000000") == "2"
+        counted = device_counted(target)
+        found, apis = counted.by_domain(), counted.apis()
+        assert apis["cudaMalloc"].live_bytes == 5000
+        assert apis["cudaMalloc"].failed_bytes == 4000000000000
+        assert apis["cudaMallocPitch"].taken >= 1000 * 10
+        assert found["cuda-0"].live_bytes == 5000 + 1000 * 10 + 100 * 50 * 2 * 4 + 300
+        assert found["cuda-0-managed"].live_bytes == 70000
+        assert found["cuda-pinned"].live_bytes == 100
+        assert counted.domains["cuda-0"].actual is not None
+        assert target.ask("cudafreearray 8") == "0"
+        assert device_counted(target).total("cuda-0").live_bytes == 15300
+        assert target.ask("devicereset") == "0"
+        assert device_counted(target).total().live_bytes == 300  # a stream's: it outlives contexts

@@ -17,13 +17,14 @@ import pytest
 
 from c_build import compile_program
 from device_run import DeviceCounted, device_counted, only_device_counted
-from sampler_run import Target, environment, segments
+from sampler_run import Controller, Target, environment, segments
 from stub_driver import (
     DRIVERS,
     FLAGS,
     STUBS,
-    App,
     Driver,
+    LateApp,
+    Obeying,
     agrees,
     cuda_includes,
     cuda_libraries,
@@ -52,7 +53,7 @@ def driver(request: pytest.FixtureRequest) -> Driver:
     return driver_named(request.param)
 
 
-def do(app: App, lines: str) -> None:
+def do(app: Obeying, lines: str) -> None:
     """Lines with a comma between; "!": refused; "N=": answers N, else 0."""
     for line in filter(None, (part.strip() for part in lines.split(","))):
         if line.startswith("!"):
@@ -75,7 +76,7 @@ class Step:
     actual: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     """Of a domain's device, as the driver says: bytes in use (None: any), and all."""
 
-    def check(self, app: App, driver: Driver) -> None:
+    def check(self, app: Obeying, driver: Driver) -> None:
         """Do it, and compare."""
         do(app, self.lines)
         counted = device_counted(app)
@@ -121,6 +122,35 @@ CUDA_KINDS = (
     "host 5 3000, hostalloc 6 4000, freehost 5, register 7 8192, array 8 100 50,"
     "array3d 9 16 16 4 0, array3d 10 64 64 64 64, async 11 9000 0, async 12 9100 3,"
     "pooled 13 700 3, freeasync 11 0, !alloc 14 999999999, free 2"
+)
+RUNTIME_KINDS = (
+    "malloc 1 1000, malloc 2 5000, cudafree 1, malloc 30 0, cudafree 30, mallocmanaged 3 70000,"
+    "mallocpitch 4 1000 10, malloc3d 5 1000 10 2, mallochost 6 100, halloc 7 4000,"
+    "hregister 8 8192, mallocarray 9 100 50 0, mallocarray 10 64 64 64, mallocasync 11 9000 0,"
+    "mallocpool 12 700 3, record 4, mallocasync 13 8192 4, cudafreeasync 2 4, endrecord 4,"
+    "record 2, ownasync 14 60, endrecord 2, ownasync 14 50, ownasync 15 70, ownfree 15, "
+    "mallochost 16 10, cudafreehost 16, 2=malloc 17 999999999"
+)
+RUNTIME_NAMES = {
+    "cudaMalloc", "cudaMallocManaged", "cudaMallocPitch", "cudaMalloc3D", "cudaMallocHost",
+    "cudaHostAlloc", "cudaHostRegister", "cudaMallocArray", "cudaMallocAsync",
+    "cudaMallocFromPoolAsync", "cudaMallocAsync_ptsz",
+}  # fmt: skip
+RUNTIME_STEPS = (
+    Step(
+        RUNTIME_KINDS,
+        apis=RUNTIME_NAMES,
+        refused={"cudaMalloc": 999999999},
+        domains={"cuda-0", "cuda-0-managed", "cuda-pinned"},
+        actual={"cuda-0": (None, 64 * MIB)},
+        taken={"cudaMallocPitch": 1024 * 10, "cudaMalloc3D": 1024 * 20},
+    ),
+    Step("!cudafree 2", live={"cuda-0": 5000 + 30000 + 40000 + 9750}),
+    Step(
+        "cudafree 2, cudafree 3, hunregister 8, cudafreearray 9, cudafreehost 6, cudafreehost 7",
+        live={"cuda-pinned": 0, "cuda-0-managed": 0, "cuda-0": 30000 + 9750},
+    ),
+    Step("devicereset", live={"cuda-0": 9750}),
 )
 CASES = (
     Case("hal", "each layer is counted once and named by the outermost",
@@ -217,6 +247,8 @@ CASES = (
                apis={"cuMemAlloc_v2", "cuMemAllocHost_v2"}),
           Step("devicereset", live={"cuda-0": 0})),
          ways=("static runtime",), variants=("new", "old", "secretive")),
+    Case("cuda", "of a shared runtime each kind of memory counts once", RUNTIME_STEPS,
+         ways=("shared runtime",), variants=("new", "secretive"), fail="cuMemFree_v2:2"),
     Case("cuda", "stream-ordered calls of a runtime",
          (Step("mallocasync 4 300 0", live={"cuda-0": 300}),),
          ways=("shared runtime", "static runtime"), variants=("new", "secretive")),
@@ -407,6 +439,21 @@ def test_random_lives(segment_dir: Path, driver: Driver, seed: int, retain: str)
                 block=chance.randrange(20, 30), image=chance.randrange(30, 36),
                 one=chance.randrange(2), size=chance.randrange(1, 9000)))  # fmt: skip
         agrees(app.ledger(), device_counted(app), refusals=not driver.hides_refusals)
+
+
+@pytest.mark.parametrize("variant", ["new", "secretive"])
+def test_a_runtime_that_is_attached_to_counts_itself(segment_dir: Path, variant: str) -> None:
+    """It has fetched the driver's functions before: no wrapper of the driver sees a call."""
+    driver = driver_named("cuda")
+    (program, *_), variables = driver.command("shared runtime", variant)
+    late = LateApp((program,), segment_dir, **variables, STUB_FAIL="cuMemFree_v2:3")
+    with late as app:
+        do(app, "malloc 1 64, mallocarray 2 8 8, cudafree 1, cudafreearray 2")
+        assert app.begin().result == 0
+        with Controller(app) as controller:
+            controller.start(1)
+            for step in RUNTIME_STEPS:
+                step.check(app, driver)
 
 
 def test_the_real_runtime_of_cuda_asks_through_us(segment_dir: Path) -> None:

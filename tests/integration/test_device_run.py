@@ -10,7 +10,8 @@ import pytest
 from controller_tools import LIBRARY, HeapFile, run_command
 from mem_parser.errors import UsageProblem
 from mem_profiler.capture import device_choice
-from stub_driver import Ascend
+from sampler_run import Target
+from stub_driver import DRIVERS, Ascend
 
 LINES = "set 0\nmalloc 0 1000\nmalloc 1 3000\nfree 0\n"
 
@@ -102,3 +103,38 @@ def test_each_choice_sets_what_it_needs() -> None:
     on_ascend = preload | {"ASCEND_HOME_PATH": "/usr/local/Ascend"}
     auto = device_choice.environment(device_choice.AUTO, LIBRARY, on_ascend)
     assert auto["LD_PRELOAD"].endswith(device_choice.GATE_NAME)
+
+
+SAW_CALLS = "note: device cuda: calls that the sampler saw: %d, new blocks: 0; the program took"
+
+
+@pytest.mark.parametrize(
+    ("asked", "way", "line", "said"),
+    [
+        ("cuda", "local", "alloc 1 4096", "saw 0 calls of it; the program took no memory of it"),
+        ("cuda", "shared runtime", "cudafree 2", SAW_CALLS % 1),
+        ("auto", "local", "alloc 1 4096", SAW_CALLS % 0),
+        ("hal", "local", "alloc 1 4096", "saw 0 calls of it; the sampler did not see its library"),
+        ("auto", "shared runtime", "malloc 1 4096", ""),
+    ],
+)
+@pytest.mark.usefixtures("segment_dir")
+def test_after_an_attach_a_device_without_blocks_is_told_with_the_reason(
+    tmp_path: Path, asked: str, way: str, line: str, said: str
+) -> None:
+    """The program has the addresses of the driver's functions before."""
+    driver = DRIVERS["cuda"]
+    if not driver.present:
+        pytest.skip(f"{driver.needs} is absent")
+    argv, variables = driver.command(way, "")
+    before = "malloc 2 64" if way == "shared runtime" else "context 0 0"
+    with Target(argv, os.environ | variables) as app:
+        assert app.ask(before) == "0"
+        begun = run_command("attach", app.pid, "--device", asked, "-c", "1")
+        assert begun.returncode == 0, begun.stderr
+        assert app.ask(line) == "0"
+        done = run_command("stop", app.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+    notes = [note for note in done.stdout.splitlines() if note.startswith("note: device")]
+    assert len(notes) == (said != ""), done.stdout
+    assert all(said in note for note in notes), notes

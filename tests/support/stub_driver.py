@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from attach_agent import Answer, Attached
 from c_build import BUILD, ROOT, WARNINGS, compile_program
 from device_run import DeviceCounted, Tally
 from sampler_run import Target, environment
@@ -320,8 +321,22 @@ DRIVERS = {
 }  # fmt: skip
 
 
-class App(Target):
+class Obeying(Target):
     """A program that obeys lines, with its ledger."""
+
+    ledger_path: Path
+
+    def do(self, *lines: str) -> list[int]:
+        """Tell it lines; their results."""
+        return [int(self.ask(line)) for line in lines]
+
+    def ledger(self) -> Ledger:
+        """What the drivers really did until now."""
+        return Ledger.read(self.ledger_path)
+
+
+class App(Obeying):
+    """One that begins with the sampler."""
 
     def __init__(
         self,
@@ -337,10 +352,16 @@ class App(Target):
         env = environment(folder, rate=rate, **settings)
         super().__init__(argv, env | {"STUB_LEDGER": str(self.ledger_path)} | (variables or {}))
 
-    def do(self, *lines: str) -> list[int]:
-        """Tell it lines; their results."""
-        return [int(self.ask(line)) for line in lines]
 
-    def ledger(self) -> Ledger:
-        """What the drivers really did until now."""
-        return Ledger.read(self.ledger_path)
+class LateApp(Obeying, Attached):
+    """One that the sampler comes to later, and its ledger from then on."""
+
+    def __init__(self, argv: tuple[str | Path, ...], folder: Path, **variables: str) -> None:
+        """Start it without the sampler."""
+        self.ledger_path = folder / "ledger"
+        Attached.__init__(self, folder, argv, STUB_LEDGER=str(self.ledger_path), **variables)
+
+    def begin(self, options: str = "") -> Answer:
+        """Attach, and forget what the drivers did until now."""
+        self.ledger_path.write_text("")
+        return super().begin(options)

@@ -136,7 +136,7 @@ def build(
     start_ns = int(control.capture["start_ns"])
     capture.duration_s = (found.end_ns - start_ns) / NS
     capture.controller = readings.use if readings else None
-    unseen = devices.unseen_backends(control)
+    unseen = devices.without_blocks(control, shared.domains)
     unread = [control.number(name) for name in ("python_unread", "python_unlisted")]
     interpreters = pythons.notes_on(capture.python, *unread)
     small = _small_objects(target, control)

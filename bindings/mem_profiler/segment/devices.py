@@ -274,21 +274,46 @@ def _mark(row: np.void, start_ns: int) -> Mark:
     )
 
 
-def unseen_backends(control: Control) -> list[str]:
-    """A line for each requested backend of which the sampler saw no call."""
+_AFTER_ATTACH = (
+    "the program took no memory of it meanwhile, or by function pointers that it had before the"
+    " attach, which only `mem_profiler run` sees"
+)
+
+
+def without_blocks(control: Control, domains: Iterable[Domain]) -> list[str]:
+    """A line for each backend without a block where one could be: it was asked for by name, or its
+    driver is in a process that was attached to. ``domains`` are those of the capture.
+    """
+    attached = bool(control.number("startup_flags") & layout.STARTUP_ATTACHED)
+    families = {"mmap", *(domain.family for domain in domains)}
     lines = []
     for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
-        if not int(row["asked"]) or int(row["calls"]) or name == "mmap":
+        asked, loaded, calls = (int(row[field]) for field in ("asked", "loaded", "calls"))
+        if name in families:
             continue
-        why = (
-            "the program loaded its library, but took no memory from it, or made calls that the"
-            " sampler cannot see (bound by RTLD_DEEPBIND, or inside the library)"
-            if int(row["loaded"])
-            else "the sampler did not see its library: the program did not use the device, links"
+        if asked and calls == 0:
+            why = _why_without_calls(loaded=bool(loaded), attached=attached)
+            seen = "you asked for it, and the sampler saw 0 calls of it"
+        elif loaded and attached:
+            seen, why = f"calls that the sampler saw: {calls}, new blocks: 0", _AFTER_ATTACH
+        else:
+            continue
+        lines.append(f"device {name}: {seen}; {why}")
+    return lines
+
+
+def _why_without_calls(*, loaded: bool, attached: bool) -> str:
+    if not loaded:
+        return (
+            "the sampler did not see its library: the program did not use the device, links"
             " the runtime and driver statically, or opened it in a namespace of its own (dlmopen)"
         )
-        lines.append(f"device {name}: you asked for it, and the sampler saw 0 calls of it; {why}")
-    return lines
+    if attached:
+        return _AFTER_ATTACH
+    return (
+        "the program loaded its library, but took no memory from it, or made calls that the"
+        " sampler cannot see (bound by RTLD_DEEPBIND, or inside the library)"
+    )
 
 
 def why_without_blocks(control: Control) -> str:

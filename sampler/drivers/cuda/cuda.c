@@ -1,5 +1,6 @@
 /*
- * cuda.c - wrappers of the CUDA driver, libcuda.so.1, and of a shared runtime, which gives names.
+ * cuda.c - wrappers of the CUDA driver, libcuda.so.1, and of a shared runtime, which gives names, and counts
+ * where the driver's wrappers see nothing.
  *
  * Programs hardly ever call the driver through slots: the runtime, static or shared, opens it and asks
  * cuGetProcAddress for every function. It finds that one by dlsym, whose answer we replace, and we
@@ -15,12 +16,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEVICES_MAX 64
+#define DEVICES_MAX 32
 #define NAME_MAX_BYTES 64
+#define ASKED_VERSION 10000 /* of CUDA, in which the functions of ASKED have these signatures */
 
 #define MP_ROW_BACKEND MP_BACKEND_CUDA
 #define MP_ROW_FAMILY MP_FAMILY_CUDA
 #define MP_ROW_TAIL(scope, row) ask_totals(scope, row, ok)
+#define MP_ROW_DEVICE current_device
 
 /* clang-format off */
 #define ASKED(ROW) \
@@ -34,21 +37,26 @@ ASKED(MP_ASKED_ROW)
 
 extern const struct mp_device_library mp_library_cuda;
 
-/* The answer of the driver's own look-up; 0: nothing. */
-static uintptr_t look_up(const char *symbol, int version);
+/* The real function of a row above; the driver's own look-up finds what is not exported. 0: nothing. */
+static uintptr_t asked(struct mp_device_row *row);
+#define MP_ASKED(name) ((mp_fn_##name *)asked(&mp_row_##name))
 
-/* The primary context of each device that the program got; NULL: not seen. */
-static CUcontext primary[DEVICES_MAX];
+/* Of each device the primary context that the program got, and that of the latest block; NULL: not seen. */
+static CUcontext primary[DEVICES_MAX], latest[DEVICES_MAX];
+
+static bool is_device(CUdevice device) {
+    return device >= 0 && device < DEVICES_MAX;
+}
 
 static CUcontext current_context(void) {
-    mp_fn_cuCtxGetCurrent *ask = MP_REAL(cuCtxGetCurrent);
+    mp_fn_cuCtxGetCurrent *ask = MP_ASKED(cuCtxGetCurrent);
     CUcontext context = NULL;
     return ask != NULL && ask(&context) == MP_CUDA_SUCCESS ? context : NULL;
 }
 
 /* Ordinal of the current context's device; -1: no context. */
 static int current_device(void) {
-    mp_fn_cuCtxGetDevice *ask = MP_REAL(cuCtxGetDevice);
+    mp_fn_cuCtxGetDevice *ask = MP_ASKED(cuCtxGetDevice);
     CUdevice device = -1;
     return ask != NULL && ask(&device) == MP_CUDA_SUCCESS ? device : -1;
 }
@@ -58,30 +66,40 @@ static bool is_answer(CUresult rc) {
     return rc == MP_CUDA_SUCCESS || rc == MP_CUDA_OUT_OF_MEMORY;
 }
 
-static uint32_t domain_here(CUresult rc, enum mp_memory_kind kind) {
+static uint32_t domain_here(CUresult rc, enum mp_memory_kind kind, int (*device)(void)) {
     if (!is_answer(rc))
         return MP_DOMAIN_IGNORED;
-    return mp_domain_intern("cuda", kind == MP_MEMORY_PINNED ? -1 : current_device(), kind);
+    return mp_domain_intern("cuda", kind == MP_MEMORY_PINNED ? -1 : device(), kind);
+}
+
+/* Only after success: a runtime that found no fit driver has unloaded it. */
+static uint64_t container_here(CUresult rc, int (*device)(void)) {
+    CUcontext context = rc == MP_CUDA_SUCCESS ? current_context() : NULL;
+    int number = context != NULL ? device() : -1;
+    if (is_device(number))
+        mp_store_relaxed(&latest[number], context);
+    return MP_ADDRESS(context);
 }
 
 #define MP_CUDA_BLOCK(rc, kind)                                                                    \
-    .domain = domain_here(rc, kind), .container = (uint64_t)(uintptr_t)current_context()
+    .domain = domain_here(rc, kind, MP_ROW_DEVICE), .container = container_here(rc, MP_ROW_DEVICE)
 
 /* Sparse and deferred arrays get their memory by cuMemMapArrayAsync, from handles. */
-#define MP_CUDA_ARRAY_BLOCK(rc, array)                                                             \
-    .domain = ((array)->Flags & (MP_CUDA_ARRAY_SPARSE | MP_CUDA_ARRAY_DEFERRED))                   \
+#define MP_CUDA_ARRAY_BLOCK(rc, flags)                                                             \
+    .domain = ((flags) & (MP_CUDA_ARRAY_SPARSE | MP_CUDA_ARRAY_DEFERRED))                          \
                   ? MP_DOMAIN_IGNORED                                                              \
-                  : domain_here(rc, MP_MEMORY_DEVICE),                                             \
-    .container = (uint64_t)(uintptr_t)current_context()
+                  : domain_here(rc, MP_MEMORY_DEVICE, MP_ROW_DEVICE),                              \
+    .container = container_here(rc, MP_ROW_DEVICE)
 
 /* Memory of a stream's pool outlives contexts. */
 #define MP_CUDA_STREAM_BLOCK(rc, stream, per_thread)                                               \
-    .domain = mp_cuda_records(stream, per_thread) ? MP_DOMAIN_IGNORED                              \
-                                                  : domain_here(rc, MP_MEMORY_DEVICE)
+    .domain = (rc) == MP_CUDA_SUCCESS && mp_cuda_records(stream, per_thread)                       \
+                  ? MP_DOMAIN_IGNORED                                                              \
+                  : domain_here(rc, MP_MEMORY_DEVICE, MP_ROW_DEVICE)
 
 /* Is the stream recording into a graph? The legacy stream cannot. */
 static bool mp_cuda_records(CUstream stream, bool per_thread) {
-    mp_fn_cuStreamIsCapturing *ask = MP_REAL(cuStreamIsCapturing);
+    mp_fn_cuStreamIsCapturing *ask = MP_ASKED(cuStreamIsCapturing);
     if (stream == NULL)
         stream = per_thread ? MP_CUDA_STREAM_PER_THREAD : MP_CUDA_STREAM_LEGACY;
     int status = MP_CUDA_CAPTURE_NONE;
@@ -107,10 +125,6 @@ static void mp_cuda_context_ended(CUcontext context) {
     mp_device_drop_container(MP_SPACE_CUDA_REGISTERED, MP_ADDRESS(context));
 }
 
-static bool is_device(CUdevice device) {
-    return device >= 0 && device < DEVICES_MAX;
-}
-
 static void mp_cuda_primary_is(CUdevice device, CUcontext context) {
     if (is_device(device))
         mp_store_relaxed(&primary[device], context);
@@ -123,7 +137,7 @@ static void mp_cuda_primary_ended(CUdevice device) {
 
 /* The last release ends it; the driver knows which one that was. */
 static void mp_cuda_primary_released(CUdevice device) {
-    mp_fn_cuDevicePrimaryCtxGetState *ask = MP_REAL(cuDevicePrimaryCtxGetState);
+    mp_fn_cuDevicePrimaryCtxGetState *ask = MP_ASKED(cuDevicePrimaryCtxGetState);
     unsigned flags;
     int active = 1;
     if (ask != NULL && ask(device, &flags, &active) == MP_CUDA_SUCCESS && !active)
@@ -170,19 +184,8 @@ static const char *exported_name(const char *symbol, int version, cuuint64_t fla
     return name;
 }
 
-/* Functions that the wrappers call and the driver does not export come from its look-up
- * function. */
-static void find_helpers(int version) {
-    static struct mp_device_row *const helpers[] = {ASKED(MP_ASKED_POINTER)};
-    for (unsigned i = 0; i < sizeof helpers / sizeof helpers[0]; i++)
-        if (mp_row_real(helpers[i]) == 0)
-            mp_store_release(&helpers[i]->real,
-                             look_up(helpers[i]->symbol, version)); /* as backend.h */
-}
-
 static void mp_cuda_answer(const char *symbol, void **answer, int version, cuuint64_t flags) {
     char name[NAME_MAX_BYTES];
-    find_helpers(version);
     if (symbol == NULL || answer == NULL || *answer == NULL)
         return;
     void *replaced = mp_device_replace(*answer);
@@ -198,8 +201,10 @@ static void mp_cuda_answer(const char *symbol, void **answer, int version, cuuin
  */
 static void ask_totals(const struct mp_device_scope *scope, const struct mp_device_row *row,
                        bool ok) {
-    mp_fn_cuMemGetInfo_v2 *ask = MP_REAL(cuMemGetInfo_v2);
-    if (ok && ask != NULL && !mp_device_scope_nested(scope) && strstr(row->symbol, "Async") == NULL)
+    if (!ok || mp_device_scope_nested(scope) || strstr(row->symbol, "Async") != NULL)
+        return;
+    mp_fn_cuMemGetInfo_v2 *ask = MP_ASKED(cuMemGetInfo_v2);
+    if (ask != NULL)
         mp_device_ask_free("cuda", current_device(), ask);
 }
 
@@ -252,41 +257,95 @@ static uint64_t array_bytes(size_t width, size_t height, size_t depth, unsigned 
     return w * h * d * found.bits * (found.per_channel ? at_least_1(channels) : 1) / 8;
 }
 
-static uint64_t mp_cuda_array_bytes(const CUDA_ARRAY_DESCRIPTOR *array) {
-    if (array == NULL)
+static uint64_t mp_cuda_array_bytes(CUresult rc, const CUDA_ARRAY_DESCRIPTOR *array) {
+    if (!is_answer(rc) || array == NULL)
         return 0;
     return array_bytes(array->Width, array->Height, 1, array->Format, array->NumChannels);
 }
 
+static unsigned mp_cuda_array_flags(CUresult rc, const CUDA_ARRAY3D_DESCRIPTOR *array) {
+    return is_answer(rc) && array != NULL ? array->Flags : 0;
+}
+
 /* `levels` of a mipmap, each half as wide, high and deep as the one before; 1: an array. */
-static uint64_t mp_cuda_array3d_bytes(const CUDA_ARRAY3D_DESCRIPTOR *array, unsigned levels) {
+static uint64_t mp_cuda_array3d_bytes(CUresult rc, const CUDA_ARRAY3D_DESCRIPTOR *array,
+                                      unsigned levels) {
     uint64_t bytes = 0;
-    for (unsigned level = 0; array != NULL && level < levels && level < 32; level++)
+    if (!is_answer(rc) || array == NULL)
+        return 0;
+    for (unsigned level = 0; level < levels && level < 32; level++)
         bytes += array_bytes(array->Width >> level, array->Height >> level, array->Depth >> level,
                              array->Format, array->NumChannels);
     return bytes;
 }
 
+/* The runtime's description, which gives bits where the driver's names a format. */
+static uint64_t mp_cudart_array_bytes(cudaError_t rc, const struct cudaChannelFormatDesc *channels,
+                                      struct cudaExtent extent, unsigned levels) {
+    CUDA_ARRAY3D_DESCRIPTOR array = {.Width = extent.width,
+                                     .Height = extent.height,
+                                     .Depth = extent.depth,
+                                     .Format = MP_CUDA_FORMAT_BYTE};
+    if (!is_answer(rc) || channels == NULL)
+        return 0;
+    int kind = channels->f;
+    if (kind >= MP_CUDA_KIND_BC1 && kind <= MP_CUDA_KIND_BC7_SRGB)
+        array.Format = MP_CUDA_FORMAT_BC1 + (unsigned)(kind - MP_CUDA_KIND_BC1);
+    else if (kind == MP_CUDA_KIND_NV12)
+        array.Format = MP_CUDA_FORMAT_NV12;
+    else
+        array.NumChannels = (unsigned)(channels->x + channels->y + channels->z + channels->w) / 8;
+    return mp_cuda_array3d_bytes(rc, &array, levels);
+}
+
 MP_CUDA_ROWS(MP_ROW_WRAPPER)
 
-static uintptr_t look_up(const char *symbol, int version) {
+static uintptr_t asked(struct mp_device_row *row) {
     __typeof__(&cuGetProcAddress_v2) second =
         (__typeof__(second))mp_row_real(&mp_row_cuGetProcAddress_v2);
     __typeof__(&cuGetProcAddress) first = (__typeof__(first))mp_row_real(&mp_row_cuGetProcAddress);
     CUdriverProcAddressQueryResult status;
+    uintptr_t real = mp_row_real(row);
     void *found = NULL;
+    if (real != 0 || (first == NULL && second == NULL))
+        return real;
+    const char *suffix = strstr(row->symbol, "_v2");
+    size_t n = suffix != NULL ? (size_t)(suffix - row->symbol) : strlen(row->symbol);
+    char name[NAME_MAX_BYTES] = "";
+    memcpy(name, row->symbol, n < sizeof name ? n : sizeof name - 1);
     if (second != NULL)
-        second(symbol, &found, version, 0, &status);
-    else if (first != NULL)
-        first(symbol, &found, version, 0);
+        second(name, &found, ASKED_VERSION, 0, &status);
+    else
+        first(name, &found, ASKED_VERSION, 0);
+    mp_store_release(&row->real, (uintptr_t)found); /* as backend.h */
     return (uintptr_t)found;
 }
 
 MP_LIBRARY(cuda, MP_BACKEND_CUDA, ("libcuda.so"),
            MP_CUDA_ROWS(MP_ROW_POINTER) ASKED(MP_ASKED_POINTER));
 
-#undef MP_ROW_TAIL
-#define MP_ROW_TAIL(scope, row) (void)(scope)
+/* --- the runtime ------------------------------------------------------------------------------ */
+
+#define ASKED_CUDART(ROW) ROW(cudaError_t, cudaGetDevice, (int *))
+ASKED_CUDART(MP_ASKED_ROW)
+
+/* As the runtime says it, which works also without a driver. */
+static int runtime_device(void) {
+    mp_fn_cudaGetDevice *ask = MP_REAL(cudaGetDevice);
+    int device = -1;
+    return ask != NULL && ask(&device) == MP_CUDA_SUCCESS ? device : -1;
+}
+
+/* The runtime's context is the primary one; after an attach nobody saw it begin. */
+static void mp_cudart_reset(void) {
+    CUdevice device = runtime_device();
+    if (is_device(device) && mp_load_relaxed(&primary[device]) == NULL)
+        mp_cuda_context_ended(mp_load_relaxed(&latest[device]));
+}
+
+#undef MP_ROW_DEVICE
+#define MP_ROW_DEVICE runtime_device
 
 MP_CUDART_ROWS(MP_ROW_WRAPPER)
-MP_LIBRARY(cudart, MP_BACKEND_CUDA, ("libcudart.so", "libcudart-"), MP_CUDART_ROWS(MP_ROW_POINTER));
+MP_LIBRARY(cudart, MP_BACKEND_CUDA, ("libcudart.so", "libcudart-"),
+           MP_CUDART_ROWS(MP_ROW_POINTER) ASKED_CUDART(MP_ASKED_POINTER));

@@ -59,6 +59,13 @@ typedef struct {
 enum cuda_result { MP_CUDA_SUCCESS = 0, MP_CUDA_OUT_OF_MEMORY = 2 };
 enum cuda_location { MP_CUDA_LOCATION_DEVICE = 1 };
 enum cuda_array_flags { MP_CUDA_ARRAY_SPARSE = 0x40, MP_CUDA_ARRAY_DEFERRED = 0x80 };
+/* cudaChannelFormatKind: block-compressed ones are in the order of CUarray_format. */
+enum cuda_channels { MP_CUDA_KIND_NV12 = 4, MP_CUDA_KIND_BC1 = 17, MP_CUDA_KIND_BC7_SRGB = 30 };
+enum cuda_array_format {
+    MP_CUDA_FORMAT_BYTE = 0x01,
+    MP_CUDA_FORMAT_BC1 = 0x91,
+    MP_CUDA_FORMAT_NV12 = 0xb0,
+};
 enum cuda_capture { MP_CUDA_CAPTURE_NONE = 0 };
 enum cuda_lookup { MP_CUDA_LOOKUP_PER_THREAD = 2 };
 
@@ -71,8 +78,14 @@ typedef struct CUstream_st *cudaStream_t;
 typedef struct CUmemPoolHandle_st *cudaMemPool_t;
 typedef struct cudaArray *cudaArray_t;
 typedef struct cudaMipmappedArray *cudaMipmappedArray_t;
-struct cudaPitchedPtr;
-struct cudaChannelFormatDesc;
+struct cudaPitchedPtr {
+    void *ptr;
+    size_t pitch, xsize, ysize;
+};
+struct cudaChannelFormatDesc {
+    int x, y, z, w; /* bits of each channel */
+    int f;          /* enum cuda_channels */
+};
 struct cudaExtent {
     size_t width, height, depth;
 };

@@ -1,5 +1,5 @@
 /*
- * cuda_rows.h - the functions of libcuda.so.1, which count bytes, and of its runtime. What the columns mean: wrap.h.
+ * cuda_rows.h - the functions of libcuda.so.1 and of its runtime. What the columns mean: wrap.h.
  *
  * Names are those of the exported symbols: the header's cuMemAlloc is cuMemAlloc_v2. The variants with _ptsz take
  * stream 0 as the thread's own stream.
@@ -13,44 +13,53 @@
 #include "drivers/signature.h"
 
 /* clang-format off */
+/* Operands that a driver's function and the runtime's above it share. */
+#define MP_CUDA_LINEAR(kind, bytes, pointer) \
+    MP_CUDA_BLOCK(rc, kind), .asked_bytes = bytes, MP_FROM(CUDA_POINTER, pointer)
+#define MP_CUDA_REGISTERED(start, bytes) \
+    MP_CUDA_BLOCK(rc, MP_MEMORY_PINNED), .asked_bytes = bytes, MP_OF(CUDA_REGISTERED, start)
+#define MP_CUDA_ARRAY(flags, bytes, array) \
+    MP_CUDA_ARRAY_BLOCK(rc, flags), .asked_bytes = bytes, MP_FROM(CUDA_ARRAY, array)
+/* Recorded into a graph, calls of a stream move no memory now: mp_cuda_records() tells. */
+#define MP_CUDA_STREAMED(stream, per_thread, bytes, pointer) \
+    MP_CUDA_STREAM_BLOCK(rc, stream, per_thread), .asked_bytes = bytes, \
+    MP_FROM(CUDA_POINTER, pointer)
+#define MP_CUDA_STREAM_FREE(stream, per_thread, pointer) \
+    .space = MP_SPACE_CUDA_POINTER, \
+    .address = (pointer) == 0 || mp_cuda_records(stream, per_thread) ? 0 : MP_ADDRESS(pointer)
+
 #define MP_CUDA_DEVICE_ROWS(ROW) \
     ROW(allocate, CUresult, cuMemAlloc_v2, MP_ARG2(CUdeviceptr *, dptr, size_t, bytesize), \
-        MP_CUDA_BLOCK(rc, MP_MEMORY_DEVICE), .asked_bytes = bytesize, MP_FROM(CUDA_POINTER, dptr)) \
+        MP_CUDA_LINEAR(MP_MEMORY_DEVICE, bytesize, dptr)) \
     ROW(allocate, CUresult, cuMemAllocPitch_v2, MP_ARG5(CUdeviceptr *, dptr, size_t *, pPitch, \
         size_t, WidthInBytes, size_t, Height, unsigned int, ElementSizeBytes), \
-        MP_CUDA_BLOCK(rc, MP_MEMORY_DEVICE), .asked_bytes = WidthInBytes * Height, \
-        .taken_bytes = MP_OUT(pPitch) * Height, MP_FROM(CUDA_POINTER, dptr)) \
+        MP_CUDA_LINEAR(MP_MEMORY_DEVICE, WidthInBytes * Height, dptr), \
+        .taken_bytes = MP_OUT(pPitch) * Height) \
     ROW(allocate, CUresult, cuMemAllocManaged, MP_ARG3(CUdeviceptr *, dptr, size_t, bytesize, \
-        unsigned int, flags), MP_CUDA_BLOCK(rc, MP_MEMORY_MANAGED), .asked_bytes = bytesize, \
-        MP_FROM(CUDA_POINTER, dptr)) \
+        unsigned int, flags), MP_CUDA_LINEAR(MP_MEMORY_MANAGED, bytesize, dptr)) \
     ROW(free, CUresult, cuMemFree_v2, MP_ARG1(CUdeviceptr, dptr), MP_OF(CUDA_POINTER, dptr))
 
-/* Recorded into a graph, these move no memory now: mp_cuda_records() tells. */
 #define MP_CUDA_STREAM_ROWS_OF(ROW, suffix, per_thread) \
     ROW(allocate, CUresult, cuMemAllocAsync##suffix, MP_ARG3(CUdeviceptr *, dptr, \
-        size_t, bytesize, CUstream, hStream), MP_CUDA_STREAM_BLOCK(rc, hStream, per_thread), \
-        .asked_bytes = bytesize, MP_FROM(CUDA_POINTER, dptr)) \
+        size_t, bytesize, CUstream, hStream), \
+        MP_CUDA_STREAMED(hStream, per_thread, bytesize, dptr)) \
     ROW(allocate, CUresult, cuMemAllocFromPoolAsync##suffix, MP_ARG4(CUdeviceptr *, dptr, \
         size_t, bytesize, CUmemoryPool, pool, CUstream, hStream), \
-        MP_CUDA_STREAM_BLOCK(rc, hStream, per_thread), .asked_bytes = bytesize, \
-        MP_FROM(CUDA_POINTER, dptr)) \
+        MP_CUDA_STREAMED(hStream, per_thread, bytesize, dptr)) \
     ROW(free, CUresult, cuMemFreeAsync##suffix, MP_ARG2(CUdeviceptr, dptr, CUstream, hStream), \
-        .space = MP_SPACE_CUDA_POINTER, \
-        .address = mp_cuda_records(hStream, per_thread) ? 0 : MP_ADDRESS(dptr))
+        MP_CUDA_STREAM_FREE(hStream, per_thread, dptr))
 
 #define MP_CUDA_STREAM_ROWS(ROW) \
     MP_CUDA_STREAM_ROWS_OF(ROW, , false) MP_CUDA_STREAM_ROWS_OF(ROW, _ptsz, true)
 
 #define MP_CUDA_HOST_ROWS(ROW) \
     ROW(allocate, CUresult, cuMemAllocHost_v2, MP_ARG2(void **, pp, size_t, bytesize), \
-        MP_CUDA_BLOCK(rc, MP_MEMORY_PINNED), .asked_bytes = bytesize, MP_FROM(CUDA_POINTER, pp)) \
+        MP_CUDA_LINEAR(MP_MEMORY_PINNED, bytesize, pp)) \
     ROW(allocate, CUresult, cuMemHostAlloc, MP_ARG3(void **, pp, size_t, bytesize, \
-        unsigned int, Flags), MP_CUDA_BLOCK(rc, MP_MEMORY_PINNED), .asked_bytes = bytesize, \
-        MP_FROM(CUDA_POINTER, pp)) \
+        unsigned int, Flags), MP_CUDA_LINEAR(MP_MEMORY_PINNED, bytesize, pp)) \
     ROW(free, CUresult, cuMemFreeHost, MP_ARG1(void *, p), MP_OF(CUDA_POINTER, p)) \
     ROW(allocate, CUresult, cuMemHostRegister_v2, MP_ARG3(void *, p, size_t, bytesize, \
-        unsigned int, Flags), MP_CUDA_BLOCK(rc, MP_MEMORY_PINNED), .asked_bytes = bytesize, \
-        MP_OF(CUDA_REGISTERED, p)) \
+        unsigned int, Flags), MP_CUDA_REGISTERED(p, bytesize)) \
     ROW(free, CUresult, cuMemHostUnregister, MP_ARG1(void *, p), MP_OF(CUDA_REGISTERED, p))
 
 #define MP_CUDA_PHYSICAL_ROWS(ROW) \
@@ -78,17 +87,17 @@
 
 #define MP_CUDA_ARRAY_ROWS(ROW) \
     ROW(allocate, CUresult, cuArrayCreate_v2, MP_ARG2(CUarray *, pHandle, \
-        const CUDA_ARRAY_DESCRIPTOR *, pAllocateArray), MP_CUDA_BLOCK(rc, MP_MEMORY_DEVICE), \
-        .asked_bytes = mp_cuda_array_bytes(pAllocateArray), MP_FROM(CUDA_ARRAY, pHandle)) \
+        const CUDA_ARRAY_DESCRIPTOR *, pAllocateArray), \
+        MP_CUDA_ARRAY(0, mp_cuda_array_bytes(rc, pAllocateArray), pHandle)) \
     ROW(allocate, CUresult, cuArray3DCreate_v2, MP_ARG2(CUarray *, pHandle, \
-        const CUDA_ARRAY3D_DESCRIPTOR *, pAllocateArray), MP_CUDA_ARRAY_BLOCK(rc, pAllocateArray), \
-        .asked_bytes = mp_cuda_array3d_bytes(pAllocateArray, 1), MP_FROM(CUDA_ARRAY, pHandle)) \
+        const CUDA_ARRAY3D_DESCRIPTOR *, pAllocateArray), \
+        MP_CUDA_ARRAY(mp_cuda_array_flags(rc, pAllocateArray), \
+        mp_cuda_array3d_bytes(rc, pAllocateArray, 1), pHandle)) \
     ROW(free, CUresult, cuArrayDestroy, MP_ARG1(CUarray, hArray), MP_OF(CUDA_ARRAY, hArray)) \
     ROW(allocate, CUresult, cuMipmappedArrayCreate, MP_ARG3(CUmipmappedArray *, pHandle, \
         const CUDA_ARRAY3D_DESCRIPTOR *, pMipmappedArrayDesc, unsigned int, numMipmapLevels), \
-        MP_CUDA_ARRAY_BLOCK(rc, pMipmappedArrayDesc), \
-        .asked_bytes = mp_cuda_array3d_bytes(pMipmappedArrayDesc, numMipmapLevels), \
-        MP_FROM(CUDA_ARRAY, pHandle)) \
+        MP_CUDA_ARRAY(mp_cuda_array_flags(rc, pMipmappedArrayDesc), \
+        mp_cuda_array3d_bytes(rc, pMipmappedArrayDesc, numMipmapLevels), pHandle)) \
     ROW(free, CUresult, cuMipmappedArrayDestroy, MP_ARG1(CUmipmappedArray, hMipmappedArray), \
         MP_OF(CUDA_ARRAY, hMipmappedArray))
 
@@ -118,39 +127,71 @@
     MP_CUDA_PHYSICAL_ROWS(ROW) MP_CUDA_ARRAY_ROWS(ROW) MP_CUDA_OTHER_ROWS(ROW)
 
 /*
- * Of a shared libcudart: names only, since all end in libcuda.so.1. A program that links the runtime statically, as
- * nvcc does unless told otherwise, calls the same driver: its stacks then begin with the driver's function.
+ * Of a shared libcudart. All end in libcuda.so.1, whose wrappers count if they see the call. After an attach they do not:
+ * the runtime fetched the driver's functions before, and these rows count. A program that links the runtime statically,
+ * as nvcc does unless told otherwise, calls the same driver: its stacks then begin with the driver's function.
  */
-#define MP_CUDART_STREAM_ROWS_OF(ROW, suffix) \
-    ROW(name, cudaError_t, cudaMallocAsync##suffix, MP_ANY3(void **, size_t, cudaStream_t)) \
-    ROW(name, cudaError_t, cudaMallocFromPoolAsync##suffix, MP_ANY4(void **, size_t, \
-        cudaMemPool_t, cudaStream_t)) \
-    ROW(name, cudaError_t, cudaFreeAsync##suffix, MP_ANY2(void *, cudaStream_t))
+#define MP_CUDART_LINEAR_ROWS(ROW) \
+    ROW(allocate, cudaError_t, cudaMalloc, MP_ARG2(void **, devPtr, size_t, size), \
+        MP_CUDA_LINEAR(MP_MEMORY_DEVICE, size, devPtr)) \
+    ROW(allocate, cudaError_t, cudaMallocManaged, MP_ARG3(void **, devPtr, size_t, size, \
+        unsigned int, flags), MP_CUDA_LINEAR(MP_MEMORY_MANAGED, size, devPtr)) \
+    ROW(allocate, cudaError_t, cudaMallocPitch, MP_ARG4(void **, devPtr, size_t *, pitch, \
+        size_t, width, size_t, height), \
+        MP_CUDA_LINEAR(MP_MEMORY_DEVICE, width * height, devPtr), \
+        .taken_bytes = MP_OUT(pitch) * height) \
+    ROW(allocate, cudaError_t, cudaMalloc3D, MP_ARG2(struct cudaPitchedPtr *, pitchedDevPtr, \
+        struct cudaExtent, extent), MP_CUDA_LINEAR(MP_MEMORY_DEVICE, \
+        extent.width * extent.height * extent.depth, &pitchedDevPtr->ptr), \
+        .taken_bytes = MP_OUT(&pitchedDevPtr->pitch) * extent.height * extent.depth) \
+    ROW(free, cudaError_t, cudaFree, MP_ARG1(void *, devPtr), MP_OF(CUDA_POINTER, devPtr))
 
-#define MP_CUDART_ROWS(ROW) \
-    ROW(name, cudaError_t, cudaMalloc, MP_ANY2(void **, size_t)) \
-    ROW(name, cudaError_t, cudaMallocManaged, MP_ANY3(void **, size_t, unsigned int)) \
-    ROW(name, cudaError_t, cudaMallocHost, MP_ANY2(void **, size_t)) \
-    ROW(name, cudaError_t, cudaHostAlloc, MP_ANY3(void **, size_t, unsigned int)) \
-    ROW(name, cudaError_t, cudaMallocPitch, MP_ANY4(void **, size_t *, size_t, size_t)) \
-    ROW(name, cudaError_t, cudaMalloc3D, MP_ANY2(struct cudaPitchedPtr *, struct cudaExtent)) \
-    ROW(name, cudaError_t, cudaMallocArray, MP_ANY5(cudaArray_t *, \
-        const struct cudaChannelFormatDesc *, size_t, size_t, unsigned int)) \
-    ROW(name, cudaError_t, cudaMalloc3DArray, MP_ANY4(cudaArray_t *, \
-        const struct cudaChannelFormatDesc *, struct cudaExtent, unsigned int)) \
-    ROW(name, cudaError_t, cudaMallocMipmappedArray, MP_ANY5(cudaMipmappedArray_t *, \
-        const struct cudaChannelFormatDesc *, struct cudaExtent, unsigned int, unsigned int)) \
-    ROW(name, cudaError_t, cudaFree, MP_ANY1(void *)) \
-    ROW(name, cudaError_t, cudaFreeHost, MP_ANY1(void *)) \
-    ROW(name, cudaError_t, cudaFreeArray, MP_ANY1(cudaArray_t)) \
-    ROW(name, cudaError_t, cudaFreeMipmappedArray, MP_ANY1(cudaMipmappedArray_t)) \
-    ROW(name, cudaError_t, cudaHostRegister, MP_ANY3(void *, size_t, unsigned int)) \
-    ROW(name, cudaError_t, cudaHostUnregister, MP_ANY1(void *)) \
+#define MP_CUDART_STREAM_ROWS_OF(ROW, suffix, per_thread) \
+    ROW(allocate, cudaError_t, cudaMallocAsync##suffix, MP_ARG3(void **, devPtr, size_t, size, \
+        cudaStream_t, hStream), MP_CUDA_STREAMED(hStream, per_thread, size, devPtr)) \
+    ROW(allocate, cudaError_t, cudaMallocFromPoolAsync##suffix, MP_ARG4(void **, ptr, \
+        size_t, size, cudaMemPool_t, memPool, cudaStream_t, stream), \
+        MP_CUDA_STREAMED(stream, per_thread, size, ptr)) \
+    ROW(free, cudaError_t, cudaFreeAsync##suffix, MP_ARG2(void *, devPtr, \
+        cudaStream_t, hStream), MP_CUDA_STREAM_FREE(hStream, per_thread, devPtr))
+
+#define MP_CUDART_HOST_ROWS(ROW) \
+    ROW(allocate, cudaError_t, cudaMallocHost, MP_ARG2(void **, ptr, size_t, size), \
+        MP_CUDA_LINEAR(MP_MEMORY_PINNED, size, ptr)) \
+    ROW(allocate, cudaError_t, cudaHostAlloc, MP_ARG3(void **, pHost, size_t, size, \
+        unsigned int, flags), MP_CUDA_LINEAR(MP_MEMORY_PINNED, size, pHost)) \
+    ROW(free, cudaError_t, cudaFreeHost, MP_ARG1(void *, ptr), MP_OF(CUDA_POINTER, ptr)) \
+    ROW(allocate, cudaError_t, cudaHostRegister, MP_ARG3(void *, ptr, size_t, size, \
+        unsigned int, flags), MP_CUDA_REGISTERED(ptr, size)) \
+    ROW(free, cudaError_t, cudaHostUnregister, MP_ARG1(void *, ptr), MP_OF(CUDA_REGISTERED, ptr))
+
+#define MP_CUDART_ARRAY_ROWS(ROW) \
+    ROW(allocate, cudaError_t, cudaMallocArray, MP_ARG5(cudaArray_t *, array, \
+        const struct cudaChannelFormatDesc *, desc, size_t, width, size_t, height, \
+        unsigned int, flags), MP_CUDA_ARRAY(flags, \
+        mp_cudart_array_bytes(rc, desc, (struct cudaExtent){width, height, 0}, 1), array)) \
+    ROW(allocate, cudaError_t, cudaMalloc3DArray, MP_ARG4(cudaArray_t *, array, \
+        const struct cudaChannelFormatDesc *, desc, struct cudaExtent, extent, \
+        unsigned int, flags), \
+        MP_CUDA_ARRAY(flags, mp_cudart_array_bytes(rc, desc, extent, 1), array)) \
+    ROW(allocate, cudaError_t, cudaMallocMipmappedArray, MP_ARG5(cudaMipmappedArray_t *, \
+        mipmappedArray, const struct cudaChannelFormatDesc *, desc, struct cudaExtent, extent, \
+        unsigned int, numLevels, unsigned int, flags), MP_CUDA_ARRAY(flags, \
+        mp_cudart_array_bytes(rc, desc, extent, numLevels), mipmappedArray)) \
+    ROW(free, cudaError_t, cudaFreeArray, MP_ARG1(cudaArray_t, array), MP_OF(CUDA_ARRAY, array)) \
+    ROW(free, cudaError_t, cudaFreeMipmappedArray, MP_ARG1(cudaMipmappedArray_t, \
+        mipmappedArray), MP_OF(CUDA_ARRAY, mipmappedArray))
+
+#define MP_CUDART_OTHER_ROWS(ROW) \
     ROW(name, cudaError_t, cudaIpcOpenMemHandle, MP_ANY3(void **, cudaIpcMemHandle_t, \
         unsigned int)) \
     ROW(name, cudaError_t, cudaIpcCloseMemHandle, MP_ANY1(void *)) \
-    ROW(name, cudaError_t, cudaDeviceReset, MP_ANY0()) \
-    MP_CUDART_STREAM_ROWS_OF(ROW, ) MP_CUDART_STREAM_ROWS_OF(ROW, _ptsz)
+    ROW(then, cudaError_t, cudaDeviceReset, MP_ANY0(), mp_cudart_reset())
+
+#define MP_CUDART_ROWS(ROW) \
+    MP_CUDART_LINEAR_ROWS(ROW) MP_CUDART_HOST_ROWS(ROW) MP_CUDART_ARRAY_ROWS(ROW) \
+    MP_CUDART_OTHER_ROWS(ROW) MP_CUDART_STREAM_ROWS_OF(ROW, , false) \
+    MP_CUDART_STREAM_ROWS_OF(ROW, _ptsz, true)
 /* clang-format on */
 
 #endif

@@ -9,7 +9,10 @@
  * create R SIZE DEVICE | release R | retain R ADDRESS | import R | reserve R SIZE | map R SIZE HANDLE | unmap R SIZE |
  * array R WIDTH HEIGHT | array3d R WIDTH HEIGHT DEPTH FLAGS | freearray R |
  * context R DEVICE | use R | destroy R | primary R DEVICE | unprimary DEVICE | reset DEVICE |
- * malloc R SIZE | mallocasync R SIZE STREAM | mallochost R SIZE | cudafree R | cudafreeasync R STREAM | devicereset
+ * malloc R SIZE | mallocasync R SIZE STREAM | mallochost R SIZE | cudafree R | cudafreeasync R STREAM | devicereset |
+ * mallocmanaged R SIZE | mallocpitch R WIDTH HEIGHT | malloc3d R WIDTH HEIGHT DEPTH | halloc R SIZE | cudafreehost R |
+ * hregister R SIZE | hunregister R | mallocarray R WIDTH HEIGHT FLAGS | cudafreearray R | mallocpool R SIZE STREAM |
+ * ownasync R SIZE | ownfree R (of the thread's own stream) | record STREAM | endrecord STREAM
  */
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
@@ -38,7 +41,9 @@ static void ask_driver(unsigned long flags) {
         char base[] = #name, *version = strstr(base, "_v2");                                       \
         if (version != NULL)                                                                       \
             *version = '\0';                                                                       \
-        ask(base, (void **)&api.name, 12000, flags, &status);                                      \
+        /* The version that the declaration here is of: later ones have other parameters. */       \
+        int since = strcmp(base, "cuCtxCreate") == 0 ? 3020 : 12000;                               \
+        ask(base, (void **)&api.name, since, flags, &status);                                      \
     }
     FUNCTIONS(ASK)
 }
@@ -106,13 +111,41 @@ static int object_line(const char *word, unsigned long long *a) {
     return NO_WORD;
 }
 
+#ifdef RUNTIME
+static cudaStream_t runtime_stream(unsigned long long n) {
+    static cudaStream_t streams[8];
+    if (n > 2 && streams[n & 7] == NULL)
+        cudaStreamCreate(&streams[n & 7]);
+    return n > 2 ? streams[n & 7] : (cudaStream_t)n;
+}
+#endif
+
 static int runtime_line(const char *word, unsigned long long *a) {
 #ifdef RUNTIME
+    size_t pitch;
+    cudaGraph_t graph;
+    struct cudaPitchedPtr pitched;
+    struct cudaExtent extent = {a[1], a[2], a[3]};
+    struct cudaChannelFormatDesc floats = {32, 32, 0, 0, cudaChannelFormatKindFloat};
     WORD(malloc, cudaMalloc(OUT(a[0]), a[1]))
-    WORD(mallocasync, cudaMallocAsync(OUT(a[0]), a[1], (cudaStream_t)a[2]))
+    WORD(mallocasync, cudaMallocAsync(OUT(a[0]), a[1], runtime_stream(a[2])))
     WORD(mallochost, cudaMallocHost(OUT(a[0]), a[1]))
     WORD(cudafree, cudaFree(AT(a[0])))
-    WORD(cudafreeasync, cudaFreeAsync(AT(a[0]), (cudaStream_t)a[1]))
+    WORD(cudafreeasync, cudaFreeAsync(AT(a[0]), runtime_stream(a[1])))
+    WORD(mallocmanaged, cudaMallocManaged(OUT(a[0]), a[1], cudaMemAttachGlobal))
+    WORD(mallocpitch, cudaMallocPitch(OUT(a[0]), &pitch, a[1], a[2]))
+    WORD(malloc3d, (cudaMalloc3D(&pitched, extent) || (R(a[0]) = (uintptr_t)pitched.ptr) == 0))
+    WORD(halloc, cudaHostAlloc(OUT(a[0]), a[1], cudaHostAllocDefault))
+    WORD(cudafreehost, cudaFreeHost(AT(a[0])))
+    WORD(hregister, cudaHostRegister((void *)(R(a[0]) = 0x6000000 + a[0] * 0x10000), a[1], 0))
+    WORD(hunregister, cudaHostUnregister(AT(a[0])))
+    WORD(mallocarray, cudaMallocArray(OUT(a[0]), &floats, a[1], a[2], (unsigned)a[3]))
+    WORD(cudafreearray, cudaFreeArray(AT(a[0])))
+    WORD(mallocpool, cudaMallocFromPoolAsync(OUT(a[0]), a[1], NULL, runtime_stream(a[2])))
+    WORD(ownasync, cudaMallocAsync_ptsz(OUT(a[0]), a[1], NULL))
+    WORD(ownfree, cudaFreeAsync_ptsz(AT(a[0]), NULL))
+    WORD(record, cudaStreamBeginCapture(runtime_stream(a[0]), cudaStreamCaptureModeRelaxed))
+    WORD(endrecord, cudaStreamEndCapture(runtime_stream(a[0]), &graph))
     WORD(devicereset, cudaDeviceReset())
 #endif
         (void) word,

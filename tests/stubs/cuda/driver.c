@@ -106,6 +106,14 @@ ENTRY(cuCtxCreate, _v2, 3020)(CUcontext *context, unsigned int flags, CUdevice d
     return CUDA_SUCCESS;
 }
 
+/* What the name means to programs of later toolkits. */
+ENTRY(cuCtxCreate, _v3, 11040)
+(CUcontext *context, CUexecAffinityParam *affinity, int count, unsigned int flags,
+ CUdevice device) {
+    return affinity == NULL && count == 0 ? cuCtxCreate_v2(context, flags, device)
+                                          : CUDA_ERROR_INVALID_VALUE;
+}
+
 static void end_context(CUcontext context) {
     stub_end((uintptr_t)context);
     if (current == context)

@@ -201,7 +201,9 @@ CUDA_LAYOUT = (
     "sizeof(CUmemAllocationProp)", "offsetof(CUmemAllocationProp, location.id)",
     "offsetof(CUmemAllocationProp, allocFlags)", "sizeof(CUipcMemHandle)",
     "sizeof(CUmemAllocationHandleType)", "sizeof(CUdriverProcAddressQueryResult)",
-    "sizeof(struct cudaExtent)", "sizeof(cudaIpcMemHandle_t)",
+    "sizeof(struct cudaExtent)", "sizeof(cudaIpcMemHandle_t)", "sizeof(struct cudaPitchedPtr)",
+    "offsetof(struct cudaPitchedPtr, pitch)", "offsetof(struct cudaChannelFormatDesc, w)",
+    "offsetof(struct cudaChannelFormatDesc, f)",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@
 #endif
 
 /* First levels; each further level is four times as large. */
-#define STACK_INDEX_ROWS 4096u /* 32 KiB */
+#define STACK_INDEX_ROWS 8192u /* 64 KiB */
 #define SITE_ROWS 2048u        /* 144 KiB */
 #define LIVE_ROWS 4096u        /* 128 KiB */
 #define LOST_SITE_ROWS 2048u   /* 144 KiB; sites without a stack: one a size class and shard */
@@ -124,7 +124,7 @@ void mp_segment_layout(struct mp_control *control) {
 
     uint64_t rest = control->limit_bytes - at;
     /* Shares of the file; the stacks' frames get the rest: about a fifth, or more. */
-    at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS >> shrink, 0, page);
+    at = lay_table(&control->stack_index, at, rest / 10, STACK_INDEX_ROWS >> shrink, 0, page);
     at = lay_table(&control->sites, at, rest / 4, SITE_ROWS >> shrink, sizeof(struct mp_site_row),
                    page);
     at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS >> shrink,

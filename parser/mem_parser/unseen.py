@@ -16,6 +16,7 @@ NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
 IN_CHILDREN = "are in no file; --children captures them too"
 WITHOUT_SAMPLER = "ran without the sampler"
+WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
 LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
 FEWEST_READINGS = 3
@@ -38,7 +39,7 @@ def why_unseen(capture: Capture) -> str:
 
 def is_of_children(note: str) -> bool:
     """Whether a note is on memory of child processes."""
-    return IN_CHILDREN in note or WITHOUT_SAMPLER in note
+    return any(words in note for words in (IN_CHILDREN, WITHOUT_SAMPLER, WITHOUT_FILE))
 
 
 def unseen_bytes(profile: Profile, count: Count) -> float:
@@ -70,6 +71,11 @@ def without_readings(profile: Profile) -> int:
 def has_strays(capture: Capture) -> bool:
     """Whether child processes are in no file though children were captured."""
     return any(WITHOUT_SAMPLER in note for note in capture.notes)
+
+
+def without_file(capture: Capture) -> str:
+    """The note on a child process that had much and is in no file though children were captured."""
+    return next((note for note in capture.notes if WITHOUT_FILE in note), "")
 
 
 def held_by_child(profile: Profile) -> int:

@@ -371,7 +371,7 @@ struct mp_control {
     uint64_t led_libraries[MP_LED_LIBRARIES];
     /* Libraries that the process opened since an attach, at its last dlopen or dlsym and at a RESCAN. */
     uint64_t opened_later;
-    struct mp_resident at_start; /* when the segment was made */
+    struct mp_resident at_start; /* when the process began, or the segment was made */
     struct mp_resident at_exit; /* when the destructor ran */
 };
 

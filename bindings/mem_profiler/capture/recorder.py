@@ -71,6 +71,13 @@ class Recorder:
         """The latest reading of the host."""
         return self.readings.host.latest
 
+    def most_bytes(self) -> int:
+        """The most memory that the process is known to have had, at its end too."""
+        control = self.segment.control()
+        peak, at_exit = peak_of(control), _at_exit(control).get("peak_rss_bytes") or 0
+        resident = self.readings.memory.peak_rss_bytes or 0
+        return max(resident, at_exit, round(peak.bytes) if peak else 0)
+
     def due_in(self) -> float:
         """Seconds until the next tick is due."""
         return max(0.0, self._next - time.monotonic())

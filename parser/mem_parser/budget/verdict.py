@@ -567,6 +567,8 @@ class _Judge:
         if unseen.has_strays(self.subject.profile.capture):
             return f"a child process without the sampler may have had {format_bytes(held)} resident"
         size = format_bytes(held)
+        if alone := unseen.without_file(self.subject.profile.capture):
+            return alone
         return f"{who} had {size} resident; mem_profiler run --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:

@@ -49,7 +49,7 @@ def lines(report: Report, *, notes: bool = True) -> Iterator[tuple[str, Verdict 
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
             yield from _result(result, _wrap)
     if small:
-        names = Counter(capture.program for capture in small)
+        names = Counter(capture.title for capture in small)
         words = (name if count == 1 else f"{name} (×{count})" for name, count in names.items())
         text = one_line(f"PASS  {len(small)} more with next to no samples: {', '.join(words)}")
         yield from ((line, None) for line in _wrap(text))

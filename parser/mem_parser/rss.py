@@ -90,6 +90,7 @@ class RssAccount:
     unknown.
     ``at_s``: the reading that all numbers are of; None: the end of the capture.
     ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
+    ``since_start``: no block is older than the capture.
     """
 
     rss_bytes: int | None
@@ -108,6 +109,7 @@ class RssAccount:
     grown: list[Part] = field(default_factory=list)
     read_s: float = 0.0
     at_s: float | None = None
+    since_start: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -219,7 +221,8 @@ def account(profile: Profile) -> RssAccount:
     result.places = list(_places(memory, anonymous))
     result.grown = list(_grown(profile))
     result.arena_slack = _arena_slack(profile, memory, result.parts)
-    result.notes = list(_notes(profile, memory, result.parts))
+    result.since_start = profile.since_start or profile.capture.from_start
+    result.notes = list(_notes(profile, memory, result))
     return result
 
 
@@ -416,16 +419,15 @@ def _parts(
         yield Part("rest", phrase("rest (the kernel does not say what)"), float(rss - told))
 
 
-def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
-    slack = next(p for p in parts if p.key == "slack")
+def _notes(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str]:
+    slack = next(p for p in result.parts if p.key == "slack")
     if slack.bytes + slack.margin < 0:
         yield phrase(
             "more is in use than resident: blocks never touched, or in swap, are not resident"
         )
     if memory.anon_bytes is None:
         yield phrase("this file cannot tell heap pages from mapped files")
-    since_start = profile.since_start or profile.capture.from_start
-    if not since_start and profile.capture.kind != "recovered":
+    if not result.since_start and profile.capture.kind != "recovered":
         yield phrase("memory allocated before the capture is included in slack")
     if profile.capture.pymalloc:
         yield phrase("small objects of this CPython went through pymalloc; slack includes them")

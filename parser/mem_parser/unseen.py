@@ -16,8 +16,11 @@ NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
 IN_CHILDREN = "are in no file; --children captures them too"
 WITHOUT_SAMPLER = "ran without the sampler"
+WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
 LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
+FEWEST_READINGS = 3
+"""With fewer readings than this a peak between them may be far above them."""
 TIMES_OWN = 2.0
 """How much larger than the last reading a program itself hardly gets before its end."""
 
@@ -36,7 +39,7 @@ def why_unseen(capture: Capture) -> str:
 
 def is_of_children(note: str) -> bool:
     """Whether a note is on memory of child processes."""
-    return IN_CHILDREN in note or WITHOUT_SAMPLER in note
+    return any(words in note for words in (IN_CHILDREN, WITHOUT_SAMPLER, WITHOUT_FILE))
 
 
 def unseen_bytes(profile: Profile, count: Count) -> float:
@@ -47,14 +50,32 @@ def unseen_bytes(profile: Profile, count: Count) -> float:
     held = [r.anon_bytes for r in profile.series if r.anon_bytes is not None]
     if not held or count not in (Count.PEAK, Count.INUSE):
         return math.inf
-    most = max(held) if count is Count.PEAK else held[-1]
+    most = held[-1] if count is Count.INUSE else max(*held, without_readings(profile))
     known = count if profile.has(count) else Count.INUSE
     return max(most - profile.total(known, Unit.SPACE).value, 0.0)
+
+
+def without_readings(profile: Profile) -> int:
+    """The most anonymous memory that there may have been between so few readings that they prove
+    nothing: all that was resident but what was of files at the end. 0: there are more readings, or
+    the program ran before the capture.
+    """
+    memory = profile.capture.memory
+    read = sum(r.anon_bytes is not None for r in profile.series)
+    if read >= FEWEST_READINGS or not profile.capture.from_start:
+        return 0
+    of_files = (memory.file_bytes or 0) + (memory.shmem_bytes or 0)
+    return max((memory.peak_rss_bytes or 0) - of_files, 0)
 
 
 def has_strays(capture: Capture) -> bool:
     """Whether child processes are in no file though children were captured."""
     return any(WITHOUT_SAMPLER in note for note in capture.notes)
+
+
+def without_file(capture: Capture) -> str:
+    """The note on a child process that had much and is in no file though children were captured."""
+    return next((note for note in capture.notes if WITHOUT_FILE in note), "")
 
 
 def held_by_child(profile: Profile) -> int:

@@ -274,6 +274,12 @@ struct mp_peak {
     uint64_t high_ns; /* when it was; CLOCK_MONOTONIC */
 };
 
+/* What of a process is resident, as the kernel tells it; 0: it does not. */
+struct mp_resident {
+    uint64_t anon_bytes, file_bytes, shmem_bytes;
+    uint64_t high_bytes; /* the most of all three together so far */
+};
+
 /* How long threads of the process stood still, one at a time, for the attach and for each search for new code
  * after it. */
 struct mp_attach_stops {
@@ -366,6 +372,8 @@ struct mp_control {
     uint64_t led_libraries[MP_LED_LIBRARIES];
     /* Libraries that the process opened since an attach, at its last dlopen or dlsym and at a RESCAN. */
     uint64_t opened_later;
+    struct mp_resident at_start; /* when the process began, or the segment was made */
+    struct mp_resident at_exit; /* when the destructor ran */
 };
 
 /* What a record of the arena is. */

@@ -52,6 +52,7 @@ static void open_pending(void) {
 
 void mp_process_begin_pending(void) {
     mp_process.own_pid = (uint32_t)getpid();
+    mp_process.at_start = mp_resident_now();
     mp_process.forked_ns = mp_clock_ns(CLOCK_MONOTONIC);
     mp_local.seed = mp_options_seed(&mp_process.options);
     mp_pending_begin(mp_process.rate_at_fork, open_pending);

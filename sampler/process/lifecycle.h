@@ -24,6 +24,7 @@ extern struct mp_process {
     uint64_t rate_at_fork, forked_ns;
     uint32_t pid_at_fork;
     uint32_t parent_pid, own_pid;  /* of a segment that is made later; 0: none */
+    struct mp_resident at_start;   /* of that process */
     bool filtered_at_fork;
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */

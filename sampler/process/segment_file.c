@@ -172,6 +172,23 @@ bool mp_is_filtered(void) {
     return line[strcspn(line, "012")] != '0';
 }
 
+static uint64_t kib_after(const char *text, const char *name) {
+    const char *p = strstr(text, name);
+    return p != NULL ? strtoull(p + strlen(name), NULL, 10) << 10 : 0;
+}
+
+struct mp_resident mp_resident_now(void) {
+    const char *text = scratch.text;
+    struct mp_resident now = {0};
+    if (mp_proc_read("/proc/self/status", scratch.text, sizeof scratch.text) <= 0)
+        return now;
+    now.anon_bytes = kib_after(text, "\nRssAnon:");
+    now.file_bytes = kib_after(text, "\nRssFile:");
+    now.shmem_bytes = kib_after(text, "\nRssShmem:");
+    now.high_bytes = kib_after(text, "\nVmHWM:");
+    return now;
+}
+
 /* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. The mapping
  * gets its place when access is allowed: threads that use this place never meet a hole. */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
@@ -270,6 +287,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     describe(c, exe);
     c->depth_limit = options->depth_limit;
     c->memory_limit_bytes = memory_limit_bytes();
+    c->at_start = mp_resident_now();
     if (mp_is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 

@@ -61,6 +61,9 @@ void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
 /* A seccomp filter is or may be in force already: hooks must make no system call. */
 bool mp_is_filtered(void);
 
+/* What of this process is resident. */
+struct mp_resident mp_resident_now(void);
+
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */
 void mp_read_exe(char *exe, size_t n);
 

@@ -95,6 +95,8 @@ int mp_process_open(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     mp_process_tell_entries(c);
     c->capture_number = c->written_capture = mp_process.captures;
     c->parent_pid = parent_pid;
+    if (mp_process.own_pid == c->pid)
+        c->at_start = mp_process.at_start;
     c->pymem_ns = mp_pymem_since_ns();
     mp_process_put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
     mp_process_put(c->state_text, sizeof c->state_text, mp_process.state_text);

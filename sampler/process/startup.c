@@ -195,6 +195,8 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
+    if (!filtered)
+        seg->control->at_exit = mp_resident_now();
     if (mp_process.state == MP_STATE_READY) { /* otherwise the reason stays */
         mp_store_relaxed(&seg->control->exited_ns, mp_clock_ns(CLOCK_MONOTONIC_COARSE));
         mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);

@@ -472,3 +472,14 @@ def test_what_clients_from_outside_drive_is_not_run_again_unless_asked_to(
     if tries == 1:
         assert done.code == 7
         assert re.search(r"Give -c \d+, or --tries to run again all the same", said)
+
+
+def test_a_target_that_the_program_cannot_be_is_told_before_it_runs(tmp_path: Path) -> None:
+    script = "import sys; print('it runs', file=sys.stderr)"
+    rules = 'peak = "1 GiB"\n[target.no-such-program]\npeak = "1 MiB"'
+    done = gated(tmp_path, rules, sys.executable, "-c", script)
+    assert done.code == 0, done.text
+    said = 'warning: [target."no-such-program"] is no word of this command, and no program in PATH'
+    before, _, after = done.text.partition("it runs")
+    assert said in before
+    assert '[target."no-such-program"] is no program of this check; it had python' in after

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from controller_tools import LIBRARY, HeapFile, run_command
+from mem_parser.model import Count, Reading
+from mem_parser.processfacts import Memory
 from mem_parser.readers import read_profile
+from mem_parser.unseen import unseen_bytes
 from mem_profiler.capture import session
 from mem_profiler.profile import bypass
 from mem_profiler.profile.readings import Growth
@@ -70,6 +73,34 @@ def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path)
     [host] = (path for path in tmp_path.glob("q.*.heap") if "mmap" not in path.name)
     sizes = [reading.mapped_bytes for reading in read_profile(host).series]
     assert (sizes[0], sizes[-1]) == (0, 200 << 20)
+
+
+def test_a_program_that_ends_before_it_is_looked_at_has_grown_since_its_start(
+    mapper: Path, tmp_path: Path
+) -> None:
+    limit = tmp_path / "limit.toml"
+    limit.write_text('[budget]\npeak = "50 MiB"\n')
+    run = ("run", "-o", tmp_path / "p", "--budget", limit, "--", mapper)
+    done = run_command(*run, input="200 0\n")
+    assert done.returncode == 7, done.stderr
+    told = float(done.stderr.split("anonymous memory grew by ")[1].split(" MiB")[0])
+    assert 200 <= told < 210
+    assert run_command(*run, input="1 0\n").returncode == 0
+
+
+def test_between_few_readings_memory_may_have_been_all_that_was_resident() -> None:
+    profile = worker(np.random.default_rng(1), rate=0.01)
+    profile.capture.from_start = True
+    profile.capture.memory = Memory(peak_rss_bytes=240 << 20, file_bytes=10 << 20)
+    reading = Reading(0.0, 0.0, 0.0, 0, None, anon_bytes=1 << 20)
+    said = []
+    for profile.series in ([reading], [reading] * 3):
+        grew = Growth(1 << 20, 1 << 20, 1 << 20)
+        notes = bypass.notes_on(profile, grew, None, {}, known=True, opened=False)
+        said.append((notes, unseen_bytes(profile, Count.PEAK) > 200 << 20))
+    [([note], unknown), enough] = said
+    assert note.startswith("anonymous memory may have grown by 229.0 MiB, of which") and unknown
+    assert enough == ([], False)
 
 
 def test_less_is_said_where_a_library_brings_an_allocator_along() -> None:

@@ -96,7 +96,7 @@ class Made:
             exact_samples=self.exact,
         )  # fmt: skip
         profile.series = [
-            Reading(0.1 * k, value, error, 0, None)
+            Reading(0.1 * k, value, error, 0, rss_bytes=0)
             for k, (value, error) in enumerate(self.readings)
         ]
         self._threads(profile, inuse, size)

@@ -17,6 +17,7 @@ import numpy as np
 
 from mem_parser import estimate
 from mem_parser.model import Reading
+from mem_parser.processfacts import Memory
 from mem_profiler.capture import actual, guardrail
 from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
@@ -24,7 +25,7 @@ from mem_profiler.profile.tables import end_of
 from mem_profiler.segment import collect, devices, reserve
 from mem_profiler.segment.devices import Domain, DomainCounts
 from mem_profiler.segment.file import Control, Segment
-from mem_profiler.segment.peaks import Peak, peak_of
+from mem_profiler.segment.peaks import TOTAL_MAX_BYTES, Peak, peak_of
 
 TICK_S = 0.1
 COST_SHARE = 0.05
@@ -62,12 +63,20 @@ class Recorder:
         self.too_large = False  # this process exceeds its memory limit
         self._next = self._next_group = 0.0
         self._actual = actual.Asker(pid)
+        self.readings.anon.first_bytes = _at_start(segment.control())
         self._read_memory()  # of a target that is killed before the first tick this is all
 
     @property
     def latest(self) -> Reading | None:
         """The latest reading of the host."""
         return self.readings.host.latest
+
+    def most_bytes(self) -> int:
+        """The most memory that the process is known to have had, at its end too."""
+        control = self.segment.control()
+        peak, at_exit = peak_of(control), _at_exit(control).get("peak_rss_bytes") or 0
+        resident = self.readings.memory.peak_rss_bytes or 0
+        return max(resident, at_exit, round(peak.bytes) if peak else 0)
 
     def due_in(self) -> float:
         """Seconds until the next tick is due."""
@@ -103,17 +112,17 @@ class Recorder:
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
         peak = peak_of(self.segment.control())
         readings = self.readings
-        self._read_memory()
+        memory = readings.memory if self._read_memory(final=final) else Memory()
         self._read_group(final)
         reading = Reading(
             t_s=t_s,
             estimate_bytes=_held_at_once(sums, peak),
             std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
             samples=quick.samples,
-            rss_bytes=readings.memory.rss_bytes,
-            anon_bytes=readings.memory.anon_bytes,
-            file_bytes=readings.memory.file_bytes,
-            shmem_bytes=readings.memory.shmem_bytes,
+            rss_bytes=memory.rss_bytes,
+            anon_bytes=memory.anon_bytes,
+            file_bytes=memory.file_bytes,
+            shmem_bytes=memory.shmem_bytes,
             group_bytes=readings.memory.group_bytes,
         )
         readings.host.add(reading, final=final)
@@ -121,12 +130,16 @@ class Recorder:
         self._read_devices(control, number, t_s, final)
         return t_s
 
-    def _read_memory(self) -> None:
-        """Read how much of the process is resident, and of which kind."""
+    def _read_memory(self, *, final: bool = False) -> bool:
+        """Read how much of the process is resident, and of which kind; False: nothing is known."""
         kinds = procfs.kinds(self.pid)
         resident = procfs.resident(self.pid)  # none of one that was ending as its kinds were read
+        if (resident is None or not resident.rss_bytes) and final:
+            kinds = _at_exit(self.segment.control())
+            rss, anon = kinds.get("rss_bytes") or 0, kinds.get("anon_bytes") or 0
+            resident = procfs.Resident(rss, anon)
         if resident is None or not resident.rss_bytes:
-            return
+            return False
         highest = max(self.readings.memory.peak_rss_bytes or 0, kinds["peak_rss_bytes"] or 0)
         memory = dataclasses.replace(self.readings.memory, **kinds)
         rss = memory.rss_bytes or resident.rss_bytes
@@ -134,6 +147,7 @@ class Recorder:
             memory, rss_bytes=rss, peak_rss_bytes=max(highest, rss)
         )
         self.readings.anon.add(resident.anon_bytes)
+        return True
 
     def _read_group(self, final: bool) -> None:
         """Read what the control group uses, not at every tick: the kernel has to sum it up."""
@@ -170,6 +184,28 @@ class Recorder:
                 actual_total_bytes=told.total_bytes if told else None,
             )
             track.add(reading, final=final)
+
+
+def _at_start(control: Control) -> int | None:
+    """Anonymous memory as the sampler itself began the capture; None: it did not, or is unknown."""
+    begun = control.number("capture_number") and not int(control.capture["owner_pid"])
+    bytes_ = int(control["at_start"]["anon_bytes"]) if begun else 0
+    return bytes_ if 0 < bytes_ <= TOTAL_MAX_BYTES else None
+
+
+def _at_exit(control: Control) -> dict[str, int | None]:
+    """As `procfs.kinds`, what a program that has ended had as its destructors ran, where that was
+    in the capture; empty: unknown.
+    """
+    told, exited_ns = control["at_exit"], control.number("exited_ns")
+    anon, file, shmem, high = (int(told[f"{k}_bytes"]) for k in ("anon", "file", "shmem", "high"))
+    rss = anon + file + shmem
+    if not exited_ns or exited_ns > end_of(control, exited_ns) or not anon or rss > TOTAL_MAX_BYTES:
+        return {}
+    return {
+        "rss_bytes": rss, "peak_rss_bytes": min(max(rss, high), TOTAL_MAX_BYTES),
+        "anon_bytes": anon, "file_bytes": file, "shmem_bytes": shmem,
+    }  # fmt: skip
 
 
 def _held_at_once(sums: estimate.Unsampled, peak: Peak | None) -> float:

@@ -212,11 +212,17 @@ class Strays:
         for key, stray in list(self.found.items()):
             if any(pid == stray.pid and at_ns > stray.seen_ns for pid, at_ns in made):
                 del self.found[key]
-        if not self.found:
-            return
         target = main.target
-        memories = [target.memory, *(one.recorder.readings.memory for one in every)]
-        known = max(memory.peak_rss_bytes or 0 for memory in memories)
+        known = max(one.recorder.most_bytes() for one in every)
+        known = max(known, target.memory.peak_rss_bytes or 0)
+        if not self.found:
+            if self.tree_bytes >= max(unseen.LEAST_CHILD_BYTES, unseen.TIMES_OWN * known):
+                target.memory = dataclasses.replace(
+                    target.memory, tree_peak_rss_bytes=self.tree_bytes
+                )
+                who = f"a child process that had {short_size(self.tree_bytes)} resident"
+                self.notes = [f"{who} {unseen.WITHOUT_FILE}; --device mmap shows what it mapped"]
+            return
         held = max(stray.resident_bytes for stray in self.found.values())
         is_explained = self.bound_bytes < unseen.TIMES_OWN * known  # by a file
         held = held if is_explained else max(held, self.tree_bytes)

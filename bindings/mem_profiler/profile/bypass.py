@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.unseen import BY_MMAP, NOTE
+from mem_parser.unseen import BY_MMAP, NOTE, without_readings
 from mem_profiler.process.runtimes import Runtime, library_of
 from mem_profiler.profile.readings import Growth
 
@@ -55,11 +55,14 @@ def notes_on(
         most_bytes=growth.most_bytes - _most_held(mapped or (), Count.PEAK),
         last_bytes=growth.last_bytes - _most_held(mapped or (), Count.INUSE),
     )
+    between = without_readings(profile) - _most_held(mapped or (), Count.PEAK)
+    most = replace(growth, most_bytes=max(growth.most_bytes, between))
     some = bool(brought) and runtime is None
     least = LEAST_BROUGHT_BYTES if some else LEAST_BYTES
-    if growth.bytes >= least and (seen := _seen(profile, growth, runtime, brought)):
-        unless = _OPENED if opened and runtime is None and not brought else ""
-        return [f"{seen}{unless}{_who(runtime, brought, cure)}"]
+    for one, grew in ((growth, "grew"), (most, "may have grown")):
+        if one.bytes >= least and (seen := _seen(profile, one, runtime, brought, grew)):
+            unless = _OPENED if opened and runtime is None and not brought else ""
+            return [f"{seen}{unless}{_who(runtime, brought, cure)}"]
     if runtime is None:
         return []
     text = _who(runtime, brought)
@@ -76,13 +79,13 @@ def _most_held(profiles: Sequence[Profile], count: Count) -> int:
 
 
 def _seen(
-    profile: Profile, growth: Growth, runtime: Runtime | None, brought: Mapping[str, str]
+    profile: Profile, growth: Growth, runtime: Runtime | None, brought: Mapping[str, str], how: str
 ) -> str:
     """How much memory grew by, and what of it the profile has; empty: it may have it all."""
     peak = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE
     ever, most, left = (_bounds(profile, c) for c in (Count.ALLOC, peak, Count.INUSE))
     some = bool(brought) and runtime is None
-    grew = f"anonymous memory grew by {_mib(growth.bytes)}"
+    grew = f"anonymous memory {how} by {_mib(growth.bytes)}"
     if ever[1] <= SHARE * growth.bytes:
         return f"{grew}, of which malloc gave out {_mib(ever[0])}: "
     if most[1] <= (growth.bytes - LEAST_BROUGHT_BYTES if some else SHARE * growth.bytes):

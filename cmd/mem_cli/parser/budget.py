@@ -41,6 +41,9 @@ def _other_outputs(values: Mapping[str, Any]) -> Iterator[str]:
 def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
     r"""Check captures against a memory budget: pass (0), over budget (6), inconclusive (7).
 
+    Each file is checked alone: peak, rss and all other limits are per process, also of a tree
+    (run --children).
+
     \b
     mem_parser budget CHECK.toml custom_prof.4711.1.heap
     mem_parser budget CHECK.toml custom_prof.4711.1.heap --update-baseline

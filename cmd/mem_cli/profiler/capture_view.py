@@ -19,7 +19,6 @@ from mem_parser.escape import file_part, one_line, shell_path, shell_paths
 from mem_parser.programname import names_of_siblings, other_file, program_name
 from mem_parser.sizes import short_size
 from mem_parser.units import counted, format_rate
-from mem_profiler._core import lib
 from mem_profiler.system import clock_time
 
 if TYPE_CHECKING:
@@ -93,8 +92,9 @@ def _file_lines(result: Result) -> Iterator[str]:
     stored = f"{short_size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
     yield f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
     if result.cut:
-        more = "" if result.depth_limit >= lib.MP_DEPTH_LIMIT_MAX else " (--depth N keeps more)"
-        yield f"  {counted(result.cut, 'stack')} cut at {result.depth_limit} frames{more}"
+        from mem_parser.reports.header import cut_line  # not at each start
+
+        yield f"  {cut_line(result.cut, result.depth_limit)}"
 
 
 def _log_lines(log: Log) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mem_cli.budget_report import FORMATS, check_outputs, present, write_baselines
-from mem_cli.console import say
+from mem_cli.console import say, warn
 from mem_cli.errors import say_error
 from mem_parser.errors import MemError, UsageProblem
 
@@ -45,6 +45,11 @@ class Gate:
         self.report: Report | None = None
         self.subjects: list[Subject] = []
         self._check_files(growth=not options["update_baseline"])
+
+    def warn_of_targets(self, words: Sequence[str]) -> None:
+        """Say which targets the command ``words`` cannot start, before it runs in vain."""
+        for text in self.rules.unknown_targets(words):
+            warn(text)
 
     @property
     def needs_names(self) -> bool:

@@ -137,7 +137,8 @@ def run(  # noqa: PLR0917 - click passes options by name
     mem_profiler run script.py ARGS
     mem_profiler run -m module ARGS
     """
-    from mem_profiler.capture import launch
+    from mem_profiler.capture import launch, launched
+    from mem_profiler.process import program
 
     given = _Given(**{field.name: outputs.pop(field.name) for field in dataclasses.fields(_Given)})
     given.check(keep_pymalloc=keep_pymalloc)
@@ -171,6 +172,8 @@ def run(  # noqa: PLR0917 - click passes options by name
         )  # fmt: skip
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
+    if not children and launched.of_command(program.check(arguments[0]), arguments) is None:
+        gate.warn_of_targets(arguments)
     while True:
         wanted = dataclasses.replace(options, rate_bytes=gate.rate, look_for_clients=True)
         outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once

@@ -12,6 +12,7 @@ import dataclasses
 import fnmatch
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from mem_parser.budget.rules import (
     Section,
     Site,
 )
-from mem_parser.errors import BudgetFileError, nearest
+from mem_parser.errors import BudgetFileError, nearest, one_line
 from mem_parser.plainfile import read_plain
 
 _MOST_BYTES = 1 << 20
@@ -104,7 +105,22 @@ class BudgetFile:
             return []
         meant = [name for names in without for name in names]
         missing = [target for target in self.literal_targets if target not in checked]
-        return [_is_no(target, "program of this check", meant) for target in missing]
+        found = f"it had {', '.join(dict.fromkeys(names[0] for names in without if names))}"
+        return [_is_no(target, "program of this check", meant, found) for target in missing]
+
+    def unknown_targets(self, words: Iterable[str]) -> list[str]:
+        """Name the literal targets that a command of these ``words`` cannot start, as far as that
+        is known before: none where a target is one of them.
+        """
+        names = [os.path.basename(word) for word in words]
+        if self._has_target(names):
+            return []
+        missing = [name for name in self.literal_targets if "::" not in name]
+        return [
+            _is_no(target, "word of this command, and no program in PATH", names)
+            for target in missing
+            if shutil.which(target) is None
+        ]
 
     def _has_target(self, names: Iterable[str]) -> bool:
         return any(_is_target(name, pattern) for name in names for pattern in self.targets)
@@ -127,8 +143,8 @@ class BudgetFile:
         return [self.for_program(name) for name in ("", *self.targets)]
 
 
-def _is_no(target: str, what: str, known: Iterable[str]) -> str:
-    hint = nearest(target, known)
+def _is_no(target: str, what: str, known: Iterable[str], otherwise: str = "") -> str:
+    hint = nearest(target, known) or one_line(otherwise)
     return f'[target."{target}"] is no {what}' + (f"; {hint}" if hint else "")
 
 

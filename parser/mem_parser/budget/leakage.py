@@ -164,6 +164,8 @@ class _Search:
         if len(stacks) > MOST_DOUBTED:
             more = len(stacks) - MOST_DOUBTED
             self.notes.append(f"{more} more of {len(stacks)} stacks are not shown")
+        if leaks and stacks:
+            self.notes.append(_not_in_it(len(stacks), amount.estimate))
         told = [self._told(one) for one in stacks[:MOST_DOUBTED]]
         return Leaks(leaks, Measured(what, why, self.notes), told)
 
@@ -260,6 +262,12 @@ class _Search:
         if self.profile.rate_bytes <= 1:
             size = f"{math.ceil(self.smallest)} blocks"
         return f"the check would have found a steady leak of {size}{over}"
+
+
+def _not_in_it(stacks: int, held: Estimate) -> str:
+    them = f"{counted(stacks, 'stack')} without it, {format_estimate(held, Unit.SPACE)}"
+    are = "is" if stacks == 1 else "are"
+    return f"the sum is of stacks with the verdict leak; {them}, may leak too and {are} not in it"
 
 
 def _suppressed(report: LeakReport) -> list[str]:

@@ -34,14 +34,12 @@ from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.units import counted, format_bytes, percent
-from mem_parser.unseen import NOTE, is_of_children, why_unseen
+from mem_parser.unseen import FEWEST_READINGS, NOTE, is_of_children, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
 FEWER_LOST = "capture at a coarser rate (-c)"
 """What helps where samples were lost: mostly a table had no room for so many."""
-FEWEST_READINGS = 3
-"""With fewer readings than this the peak is not known."""
 _READINGS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MET = 0.1

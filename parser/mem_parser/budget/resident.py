@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mem_parser.budget.measure import FEWEST_READINGS, Measured
+from mem_parser.budget.measure import Measured
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.watch import went_on
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.unseen import FEWEST_READINGS
 
 _LIBRARY_BYTES = 8 << 20
 """More than the sampler's code and tables mostly take in a program, beside the segment."""
@@ -57,8 +58,9 @@ def measure_resident(profile: Profile) -> Measured:
     share = between = f"up to {format_bytes(own)} of it is the sampler's"
     if segment > _LIBRARY_BYTES:
         between += ": a coarser rate (-c) needs less"
-    if len(profile.series) < FEWEST_READINGS and not went_on(profile.capture):
-        read = counted(len(profile.series), "reading")
+    readings = sum(r.rss_bytes is not None for r in profile.series)
+    if readings < FEWEST_READINGS and not went_on(profile.capture):
+        read = counted(readings, "reading")
         if memory.rss_bound_bytes is None:
             return Measured(Resident(highest, own, highest), f"only {read}")
         most = max(highest, float(memory.rss_bound_bytes))

@@ -22,6 +22,7 @@ import enum
 import functools
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import headline_of
 from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
 from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.programname import names_of_siblings
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
 from mem_parser.unseen import held_by_child, is_of_children, missing, unseen_bytes
@@ -138,7 +140,7 @@ def _finite(value: float) -> float | None:
 
 @dataclass(slots=True)
 class CaptureReport:
-    """All results of one capture."""
+    """All results of one capture. ``program`` is what to call it, ``title`` its subject's."""
 
     path: str
     program: str
@@ -150,6 +152,7 @@ class CaptureReport:
     """As of `mem_parser.model.Profile`."""
     started: float | None = None
     duration_s: float | None = None
+    title: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -238,6 +241,7 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
+    _tell_apart(reports, [judge.subject for judge in judges])
     pairs = [(judge.subject, judge.budget) for judge in judges]
     unknown = unknown_names(pairs)
     for result in [result for report in reports for result in report.results]:
@@ -249,6 +253,15 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
         reports[0].notes += [text for key, text in unmatched(pairs).items() if key not in unknown]
         reports[0].notes += _idle(judges)
     return Report(reports, error, tries, attempt)
+
+
+def _tell_apart(reports: Sequence[CaptureReport], subjects: Sequence[Subject]) -> None:
+    """Name programs of one name, as the scripts of an interpreter, by what each has alone."""
+    programs = [(one.title, one.profile.capture.command) for one in subjects]
+    alike = Counter(title for title, _ in programs)
+    for report, told in zip(reports, names_of_siblings(programs), strict=True):
+        if alike[report.title] > 1:
+            report.program = told
 
 
 def _check_baselines(judges: Sequence[_Judge]) -> None:
@@ -294,7 +307,7 @@ def combine(earlier: Report, later: Report) -> Report:
     """
     reports = list(later.captures)
     for k, (old, new) in enumerate(zip(earlier.captures, later.captures, strict=False)):
-        if old.program != new.program or len(old.results) != len(new.results):
+        if old.title != new.title or len(old.results) != len(new.results):
             continue
         kept = [
             a if a.verdict is Verdict.PASS and b.verdict is Verdict.INCONCLUSIVE else b
@@ -382,7 +395,7 @@ class _Judge:
             self.subject.path, self.subject.title, results, profile.rate_bytes,
             int(profile.counts(Count.ALLOC)[0].sum()) if samples is None else samples,
             sampling=profile.sampling, started=profile.capture.started,
-            duration_s=profile.capture.duration_s,
+            duration_s=profile.capture.duration_s, title=self.subject.title,
         )  # fmt: skip
         if obstacle:
             report.notes.append(obstacle)
@@ -554,6 +567,8 @@ class _Judge:
         if unseen.has_strays(self.subject.profile.capture):
             return f"a child process without the sampler may have had {format_bytes(held)} resident"
         size = format_bytes(held)
+        if alone := unseen.without_file(self.subject.profile.capture):
+            return alone
         return f"{who} had {size} resident; mem_profiler run --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:

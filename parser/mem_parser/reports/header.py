@@ -228,27 +228,30 @@ def _choice(capture: Capture) -> str:
 
 
 def _cut(capture: Capture) -> list[str]:
-    cut, limit = capture.lost.get("truncated", 0), capture.depth_limit
-    if not cut:
-        return []
+    cut = capture.lost.get("truncated", 0)
+    below = "" if capture.python else f" ({CUT_NAME})"  # Python's frames may be whole
+    return [cut_line(cut, capture.depth_limit, below)] if cut else []
+
+
+def cut_line(cut: int, limit: int | None, below: str = "") -> str:
+    """Say how many stacks were cut and what keeps them; ``below``: under which name they are."""
     line = plural(
         "{stacks} is longer than {frames}{below}.",
         "{stacks} are longer than {frames}{below}.",
         cut,
         stacks=counted(cut, "stack"),
         frames=phrase("{limit} frames", limit=limit) if limit else phrase("the limit"),
-        below="" if capture.python else f" ({CUT_NAME})",  # Python's frames may be whole
+        below=below,
     )
     if not limit or limit >= MOST_DEPTH:
-        return [line]
-    cured = plural(
+        return line
+    return plural(
         "{line} Capture with --depth {depth} to keep it.",
         "{line} Capture with --depth {depth} to keep them.",
         cut,
         line=line,
         depth=min(4 * limit, MOST_DEPTH),
     )
-    return [cured]
 
 
 def _losses(capture: Capture) -> list[str]:

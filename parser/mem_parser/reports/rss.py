@@ -48,7 +48,9 @@ def account_lines(result: RssAccount) -> Iterator[str]:
     slack = result.arena_slack
     if slack is not None and slack.value > 0:
         held = format_estimate(slack, Unit.SPACE)
-        yield f"of [heap] and arenas, {held} is free or older than the capture"
+        yield f"{held} of [heap] and arenas holds no block of this capture:"
+        older = "" if result.since_start else ", or blocks from before the capture"
+        yield f"  free memory that malloc keeps for later{older}"
     for note in result.notes:
         yield f"note: {note}"
 

@@ -173,7 +173,14 @@ def _cached(profile: Profile) -> Estimate | None:
 
 def blocks(found: Waste) -> Iterator[Block]:
     """Yield the report for people."""
-    return found.view.framed(_body(found), hidden_line(found.left_out, 0))
+    yield from found.view.framed(_body(found), hidden_line(found.left_out, 0))
+    if not found.view.total.samples:
+        yield shown(
+            phrase(
+                "waste is that of sampled blocks still in use, and there are none: capture while "
+                "the program allocates, or at a finer rate (-c)"
+            )
+        )
 
 
 def _body(found: Waste) -> Iterator[Block]:

@@ -301,6 +301,18 @@ def test_a_program_goes_by_the_name_it_was_started_by(
     assert {n for n in (exe.rsplit("/", 1)[-1], comm) if n} <= set(subject.names)
 
 
+def test_scripts_of_one_interpreter_are_told_apart_by_their_words() -> None:
+    subjects = [Made([Row(("f", "main"), 5)], exe="/bin/python3").subject() for _ in range(3)]
+    for subject, words in zip(subjects, ("a.py", "b.py", "b.py -v"), strict=True):
+        subject.profile.capture.command = f"python3 -u {words}"
+    budget = Budget((inuse(1 << 20),))
+    first = check([(subject, budget) for subject in subjects])
+    names = ["python3 a.py", "python3 b.py", "python3 b.py -v"]
+    assert [capture.program for capture in first.captures] == names
+    alone = check([(subjects[0], budget)])
+    assert [capture.program for capture in alone.captures] == ["python3"]
+
+
 def test_target_sections_know_a_program_by_any_of_its_names(tmp_path: Path) -> None:
     path = tmp_path / "check.toml"
     path.write_text("[target.redis-server]\ninuse = 5\n[target.redis-check-rdb]\npeak = 5000\n")

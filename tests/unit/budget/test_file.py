@@ -262,3 +262,20 @@ def test_sections_of_tests_that_match_none_are_named_globs_too(tmp_path: Path) -
     assert [(target, near[0]) for target, _, near in named] == [
         ('[target."test_a.py::test_indx*"]', "a"), ('[target."test_*.py::test_x"]', "b")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/opt/servr", "-x"], [("server", "; did you mean servr?")]),
+        (["/opt/server", "-x"], []),
+        (["./driver", "build/server"], []),
+    ],
+)
+def test_a_target_that_a_command_cannot_start_is_named_before(
+    words: list[str], said: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    text = "".join(f'[target."{name}"]\npeak = "1 GiB"\n' for name in ("server", "sh", "a.py::t"))
+    notes = load(write(tmp_path, text)).unknown_targets(words)
+    no = "is no word of this command, and no program in PATH"
+    assert notes == [f'[target."{name}"] {no}{hint}' for name, hint in said]

@@ -228,6 +228,10 @@ def test_a_leak_within_the_limit_does_not_hide_what_has_no_verdict() -> None:
     found = [one(subject, limit) for subject in subjects]
     assert [one.verdict for one in found] == [Verdict.PASS, Verdict.INCONCLUSIVE]
     assert [c.frames[0].function for c in found[1].culprits] == ["drip", "lose"]
+    said = (
+        r"the sum is of stacks with the verdict leak; 1 stack without it, \S+ KiB.*, may leak too"
+    )
+    assert [any(re.match(said, note) for note in one.notes) for one in found] == [False, True]
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(1, Verdict.INCONCLUSIVE), (4096, Verdict.PASS)])

@@ -168,6 +168,18 @@ def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str)
     assert undecided.startswith("::warning title=server%3A inuse of")
 
 
+def test_a_log_of_a_machine_has_each_sentence_in_one_line() -> None:
+    report = report_of()
+    for result in report.captures[0].results:
+        result.notes = [*result.notes, "a note of many words, " * 8 + "to its end"]
+        result.reason = "a reason of many words, " * 8 + "to its end"
+    root = ET.fromstring(junit.render(report))
+    logs = [str(element.text) for case in root[0] for element in case]
+    for log in [*logs, *github.commands(report)]:
+        lines = log.replace("%0A", "\n").splitlines()
+        assert sum(line.endswith("to its end") for line in lines) == log.count("to its end") > 0
+
+
 @pytest.mark.parametrize(("line", "hinted"), [(0, True), (88, False)])
 def test_an_annotation_without_a_source_line_says_how_to_have_one(
     line: int, *, hinted: bool

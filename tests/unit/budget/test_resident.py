@@ -9,7 +9,7 @@ import pytest
 from budget_profiles import Made, Row, one
 from mem_parser.budget import Limit, Measure, Verdict
 from mem_parser.processfacts import Memory
-from mem_parser.unseen import IN_CHILDREN, NOTE, WITHOUT_SAMPLER
+from mem_parser.unseen import IN_CHILDREN, NOTE, WITHOUT_FILE, WITHOUT_SAMPLER
 
 MIB = 1 << 20
 ENDED: dict[str, Any] = {"end": "exit 0", "readings": [(0.0, 0.0)] * 4}
@@ -55,6 +55,12 @@ def test_a_process_whose_children_are_in_no_file_is_not_judged_for_them() -> Non
     result = limited({}, (NOTE + UNSEEN,), **ENDED)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, NOTE + UNSEEN)
     assert limited({}, (f"{NOTE}it is a jemalloc",), **ENDED).verdict is Verdict.PASS
+
+
+def test_a_child_that_left_no_file_though_children_were_captured_is_said() -> None:
+    note = f"a child process that had 120.0 MiB resident {WITHOUT_FILE}"
+    result = limited({"peak_rss_bytes": 10, "tree_peak_rss_bytes": 120}, (note,), **ENDED)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, note)
 
 
 def test_a_child_without_the_sampler_counts_as_what_it_may_have_had() -> None:

@@ -140,7 +140,7 @@ def notes_of(folder: Path, targets: tuple[str, ...]) -> list[str]:
 def test_a_section_of_a_program_that_was_not_checked_is_named(tmp_path: Path) -> None:
     assert notes_of(tmp_path, ("servr", "rediss", "red*")) == [
         '[target."servr"] is no program of this check; did you mean server?',
-        '[target."rediss"] is no program of this check',
+        '[target."rediss"] is no program of this check; it had server',
     ]
 
 

@@ -33,11 +33,13 @@ def test_every_file_is_named_and_how_to_see_them_together() -> None:
     assert not any("--by domain" in line for line in result_lines(result("host")))
 
 
-@pytest.mark.parametrize(("cut", "said"), [(1, "1 stack"), (8519, "8,519 stacks")])
-def test_cut_stacks_have_a_line_of_their_own(cut: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("cut", "said", "them"), [(1, "1 stack is", "it"), (8519, "8,519 stacks are", "them")]
+)
+def test_cut_stacks_have_a_line_of_their_own(cut: int, said: str, them: str) -> None:
     lines = list(result_lines(dataclasses.replace(result("host"), cut=cut)))
 
-    assert f"  {said} cut at 128 frames (--depth N keeps more)" in lines
+    assert f"  {said} longer than 128 frames. Capture with --depth 512 to keep {them}." in lines
 
 
 def session_with(**held_bytes: float) -> Any:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fake_segment import FakeSegment
-from mem_profiler.capture.unloaded import Follower, Unloaded
+from mem_parser.unseen import WITHOUT_FILE
+from mem_profiler.capture.recording import Recording
+from mem_profiler.capture.unloaded import Follower, Strays, Unloaded
 from mem_profiler.process import procfs
 from mem_profiler.segment.file import Control, Segment
 
@@ -82,3 +84,23 @@ def test_of_a_short_program_the_name_counts_if_a_program_has_it(
     follower.end()
     found = follower.unloaded(control, 0)
     assert (found and Path(found.path).name) == path
+
+
+@pytest.mark.parametrize(("at_exit", "said"), [(0, True), (40, True), (150, False)])
+def test_a_large_child_that_no_file_explains_is_said(
+    at_exit: int, *, said: bool, tmp_path: Path
+) -> None:
+    fake = FakeSegment()
+    fake.begin()
+    fake.control["exited_ns"] = fake.control["capture"][1]["start_ns"] if at_exit else 0
+    for name, share in (("high", 1), ("anon", 2), ("file", 4), ("shmem", 8)):
+        fake.control["at_exit"][f"{name}_bytes"] = (at_exit << 20) // share
+    with Segment.open(fake.save(tmp_path), writable=False) as segment:
+        recording = Recording(segment, 0)
+        strays = Strays(1, tree_bytes=200 << 20)
+        strays.judge(recording, [recording])
+        assert (recording.target.memory.tree_peak_rss_bytes is not None) == said
+        assert [WITHOUT_FILE in note for note in strays.notes] == [True] * said
+        recording.recorder.tick(recording.now_ns(), final=True)
+        read = recording.recorder.readings.host.series[-1].anon_bytes
+        assert read == ((at_exit << 19) or None)

@@ -126,6 +126,11 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert sum(places.values()) == pytest.approx(part["live"] + part["slack"])
     lines = list(account_lines(result))
     assert max(map(len, lines)) <= 80
+    whole = list(account_lines(dataclasses.replace(result, since_start=True)))
+    said = "  free memory that malloc keeps for later"
+    at = whole.index(said)
+    assert whole[at - 1].endswith(" of [heap] and arenas holds no block of this capture:")
+    assert lines[at] == f"{said}, or blocks from before the capture"
     # No part of the sum looks like a part of another one.
     after = lines.index("heap in use and slack together, by place:")
     assert all("%" in line for line in lines[1:after])

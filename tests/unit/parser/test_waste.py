@@ -96,3 +96,10 @@ def test_only_the_report_on_waste_counts_it() -> None:
     assert profile.total(Count.ABSENT, Unit.SPACE).value == 8
     moved = dataclasses.replace(profile, sites=profile.sites.without_parts())
     assert not moved.has(Count.SLOP)
+
+
+def test_without_a_block_in_use_the_report_says_what_it_needs() -> None:
+    profile = wasting()
+    nothing = profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
+    *_, why = report.blocks(report.waste(viewed(nothing)))
+    assert str(why).startswith("waste is that of sampled blocks still in use, and there are none:")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.outputs.words import (
@@ -47,9 +47,9 @@ def lines(report: Report, *, notes: bool = True) -> Iterator[tuple[str, Verdict 
         for note in capture.notes if notes else ():
             yield f"note: {one_line(note)}", None
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
-            yield from _result(result)
+            yield from _result(result, _wrap)
     if small:
-        names = Counter(capture.program for capture in small)
+        names = Counter(capture.title for capture in small)
         words = (name if count == 1 else f"{name} (×{count})" for name, count in names.items())
         text = one_line(f"PASS  {len(small)} more with next to no samples: {', '.join(words)}")
         yield from ((line, None) for line in _wrap(text))
@@ -70,8 +70,8 @@ def _with_next_to_nothing(report: Report) -> list[CaptureReport]:
 
 
 def result_lines(result: Result) -> list[str]:
-    """Return the lines about one limit, without colour, for a log."""
-    return [log_line(line) for line, _ in _result(result)]
+    """Return the lines about one limit, without colour, for a log: each sentence is one."""
+    return [log_line(line) for line, _ in _result(result, lambda text: [text])]
 
 
 def _head(capture: CaptureReport) -> str:
@@ -79,27 +79,29 @@ def _head(capture: CaptureReport) -> str:
     return one_line(f"{capture.program}  {capture.path}  {samples}")
 
 
-def _result(result: Result) -> Iterator[tuple[str, Verdict | None]]:
+def _result(
+    result: Result, wrap: Callable[[str], list[str]]
+) -> Iterator[tuple[str, Verdict | None]]:
     word = MARKS[result.verdict]
-    first, *rest = _wrap(one_line(f"{result.name}  {sentence(result)}"))
+    first, *rest = wrap(one_line(f"{result.name}  {sentence(result)}"))
     yield f"{word:<{_INDENT}}{first}", result.verdict
     for line in rest:
         yield " " * (_INDENT + 2) + line, None
     for note in result.notes:
-        for line in _wrap(one_line(note)):
+        for line in wrap(one_line(note)):
             yield " " * _INDENT + line, None
     for culprit in result.culprits:
-        yield from ((line, None) for line in _culprit(culprit, result))
+        yield from ((line, None) for line in _culprit(culprit, result, wrap))
 
 
-def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
+def _culprit(culprit: Culprit, result: Result, wrap: Callable[[str], list[str]]) -> Iterator[str]:
     pad = " " * _INDENT
     first = culprit.frames[0] if culprit.frames else None
     name = "[no stack]" if first is None else one_line(first.function)
     where = "" if first is None else place(first)
     yield f"{pad}{gain(culprit, result)}  {name}  {where}".rstrip()
     if culprit.text:
-        for line in _wrap(one_line(culprit.text)):
+        for line in wrap(one_line(culprit.text)):
             yield f"{pad}  {line}"
     yield from (f"{pad}  {line}" for line in _called_by(culprit.frames))
 

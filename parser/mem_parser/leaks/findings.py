@@ -19,6 +19,8 @@ from mem_parser.words import joined, phrase
 
 MOST_UNDECIDED = 0.5
 """Share of the bytes without a verdict, from which on it is no news that there is no leak."""
+LEAST_TOLD = 0.01
+"""Of the bytes in use: a headline does not speak of less without a stack; the notes do."""
 
 
 class Verdict(enum.StrEnum):
@@ -155,7 +157,7 @@ class LeakReport:
         none = headline_of([])
         if self.until_s is not None:
             none = phrase("no leaks found in the first {seconds} s", seconds=f"{self.until_s:.3g}")
-        if self.without_stack is not None and self.is_partial:
+        if self.without_stack is not None and self.is_clouded:
             return phrase(
                 "no verdict on {size} without stacks; {none} in the rest",
                 size=format_bytes(self.without_stack.value),
@@ -187,6 +189,14 @@ class LeakReport:
     def is_partial(self) -> bool:
         """Whether there may be a leak among the samples without a stack."""
         return self.without_stack is not None and may_hide(self.without_stack.samples)
+
+    @property
+    def is_clouded(self) -> bool:
+        """`is_partial`, and these samples are more than a trifle of what is in use."""
+        if self.without_stack is None or not self.is_partial:
+            return False
+        named = math.fsum(f.live.value for f in (*self.findings, *self.suppressed))
+        return self.without_stack.value >= LEAST_TOLD * (named + self.without_stack.value)
 
     @property
     def undecided(self) -> float:

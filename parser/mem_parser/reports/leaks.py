@@ -60,7 +60,7 @@ def leak_lines(
     every leak, and `MOST_OF_ONE` of the others.
     """
     first, *more = _wrapped(shown(report.headline), min(width, _WIDTH))
-    is_open = bool(report.too_short or report.blind or report.held or report.is_partial)
+    is_open = bool(report.too_short or report.blind or report.held or report.is_clouded)
     is_open |= report.undecided >= MOST_UNDECIDED
     tone = Tone.BAD if report.leaks else Tone.OPEN if is_open else Tone.GOOD
     sentence = [Judged(first, tone, len(re.split("[,，]", first)[0])), *more]

@@ -170,7 +170,7 @@ def _leaks(report: LeakReport) -> Iterator[Sentence]:
         yield Sentence("grows", text, "leaks")
     elif report.held:
         yield Sentence("grows", report.headline, "leaks")
-    elif report.is_partial or report.blind not in ("", NO_AGES):
+    elif report.is_clouded or report.blind not in ("", NO_AGES):
         yield Sentence("no verdict", report.headline, "leaks")
     elif any(f.watched_s >= LEAST_WATCH_S for f in report.findings):
         is_open = report.undecided >= MOST_UNDECIDED

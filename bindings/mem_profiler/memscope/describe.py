@@ -15,8 +15,6 @@ from typing import Any, Optional, TypeVar
 
 from mem_profiler.memscope import collection
 
-LABELS_MAX = 3
-"""Of a block; more are left out without a word, as programs for msMemScope expect."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _open = threading.local()
 

@@ -194,11 +194,6 @@ class Row:
     growth_stands: bool = False
     total_growth_stands: bool = False
 
-    @property
-    def rate_bytes_s(self) -> float | None:
-        """The value of ``rate``."""
-        return None if self.rate is None else self.rate.value
-
 
 @dataclass(slots=True)
 class _Change:

@@ -7,7 +7,6 @@ where only the upper one is null, the number is at least the lower.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -40,20 +39,13 @@ def size_table(profile: Profile, count: Count = Count.INUSE) -> list[dict[str, A
         value, variance, _ = profile.weigh(count, unit)
         sums = [np.bincount(step, weights=c[present]) for c in (value, variance, blocks)]
         amounts[name] = [
-            _amount(_estimate(profile, unit, *numbers))
-            for numbers in zip(*(column.tolist() for column in sums), strict=True)
+            _amount(Estimate.of_sums(a, v, n, profile.unseen(unit), exact=profile.errors_known))
+            for a, v, n in zip(*(column.tolist() for column in sums), strict=True)
         ]
     return [
         {"from": 2**k, "to": 2 ** (k + 1), "bytes": size, "objects": number}
         for k, (size, number) in enumerate(zip(amounts["bytes"], amounts["objects"], strict=True))
     ]
-
-
-def _estimate(
-    profile: Profile, unit: Unit, value: float, variance: float, samples: float
-) -> Estimate:
-    error = math.sqrt(max(variance, 0.0)) if profile.errors_known else math.nan
-    return Estimate(value, error, round(samples), profile.unseen(unit))
 
 
 def _amount(estimate: Estimate) -> list[float | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from mem_profiler.memscope import collection
@@ -42,12 +41,7 @@ class describer:  # noqa: N801 - the name that programs have
         self._tell("BEGIN")
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],  # noqa: UP045 - Python 3.9 evaluates it
-        error: Optional[BaseException],  # noqa: UP045 - same
-        trace: Optional[TracebackType],  # noqa: UP045 - same
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _stack().pop()
         self._tell("END")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.charge import charged_from
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, reason_of
 from mem_parser.frames import Frame, frames_of
 from mem_parser.model import BoolArray, Module, Profile
 from mem_parser.names import FrameRule
@@ -157,8 +157,7 @@ def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
         else:
             data = read_plain(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise InputFileError(f"{path}: cannot be read: {reason}") from error
+        raise InputFileError(f"{path}: cannot be read: {reason_of(error)}") from error
     return parse_suppressions(data.decode("utf-8", "replace"), path)
 
 

@@ -69,7 +69,7 @@ def _stack() -> list[str]:
     return owners
 
 
-def _place_of(block: Any) -> tuple[Optional[str], int]:  # noqa: UP045 - same
+def _place_of(block: Any) -> tuple[Optional[str], int]:  # noqa: UP045 - Python 3.9 evaluates it
     """Return device and address of a tensor, or of an address."""
     if isinstance(block, int) and not isinstance(block, bool) and 0 < block < 1 << 64:
         return None, block

@@ -105,7 +105,10 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
         found = remote_files.text_of(finder.as_found(finder.main), OWN_LIST)
     else:
         job = Job(
-            lambda main: _returned(finder, main), _understood, finder.stored_bytes, helpers=True
+            lambda main: _returned(finder, main),
+            ConstantText.read,
+            finder.stored_bytes,
+            helpers=True,
         )
         (found,) = in_child([finder.main], job)
     if found is None:
@@ -123,13 +126,6 @@ def _returned(finder: ModuleFinder, main: Module) -> Json:
     image = finder.files_of(main).image
     found = None if image is None else returned_text(image, OWN_LIST)
     return found and [found.text, found.problem]
-
-
-def _understood(answer: Json) -> ConstantText | None:
-    if answer is None:
-        return None
-    text, problem = answer
-    return ConstantText(None if text is None else str(text), str(problem))
 
 
 def _pattern(line: str) -> str | None:

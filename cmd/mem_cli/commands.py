@@ -1,8 +1,9 @@
-"""Base classes of the commands of both programs."""
+"""What the commands of both programs are made of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -11,6 +12,8 @@ from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Path(click.ParamType[str]):
@@ -43,6 +46,17 @@ class Output(_Path):
 
 PATH = _Path()
 OUTPUT = Output()
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return what adds these options to a command, for its help in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def keep_examples(command: click.Command) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.commands import PATH
+from mem_cli.commands import PATH, together
 from mem_cli.console import waiting
 from mem_cli.options import Options, check_form, filters_from, partial_option, time_options
 from mem_cli.pipeline import Opened, Source, check_is_log, named, part_of, say_missing
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mem_parser.memlog.run import Run
     from mem_parser.reports.view import View
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 logs_argument = click.argument("files", type=PATH, metavar="LOG...", nargs=-1, required=True)
 
 
@@ -30,9 +29,8 @@ domain_option = click.option(
 )
 
 
-def log_options(command: Command) -> Command:
-    """Add the files of a log, a part of it, and `--partial`."""
-    return logs_argument(time_options(partial_option(command)))
+log_options = together(logs_argument, time_options, partial_option)
+"""The files of a log, a part of it, and `--partial`."""
 
 
 class Span(click.ParamType[int]):

@@ -6,32 +6,27 @@ refused of a `.heap` file with the reason: it has counts for each call stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from mem_cli.commands import together
 from mem_cli.options import COUNTS, Options
 from mem_cli.pipeline import log_hint
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.memlog.part import is_log
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _NEEDS_ORDER = ("temporary_allocations", "temporary_allocation_threshold", "temporal")
 
 
-def memray_options(command: Command) -> Command:
-    """Add memray's choices of what is shown; `understood` reads them."""
-    options = [
-        click.option("--leaks", is_flag=True, help="Blocks not freed at the end (--inuse)."),
-        click.option("-f", "--force", is_flag=True, hidden=True, expose_value=False),
-        click.option("--temporary-allocations", is_flag=True, hidden=True),
-        click.option("--temporary-allocation-threshold", type=int, hidden=True, metavar="N"),
-        click.option("--temporal", is_flag=True, hidden=True),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+memray_options = together(
+    click.option("--leaks", is_flag=True, help="Blocks not freed at the end (--inuse)."),
+    click.option("-f", "--force", is_flag=True, hidden=True, expose_value=False),
+    click.option("--temporary-allocations", is_flag=True, hidden=True),
+    click.option("--temporary-allocation-threshold", type=int, hidden=True, metavar="N"),
+    click.option("--temporal", is_flag=True, hidden=True),
+)
+"""Memray's choices of what is shown; `understood` reads them."""
 
 
 def understood(file: str, options: Options) -> Options:

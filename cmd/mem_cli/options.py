@@ -10,12 +10,12 @@ report of one profile takes. `mem_cli.pipeline` opens a profile with their value
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.commands import OUTPUT, PATH
+from mem_cli.commands import OUTPUT, PATH, together
 from mem_cli.output import check_output
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path, shell_paths
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mem_parser.reports.sourcefiles import Sources
     from mem_parser.symbols.debuginfod import Debuginfod
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Options = dict[str, Any]
 """The values that click gives to a command, by the names of its parameters."""
 COUNTS = ("inuse", "alloc", "freed", "peak", "resident", "swapped")
@@ -59,103 +58,81 @@ swapped_option = click.option(
 )
 
 
-def python_options(command: Command) -> Command:
-    """Add the choice of Python or interpreter frames, and of thread and task labels."""
-    options = [
-        click.option(
-            "--native", is_flag=True, help="Show the Python interpreter's own frames too."
-        ),
-        click.option("--python", is_flag=True, help="Show Python frames only."),
-        click.option(
-            "--nn-modules", is_flag=True, help="Show calls of torch's nn.Module by their classes."
-        ),
-        click.option(
-            "--labels/--no-labels", default=False,
-            help="Begin stacks with the names of their Python thread and asyncio task.",
-        ),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+python_options = together(
+    click.option(
+        "--native", is_flag=True, help="Show the Python interpreter's own frames too."
+    ),
+    click.option("--python", is_flag=True, help="Show Python frames only."),
+    click.option(
+        "--nn-modules", is_flag=True, help="Show calls of torch's nn.Module by their classes."
+    ),
+    click.option(
+        "--labels/--no-labels", default=False,
+        help="Begin stacks with the names of their Python thread and asyncio task.",
+    ),
+)  # fmt: skip
+"""The choice of Python or interpreter frames, and of thread and task labels."""
 
 
-def frame_options(command: Command) -> Command:
-    """Add options about frames: which of them count as the program's, and their names."""
-    command = python_options(command)
-    options = [
-        click.option(
-            "--library", multiple=True, metavar="REGEX",
-            help="Charge blocks of matching frames to their callers.",
-        ),
-        all_frames_option,
-        templates_option,
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+frame_options = together(
+    click.option(
+        "--library", multiple=True, metavar="REGEX",
+        help="Charge blocks of matching frames to their callers.",
+    ),
+    all_frames_option,
+    templates_option,
+    python_options,
+)  # fmt: skip
+"""Options about frames: which of them count as the program's, and their names."""
 
 
-def narrowing_options(command: Command) -> Command:
-    """Add the filters of stacks."""
-    many: dict[str, Any] = {"multiple": True}
-    options = [
-        click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **many),
-        click.option("--ignore", metavar="REGEX", help="No stack with a matching frame.", **many),
-        click.option("--hide", metavar="REGEX", help="Remove matching frames from stacks.", **many),
-        click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **many),
-        click.option("--domain", metavar="NAME", help="Only this memory domain.", **many),
-        click.option(
-            "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
-            help="No stack with fewer than N samples.",
-        ),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+_MANY: dict[str, Any] = {"multiple": True}
+narrowing_options = together(
+    click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **_MANY),
+    click.option("--ignore", metavar="REGEX", help="No stack with a matching frame.", **_MANY),
+    click.option("--hide", metavar="REGEX", help="Remove matching frames from stacks.", **_MANY),
+    click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **_MANY),
+    click.option("--domain", metavar="NAME", help="Only this memory domain.", **_MANY),
+    click.option(
+        "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
+        help="No stack with fewer than N samples.",
+    ),
+)  # fmt: skip
+"""The filters of stacks."""
 
 
-def filter_options(command: Command) -> Command:
-    """Add the filters and the choice of the count."""
-    command = start_frames_option(verbose_option(count_options(command)))
-    return narrowing_options(frame_options(command))
+count_options = together(
+    click.option("--inuse", is_flag=True, help="Blocks not freed (the default, but see --peak)."),
+    click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
+    click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
+    click.option(
+        "--peak",
+        is_flag=True,
+        help="Blocks live at the peak (the default after a normal exit).",
+    ),
+    resident_option,
+    swapped_option,
+    click.option("--space", is_flag=True, help="Count bytes (the default)."),
+    click.option("--objects", is_flag=True, help="Count blocks."),
+)
+"""The choice of the count."""
 
 
-def count_options(command: Command) -> Command:
-    """Add the choice of the count."""
-    options = [
-        click.option(
-            "--inuse", is_flag=True, help="Blocks not freed (the default, but see --peak)."
-        ),
-        click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
-        click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
-        click.option(
-            "--peak",
-            is_flag=True,
-            help="Blocks live at the peak (the default after a normal exit).",
-        ),
-        resident_option,
-        swapped_option,
-        click.option("--space", is_flag=True, help="Count bytes (the default)."),
-        click.option("--objects", is_flag=True, help="Count blocks."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+filter_options = together(
+    narrowing_options, frame_options, start_frames_option, verbose_option, count_options
+)
+"""The filters and the choice of the count."""
 
 
-def sort_options(command: Command) -> Command:
-    """Add the choice of a table's sort order."""
-    options = [
-        click.option(
-            "--sort",
-            type=click.Choice(["flat", "cum"]),
-            help="Sort rows by flat (the default) or cum.",
-        ),
-        click.option("--cum", is_flag=True, hidden=True, help="--sort cum."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+sort_options = together(
+    click.option(
+        "--sort",
+        type=click.Choice(["flat", "cum"]),
+        help="Sort rows by flat (the default) or cum.",
+    ),
+    click.option("--cum", is_flag=True, hidden=True, help="--sort cum."),
+)
+"""The choice of a table's sort order."""
 
 
 def sorted_by_cum(given: Options) -> bool:
@@ -210,27 +187,17 @@ def names_from(options: Options) -> list[str]:
     return [*program, *(f"--debug-dir {shell_path(folder)}" for folder in options["debug_dir"])]
 
 
-def symbol_options(command: Command, binary: Callable[[Any], Any] = binary_option) -> Command:
-    """Add the options that say where names come from."""
-    options = [
-        binary,
-        click.option(
-            "--debug-dir",
-            type=PATH,
-            multiple=True,
-            metavar="DIR",
-            callback=_folders,
-            help="Look for debug files here too.",
-        ),
-        click.option(
-            "--debuginfod",
-            is_flag=True,
-            help="Ask the servers of DEBUGINFOD_URLS (5 s a module).",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+debug_file_options = together(
+    click.option(
+        "--debug-dir", type=PATH, multiple=True, metavar="DIR", callback=_folders,
+        help="Look for debug files here too.",
+    ),
+    click.option(
+        "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS (5 s a module)."
+    ),
+)  # fmt: skip
+symbol_options = together(binary_option, debug_file_options)
+"""The options that say where names come from."""
 
 
 source_options = (
@@ -261,18 +228,14 @@ def sources_from(options: dict[str, Any], profiles: Sequence[Profile]) -> Source
     return Sources(options["source_dir"], why, trusted, options["binary"])
 
 
-def time_options(command: Command) -> Command:
-    """Add the choice of a part of a log of events; `mem_cli.logs` reads it."""
-    options = [
-        click.option(
-            "--from", "from_text", metavar="TIME",
-            help="Of a .memlog: from 12.3s, 1m30s, 50% or a mark on.",
-        ),
-        click.option("--to", "--until", "to_text", metavar="TIME", help="Of a .memlog: to then."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+time_options = together(
+    click.option(
+        "--from", "from_text", metavar="TIME",
+        help="Of a .memlog: from 12.3s, 1m30s, 50% or a mark on.",
+    ),
+    click.option("--to", "--until", "to_text", metavar="TIME", help="Of a .memlog: to then."),
+)  # fmt: skip
+"""The choice of a part of a log of events; `mem_cli.logs` reads it."""
 
 
 with_option = click.option(
@@ -280,24 +243,6 @@ with_option = click.option(
     help="Add another domain of the same capture.",
 )  # fmt: skip
 """For reports that keep the domains of a profile apart."""
-
-
-def file_options(command: Command) -> Command:
-    """Add the profile, where its names come from, and `--partial`."""
-    return file_argument(_reading_options(command))
-
-
-def _reading_options(command: Command) -> Command:
-    return time_options(symbol_options(partial_option(command)))
-
-
-def file_argument(command: Command) -> Command:
-    """Add the profile: one file, or the files of a log of events, of which the command gets the
-    first as ``file`` and all others as ``parts``.
-    """
-    return click.argument(
-        "file", type=PATH, metavar="FILE", nargs=-1, required=True, callback=_one_profile
-    )(command)
 
 
 def _one_profile(ctx: click.Context, _param: click.Parameter, files: tuple[str, ...]) -> str:
@@ -326,16 +271,6 @@ def one_profile(files: Sequence[str], hint: str | None = None) -> Sequence[str]:
     return files
 
 
-def file_and_function(command: Command) -> Command:
-    """Add the profile as `file_argument` does, and a function that may be left out, as
-    ``function``.
-    """
-    return click.argument(
-        "file", type=PATH, metavar="FILE [FUNCTION]", nargs=-1, required=True,
-        callback=_profile_and_function,
-    )(command)  # fmt: skip
-
-
 def _profile_and_function(
     ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
 ) -> str:
@@ -351,19 +286,26 @@ def _profile_and_function(
     return _one_profile(ctx, param, words)
 
 
-def view_options(command: Command) -> Command:
-    """Add the profile, the filters and `-o`."""
-    return file_options(filter_options(output_option(command)))
-
-
-def function_view_options(command: Command) -> Command:
-    """Add the same, and a function that may be left out."""
-    return file_and_function(_reading_options(filter_options(output_option(command))))
-
-
-def finding_options(command: Command) -> Command:
-    """Add `-o`, `--json` and `--partial`."""
-    return output_option(json_option(partial_option(command)))
+file_argument = click.argument(
+    "file", type=PATH, metavar="FILE", nargs=-1, required=True, callback=_one_profile
+)
+"""The profile: one file, or the files of a log of events, of which the command gets the first as
+``file`` and all others as ``parts``.
+"""
+file_and_function = click.argument(
+    "file", type=PATH, metavar="FILE [FUNCTION]", nargs=-1, required=True,
+    callback=_profile_and_function,
+)  # fmt: skip
+"""The profile as `file_argument` adds it, and a function that may be left out, as ``function``."""
+_reading_options = together(time_options, symbol_options, partial_option)
+file_options = together(file_argument, _reading_options)
+"""The profile, where its names come from, and `--partial`."""
+view_options = together(file_options, filter_options, output_option)
+"""The profile, the filters and `-o`."""
+function_view_options = together(file_and_function, _reading_options, filter_options, output_option)
+"""The same, and a function that may be left out."""
+finding_options = together(output_option, json_option, partial_option)
+"""`-o`, `--json` and `--partial`."""
 
 
 def file_first(file: str, function: str) -> tuple[str, str]:

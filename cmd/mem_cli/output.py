@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from mem_cli.console import say
 from mem_parser import sudo
-from mem_parser.errors import FULL, DiskFull, MemError, UsageProblem
+from mem_parser.errors import FULL, DiskFull, MemError, UsageProblem, reason_of
 from mem_parser.escape import log_line
 from mem_parser.output_path import Place, find_place, new_file
 from mem_parser.plainfile import open_plain
@@ -114,7 +114,7 @@ def check_output(path: str | None) -> None:
     except IsADirectoryError as error:
         raise UsageProblem(f"cannot write {path}: is a folder") from error
     except (OSError, ValueError) as error:
-        raise UsageProblem(f"cannot write {path}: {reason(error)}") from error
+        raise UsageProblem(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def changed_by(path: str, *, makes_folders: bool = False) -> list[str]:
@@ -143,15 +143,10 @@ def is_page(path: str | None) -> bool:
     return path is not None and path.lower().endswith((".html", ".htm"))
 
 
-def reason(error: OSError | ValueError) -> str:
-    """Return why something could not be written, in a few words."""
-    return (getattr(error, "strerror", None) or str(error)).lower()
-
-
 def not_written(path: str, error: OSError | ValueError) -> MemError:
     """Return the error of a file that could not be written."""
     kind = DiskFull if isinstance(error, OSError) and error.errno in FULL else MemError
-    return kind(f"cannot write {path}: {reason(error)}")
+    return kind(f"cannot write {path}: {reason_of(error)}")
 
 
 def descriptor_of(path: str) -> int | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from mem_cli.console import waiting, warn
 from mem_cli.logs import refuse_cut_log
 from mem_cli.options import Options
-from mem_cli.output import announce, not_written, reason
+from mem_cli.output import announce, not_written
 from mem_cli.pipeline import Source, check_is_log, end_written, named, part_of, say_missing
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import UsageProblem, reason_of
 
 if TYPE_CHECKING:
     from mem_parser.memlog.run import Run
@@ -106,7 +106,7 @@ def check_folder_output(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageProblem(f"cannot write {path}: no such folder") from error
     except (OSError, ValueError) as error:
-        raise UsageProblem(f"cannot write {path}: {reason(error)}") from error
+        raise UsageProblem(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def write_tables(tables: Sequence[TableSource], path: str) -> None:

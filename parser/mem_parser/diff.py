@@ -406,8 +406,7 @@ def _change(delta: float, before: bool, after: bool, *, sure: bool) -> Change:
 
 
 def _estimate(sums: Amounts, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
-    error = math.sqrt(float(sums.variance[k])) if exact else math.nan
-    return Estimate(float(sums.value[k]), error, int(sums.samples[k]), unseen)
+    return Estimate.of_sums(sums.value[k], sums.variance[k], sums.samples[k], unseen, exact=exact)
 
 
 def _notes(

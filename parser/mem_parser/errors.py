@@ -46,6 +46,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {' or '.join(near)}?" if near else None
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, in a few words: an OSError's without number and path."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 class MemError(Exception):
     """One failure: one line of text, with an optional hint in another, and a list between."""
 

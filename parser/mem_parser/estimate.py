@@ -131,6 +131,16 @@ class Estimate:
     signed: bool = False
     turnovers: float = 0.0
 
+    @classmethod
+    def of_sums(
+        cls, value: float, variance: float, samples: float, unseen: Unseen, *, exact: bool
+    ) -> Estimate:
+        """Return the sum of estimates from the sums of their columns; ``exact``: the error is
+        known.
+        """
+        error = math.sqrt(max(float(variance), 0.0)) if exact else math.nan
+        return cls(float(value), error, round(float(samples)), unseen)
+
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
             self.value + other.value,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -546,8 +545,8 @@ class Profile:
     def total(self, count: Count, unit: Unit) -> Estimate:
         """Return the estimate of all sites together."""
         value, variance, samples = self.weigh(count, unit)
-        error = math.sqrt(float(variance.sum())) if self.errors_known else math.nan
-        found = Estimate(float(value.sum()), error, int(samples.sum()), self.unseen(unit))
+        sums = value.sum(), variance.sum(), samples.sum()
+        found = Estimate.of_sums(*sums, self.unseen(unit), exact=self.errors_known)
         if count is not Count.PEAK or not self.has_alloc or self.capture.peak_of_estimates:
             return found
         held, ever = (float(self.unsampled(c).bytes.sum()) for c in (count, Count.ALLOC))

@@ -186,7 +186,7 @@ class Child:
         message = self._await(deadline_s, asked_to_stop)
         if message is None:
             ended = os.waitstatus_to_exitcode(self._end())
-            how = "without an answer" if ended >= 0 else f"by {_signal_name(-ended)}"
+            how = "without an answer" if ended >= 0 else f"by {signal_name(-ended)}"
             raise TargetBusy(f"{self._what}: the child process that reads it ended {how}")
         return _unpacked(message)
 
@@ -222,7 +222,22 @@ class Child:
         )
 
 
-def _signal_name(number: int) -> str:
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data``, however small the pieces are. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def whole_number(told: Any, highest: int) -> int:
+    """Return what a child tells as a whole number, 0 to ``highest``. Raises ValueError."""
+    if not isinstance(told, int) or not 0 <= told <= highest:
+        raise ValueError
+    return told
+
+
+def signal_name(number: int) -> str:
+    """Return a name such as `SIGSEGV`."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -255,10 +270,7 @@ def _serve(  # noqa: PLR0917 - called in one place
                 die_with_parent(parent)
             return work(Wish(wish))
 
-        message = _outcome(what, begin)
-        view = memoryview(message)
-        while view:
-            view = view[os.write(result, view) :]
+        write_all(result, _outcome(what, begin))
     finally:
         os._exit(0)
 

@@ -35,14 +35,6 @@ void mp_py_init(mp_py_getspecific *getspecific) {
     thread_value = getspecific;
 }
 
-static bool same_text(const char *a, const char *b) {
-    while (*a != '\0' && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
 #define FINALIZING_AT 32 /* in the head of a runtime, from 3.13 */
 
 static unsigned minor_of(const struct mp_elf *elf) {
@@ -76,7 +68,7 @@ static bool is_type(const struct mp_elf *elf, const struct mp_py_layout *layout,
         mp_elf_segment_rest(elf, type, PF_R) < layout->type_name + sizeof(uintptr_t))
         return false;
     uintptr_t at = *(const uintptr_t *)(type + layout->type_name);
-    return mp_elf_segment_rest(elf, at, PF_R) > 16 && same_text((const char *)at, name);
+    return mp_elf_segment_rest(elf, at, PF_R) > 16 && mp_elf_same_name((const char *)at, name);
 }
 
 struct slots {
@@ -94,7 +86,7 @@ static const uintptr_t *slot_among(const struct slots *in, const char *name) {
         if ((ELF64_R_TYPE(in->of[i].r_info) != MP_SLOT_DATA &&
              ELF64_R_TYPE(in->of[i].r_info) != MP_SLOT_CALL) ||
             symbol >= elf->symbols_max || elf->symbols[symbol].st_name >= elf->strings_bytes ||
-            !same_text(elf->strings + elf->symbols[symbol].st_name, name))
+            !mp_elf_same_name(elf->strings + elf->symbols[symbol].st_name, name))
             continue;
         return mp_elf_segment_rest(elf, slot, PF_R) < sizeof slot ? NULL : (const uintptr_t *)slot;
     }

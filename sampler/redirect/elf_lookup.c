@@ -12,7 +12,7 @@
 #define STT_GNU_IFUNC 10
 #endif
 
-static bool same(const char *a, const char *b) {
+bool mp_elf_same_name(const char *a, const char *b) {
     while (*a != '\0' && *a == *b) {
         a++;
         b++;
@@ -184,7 +184,7 @@ static const unsigned char *find_note(const unsigned char *note, size_t rest,
         if (name > rest || desc > rest || sizeof *h + name + desc > rest)
             break;
         if (h->n_type == wanted->type && h->n_namesz == wanted->owner_bytes &&
-            same((const char *)(h + 1), wanted->owner)) {
+            mp_elf_same_name((const char *)(h + 1), wanted->owner)) {
             *bytes = h->n_descsz;
             return note + sizeof *h + name;
         }
@@ -351,7 +351,7 @@ static const ElfW(Sym) * definition(const struct mp_elf *elf, size_t index, cons
     if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || s->st_name >= elf->strings_bytes ||
         binding == STB_LOCAL || type == STT_TLS || type == STT_SECTION || type == STT_FILE)
         return NULL;
-    if (!same(elf->strings + s->st_name, name))
+    if (!mp_elf_same_name(elf->strings + s->st_name, name))
         return NULL;
     if (index < elf->versions_max &&
         ((elf->versions[index] & VERSION_HIDDEN) != 0 || elf->versions[index] == VER_NDX_LOCAL))

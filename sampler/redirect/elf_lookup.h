@@ -96,6 +96,9 @@ bool mp_elf_is_self(const struct mp_elf *elf);
 /* INIT. The name under which our own module was opened; NULL: unknown. */
 const char *mp_elf_self_path(void);
 
+/* HOOK. Are two names the same? The library imports no strcmp. */
+bool mp_elf_same_name(const char *a, const char *b);
+
 /*
  * INIT. Tells a module from any later one at its place: a hash of its build-id, or of its path and
  * program headers where it has none. Never 0.

@@ -45,8 +45,8 @@ def one(data: bytes) -> None:
             profile = window(run)
             if not profile.total(Count.PEAK, Unit.SPACE).value >= 0:
                 raise Finding("a peak below 0")
-            if lifetimes(run, jobs=1).freed().value < 0:
-                raise Finding("less than no block was freed")
+            if lifetimes(run, jobs=1).allocated().blocks.sum() < 0:
+                raise Finding("less than no block was allocated")
 
 
 def follow(name: str) -> None:

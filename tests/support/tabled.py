@@ -14,7 +14,7 @@ from mem_parser.python.splice import spliced
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.tables import arrow
 from mem_parser.tables.frametables import Named
-from mem_parser.tables.schema import BY_NAME
+from mem_parser.tables.schema import TABLES
 from mem_parser.tables.source import LogSource, TableSource
 
 
@@ -31,5 +31,6 @@ def log_tables(paths: Sequence[Path], part: Part = WHOLE, file: str = "x") -> It
 
 def rows(source: TableSource, table: str) -> list[dict[str, Any]]:
     """The rows of a table, as Arrow has them."""
-    batches = arrow.batches(BY_NAME[table], source.parts(table))
+    chosen = next(one for one in TABLES if one.name == table)
+    batches = arrow.batches(chosen, source.parts(table))
     return [row for batch in batches for row in batch.to_pylist()]

@@ -19,7 +19,6 @@ MANIFEST_NAME = "VkLayer_mem_profiler.json"
 LAYERS_NAME = "libmem_sampler_layers.so"
 # Files that must be beside the sampler.
 FILES = (LAYERS_NAME, MANIFEST_NAME)
-LAYERED = ("opencl", "vulkan")
 
 
 def _extended(value: str, entry: str) -> str:

@@ -17,6 +17,7 @@ from mem_profiler.capture.holder import Beside
 from mem_profiler.events.collector import Limits, Log
 from mem_profiler.events.rings import geometry_of
 from mem_profiler.segment.file import Control, Segment
+from mem_sandbox.child import whole_number
 
 if TYPE_CHECKING:
     from mem_profiler.capture.session import Rates
@@ -89,18 +90,12 @@ def _log(told: Any) -> Log:
     try:
         return Log(
             [str(path) for path in told["paths"]],
-            _count(told["dropped"]),
-            {str(name): _count(number) for name, number in told["told"].items()},
+            whole_number(told["dropped"], _COUNT_MAX),
+            {str(name): whole_number(number, _COUNT_MAX) for name, number in told["told"].items()},
             str(told["problem"])[:_TEXT_MAX],
         )
     except (TypeError, KeyError, ValueError, AttributeError):
         return Log([], 0, {}, ENDED_NOTE)
-
-
-def _count(told: Any) -> int:
-    if not isinstance(told, int) or not 0 <= told <= _COUNT_MAX:
-        raise ValueError
-    return told
 
 
 class _LogKeeper(Beside):

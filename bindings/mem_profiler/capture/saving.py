@@ -33,7 +33,7 @@ from mem_profiler.profile.tables import cut_stacks
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 from mem_sandbox import confine
-from mem_sandbox.child import Asked, Child
+from mem_sandbox.child import Asked, Child, whole_number, write_all
 
 SAVE_LIMIT_S = 600.0
 SILENCE_LIMIT_S = 300.0  # between two pieces: a million sites take some seconds
@@ -165,33 +165,27 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         kind=_text(facts["kind"]),
         end=end if _END.fullmatch(end) else "unknown",
         duration_s=_seconds(facts["duration_s"]),
-        samples=_count(facts["samples"]),
-        lost=_count(facts["lost"]),
-        cut=_count(facts["cut"]),
+        samples=whole_number(facts["samples"], COUNT_MAX),
+        lost=whole_number(facts["lost"], COUNT_MAX),
+        cut=whole_number(facts["cut"], COUNT_MAX),
         size_bytes=os.stat(path).st_size,
         notes=[_text(note) for note in facts["notes"][:NOTES_MAX]],
-        depth_limit=_count(facts["depth_limit"]),
+        depth_limit=whole_number(facts["depth_limit"], COUNT_MAX),
         domain=_text(facts["domain"]),
-        failed=_count(facts["failed"]),
+        failed=whole_number(facts["failed"], COUNT_MAX),
         packed=bool(facts["packed"]),
         exe_build_id=None if facts["build_id"] is None else _text(facts["build_id"]),
         is_uncrossed=bool(facts["is_uncrossed"]),
         forked=bool(facts["forked"]),
-        peak_bytes=_count(facts["peak_bytes"]),
-        peak_rss_bytes=_count(facts["peak_rss_bytes"]),
-        inuse_bytes=_count(facts["inuse_bytes"]),
+        peak_bytes=whole_number(facts["peak_bytes"], COUNT_MAX),
+        peak_rss_bytes=whole_number(facts["peak_rss_bytes"], COUNT_MAX),
+        inuse_bytes=whole_number(facts["inuse_bytes"], COUNT_MAX),
         until_s=_seconds(facts["until_s"]),
     )
 
 
 def _text(told: Any) -> str:
     return str(told)[:TEXT_MAX]
-
-
-def _count(told: Any) -> int:
-    if not isinstance(told, int) or not 0 <= told <= COUNT_MAX:
-        raise ValueError
-    return told
 
 
 def _seconds(told: Any) -> float:
@@ -236,24 +230,18 @@ class _Pieced(io.RawIOBase):
         """Send part of `data`; returns its length."""
         piece = bytes(memoryview(data)[:PIECE_BYTES])
         if piece:
-            _write_all(self._pipe, len(piece).to_bytes(4, "little") + piece)
+            write_all(self._pipe, len(piece).to_bytes(4, "little") + piece)
         return len(piece)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _send(pipe: int, profiles: list[Profile], form: Form) -> list[bool]:
     """Returns which files are packed. Runs in the child."""
     packed = []
-    _write_all(pipe, json.dumps([profile.domains[0] for profile in profiles]).encode() + b"\n")
+    write_all(pipe, json.dumps([profile.domains[0] for profile in profiles]).encode() + b"\n")
     for profile in profiles:
         with io.BufferedWriter(_Pieced(pipe), PIECE_BYTES) as file:
             packed.append(write_heap_to(file, profile, writer=WRITER, form=form) is Form.GZIP)
-        _write_all(pipe, bytes(4))
+        write_all(pipe, bytes(4))
     return packed
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser import elfrows
-from mem_parser.plainfile import open_plain
+from mem_parser.plainfile import open_plain, read_plain
 from mem_profiler.doctor import loadercache
 from mem_profiler.process import elfhead
 from mem_profiler.process.elfhead import Head
@@ -240,14 +240,8 @@ def _expanded(text: str, owner: Library) -> Iterator[str]:
 def _preloads() -> list[str]:
     """The libraries that the system preloads into every program."""
     try:
-        fd = open_plain(PRELOADS)
+        text = os.fsdecode(read_plain(PRELOADS, _PRELOADS_MAX_BYTES))
     except OSError:
         return []
-    try:
-        text = os.fsdecode(os.pread(fd, _PRELOADS_MAX_BYTES, 0))
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
     lines = (line.split("#", 1)[0] for line in text.splitlines())
     return [name for line in lines for name in re.split(r"[\s:]+", line) if name]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from mem_parser.errors import MemError
 from mem_profiler.entries import planning
+from mem_sandbox.child import write_all
 
 VARIABLE = "MEM_PROFILER_PLAN"
 PLANS_MAX = 32  # MP_PLAN_FILE_PLANS_MAX
@@ -67,9 +68,7 @@ def sealed(data: bytes) -> int:
     """A memory file with `data`, sealed against changes. Raises OSError."""
     fd = os.memfd_create("mem_profiler.plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, data)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         try:
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_NUMBER)

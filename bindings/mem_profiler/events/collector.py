@@ -29,7 +29,7 @@ from mem_parser.errors import FULL, MemError, UsageProblem
 from mem_parser.output_path import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
 from mem_sandbox import confine
-from mem_sandbox.child import Child, Wish
+from mem_sandbox.child import Child, Wish, write_all
 
 FILE_BYTES = 100_000_000
 FILE_LEAST_BYTES = 4 << 20
@@ -112,7 +112,7 @@ class LogFiles:
             self._begin()
         while True:
             try:
-                _write_all(self._fd, block)
+                write_all(self._fd, block)
                 self._size += len(block)
                 return
             except OSError as error:
@@ -228,12 +228,6 @@ def files_of_name(path: str) -> list[str]:
     of_log = re.compile(re.escape(name) + r"-\d+\.memlog")
     found = sorted(filter(of_log.fullmatch, os.listdir(folder or ".")))
     return [os.path.join(folder, one) for one in found]
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 @dataclass(frozen=True)

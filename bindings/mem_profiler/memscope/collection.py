@@ -262,6 +262,6 @@ def run_folder() -> str:
     return current().places.run
 
 
-def dump_folder(device: str = "cpu") -> str:
-    """Return the folder for dumps of a device, which exists then. Raises OSError."""
-    return current().places.make_dump_folder(device)
+def dump_folder() -> str:
+    """Return the folder for dumps of the host, which exists then. Raises OSError."""
+    return current().places.make_dump_folder("cpu")

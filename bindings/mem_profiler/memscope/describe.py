@@ -10,13 +10,10 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from mem_profiler.memscope import collection
 
-LABELS_MAX = 3
-"""Of a block; more are left out without a word, as programs for msMemScope expect."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _open = threading.local()
 
@@ -44,12 +41,7 @@ class describer:  # noqa: N801 - the name that programs have
         self._tell("BEGIN")
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],  # noqa: UP045 - Python 3.9 evaluates it
-        error: Optional[BaseException],  # noqa: UP045 - same
-        trace: Optional[TracebackType],  # noqa: UP045 - same
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _stack().pop()
         self._tell("END")
 
@@ -77,7 +69,7 @@ def _stack() -> list[str]:
     return owners
 
 
-def _place_of(block: Any) -> tuple[Optional[str], int]:  # noqa: UP045 - same
+def _place_of(block: Any) -> tuple[Optional[str], int]:  # noqa: UP045 - Python 3.9 evaluates it
     """Return device and address of a tensor, or of an address."""
     if isinstance(block, int) and not isinstance(block, bool) and 0 < block < 1 << 64:
         return None, block

@@ -84,11 +84,10 @@ class Roles(NamedTuple):
     places: tuple[str, ...]
     names: dict[str, str]
     results: tuple[str | None, ...]
-    has_schema: bool
 
 
 _known: dict[Any, Roles] = {}
-_NO_SCHEMA = Roles((), {}, (), has_schema=False)
+_NO_SCHEMA = Roles((), {}, ())
 
 
 def roles_of(operator: Any) -> Roles:
@@ -110,7 +109,6 @@ def _of_schema(schema: Any) -> Roles:
         tuple(access for _, access, only_by_name in taken if not only_by_name),
         {name: access for name, access, _ in taken},
         tuple(WRITE if r.alias_info is None else None for r in schema.returns),
-        has_schema=True,
     )
 
 

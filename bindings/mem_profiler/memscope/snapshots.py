@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, Optional, TypeVar, Union
 
 from mem_profiler.memscope import collection
@@ -91,12 +90,7 @@ class TakeSnapshot:
         take_snapshot(self._mask, f"{self._name} Start")
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],  # noqa: UP045 - same
-        error: Optional[BaseException],  # noqa: UP045 - same
-        trace: Optional[TracebackType],  # noqa: UP045 - same
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         take_snapshot(self._mask, f"{self._name} End")
 
     def __call__(self, function: _Function) -> _Function:

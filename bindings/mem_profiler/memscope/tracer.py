@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 from mem_parser.memscope.form import stamp_of
@@ -98,12 +97,7 @@ class RecordFunction:
             calls.entered(self._name)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         calls = self._calls.pop()
         # The trace may have ended, which ended the row.
         if calls is not None and calls is running():

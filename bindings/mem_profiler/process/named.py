@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mem_parser.plainfile import open_plain
+from mem_parser.plainfile import open_plain, read_plain
 from mem_profiler.process import elfhead
 
 PROGRAMS_MAX = 32
@@ -109,15 +109,9 @@ class _Search:
         """Look up the words of a script, its first line included."""
         self.scripts_read += 1
         try:
-            fd = open_plain(path)
+            text = os.fsdecode(read_plain(path, TEXT_MAX_BYTES))
         except (OSError, ValueError):
             return
-        try:
-            text = os.fsdecode(os.pread(fd, TEXT_MAX_BYTES, 0))
-        except OSError:
-            return
-        finally:
-            os.close(fd)
         self.words(_words(text), os.path.dirname(os.path.realpath(path)))
 
 

@@ -12,7 +12,7 @@ import shutil
 import stat
 
 from mem_parser.errors import TargetUnsupported, UsageProblem
-from mem_parser.plainfile import open_plain
+from mem_parser.plainfile import open_plain, read_plain
 from mem_profiler.process import elfhead
 
 INTERPRETERS_MAX = 5  # of scripts that name scripts; the kernel's own limit
@@ -47,15 +47,9 @@ def unsupported(path: str) -> str | None:
 def _interpreter(path: str) -> str | None:
     """The program that a script names in its first line."""
     try:
-        fd = open_plain(path)
+        first = read_plain(path, FIRST_LINE_BYTES).split(b"\n", 1)[0]
     except OSError:
         return None
-    try:
-        first = os.pread(fd, FIRST_LINE_BYTES, 0).split(b"\n", 1)[0]
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
     words = [os.fsdecode(word) for word in first[2:].split()] if first.startswith(b"#!") else []
     if len(words) > 1 and os.path.basename(words[0]) == "env":
         named = next((word for word in words[1:] if not word.startswith("-")), "")

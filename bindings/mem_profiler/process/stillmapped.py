@@ -30,7 +30,6 @@ _HUGE_PAGES = "/anon_hugepage"
 _KERNELS_OWN = (0, 1)
 _SHARED_FOLDER = "/dev/shm/"  # noqa: S108 - compared with names alone
 ANONYMOUS_KINDS = ("mapped", "mapped-reserved", "mapped-stack")
-KINDS = (*ANONYMOUS_KINDS, "mapped-shared", "mapped-file")
 
 
 def open_maps(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ import click
 import numpy as np
 
 from mem_cli.commands import Output
-from mem_cli.console import warn
+from mem_cli.console import waiting, warn
 from mem_cli.forms import form_of
-from mem_cli.logs import opened_log, refuse_cut_log
+from mem_cli.logs import opened_log, refuse_cut_log, views_of
 from mem_cli.options import (
     COUNTS,
+    Options,
     all_frames_option,
     count_options,
     file_argument,
@@ -35,7 +37,11 @@ from mem_parser.heapfile.form import Form
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
+    from mem_parser.memlog.part import Part
+    from mem_parser.memlog.run import Run
+    from mem_parser.memlog.series import Series
     from mem_parser.model import Profile
+    from mem_parser.reports.peaks import PeakView
     from mem_parser.symbols.table import Symbols
 
 FORMATS = (
@@ -43,6 +49,10 @@ FORMATS = (
 )  # fmt: skip
 _COUNTED = (*COUNTS, "space", "objects")
 _CHANGING = ("hide", "templates", "native", "python", "nn_modules", "labels")
+_INTERVALS = 5000
+_LEAST_NS = 100_000
+_PEAKS = 5
+_USUAL: Options = {"library": (), "all_frames": False, "templates": False, "labels": False}
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".heap.gz": "heap",
@@ -141,11 +151,9 @@ def _parquet(file: str, output: str, options: dict[str, Any]) -> None:
 
 
 def _perfetto(file: str, output: str, options: dict[str, Any]) -> None:
-    from mem_cli.traces import trace_parts
-
     given = options | {"output": output}
     with opened_log((file, *options["parts"]), given) as (run, part):
-        write_parts(trace_parts(run, part, file, options), output)
+        write_parts(_trace_parts(run, part, file, options), output)
         refuse_cut_log(run, partial=options["partial"])
 
 
@@ -230,3 +238,37 @@ def _narrowed(opened: Opened, filters: Filters) -> tuple[Profile, Symbols]:
     for warning in profile.warnings[known:]:
         warn(warning)
     return profile, symbols
+
+
+def _trace_parts(run: Run, part: Part, file: str, options: Options) -> Iterable[bytes]:
+    """Return the trace of a part of a run in parts. Raises `MemError`."""
+    from mem_parser.memlog.profiles import bare_profile, domains_of, jobs_of
+    from mem_parser.memlog.series import series
+    from mem_parser.reports.timeline import timeline
+    from mem_parser.writers.traceevents import write_trace
+
+    first, last = part.times_ns(run)
+    chosen = domains_of(run, part._replace(every_domain=True))
+    step = max(math.ceil((last - first + 1) / _INTERVALS), _LEAST_NS)
+    with waiting("following what was in use"):
+        every = series(run, step, jobs=jobs_of(run))
+        found = timeline(run, [every[k] for k in chosen], first, last)
+        names = run.file_facts.domains
+        peaks = [
+            (names[k], _peaks(run, file, k, shown, options))
+            for k, shown in zip(chosen, found.every, strict=True)
+        ]
+    return write_trace(found, peaks, bare_profile(run, chosen[0]))
+
+
+def _peaks(run: Run, file: str, domain: int, shown: Series, options: Options) -> list[PeakView]:
+    """Return the peaks of one memory, with the functions that held it."""
+    from mem_parser.memlog.moments import live_at, peaks
+    from mem_parser.reports.peaks import peak_view
+
+    found = peaks(shown, _PEAKS)
+    if not found:
+        return []
+    groups = [m.sites.of_domain(domain) for m in live_at(run, [p.time_ns for p in found])]
+    _, views = views_of(run, file, domain, groups, _USUAL | options)
+    return [peak_view(peak, view) for peak, view in zip(found, views, strict=True)]

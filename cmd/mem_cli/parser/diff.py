@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,13 +14,13 @@ from mem_cli.options import (
     Options,
     check_form,
     csv_option,
+    debug_file_options,
     filter_options,
     filters_from,
     finding_options,
     markdown_option,
     named_rule,
     settled,
-    symbol_options,
     time_options,
 )
 from mem_cli.pipeline import (
@@ -36,13 +35,6 @@ from mem_cli.pipeline import (
 from mem_parser.errors import UsageProblem
 
 _ROWS = 20
-_symbol_options = functools.partial(
-    symbol_options,
-    binary=click.option(
-        "-p", "--binary", type=PATH, metavar="BINARY", multiple=True,
-        help="The program that was profiled; twice: that of BASE, that of NEW.",
-    ),
-)  # fmt: skip
 
 
 @click.command("diff")
@@ -57,7 +49,15 @@ _symbol_options = functools.partial(
     help="Of a .memlog: what was in use at A and at B (or LOG@A LOG@B).",
 )
 @time_options
-@_symbol_options
+@click.option(
+    "-p",
+    "--binary",
+    type=PATH,
+    metavar="BINARY",
+    multiple=True,
+    help="The program that was profiled; twice: that of BASE, that of NEW.",
+)
+@debug_file_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
     show_default=True, help="What a row stands for.",

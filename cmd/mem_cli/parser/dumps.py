@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from mem_cli.console import say, waiting, warn
 from mem_cli.pipeline import check_is_log
-from mem_parser.errors import DiskFull, MemError, UsageProblem
+from mem_parser.errors import DiskFull, MemError, UsageProblem, reason_of
 
 _OWN = frozenset(("file", "output", "to", "call_stack", "color", "partial"))
 
@@ -47,9 +47,7 @@ def convert_to_dumps(files: Sequence[str], output: str, options: Mapping[str, An
             f"cannot write {output}: {error}", hint="make room, or another OUT"
         ) from error
     except OSError as error:
-        raise MemError(
-            f"cannot write {output}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise MemError(f"cannot write {output}: {reason_of(error)}") from error
     except sqlite3.Error as error:
         raise MemError(f"cannot write {output}: {error}") from error
     finally:

@@ -6,11 +6,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.commands import OUTPUT, PATH
+from mem_cli.commands import OUTPUT, PATH, together
 from mem_cli.options import (
     file_options,
     filter_options,
@@ -31,39 +31,35 @@ if TYPE_CHECKING:
     from mem_parser.web.facts import Opening
     from mem_parser.web.times import LogTimes
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def page_options(command: Command) -> Command:
-    """Add the profile, the filters, and where the page goes."""
-    command = also_changes(_default_output)(command)
-    options = [
-        click.option(
-            "-o",
-            "--output",
-            type=OUTPUT,
-            metavar="FILE",
-            help="Write here, `-` is standard output (default: beside FILE).",
-        ),
-        click.option(
-            "--base", type=PATH, metavar="FILE", help="Show the difference to this older profile."
-        ),
-        click.option(
-            "--confidential",
-            is_flag=True,
-            help="Leave out paths, source files, host and command line.",
-        ),
-        *source_options,
-        click.option("--no-source", is_flag=True, help="Leave out the text of source lines."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return file_options(filter_options(command))
-
 
 def _default_output(values: Mapping[str, Any]) -> Iterable[str]:
     kind = click.get_current_context().info_name or ""
     return () if values["output"] else changed_by(_page_name(values["file"], kind))
+
+
+page_options = together(
+    file_options,
+    filter_options,
+    click.option(
+        "-o",
+        "--output",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write here, `-` is standard output (default: beside FILE).",
+    ),
+    click.option(
+        "--base", type=PATH, metavar="FILE", help="Show the difference to this older profile."
+    ),
+    click.option(
+        "--confidential",
+        is_flag=True,
+        help="Leave out paths, source files, host and command line.",
+    ),
+    *source_options,
+    click.option("--no-source", is_flag=True, help="Leave out the text of source lines."),
+    also_changes(_default_output),
+)
+"""The profile, the filters, and where the page goes."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mem_cli.console import is_quiet, plain_console
@@ -377,12 +376,7 @@ class CaptureProgress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.commands import together
 from mem_cli.profiler.options import Bytes
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.events.collector import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RING_LEAST_BYTES = 64 << 10
 
-_OPTIONS = (
+event_options = together(
     click.option(
         "--events",
         is_flag=True,
@@ -47,13 +47,7 @@ _OPTIONS = (
         help=f"Number of event files to keep, the latest ones. [default: {FILES}]",
     ),
 )
-
-
-def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options; `EventChoice.take` finds them among the others."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""The options; `EventChoice.take` finds them among the others."""
 
 
 @dataclass(frozen=True)

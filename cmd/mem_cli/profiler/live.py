@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from mem_cli.commands import PATH
+from mem_cli.commands import PATH, together
 from mem_cli.forms import form_option
 from mem_cli.options import all_frames_option, only_one, python_options, start_frames_option
 from mem_cli.profiler.options import (
@@ -29,27 +29,24 @@ if TYPE_CHECKING:
     from mem_profiler.capture.device_choice import Choice
 
 
-def naming_options(command: Any) -> Any:
-    """Add the options that say how functions are named."""
-    options = [
-        click.option(
-            "--binary", type=PATH, metavar="BINARY", multiple=True, callback=only_one,
-            help="The program, if it moved.",
-        ),
-        click.option(
-            "--debug-dir", type=PATH, multiple=True, metavar="DIR",
-            help="Look for debug files here too.",
-        ),
-        click.option(
-            "--library", multiple=True, metavar="REGEX",
-            help="Charge blocks of matching frames to their callers.",
-        ),
-        all_frames_option,
-        start_frames_option,
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return python_options(command)
+naming_options = together(
+    python_options,
+    click.option(
+        "--binary", type=PATH, metavar="BINARY", multiple=True, callback=only_one,
+        help="The program, if it moved.",
+    ),
+    click.option(
+        "--debug-dir", type=PATH, multiple=True, metavar="DIR",
+        help="Look for debug files here too.",
+    ),
+    click.option(
+        "--library", multiple=True, metavar="REGEX",
+        help="Charge blocks of matching frames to their callers.",
+    ),
+    all_frames_option,
+    start_frames_option,
+)  # fmt: skip
+"""The options that say how functions are named."""
 
 
 @click.command()

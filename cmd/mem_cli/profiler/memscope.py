@@ -11,7 +11,7 @@ import click
 from mem_cli.console import say, waiting
 from mem_cli.profiler.memscopecollect import Choice, collect, collection_options
 from mem_cli.profiler.started import ProgramCommand, command_line
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import UsageProblem, reason_of
 from mem_parser.memscope.settings import PATH_MAX_CHARS, Settings
 from mem_profiler import __version__
 
@@ -173,8 +173,7 @@ def _write_table(found: Comparison, output: str, rows: int | None) -> None:
     try:
         make_folder(os.path.dirname(path))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageProblem(f"cannot make {os.path.dirname(path)}: {reason}") from error
+        raise UsageProblem(f"cannot make {os.path.dirname(path)}: {reason_of(error)}") from error
     check_output(path)
     _show(found, rows)
     text = (line.encode("utf-8", "surrogateescape") for line in compare_lines(found.rows()))

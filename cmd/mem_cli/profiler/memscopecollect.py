@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.commands import together
 from mem_cli.console import say, waiting, warn
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.recover import complete_dumps
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mem_profiler.memscope.follower import Collected
 
 _HOST = " (the host has PyTorch's tensors and pinned memory; all blocks: run --events -c 1)"
-_OPTIONS = (
+collection_options = together(
     click.option("--steps", metavar="N,...", help="Only these steps, at most 5; no analyses."),
     click.option(
         "--device", metavar="LIST", help="npu (all), npu:0 to npu:31, cpu; by default npu."
@@ -69,13 +69,7 @@ _OPTIONS = (
     click.option("--debug", is_flag=True, help="As --log-level debug."),
     click.option("-V", "--version", "version", is_flag=True, help="Show the version."),
 )
-
-
-def collection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options; `Choice.take` finds them among the others."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""The options; `Choice.take` finds them among the others."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from mem_cli.console import is_quiet, note, say
+from mem_cli.console import is_quiet, note, say, waiting, warn
 from mem_cli.errors import hint_of, say_error
+from mem_cli.output import write_parts
 from mem_cli.profiler import capture_view
 from mem_parser.errors import MemError, ProcessGone
 from mem_parser.heapfile.form import Form
@@ -68,9 +70,7 @@ def finish(
     these is missing, or that has been said, so that they have a row each.
     """
     if symbolize:
-        from mem_cli.profiler.embedding import embed_names
-
-        embed_names((one for result in results for one in (result, *result.devices)), form)
+        _embed_names((one for result in results for one in (result, *result.devices)), form)
     pids = None if takes_all else {result.pid for result in results}
     family = family and len(results) > 1
     notes = not is_quiet()
@@ -99,3 +99,34 @@ def finish(
 def _first_lines(lines: Iterator[str]) -> Iterator[str]:
     """Those before the word of success: warnings."""
     return itertools.takewhile(lambda line: not line.startswith(capture_view.SUCCESS), lines)
+
+
+def _embed_names(results: Iterable[Result], form: Form) -> None:
+    """Rewrite each file, in ``form``, with the names of its addresses.
+
+    A file that cannot be rewritten stays as it was captured, and a warning says so.
+    """
+    for result in results:
+        try:
+            with waiting(f"putting names into {result.path}"):
+                problems = _embed(result.path, form)
+            for problem in problems:
+                warn(problem)
+            result.size_bytes = os.path.getsize(result.path)
+            result.named = True
+        except (MemError, OSError) as error:
+            warn(f"cannot put names into {result.path}: {error}")
+
+
+def _embed(path: str, form: Form) -> list[str]:
+    """Rewrite one file; why names are missing. Raises MemError, OSError."""
+    from mem_parser.heapfile.writer import heap_parts
+    from mem_parser.readers import read_profile
+    from mem_parser.symbols.embed import embedded_names
+    from mem_parser.symbols.symbolizer import name_addresses
+
+    profile = read_profile(path)
+    names = name_addresses(profile)
+    profile.embedded = embedded_names(names)
+    write_parts(heap_parts(profile, form=form), path, quiet=True)
+    return [problem.text for problem in names.problems]

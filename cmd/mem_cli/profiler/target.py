@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.commands import together
 from mem_cli.console import waiting
 from mem_cli.profiler.options import children_option, every_option
 from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
@@ -75,16 +76,13 @@ class _Process(click.ParamType[Target]):
 PROCESS = _Process()
 
 
-def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the process, as an argument or with `-p`."""
-    argument = click.argument("target", required=False, type=PROCESS, metavar="PID|NAME")
-    option = click.option("-p", "--pid", type=PROCESS, help="The process; the same as PID|NAME.")
-    return argument(option(command))
-
-
-def several_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the process, and that others are meant too: what `chosen` gets."""
-    return target_options(every_option(children_option(command)))
+target_options = together(
+    click.argument("target", required=False, type=PROCESS, metavar="PID|NAME"),
+    click.option("-p", "--pid", type=PROCESS, help="The process; the same as PID|NAME."),
+)
+"""The process, as an argument or with `-p`."""
+several_options = together(target_options, every_option, children_option)
+"""The process, and that others are meant too: what `chosen` gets."""
 
 
 def given(target: Target | None, pid: Target | None) -> Target:

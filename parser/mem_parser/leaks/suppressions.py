@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.charge import charged_from
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, reason_of
 from mem_parser.frames import Frame, frames_of
 from mem_parser.model import BoolArray, Module, Profile
 from mem_parser.names import FrameRule
@@ -105,7 +105,10 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
         found = remote_files.text_of(finder.as_found(finder.main), OWN_LIST)
     else:
         job = Job(
-            lambda main: _returned(finder, main), _understood, finder.stored_bytes, helpers=True
+            lambda main: _returned(finder, main),
+            ConstantText.read,
+            finder.stored_bytes,
+            helpers=True,
         )
         (found,) = in_child([finder.main], job)
     if found is None:
@@ -123,13 +126,6 @@ def _returned(finder: ModuleFinder, main: Module) -> Json:
     image = finder.files_of(main).image
     found = None if image is None else returned_text(image, OWN_LIST)
     return found and [found.text, found.problem]
-
-
-def _understood(answer: Json) -> ConstantText | None:
-    if answer is None:
-        return None
-    text, problem = answer
-    return ConstantText(None if text is None else str(text), str(problem))
 
 
 def _pattern(line: str) -> str | None:
@@ -157,8 +153,7 @@ def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
         else:
             data = read_plain(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise InputFileError(f"{path}: cannot be read: {reason}") from error
+        raise InputFileError(f"{path}: cannot be read: {reason_of(error)}") from error
     return parse_suppressions(data.decode("utf-8", "replace"), path)
 
 

@@ -106,11 +106,8 @@ class SiteColumns:
             frames,
             inner,
             members,
-            Estimate(
-                live,
-                math.sqrt(variance) if self.exact else math.nan,
-                round(float(self.blocks[members].sum())),
-                self.unseen,
+            Estimate.of_sums(
+                live, variance, self.blocks[members].sum(), self.unseen, exact=self.exact
             ),
             survivors.sum(axis=0),
             self.births[members].sum(axis=0),

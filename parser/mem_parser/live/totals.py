@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
@@ -109,7 +108,7 @@ class Totals:
     def estimate(self, value: float, variance: float, samples: float) -> Estimate:
         """Return the sum of estimates from the sums of their values, variances and samples."""
         known = self.profile.errors_known
-        return estimate(value, variance, samples, self.unseen, is_exact=known)
+        return Estimate.of_sums(value, variance, samples, self.unseen, exact=known)
 
     @property
     def unseen(self) -> Unseen:
@@ -193,11 +192,6 @@ class Row:
     total_growth: Estimate | None = None
     growth_stands: bool = False
     total_growth_stands: bool = False
-
-    @property
-    def rate_bytes_s(self) -> float | None:
-        """The value of ``rate``."""
-        return None if self.rate is None else self.rate.value
 
 
 @dataclass(slots=True)
@@ -293,15 +287,7 @@ class Rows(Sequence[Row]):
         )
 
     def _estimate(self, value: float, variance: float, samples: float) -> Estimate:
-        return estimate(value, variance, samples, self.unseen, is_exact=self.errors_known)
-
-
-def estimate(
-    value: float, variance: float, samples: float, unseen: Unseen, *, is_exact: bool
-) -> Estimate:
-    """Return the sum of estimates from the sums of their values, variances and samples."""
-    error = math.sqrt(max(variance, 0.0)) if is_exact else math.nan
-    return Estimate(float(value), error, round(samples), unseen)
+        return Estimate.of_sums(value, variance, samples, self.unseen, exact=self.errors_known)
 
 
 def rows(now: Totals, before: Totals | None, mark: Totals | None, order: Order) -> Rows:

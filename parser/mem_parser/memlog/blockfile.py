@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, reason_of
 from mem_parser.memlog.blocks import BadBlockError, unpack
 from mem_parser.memlog.contents import read_events
 from mem_parser.memlog.events import Events, Kind
@@ -35,8 +35,7 @@ def open_named(name: str) -> PlainFile:
     except NotPlainError as error:
         raise InputFileError(f"{name}: {error.strerror}") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputFileError(f"{name}: {reason.lower()}") from error
+        raise InputFileError(f"{name}: {reason_of(error)}") from error
 
 
 def read_block(file: PlainFile, entry: Entry) -> bytes:

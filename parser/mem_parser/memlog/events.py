@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +43,6 @@ class Events(TimedRows):
     has none. ``domain`` is an index of the capture's domains. ``birth_ns`` is when the block was
     born: exact of a BIRTH, else a multiple of 2^22 ns.
     """
-
-    DTYPES: ClassVar[dict[str, type[np.generic]]] = {
-        "time_ns": np.int64,
-        "kind": np.uint8,
-        "address": np.uint64,
-        "size_bytes": np.uint64,
-        "thread": np.uint32,
-        "stack": np.uint32,
-        "domain": np.uint8,
-        "birth_ns": np.int64,
-    }
 
     kind: npt.NDArray[np.uint8]
     address: npt.NDArray[np.uint64]

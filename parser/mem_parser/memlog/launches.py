@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,17 +64,6 @@ class Launches(TimedRows):
     ``thread`` is the row of the thread, as of events. ``device`` is `NO_DEVICE` where it is
     unknown. ``name`` and ``detail`` are numbers of texts, 0: none.
     """
-
-    DTYPES: ClassVar[dict[str, type[np.generic]]] = {
-        "time_ns": np.int64,
-        "kind": np.uint8,
-        "address": np.uint64,
-        "size_bytes": np.uint64,
-        "thread": np.uint32,
-        "device": np.uint8,
-        "name": np.uint32,
-        "detail": np.uint32,
-    }
 
     kind: npt.NDArray[np.uint8]
     address: npt.NDArray[np.uint64]

@@ -1,4 +1,4 @@
-"""Sums over the lives of blocks: by site and by how long, by which threads, how short."""
+"""Sums over the lives of blocks: by site and by how long, how short."""
 
 from __future__ import annotations
 
@@ -87,17 +87,13 @@ class LifeSums(NamedTuple):
     """Sums over all lives of one domain; ``number`` is, in
 
     ``exact``, ``about``: `bucket_of` the lifetime, of blocks whose birth is in the log, and of
-    others, whose lifetime is known to 4 ms; ``total``: nothing, and bytes are the sum of the exact
-    lifetimes in ns; ``threads``: `thread_pair` of who allocated and who freed; ``between``: how
-    many blocks the thread allocated in between, and the thread, as a `thread_pair`; ``following``:
-    the thread that freed; ``alive``, ``unended``: nothing. Alive blocks are not freed at the end;
-    of unended ones the event is missing.
+    others, whose lifetime is known to 4 ms; ``between``: how many blocks the thread allocated in
+    between, and the thread, as a `thread_pair`; in the others nothing. ``alive`` blocks are not
+    freed at the end; of ``unended`` ones the event is missing.
     """
 
     exact: Group
     about: Group
-    total: Group
-    threads: Group
     between: Group
     following: Group
     alive: Group
@@ -154,14 +150,14 @@ def bucket_of(lifetime_ns: Ints) -> Ints:
 
 
 def thread_pair(one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> Ints:
-    """Return one number for two rows of threads."""
+    """Return one number for both."""
     pair = one.astype(np.uint64) << np.uint64(_SHIFT) | other.astype(np.uint64)
     numbers: Ints = pair.view(np.int64)
     return numbers
 
 
 def thread_pair_of(number: Ints) -> tuple[Ints, Ints]:
-    """Return the two rows of threads of each number; -1 for none."""
+    """Return the two of each number; -1 for no thread."""
     both = number.view(np.uint64)
     halves = (both >> np.uint64(_SHIFT), both & np.uint64(NO_THREAD))
     one, other = (np.where(h == NO_THREAD, -1, h.astype(np.int64)) for h in halves)
@@ -184,14 +180,10 @@ class _Sums:
         entries = Group(site, bucket, one, size)
         self._add("exact", entries, exact)
         self._add("about", entries, ~exact)
-        self._add("total", Group(site, one * 0, one, lived), exact)
-        pair = thread_pair(lives.born_thread, lives.died_thread)
-        self._add("threads", entries._replace(number=pair))
         few = (lives.others >= 0) & (lives.others <= MOST_OTHERS)
         between = thread_pair(lives.others.astype(np.uint32), lives.died_thread)
         self._add("between", entries._replace(number=between), few)
-        thread = lives.died_thread.astype(np.int64)
-        self._add("following", entries._replace(number=thread), lives.follows)
+        self._add("following", entries._replace(number=0 * one), lives.follows)
 
     def take_open(self, name: str, parts: list[Open]) -> None:
         for part in parts:

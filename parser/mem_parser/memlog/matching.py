@@ -12,13 +12,13 @@ death has a birth that it knows itself, to 4 ms.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.memlog.events import BIRTH_UNIT_BITS, Events, Kind
+from mem_parser.memlog.timedrows import TimedRows
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -57,7 +57,7 @@ class Lives:
 
 
 @dataclass(slots=True)
-class _Rows:
+class _Rows(TimedRows):
     """Pending events, with the facts known when each arrives.
 
     ``ordinal``: of a birth, how many its thread had before; of a death, how many its thread had by
@@ -65,7 +65,6 @@ class _Rows:
     """
 
     address: npt.NDArray[np.uint64]
-    time_ns: Ints
     kind: npt.NDArray[np.uint8]
     size_bytes: npt.NDArray[np.uint64]
     stack: npt.NDArray[np.uint32]
@@ -73,17 +72,6 @@ class _Rows:
     birth_ns: Ints
     ordinal: Ints
     follows: Flags
-
-    def __len__(self) -> int:
-        return len(self.address)
-
-    def take(self, index: npt.NDArray[Any]) -> _Rows:
-        return _Rows(*(getattr(self, f.name)[index] for f in fields(_Rows)))
-
-    @staticmethod
-    def joined(parts: list[_Rows]) -> _Rows:
-        columns = (np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(_Rows))
-        return _Rows(*columns)
 
 
 @dataclass(slots=True)
@@ -149,8 +137,8 @@ class Matcher:
             events = events.take(events.sign != 0)
         birth = events.kind == Kind.BIRTH
         return _Rows(
-            events.address,
             events.time_ns,
+            events.address,
             events.kind,
             events.size_bytes,
             events.stack,

@@ -25,7 +25,6 @@ from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
 
 USUAL_BYTES = 100_000_000
-USUAL_FILES = 10
 SUFFIX = ".memlog"
 _RESERVE_BYTES = 1 << 21
 """A file ends when it has less room than that: for a block and the last words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,17 @@ import numpy.typing as npt
 class TimedRows:
     """Columns of one length, one entry per row. ``time_ns`` counts from the start of the capture.
 
-    `DTYPES` has every column of a subclass by name, in the order of its fields.
+    `DTYPES` has the type of every column of a subclass by name, in the order of its fields.
     """
 
     DTYPES: ClassVar[dict[str, type[np.generic]]]
 
     time_ns: npt.NDArray[np.int64]
+
+    def __init_subclass__(cls) -> None:
+        hints = get_type_hints(cls)
+        arrays = {name: get_args(hint) for name, hint in hints.items() if name != "DTYPES"}
+        cls.DTYPES = {name: get_args(of[1])[0] for name, of in arrays.items()}
 
     def __post_init__(self) -> None:
         if any(len(getattr(self, name)) != len(self.time_ns) for name in self.DTYPES):

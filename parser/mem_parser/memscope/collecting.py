@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import Mark
-from mem_parser.errors import DiskFull, InputFileError, UsageProblem
+from mem_parser.errors import DiskFull, InputFileError, UsageProblem, reason_of
 from mem_parser.escape import one_line
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.filefacts import FileFacts
@@ -152,7 +152,7 @@ class Collecting:
         except (OSError, sqlite3.Error) as error:
             if not is_full(error):
                 raise
-            parts = [(getattr(error, "strerror", None) or str(error)).lower()]
+            parts = [reason_of(error)]
             for sink in self.scribe.dumps.sinks.values():
                 with contextlib.suppress(OSError, sqlite3.Error):
                     parts.append(sink.kept().text(sink.path, self._real_offset_ns))

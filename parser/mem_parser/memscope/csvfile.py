@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
+from mem_parser.errors import reason_of
 from mem_parser.memscope.form import COLUMNS, DumpError, header_places, is_header
 from mem_parser.plainfile import NotPlainError, open_plain
 
@@ -73,8 +74,7 @@ def refused(path: str) -> Iterator[None]:
     except NotPlainError as error:
         raise DumpError(f"{path}: {error.strerror}, not a file of rows") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DumpError(f"{path}: {reason.lower()}") from error
+        raise DumpError(f"{path}: {reason_of(error)}") from error
 
 
 def chunks(path: str, chunk_rows: int = CHUNK_ROWS, done: int = 0) -> Iterator[Chunk]:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.allowance import MemoryAllowance
-from mem_parser.errors import InputFileError, NotAProfile
+from mem_parser.errors import InputFileError, NotAProfile, reason_of
 from mem_parser.heapfile.fields import Fields
 from mem_parser.memlog.blockfile import FileBounds, check_stacks
 from mem_parser.memlog.blocks import (
@@ -314,8 +314,7 @@ def _opened(path: str) -> int:
     try:
         return open_plain(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputFileError(f"{path}: {reason.lower()}") from error
+        raise InputFileError(f"{path}: {reason_of(error)}") from error
 
 
 KEPT_NS = 10_000_000_000

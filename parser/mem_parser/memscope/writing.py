@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.errors import FULL, DiskFull, MemError
+from mem_parser.errors import FULL, DiskFull, MemError, reason_of
 from mem_parser.memscope.attributes import as_csv, as_json, safe
 from mem_parser.memscope.csvfile import end_of_rows, plain_or_quoted, quoted
 from mem_parser.memscope.database import BUSY_S
@@ -201,9 +201,8 @@ def _made(path: str) -> int:
     try:
         return os.open(path, flags, FILE_MODE)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         kind = DiskFull if is_full(error) else MemError
-        raise kind(f"cannot write {path}: {reason.lower()}") from error
+        raise kind(f"cannot write {path}: {reason_of(error)}") from error
 
 
 class CsvSink(Sink):

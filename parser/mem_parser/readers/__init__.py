@@ -18,7 +18,7 @@ from io import FileIO
 from typing import NamedTuple
 
 from mem_parser.allowance import MemoryAllowance
-from mem_parser.errors import InputFileError, NotAProfile
+from mem_parser.errors import InputFileError, NotAProfile, reason_of
 from mem_parser.heapfile.form import GZIP_MAGIC
 from mem_parser.heapfile.reader import find_section, read_native
 from mem_parser.memlog.blocks import MAGIC
@@ -148,8 +148,7 @@ def _open(name: str) -> tuple[bytes, _File, MemoryAllowance]:
                 return _whole(file, status.st_size), _File(owner, status.st_mtime), allowance
             data = _whole(file, _MOST_PIPED + 1)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputFileError(f"{name}: {reason}") from error
+        raise InputFileError(f"{name}: {reason_of(error)}") from error
     except ValueError as error:  # a path with a NUL byte
         raise InputFileError(f"{name}: {error}") from error
     if len(data) > _MOST_PIPED:

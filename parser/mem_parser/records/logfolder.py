@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, reason_of
 from mem_parser.memlog.blockfile import open_named
 from mem_parser.memlog.blocks import (
     HEAD_BYTES,
@@ -64,7 +64,7 @@ def _candidates(folder: str) -> list[str]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry, _ in zip(entries, range(MOST_FILES), strict=False)]
     except OSError as error:
-        raise InputFileError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+        raise InputFileError(f"{folder}: {reason_of(error)}") from error
     chosen = (
         n for n in sorted(names, key=_shown_first) if n.startswith(PREFIX) or n.endswith(SUFFIX)
     )

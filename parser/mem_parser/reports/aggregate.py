@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,10 +195,23 @@ def add_up(
     }
 
 
+def in_both_units(
+    profile: Profile, sums: Sequence[npt.NDArray[Any]], k: int
+) -> tuple[Estimate, Estimate]:
+    """Return the bytes and objects of entry ``k`` of five sums: of values and variances of both,
+    and of samples.
+    """
+
+    def one(unit: Unit, at: int) -> Estimate:
+        found = (sums[at][k], sums[at + 1][k], sums[4][k])
+        return Estimate.of_sums(*found, profile.unseen(unit), exact=profile.errors_known)
+
+    return one(Unit.SPACE, 0), one(Unit.OBJECTS, 2)
+
+
 def estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:
     """Return the sum of estimates from the sums of their values, variances and samples."""
-    error = math.sqrt(max(variance, 0.0)) if sums.exact_samples else math.nan
-    return Estimate(value, error, round(samples), sums.unseen)
+    return Estimate.of_sums(value, variance, samples, sums.unseen, exact=sums.exact_samples)
 
 
 def without_frames(symbols: Symbols, rule: FrameRule, *, folds: Folds) -> Symbols:

@@ -11,7 +11,6 @@ location    what the blocks are charged to (`mem_parser.charge`), with file and 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from mem_parser.estimate import Estimate, Unsampled, unsample
 from mem_parser.model import BoolArray, Count, IntArray, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.python.labelframes import shown_labels
+from mem_parser.reports.aggregate import in_both_units
 from mem_parser.reports.grid import (
     Block,
     Column,
@@ -121,6 +121,7 @@ def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = Fal
             name = EVERY_THREAD if labels is None else labels.path(row) or NO_LABEL
         at = view.symbols.locations[charged]
         function = view.symbols.functions[at.function]
+        size, count = in_both_units(view.profile, sums, k)
         rows.append(
             AllocationRow(
                 thread=name,
@@ -130,8 +131,8 @@ def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = Fal
                 file=at.file or function.file,
                 line=at.line,
                 where=_where(view, at),
-                size=_estimate(view, sums[0][k], sums[1][k], sums[4][k], Unit.SPACE),
-                count=_estimate(view, sums[2][k], sums[3][k], sums[4][k], Unit.OBJECTS),
+                size=size,
+                count=count,
             )
         )
     rows.sort(key=lambda r: _order(r, sort))
@@ -191,12 +192,6 @@ def _where(view: View, at: Location) -> str:
     if file and function.name.endswith(f"{file})"):
         return f"{function.name}{line}"  # a function of Python has its file in its name
     return f"{function.name} at {file}{line}" if file else function.name
-
-
-def _estimate(view: View, value: float, variance: float, samples: float, unit: Unit) -> Estimate:
-    known = view.profile.errors_known
-    error = math.sqrt(max(float(variance), 0.0)) if known else math.nan
-    return Estimate(float(value), error, round(float(samples)), view.profile.unseen(unit))
 
 
 def _order(row: AllocationRow, sort: Sort) -> tuple[object, ...]:

@@ -7,7 +7,6 @@ use.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
 from mem_parser.model import Count, IntArray, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule, allocator_functions
+from mem_parser.reports.aggregate import in_both_units
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.header import header_lines
@@ -81,19 +81,10 @@ class _Weights:
         )
         sums = [np.bincount(group, weights=c, minlength=len(names)) for c in columns]
         found = [
-            Group(
-                names[k],
-                self._estimate(sums[0][k], sums[1][k], sums[4][k], Unit.SPACE),
-                self._estimate(sums[2][k], sums[3][k], sums[4][k], Unit.OBJECTS),
-            )
+            Group(names[k], *in_both_units(self.profile, sums, k))
             for k in np.flatnonzero(sums[4]).tolist()
         ]
         return sorted(found, key=lambda g: (-g.bytes.value, g.name))
-
-    def _estimate(self, value: float, variance: float, samples: float, unit: Unit) -> Estimate:
-        known = self.profile.errors_known
-        error = math.sqrt(max(float(variance), 0.0)) if known else math.nan
-        return Estimate(float(value), error, round(float(samples)), self.profile.unseen(unit))
 
 
 def stats(view: View, most: int = 5) -> Stats:

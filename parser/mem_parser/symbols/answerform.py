@@ -12,6 +12,7 @@ from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.isolation import Json
 from mem_parser.symbols.table import SymbolProblem
+from mem_sandbox.child import whole_number
 
 _HIGHEST_ADDRESS = (1 << 64) - 1
 _HIGHEST_LINE = (1 << 32) - 1
@@ -49,14 +50,14 @@ def written(answer: Answer) -> Json:
 def read(form: Json) -> Answer:
     """Return the answer of that ``form``. Raises ValueError, TypeError or LookupError."""
     known = [
-        EmbeddedFrame(_text(name), _text(full), _text(file), _number(line, _HIGHEST_LINE))
+        EmbeddedFrame(_text(name), _text(full), _text(file), whole_number(line, _HIGHEST_LINE))
         for name, full, file, line in form["frames"]
     ]
-    virtual = [_number(address, _HIGHEST_ADDRESS) for address in form["virtual"]]
-    starts = [_number(address, _HIGHEST_ADDRESS) for address in form["starts"]]
+    virtual = [whole_number(address, _HIGHEST_ADDRESS) for address in form["virtual"]]
+    starts = [whole_number(address, _HIGHEST_ADDRESS) for address in form["starts"]]
     if len(starts) != len(virtual) or any(s > a for s, a in zip(starts, virtual, strict=True)):
         raise ValueError
-    frames = [tuple([known[_number(k, len(known))] for k in row]) for row in form["at"]]
+    frames = [tuple([known[whole_number(k, len(known))] for k in row]) for row in form["at"]]
     problem = form["problem"]
     if problem is not None:
         module, text, hint = problem
@@ -68,9 +69,3 @@ def _text(value: Json) -> str:
     if not isinstance(value, str):
         raise TypeError
     return printable(value)
-
-
-def _number(value: Json, highest: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= highest:
-        raise ValueError
-    return value

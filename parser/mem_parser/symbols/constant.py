@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
 from mem_parser.symbols.elf import BadElf, ElfImage
 
@@ -33,6 +34,14 @@ class ConstantText:
 
     text: str | None
     problem: str = ""
+
+    @classmethod
+    def read(cls, answer: Any) -> ConstantText | None:
+        """Return what another process says of a text. Raises as what is no pair does."""
+        if answer is None:
+            return None
+        text, problem = answer
+        return cls(None if text is None else str(text), str(problem))
 
 
 def returned_text(image: ElfImage, function: str) -> ConstantText | None:

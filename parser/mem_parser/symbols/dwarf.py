@@ -28,8 +28,8 @@ from mem_parser.symbols.isolation import (
     LARGEST_MEMORY_BYTES,
     MEMORY_FLOOR_BYTES,
     NO_MEMORY,
-    signal_name,
 )
+from mem_sandbox.child import signal_name
 
 READ_TIMEOUT_S = 300.0
 """What reading the debug information of one file may take."""

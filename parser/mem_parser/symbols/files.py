@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mem_parser.errors import InputFileError
+from mem_parser.errors import InputFileError, reason_of
 from mem_parser.model import Capture, Module, Profile
 from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache
@@ -207,7 +207,7 @@ class ModuleFinder:
 
     def _unreadable(self, module: Module, error: Exception) -> SymbolProblem:
         copies = self._copies(module)
-        reason = str(error) if isinstance(error, BadElf) else _reason(error)
+        reason = str(error) if isinstance(error, BadElf) else reason_of(error)
         many = f" (one of {len(copies)} copies)" if len(copies) > 1 else ""
         text = f"{self.path_of(module)}{many}: {reason}; it is shown without names"
         return SymbolProblem(copies[0], text, _cure(module))
@@ -289,15 +289,11 @@ def open_binary(path: str) -> ElfImage:
     except BadElf as error:
         raise InputFileError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
-        raise InputFileError(f"{path}: {_reason(error)}") from error
+        raise InputFileError(f"{path}: {reason_of(error)}") from error
 
 
 def _base(path: str) -> str:
     return path.rsplit("/", 1)[-1]
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _is_program(module: Module) -> bool:

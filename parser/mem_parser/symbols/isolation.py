@@ -25,7 +25,12 @@ from mem_parser.allowance import bound_bytes
 from mem_parser.errors import MemError
 from mem_parser.inherited_signals import wait_for
 from mem_sandbox import confine
-from mem_sandbox.child import let_go_of_all_but, limit_memory, read_only_descriptors
+from mem_sandbox.child import (
+    let_go_of_all_but,
+    limit_memory,
+    read_only_descriptors,
+    signal_name,
+)
 from mem_sandbox.syscalls import die_with_parent
 
 TASK_TIMEOUT_S = 600.0
@@ -189,14 +194,6 @@ class _Child(Generic[Task, Result]):
             wait_for(self._pid)
             self._pid = 0
         os.close(self._read)
-
-
-def signal_name(number: int) -> str:
-    """Return a name such as `SIGSEGV`."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _serve(tasks: Sequence[Task], job: Job[Task, Result], pipe: int, parent: int) -> None:

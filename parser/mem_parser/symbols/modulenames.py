@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.errors import reason_of
 from mem_parser.model import Module
 from mem_parser.symbols import foreign
 from mem_parser.symbols.cache import SymbolCache
@@ -136,7 +137,7 @@ class _NameReader:
             try:
                 table = image.symbols()
             except (BadElf, OSError) as error:
-                self._note(image, f"its symbols are not read: {_why(error)}")
+                self._note(image, f"its symbols are not read: {reason_of(error)}")
                 continue
             if len(table):
                 self._symbols.append(table)
@@ -233,7 +234,3 @@ def file_addresses(module: Module, bias: int | None, addresses: Addresses) -> Ad
         first = module.ranges[0] if module.ranges else None
         bias = first.start - first.file_offset if first is not None else 0
     return addresses - np.uint64(bias % (1 << 64))
-
-
-def _why(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -26,6 +26,7 @@ from mem_parser.symbols.files import Binary, ModuleFinder, is_file_of, open_bina
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
 from mem_parser.symbols.keptnames import KeptNames
 from mem_parser.symbols.modulenames import ModuleNames
+from mem_sandbox.child import whole_number
 
 MOST_MODULES = 1 << 14
 _HIGHEST = (1 << 64) - 1
@@ -101,7 +102,7 @@ def text_of(main: Module, function: str) -> ConstantText | Crash | None:
     if key not in _texts:
         told = _ask({"kind": "text", "module": _written(main), "function": function})
         try:
-            _texts[key] = _outcome(told, _text_read)
+            _texts[key] = _outcome(told, ConstantText.read)
         except _NO_ANSWER:
             _texts[key] = Crash("made its reader give an invalid answer")
     return _texts[key]
@@ -152,13 +153,6 @@ def _outcome(told: Json, read: Callable[[Json], Any]) -> Any:
     return read(told["answer"])
 
 
-def _text_read(answer: Json) -> ConstantText | None:
-    if answer is None:
-        return None
-    text, problem = answer
-    return ConstantText(None if text is None else str(text), str(problem))
-
-
 def _given_read(answer: Json) -> tuple[str, bool, str]:
     build_id, fits, problem = answer
     return str(build_id)[:1000], bool(fits), str(problem)[:1000]
@@ -179,7 +173,7 @@ def answer(question: Json) -> Json:
     asked = [
         Asked(
             _read(one["module"]),
-            np.array([_number(a) for a in one["addresses"]], dtype=np.uint64),
+            np.array([whole_number(a, _HIGHEST) for a in one["addresses"]], dtype=np.uint64),
             _marked(one["foreign"], len(one["addresses"])),
         )
         for one in question["asked"][:MOST_MODULES]
@@ -239,7 +233,7 @@ def _text_answer(main: Module, function: str) -> Json:
         return found and [found.text, found.problem]
 
     def understand(form: Json) -> Json:
-        found = _text_read(form)
+        found = ConstantText.read(form)
         return found and [found.text, found.problem]
 
     (found,) = in_child([main], Job(look, understand, finder.stored_bytes, helpers=True))
@@ -283,15 +277,11 @@ def _read(form: Json) -> Module:
     bias = form["bias"]
     if bias is not None and not (isinstance(bias, int) and -_HIGHEST <= bias <= _HIGHEST):
         raise ValueError
-    ranges = [ExecRange(*(_number(n) for n in (a, b, c))) for a, b, c in form["ranges"]]
+    ranges = [
+        ExecRange(*(whole_number(n, _HIGHEST) for n in (a, b, c))) for a, b, c in form["ranges"]
+    ]
     path, build_id = str(form["path"]), str(form["build_id"])
     return Module(path, ranges, build_id, bias, deleted=bool(form["deleted"]))
-
-
-def _number(told: Json) -> int:
-    if not isinstance(told, int) or not 0 <= told <= _HIGHEST:
-        raise ValueError
-    return told
 
 
 def _marked(which: Json, count: int) -> npt.NDArray[np.bool_]:

@@ -243,7 +243,6 @@ HOLES = Table(
     logs_only=True,
 )
 TABLES = (EVENTS, BLOCKS, SITES, STACKS, FRAMES, READINGS, MARKS, HOLES, CAPTURES)
-BY_NAME = {table.name: table for table in TABLES}
 
 
 def rows() -> list[tuple[str, str, str, str]]:

@@ -24,16 +24,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
+import numpy as np
+
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
-from mem_parser.model import Profile, Unit
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.opening import Sentence
 from mem_parser.symbols.table import Symbols
 from mem_parser.web.facts import Opening, memory_account, without_paths
 from mem_parser.web.flamegraph import PageKind, PageOptions, page_of
-from mem_parser.web.measures import measure_name
+from mem_parser.web.measures import measure_name, measures, shown_counts
 from mem_parser.web.pack import pack_text
-from mem_parser.web.tables import tables
 from mem_parser.web.verdicts import MOST_ROWS, merged_rows, verdict_block
 from mem_parser.words import phrase, shown
 
@@ -111,7 +112,7 @@ def report_blocks(
     blocks: dict[str, Any] = {
         "account": shown(memory_account(profile)),
         "series": _series(profile),
-        "tables": pack_text(tables(profile)),
+        "tables": pack_text(_tables(profile)),
         "opening": [
             {"kind": s.kind, "text": visible(without_paths(text) if confidential else text)}
             for s, text in zip(opening, shown([s.text for s in opening]), strict=True)
@@ -159,3 +160,42 @@ def _series(profile: Profile) -> list[list[float | None]]:
         ]
         for r in kept
     ]
+
+
+def _tables(profile: Profile) -> dict[str, Any]:
+    """Return what of a report's numbers only the file knows: totals by measure, to the last digit,
+    and blocks by size, by count. All others the page adds up itself, of its tree
+    (``assets/report_tables.js``). An amount is [value, lower, upper], the latter the ends of the
+    95 % interval: null where they are not known; where only the upper one is null, the number is at
+    least the lower.
+    """
+    return {
+        "totals": {
+            name: _amount(profile.total(count, unit)) for name, count, unit in measures(profile)
+        },
+        "sizes": {str(count): _size_table(profile, count) for count in shown_counts(profile)},
+    }
+
+
+def _size_table(profile: Profile, count: Count) -> list[dict[str, Any]]:
+    """Return blocks by size, in powers of two; `from` and `to` are bytes, `to` not included."""
+    blocks, size = profile.counts(count)
+    present = blocks > 0
+    mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=present)
+    step = np.floor(np.log2(np.maximum(mean[present], 1))).astype(np.int64)
+    amounts = {}
+    for name, unit in (("bytes", Unit.SPACE), ("objects", Unit.OBJECTS)):
+        value, variance, _ = profile.weigh(count, unit)
+        sums = [np.bincount(step, weights=c[present]) for c in (value, variance, blocks)]
+        amounts[name] = [
+            _amount(Estimate.of_sums(a, v, n, profile.unseen(unit), exact=profile.errors_known))
+            for a, v, n in zip(*(column.tolist() for column in sums), strict=True)
+        ]
+    return [
+        {"from": 2**k, "to": 2 ** (k + 1), "bytes": size, "objects": number}
+        for k, (size, number) in enumerate(zip(amounts["bytes"], amounts["objects"], strict=True))
+    ]
+
+
+def _amount(estimate: Estimate) -> list[float | None]:
+    return [estimate.value, *estimate.known_ends]

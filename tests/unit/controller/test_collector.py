@@ -42,7 +42,7 @@ def test_a_file_without_a_block_does_not_stay(tmp_path: Path) -> None:
     files = LogFiles(str(tmp_path / "a"), 7, Limits().files)
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        mock.patch.object(collector, "_write_all", side_effect=full),
+        mock.patch.object(collector, "write_all", side_effect=full),
         pytest.raises(OSError, match="No space left"),
     ):
         files.write(b"block")

@@ -33,7 +33,7 @@ def test_a_users_own_layers_stay_in_their_places() -> None:
         "VK_LAYER_PATH": "/layers",
     }
 
-    found = device_layers.environment(device_layers.LAYERED, LIBRARY, own)
+    found = device_layers.environment(("opencl", "vulkan"), LIBRARY, own)
 
     assert found["OPENCL_LAYERS"] == f"/a.so:/b.so:{LAYERS}"
     assert found["VK_INSTANCE_LAYERS"] == "VK_LAYER_X:VK_LAYER_MEM_PROFILER_memory"
@@ -42,19 +42,19 @@ def test_a_users_own_layers_stay_in_their_places() -> None:
 
 
 def test_a_second_run_inside_the_first_adds_nothing() -> None:
-    once = device_layers.environment(device_layers.LAYERED, LIBRARY, {})
+    once = device_layers.environment(("opencl", "vulkan"), LIBRARY, {})
 
-    assert device_layers.environment(device_layers.LAYERED, LIBRARY, once) == once
+    assert device_layers.environment(("opencl", "vulkan"), LIBRARY, once) == once
 
 
 def test_files_that_are_not_there_are_not_named_and_links_to_them_are(tmp_path: Path) -> None:
     link = tmp_path / LIBRARY.name
     link.symlink_to(LIBRARY)
-    assert device_layers.environment(device_layers.LAYERED, link, {}) == {}
+    assert device_layers.environment(("opencl", "vulkan"), link, {}) == {}
 
     device_choice.link_companions(link, LIBRARY)
 
-    found = device_layers.environment(device_layers.LAYERED, link, {})
+    found = device_layers.environment(("opencl", "vulkan"), link, {})
     assert found["VK_ADD_LAYER_PATH"] == str(tmp_path)
     assert found["OPENCL_LAYERS"] == str(tmp_path / LAYERS.name)
 

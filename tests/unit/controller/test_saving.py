@@ -81,7 +81,7 @@ def test_a_file_without_end_is_cut_off(
     def for_ever(pipe: int) -> None:
         os.write(pipe, b'["host"]\n')
         while True:
-            saving._write_all(pipe, (1 << 16).to_bytes(4, "little") + bytes(1 << 16))
+            saving.write_all(pipe, (1 << 16).to_bytes(4, "little") + bytes(1 << 16))
 
     with pytest.raises(MemError):
         saved(segment, tmp_path, monkeypatch, for_ever)

@@ -15,6 +15,7 @@ from mem_profiler.process import stillmapped
 from mem_profiler.process.stillmapped import StillMapped, newest
 
 PAGE = 4096
+KINDS = (*stillmapped.ANONYMOUS_KINDS, "mapped-shared", "mapped-file")
 ROWS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20), st.integers(0, 5)), max_size=12)
 LISTED = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12), st.sampled_from("af")))
 
@@ -66,7 +67,7 @@ def maps_file(folder: Path, listed: list[tuple[int, int, str]]) -> tuple[int, di
     return os.open(path, os.O_RDONLY), kinds
 
 
-@given(rows=ROWS, listed=LISTED, kind=st.sampled_from(stillmapped.KINDS))
+@given(rows=ROWS, listed=LISTED, kind=st.sampled_from(KINDS))
 def test_what_is_left_is_what_the_kernel_lists_as_memory_of_that_kind(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[int, int, int]],

@@ -46,7 +46,8 @@ def seen(view: ViewModel, *profiles: Profile) -> ScreenState:
 
 
 def rate(picture: ScreenState) -> float | None:
-    return picture.rows[0].rate_bytes_s
+    rate = picture.rows[0].rate
+    return None if rate is None else rate.value
 
 
 def test_a_rate_is_that_of_the_last_seconds_and_not_of_the_whole_time() -> None:

@@ -20,7 +20,7 @@ from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.symbols import answerform, isolation
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.isolation import Crash, Job, in_child
-from mem_sandbox import confine, syscalls
+from mem_sandbox import child, confine, syscalls
 
 ROOT = Path(__file__).resolve().parents[3]
 GIB = 1 << 30
@@ -196,8 +196,8 @@ def test_errors_for_users_come_back_and_others_cost_the_task() -> None:
 
 
 def test_a_signal_has_its_name() -> None:
-    assert isolation.signal_name(signal.SIGSEGV) == "SIGSEGV"
-    assert isolation.signal_name(200) == "signal 200"
+    assert child.signal_name(signal.SIGSEGV) == "SIGSEGV"
+    assert child.signal_name(200) == "signal 200"
 
 
 def test_what_the_child_finds_or_raises_comes_back() -> None:

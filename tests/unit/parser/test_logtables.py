@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,21 +127,12 @@ def test_blocks_are_the_lives_that_lifetimes_counts(
     for lives in every:
         own = [r for r in found if r["domain"] == DOMAINS[lives.domain]]
         freed = [r for r in own if r["fate"] == "freed"]
-        live, lost = lives.censored()
-        assert lives.freed().samples == len(freed)
-        assert live.samples == sum(r["fate"] == "live" for r in own)
-        assert lost.samples == sum(r["fate"] == "lost" for r in own)
-        threads = Counter((r["born_thread_row"], r["died_thread_row"]) for r in freed)
-        pairs = lives.freed_by()
-        expected: Counter[tuple[int | None, int]] = Counter()
-        for born, died, blocks in zip(
-            pairs.born_thread.tolist(), pairs.died_thread.tolist(), pairs.blocks.tolist(),
-            strict=True,
-        ):  # fmt: skip
-            expected[None if born < 0 else born, died] += blocks
-        assert threads == expected
+        sums = lives.sums
+        assert sums.exact.blocks.sum() + sums.about.blocks.sum() == len(freed)
+        assert sums.alive.blocks.sum() == sum(r["fate"] == "live" for r in own)
+        assert sums.unended.blocks.sum() == sum(r["fate"] == "lost" for r in own)
         exact = [r for r in freed if r["born_exactly"]]
-        assert sum(r["lifetime_ns"] for r in exact) == lives.sums.total.bytes.sum()
+        assert sums.exact.blocks.sum() == len(exact)
         assert all(r["died_ns"] - r["born_ns"] == r["lifetime_ns"] for r in exact)
 
 

@@ -5,7 +5,7 @@
 const MOST_FUNCTIONS = 3000;
 
 class ReportTables {
-  // whole: what only the file knows (mem_parser/web/tables.py); facts: { exact, unseen, start }; isWhole: the profile is all
+  // whole: what only the file knows (mem_parser/web/report.py); facts: { exact, unseen, start }; isWhole: the profile is all
   // that the file has
   constructor(profile, whole, templates, facts, isWhole = false) {
     Object.assign(this, { profile, whole, facts, isWhole });

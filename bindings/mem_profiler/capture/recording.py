@@ -226,11 +226,10 @@ class Recording:
         if self.recorder.readings.anon.bytes < bypass.LEAST_BROUGHT_BYTES:
             return {}
         led = control.numbers("led_libraries")
-        paths = [
-            m.path
-            for m in self.target.mappings
-            if m.inode and "x" in m.permissions and not any(m.start <= at < m.end for at in led)
-        ]
+        code = [m for m in self.target.mappings if m.inode and "x" in m.permissions]
+        # By its path: what was changed in a library's code divides its mapping.
+        seen = {m.path for m in code if any(m.start <= at < m.end for at in led)}
+        paths = [m.path for m in code if m.path not in seen]
         root = f"/proc/{self.pid}/root" if paths else ""
         if not paths and control.number("pidns_inode") == procfs.pidns_inode():
             paths = [

@@ -124,6 +124,7 @@ class Tracker:
         self.path = path
         self._helper = helper
         try:
+            _hooks.lead_libraries(helper.ask)
             helper.ask("track", rate, depth, path, overwrite, form, self._events, self._tracked)
             self._cells = {}
             self._tell_cells()

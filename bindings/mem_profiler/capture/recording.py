@@ -60,10 +60,10 @@ def opened_notes(control: Control) -> list[str]:
     opened = control.number("opened_later")
     if not opened:
         return []
-    what = "a library" if opened == 1 else f"{opened:,} libraries"
+    what, they = ("a library", "it") if opened == 1 else (f"{opened:,} libraries", "they")
     note = (
-        f"the process opened {what} after the attach; what these allocated before its next dlopen"
-        " or dlsym may be missing; `mem_profiler run` sees all"
+        f"the process opened {what} after the sampler came; what {they} allocated before the next"
+        " dlopen or dlsym may be missing; `mem_profiler run` sees all"
     )
     return [note]
 

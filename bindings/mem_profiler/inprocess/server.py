@@ -323,10 +323,13 @@ class Server:
 
 
 def _written(result: Result) -> dict[str, Any]:
-    """The answer on a file of a capture that has ended; `many_lost`: samples, where they are."""
+    """The answer on the files of a capture that has ended; `many_lost`: samples, where they are;
+    `devices`: the files beside, by domain.
+    """
     many = are_many_lost(result.samples, result.lost)
     return {
         "path": result.path, "samples": result.samples, "many_lost": result.lost if many else 0,
+        "devices": {one.domain: one.path for one in result.devices},
     }  # fmt: skip
 
 

@@ -79,11 +79,15 @@ class Hooks:
         """Whether this object put hooks into this process."""
         return self._pid == os.getpid()
 
-    def begin(self, *, pymem: bool, arenas: bool = False) -> None:
+    def begin(self, *, pymem: bool, arenas: bool = False, device: str | None = None) -> None:
         """Redirect this process's calls of malloc to the sampler; with ``pymem`` those of CPython's
-        allocators too, or with ``arenas`` of the regions of its small objects. Raises TrackerError.
+        allocators too, or with ``arenas`` of the regions of its small objects. ``device``: as of
+        MEM_PROFILER_DEVICE; None: of the environment. Raises TrackerError.
         """
-        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\nARENAS={int(arenas)}\n", flags=_FOLLOW)
+        options = f"PYMEM={int(pymem)}\nARENAS={int(arenas)}\n"
+        if device is not None:
+            options += f"DEVICE={device}\n"
+        answer = self._call(BEGIN, options, flags=_FOLLOW)
         if answer.result:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             hint = None

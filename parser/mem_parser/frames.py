@@ -73,11 +73,14 @@ class Frame:
 
 def named_caller(frames: Sequence[Frame]) -> str:
     """Return the nearest caller with a name in the file of a first frame that has none: what a
-    stripped library exports says what was asked of it. Empty where there is none, or no need.
+    stripped library exports says what was asked of it. Of an extension that exports nothing, the
+    nearest function of Python. Empty where there is none, or no need.
     """
-    first = frames[0]
-    named = (f.function for f in frames[1:] if f.module == first.module and not f.build_id)
-    return next(named, "") if first.build_id else ""
+    first, *callers = frames
+    if not first.build_id:
+        return ""
+    exported = (f.function for f in callers if f.module == first.module and not f.build_id)
+    return next(exported, "") or next((f.told for f in callers if f.python), "")
 
 
 def native_below(frames: Sequence[Frame], inner: Sequence[Frame]) -> Frame | None:

@@ -12,6 +12,10 @@
  *           still at that address. Code and data stay mapped but unused, and a later BEGIN works
  *           again.
  *
+ *   PLANS   keep the plans for libraries: lead their allocators here, of those opened later at the next dlopen or
+ *           dlsym after it, until a DETACH. Also for a sampler that was there from the start. On a thread of the program
+ *           that holds no lock of the loader.
+ *
  *   STEP    the program begins a step by a call. -EEXIST: it has begun one by a range of its marks, named
  *           MP_STEP_MESSAGE. Nothing changes.
  *
@@ -39,6 +43,7 @@ enum mp_attach_command {
     MP_ATTACH_RESCAN = 2,
     MP_ATTACH_DETACH = 3,
     MP_ATTACH_STEP = 4,
+    MP_ATTACH_PLANS = 5,
 };
 
 enum mp_attach_flags {
@@ -67,7 +72,8 @@ struct mp_attach_request {
     /* out: slots that point to the real function, and that the sampler could not change */
     uint32_t slots_failed;
     uint32_t modules; /* out: modules that this call searched */
-    /* BEGIN, RESCAN: address of plans (struct mp_entry_plan) in this process, back to back; 0: none */
+    /* BEGIN, RESCAN: address of plans (struct mp_entry_plan) in this process, back to back; 0: none. PLANS: those for
+     * the addresses in the files */
     uint64_t plan;
     uint64_t plan_bytes;
     uint64_t slots_held; /* out: slots and entry points that point to hooks after this call */
@@ -83,7 +89,7 @@ struct mp_attach_request {
  *   -EINVAL   unknown version, command or option
  *   -EBUSY    another call has not ended
  *   -EPERM    the program was started with MEM_PROFILER_DISABLE=1
- *   -EALREADY BEGIN after BEGIN, DETACH after DETACH, and RESCAN while not attached
+ *   -EALREADY BEGIN after BEGIN, DETACH after DETACH, RESCAN and PLANS while there is nothing to follow by
  *   -EEXIST   STEP, see above
  *   -ENOTSUP  the sampler cannot see allocations here; it changed nothing
  *   others    no segment, or a page that it cannot make writable; it changed nothing

@@ -5,7 +5,8 @@
  * of each of its functions. The caller, which has the symbols and a decoder, decodes the instructions; it
  * offers points, and the sampler takes the first one for which it finds room.
  *
- * A point is one instruction at the beginning of the function, after nothing but pushes of registers. One
+ * A point is one instruction at the beginning of the function, after nothing but pushes of registers, and registers
+ * that become 0 and so carry no argument. One
  * store into one aligned word overwrites `write_bytes` of that instruction with the beginning of a jump;
  * the bytes that follow stay and are the rest of the jump's distance. So no thread can be between the
  * bytes that change, and no thread has to stop:
@@ -63,7 +64,7 @@ struct mp_entry_point {
     uint8_t copy_bytes;
     uint8_t fixups;
     uint8_t pad[2];
-    uint8_t copy[MP_PLAN_COPY_BYTES]; /* the pushes and the instruction, to run at another place */
+    uint8_t copy[MP_PLAN_COPY_BYTES]; /* the beginning with the instruction, to run elsewhere */
     struct mp_entry_fixup fixup[2];
 };
 

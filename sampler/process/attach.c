@@ -11,6 +11,7 @@
 #include "hooks/inline_patch.h"
 #include "hooks/redirect.h"
 #include "lifecycle.h"
+#include "plan_file.h"
 #include "pymem/pymem.h"
 #include "python/runtime.h"
 #include "redirect/got_slots_kept.h"
@@ -89,6 +90,15 @@ static void restore(struct mp_entry_counts *entries) {
     mp_redirect_release();
 }
 
+/* Without `bytes`, none is kept any more. */
+static int keep_plans(const void *plans, size_t bytes) {
+    mp_redirect_hold();
+    int rc = mp_plan_file_keep(plans, bytes);
+    mp_plan_file_look();
+    mp_redirect_release();
+    return rc;
+}
+
 /* Returns what stays, in one line, or NULL. */
 static const char *undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
@@ -103,6 +113,8 @@ static const char *undo(struct mp_attach_request *r) {
                  "CPython's allocators still call the sampler, which forwards: the main thread"
                  " ran no Python code meanwhile, or its threads have no common lock");
     mp_py_withdraw();
+    if (!mp_startup_by_constructor())
+        keep_plans(NULL, 0);
     restore(&entries);
     mp_kept_restore(&slots);
     const char *stays = mp_startup_late_close();
@@ -205,8 +217,10 @@ static void see_modules(bool only_new, struct mp_slot_counts *counts) {
 /* At a dlopen or dlsym of the program, which has treated drivers already. */
 static void look(void) {
     struct mp_slot_counts counts = {0};
-    if (attach.attached == getpid())
-        see_modules(true, &counts);
+    if (attach.attached != getpid())
+        return;
+    mp_plan_file_look();
+    see_modules(true, &counts);
 }
 
 static int begin(struct mp_attach_request *r) {
@@ -273,6 +287,7 @@ static int rescan(struct mp_attach_request *r) {
     struct mp_entry_counts entries = {0};
     mp_redirect_hold(); /* a thread of the program may be at the same, in dlopen or dlsym */
     mp_entry_forget_closed();
+    mp_plan_file_look();
     mp_redirect_release();
     if (r->plan != 0)
         install(r, &entries);
@@ -319,6 +334,10 @@ static int run(struct mp_attach_request *r) {
     case MP_ATTACH_DETACH:
         return attached ? detach(r)
                         : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
+    case MP_ATTACH_PLANS:
+        return attached || (mp_startup_by_constructor() && mp_process.state == MP_STATE_READY)
+                   ? keep_plans((const void *)(uintptr_t)r->plan, r->plan_bytes)
+                   : refuse(r, -EALREADY, "the sampler sees no allocation of the process");
     case MP_ATTACH_STEP:
         return mp_mark_steps() ? -EEXIST : 0;
     default:

@@ -31,9 +31,9 @@
 
 #define REFUSED 2 /* in `of_library` of a plan that fits, but cannot be followed */
 
-/* The plans for libraries, for the addresses in their files. */
+/* The plans for libraries, for the addresses in their files, and the mapping that they are in. */
 static unsigned char *kept;
-static size_t kept_bytes;
+static size_t kept_bytes, mapped_bytes;
 
 static bool first_base(const struct mp_elf *elf, void *base) {
     *(uintptr_t *)base = elf->base;
@@ -133,8 +133,10 @@ static void follow(struct mp_entry_plan *plan, size_t bytes) {
     relocate(plan, -search.base);
 }
 
-static void look(void) {
+void mp_plan_file_look(void) {
     struct mp_control *c = mp_local.segment.control;
+    if (kept_bytes == 0)
+        return;
     if (c != NULL && (mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP) != 0)
         return; /* without the system calls that the next question takes */
     if (mp_is_filtered())
@@ -150,26 +152,44 @@ static void look(void) {
 
 void mp_plan_file_follow(void) {
     static struct mp_slot_counts loader;
-    if (kept_bytes == 0)
-        return;
-    look();
-    mp_redirect_look(look, &loader);
+    mp_plan_file_look();
+    mp_redirect_look(mp_plan_file_look, &loader);
+}
+
+static unsigned char *new_pages(size_t bytes) {
+    unsigned char *made =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return made == MAP_FAILED ? NULL : made;
+}
+
+int mp_plan_file_keep(const void *plans, size_t bytes) {
+    unsigned char *copy = NULL;
+    if (bytes > FILE_BYTES_MAX)
+        return -EINVAL;
+    if (bytes != 0 && (copy = new_pages(bytes)) == NULL)
+        return -ENOMEM;
+    if (bytes != 0)
+        memcpy(copy, plans, bytes);
+    if (kept_bytes != 0)
+        munmap(kept, mapped_bytes);
+    kept = copy;
+    kept_bytes = mapped_bytes = bytes;
+    return 0;
 }
 
 int mp_plan_file_install(int fd, bool for_children, bool for_next) {
     size_t bytes = sealed_bytes(fd);
     if (bytes == 0)
         return -EINVAL;
-    unsigned char *plans =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int rc = plans == MAP_FAILED ? -errno : read_whole(fd, plans, bytes) ? 0 : -EIO;
+    unsigned char *plans = new_pages(bytes);
+    int rc = plans == NULL ? -ENOMEM : read_whole(fd, plans, bytes) ? 0 : -EIO;
     if (rc == 0)
         rc = install(plans, bytes, &kept_bytes);
     if (!for_children && !(for_next && rc != 0))
         close(fd);
-    if (kept_bytes != 0)
-        kept = plans;
-    else if (plans != MAP_FAILED)
+    kept = plans;
+    mapped_bytes = bytes;
+    if (kept_bytes == 0 && plans != NULL)
         munmap(plans, bytes);
     return rc;
 }

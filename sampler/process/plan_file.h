@@ -33,7 +33,17 @@
  * when it cannot be read or none fits. */
 int mp_plan_file_install(int fd, bool for_children, bool for_next);
 
-/* Redirect the allocators of the libraries that the file had plans for: now, and of those opened later. */
+/* Redirect the allocators of the libraries that plans are kept for: now, and of those opened later. */
 void mp_plan_file_follow(void);
+
+/*
+ * Keep a copy of plans for libraries, which a thread of the process itself hands over, instead of those kept before; 0
+ * bytes: keep none. The caller holds mp_redirect_hold(). 0, or -errno with nothing changed.
+ */
+int mp_plan_file_keep(const void *plans, size_t bytes);
+
+/* Redirect the allocators of those libraries that are there now. One caller at a time (mp_redirect_hold(), or a look of
+ * redirect_later.h). */
+void mp_plan_file_look(void);
 
 #endif

@@ -255,7 +255,7 @@ def test_libraries_that_come_and_go_are_seen(segment_dir: Path, tmp_path: Path) 
         assert ended is not None and (ended.kept, ended.failed) == (0, 0)
         target.finish()
     assert 5000 <= HeapFile(Path(result.path)).total("alloc_blocks") < 5050
-    assert any("opened 50 libraries after the attach" in note for note in result.notes)
+    assert any("opened 50 libraries after the sampler came" in note for note in result.notes)
     # Blocks of constructors are missing, which is not said to be the program's mmap.
     assert any("libraries that it opened allocated before" in note for note in result.notes)
 

@@ -113,6 +113,25 @@ def test_less_is_said_where_a_library_brings_an_allocator_along() -> None:
     assert told[0] == [] and "libarrow.so.9 brings along (mimalloc)" in told[1][0]
 
 
+@pytest.mark.parametrize(
+    ("libraries", "advice"),
+    [
+        (("libarrow.so.9",), "does not show; ARROW_DEFAULT_MEMORY_POOL=system"),
+        (("_polars.so",), "does not show; --device mmap shows it by function"),
+        (("_polars.so", "libarrow.so.9"), "show; libarrow.so.9: ARROW_DEFAULT_MEMORY_POOL=system"),
+    ],
+)
+def test_the_advice_for_one_library_is_not_given_for_another(
+    libraries: tuple[str, ...], advice: str
+) -> None:
+    profile = worker(np.random.default_rng(1), rate=0.01)
+    brought = dict.fromkeys([f"/lib/{name}" for name in libraries], "mimalloc")
+    grew = Growth(0, 15 << 20, 15 << 20)
+    [note] = bypass.notes_on(profile, grew, None, brought, known=True, opened=False)
+    assert advice in note
+    assert ("ARROW" in note) == any("arrow" in name for name in libraries)
+
+
 @pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])
 def test_nothing_is_said_where_malloc_explains_much_or_the_growth_is_small(
     mapper: Path, tmp_path: Path, order: str

@@ -14,6 +14,7 @@ import pytest
 from c_build import compile_program, prefixed_jemalloc
 from controller_tools import command_environment, run_command
 from mem_parser.errors import TargetUnsupported
+from mem_profiler import inprocess
 from mem_profiler.entries import plan, plan_file
 from mem_profiler.entries.symbols import Program
 from parser_run import report
@@ -142,6 +143,49 @@ def test_an_attach_sees_the_allocator_of_a_library_that_is_there(
         finally:
             target.kill()
     assert in_use_bytes(tmp_path) == ledger
+
+
+INSIDE = """
+import ctypes, sys
+from mem_profiler import Tracker, inprocess
+
+def opened():
+    library = ctypes.CDLL(sys.argv[1])
+    library.ledger.restype = ctypes.c_size_t
+    return library
+
+early = opened() if sys.argv[2] == "opened before" else None
+for path in sys.argv[4:]:
+    tracked = sys.argv[3].startswith("Tracker")
+    with Tracker(path, rate=1) if tracked else inprocess.capture(path, rate_bytes=1):
+        library = opened()
+        before = library.ledger()
+        for _ in range(3):
+            library.use()
+        print(library.ledger() - before)
+    library.use()
+"""
+
+
+@pytest.mark.parametrize("how", ["Tracker", "Tracker, preloaded", "capture"])
+@pytest.mark.parametrize("when", ["opened before", "opened inside"])
+@pytest.mark.usefixtures("quick_helper")
+def test_a_program_that_captures_itself_sees_the_allocator_of_a_library(
+    tmp_path: Path, package: Path, when: str, how: str
+) -> None:
+    paths = [tmp_path / name / "out.heap" for name in ("first", "again")]
+    for path in paths:
+        path.parent.mkdir()
+    env = command_environment() | ({} if how == "Tracker" else inprocess.environment())
+    if when == "opened inside":
+        env["PYTHONPATH"] = os.pathsep.join((str(package.parents[1]), env["PYTHONPATH"]))
+    done = subprocess.run(
+        [sys.executable, "-c", INSIDE, package, when, how, *paths],
+        env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ledgers = [int(word) for word in done.stdout.split()]
+    assert [in_use_bytes(path.parent) for path in paths] == ledgers
 
 
 def test_a_library_with_copies_in_its_callers_is_left_alone(tmp_path: Path) -> None:

@@ -215,9 +215,45 @@ def test_the_help_of_the_magic_is_found_in_every_way(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> None:
-    [[_, pages, printed]] = cells(tmp_path, "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0")
-    assert "ZeroDivisionError" in printed
+    body = "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0"
+    [[good, pages, printed]] = cells(tmp_path, body)
+    assert not good, "a run of all cells stops here"
+    assert printed.endswith("\nUsageError: the cell raised ZeroDivisionError\n")
     assert re.search(r"Total: \d\.\d+ MiB.* at the peak", parts(pages)[2])
+
+
+MAPS = """
+import mmap
+m = mmap.mmap(-1, 40 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+"""
+
+
+def test_mappings_have_a_part_of_their_own_below_the_cell(tmp_path: Path) -> None:
+    first, wrong = cells(
+        tmp_path, f"%%mem_profile --device mmap --height 0{MAPS}", "%%mem_profile --device x\ny = 1"
+    )
+    [shown] = filter(None, first[1])
+    host, mapped = shown.split("<h4>mmap</h4>")
+    assert mapped.startswith("<p>peak 40.00 MiB at ")
+    assert "(In[1]) In[1]:3\n" in mapped
+    assert host.count("note: the process opened ") == shown.count("note: the process opened ")
+    assert "device" in wrong[2].lower() and "none, or of hal, cuda" in wrong[2], wrong
+
+
+ARROW = """
+import pyarrow as pa
+chunk = pa.array(range(1000), pa.int64())
+table = pa.table({"x": pa.concat_arrays([chunk] * 25_000)})
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is missing")
+def test_an_arrow_table_is_seen_where_the_cell_itself_imports_arrow(tmp_path: Path) -> None:
+    [[good, pages, printed]] = cells(tmp_path, f"%%mem_profile --height 0{ARROW}")
+    assert good, printed
+    [shown] = filter(None, pages)
+    assert "anonymous memory" not in shown
+    assert re.search(r"^19\d\.\d MiB .*\(In\[1\]\) In\[1\]:4$", shown, re.MULTILINE), shown
 
 
 AWAITING = """

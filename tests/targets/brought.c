@@ -2,7 +2,7 @@
  * brought.c - a library with an allocator of its own that nobody else can call, as Arrow and Polars are built. It is
  * large, as these are, and calls malloc, too. With PROGRAM the program: `brought MIB` waits for a second, so that its
  * memory has been read, takes and frees as much from malloc, 1 MiB at a time, touches as much of the library's, and
- * holds that for another second.
+ * holds that for another second. With COPIED a caller has a part of the allocator in itself, so that nothing can lead it.
  */
 #include "target.h"
 
@@ -35,6 +35,16 @@ __attribute__((visibility("hidden"))) void *mi_malloc(size_t size) {
 __attribute__((visibility("hidden"))) void mi_free(void *block) {
     last = block;
 }
+
+#ifdef COPIED
+__attribute__((visibility("hidden"), noinline)) void mi_free_generic_mt(void *block) {
+    last = block;
+}
+
+void release(void *block) {
+    mi_free_generic_mt(block);
+}
+#endif
 
 void brought(size_t bytes) {
     free(keep(malloc(1 << 20)));

@@ -223,7 +223,8 @@ class Run:
         variables = environment(self.options, self.base.path)
         judged, found = program.judged_file(path), named.search(path, arguments)
         places = (judged, *found.places)
-        libraries = packages.libraries(places, planning.LARGE_LIBRARY_BYTES, os.environ)
+        folders = packages.folders(places, os.environ)
+        libraries = packages.libraries(folders, planning.LARGE_LIBRARY_BYTES)
         handed = plan_file.make(judged, found.programs, libraries)
         try:
             if handed.fd is not None:

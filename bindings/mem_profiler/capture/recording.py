@@ -60,10 +60,10 @@ def opened_notes(control: Control) -> list[str]:
     opened = control.number("opened_later")
     if not opened:
         return []
-    what = "a library" if opened == 1 else f"{opened:,} libraries"
+    what, they = ("a library", "it") if opened == 1 else (f"{opened:,} libraries", "they")
     note = (
-        f"the process opened {what} after the attach; what these allocated before its next dlopen"
-        " or dlsym may be missing; `mem_profiler run` sees all"
+        f"the process opened {what} after the sampler came; what {they} allocated before the next"
+        " dlopen or dlsym may be missing; `mem_profiler run` sees all"
     )
     return [note]
 
@@ -226,11 +226,10 @@ class Recording:
         if self.recorder.readings.anon.bytes < bypass.LEAST_BROUGHT_BYTES:
             return {}
         led = control.numbers("led_libraries")
-        paths = [
-            m.path
-            for m in self.target.mappings
-            if m.inode and "x" in m.permissions and not any(m.start <= at < m.end for at in led)
-        ]
+        code = [m for m in self.target.mappings if m.inode and "x" in m.permissions]
+        # By its path: what was changed in a library's code divides its mapping.
+        seen = {m.path for m in code if any(m.start <= at < m.end for at in led)}
+        paths = [m.path for m in code if m.path not in seen]
         root = f"/proc/{self.pid}/root" if paths else ""
         if not paths and control.number("pidns_inode") == procfs.pidns_inode():
             paths = [

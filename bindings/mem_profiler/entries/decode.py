@@ -1,9 +1,9 @@
 """Decide where a function's start can be patched while threads run in it (x86-64).
 
 Model: entry_plan.h explains why the sampler overwrites one instruction at most, and why by a store
-into one aligned word. This module decodes instructions: pushes and markers (endbr64) may come
-before the overwritten one, which must be able to run elsewhere, where its distance to code or data
-differs.
+into one aligned word. This module decodes instructions: pushes, zeroed registers and markers
+(endbr64) may come before the overwritten one, which must be able to run elsewhere, where its
+distance to code or data differs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _NOTHING = {x86.X86_INS_ENDBR64, x86.X86_INS_NOP}
 _SHORT_ONLY = {
     x86.X86_INS_JRCXZ, x86.X86_INS_JECXZ, x86.X86_INS_JCXZ,
     x86.X86_INS_LOOP, x86.X86_INS_LOOPE, x86.X86_INS_LOOPNE,
+}  # fmt: skip
+_SCRATCH = {
+    x86.X86_REG_EAX, x86.X86_REG_ECX, x86.X86_REG_EDX, x86.X86_REG_ESI, x86.X86_REG_EDI,
+    x86.X86_REG_R8D, x86.X86_REG_R9D, x86.X86_REG_R10D, x86.X86_REG_R11D,
 }  # fmt: skip
 _END = {x86.X86_INS_RET, x86.X86_INS_RETF, x86.X86_INS_INT3, x86.X86_INS_UD2, x86.X86_INS_HLT}
 
@@ -103,6 +107,17 @@ def _is_push(insn: capstone.CsInsn) -> bool:
     return is_register and operand.reg != x86.X86_REG_RSP
 
 
+def _zeroes(insn: capstone.CsInsn) -> bool:
+    """Whether a register becomes 0 that no caller gets back: as its value is not read before, it is
+    no argument, and this may be done twice.
+    """
+    if insn.id != x86.X86_INS_XOR:
+        return False
+    one, other = insn.operands
+    same: bool = one.type == other.type == x86.X86_OP_REG and one.reg == other.reg
+    return same and one.size == 4 and one.reg in _SCRATCH
+
+
 def _candidates(code: bytes, address: int) -> Iterator[Point]:
     offset = pushed = 0
     copied = b""
@@ -118,8 +133,8 @@ def _candidates(code: bytes, address: int) -> Iterator[Point]:
             and offset + JUMP_BYTES <= len(code)
         ):
             yield Point(offset, insn.size, write, pushed, copied + moved[0], moved[1])
-        if _is_push(insn):
-            pushed += 1
+        if _is_push(insn) or _zeroes(insn):
+            pushed += insn.id == x86.X86_INS_PUSH
             copied += bytes(insn.bytes)
         elif insn.id not in _NOTHING:
             return

@@ -19,7 +19,7 @@ from mem_profiler._core import lib
 from mem_profiler.entries.names import NONE, Signature
 from mem_profiler.entries.symbols import Function
 
-_VERSION = 3
+_VERSION = 4
 _MOST_BYTES = 1 << 18
 _LONGEST_NAME = 256
 _LONGEST_TEXT = 1024

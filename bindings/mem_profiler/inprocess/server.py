@@ -25,6 +25,7 @@ what the capture has so far, and a log that an earlier file of its name left beh
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -47,9 +48,10 @@ from mem_profiler.capture import output, toggle
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates, Session
+from mem_profiler.entries import plan_file, planning
 from mem_profiler.events.collector import Limits, check_names, files_of_name
 from mem_profiler.events.logs import Logging
-from mem_profiler.process import procfs
+from mem_profiler.process import packages, procfs
 from mem_profiler.process.death import Watch
 from mem_profiler.profile.readings import Growth
 from mem_profiler.segment import collect
@@ -139,6 +141,19 @@ class Server:
             raise
         self.file = dataclasses.replace(self.file, where=ExactFile(path, replace=True))
         return answer
+
+    def plans(self, folders: list[str]) -> dict[str, Any]:
+        """The plans for the allocators that large libraries bring along: those that the program
+        has, and those in packages in its folders.
+        """
+        least_bytes = planning.LARGE_LIBRARY_BYTES
+        found = packages.libraries(folders, least_bytes)
+        present = (one.path for one in procfs.maps(self.pid) if "x" in one.permissions)
+        found += [path for path in present if packages.is_large(path, least_bytes)]
+        plans: list[bytes] = []
+        with contextlib.suppress(MemError, OSError):
+            plans = planning.of_own_libraries(found)[: plan_file.PLANS_MAX]
+        return {"plans": base64.b64encode(b"".join(plans)).decode()}
 
     def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
         """Write a snapshot."""
@@ -308,10 +323,13 @@ class Server:
 
 
 def _written(result: Result) -> dict[str, Any]:
-    """The answer on a file of a capture that has ended; `many_lost`: samples, where they are."""
+    """The answer on the files of a capture that has ended; `many_lost`: samples, where they are;
+    `devices`: the files beside, by domain.
+    """
     many = are_many_lost(result.samples, result.lost)
     return {
         "path": result.path, "samples": result.samples, "many_lost": result.lost if many else 0,
+        "devices": {one.domain: one.path for one in result.devices},
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.helper.client import Helper
 from mem_profiler.helper.errors import TrackerError, warn_of_losses
+from mem_profiler.tracking.inside import Hooks
 
 
 class Sidecar:
@@ -25,6 +26,7 @@ class Sidecar:
         """Raises MemError."""
         try:
             self._helper = Helper("capture")
+            Hooks().lead_libraries(self._helper.ask)
         except TrackerError as error:
             raise MemError(error.text, hint=error.hint) from None
 

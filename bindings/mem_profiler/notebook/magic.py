@@ -88,6 +88,12 @@ def arguments() -> argparse.ArgumentParser:
         metavar="BYTES",
         help=f"mean bytes between samples ({_RATE}); 1: every block; 65536: faster, for imports",
     )
+    add(
+        "--device",
+        metavar="LIST",
+        help="device memory to follow: auto, none, or a list as of `mem_profiler run`; mmap: the "
+        "cell's own mappings",
+    )
     add("--depth", type=int, metavar="N", help="frames kept of a stack (128)")
     add(
         "--leaks", "--inuse", action="store_true", help="what is in use at the end, not at the peak"
@@ -109,31 +115,36 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-async def run(shell: Any, line: str, cell: str) -> str:
-    """Run a cell of an IPython shell under a tracker; returns what to show, as HTML.
+async def run(shell: Any, line: str, cell: str) -> tuple[str, BaseException | None]:
+    """Run a cell of an IPython shell under a tracker; returns what to show, as HTML, and what the
+    cell raised, which the shell has shown.
 
-    Raises MagicError, TrackerError. What the cell raises is shown by the shell.
+    Raises MagicError, TrackerError.
     """
     given = arguments().parse_args(shlex.split(line))
     if given.help:
-        return f"<pre>{html.escape(arguments().format_help())}</pre>"
+        return f"<pre>{html.escape(arguments().format_help())}</pre>", None
     if given.follow_fork and not given.output:
         raise MagicError(f"%%{NAME}: --follow-fork needs -o FILE, for the files of children")
     path = _file_of(given.output)
     tracker = Tracker(
         path, rate=given.rate, depth=given.depth, follow_fork=given.follow_fork,
-        overwrite=given.force or path in _kept,
+        overwrite=given.force or path in _kept, device=given.device,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mem_profile-") as folder:
         with tracker:
             try:
-                await _run_cell(shell, cell)
+                raised = await _run_cell(shell, cell)
             finally:
                 if not given.output:
                     tracker.write_to(os.path.join(folder, "cell.heap"))
         if given.output:
             _kept.add(path)
-        return _made(tracker.path, given, folder)
+        notes: set[str] = set()
+        text = _made(tracker.path, given, folder, notes)
+        for domain, beside in tracker.devices.items():
+            text += f"<h4>{html.escape(domain)}</h4>{_made(beside, given, folder, notes)}"
+        return text, raised
 
 
 def _file_of(output: str | None) -> str:
@@ -146,8 +157,10 @@ def _file_of(output: str | None) -> str:
     return os.path.join(folder, time.strftime("killed-cell-%Y%m%d-%H%M%S.heap"))
 
 
-def _made(path: str, given: argparse.Namespace, folder: str) -> str:
-    """What to show of a file, as HTML; pages go through a folder. Raises MagicError."""
+def _made(path: str, given: argparse.Namespace, folder: str, notes: set[str]) -> str:
+    """What to show of a file, as HTML, but for the notes that are shown already; pages go through a
+    folder. Raises MagicError.
+    """
     count = ["--inuse"] if given.leaks else []
     inverted = ["--inverted"] if given.inverted else []
     named = ["--start-frames"] if given.start_frames else []
@@ -159,15 +172,18 @@ def _made(path: str, given: argparse.Namespace, folder: str) -> str:
             page = file.read()
     if given.rows:
         rows = given.rows if given.first is None else given.first
-        table = _report("top", "--lines", path, "-n", str(rows), *count, *named)
+        lines = _report("top", "--lines", path, "-n", str(rows), *count, *named).splitlines(True)
+        table = "".join(one for one in lines if one not in notes)
+        notes.update(one for one in lines if one.startswith("note: "))
     report = json.loads(_report("summary", path, "--json", "-n", "1"))
     verdicts = [str(one["text"]) for one in report["verdicts"]]
     return shown(verdicts, page, table, given.height)
 
 
-async def _run_cell(shell: Any, cell: str) -> None:
+async def _run_cell(shell: Any, cell: str) -> BaseException | None:
     """Run the cell with its number and its lines as the notebook shows them: the shell has counted
-    on, and the magic's line is the first. One without `await` is run without one.
+    on, and the magic's line is the first. One without `await` is run without one. Returns what it
+    raised.
     """
     counted = shell.execution_count
     names = (_NUMBER.fullmatch(name) for name in names_of_cells().values())
@@ -180,9 +196,11 @@ async def _run_cell(shell: Any, cell: str) -> None:
             shell.events.trigger("post_execute")
             shell.events.trigger("post_run_cell", result)
         else:
-            shell.run_cell(first + cell)
+            result = shell.run_cell(first + cell)
     finally:
         shell.execution_count = counted
+    raised: BaseException | None = result.error_before_exec or result.error_in_exec
+    return raised
 
 
 def _awaits(shell: Any, cell: str) -> bool:
@@ -234,10 +252,12 @@ def load(shell: Any) -> None:
 
     async def shows(line: str, cell: str) -> None:
         try:
-            text = await run(shell, line, cell)
+            text, raised = await run(shell, line, cell)
         except (MagicError, TrackerError, ValueError, OSError) as error:
             raise _usage_error(str(error)) from None
         shell.display_pub.publish({"text/html": text, "text/plain": _WITHOUT_PAGES})
+        if raised is not None:  # so that a notebook that is run as a whole stops here
+            raise _usage_error(f"the cell raised {type(raised).__name__}")
 
     def mem_profile(line: str, cell: str | None = None) -> Any:
         """Capture a cell and show its flame graph and table; the options: `%mem_profile?`."""

@@ -22,20 +22,21 @@ _NAMES = ("*.so*", "*/*.so*")
 _FILES_MAX = 64
 
 
-def libraries(places: Iterable[str], least_bytes: int, environment: Mapping[str, str]) -> list[str]:
-    """Libraries of at least that size in packages of the Pythons among `places`, paths of programs
-    as they are named. None where no Python is named.
-    """
+def libraries(folders: Iterable[str], least_bytes: int) -> list[str]:
+    """Libraries of at least that size in packages in those folders."""
     found: dict[str, None] = {}
-    for folder in dict.fromkeys(_folders(places, environment)):
+    for folder in dict.fromkeys(folders):
         for name in _NAMES:
             for path in glob.iglob(os.path.join(glob.escape(folder), name)):
-                if len(found) < _FILES_MAX and _is_large(path, least_bytes):
+                if len(found) < _FILES_MAX and is_large(path, least_bytes):
                     found[os.path.realpath(path)] = None
     return list(found)
 
 
-def _folders(places: Iterable[str], environment: Mapping[str, str]) -> Iterator[str]:
+def folders(places: Iterable[str], environment: Mapping[str, str]) -> Iterator[str]:
+    """The folders of packages of the Pythons among `places`, paths of programs as they are named.
+    None where no Python is named.
+    """
     pythons = [place for place in places if _PYTHON.fullmatch(os.path.basename(place))]
     if not pythons:
         return
@@ -49,7 +50,8 @@ def _folders(places: Iterable[str], environment: Mapping[str, str]) -> Iterator[
             yield from glob.iglob(os.path.join(glob.escape(root), folder))
 
 
-def _is_large(path: str, least_bytes: int) -> bool:
+def is_large(path: str, least_bytes: int) -> bool:
+    """Whether a path is that of a file of at least that size."""
     try:
         return os.path.isfile(path) and os.path.getsize(path) >= least_bytes
     except OSError:

@@ -113,10 +113,14 @@ def _who(runtime: Runtime | None, brought: Mapping[str, str], otherwise: str = "
     if runtime is not None:
         who, cures = runtime.name, [runtime.cure]
     else:
-        named = [f"{os.path.basename(path)} brings along ({own})" for path, own in brought.items()]
+        names = {os.path.basename(path): own for path, own in brought.items()}
+        named = [f"{name} brings along ({own})" for name, own in names.items()]
         who = f"the allocator that {' or that '.join(named)}" if named else "the program"
-        cures = [known.cure for path in brought if (known := library_of(path))]
-        cures = cures or [otherwise]
+        cures = [
+            f"{name}: {known.cure}" if len(names) > 1 else known.cure
+            for name in names
+            if (known := library_of(name))
+        ] or [otherwise]
     return "; ".join(filter(None, [f"{who} {BY_MMAP}", *cures]))
 
 

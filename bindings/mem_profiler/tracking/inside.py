@@ -8,17 +8,20 @@ later are redirected at its next dlopen or dlsym.
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import errno
 import os
 import re
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mem_profiler import LIBRARY_NAME, library_path
 from mem_profiler.helper.errors import TrackerError
 
-BEGIN, RESCAN, DETACH, STEP = 1, 2, 3, 4
+BEGIN, RESCAN, DETACH, STEP, PLANS = 1, 2, 3, 4, 5
 _FOLLOW = 1  # a flag of BEGIN: MP_ATTACH_FOLLOW
 _VERSION = 1
 _OPTIONS = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED")
@@ -76,11 +79,15 @@ class Hooks:
         """Whether this object put hooks into this process."""
         return self._pid == os.getpid()
 
-    def begin(self, *, pymem: bool, arenas: bool = False) -> None:
+    def begin(self, *, pymem: bool, arenas: bool = False, device: str | None = None) -> None:
         """Redirect this process's calls of malloc to the sampler; with ``pymem`` those of CPython's
-        allocators too, or with ``arenas`` of the regions of its small objects. Raises TrackerError.
+        allocators too, or with ``arenas`` of the regions of its small objects. ``device``: as of
+        MEM_PROFILER_DEVICE; None: of the environment. Raises TrackerError.
         """
-        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\nARENAS={int(arenas)}\n", flags=_FOLLOW)
+        options = f"PYMEM={int(pymem)}\nARENAS={int(arenas)}\n"
+        if device is not None:
+            options += f"DEVICE={device}\n"
+        answer = self._call(BEGIN, options, flags=_FOLLOW)
         if answer.result:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             hint = None
@@ -89,6 +96,16 @@ class Hooks:
             raise TrackerError(f"the sampler cannot begin in this process: {text}", hint)
         self._pid = os.getpid()
         self._scanned_s = time.monotonic()
+
+    def lead_libraries(self, ask: Callable[..., Any]) -> None:
+        """Redirect the allocators that large libraries bring along, also of those opened later, to
+        the sampler, whoever put it there; the helper, whom to `ask`, plans it. Those that cannot
+        be redirected stay unseen, which files say. Raises TrackerError.
+        """
+        folders = [os.path.abspath(one) for one in sys.path if isinstance(one, str)]
+        plans = binascii.a2b_base64(ask("plans", folders)["plans"])
+        if plans:
+            self._call(PLANS, plans=plans)
 
     def offer_marks(self) -> None:
         """Let libraries whose first mark is still to come find the sampler's functions for mstx.
@@ -122,7 +139,7 @@ class Hooks:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             raise TrackerError(f"the sampler cannot leave this process: {text}")
 
-    def _call(self, command: int, more: str = "", flags: int = 0) -> Request:
+    def _call(self, command: int, more: str = "", flags: int = 0, plans: bytes = b"") -> Request:
         if self._function is None:
             self._function = _open().mem_profiler_attach
             self._function.argtypes = [ctypes.POINTER(Request)]
@@ -140,6 +157,8 @@ class Hooks:
             )
         except ValueError as error:
             raise TrackerError(f"a path or option is too long for the sampler: {error}") from None
+        held = ctypes.create_string_buffer(plans)
+        request.plan, request.plan_bytes = ctypes.addressof(held) if plans else 0, len(plans)
         request.result = self._function(ctypes.byref(request))
         return request
 

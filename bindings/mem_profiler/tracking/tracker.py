@@ -57,6 +57,9 @@ class Tracker:
         depth: Frames of a stack that are kept.
         overwrite: Replace a file of the same name.
         events: Write a log of all events too, out-0.memlog and so on beside out.heap.
+        device: Device memory to follow, as `--device` of the commands: auto, none, or a list; mmap:
+            the program's own mappings. Its files are beside, out.mmap.heap (``devices``, by
+            domain, after `stop`).
 
     Raises:
         TrackerError: from `start` on, in one line, where this process cannot be captured.
@@ -75,18 +78,21 @@ class Tracker:
         depth: int | None = None,
         overwrite: bool = False,
         events: bool = False,
+        device: str | None = None,
     ) -> None:
         if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= RATE_MAX_BYTES:
             raise ValueError(f"rate is a number of bytes from 1 to {RATE_MAX_BYTES}, not {rate!r}")
         if file_format not in FORMS:
             raise ValueError(f"file_format is one of {', '.join(FORMS)}, not {file_format!r}")
         self.path = ""
+        self.devices: dict[str, str] = {}
         self.native_traces = native_traces
         self.trace_python_allocators = trace_python_allocators
         self.follow_fork = follow_fork
         self._name = os.path.abspath(os.fspath(path))
         self._settings = (rate, depth, overwrite, file_format)
         self._events = bool(events)
+        self._device = device
         self._tracked: Union[dict[str, Any], None] = None  # noqa: UP007 - Python 3.9
         self._helper: Helper | None = None
         self._cells: dict[str, str] = {}
@@ -111,9 +117,14 @@ class Tracker:
 
     def _begin(self, path: str) -> None:
         rate, depth, overwrite, form = self._settings
+        device = self._device
         if not has_segment():
             objects = self.trace_python_allocators
-            _hooks.begin(pymem=objects, arenas=not objects)
+            _hooks.begin(pymem=objects, arenas=not objects, device=device)
+        elif device not in (None, os.environ.get("MEM_PROFILER_DEVICE")):
+            raise TrackerError(
+                "the sampler is in this process already, and device is chosen when it comes"
+            )
         else:
             _hooks.rescan()
         try:
@@ -124,6 +135,7 @@ class Tracker:
         self.path = path
         self._helper = helper
         try:
+            _hooks.lead_libraries(helper.ask)
             helper.ask("track", rate, depth, path, overwrite, form, self._events, self._tracked)
             self._cells = {}
             self._tell_cells()
@@ -145,7 +157,7 @@ class Tracker:
         try:
             self._tell_cells()
             answer = helper.ask("end")
-            self.path = str(answer["path"])
+            self.path, self.devices = str(answer["path"]), answer["devices"]
         finally:
             self._helper = None
             _active = None

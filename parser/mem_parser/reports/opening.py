@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from mem_parser.charge import charged_from
+from mem_parser.charge import charged_from, first_from
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate, FloatArray, are_many_lost
 from mem_parser.folds import unnamed_function
@@ -22,7 +22,7 @@ from mem_parser.leaks.ages import LEAST_WATCH_S
 from mem_parser.leaks.findings import MOST_UNDECIDED, Finding, LeakReport, Verdict, growth_of
 from mem_parser.leaks.headline import called_by, rate_text
 from mem_parser.leaks.watch import NO_AGES, may_fill, too_short, was_killed, went_on
-from mem_parser.model import Count, PeakSource, Profile, Unit
+from mem_parser.model import Count, IntArray, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.grid import Judged, Record, Tone
 from mem_parser.rss import account
@@ -408,12 +408,17 @@ def _named_caller(symbols: Symbols, by_stack: FloatArray, unnamed: str) -> tuple
     folded = [unnamed_function(f, symbols) for f in symbols.functions]
     own = [f is not None and f.name == unnamed for f in folded]
     files = {f.module for f, is_own in zip(symbols.functions, own, strict=True) if is_own}
-    named = [f.known and not f.python and f.module in files for f in symbols.functions]
-    function = symbols.function_of_location[symbols.locations_of_stack]
+    exported = [f.known and not f.python and f.module in files for f in symbols.functions]
     charged = charged_from(symbols, FrameRule.PROGRAM)
-    places = np.flatnonzero(np.array(named, dtype=np.bool_)[function])
-    nearest = np.append(places, len(function))[np.searchsorted(places, charged)]
-    held = np.array(own, dtype=np.bool_)[function[charged]] & (nearest < symbols.offsets[1:])
+
+    def first(wanted: list[bool]) -> IntArray:
+        locations = np.array(wanted, dtype=np.bool_)[symbols.function_of_location]
+        return first_from(symbols, locations, charged, np.arange(len(charged)))
+
+    nearest, python = first(exported), first([f.python for f in symbols.functions])
+    nearest = np.where(nearest >= 0, nearest, python)
+    function = symbols.function_of_location[symbols.locations_of_stack]
+    held = np.array(own, dtype=np.bool_)[function[charged]] & (nearest >= 0)
     if not held.any():
         return "", 0.0
     sums = np.bincount(function[nearest[held]], by_stack[held])

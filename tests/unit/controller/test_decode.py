@@ -27,8 +27,12 @@ BEGINNINGS = {
         [(9, 3, 5), (1, 2, 1), (3, 2, 2), (5, 2, 3)],
     ),
     "marker first": ("f30f1efa4881ec98000000", AT + 2, [(4, 2, 0)]),
-    "the word ends": ("31c04889f8c3", AT + 7, [(0, 1, 0)]),
+    "the word ends": ("31c04889f8c3", AT + 7, [(2, 3, 0), (0, 1, 0)]),
     "a jump at once": ("e900010000", AT + 3, [(0, 5, 0)]),
+    "a jump behind zeroes": (
+        "4531c94531c031c9e9d3fdffff", AT, [(8, 5, 0), (0, 3, 0), (3, 3, 0), (6, 2, 0)],
+    ),
+    "a zero that the caller keeps": ("31db4881ff01100000", AT, [(0, 2, 0)]),
     "a call at once": ("e800010000c3", AT, []),
     "nothing but a return": ("c3cccccccc", AT, []),
     "a jump without a long form": ("e3054889f8c3", AT, []),
@@ -105,7 +109,7 @@ def test_what_is_moved_means_the_same(index: int, away: int) -> None:
         assert 1 <= point.write_bytes <= min(5, point.length)
         assert here % 8 + point.write_bytes <= 8
         assert len(point.copy) <= decode.COPY_BYTES
-        before = [m for m in meaning(body[: point.offset], address) if m[0] == "push"]
-        assert len(before) == point.pushed_words
+        before = [m for m in meaning(body[: point.offset], address) if m[0] in {"push", "xor"}]
+        assert sum(m[0] == "push" for m in before) == point.pushed_words
         original = meaning(body[point.offset : point.offset + point.length], here)
         assert meaning(moved(point, address + away), address + away) == before + original

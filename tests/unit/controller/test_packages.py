@@ -25,7 +25,7 @@ def test_those_below_a_named_python_are_found(tmp_path: Path, program: str) -> N
     large = environment_at(tmp_path / "large", 100)
     environment_at(tmp_path / "small", 99)
     places = [str(tmp_path / name / "bin" / program) for name in ("large", "small")]
-    found = packages.libraries(places, 100, {})
+    found = packages.libraries(packages.folders(places, {}), 100)
     assert ([p for p in found if str(tmp_path) in p] == [str(large)]) == (program == "python3")
 
 

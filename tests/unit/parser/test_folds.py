@@ -29,6 +29,7 @@ MADE = {
     **{f"a{k}": Function(f"app+0x{k}0", f"app+0x{k}0", "/app", known=False) for k in range(1, 4)},
     **{f"p{k}": Function(f"plugin.so+0x{k}", "", "/lib/plugin.so", known=False) for k in (1, 2)},
     "call": Function("plugin_call", "plugin_call", "/lib/plugin.so"),
+    "py": Function("load", "load", "", known=True, python=True),
     "jit": Function("0x7f00", "0x7f00", "", known=False),
     "std": Function("libstdc++.so.6+0xd4490", "", "/lib/libstdc++.so.6", known=False),
     "[cut]": Function("[cut]", "[cut]", "", known=False),
@@ -139,3 +140,11 @@ def test_an_owner_without_a_name_comes_with_the_caller_in_its_file_that_has_one(
     assert sorted(named_caller(one) for one in frames) == ["", "plugin_call", "plugin_call"]
     said = [str(one.text) for one in opening(profile, symbols, None)]
     assert any(f"of it {PLUGIN}, called by plugin_call" in one for one in said), said
+
+
+def test_an_owner_of_an_extension_that_exports_nothing_comes_with_its_caller_in_python() -> None:
+    profile, symbols = made("main py call a1", "main py p1 py p2", "py call p1")
+    frames = find_places(profile, symbols).frames
+    assert sorted(named_caller(one) for one in frames) == ["load", "load", "plugin_call"]
+    said = [str(one.text) for one in opening(*made("main py a1 p1 p2"), None)]
+    assert any(f"of it {PLUGIN}, called by load" in one for one in said), said

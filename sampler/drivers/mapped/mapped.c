@@ -68,7 +68,8 @@ ROW(move_break, "sbrk")
 /* Has it a segment, or may it have one, and is it no call by which an allocator gets room for blocks? A fork child that
  * waits for its segment needs it for the mappings that it has. */
 static bool is_seen(const struct mp_frame *caller) {
-    if (mp_local.segment.control == NULL && !mp_pending_waits())
+    bool has_segment = mp_local.segment.control != NULL || mp_pending_waits();
+    if (!has_segment || !mp_backend_on(MP_BACKEND_MMAP))
         return false;
     mp_device_backend_call(MP_BACKEND_MMAP);
     bool seen = !mp_counted_further_out(caller->sp) && !mp_backend_is_allocator(caller->pc);

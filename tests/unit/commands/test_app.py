@@ -66,10 +66,9 @@ async def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() 
         assert len(lines) == 24
 
 
-@pytest.mark.parametrize(
-    ("key", "first", "order"),
-    [("o", "net_read", Order.OWN), ("a", "net_read", Order.BLOCKS), ("t", "main", Order.TOTAL)],
-)
+@pytest.mark.parametrize(("key", "first", "order"), [
+    ("o", "net_read", Order.OWN), ("a", "net_read", Order.BLOCKS), ("t", "main", Order.TOTAL),
+])  # fmt: skip
 async def test_letters_sort(key: str, first: str, order: Order) -> None:
     async with shown() as (app, pilot):
         await pilot.press("o" if key == "t" else "t")

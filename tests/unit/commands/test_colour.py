@@ -47,15 +47,10 @@ def test_verdicts_have_colours_on_a_terminal(folder: Path) -> None:
     assert GREEN + "ok" in doctor
 
 
-@pytest.mark.parametrize(
-    ("words", "variables"),
-    [
-        ([], {"NO_COLOR": "1"}),
-        ([], {"TERM": "dumb"}),
-        (["--color", "never"], {}),
-        (["--color=never"], {"NO_COLOR": ""}),
-    ],
-)
+@pytest.mark.parametrize(("words", "variables"), [
+    ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"}), (["--color", "never"], {}),
+    (["--color=never"], {"NO_COLOR": ""}),
+])  # fmt: skip
 def test_who_wants_none_gets_none(
     folder: Path, words: list[str], variables: dict[str, str]
 ) -> None:

@@ -40,23 +40,19 @@ def flat(run: Run, *words: object) -> dict[str, float]:
     return {row["function"]: row["flat"] for row in json.loads(out)["rows"] if row["flat"]}
 
 
-@pytest.mark.parametrize(
-    ("words", "held"),
-    [
-        ([], {"load (shop.py)": 2000}),
-        (["--alloc"], {"load (shop.py)": 3000, "churn (shop.py)": 12000}),
-        (["--freed"], {"load (shop.py)": 1000, "churn (shop.py)": 12000}),
-        (["--peak"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
-        (["--to", "2s"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-        (["--from", "2s", "--to", "7s", "--alloc"],
-         {"load (shop.py)": 2000, "churn (shop.py)": 8000}),
-        (["--from", "2s", "--to", "7s"], {"load (shop.py)": 3000}),
-        (["--to", "5s", "--peak"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-        (["--from", "warm", "--to", "warm", "--alloc"], {"load (shop.py)": 2000}),
-        (["--from", "cold", "--to", "6200ms"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
-        (["--to", "25%"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "held"), [
+    ([], {"load (shop.py)": 2000}),
+    (["--alloc"], {"load (shop.py)": 3000, "churn (shop.py)": 12000}),
+    (["--freed"], {"load (shop.py)": 1000, "churn (shop.py)": 12000}),
+    (["--peak"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
+    (["--to", "2s"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+    (["--from", "2s", "--to", "7s", "--alloc"], {"load (shop.py)": 2000, "churn (shop.py)": 8000}),
+    (["--from", "2s", "--to", "7s"], {"load (shop.py)": 3000}),
+    (["--to", "5s", "--peak"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+    (["--from", "warm", "--to", "warm", "--alloc"], {"load (shop.py)": 2000}),
+    (["--from", "cold", "--to", "6200ms"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
+    (["--to", "25%"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+])  # fmt: skip
 def test_a_report_of_a_log_shows_the_whole_or_a_part(
     words: list[str], held: dict[str, float], run: Run, log: Path
 ) -> None:
@@ -85,26 +81,23 @@ def test_files_of_different_runs_are_refused_in_one_line(
         assert "are of different captures" in err.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    ("words", "code_and_text"),
-    [
-        (["top", "LOG", "--from", "noon"], (2, "'noon' is no time")),
-        (["top", "LOG", "--from", "warm#2"], (2, "no such mark")),
-        (["top", "LOG", "--from", "5s", "--to", "4s"], (2, "ends at 4.000 s, before it begins")),
-        (["at", "100s", "LOG"], (2, "does not say what was in use at 100.000 s")),
-        (["at", "1s", "LOG", "--peak"], (2, "--peak: at a moment there are blocks in use only")),
-        (["at", "1s", "HEAP"], (3, "not a log of events")),
-        (["top", "HEAP", "--to", "1s"], (3, "not a log of events")),
-        (["timeline", "HEAP"], (3, "not a log of events")),
-        (["timeline", "MISSING"], (3, "no such file")),
-        (["timeline", "LOG", "--interval", "soon"], (2, "no length of time")),
-        (["peaks", "LOG", "--domain", "gpu"], (2, "no domain gpu")),
-        (["diff", "LOG"], (2, "two profiles, or of two moments")),
-        (["diff", "--at", "1s", "2s", "HEAP"], (3, "not a log of events")),
-        (["top", "LOG", "--from", "7s", "--freed"], (2, "no count tells what was freed")),
-        (["top", "HEAP", "HEAP"], (2, "2 profiles given")),
-    ],
-)
+@pytest.mark.parametrize(("words", "code_and_text"), [
+    (["top", "LOG", "--from", "noon"], (2, "'noon' is no time")),
+    (["top", "LOG", "--from", "warm#2"], (2, "no such mark")),
+    (["top", "LOG", "--from", "5s", "--to", "4s"], (2, "ends at 4.000 s, before it begins")),
+    (["at", "100s", "LOG"], (2, "does not say what was in use at 100.000 s")),
+    (["at", "1s", "LOG", "--peak"], (2, "--peak: at a moment there are blocks in use only")),
+    (["at", "1s", "HEAP"], (3, "not a log of events")),
+    (["top", "HEAP", "--to", "1s"], (3, "not a log of events")),
+    (["timeline", "HEAP"], (3, "not a log of events")),
+    (["timeline", "MISSING"], (3, "no such file")),
+    (["timeline", "LOG", "--interval", "soon"], (2, "no length of time")),
+    (["peaks", "LOG", "--domain", "gpu"], (2, "no domain gpu")),
+    (["diff", "LOG"], (2, "two profiles, or of two moments")),
+    (["diff", "--at", "1s", "2s", "HEAP"], (3, "not a log of events")),
+    (["top", "LOG", "--from", "7s", "--freed"], (2, "no count tells what was freed")),
+    (["top", "HEAP", "HEAP"], (2, "2 profiles given")),
+])  # fmt: skip
 def test_what_does_not_work_is_one_line_with_a_code(
     words: list[str], code_and_text: tuple[int, str], run: Run, log: Path, tmp_path: Path
 ) -> None:

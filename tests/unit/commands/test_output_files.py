@@ -304,14 +304,11 @@ def test_the_null_device_takes_everything_wherever_it_is(tmp_path: Path) -> None
     results.write_result("new", str(tmp_path / "x"))
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("none/x", "no such folder"), ("file/x", "no such folder"), (".", "is a folder"),
-        ("none/", "no such folder"), ("/", "is a folder"), ("", "is a folder"), ("a\0b", "null"),
-        ("/dev/fd/999999", "bad file descriptor"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "why"), [
+    ("none/x", "no such folder"), ("file/x", "no such folder"), (".", "is a folder"),
+    ("none/", "no such folder"), ("/", "is a folder"), ("", "is a folder"), ("a\0b", "null"),
+    ("/dev/fd/999999", "bad file descriptor"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_said_in_a_line(
     tmp_path: Path, path: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,23 +76,20 @@ def test_a_profile_that_names_no_program_needs_none(heap: Path) -> None:
         assert parse(*words).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (["-p", PROGRAM, "-f", "HEAP"], 2, "neither -t nor -s"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-s"], 2, "-t and -s"),
-        (["-p", PROGRAM, "-t"], 2, "no profile given"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "--wrong"], 2, "No such option"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-n", "x"], 2, "Invalid value"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "--inuse", "--alloc"], 2, "exclude each other"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-o", "/missing/x"], 2, "cannot write"),
-        (["-p", PROGRAM, "-f", "/missing.heap", "-t"], 3, "/missing.heap: no such file"),
-        (["-p", PROGRAM, "-f", PROGRAM, "-t"], 3, "not a heap profile"),
-        (["-p", "/missing", "-f", "HEAP", "-t"], 3, "/missing: no such file"),
-        (["-p", "HEAP", "-f", "HEAP", "-t"], 3, "not an ELF file"),
-        (["-p", "/bin/ls", "-f", "HEAP", "-t"], 3, "not the program of this profile"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "code", "text"), [
+    (["-p", PROGRAM, "-f", "HEAP"], 2, "neither -t nor -s"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-s"], 2, "-t and -s"),
+    (["-p", PROGRAM, "-t"], 2, "no profile given"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "--wrong"], 2, "No such option"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-n", "x"], 2, "Invalid value"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "--inuse", "--alloc"], 2, "exclude each other"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-o", "/missing/x"], 2, "cannot write"),
+    (["-p", PROGRAM, "-f", "/missing.heap", "-t"], 3, "/missing.heap: no such file"),
+    (["-p", PROGRAM, "-f", PROGRAM, "-t"], 3, "not a heap profile"),
+    (["-p", "/missing", "-f", "HEAP", "-t"], 3, "/missing: no such file"),
+    (["-p", "HEAP", "-f", "HEAP", "-t"], 3, "not an ELF file"),
+    (["-p", "/bin/ls", "-f", "HEAP", "-t"], 3, "not the program of this profile"),
+])  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_a_code(
     heap: Path, arguments: list[str], code: int, text: str
 ) -> None:
@@ -116,19 +113,12 @@ def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
     assert parse("-p", PROGRAM, "-f", heap, "-t", "--partial").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "done"),
-    [
-        ("top CUT", "reported"),
-        ("leaks CUT", "reported"),
-        ("rss CUT", "reported"),
-        ("graph HEAP --base CUT -o OUT", "reported"),
-        ("diff CUT HEAP", "reported"),
-        ("report CUT -o OUT", "reported"),
-        ("convert CUT -o OUT --to csv", "written"),
-        ("symbolize CUT -o OUT", "written"),
-    ],
-)
+@pytest.mark.parametrize(("words", "done"), [
+    ("top CUT", "reported"), ("leaks CUT", "reported"), ("rss CUT", "reported"),
+    ("graph HEAP --base CUT -o OUT", "reported"), ("diff CUT HEAP", "reported"),
+    ("report CUT -o OUT", "reported"), ("convert CUT -o OUT --to csv", "written"),
+    ("symbolize CUT -o OUT", "written"),
+])  # fmt: skip
 def test_every_command_refuses_a_cut_file_by_its_name(
     heap: Path, tmp_path: Path, words: str, done: str
 ) -> None:

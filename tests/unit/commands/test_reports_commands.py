@@ -117,15 +117,12 @@ def test_no_name_in_csv_is_a_formula(start: str, tmp_path: Path) -> None:
     assert list(csv.reader(out.read_text().splitlines()))[1] == [f"'{start}1+1", "-1.5"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["top", "shop.heap", "--json", "--csv"], "exclude each other"),
-        (["top", "shop.heap", "--alloc", "--peak"], "exclude each other"),
-        (["peek", "shop.heap", "nowhere"], "no such function"),
-        (["stats", "shop.heap", "--objects"], "both bytes and blocks"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["top", "shop.heap", "--json", "--csv"], "exclude each other"),
+    (["top", "shop.heap", "--alloc", "--peak"], "exclude each other"),
+    (["peek", "shop.heap", "nowhere"], "no such function"),
+    (["stats", "shop.heap", "--objects"], "both bytes and blocks"),
+])  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_code_2(
     folder: Path, arguments: list[str], text: str
 ) -> None:

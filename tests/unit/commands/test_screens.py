@@ -138,11 +138,10 @@ def test_a_layout_program_without_png_is_refused_with_what_works(
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["top HEAP -o OUT", "HEAP -s -o OUT", "convert HEAP --to csv -o OUT", "symbolize HEAP -o OUT",
-     "merge HEAP HEAP -o OUT", "report HEAP -o OUT", "leaks HEAP -o OUT", "top HEAP --json -o OUT"],
-)  # fmt: skip
+@pytest.mark.parametrize("words", [
+    "top HEAP -o OUT", "HEAP -s -o OUT", "convert HEAP --to csv -o OUT", "symbolize HEAP -o OUT",
+    "merge HEAP HEAP -o OUT", "report HEAP -o OUT", "leaks HEAP -o OUT", "top HEAP --json -o OUT",
+])  # fmt: skip
 def test_every_file_that_is_written_is_named_once(narrow: Path, tmp_path: Path, words: str) -> None:
     out = tmp_path / "out"
     places = {"HEAP": narrow, "OUT": out}

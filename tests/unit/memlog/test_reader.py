@@ -276,13 +276,10 @@ def events_payload(**changes: list[int]) -> bytes:
     return b"".join(pack_column(np.array(c, dtype=np.uint64)) for c in columns.values())
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"stack": [1]}, {"domain": [1]}, {"kind": [0]}, {"kind": [7]}, {"thread": [1 << 32]},
-        {"time": [2]}, {"time": [1, 1]}, {"age": [1 << 63]}, {"size": []},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("changes", [
+    {"stack": [1]}, {"domain": [1]}, {"kind": [0]}, {"kind": [7]}, {"thread": [1 << 32]},
+    {"time": [2]}, {"time": [1, 1]}, {"age": [1 << 63]}, {"size": []},
+])  # fmt: skip
 def test_forged_events_are_left_out(tmp_path: Path, changes: dict[str, list[int]]) -> None:
     path = tmp_path / "a.memlog"
     payload = events_payload(**changes)

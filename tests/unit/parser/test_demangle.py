@@ -24,23 +24,20 @@ def test_a_short_symbol_that_doubles_itself_stays_as_it_is() -> None:
     assert demangled(["_Z1f1AIiE"]) == {"_Z1f1AIiE": ("f", "f(A<int>)")}
 
 
-@pytest.mark.parametrize(
-    ("symbol", "short"),
-    [
-        ("malloc", "malloc"),
-        ("_Znwm", "operator new"),
-        ("_Znam", "operator new[]"),
-        ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"),
-        ("_ZN12_GLOBAL__N_13fooEv", "(anonymous namespace)::foo"),
-        ("_ZNK3Foo3barEv", "Foo::bar"),
-        ("_ZN3FooptEv", "Foo::operator->"),
-        ("_ZNKSt4lessIiEclERKiS2_", "std::less::operator()"),
-        ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
-        ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
-        ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
-        ("_Znot_a_name", "_Znot_a_name"),
-    ],
-)
+@pytest.mark.parametrize(("symbol", "short"), [
+    ("malloc", "malloc"),
+    ("_Znwm", "operator new"),
+    ("_Znam", "operator new[]"),
+    ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"),
+    ("_ZN12_GLOBAL__N_13fooEv", "(anonymous namespace)::foo"),
+    ("_ZNK3Foo3barEv", "Foo::bar"),
+    ("_ZN3FooptEv", "Foo::operator->"),
+    ("_ZNKSt4lessIiEclERKiS2_", "std::less::operator()"),
+    ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
+    ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
+    ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
+    ("_Znot_a_name", "_Znot_a_name"),
+])  # fmt: skip
 def test_short_names_have_neither_parameters_nor_template_arguments(
     symbol: str, short: str
 ) -> None:

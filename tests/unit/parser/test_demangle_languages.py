@@ -31,53 +31,43 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "_known", {})
 
 
-@pytest.mark.parametrize(
-    ("symbol", "short", "full"),
-    [
-        ("grow.isra.0", "grow", "grow.isra.0"),
-        ("grow.part.3.constprop.1", "grow", "grow.part.3.constprop.1"),
-        ("grow.constprop.0.cold", "grow", "grow.constprop.0.cold"),
-        ("grow.cold.7", "grow", "grow.cold.7"),
-        ("grow.llvm.1234567890", "grow", "grow.llvm.1234567890"),
-        ("grow.lto_priv.0.lto_priv.1", "grow", "grow.lto_priv.0.lto_priv.1"),
-        ("grow._omp_fn.0", "grow._omp_fn.0", "grow._omp_fn.0"),
-        ("_Z3fooi.constprop.0", "foo", "foo(int) (.constprop.0)"),
-        ("_ZN12_GLOBAL__N_13fooEv.part.0", "(anonymous namespace)::foo",
-         "(anonymous namespace)::foo() (.part.0)"),
-        ("_RNvCs1234_7mycrate3foo.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
-        ("_ZN7mycrate3foo17h0123456789abcdefE.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("symbol", "short", "full"), [
+    ("grow.isra.0", "grow", "grow.isra.0"),
+    ("grow.part.3.constprop.1", "grow", "grow.part.3.constprop.1"),
+    ("grow.constprop.0.cold", "grow", "grow.constprop.0.cold"),
+    ("grow.cold.7", "grow", "grow.cold.7"),
+    ("grow.llvm.1234567890", "grow", "grow.llvm.1234567890"),
+    ("grow.lto_priv.0.lto_priv.1", "grow", "grow.lto_priv.0.lto_priv.1"),
+    ("grow._omp_fn.0", "grow._omp_fn.0", "grow._omp_fn.0"),
+    ("_Z3fooi.constprop.0", "foo", "foo(int) (.constprop.0)"),
+    ("_ZN12_GLOBAL__N_13fooEv.part.0", "(anonymous namespace)::foo",
+     "(anonymous namespace)::foo() (.part.0)"),
+    ("_RNvCs1234_7mycrate3foo.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
+    ("_ZN7mycrate3foo17h0123456789abcdefE.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
+])  # fmt: skip
 def test_tails_are_in_full_names_only(symbol: str, short: str, full: str) -> None:
     assert (short_name(symbol), full_name(symbol)) == (short, full)
 
 
-@pytest.mark.parametrize(
-    ("symbol", "name"),
-    [
-        ("_ZN33_$LT$u32$u20$as$u20$app..Grow$GT$4grow17hab15ed9ae0f01c71E",
-         "<u32 as app::Grow>::grow"),
-        ("_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
-         "std::rt::lang_start::{{closure}}"),
-        ("_ZN3app14Cache$LT$T$GT$4load17hd36dfcddc502070bE", "app::Cache::load"),
-        ("_RNvXs_NtCs1234_7mycrate3fooNtB4_3BarNtNtCs_4core3fmt7Display3fmt",
-         "<mycrate::foo::Bar as core::fmt::Display>::fmt"),
-        ("_RINvNtC7mycrate3mod3fooNtB2_3BarE", "mycrate::mod::foo::<mycrate::mod::Bar>"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("symbol", "name"), [
+    ("_ZN33_$LT$u32$u20$as$u20$app..Grow$GT$4grow17hab15ed9ae0f01c71E", "<u32 as app::Grow>::grow"),
+    ("_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
+     "std::rt::lang_start::{{closure}}"),
+    ("_ZN3app14Cache$LT$T$GT$4load17hd36dfcddc502070bE", "app::Cache::load"),
+    ("_RNvXs_NtCs1234_7mycrate3fooNtB4_3BarNtNtCs_4core3fmt7Display3fmt",
+     "<mycrate::foo::Bar as core::fmt::Display>::fmt"),
+    ("_RINvNtC7mycrate3mod3fooNtB2_3BarE", "mycrate::mod::foo::<mycrate::mod::Bar>"),
+])  # fmt: skip
 def test_rusts_two_manglings_are_read(symbol: str, name: str) -> None:
     assert short_name(symbol) == name
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "main.(*Store).Load", "main.Store.Load", "main.F[...]", "main.(*Stack[...]).Push",
-        "main.(*Stack[go.shape.int_0]).Push", "main.Map[go.shape.struct { a int }].Get",
-        "github.com/a/b/v2.(*Client).do.func1.2", "type..eq.[2]interface {}",
-        "type:.eq.struct { a int }", "net/http.(*conn).serve", "main.main.func1",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", [
+    "main.(*Store).Load", "main.Store.Load", "main.F[...]", "main.(*Stack[...]).Push",
+    "main.(*Stack[go.shape.int_0]).Push", "main.Map[go.shape.struct { a int }].Get",
+    "github.com/a/b/v2.(*Client).do.func1.2", "type..eq.[2]interface {}",
+    "type:.eq.struct { a int }", "net/http.(*conn).serve", "main.main.func1",
+])  # fmt: skip
 def test_names_of_go_are_kept_whole(name: str) -> None:
     assert (short_name(name), full_name(name)) == (name, name)
 

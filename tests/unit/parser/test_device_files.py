@@ -134,14 +134,11 @@ def test_merging_adds_up_what_devices_say() -> None:
         merger.add(read_bytes(host_file().data, "c"), "c")
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [*column("mark_time_s", "<f8", [1.0])],
-        [*mark_lines(MARKS)[:-4], *column("mark_text", "|u1", [])],
-        [*column("failed_blocks", "<u8", [1] * 3), *column("failed_bytes", "<u8", [1] * 3)],
-    ],
-)
+@pytest.mark.parametrize("lines", [
+    [*column("mark_time_s", "<f8", [1.0])],
+    [*mark_lines(MARKS)[:-4], *column("mark_text", "|u1", [])],
+    [*column("failed_blocks", "<u8", [1] * 3), *column("failed_bytes", "<u8", [1] * 3)],
+])  # fmt: skip
 def test_columns_that_do_not_fit_are_refused(lines: list[str]) -> None:
     file = device_file()
     file.extra_lines = lines
@@ -225,15 +222,12 @@ def test_stats_lists_marks(files: tuple[Path, Path]) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
-        (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
-        (["-f", "HOST", "-f", "HOST", "-t"], "both hold the domain host"),
-        (["-f", "HOST", "-f", "OTHER", "-t"], "are not files of one capture"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
+    (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
+    (["-f", "HOST", "-f", "HOST", "-t"], "both hold the domain host"),
+    (["-f", "HOST", "-f", "OTHER", "-t"], "are not files of one capture"),
+])  # fmt: skip
 def test_files_that_do_not_go_together_are_refused(
     files: tuple[Path, Path], tmp_path: Path, arguments: list[str], text: str
 ) -> None:

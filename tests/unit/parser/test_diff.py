@@ -206,8 +206,7 @@ def without_files(profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]
 
 def moved_by(lines: int, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
     return profile, dataclasses.replace(
-        symbols,
-        locations=[dataclasses.replace(x, line=x.line + lines) for x in symbols.locations],
+        symbols, locations=[dataclasses.replace(x, line=x.line + lines) for x in symbols.locations]
     )
 
 

@@ -11,17 +11,14 @@ from mem_parser.web.facts import memory_account, without_paths
 from web_profiles import SERVER, make_profile
 
 
-@pytest.mark.parametrize(
-    ("text", "short"),
-    [
-        ("/opt/app/x.so: no such file", "x.so: no such file"),
-        ("see /etc/passwd, and /a/b/c", "see passwd, and c"),
-        ("operator/(Vec, Vec)", "operator/(Vec, Vec)"),
-        ("a/b of rate 1/2", "a/b of rate 1/2"),
-        ("~/src/x.c:12", "x.c:12"),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("text", "short"), [
+    ("/opt/app/x.so: no such file", "x.so: no such file"),
+    ("see /etc/passwd, and /a/b/c", "see passwd, and c"),
+    ("operator/(Vec, Vec)", "operator/(Vec, Vec)"),
+    ("a/b of rate 1/2", "a/b of rate 1/2"),
+    ("~/src/x.c:12", "x.c:12"),
+    ("", ""),
+])  # fmt: skip
 def test_paths_are_cut_to_their_last_part(text: str, short: str) -> None:
     assert without_paths(text) == short
 

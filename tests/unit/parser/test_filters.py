@@ -23,20 +23,17 @@ def flat(shown: View) -> dict[str, float]:
     return {r.name: r.flat.value for r in rows_of(shown.sums()) if r.flat.value}
 
 
-@pytest.mark.parametrize(
-    ("filters", "left"),
-    [
-        ({}, {"net_read": 100, "db_get": 40, "parse": 3}),
-        ({"focus": ("serve",)}, {"net_read": 100, "db_get": 40}),
-        ({"focus": ("serve", "db")}, {"db_get": 40}),
-        ({"focus": (r"^parse\.c$",)}, {"parse": 3}),
-        ({"focus": (r"lib/db_get\.so",)}, {"db_get": 40}),
-        ({"ignore": ("net", "parse")}, {"db_get": 40}),
-        ({"hide": ("_",)}, {"serve": 140, "parse": 3}),
-        ({"hide": ("parse|main|alloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
-        ({"focus": ("net",), "hide": ("net",)}, {"serve": 100}),
-    ],
-)
+@pytest.mark.parametrize(("filters", "left"), [
+    ({}, {"net_read": 100, "db_get": 40, "parse": 3}),
+    ({"focus": ("serve",)}, {"net_read": 100, "db_get": 40}),
+    ({"focus": ("serve", "db")}, {"db_get": 40}),
+    ({"focus": (r"^parse\.c$",)}, {"parse": 3}),
+    ({"focus": (r"lib/db_get\.so",)}, {"db_get": 40}),
+    ({"ignore": ("net", "parse")}, {"db_get": 40}),
+    ({"hide": ("_",)}, {"serve": 140, "parse": 3}),
+    ({"hide": ("parse|main|alloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
+    ({"focus": ("net",), "hide": ("net",)}, {"serve": 100}),
+])  # fmt: skip
 def test_a_filter_leaves_whole_stacks(filters: dict[str, object], left: dict[str, float]) -> None:
     assert flat(view(**filters)) == left
 

@@ -145,16 +145,12 @@ def test_stacks_that_end_with_a_semicolon_have_no_frame_behind_it() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"main;f 5000\n", "rate unknown"),
-        (b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n\nMAPPED_LIBRARIES:\n",
-         "estimated at 1 KiB"),
-        (b"heap profile: 4: 64 [8: 128]\n 4: 64 [8: 128] @ 0x1\n\nMAPPED_LIBRARIES:\n",
-         "rate unknown"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("data", "words"), [
+    (b"main;f 5000\n", "rate unknown"),
+    (b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n\nMAPPED_LIBRARIES:\n",
+     "estimated at 1 KiB"),
+    (b"heap profile: 4: 64 [8: 128]\n 4: 64 [8: 128] @ 0x1\n\nMAPPED_LIBRARIES:\n", "rate unknown"),
+])  # fmt: skip
 def test_estimates_of_others_are_never_called_every_block(data: bytes, words: str) -> None:
     profile = read(data)
     again = read(write_heap(profile))
@@ -233,15 +229,12 @@ def test_a_protobuf_profile_that_begins_with_a_large_field_is_one() -> None:
     assert found.counts(Count.ALLOC)[0].tolist() == [4]
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"period": 1}, "2 samples, every block"),
-        ({"period": 0}, "rate unknown"),
-        ({"label": False}, "estimated by Go's sampler at 512 KiB"),
-        ({"label": False, "period": 1}, "rate unknown"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"period": 1}, "2 samples, every block"),
+    ({"period": 0}, "rate unknown"),
+    ({"label": False}, "estimated by Go's sampler at 512 KiB"),
+    ({"label": False, "period": 1}, "rate unknown"),
+])  # fmt: skip
 def test_a_protobuf_profile_says_what_is_known_of_its_rate(
     changes: dict[str, int], words: str
 ) -> None:

@@ -29,14 +29,11 @@ def program(tmp_path: Path) -> Path:
     return build_named(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("script", "what"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its reader (SIGSEGV)"),
-        ("import signal; signal.pause()", "took longer than 1 s to read"),
-        ("raise SystemExit(1)", "cannot be read"),
-    ],
-)
+@pytest.mark.parametrize(("script", "what"), [
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its reader (SIGSEGV)"),
+    ("import signal; signal.pause()", "took longer than 1 s to read"),
+    ("raise SystemExit(1)", "cannot be read"),
+])  # fmt: skip
 def test_a_reader_that_dies_costs_lines_but_no_names(
     script: str, what: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,11 +279,10 @@ def test_a_file_without_ages_gets_no_verdict() -> None:
     assert report.as_json()["rows"][0]["bytes_per_hour"] is None
 
 
-@pytest.mark.parametrize(
-    ("ends", "duration"),
-    [([1.0], 5.0), ([], 5.0), ([math.nan] * 8, 5.0), ([10**400] * 8, 5.0), ([-1.0] * 8, 5.0),
-     ([9.0, 1.0] * 4, 5.0), ([1.0] * 8, math.inf), ([1.0] * 8, math.nan), ([0.0] * 8, 1e-300)],
-)  # fmt: skip
+@pytest.mark.parametrize(("ends", "duration"), [
+    ([1.0], 5.0), ([], 5.0), ([math.nan] * 8, 5.0), ([10**400] * 8, 5.0), ([-1.0] * 8, 5.0),
+    ([9.0, 1.0] * 4, 5.0), ([1.0] * 8, math.inf), ([1.0] * 8, math.nan), ([0.0] * 8, 1e-300),
+])  # fmt: skip
 def test_forged_times_do_no_harm(ends: list[float | None], duration: float) -> None:
     random = np.random.default_rng(1)
     profile, symbols = Program([leak(random, 50), burst(random, 2.0, 50, "b")]).capture(random)
@@ -311,15 +310,12 @@ def test_json_rows_come_first_and_hold_what_is_promised() -> None:
     assert row["bytes_per_hour"] > 0
 
 
-@pytest.mark.parametrize(
-    ("ends", "duration", "early", "late", "young"),
-    [
-        ([60 * (k + 1) / 8 for k in range(8)], 60.0, (7.5, 30), (30, 52.5), (52.5, 60)),
-        ([1, 4, 16, 64, 256, 1024, 4096, None], 300.0, (16, 64), (64, 256), (256, 300)),
-        ([1, 4, 16, 64, 256, 1024, 4096, None], 60.0, (4, 16), (16, 60), None),
-        ([60 * (k + 1) / 8 for k in range(8)], 20.0, (0, 7.5), (7.5, 15), (15, 20)),
-    ],
-)
+@pytest.mark.parametrize(("ends", "duration", "early", "late", "young"), [
+    ([60 * (k + 1) / 8 for k in range(8)], 60.0, (7.5, 30), (30, 52.5), (52.5, 60)),
+    ([1, 4, 16, 64, 256, 1024, 4096, None], 300.0, (16, 64), (64, 256), (256, 300)),
+    ([1, 4, 16, 64, 256, 1024, 4096, None], 60.0, (4, 16), (16, 60), None),
+    ([60 * (k + 1) / 8 for k in range(8)], 20.0, (0, 7.5), (7.5, 15), (15, 20)),
+])  # fmt: skip
 def test_time_is_divided_at_bucket_bounds(
     ends: list[float | None],
     duration: float,
@@ -362,11 +358,10 @@ def test_stars_cannot_make_matching_slow() -> None:
     assert not many.match([Frame("a" * 60, "", 0, "")])
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "p", "expected"),
-    [(3, 10, 0.2, 0.3222004736), (10, 10, 0.5, 0.0009765625), (0, 5, 0.1, 1.0),
-     (600, 1000, 0.5, 1.364232e-10)],
-)  # fmt: skip
+@pytest.mark.parametrize(("k", "n", "p", "expected"), [
+    (3, 10, 0.2, 0.3222004736), (10, 10, 0.5, 0.0009765625), (0, 5, 0.1, 1.0),
+    (600, 1000, 0.5, 1.364232e-10),
+])  # fmt: skip
 def test_binomial_tails_agree_with_sums(k: int, n: int, p: float, expected: float) -> None:
     assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)
 

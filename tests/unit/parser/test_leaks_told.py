@@ -26,23 +26,13 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import (
-    Program,
-    burst,
-    leak,
-    lru,
-)
+from simulated import Program, burst, leak, lru
 
 
-@pytest.mark.parametrize(
-    ("watched_s", "text"),
-    [
-        (math.nan, "3.433 GiB/h ± 0.34 GiB/h"),
-        (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
-        (359.0, "58.59 MiB/min ± 5.7 MiB/min"),
-        (5.0, "1,000 KiB/s ± 98 KiB/s"),
-    ],
-)
+@pytest.mark.parametrize(("watched_s", "text"), [
+    (math.nan, "3.433 GiB/h ± 0.34 GiB/h"), (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
+    (359.0, "58.59 MiB/min ± 5.7 MiB/min"), (5.0, "1,000 KiB/s ± 98 KiB/s"),
+])  # fmt: skip
 def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
     watched_s: float, text: str
 ) -> None:
@@ -61,10 +51,9 @@ def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:
     assert growth_text(shrinking, 60.0) == "-1.000 MiB/min ± 0.33 MiB/min"
 
 
-@pytest.mark.parametrize(
-    ("end", "duration", "is_noted"),
-    [("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False)],
-)
+@pytest.mark.parametrize(("end", "duration", "is_noted"), [
+    ("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False),
+])  # fmt: skip
 def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
     end: str, duration: float, is_noted: bool
 ) -> None:
@@ -131,10 +120,9 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
 
 
 @pytest.mark.parametrize("seconds", [4, 60])
-@pytest.mark.parametrize(
-    ("left", "verdict", "code"),
-    [(0, Verdict.HELD, 0), (0.08, Verdict.LEAK, 6), (1, Verdict.LEAK, 6)],
-)
+@pytest.mark.parametrize(("left", "verdict", "code"), [
+    (0, Verdict.HELD, 0), (0.08, Verdict.LEAK, 6), (1, Verdict.LEAK, 6),
+])  # fmt: skip
 def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     seconds: int, left: float, verdict: Verdict, code: int, tmp_path: Path
 ) -> None:
@@ -230,14 +218,11 @@ def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> No
     assert any("call → <module> (app.py:3)  " in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("inner", "spot", "said"),
-    [
-        ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
-        ("remember", "", "; allocated by native code: remember, score.so"),
-        ("copy", "python", "none freed"),
-    ],
-)
+@pytest.mark.parametrize(("inner", "spot", "said"), [
+    ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
+    ("remember", "", "; allocated by native code: remember, score.so"),
+    ("copy", "python", "none freed"),
+])  # fmt: skip
 def test_a_leak_of_python_s_says_which_native_code_allocates(
     inner: str, spot: str, said: str
 ) -> None:
@@ -397,11 +382,7 @@ def test_a_check_does_not_pass_what_lost_stacks_may_hide(
 
 @pytest.mark.parametrize(
     ("growth", "text"),
-    [
-        (9e8, "; 858.3 MiB/h ± 96 MiB/h more without a verdict"),
-        (3e7, ""),
-        (-9e8, ""),
-    ],
+    [(9e8, "; 858.3 MiB/h ± 96 MiB/h more without a verdict"), (3e7, ""), (-9e8, "")],
 )
 def test_growth_without_a_verdict_is_told_beside_that_of_the_leaks(
     growth: float, text: str

@@ -99,18 +99,15 @@ def test_our_own_profile_brings_its_sources(program: Path, tmp_path: Path) -> No
     assert "source" not in page("flamegraph", heap, "--confidential", "--trust-sources")
 
 
-@pytest.mark.parametrize(
-    ("header", "mode", "why"),
-    [
-        ({}, 0o600, "the profile does not name its host and user"),
-        ({**HERE, "host": "another"}, 0o600, "the profile came from another host"),
-        ({**HERE, "uid": os.geteuid() + 1}, 0o600, "the profile is of another user's process"),
-        ({"host": HERE["host"]}, 0o600, "the profile does not name its host and user"),
-        ({**HERE, "uid": True}, 0o600, "the profile does not name its host and user"),
-        (HERE, 0o666, "its file belongs to another user, or others can write it"),
-        pytest.param(HERE, None, "its file belongs to another user, or others", marks=as_root),
-    ],
-)
+@pytest.mark.parametrize(("header", "mode", "why"), [
+    ({}, 0o600, "the profile does not name its host and user"),
+    ({**HERE, "host": "another"}, 0o600, "the profile came from another host"),
+    ({**HERE, "uid": os.geteuid() + 1}, 0o600, "the profile is of another user's process"),
+    ({"host": HERE["host"]}, 0o600, "the profile does not name its host and user"),
+    ({**HERE, "uid": True}, 0o600, "the profile does not name its host and user"),
+    (HERE, 0o666, "its file belongs to another user, or others can write it"),
+    pytest.param(HERE, None, "its file belongs to another user, or others", marks=as_root),
+])  # fmt: skip
 def test_a_profile_that_is_not_our_own_shows_none(
     program: Path, tmp_path: Path, header: dict[str, Any], mode: int | None, why: str
 ) -> None:

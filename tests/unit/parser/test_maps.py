@@ -43,19 +43,11 @@ def test_ranges_of_one_loading_are_one_module_and_a_second_loading_another() -> 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        line(0x1000, 0x2000, "/a.so", perms="rw-p"),
-        line(0x1000, 0x2000, ""),
-        line(0x1000, 0x2000, "//anon"),
-        line(0x2000, 0x1000, "/a.so"),
-        line(0x1000, 0x1000, "/a.so"),
-        "no line of maps at all",
-        "1000-2000: ",
-        "12345678901234567-2 r-xp 0 0:0 0 /a.so",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    line(0x1000, 0x2000, "/a.so", perms="rw-p"), line(0x1000, 0x2000, ""),
+    line(0x1000, 0x2000, "//anon"), line(0x2000, 0x1000, "/a.so"), line(0x1000, 0x1000, "/a.so"),
+    "no line of maps at all", "1000-2000: ", "12345678901234567-2 r-xp 0 0:0 0 /a.so",
+])  # fmt: skip
 def test_what_maps_no_code_of_a_file_is_no_module(text: str) -> None:
     assert parse_maps([text]) == []
 

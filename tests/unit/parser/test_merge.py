@@ -288,15 +288,12 @@ def test_a_leak_too_thin_in_each_worker_is_the_leak_of_the_service() -> None:
     assert total.capture.end == "deadline"
 
 
-@pytest.mark.parametrize(
-    ("ends", "of_all"),
-    [
-        (("exited", "signal 9 SIGKILL", "exited"), "target ended"),
-        (("exited", "exited"), "exited"),
-        (("exited", "deadline", "exited"), "deadline"),
-        (("exited", "", "exited"), ""),
-    ],
-)
+@pytest.mark.parametrize(("ends", "of_all"), [
+    (("exited", "signal 9 SIGKILL", "exited"), "target ended"),
+    (("exited", "exited"), "exited"),
+    (("exited", "deadline", "exited"), "deadline"),
+    (("exited", "", "exited"), ""),
+])  # fmt: skip
 def test_workers_that_ended_in_different_ways_have_ended(
     ends: tuple[str, ...], of_all: str
 ) -> None:

@@ -37,17 +37,14 @@ def texts(profile: Profile, symbols: Symbols) -> list[str]:
     return [one.text for one in opening(profile, symbols, None)]
 
 
-@pytest.mark.parametrize(
-    ("rss", "most", "beside"),
-    [
-        ((), None, ""),
-        (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
-        (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
-        (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
-        (((4.0, 100),), 120, ""),  # no reading saw the peak
-        (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
-    ],
-)
+@pytest.mark.parametrize(("rss", "most", "beside"), [
+    ((), None, ""),
+    (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
+    (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
+    (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
+    (((4.0, 100),), 120, ""),
+    (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
+])  # fmt: skip
 def test_the_rss_beside_a_peak_is_of_that_moment(
     rss: tuple[tuple[float, int], ...], most: int | None, beside: str
 ) -> None:
@@ -57,15 +54,10 @@ def test_the_rss_beside_a_peak_is_of_that_moment(
     assert second == "in use at the end 143 B"
 
 
-@pytest.mark.parametrize(
-    ("rss", "end", "running", "is_said"),
-    [
-        (64 << 20, "deadline", False, True),
-        (64 << 20, "deadline", True, False),  # beside a graph of both
-        (64 << 20, "exited 0", False, False),
-        (15 << 20, "deadline", False, False),
-    ],
-)
+@pytest.mark.parametrize(("rss", "end", "running", "is_said"), [
+    (64 << 20, "deadline", False, True), (64 << 20, "deadline", True, False),
+    (64 << 20, "exited 0", False, False), (15 << 20, "deadline", False, False),
+])  # fmt: skip
 def test_an_rss_that_the_heap_does_not_explain_is_said(
     rss: int, end: str, running: bool, is_said: bool
 ) -> None:

@@ -92,13 +92,10 @@ def bomb(line: bytes, size: int) -> bytes:
     return b"".join([*parts, engine.flush()])
 
 
-@pytest.mark.parametrize(
-    ("line", "size", "said"),
-    [
-        (b" 1: 1 [1: 1] @ 0x1\n", 120 * MIB, "unpack to more than 0.1 GiB"),
-        (b"\0", 50 * MIB, "has no end"),
-    ],
-)
+@pytest.mark.parametrize(("line", "size", "said"), [
+    (b" 1: 1 [1: 1] @ 0x1\n", 120 * MIB, "unpack to more than 0.1 GiB"),
+    (b"\0", 50 * MIB, "has no end"),
+])  # fmt: skip
 def test_a_bomb_is_refused_in_one_line_within_little_memory(
     line: bytes, size: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

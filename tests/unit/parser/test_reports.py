@@ -53,22 +53,13 @@ def test_a_stack_of_allocator_frames_only_keeps_its_last() -> None:
     assert values(sums(("malloc calloc", 3))) == {"calloc": (3, 3)}
 
 
-@pytest.mark.parametrize(
-    ("name", "rules"),
-    [
-        ("malloc", "oj"),
-        ("operator new[]", "oj"),
-        ("tcmalloc::allocate_full", "oj"),
-        ("std::__new_allocator::allocate", "o"),
-        ("__gnu_cxx::new_allocator::allocate", "o"),
-        ("std::allocator_traits::allocate", "o"),
-        ("std::_Vector_base::_M_allocate", "o"),
-        ("__rust_alloc", "o"),
-        ("PyObject_Malloc", "o"),
-        ("zmalloc", ""),
-        ("std::vector::push_back", ""),
-    ],
-)
+@pytest.mark.parametrize(("name", "rules"), [
+    ("malloc", "oj"), ("operator new[]", "oj"), ("tcmalloc::allocate_full", "oj"),
+    ("std::__new_allocator::allocate", "o"), ("__gnu_cxx::new_allocator::allocate", "o"),
+    ("std::allocator_traits::allocate", "o"), ("std::_Vector_base::_M_allocate", "o"),
+    ("__rust_alloc", "o"), ("PyObject_Malloc", "o"), ("zmalloc", ""),
+    ("std::vector::push_back", ""),
+])  # fmt: skip
 def test_which_functions_are_allocators(name: str, rules: str) -> None:
     function = Function(name, name, "/bin/x")
 
@@ -132,12 +123,11 @@ def test_no_samples_are_said_plainly() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0 B"), (1023, "1,023 B"), (1024, "1.000 KiB"), (1 << 20, "1.000 MiB"),
-     (214.6 * (1 << 20), "214.6 MiB"), (1023.99 * 1024, "1.000 MiB"), (1000.4 * 1024, "1,000 KiB"),
-     (5 * 2**70, "5,120 EiB"), (float("nan"), "?")],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "text"), [
+    (0, "0 B"), (1023, "1,023 B"), (1024, "1.000 KiB"), (1 << 20, "1.000 MiB"),
+    (214.6 * (1 << 20), "214.6 MiB"), (1023.99 * 1024, "1.000 MiB"), (1000.4 * 1024, "1,000 KiB"),
+    (5 * 2**70, "5,120 EiB"), (float("nan"), "?"),
+])  # fmt: skip
 def test_sizes_have_four_digits_and_powers_of_1024(value: float, text: str) -> None:
     assert format_bytes(value) == text
 
@@ -223,10 +213,9 @@ def test_only_a_stop_that_a_user_may_feel_is_said(longest_s: float, is_said: boo
     assert any(line.startswith("attached ") for line in other_lines(profile)) is is_said
 
 
-@pytest.mark.parametrize(
-    ("exe", "word"),
-    [("/usr/bin/node", "--perf-basic-prof"), ("/jdk/bin/java", "Compiler.perfmap"), ("/a/b", None)],
-)
+@pytest.mark.parametrize(("exe", "word"), [
+    ("/usr/bin/node", "--perf-basic-prof"), ("/jdk/bin/java", "Compiler.perfmap"), ("/a/b", None),
+])  # fmt: skip
 def test_jit_code_without_names_has_its_cure(exe: str, word: str | None) -> None:
     profile, _ = named((("malloc f main", 100),))
     profile.capture.exe = exe

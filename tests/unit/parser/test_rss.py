@@ -324,11 +324,10 @@ def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [5, [], ["heap", "", 1], ["heap", "", -1, 2], ["heap", 1, 1, 1], ["heap", "", 1.0, 2],
-     ["heap", "", True, 2], [[], "", 1, 2]],
-)  # fmt: skip
+@pytest.mark.parametrize("row", [
+    5, [], ["heap", "", 1], ["heap", "", -1, 2], ["heap", 1, 1, 1], ["heap", "", 1.0, 2],
+    ["heap", "", True, 2], [[], "", 1, 2],
+])  # fmt: skip
 def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
@@ -340,14 +339,11 @@ def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_pat
     assert read_profile(file).capture.grown == []
 
 
-@pytest.mark.parametrize(
-    ("exe", "module", "told"),
-    [
-        ("/jdk/bin/java", "/jdk/lib/server/libjvm.so", "jcmd PID VM.native_memory summary"),
-        ("/usr/bin/node", "/usr/bin/node", "V8's heap spaces"),
-        ("/srv/shop", "/srv/libshop.so", None),
-    ],
-)
+@pytest.mark.parametrize(("exe", "module", "told"), [
+    ("/jdk/bin/java", "/jdk/lib/server/libjvm.so", "jcmd PID VM.native_memory summary"),
+    ("/usr/bin/node", "/usr/bin/node", "V8's heap spaces"),
+    ("/srv/shop", "/srv/libshop.so", None),
+])  # fmt: skip
 def test_what_the_kernel_cannot_tell_of_a_runtime_is_said(
     exe: str, module: str, told: str | None
 ) -> None:

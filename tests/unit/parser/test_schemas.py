@@ -79,13 +79,10 @@ def test_the_command_prints_a_schema_that_stands_alone(capsys: pytest.CaptureFix
     assert "did you mean top" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "top shop.heap --lines", "top device.heap --alloc", "diff shop.heap x.heap --by line",
-        "table shop.heap --split-threads", "query --tables", "leaks x.memlog", "stats x.memlog",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("line", [
+    "top shop.heap --lines", "top device.heap --alloc", "diff shop.heap x.heap --by line",
+    "table shop.heap --split-threads", "query --tables", "leaks x.memlog", "stats x.memlog",
+])  # fmt: skip
 def test_other_forms_of_a_report_keep_to_its_schema(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -193,23 +193,20 @@ def test_without_any_frame_of_the_interpreter_python_is_at_the_outer_end() -> No
     assert unplaced(stack) == 1
 
 
-@pytest.mark.parametrize(
-    ("path", "whole"),
-    [
-        ("/usr/bin/python3.11", True),
-        ("/usr/bin/python3.13t", True),
-        ("/usr/bin/python3-dbg", True),
-        ("/opt/bin/python", True),
-        ("memfd:python3.11 (deleted)", True),
-        ("/usr/lib/libpython3.11.so.1.0", True),
-        ("/usr/lib/libpython3.13td.so", True),
-        ("/usr/lib/libpython3.so.0/x", False),
-        ("/usr/bin/python-server", False),
-        ("/usr/lib/libpythonic.so", False),
-        ("/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so", False),
-        ("", False),
-    ],
-)
+@pytest.mark.parametrize(("path", "whole"), [
+    ("/usr/bin/python3.11", True),
+    ("/usr/bin/python3.13t", True),
+    ("/usr/bin/python3-dbg", True),
+    ("/opt/bin/python", True),
+    ("memfd:python3.11 (deleted)", True),
+    ("/usr/lib/libpython3.11.so.1.0", True),
+    ("/usr/lib/libpython3.13td.so", True),
+    ("/usr/lib/libpython3.so.0/x", False),
+    ("/usr/bin/python-server", False),
+    ("/usr/lib/libpythonic.so", False),
+    ("/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so", False),
+    ("", False),
+])  # fmt: skip
 def test_a_module_is_the_interpreters_by_its_name(path: str, whole: bool) -> None:
     assert is_interpreter(Module(path, [])) is whole
 

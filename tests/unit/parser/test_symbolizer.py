@@ -378,18 +378,10 @@ def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        None,
-        7,
-        [],
-        {},
-        [{"answer": None}] * 4,
-        [{"answer": {"virtual": "x"}}] * 4,
-        [{"crash": 7}] * 4,
-    ],
-)
+@pytest.mark.parametrize("told", [
+    None, 7, [], {}, [{"answer": None}] * 4, [{"answer": {"virtual": "x"}}] * 4,
+    [{"crash": 7}] * 4,
+])  # fmt: skip
 def test_answers_from_elsewhere_that_make_no_sense_cost_names_alone(
     programs: Path, asked_elsewhere: Any, told: Any
 ) -> None:

@@ -57,17 +57,11 @@ def test_top_by_line_tells_file_and_line_to_programs() -> None:
     assert isinstance(row["line"], int)
 
 
-@pytest.mark.parametrize(
-    ("stacks", "is_told"),
-    [
-        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget c", 90)), True),
-        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget b m", 90)), False),
-        (
-            (("malloc xget a", 9), ("malloc xget b", 9), ("malloc xget c", 9), ("malloc d", 9)),
-            False,
-        ),
-    ],
-)
+@pytest.mark.parametrize(("stacks", "is_told"), [
+    ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget c", 90)), True),
+    ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget b m", 90)), False),
+    ((("malloc xget a", 9), ("malloc xget b", 9), ("malloc xget c", 9), ("malloc d", 9)), False),
+])  # fmt: skip
 def test_a_function_that_owns_nearly_all_for_several_callers_may_be_a_wrapper(
     stacks: tuple[tuple[str, int], ...], *, is_told: bool
 ) -> None:

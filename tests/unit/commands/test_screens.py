@@ -234,11 +234,9 @@ def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> Non
     ).stdout.splitlines()
     words = f"-p /missing/program -f {path}"
     assert told == [
-        f"3 {path} -p /missing/program",
-        f"7 {words} -s -o bash.svg",
-        f"2 leaks {path}",
+        f"3 {path} -p /missing/program", f"7 {words} -s -o bash.svg", f"2 leaks {path}",
         f"8 {words} -f {path} --by domain",
-    ]
+    ]  # fmt: skip
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=50), min_size=1))

@@ -138,11 +138,9 @@ def test_stacks_that_end_with_a_semicolon_have_no_frame_behind_it() -> None:
 
     assert profile.total(Count.INUSE, Unit.SPACE).value == 312
     assert rows(profile) == {
-        "main (a.cc)": (12, 312),
-        "Cache::load(int) (a.cc)": (0, 300),
-        "malloc": (300, 300),
+        "main (a.cc)": (12, 312), "Cache::load(int) (a.cc)": (0, 300), "malloc": (300, 300),
         "0x7f00": (0, 0),
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("data", "words"), [

@@ -77,12 +77,8 @@ def test_an_object_cut_over_two_lines_is_put_together() -> None:
 
 def test_unknown_marks_keys_and_columns_are_skipped() -> None:
     extra = [
-        "%future {",
-        "%+ more",
-        *column("novel", "<u8", [1, 2]),
-        "%column odd <c16 1 1",
-        "%| AA",
-    ]
+        "%future {", "%+ more", *column("novel", "<u8", [1, 2]), "%column odd <c16 1 1", "%| AA",
+    ]  # fmt: skip
     file = HeapFile(SAMPLE.records, header={"new_key": [1]}, extra_lines=extra)
 
     assert read(file.data).sites.alloc_blocks.tolist() == [10, 2, 5]

@@ -174,14 +174,9 @@ def test_the_corner_shows_the_total_in_megabytes() -> None:
 
 
 HOSTILE = [
-    "<script>alert(1)</script>",
-    "<B>",
-    'a"];b[label="',
-    "back\\nslash\\",
-    "&lt;&amp;]]>",
-    "\\N\\G",
+    "<script>alert(1)</script>", "<B>", 'a"];b[label="', "back\\nslash\\", "&lt;&amp;]]>", "\\N\\G",
     "x" * 5000,
-]
+]  # fmt: skip
 
 
 def test_hostile_names_are_drawn_as_they_are_and_nothing_more() -> None:

@@ -317,11 +317,9 @@ def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
 
     begin = lines.index("RSS +40.00 MiB in 60 s, by place:")
     assert lines[begin + 1 : begin + 5] == [
-        "   +30.00 MiB anonymous mapping 7f00-7fff",
-        "   +10.00 MiB in [heap]",
-        "   -1.000 MiB /opt/a\\x1b.so",
-        "   +1,020 KiB elsewhere",
-    ]
+        "   +30.00 MiB anonymous mapping 7f00-7fff", "   +10.00 MiB in [heap]",
+        "   -1.000 MiB /opt/a\\x1b.so", "   +1,020 KiB elsewhere",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", [

@@ -20,13 +20,11 @@ def run(*command: str | Path) -> str:
 def test_an_address_beyond_a_symbols_size_belongs_to_nobody() -> None:
     table = SymbolTable(
         RawSymbols(
-            np.array([100, 100, 200, 110], np.uint64),
-            np.array([50, 50, 0, 4], np.uint64),
-            np.array([1, 6, 12, 16], np.int64),
-            np.array([0, 0, 1, 2], np.uint8),
+            np.array([100, 100, 200, 110], np.uint64), np.array([50, 50, 0, 4], np.uint64),
+            np.array([1, 6, 12, 16], np.int64), np.array([0, 0, 1, 2], np.uint8),
             b"\0_one\0_five\0asm\0nest\0",
         )
-    )
+    )  # fmt: skip
 
     found = table.find(np.array([99, 100, 112, 120, 149, 150, 200, 215, 216], np.uint64))
 

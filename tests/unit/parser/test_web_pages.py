@@ -143,17 +143,9 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
     text = everything_in(render(profile, symbols, name="/tmp/in/x.heap", confidential=True, **more))
 
     private = (
-        "/opt/",
-        "/code/",
-        "/var/",
-        "/tmp/",
-        "/usr/",
-        "/etc/",
-        '.c"',
-        "build-host-7",
-        "--key",
+        "/opt/", "/code/", "/var/", "/tmp/", "/usr/", "/etc/", '.c"', "build-host-7", "--key",
         "4711",
-    )
+    )  # fmt: skip
     assert [word for word in private if word in text] == []
     assert all(word in open_text for word in ("/opt/app/bin/server", "build-host-7", "--key"))
     assert "new_node" in text
@@ -228,14 +220,9 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
 
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     assert blocks["facts"]["start"] == {
-        "count": "alloc",
-        "unit": "objects",
-        "hideAllocators": False,
-        "apart": False,
-        "templates": False,
-        "invert": False,
-        "labels": False,
-    }
+        "count": "alloc", "unit": "objects", "hideAllocators": False, "apart": False,
+        "templates": False, "invert": False, "labels": False,
+    }  # fmt: skip
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])
 

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import DOMAINS, Ledger, Row, programs, write_files
+from ledger import DOMAINS, Ledger, Row, log_of, programs
 from mem_parser.errors import UsageProblem
 from mem_parser.memlog.lifesums import LifeSums, bucket_of, sum_lives
 from mem_parser.memlog.lifetimes import Lifetimes, lifetimes
 from mem_parser.memlog.livesites import Sites
-from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.timeline import stretch_of
 from memlogs import UNIT
 
 cuts = st.lists(st.integers(0, 60 * UNIT), max_size=3)
-
-
-@contextmanager
-def log_of(ledger: Ledger, *args: object, **options: object) -> Iterator[Run]:
-    folder = Path(tempfile.mkdtemp(prefix="memlog-test-"))
-    try:
-        with read_log(write_files(folder, ledger, *args, **options)) as run:  # type: ignore[arg-type]
-            yield run
-    finally:
-        shutil.rmtree(folder)
 
 
 class Told:
@@ -192,15 +177,6 @@ def test_a_birth_whose_death_is_missing_is_counted_apart() -> None:
     assert (alive.samples, unended.samples) == (1, 2)
     assert found.sums.exact.number.tolist() == [bucket_of_one(5)]
     assert found.sums.about.number.tolist() == [bucket_of_one(UNIT)]
-
-
-def test_a_refused_realloc_does_not_end_a_life_even_in_another_batch() -> None:
-    rows = [row(5, 1), row(10, 3), row(12, 4), row(20, 2)]
-    with pytest.MonkeyPatch.context() as patch, log_of(Ledger(rows), [], [], per_block=1) as run:
-        patch.setattr("mem_parser.memlog.matching._BATCH_EVENTS", 1)
-        found = lifetimes(run)
-    assert found.sums.exact.number.tolist() == [bucket_of_one(15)]
-    assert found.sums.total.bytes.tolist() == [15]
 
 
 MEMRAY = """

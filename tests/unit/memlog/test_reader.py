@@ -203,20 +203,6 @@ def test_flipped_bits_lose_one_block_and_say_so(tmp_path: Path, step: int) -> No
     assert refused * step < 400, "only without its first block"
 
 
-def test_a_damaged_block_of_events_is_a_hole_of_its_times(tmp_path: Path) -> None:
-    path = tmp_path / "a.memlog"
-    small_log(path)
-    with open_memlog(path) as log:
-        entry = log.entries(BlockKind.EVENTS)[1]
-    data = bytearray(path.read_bytes())
-    data[entry.offset + 5] ^= 1
-    path.write_bytes(data)
-    log, found = read_all(path)
-    assert len(found) == 2
-    assert log.holes[-1] == Hole(1000, 1004, 5, why="a damaged block")
-    assert str(entry.offset) in log.warnings[0]
-
-
 def test_lost_stacks_leave_the_numbers_of_others(tmp_path: Path) -> None:
     path = tmp_path / "a.memlog"
     with writing(path) as writer:

@@ -27,7 +27,6 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.model import STACK_LOST_SHIFT, Capture, Count, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
-from mem_parser.significance import binomial_tail, holm, p_rate_above
 from mem_parser.symbols.table import Function
 from mem_parser.units import format_bytes
 from simulated import (
@@ -356,27 +355,6 @@ def test_suppression_files_are_read_as_leaksanitizer_reads_them() -> None:
 def test_stars_cannot_make_matching_slow() -> None:
     many = Suppressions(["a*" * 12 + "b$"])
     assert not many.match([Frame("a" * 60, "", 0, "")])
-
-
-@pytest.mark.parametrize(("k", "n", "p", "expected"), [
-    (3, 10, 0.2, 0.3222004736), (10, 10, 0.5, 0.0009765625), (0, 5, 0.1, 1.0),
-    (600, 1000, 0.5, 1.364232e-10),
-])  # fmt: skip
-def test_binomial_tails_agree_with_sums(k: int, n: int, p: float, expected: float) -> None:
-    assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_rate_test_rejects_a_true_hypothesis_no_more_often_than_it_says() -> None:
-    random = np.random.default_rng(9)
-    x, y = random.poisson(20 * 0.25, 4000), random.poisson(20, 4000)
-    p = [p_rate_above(a, 1, b, 1, 0.25) for a, b in zip(x, y, strict=True)]
-    for level in (0.05, 0.01):
-        assert np.mean(np.array(p) <= level) <= level * 1.3
-
-
-def test_holm_lets_nothing_stand_behind_a_failure() -> None:
-    assert holm([0.001, 0.03, 0.02, 0.9], 0.05) == [True, False, False, False]
-    assert holm([], 0.05) == []
 
 
 def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(

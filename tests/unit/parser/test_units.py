@@ -72,11 +72,10 @@ def test_objects_are_whole_and_changes_have_a_sign() -> None:
     (Estimate(7, 2, 7), Unit.OBJECTS, "7 blocks ± 5 blocks (95 %)"),
     (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block (at least 1, 95 %)"),
     (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB"),
-    (
-        Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)),
-        Unit.SPACE,
-        "1.000 MiB (1.00–1.11 MiB, 95 %)",
-    ),
+    (Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)), Unit.SPACE,
+     "1.000 MiB (1.00–1.11 MiB, 95 %)"),
+    (Estimate(5 * 4096.0, 5**0.5 * 4096, 5, unseen_bytes(4096)), Unit.SPACE,
+     "20.00 KiB (6.4–44 KiB, 95 %)"),
     (Estimate(0.0, 1.0, 3, unseen_bytes(1000)), Unit.SPACE, "0 B"),
 ])  # fmt: skip
 def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, text: str) -> None:

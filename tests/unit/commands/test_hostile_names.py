@@ -238,7 +238,6 @@ def test_junit_and_markdown_and_annotations_hold_the_names_as_text(
     plain = re.sub(r"(`+)[^`].*?\1", "", out.decode())
     assert not re.search(r"<(?!!-- mem_parser|/?details|/?summary)", plain)
     assert not re.search(r"@\w|[^\\]\[click|://|www\.\w|(?<!&)#\d", plain)
-
     code, out = parse("budget", "budget.toml", HEAP, "--github")
     lines = out.decode().splitlines()
     commands = [line for line in lines if line.startswith("::")]

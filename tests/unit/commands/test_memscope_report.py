@@ -30,16 +30,13 @@ def block(
 
 
 DUMP = [
-    block(1, "MALLOC", 16, 8 * MIB, "PTA@weight@ops"),
-    block(2, "MALLOC", 32, MIB, "PTA@ops"),
-    row(3, "OP_LAUNCH", "ATEN_START", name="aten.add.Tensor"),
-    block(4, "MALLOC", 48, 3 * MIB),
-    row(5, "OP_LAUNCH", "ATEN_END", name="aten.add.Tensor"),
-    block(6, "FREE", 32, MIB),
+    block(1, "MALLOC", 16, 8 * MIB, "PTA@weight@ops"), block(2, "MALLOC", 32, MIB, "PTA@ops"),
+    row(3, "OP_LAUNCH", "ATEN_START", name="aten.add.Tensor"), block(4, "MALLOC", 48, 3 * MIB),
+    row(5, "OP_LAUNCH", "ATEN_END", name="aten.add.Tensor"), block(6, "FREE", 32, MIB),
     row(7, "SYSTEM", "STEP", name="1", device="N/A"),
     block(8, "MALLOC", 64, 2 * MIB, "CANN@APP", kind="HAL"),
     row(9, "SYSTEM", "STEP", name="2", device="N/A"),
-]
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -46,7 +46,6 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str)
 
 def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert parse("-f", heap, "-t").returncode == 0
-
     heap.write_bytes(good_file(build_id="00" * 20))
     assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
 
@@ -94,7 +93,6 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     heap: Path, arguments: list[str], code: int, text: str
 ) -> None:
     given = [str(heap) if a == "HEAP" else a for a in arguments]
-
     done = parse(*given)
     assert_refused(done, code, text)
     if code == 3 and given[1] not in {PROGRAM, "-f"} and given[0] == "-p":
@@ -103,9 +101,7 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
 
 def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
     heap.write_bytes(good_file()[:-20])
-
     done = parse("-p", PROGRAM, "-f", heap, "-t")
-
     assert done.returncode == 3
     assert "INCOMPLETE" in done.stdout
     assert "4.000 MiB" in done.stdout
@@ -126,9 +122,7 @@ def test_every_command_refuses_a_cut_file_by_its_name(
     cut.write_bytes(good_file()[:-20])
     places = {"CUT": cut, "HEAP": heap, "OUT": tmp_path / "out"}
     arguments = [places.get(word, word) for word in words.split()]
-
     refused = parse(*arguments)
-
     assert refused.returncode == 3
     last, hint = refused.stderr.splitlines()[-2:]
     assert last.startswith(f"error: {cut}: incomplete: ")
@@ -147,7 +141,6 @@ def test_a_program_that_no_stack_crosses_needs_no_name(tmp_path: Path) -> None:
 
 def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> None:
     heap.write_bytes(good_file(build_id="00" * 20))
-
     mild = parse("-p", PROGRAM, "-f", heap, "-t")
     assert mild.returncode == 0
     assert mild.stderr.count("warning: ") == 1
@@ -156,9 +149,7 @@ def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> N
 
 def test_no_samples_are_no_error(heap: Path) -> None:
     heap.write_bytes(HeapFile([], header={"exe": PROGRAM}).data)
-
     done = parse("-p", PROGRAM, "-f", heap, "-t")
-
     assert done.returncode == 0
     assert "0 samples" in done.stdout
 
@@ -167,7 +158,6 @@ def test_without_a_layout_program_nothing_is_written(heap: Path, tmp_path: Path)
     done = parse(
         "-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg", MEM_PROFILER_DOT="/no/dot"
     )
-
     assert_refused(done, 1, "cannot run /no/dot")
     assert not (tmp_path / "x.svg").exists()
 
@@ -183,5 +173,4 @@ def test_a_reader_that_goes_away_is_no_traceback(heap: Path) -> None:
         shell=True, capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
     )  # fmt: skip
-
     assert "Traceback" not in done.stderr

@@ -56,11 +56,10 @@ def stacks(source: Path) -> list[Stack]:
         ),
         Stack(
             f"sampler!malloc ext!fast_join python!cfunction_call {END}",
-            f"main:22@{source} *<module>:30@{source}",
-            blocks=10,
+            f"main:22@{source} *<module>:30@{source}", blocks=10,
         ),
         Stack("sampler!malloc python!Py_InitializeFromConfig python!_start", blocks=1),
-    ]
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -301,12 +300,9 @@ def test_merged_files_have_the_stacks_of_both(
     run("merge", heap, other, "-o", tmp_path / "all.heap")
     merged = read_profile(str(tmp_path / "all.heap"))
     assert stacks_of(merged) == {
-        ("Cart.add:7", "main:20", "<module>:30"): 65,
-        ("zeros:3", "main:21", "<module>:30"): 20,
-        ("main:22", "<module>:30"): 10,
-        ("new:4",): 10,
-        (): 1,
-    }
+        ("Cart.add:7", "main:20", "<module>:30"): 65, ("zeros:3", "main:21", "<module>:30"): 20,
+        ("main:22", "<module>:30"): 10, ("new:4",): 10, (): 1,
+    }  # fmt: skip
     assert flat(tmp_path / "all.heap")["Cart.add (shop/app.py)"] == 65
 
 

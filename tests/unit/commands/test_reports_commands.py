@@ -24,10 +24,8 @@ def heap(folder: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path], None]] = {
-    "shop.heap": heap,
-    "x.1-0.memlog": INPUTS["log"][0],
-    "x.heap": INPUTS["waste"][0],
-}
+    "shop.heap": heap, "x.1-0.memlog": INPUTS["log"][0], "x.heap": INPUTS["waste"][0],
+}  # fmt: skip
 
 
 def taking(*parameters: str) -> list[str]:
@@ -71,7 +69,6 @@ def test_a_report_fits_a_terminal_and_a_wide_one_shows_what_a_pipe_gets(
     given = words(command, file)
     narrow = plain(screen(*given, cwd=folder, columns=80, rows=50)).rpartition("\x1b[K")[2]
     assert max(map(len, narrow.splitlines())) <= 80
-
     piped = parse(*given, cwd=folder)
     assert (piped.returncode, piped.stderr) == (0, "")
     assert "\x1b" not in piped.stdout
@@ -99,7 +96,6 @@ def test_what_cannot_be_done_is_one_line_and_code_2(
     folder: Path, arguments: list[str], text: str
 ) -> None:
     done = parse(*arguments, cwd=folder)
-
     assert done.returncode == 2
     assert text in done.stderr.splitlines()[0]
     assert len(done.stderr.splitlines()) <= 2

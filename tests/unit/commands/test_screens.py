@@ -60,7 +60,6 @@ def test_a_table_stays_on_the_screen_and_says_what_shows_more(
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[-1].endswith("Use -n 0 to show all.")
     assert rows_of(text) >= 12
-
     low = plain(screen(*given, rows=10))
     assert 5 <= rows_of(low) <= 6
     high = plain(screen(*given, rows=60))
@@ -179,10 +178,9 @@ def steps(one: Result) -> list[str]:
 def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
     path = "./custom_prof.7.1.heap"
     assert steps(result()) == [
-        f"  mem_parser {path}",
-        f"  mem_parser -f {path} -s -o bash.svg",
+        f"  mem_parser {path}", f"  mem_parser -f {path} -s -o bash.svg",
         f"  mem_parser leaks {path}",
-    ]
+    ]  # fmt: skip
     assert steps(result(command="g++"))[1].endswith(" -s -o g.svg")
     assert steps(result(samples=0)) == [f"  mem_parser {path}", f"  mem_parser rss {path}"]
     for unknown in ({"exe_build_id": "00"}, {"exe_build_id": None}, {"exe": "/missing"}):

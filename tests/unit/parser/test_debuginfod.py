@@ -70,11 +70,9 @@ def test_debuginfod_gives_names_and_lines_and_is_asked_once(
     handler.content = (tmp_path / "debug").read_bytes()
     profile = read_bytes(heap_of(program, stripped), "x")
     cache = SymbolCache(tmp_path / "cache")
-
     without = symbolize(profile, cache=cache)
     assert "beta" not in names(without)
     assert handler.asked == []
-
     for _ in range(2):
         servers = Debuginfod([url], tmp_path / "kept")
         symbols = symbolize(profile, cache=cache, debuginfod=servers)
@@ -162,7 +160,6 @@ def test_whatever_a_server_answers_costs_no_more_than_its_time_and_leaves_nothin
         asking.start()
         asking.join(20)
         assert found, "it does not come back"
-
     assert set(asked) == {b"GET "}
     is_honest = how == "honest"
     assert (found[0] is not None) == is_honest

@@ -19,7 +19,6 @@ def test_a_short_symbol_that_doubles_itself_stays_as_it_is() -> None:
     # f(A<int>, B<A<int>, A<int>>, ...): each argument is two of the one before.
     digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     symbol = "_Z1f1AIiE1BIS0_S0_E" + "".join(f"S1_IS{d}_S{d}_E" for d in digits[2:21])
-
     assert demangled([symbol]) == {symbol: (symbol, symbol)}
     assert demangled(["_Z1f1AIiE"]) == {"_Z1f1AIiE": ("f", "f(A<int>)")}
 
@@ -65,7 +64,6 @@ def test_a_name_that_kills_the_demangler_stays_as_it_is(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(demangle, "_AT_A_TIME", 2)
     known = demangle.demangled(["_Z1av", "_Z1bv", "_Z3badv", "_Z1cv", "_Z1dv"])
-
     assert known["_Z1av"] == ("a", "a()")
     assert known["_Z3badv"] == ("_Z3badv", "_Z3badv")
     assert known["_Z1dv"] == ("d", "d()")

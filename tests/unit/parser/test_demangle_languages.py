@@ -76,9 +76,7 @@ def test_names_of_go_are_kept_whole(name: str) -> None:
 def test_names_of_d_are_those_of_the_binutils() -> None:
     tailed = {f"{s}.part.0": (short, f"{full} (.part.0)") for s, (short, full) in D_NAMES.items()}
     broken = {"_D3app4grabFNbiAxaZP": None, "_D9": None, "_Data": None}
-
     found = demangled([*D_NAMES, *tailed, *broken])
-
     assert found == D_NAMES | tailed | {s: (s, s) for s in broken}
 
 
@@ -105,10 +103,8 @@ def test_names_of_swift_come_from_its_tool_where_that_is(
     names = ["$s3app5CacheC4load5countySi_tF", "_$s3app4mainyyF", "$HOME", "_T0main"]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demangled(names) == {n: (n, n) for n in names}
-
     tool(tmp_path, "swift-demangle", 'while read -r x; do echo "Cache.load(count:) of $x"; done')
     found = demangled(names)
-
     assert found["$s3app5CacheC4load5countySi_tF"] == (
         "Cache.load(count:) of $s3app5CacheC4load5countySi_tF",
     ) * 2  # fmt: skip
@@ -122,9 +118,7 @@ def test_a_tool_that_fails_leaves_names_as_they_are(
     tool(tmp_path, "c++filt", body)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(foreign, "_TOOLS", {foreign.D: (("c++filt",),), foreign.SWIFT: ()})
-
     found = demangled(["_D3app4grabFNbiAxaZPv", "_D3app4grabFNbiAxaZPw", "_Z3foov"])
-
     assert found.pop("_Z3foov") == ("foo", "foo()")
     for name, (short, full) in found.items():
         assert short.isprintable()
@@ -154,9 +148,7 @@ def test_a_program_in_d_has_names(tmp_path: Path, debug: str) -> None:
         f"     1:    9 [     1:    9] @ 0x1000 0x{push + 5:x}\n\nMAPPED_LIBRARIES:\n"
         f"{mapped}\n"
     )
-
     symbols = symbolize(read_bytes(text.encode(), "x"), cache=SymbolCache(None))
-
     assert symbols.functions[-1].name == "app.Stack!(int).Stack.push"
     assert symbols.functions[-1].full_name == "app.Stack!(int).Stack.push(ulong)"
 
@@ -184,6 +176,5 @@ def test_a_program_in_rust_has_names(tmp_path: Path, mangling: str) -> None:
     ).stdout.splitlines()
     names = [x.split()[-1] for x in listed if x.split()[-1].startswith(("_ZN", "_RNv"))]
     found = {short for short, _ in demangled(names).values()}
-
     assert "<u32 as app::Grow>::grow" in found
     assert not [n for n in found if "$" in n or "17h" in n or n.startswith(("_ZN", "_R"))]

@@ -369,7 +369,6 @@ def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(
     whole = find_leaks(profile, symbols)
     monkeypatch.setattr(survivors, "MOST_THIN", 5)
     few = find_leaks(profile, symbols)
-
     assert [f.stacks for f in few.leaks] == [f.stacks for f in whole.leaks]
     assert [f.frames[0].function for f in few.leaks] == ["node"]
     (rest,) = [f for f in few.findings if not f.frames]
@@ -413,7 +412,6 @@ def test_the_evidence_of_a_joined_row_is_that_of_all_its_stacks() -> None:
     ]
     by_owner, apart = judge_marked(filled)
     [found], singly = by_owner.findings, apart.findings
-
     assert [f.verdict for f in (found, *singly)] == [Verdict.CACHE_LIKE] * 3
     told = re.escape(format_bytes(found.live.value))
     assert re.match(f"grew to {told} in the first", found.evidence)
@@ -562,8 +560,6 @@ def test_growth_that_only_a_burst_makes_comparable_is_no_leak() -> None:
         [random.uniform(k * 7.5, k * 7.5 + 7.5, n) for k, n in enumerate(per_bucket)]
     )
     pool = Source(("pool", "main"), 720, born, np.full(len(born), np.inf))
-
     [finding] = find_leaks(*Program([pool], rate=1).capture(random)).findings
-
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert finding.evidence == "grows, but not surely in both halves of the capture"

@@ -61,9 +61,7 @@ def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
     sources = [leak(random, 100, "leak", duration=duration)]
     profile, symbols = Program(sources, duration=duration).capture(random)
     profile.capture.end = end
-
     report = find_leaks(profile, symbols)
-
     assert len(report.leaks) == 1
     noted = "a cache that still fills looks the same in 60 s; watch 10 min to be sure"
     assert report.notes == ([noted] if is_noted else [])
@@ -112,7 +110,6 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     report = find_leaks(ended, symbols)
     [note] = report.notes
     none = dataclasses.replace(report, findings=[]).headline
-
     assert none == "no leaks found" + ("" if judged else " in the first 60 s")
     assert note.startswith("Verdicts are for second 60 (")
     assert ("before the program's clean-up." in note) is judged
@@ -130,7 +127,6 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     source = leak(random, 60000 / seconds, "grow", duration=float(seconds))
     profile, symbols = Program([source], duration=float(seconds)).capture(random)
     held = profile.sites
-
     assert held.live_births is not None
     sites = dataclasses.replace(
         held,
@@ -146,9 +142,7 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
         profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
     )
     ended = dataclasses.replace(profile, sites=sites, capture=capture)
-
     report = find_leaks(ended, symbols)
-
     [found] = report.findings
     assert found.verdict is verdict
     if verdict is Verdict.HELD:
@@ -236,10 +230,8 @@ def test_a_leak_of_python_s_says_which_native_code_allocates(
     )
     symbols.functions[1] = Function("task", "task", "/a.py", "/a.py", python=True)
     symbols.locations[0] = Location(0, file, 7 if file else 0)
-
     report = find_leaks(profile, symbols)
     lines = list(leak_lines(report, profile, file="x.heap", width=80))
-
     assert [f.frames[0].function for f in report.leaks] == ["task"]
     assert report.leaks[0].evidence.endswith(said)
     assert lines[-1].endswith("'^task$'" if python else "'^task$' --all-frames")
@@ -255,9 +247,7 @@ def test_a_leak_of_what_cpython_recycles_may_be_of_another_line(
     source = dataclasses.replace(leak(random, 60, size=size), names=("task", "main"))
     profile, symbols = Program([source], rate=1).capture(random)
     symbols.functions[0] = Function("task", "task", "/a.py", "/a.py", python=python)
-
     [found] = find_leaks(profile, symbols).leaks
-
     assert ("another line may hold them: CPython reuses" in found.evidence) == doubts
 
 
@@ -272,9 +262,7 @@ def test_a_row_of_stacks_on_several_lines_names_them_all() -> None:
     for k, (line, _) in enumerate(called):
         of_task = next(n for n, f in enumerate(symbols.functions) if f.name == f"task{k}")
         symbols.locations[of_task] = Location(0, "task.c", line)
-
     lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=90))
-
     assert any(line.endswith("  task.c:17, 12, 13, 19, …") for line in lines)
 
 
@@ -295,7 +283,6 @@ def test_a_growth_below_its_error_is_no_rate() -> None:
     unsure = Estimate(2e6, 3e6, 13)
     frames = (Frame("grow", "/src/grow.c", 3, ""),)
     leaks = [Finding(Verdict.LEAK, sure, growth, frames, "none freed") for growth in (sure, unsure)]
-
     for found, growth in zip(leaks, (True, False), strict=True):
         lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
         assert ("/h" in lines[2]) is growth

@@ -432,9 +432,7 @@ def test_a_nameless_function_below_a_named_allocator_of_its_file_is_one() -> Non
         dataclasses.replace(f, known="+" not in f.name, module="/app") for f in symbols.functions
     ]
     symbols = dataclasses.replace(symbols, functions=functions)
-
     marked = mark_libraries(profile, symbols, Libraries())
-
     assert set(marked.passing) == {"app+0x1", "app+0x2"}
     flat = {r.name: r.flat.value for r in rows_of(sum_stacks(profile, marked)) if r.flat.value}
     assert flat == {"copyObject": 100, "plan": 100, "app+0x3": 100, "app+0x4": 200}

@@ -130,7 +130,6 @@ def test_every_output_asks_for_the_users_word(program: Path, tmp_path: Path) -> 
         assert block["files"] == {}
         [refused] = [why for file, why in block["refused"].items() if file.endswith("secret.h")]
         assert refused.endswith("--trust-sources shows it")
-
     assert all(SECRET in output for output in outputs(heap, "--source-dir", str(program.parent)))
     assert SECRET in told("list", heap, "grab", "--trust-sources")
     assert SECRET in told("list", heap, "grab", "--source-root", program.parent)

@@ -55,12 +55,11 @@ def shown(*stacks: Stack, view: PythonView = PythonView.MIXED) -> list[list[str]
 TRAINING = Stack(
     f"{NATIVE} {END}",
     calls(
-        "Model.forward:9@/src/shop/net.py",
-        f"Sequential.forward:250@{NN}/container.py",
+        "Model.forward:9@/src/shop/net.py", f"Sequential.forward:250@{NN}/container.py",
         f"Linear.forward:134@{NN}/linear.py",
     )
     + " train:20@/src/shop/net.py *<module>:30@/src/shop/net.py",
-)
+)  # fmt: skip
 
 
 def test_calls_of_modules_are_their_classes() -> None:
@@ -118,10 +117,9 @@ def test_a_module_is_not_the_body_of_its_class() -> None:
     body = Stack(f"{NATIVE} {END}", f"Linear:90@{NN}/linear.py *<module>:1@{NN}/linear.py")
     symbols = symbols_of(TRAINING, body)
     assert {f.name: f.nn_module for f in symbols.functions if f.name.startswith("Linear")} == {
-        "Linear() (modules/linear.py)": True,
-        "Linear (modules/linear.py)": False,
+        "Linear() (modules/linear.py)": True, "Linear (modules/linear.py)": False,
         "Linear.forward (modules/linear.py)": False,
-    }
+    }  # fmt: skip
 
 
 def test_without_qualified_names_the_place_of_forward_stands_for_the_class() -> None:

@@ -64,9 +64,7 @@ def test_an_rss_that_the_heap_does_not_explain_is_said(
     profile, symbols = named()
     capture = dataclasses.replace(profile.capture, end=end, memory=Memory(rss_bytes=rss))
     profile = dataclasses.replace(profile, capture=capture)
-
     found = [one for one in opening(profile, symbols, None, running=running) if one.kind == "rss"]
-
     text = "RSS 64.00 MiB, 0 % of it heap in use of this capture"
     assert found == ([Sentence("rss", text, "rss")] if is_said else [])
 
@@ -146,9 +144,7 @@ def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
     grows = saturating(random, 4000, 40, "slower")
     profile, symbols = Program([leak(random, 100, "grow"), grows]).capture(np.random.default_rng(1))
     report = find_leaks(profile, symbols)
-
     leads, follows = opening(profile, symbols, report)[:2]
-
     assert (leads.kind, follows.kind, follows.command) == ("leak", "no verdict", "leaks")
     assert follows.text.startswith("no verdict on slower, ")
     none = dataclasses.replace(
@@ -182,7 +178,6 @@ def test_of_a_program_that_is_watched_a_higher_peak_is_said_and_that_it_is_too_e
     assert said(running, running=True)[0] == "no leak seen; 3 s is too short to tell: watch 60 s"
     assert "too short" not in said(running)[0]
     assert opening(profile, symbols, report, running=True)[0].kind == "no leak"
-
     sites = profile.sites
     for times, is_said in ((1, False), (2, True)):
         peak = dataclasses.replace(

@@ -36,7 +36,6 @@ def values(found: StackSums) -> dict[str, tuple[float, float]]:
 
 def test_flat_goes_to_the_caller_of_the_allocator_and_cum_to_all_above() -> None:
     found = values(sums(("malloc b a", 10), ("malloc a", 5), ("malloc c a", 1)))
-
     assert found == {"a": (5, 16), "b": (10, 10), "c": (1, 1)}
 
 
@@ -49,7 +48,6 @@ def test_flat_goes_to_the_caller_of_the_allocator_and_cum_to_all_above() -> None
 ])  # fmt: skip
 def test_which_functions_are_allocators(name: str, rules: str) -> None:
     function = Function(name, name, "/bin/x")
-
     assert is_allocator(function, FrameRule.OWN) == ("o" in rules)
     assert is_allocator(function, FrameRule.JEPROF) == ("j" in rules)
     assert not is_allocator(function, FrameRule.NONE)
@@ -57,9 +55,7 @@ def test_which_functions_are_allocators(name: str, rules: str) -> None:
 
 def test_records_are_weighed_before_they_are_added() -> None:
     profile, symbols = named((("malloc a", 16), ("malloc a", 1 << 20)), rate=65536)
-
     found = rows_of(sum_stacks(profile, symbols))[0].flat
-
     assert found.value == pytest.approx(16 / -np.expm1(-16 / 65536) + (1 << 20), rel=1e-6)
     assert found.samples == 2
 
@@ -71,7 +67,6 @@ def table(profile: Profile, symbols: Symbols, **options: object) -> list[str]:
 
 def test_cum_order_and_the_number_of_rows_are_chosen() -> None:
     profile, symbols = named((("malloc b a", 3 << 20), ("malloc a", 1 << 20)))
-
     assert table(profile, symbols, by_cum=True)[3].endswith("  a")
     assert table(profile, symbols, rows=1)[-1].startswith("1 smaller row hidden (1.000 MiB)")
 
@@ -81,9 +76,7 @@ def test_the_header_says_losses_rss_and_incompleteness() -> None:
     profile.capture.lost = {"reentry": 2, "truncated": 3, "live_full": 0, "stack_room": 5}
     profile.capture.memory = dataclasses.replace(profile.capture.memory, rss_bytes=1 << 20)
     profile.incomplete = "it ends within line 7"
-
     text = "\n".join(table(profile, symbols))
-
     assert "7 lost   RSS 1.000 MiB" in text
     assert "5 samples are lost: a thread had too little stack left" in text
     remedy = ". Capture at a coarser rate, or with a larger MEM_PROFILER_MAX_MEMORY."
@@ -103,7 +96,6 @@ def test_the_header_says_losses_rss_and_incompleteness() -> None:
 def test_no_samples_are_said_plainly() -> None:
     profile = read_bytes(HeapFile([]).data, "x")
     symbols = Symbols([], [], profile.stacks.offsets, np.zeros(0, np.int32))
-
     assert table(profile, symbols)[-1].startswith("0 samples")
     assert "0 samples" in draw_svg(
         build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x")
@@ -125,7 +117,6 @@ def graph_of(*stacks: tuple[str, int]):
 def test_at_most_eighty_nodes_are_drawn_and_gaps_are_dashed() -> None:
     chain = " ".join(f"f{k}" for k in range(100))
     graph = graph_of((f"malloc {chain}", 100), *((f"malloc g{k} f99 f0", 200) for k in range(3)))
-
     assert len(graph.nodes) == 80
     assert any(e.indirect for e in graph.edges)
     assert any("beyond the heaviest 80" in line for line in graph.legend)
@@ -145,9 +136,7 @@ HOSTILE = [
 def test_hostile_names_are_drawn_as_they_are_and_nothing_more() -> None:
     rows = [Row(n, Estimate(10), Estimate(10)) for n in HOSTILE]
     graph = dataclasses.replace(graph_of(("malloc a", 10)), nodes=rows, total=10.0, legend=HOSTILE)
-
     root = ET.fromstring(draw_svg(graph))
-
     texts = ["".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")]
     for name in HOSTILE[:-1]:
         assert any(name in t.replace("\xa0", " ") for t in texts), name
@@ -158,7 +147,6 @@ def test_hostile_names_are_drawn_as_they_are_and_nothing_more() -> None:
 
 def test_the_drawing_asks_nothing_of_the_network() -> None:
     text = draw_svg(graph_of(("malloc a", 1)))
-
     assert "<!DOCTYPE" not in text
     assert 'href="http' not in text
     assert "src=" not in text

@@ -59,9 +59,7 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
     profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
     # RSS has no share in the limit: the group has other processes, and others' file pages.
     near = "RSS 70.00 MiB; its control group may use 80.00 MiB"
-
     found = account(profile)
-
     assert list(account_lines(found))[1] == near
     assert found.as_json()["limit_bytes"] == 80 * MIB
     assert near in [one.text for one in opening(profile, symbols, None)]
@@ -130,15 +128,12 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     after = lines.index("heap in use and slack together, by place:")
     assert all("%" in line for line in lines[1:after])
     assert lines[after + 1] == "   9.000 MiB in [heap]"
-
     larger = dataclasses.replace(profile.capture.memory, heap_bytes=55 * MIB)
     profile.capture.memory = larger  # large blocks are there too: no more is free than all slack
     assert account(profile).arena_slack is None
     profile.capture.memory = dataclasses.replace(larger, heap_bytes=9 * MIB)
-
     profile.capture.pymem = True  # small blocks in regions of CPython
     assert account(profile).arena_slack is None
-
     profile.capture.allocator, profile.capture.pymem = "/usr/lib/libjemalloc.so.2", False
     assert account(profile).arena_slack is None
 
@@ -232,7 +227,6 @@ def growing(errors: float, seconds: float = 3600.0) -> list[str]:
 
 def test_growth_carries_its_error() -> None:
     (line,) = growing(0.1)
-
     rate, margin = re.findall(
         r"heap in use \+([\d.]+) MiB/h \u00b1 ([\d.]+) MiB/h, RSS \+20.00 MiB/h", line
     )[0]
@@ -242,7 +236,6 @@ def test_growth_carries_its_error() -> None:
 
 def test_growth_is_told_for_a_time_of_the_order_that_was_watched() -> None:
     (line,) = growing(0.1, 60.0)
-
     assert re.search(r"heap in use \+[\d.]+ MiB/min ± [\d.]+ MiB/min, RSS \+20.00 MiB/min", line)
 
 
@@ -258,9 +251,7 @@ def test_a_short_peak_or_one_step_is_no_growth() -> None:
         )
         for k in range(600)
     ]
-
     (line,) = (line for line in account_lines(account(profile)) if "second half" in line)
-
     assert line == "second half: heap in use: no growth beyond its error, RSS +0 B/min"
 
 
@@ -286,9 +277,7 @@ def test_the_kind_of_memory_that_grew_is_named() -> None:
         )
         for k in range(20)
     ]  # fmt: skip
-
     found = account(profile)
-
     lines = [line for line in account_lines(found) if line.startswith(("second half", "of it"))]
     assert lines == [
         "second half: RSS +20.00 MiB/min",
@@ -314,7 +303,6 @@ def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     file.write_bytes(write_heap(profile))
     lines = list(account_lines(account(read_profile(file))))
-
     begin = lines.index("RSS +40.00 MiB in 60 s, by place:")
     assert lines[begin + 1 : begin + 5] == [
         "   +30.00 MiB anonymous mapping 7f00-7fff", "   +10.00 MiB in [heap]",

@@ -64,7 +64,6 @@ def commands(group: click.Group, *words: str) -> Iterator[str]:
 def test_every_command_with_json_has_a_schema() -> None:
     other_names = {"memscope": "memscope compare", "run": "budget"}
     profiler = {other_names.get(name, name) for name in commands(mem_profiler)}
-
     assert {*commands(mem_parser), *profiler, "convert"} == set(OUTPUTS)
 
 
@@ -89,6 +88,5 @@ def test_other_forms_of_a_report_keep_to_its_schema(
     for name in ("shop", "device", "log-small"):
         INPUTS[name][0](tmp_path)
     monkeypatch.chdir(tmp_path)
-
     assert run_command(mem_parser, "mem_parser", [*line.split(), "--json"]) == 0
     checked_json(line.split(maxsplit=1)[0], capsys.readouterr().out)

@@ -110,9 +110,7 @@ def test_return_addresses_get_functions_lines_and_inlined_callers(
         for line in run("objdump", "-d", "--no-show-raw-insn", programs / name).splitlines()
         if "<malloc@plt>" in line and "call" in line
     )
-
     names, symbols = name_stack(module_of(programs / name, bias), call + 5)
-
     assert call > inside
     assert names == ["inlined", "alpha"]
     assert symbols.locations[symbols.locations_of_stack[1]].line == 3
@@ -125,17 +123,13 @@ def test_the_first_byte_of_a_function_is_its_own_whatever_is_inlined_there(progr
     lines = read_lines(image, [start], [image.path], [])
     assert lines is not None
     assert [f.symbol for f in lines.frames[start]] == ["gate", "hook"]
-
     names, _ = name_stack(module_of(programs / "pie", BIAS), BIAS + start + 1)
-
     assert names == ["hook"]
 
 
 def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path) -> None:
     start = symbol_address(programs / "pie", "beta")
-
     names, _ = name_stack(module_of(programs / "pie", BIAS), BIAS + start + 1, BIAS + start)
-
     assert names[0] == "beta"
     assert names[-1] != "beta"
 
@@ -143,7 +137,6 @@ def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path)
 def test_a_separate_debug_file_is_found_by_its_link(programs: Path) -> None:
     found = search_debug_file("", ElfImage.open(str(programs / "split"))).image
     start = symbol_address(programs / "pie", "beta")
-
     assert found is not None
     assert found.path.endswith("split.debug")
     assert name_stack(module_of(programs / "split", BIAS), BIAS + start + 1)[0] == ["beta"]
@@ -161,9 +154,7 @@ def test_a_debug_file_is_found_by_build_id_even_if_the_program_is_gone(
     profile = read_bytes(
         HeapFile([Record((0x1000, BIAS + start + 1), 1, 1)], modules=[module]).data, "x"
     )
-
     symbols = symbolize(profile, debug_dirs=[str(tmp_path)], cache=SymbolCache(None))
-
     assert symbols.functions[-1].name == "beta"
 
 
@@ -173,15 +164,12 @@ def test_a_debuglink_does_not_lead_out_of_its_folders(programs: Path, tmp_path: 
     (tmp_path / "deep").mkdir()
     shutil.copy(programs / "split.debug", tmp_path / "e.debug")
     (tmp_path / "deep" / "split").write_bytes(data)
-
     assert search_debug_file("", ElfImage.open(str(tmp_path / "deep" / "split"))).image is None
 
 
 def test_without_symbols_the_module_and_its_own_address_are_shown(programs: Path) -> None:
     start = symbol_address(programs / "pie", "beta")
-
     names, symbols = name_stack(module_of(programs / "stripped", BIAS), BIAS + start + 1)
-
     assert names == [f"stripped+0x{start:x}"]
     assert list(symbols.modules_without_names.values()) == [1]
 
@@ -189,9 +177,7 @@ def test_without_symbols_the_module_and_its_own_address_are_shown(programs: Path
 def test_a_changed_binary_is_said_once_and_its_names_are_not_guessed(programs: Path) -> None:
     start = BIAS + symbol_address(programs / "pie", "beta")
     module = module_of(programs / "pie", BIAS, build_id="00" * 20)
-
     names, symbols = name_stack(module, start + 1, start + 2)
-
     assert all(n.startswith("pie+0x") for n in names)
     assert len(symbols.problems) == 1
     assert "build-id" in symbols.problems[0].text
@@ -218,7 +204,6 @@ def test_copies_of_one_build_are_one_module_wherever_they_were(
         f"{gone[0]} (one of 3 copies): no such file or directory; it is shown without names",
         f"--debug-dir DIR: a folder with the file of build-id {modules[0]['build_id']}",
     )]  # fmt: skip
-
     shutil.copy(programs / "pie", gone[1])
     symbols = named()
     assert symbols.problems == []
@@ -246,13 +231,11 @@ def test_copies_of_one_build_are_read_once_without_a_cache_too(programs: Path) -
 def test_a_binary_given_by_the_user_stands_for_the_recorded_one(programs: Path) -> None:
     start = BIAS + symbol_address(programs / "pie", "beta")
     module = module_of(programs / "pie", BIAS, path="/container/pie")
-
     assert name_stack(module, start + 1, binary=str(programs / "pie"))[0] == ["beta"]
 
 
 def test_a_binary_of_another_program_is_refused(programs: Path) -> None:
     module = module_of(programs / "pie", BIAS)
-
     for other in ("/bin/ls", str(programs / "source.c"), "/missing"):
         with pytest.raises(InputFileError):
             name_stack(module, BIAS + 0x1100, binary=other)
@@ -280,12 +263,10 @@ def test_names_come_from_the_cache_until_the_file_changes(programs: Path, tmp_pa
     start = BIAS + symbol_address(program, "beta")
     data = HeapFile([Record((0x1000, start + 1), 1, 1)], modules=[module_of(program, BIAS)]).data
     cache = SymbolCache(tmp_path / "cache")
-
     first = symbolize(read_bytes(data, "x"), cache=cache)
     again = symbolize(read_bytes(data, "x"), cache=cache)
     shutil.copy(programs / "stripped", program)
     stripped = symbolize(read_bytes(data, "x"), cache=cache)
-
     assert first.functions == again.functions
     assert again.functions[-1].name == "beta"
     assert stripped.functions[-1].name.startswith("copy+0x")
@@ -309,9 +290,7 @@ def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: P
         Module("/old.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, last_generation=3),
         Module("/new.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, first_generation=4),
     ]  # fmt: skip
-
     symbols = symbolize(profile, cache=SymbolCache(None))
-
     names = [
         symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack
     ]
@@ -324,7 +303,6 @@ def test_a_mapping_is_of_the_segment_whose_pages_it_fills(tmp_path: Path) -> Non
     code = (0x1000, 0xF00, 0x201000), (0x1F00, 0x1100, 0x402F00)
     path.write_bytes(elf(segments=b"".join(segment(1, at, size, 5, to) for at, size, to in code)))
     image = ElfImage.open(str(path))
-
     assert image.bias_of(BIAS + 0x201000, 0x1000, 0x1000) == BIAS
     assert image.bias_of(BIAS + 0x402000, 0x1000, 0x2000) == BIAS
     assert image.bias_of(BIAS, 0x1000, 0x200000) is None
@@ -367,7 +345,6 @@ def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
 
     asked_elsewhere(ask)
     there = symbolize(profile, cache=SymbolCache(None))
-
     assert [f.name for f in there.functions] == [f.name for f in here.functions]
     assert "beta" in {f.name for f in there.functions}
     assert there.problems == here.problems

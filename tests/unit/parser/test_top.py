@@ -20,7 +20,6 @@ def test_top_marks_what_is_noise_and_says_so() -> None:
     shown = view((("malloc a main", 4 << 20), ("malloc b main", 1024)), rate=1 << 16)
     found = top.top(shown, top.TopOptions(rows=0))
     lines = list(plain_lines(top.blocks(found)))
-
     assert [r.name for r in found.shown] == ["a", "b", "main"]
     assert [bool(line.startswith("~ ")) for line in lines[3:6]] == [False, True, False]
     assert lines[6] == "~ 1 row is inside the noise: its error is as large as the number"

@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_cli.errors import run_command
 from mem_cli.parser import group as parser_group
 from mem_cli.parser.files import binary_and_profiles
 from mem_cli.profiler import group as profiler_group
 from mem_parser.errors import UsageProblem
-from mem_parser.symbols.elf import ElfImage
 from parser_run import parse
 from screens import screen
 
@@ -35,11 +34,8 @@ def heap(tmp_path: Path) -> Path:
 
 def profile_of(path: Path, functions: int) -> Path:
     """Write a profile of /bin/true with so many functions."""
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
     records = [Record((0x15000 + 16 * k,), 1, (80 - k) << 20) for k in range(functions)]
-    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    path.write_bytes(HeapFile(records, modules=[module_of(PROGRAM)], header={"exe": PROGRAM}).data)
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -130,28 +128,6 @@ def test_two_moments_of_a_log_are_compared(run: Run, log: Path, halves: list[Pat
         assert found == {
             "load": 2000, "churn": -4000,
         }  # fmt: skip
-
-
-def test_a_timeline_has_the_highest_moment_of_each_interval(run: Run, halves: list[Path]) -> None:
-    code, out, _ = run("timeline", *halves, "--interval", "2s", "--csv")
-    found = list(csv.DictReader(io.StringIO(out)))
-    assert code == 0
-    assert [(float(r["max_bytes"]), float(r["at_s"])) for r in found] == [
-        (5000, 1.5), (5000, 2.0), (3000, 4.0), (11000, 6.0), (2000, 8.0),
-    ]  # fmt: skip
-    assert [r["rss_bytes"] for r in found] == ["", str(1 << 20), "", str(3 << 20), ""]
-    assert {r["sure"] for r in found} == {"True"}
-
-
-def test_a_timeline_is_a_picture_with_marks_of_at_most_80_columns(run: Run, log: Path) -> None:
-    code, out, _ = run("timeline", log)
-    lines = out.splitlines()
-    assert (code, lines[0].split(" in use at ")[0]) == (0, "peak: 10.74 KiB")
-    assert max(map(len, lines)) <= 80
-    assert "█" not in run("timeline", log, "--ascii")[1]
-    assert run("timeline", log, "--ascii")[1].isascii()
-    assert any(line.split() == ["a", "b"] for line in lines)
-    assert any(line.split() == ["b", "5.000", "s", "cold"] for line in lines)
 
 
 def test_peaks_are_distinct_moments_with_those_who_held_most(run: Run, log: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heapfiles import HeapFile, Record
-from mem_parser.symbols.elf import ElfImage
+from heapfiles import HeapFile, Record, module_of
 from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,13 +25,9 @@ def heap(tmp_path: Path) -> Path:
 
 
 def good_file(**changes: object) -> bytes:
-    image = ElfImage.open(PROGRAM)
-    module = {"path": PROGRAM, "build_id": image.build_id, "start": 0x10000, "end": 0x90000,
-              "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]], "first_generation": 0,
-              "last_generation": None} | changes  # fmt: skip
     header = {"exe": PROGRAM, "samples": 1, "duration_s": 1.0}
     records = [Record((0x1000, 0x15001), 1, 4 << 20)]
-    return HeapFile(records, modules=[module], header=header).data
+    return HeapFile(records, modules=[module_of(PROGRAM, **changes)], header=header).data
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str) -> None:

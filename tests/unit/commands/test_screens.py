@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_cli.profiler.capture_view import result_lines, run_lines
 from mem_parser.escape import shell_join, shell_lines
 from mem_parser.heapfile.writer import write_heap
@@ -85,12 +85,10 @@ def test_rows_of_a_file_are_not_those_of_the_screen(wide: Path, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A profile of bash with two functions."""
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x200000, "bias": 0x10000, "exec": [[0x10000, 0x200000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
     records = [Record((0x50000 + 0x800 * k,), 1, 4096) for k in range(2)]
     path = tmp_path_factory.mktemp("narrow") / "x.heap"
-    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    modules = [module_of(PROGRAM, 0x10000, 0x200000)]
+    path.write_bytes(HeapFile(records, modules=modules, header={"exe": PROGRAM}).data)
     return path
 
 

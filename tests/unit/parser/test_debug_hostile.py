@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import COMPRESSED, EXECUTABLE, Part, elf, segment
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from line_oracle import call_sites, our_lines
 from mem_parser.readers import read_bytes
 from mem_parser.symbols import dwarf
@@ -274,12 +274,10 @@ def test_a_section_that_says_a_wrong_size_is_refused() -> None:
 
 
 def heap_of(program: Path, address: int) -> bytes:
-    image = ElfImage.open(str(program))
-    code = next(s for s in image.segments if s.executable)
+    code = next(s for s in ElfImage.open(str(program)).segments if s.executable)
     start = BIAS + (code.vaddr & ~0xFFF)
-    module = {"path": str(program), "build_id": image.build_id, "start": start,
-              "end": start + 0x1000, "bias": BIAS, "exec": [[start, start + 0x1000, code.offset]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
+    end = start + 0x1000
+    module = module_of(program, start, end, bias=BIAS, exec=[[start, end, code.offset]])
     return HeapFile([Record((0x1000, BIAS + address + 1), 1, 10)] * 2, modules=[module]).data
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from elf_files import nameless
-from heapfiles import HeapFile, Record, column
+from heapfiles import HeapFile, Record, column, module_of
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
@@ -19,7 +19,6 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import name_addresses
 from parser_run import parse
 from web_profiles import blocks_of
@@ -38,16 +37,10 @@ DEVICE = {
 FRAMES = (0x15000, 0x16001)
 
 
-def module() -> dict[str, Any]:
-    return {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-            "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-            "first_generation": 0, "last_generation": None}  # fmt: skip
-
-
 def host_file() -> HeapFile:
     records = [Record(FRAMES, 4, 4 * MIB)]
     header = CAPTURE | {"domain": "host", "samples": 4, "memory": {"rss_bytes": 99 * MIB}}
-    return HeapFile(records, modules=[module()], header=header)
+    return HeapFile(records, modules=[module_of(PROGRAM)], header=header)
 
 
 def mark_lines(marks: list[tuple[float, int, int, str]]) -> list[str]:
@@ -79,7 +72,7 @@ def device_file(rate: int = 1, **changes: Any) -> HeapFile:
         *column("freed_taken_bytes", "<u8", [2 * MIB, 0]), *column("failed_blocks", "<u8", [0, 3]),
         *column("failed_bytes", "<u8", [0, 96 * MIB]), *mark_lines(MARKS),
     ]  # fmt: skip
-    return HeapFile(records, rate, modules=[module()], header=header, extra_lines=lines)
+    return HeapFile(records, rate, modules=[module_of(PROGRAM)], header=header, extra_lines=lines)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 
 import strategies
-from heapfiles import HOOK, HeapFile, Record
+from heapfiles import HOOK, HeapFile, Record, module_of
 from json_outputs import check_format
 from mem_parser.errors import InputFileError, TruncatedProfile
 from mem_parser.heapfile.writer import write_heap
@@ -30,7 +30,6 @@ from mem_parser.reports.header import header_lines
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
-from mem_parser.writers.collapsed import write_collapsed
 from mem_parser.writers.pprof import write_pprof
 from mem_parser.writers.rows import write_csv, write_json
 from mem_parser.writers.speedscope import write_speedscope
@@ -81,9 +80,7 @@ def symbols_of(profile: Profile, **options: Any) -> AddressNames:
 
 
 def module(path: str | Path, build_id: str = "", **changes: Any) -> dict[str, Any]:
-    return {"path": str(path), "build_id": build_id, "start": BASE, "end": BASE + 0x100000,
-            "bias": BASE, "exec": [[BASE, BASE + 0x100000, 0]], "first_generation": 0,
-            "last_generation": None} | changes  # fmt: skip
+    return module_of(path, BASE, BASE + 0x100000, build_id=build_id, **changes)
 
 
 def sample_file(rate: int = 4096) -> HeapFile:
@@ -315,16 +312,6 @@ def test_embedded_names_serve_where_the_binary_is_gone(program: Path, tmp_path: 
 
 
 # Stacks of names
-
-
-def test_collapsed_stacks_come_back_as_they_went(program: Path) -> None:
-    profile = read_bytes(named_file(program).data, "x")
-    text = write_collapsed(profile, symbols_of(profile).spell(), Count.INUSE, Unit.SPACE)
-    back = read_bytes(text.encode(), "y.collapsed")
-    assert text.startswith("main;beta ")
-    assert "main;beta;alpha " in text
-    again = write_collapsed(back, symbols_of(back).spell(), Count.INUSE, Unit.SPACE)
-    assert again == text
 
 
 def test_collapsed_stacks_claim_no_bytes_in_use_since_the_start() -> None:

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser.symbols.cache import CACHE_VARIABLE
-from mem_parser.symbols.elf import ElfImage
 from parser_run import report, told
 from web_profiles import blocks_of
 
@@ -48,10 +47,8 @@ def profile(program: Path, heap: Path, header: dict[str, Any], mode: int = 0o600
     """A file of a profile of the program with such a header."""
     names = subprocess.check_output(["nm", program], text=True, timeout=60).split()
     address = int(names[names.index("grab") - 2], 16)
-    module = {"path": str(program), "build_id": ElfImage.open(program).build_id,
-              "start": 0x400000, "end": 0x500000, "bias": 0,
-              "exec": [[0x401000, 0x402000, 0x1000]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
+    code = [[0x401000, 0x402000, 0x1000]]
+    module = module_of(program, 0x400000, 0x500000, bias=0, exec=code)
     records = [Record((address,), 9, 9999)]
     heap.unlink(missing_ok=True)
     heap.write_bytes(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser import merge
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import LeakReport
@@ -38,9 +38,8 @@ ID = "cd" * 20
 
 
 def module(bias: int, path: str = "/opt/server", build_id: str = ID) -> dict[str, Any]:
-    return {"path": path, "build_id": build_id, "start": bias, "end": bias + 0x9000, "bias": bias,
-            "exec": [[bias + 0x1000, bias + 0x9000, 0x1000]], "first_generation": 0,
-            "last_generation": None}  # fmt: skip
+    code = [[bias + 0x1000, bias + 0x9000, 0x1000]]
+    return module_of(path, bias, bias + 0x9000, build_id=build_id, exec=code)
 
 
 def host(bias: int, rate: int = 4096, name: str = "web1", **where: str) -> Profile:

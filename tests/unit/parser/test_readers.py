@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from heapfiles import HeapFile, Record, column, map_line
+from heapfiles import HeapFile, Record, column, map_line, module_of
 from mem_parser.errors import InputFileError, UnsupportedVersion
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes, read_profile
@@ -22,11 +22,7 @@ SAMPLE = HeapFile(
         Record((0x7F0000001000, 0x403030), 5, 0),
     ],
     maps=[map_line(0x400000, 0x500000, 0, "/opt/my program")],
-    modules=[
-        {"path": "/opt/my program", "build_id": "AB" * 10, "start": 0x400000, "end": 0x500000,
-         "bias": 0, "exec": [[0x400000, 0x500000, 0]], "first_generation": 0,
-         "last_generation": None},
-    ],
+    modules=[module_of("/opt/my program", 0x400000, 0x500000, build_id="AB" * 10, bias=0)],
     header={"pid": 7, "samples": 17, "lost": {"reentry": 1}, "duration_s": 2.5},
 )  # fmt: skip
 

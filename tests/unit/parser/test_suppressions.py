@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser.leaks.suppressions import own_list
 from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.constant import loaded_address
-from mem_parser.symbols.elf import ElfImage
 from mem_profiler.process import procfs
 
 LIST = r'"# known\nleak:^cache_fill$\nleak:libold\nrace:x\nleak:\n"'
@@ -33,10 +32,9 @@ def program(folder: Path, source: str, *flags: str) -> Path:
 
 
 def profile_of(path: Path) -> Profile:
-    module = {"path": str(path), "build_id": ElfImage.open(str(path)).build_id, "start": 0x10000,
-              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
-    heap = HeapFile([Record((0x11000,), 1, 10)], modules=[module], header={"exe": str(path)})
+    heap = HeapFile(
+        [Record((0x11000,), 1, 10)], modules=[module_of(path)], header={"exe": str(path)}
+    )
     return read_bytes(heap.data, "x")
 
 

@@ -232,13 +232,6 @@ def test_a_reading_older_than_the_blocks_says_nothing(tmp_path: Path) -> None:
     assert "untracked" not in done.stdout
 
 
-def test_device_memory_is_no_resident_memory(files: tuple[Path, Path]) -> None:
-    done = parse("rss", files[1])
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "the file is of cuda-0: device memory is no part of the resident memory" in done.stderr
-    assert parse("rss", files[0]).returncode == 0
-
-
 def test_a_report_page_says_what_the_device_holds(files: tuple[Path, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert parse("report", files[1], "-o", page).returncode == 0

@@ -25,7 +25,7 @@ from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from parser_run import parse
 from reportview import named
-from simulated import Program, Source, burst, filled_cache, leak, lru
+from simulated import Program, Source, burst, filled_cache, leak, lru, one_burst
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -266,8 +266,7 @@ def test_two_peaks_of_whole_programs_do_not_grow_with_time() -> None:
 
 
 def test_lines_of_one_function_are_rows_of_their_own() -> None:
-    random = np.random.default_rng(1)
-    one = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    one = one_burst(3000, rate=65536)
     moved = dataclasses.replace(
         one[1], locations=[dataclasses.replace(x, line=x.line + 5) for x in one[1].locations]
     )
@@ -278,8 +277,7 @@ def test_lines_of_one_function_are_rows_of_their_own() -> None:
 
 
 def test_the_account_adds_up_to_rss() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    profile, _ = one_burst(3000, rate=65536)
     mib = 1 << 20
     profile.capture = Capture(memory=Memory(
         rss_bytes=40 * mib, peak_rss_bytes=50 * mib, anon_bytes=25 * mib, file_bytes=10 * mib,
@@ -303,8 +301,7 @@ def test_the_account_adds_up_to_rss() -> None:
 
 
 def test_the_account_adds_up_where_only_the_segment_is_known() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    profile, _ = one_burst(3000, rate=65536)
     profile.capture = Capture(memory=Memory(rss_bytes=40 << 20, segment_bytes=3 << 20))
     parts = account(profile).parts
     assert sum(p.bytes for p in parts) == pytest.approx(40 << 20)

@@ -26,7 +26,7 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import Program, burst, leak, lru
+from simulated import Program, burst, leak, lru, one_burst
 
 
 @pytest.mark.parametrize(("watched_s", "text"), [
@@ -164,8 +164,7 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
 def test_so_many_rows_of_each_verdict_are_shown_as_asked(
     rows: int | None, shown: tuple[int, ...]
 ) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     verdicts = (Verdict.LEAK, Verdict.YOUNG, Verdict.INCONCLUSIVE)
     found = [
         Finding(v, Estimate(2e6, 1e5, 400), None, (Frame(f"f{k}_{v}", "/a.c", 3, ""),), "since")
@@ -192,8 +191,7 @@ def test_long_notes_say_why_functions_have_no_names(tmp_path: Path) -> None:
 
 
 def test_notes_break_between_words() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     report = LeakReport([], notes=["a note of eight words for a reader " * 4])
     lines = list(leak_lines(report, profile, file="x.heap", width=80))
     notes = [line for line in lines if line.startswith(("note:", "  "))]
@@ -204,8 +202,7 @@ def test_notes_break_between_words() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.CACHE_LIKE, Verdict.YOUNG, Verdict.INCONCLUSIVE])
 def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     frames = (Frame("<module>", "/shop/app.py", 3, ""), Frame("call", "/lib/imp.py", 9, ""))
     found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
     lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
@@ -277,8 +274,7 @@ def test_what_has_no_verdict_is_above_what_is_harmless() -> None:
 
 
 def test_a_growth_below_its_error_is_no_rate() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     sure = Estimate(2e6, 1e5, 400)
     unsure = Estimate(2e6, 3e6, 13)
     frames = (Frame("grow", "/src/grow.c", 3, ""),)
@@ -302,8 +298,7 @@ def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
 
 @pytest.mark.parametrize("lacks", ["samples", "ages", "moments"])
 def test_what_shows_no_leak_in_any_case_does_not_pass(lacks: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "load")]).capture(random)
+    profile, _ = one_burst(3000, "load", rate=65536)
     capture, sites = profile.capture, profile.sites
     if lacks == "samples":
         profile = profile.where(np.zeros(len(sites), dtype=np.bool_))

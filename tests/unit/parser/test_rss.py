@@ -22,7 +22,7 @@ from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_parser.web.facts import memory_account
 from mem_profiler.process import places, procfs
-from simulated import Program, burst
+from simulated import Program, burst, one_burst
 
 MIB = 1 << 20
 
@@ -54,8 +54,7 @@ def test_the_stacks_of_waiting_threads_are_found() -> None:
 
 
 def test_the_limit_of_a_container_is_beside_rss() -> None:
-    random = np.random.default_rng(1)
-    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, symbols = one_burst(2000)
     profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
     # RSS has no share in the limit: the group has other processes, and others' file pages.
     near = "RSS 70.00 MiB; its control group may use 80.00 MiB"
@@ -68,8 +67,7 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
 
 
 def test_a_container_is_told_by_what_all_of_its_processes_use() -> None:
-    random = np.random.default_rng(1)
-    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, symbols = one_burst(2000)
 
     def near(rss: int, used: int) -> list[str]:
         memory = Memory(rss_bytes=rss * MIB, limit_bytes=100 * MIB, group_bytes=used * MIB)
@@ -140,8 +138,7 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
 
 @pytest.mark.parametrize("shared_mib", [8, 30])
 def test_the_programs_own_mappings_are_a_part_and_taken_out_of_the_others(shared_mib: int) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     memory = Memory(
         rss_bytes=100 * MIB, anon_bytes=60 * MIB, file_bytes=10 * MIB, shmem_bytes=30 * MIB,
         heap_bytes=9 * MIB, stack_bytes=MIB, segment_bytes=12 * MIB,
@@ -166,8 +163,7 @@ def test_the_programs_own_mappings_are_a_part_and_taken_out_of_the_others(shared
 
 
 def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     memory = Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB, peak_rss_bytes=69 * MIB)
     for from_start in (False, True):
         profile.capture = Capture(memory=memory, from_start=from_start)
@@ -177,8 +173,7 @@ def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
 
 
 def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(20)
     memory = Memory(rss_bytes=30 * MIB, peak_rss_bytes=105 * MIB, anon_bytes=20 * MIB)
     profile.capture = Capture(end="exit 0", duration_s=3.0, memory=memory)
     profile.series = [
@@ -208,8 +203,7 @@ def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path
 
 def growing(errors: float, seconds: float = 3600.0) -> list[str]:
     """The lines on growth of a capture whose heap grew by 10 MiB in its second half."""
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(
         duration_s=seconds, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
     )
@@ -240,8 +234,7 @@ def test_growth_is_told_for_a_time_of_the_order_that_was_watched() -> None:
 
 
 def test_a_short_peak_or_one_step_is_no_growth() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(
         duration_s=60.0, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
     )
@@ -267,8 +260,7 @@ def test_some_seconds_of_readings_tell_no_growth() -> None:
 
 
 def test_the_kind_of_memory_that_grew_is_named() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(duration_s=9000.0, memory=Memory(rss_bytes=70 * MIB))
     profile.series = [  # read for two minutes: the unit is of that, not of the capture
         Reading(
@@ -290,8 +282,7 @@ def test_the_kind_of_memory_that_grew_is_named() -> None:
 
 
 def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture.memory = Memory(rss_bytes=100 * MIB, anon_bytes=80 * MIB)
     profile.series = [
         Reading(t_s, 0, 0, 0, size * MIB) for t_s, size in ((0.0, 60), (30.0, 90), (60.0, 100))
@@ -315,8 +306,7 @@ def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
     ["heap", "", True, 2], [[], "", 1, 2],
 ])  # fmt: skip
 def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(20)
     profile.capture.grown = [Grown("heap", "", 1, 123456)]
     raw, good = write_heap(profile), b'["heap","",1,123456]'
     assert good in raw
@@ -333,8 +323,7 @@ def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_pat
 def test_what_the_kernel_cannot_tell_of_a_runtime_is_said(
     exe: str, module: str, told: str | None
 ) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(duration_s=9.0, exe=exe, memory=Memory(rss_bytes=70 * MIB))
     profile.modules = [Module(module, [])]
     notes = [note for note in account(profile).notes if "--device mmap" in note]

@@ -10,7 +10,9 @@ import pytest
 
 from golden_inputs import INPUTS, SHOP
 from mem_cli.parser.group import cli
+from mem_cli.terminal import show
 from mem_parser.heapfile.writer import write_heap
+from mem_parser.reports.grid import NAME, Column, Grid
 from parser_run import parse, report, told
 from python_profiles import Stack, profile_of
 from screens import plain, screen
@@ -84,6 +86,22 @@ def test_json_is_one_object_that_says_its_filters(folder: Path, command: str) ->
     assert found["filters"] == ["--focus blender"]
     top = report("top", "shop.heap", "--focus", "blender", cwd=folder)
     assert found["total"] == pytest.approx(top["total"])
+
+
+def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["n" * 200, "a\x1b]0;owned\x07b", "[red]x[/red]", f"{'m' * 200} /src/m.c:7"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    show([Grid((Column("flat"), NAME), [("123456.7 KiB", n) for n in names])])
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" in lines[1]
+    assert max(map(len, lines)) <= 80
+    assert all("123456.7 KiB" in line for line in lines[1:])
+    assert "\x1b]" not in "".join(lines)
+    assert "[red]x[/red]" in lines[3]
+    assert lines[4].endswith("m… m.c:7")
 
 
 @pytest.mark.parametrize(("arguments", "text"), [

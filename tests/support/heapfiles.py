@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mem_parser.symbols.elf import ElfImage
+
 HOOK = 0x7F00_0000_1000
 LOST = 0x1
 
@@ -91,6 +93,17 @@ def column(name: str, dtype: str, values: Sequence[int] | np.ndarray[Any, Any]) 
 
 def map_line(start: int, end: int, offset: int, path: str, perms: str = "r-xp") -> str:
     return f"{start:x}-{end:x} {perms} {offset:08x} 08:01 77                 {path}"
+
+
+def module_of(
+    path: object, start: int = 0x10000, end: int = 0x90000, /, **changes: Any
+) -> dict[str, Any]:
+    """What a file says of a module, all of whose range is code; its build-id is its file's."""
+    facts = {"path": str(path), "start": start, "end": end, "bias": start,
+             "exec": [[start, end, 0]], "first_generation": 0, "last_generation": None}  # fmt: skip
+    if "build_id" not in changes:
+        facts["build_id"] = ElfImage.open(str(path)).build_id
+    return facts | changes
 
 
 def _json(value: object) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from mem_parser.errors import MemError
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.live.naming import NamingChoice
+from mem_parser.live.totals import Order
 from mem_parser.model import (
     Profile,
     Reading,
@@ -217,6 +219,21 @@ def live_app(source: Scripted, prefix: str = "./x", **more: Any) -> LiveApp:
     return LiveApp(follower(source, plan(prefix, **more.pop("plan", {}))), **more)
 
 
+@contextlib.asynccontextmanager
+async def shown(
+    source: Scripted | None = None, prefix: str = "./x", *, waits: str = "net_read",
+    size: tuple[int, int] = (80, 24), **more: Any,
+) -> AsyncIterator[tuple[LiveApp, Pilot[Any]]]:  # fmt: skip
+    """The live view of a scripted process once its screen has a text, and what presses its keys."""
+    app = live_app(source or Scripted(profile()), prefix, **more)
+    try:
+        async with app.run_test(size=size) as pilot:
+            await shows(pilot, waits)
+            yield app, pilot
+    finally:
+        app.follower.end()
+
+
 def screen_lines(app: App[Any]) -> list[str]:
     """What is on the screen."""
     strips = app.screen._compositor.render_strips(app.size)
@@ -240,6 +257,12 @@ async def until(pilot: Pilot[Any], condition: Callable[[], bool], what: str) -> 
 async def shows(pilot: Pilot[Any], text: str) -> None:
     """Wait until the screen has a text."""
     await until(pilot, lambda: text in screen_text(pilot.app), f"{text!r} is not on the screen")
+
+
+async def sorts(pilot: Pilot[Any], order: Order) -> None:
+    """Wait until the rows are in an order."""
+    app: Any = pilot.app
+    await until(pilot, lambda: app.picture and app.picture.options.order is order, order.name)
 
 
 FAILED = MemError("it broke", hint="mend it")

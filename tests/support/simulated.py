@@ -166,3 +166,9 @@ def worker(
     profile.capture.started = 5.0 + shift_s
     profile.capture.end = "deadline"
     return profile
+
+
+def one_burst(blocks: int, name: str = "f", rate: int = 4096) -> tuple[Profile, Symbols]:
+    """The profile of a function that allocates all its blocks in the first second."""
+    random = np.random.default_rng(1)
+    return Program([burst(random, 1.0, blocks, name)], rate=rate).capture(random)

@@ -1,6 +1,9 @@
-"""`mem_parser` in the process of a test."""
+"""`mem_parser` in the process of a test, and tests that are coroutines."""
 
 from __future__ import annotations
+
+import asyncio
+import inspect
 
 import pytest
 
@@ -19,3 +22,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test of the live view to its end."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.geometry import Offset
-from textual.pilot import Pilot
 from textual.widgets import Input
 
 from live_views import (
     STACKS,
     Scripted,
-    live_app,
     profile,
-    run,
     screen_lines,
     screen_text,
+    shown,
     shows,
+    sorts,
     type_at_once,
 )
 from live_views import until as wait
@@ -49,11 +49,8 @@ def chosen(app: Any) -> str:
     return str(app.picture.rows.names[lines.cursor])
 
 
-def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> None:
-    app = live_app(Scripted(profile(threads=2)))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> None:
+    async with shown(Scripted(profile(threads=2))) as (app, _pilot):
         lines = screen_lines(app)
         assert lines[0].startswith("server (pid 4711)  libc.so.6  1 sample / 1 KiB")
         assert lines[0].endswith("0:00:01")
@@ -68,37 +65,24 @@ def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> Non
         assert all(len(line) <= 80 for line in lines)
         assert len(lines) == 24
 
-    run(app, body, SMALL)
 
-
-@pytest.mark.parametrize(
-    ("key", "first", "order"),
-    [("o", "net_read", Order.OWN), ("a", "net_read", Order.BLOCKS), ("t", "main", Order.TOTAL)],
-)
-def test_letters_sort(key: str, first: str, order: Order) -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+@pytest.mark.parametrize(("key", "first", "order"), [
+    ("o", "net_read", Order.OWN), ("a", "net_read", Order.BLOCKS), ("t", "main", Order.TOTAL),
+])  # fmt: skip
+async def test_letters_sort(key: str, first: str, order: Order) -> None:
+    async with shown() as (app, pilot):
         await pilot.press("o" if key == "t" else "t")
         await pilot.press(key)
-        await wait(
-            pilot, lambda: app.picture is not None and app.picture.options.order is order, key
-        )
+        await sorts(pilot, order)
         assert names(app)[0] == first
         assert "▼" in screen_text(app)
         assert ("callers" in screen_text(app)) is (key == "o")
         assert len(names(app)) == (3 if key == "o" else 5)
 
-    run(app, body)
 
-
-def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
+async def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("g")
         await shows(pilot, "growth is since a mark: b sets one")
         await pilot.press("escape")
@@ -112,13 +96,10 @@ def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
         await pilot.press("B")
         await wait(pilot, lambda: "since mark" not in screen_text(app), "the mark is gone")
 
-    run(app, body)
 
-
-def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
+async def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
     stacks = {**STACKS, "serve main": 5}
     source = Scripted(profile(stacks))
-    app = live_app(source)
 
     def cell(name: str) -> tuple[str, str]:
         """What a row says of its growth, and how."""
@@ -126,8 +107,7 @@ def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
         row = app._drawn(app.picture.rows.names.index(name), 80)
         return next((text.strip(), style) for text, style in row if len(text) == 21)
 
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("b", "t")
         await shows(pilot, "since mark")
         source.profiles = [profile({**stacks, "net_read serve main": 70}, 3.0)]
@@ -137,20 +117,14 @@ def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
         assert cell("parse")[0].startswith("0 ±")
         assert cell("parse")[1] == ""
         await pilot.press("o")
-        await wait(pilot, lambda: app.picture is not None
-                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
+        await sorts(pilot, Order.OWN)
         assert cell("serve")[0].startswith("0 ±")
         assert cell("serve")[1] == ""
         assert cell("net_read")[1] == "bold"
 
-    run(app, body)
 
-
-def test_growth_of_a_thread_is_since_its_own_blocks_at_the_mark() -> None:
-    app = live_app(Scripted(profile(threads=3)))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "all 3 threads")
+async def test_growth_of_a_thread_is_since_its_own_blocks_at_the_mark() -> None:
+    async with shown(Scripted(profile(threads=3)), waits="all 3 threads") as (app, pilot):
         await pilot.press("b", "t")
         await shows(pilot, "since mark")
         await pilot.press("right")
@@ -160,15 +134,10 @@ def test_growth_of_a_thread_is_since_its_own_blocks_at_the_mark() -> None:
         assert row.total_growth is not None
         assert row.total_growth.value == 0
 
-    run(app, body)
 
-
-def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
+async def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("down", "enter")
         await wait(pilot, lambda: isinstance(app.screen, StacksScreen), "stacks are open")
         await pilot.press("t", "b", "slash", "i", "question_mark", "w")
@@ -180,28 +149,18 @@ def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
         await pilot.press("escape", "space")
         await shows(pilot, "PAUSED")
 
-    run(app, body)
 
-
-def test_a_new_capture_ends_the_mark() -> None:
+async def test_a_new_capture_ends_the_mark() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("b")
         await shows(pilot, "since mark")
         source.profiles = [profile(t_s=0.5, number=2)]
         await wait(pilot, lambda: "since mark" not in screen_text(app), "the mark is gone")
 
-    run(app, body)
 
-
-def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
-    app = live_app(Scripted(profile(threads=3)))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "all 3 threads")
+async def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
+    async with shown(Scripted(profile(threads=3)), waits="all 3 threads") as (app, pilot):
         await pilot.press("right")
         await shows(pilot, "thread 1 of 3: worker-0 (100)")
         assert names(app) == ["net_read"]
@@ -216,14 +175,9 @@ def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
         await shows(pilot, "all 3 threads")
         assert len(names(app)) == 3
 
-    run(app, body)
 
-
-def test_stacks_are_those_of_the_thread_that_is_shown() -> None:
-    app = live_app(Scripted(profile(threads=3)))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "all 3 threads")
+async def test_stacks_are_those_of_the_thread_that_is_shown() -> None:
+    async with shown(Scripted(profile(threads=3)), waits="all 3 threads") as (app, pilot):
         await pilot.press("right", "t")
         await shows(pilot, "total▼")
         await shows(pilot, "thread 1 of 3")
@@ -237,25 +191,15 @@ def test_stacks_are_those_of_the_thread_that_is_shown() -> None:
         assert "parse" not in screen_text(app)
         assert "db_get" not in screen_text(app)
 
-    run(app, body)
 
-
-def test_without_threads_arrows_say_so() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_without_threads_arrows_say_so() -> None:
+    async with shown() as (_app, pilot):
         await pilot.press("right")
         await shows(pilot, "tells no threads apart")
 
-    run(app, body)
 
-
-def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
+    async with shown() as (app, pilot):
         await pilot.press("t")
         await shows(pilot, "total▼")
         await pilot.press("down", "enter")
@@ -278,14 +222,9 @@ def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
         assert app.options.order is Order.TOTAL
         assert app.picture is not None
 
-    run(app, body)
 
-
-def test_keys_that_come_at_once_go_to_the_filter() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_keys_that_come_at_once_go_to_the_filter() -> None:
+    async with shown() as (app, pilot):
         type_at_once(app, "/to/q")
         await wait(pilot, lambda: app.query_one("#filter", Input).value == "to/q", "the text")
         await pilot.press("escape")
@@ -294,14 +233,9 @@ def test_keys_that_come_at_once_go_to_the_filter() -> None:
         assert app.options.order is Order.OWN
         assert len(app.screen_stack) == 1
 
-    run(app, body, SMALL)
 
-
-def test_slash_filters_by_function_file_or_module() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_slash_filters_by_function_file_or_module() -> None:
+    async with shown() as (app, pilot):
         await pilot.press("slash", *"^(net|db)_", "enter")
         await shows(pilot, "2 of 5 functions /^(net|db)_/: own 90.9 %, total 90.9 %")
         assert names(app) == ["net_read", "db_get"]
@@ -316,14 +250,9 @@ def test_slash_filters_by_function_file_or_module() -> None:
         await pilot.press("slash", "backspace", "enter")
         await wait(pilot, lambda: len(names(app)) == 3, "all rows are back")
 
-    run(app, body)
 
-
-def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
+    async with shown() as (app, pilot):
         await pilot.press("t")
         await shows(pilot, "total▼")
         await pilot.press("down", "i")
@@ -331,15 +260,10 @@ def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
         await pilot.press("i")
         await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
 
-    run(app, body)
 
-
-def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
+async def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
     device = profile({"upload main": 40}, domain="cuda-0")
-    app = live_app(Scripted(profile(), device))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "memory of host")
+    async with shown(Scripted(profile(), device), waits="memory of host") as (app, pilot):
         assert "cuda-0 " in screen_lines(app)[4]
         await pilot.press("d")
         await shows(pilot, "memory of cuda-0")
@@ -348,29 +272,19 @@ def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
         await pilot.press("d")
         await shows(pilot, "memory of host")
 
-    run(app, body)
 
-
-def test_another_memory_begins_with_all_threads() -> None:
+async def test_another_memory_begins_with_all_threads() -> None:
     device = profile({"upload main": 40, "move main": 7}, domain="cuda-0", threads=2)
-    app = live_app(Scripted(profile(threads=3), device))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "all 3 threads")
+    async with shown(Scripted(profile(threads=3), device), waits="all 3 threads") as (_app, pilot):
         await pilot.press("right")
         await shows(pilot, "thread 1 of 3")
         await pilot.press("d")
         await shows(pilot, "memory of cuda-0  all 2 threads")
 
-    run(app, body)
 
-
-def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
+async def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("space")
         await shows(pilot, "PAUSED")
         source.profiles = [profile({"late main": 3}, 9.0)]
@@ -378,22 +292,16 @@ def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
         # Far more than between two refreshes.
         await wait(pilot, lambda: source.ticks >= ticks + 50, "readings go on")
         await pilot.press("o")
-        await wait(pilot, lambda: app.picture is not None
-                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
+        await sorts(pilot, Order.OWN)
         assert source.moments == before
         assert "late" not in screen_text(app)
         await pilot.press("space")
         await shows(pilot, "late")
 
-    run(app, body)
 
-
-def test_l_shows_verdicts_on_leaks() -> None:
+async def test_l_shows_verdicts_on_leaks() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (_app, pilot):
         await pilot.press("l")
         await shows(pilot, "leaks so far")
         source.state, source.why = State.ENDED, "signal 9 SIGKILL"
@@ -401,30 +309,19 @@ def test_l_shows_verdicts_on_leaks() -> None:
         await pilot.press("q")
         await shows(pilot, "3 functions")
 
-    run(app, body)
 
-
-def test_where_nobody_knows_which_process_took_the_place_several_are_named() -> None:
-    source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_where_nobody_knows_which_process_took_the_place_several_are_named() -> None:
+    async with shown() as (app, pilot):
         app._offer(Restarted(12, others=(13,)))
         await shows(pilot, "2 processes of it run: q, then mem_profiler live PID: 12, 13")
         await pilot.press("r")
         assert app.successor is None
 
-    run(app, body)
 
-
-def test_what_the_profile_lacks_is_said_and_n_shows_it() -> None:
+async def test_what_the_profile_lacks_is_said_and_n_shows_it() -> None:
     made = profile()
     source = Scripted(made)
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         [choices] = [line for line in screen_lines(app) if "3 functions" in line]
         assert "note" not in choices
         await pilot.press("n")
@@ -435,36 +332,25 @@ def test_what_the_profile_lacks_is_said_and_n_shows_it() -> None:
         await pilot.press("n")
         await shows(pilot, "small [b]objects\\x1b are missing")
 
-    run(app, body)
 
-
-def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> None:
+async def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> None:
     source = Scripted(profile())
-    app = live_app(source, str(tmp_path / "x"))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source, str(tmp_path / "x")) as (app, pilot):
         await pilot.press("w")
         await wait(pilot, lambda: len(app.written) == 1, "the file is written")
         await pilot.press("f")
         await wait(pilot, lambda: len(app.written) == 2, "the page is written")
         await pilot.press("b", "f")
         await wait(pilot, lambda: len(app.written) == 3, "another page is written")
-
-    run(app, body)
     assert source.written == [f"{tmp_path}/x.4711.1.heap"]
-    pages = sorted(path.name for path in tmp_path.iterdir())
-    assert pages == ["x.4711.1.flamegraph.html", "x.4711.2.flamegraph.html"]
-    assert all((tmp_path / name).read_text().startswith("<!DOCTYPE html>") for name in pages)
+    pages = {name: (tmp_path / name).read_text()[:15] for name in os.listdir(tmp_path)}
+    assert pages == {f"x.4711.{k}.flamegraph.html": "<!DOCTYPE html>" for k in (1, 2)}
 
 
-def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Path) -> None:
+async def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Path) -> None:
     device = profile({"upload main": 40}, domain="cuda-0")
     source = Scripted(profile(), device)
-    app = live_app(source, str(tmp_path / "x"))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source, str(tmp_path / "x")) as (app, pilot):
         await pilot.press("f")
         await wait(pilot, lambda: len(app.written) == 1, "the page is written")
         await pilot.press("d")
@@ -478,8 +364,6 @@ def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Pat
         await shows(pilot, "since mark")
         await pilot.press("f")
         await wait(pilot, lambda: len(app.written) == 3, "the page is written")
-
-    run(app, body)
     trees = [
         blocks_of((tmp_path / f"x.4711.{k}.flamegraph.html").read_text())["tree"] for k in (1, 2, 3)
     ]
@@ -487,10 +371,8 @@ def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Pat
     assert [has_base(columns) for _, columns in trees] == [False, False, True]
 
 
-def test_help_names_every_key_that_is_bound() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
+async def test_help_names_every_key_that_is_bound() -> None:
+    async with shown(waits="") as (app, pilot):
         await pilot.press("question_mark")
         await shows(pilot, "sort by total")
         text = screen_text(app)
@@ -500,16 +382,15 @@ def test_help_names_every_key_that_is_bound() -> None:
         await pilot.press("escape")
         await shows(pilot, "3 functions")
 
-    run(app, body)
 
-
-def test_names_of_the_target_are_shown_and_never_obeyed() -> None:
+async def test_names_of_the_target_are_shown_and_never_obeyed() -> None:
     evil = "[red]\x1b]0;x\x07\u202e[/red]"
     stacks = {f"{evil} main": 30, "parse main": 5}
-    app = live_app(Scripted(profile(stacks, threads=1, comm="\x1b[2J[bold]")))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "\\x1b[2J[bold] (pid 4711)")
+    async with shown(
+        Scripted(profile(stacks, threads=1, comm="\x1b[2J[bold]")),
+        waits="\\x1b[2J[bold] (pid 4711)",
+        size=(120, 30),
+    ) as (app, pilot):
         text = screen_text(app)
         assert "[red]\\x1b]0;x\\x07\\u202e[/red]" in text
         assert "\x1b" not in text
@@ -517,32 +398,21 @@ def test_names_of_the_target_are_shown_and_never_obeyed() -> None:
         await shows(pilot, "who called it")
         assert "\x1b" not in screen_text(app)
 
-    run(app, body, (120, 30))
 
-
-def test_the_mouse_sorts_chooses_and_opens() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_the_mouse_sorts_chooses_and_opens() -> None:
+    async with shown() as (app, pilot):
         heads = next(k for k, line in enumerate(screen_lines(app)) if "function" in line[40:])
         await pilot.click(offset=Offset(6, heads))
-        await wait(pilot, lambda: app.picture is not None
-                   and app.picture.options.order is Order.OWN, "it is sorted")  # fmt: skip
+        await sorts(pilot, Order.OWN)
         await pilot.click("#rows", offset=Offset(5, 1))
         await wait(pilot, lambda: chosen(app) == "db_get", "the row is chosen")
         await pilot.click("#rows", offset=Offset(5, 1))
         await shows(pilot, "db_get: who called it")
 
-    run(app, body)
 
-
-def test_the_chosen_function_stays_chosen_where_rows_change_their_places() -> None:
+async def test_the_chosen_function_stays_chosen_where_rows_change_their_places() -> None:
     source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+    async with shown(source) as (app, pilot):
         await pilot.press("o", "down")
         await wait(pilot, lambda: names(app)[0] == "net_read", "it is sorted")
         await wait(pilot, lambda: chosen(app) == "db_get", "the second is chosen")
@@ -552,16 +422,11 @@ def test_the_chosen_function_stays_chosen_where_rows_change_their_places() -> No
         await pilot.press("end", "home", "pagedown", "pageup", "k", "j")
         assert chosen(app) == "net_read"
 
-    run(app, body)
-
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (60, 15), (40, 10)])
-def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) -> None:
+async def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) -> None:
     many = {f"function_{k:03} main": 5 + k for k in range(300)}
-    app = live_app(Scripted(profile(many)))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "function_299")
+    async with shown(Scripted(profile(many)), waits="function_299", size=size) as (app, pilot):
         assert max(map(len, screen_lines(app))) <= size[0]
         lines = app.screen_stack[0].query_one("#rows", Lines)
         await pilot.press("home", "pagedown")
@@ -571,19 +436,12 @@ def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) 
         if size[0] >= 110:
             assert "module" in screen_text(app)
 
-    run(app, body, size)
 
-
-def test_a_screen_that_changes_its_size_is_drawn_anew() -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
+async def test_a_screen_that_changes_its_size_is_drawn_anew() -> None:
+    async with shown() as (app, pilot):
         assert "module" not in screen_text(app)
         await pilot.resize_terminal(160, 50)
         await shows(pilot, "module")
         assert len(screen_lines(app)) == 50
         await pilot.resize_terminal(80, 24)
         await wait(pilot, lambda: "module" not in screen_text(app), "the module is gone")
-
-    run(app, body)

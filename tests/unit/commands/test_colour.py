@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_cli.terminal import show
 from mem_parser.escape import log_line
 from mem_parser.reports.grid import Judged, Tone
-from mem_parser.symbols.elf import ElfImage
 from parser_run import parse, told
 from screens import plain, screen
 
@@ -22,12 +21,9 @@ RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A profile of 4 MiB in use, and a budget that it exceeds."""
     found = tmp_path_factory.mktemp("colour")
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
     records = [Record((0x15000,), 4096, 4 << 20)]
     header = {"exe": PROGRAM, "samples": 4096, "duration_s": 1.0}
-    data = HeapFile(records, modules=[module], header=header).data
+    data = HeapFile(records, modules=[module_of(PROGRAM)], header=header).data
     (found / "x.heap").write_bytes(data)
     (found / "c.toml").write_text(
         '[budget]\ninuse = "1 MiB"\n\n[[budget.site]]\nmatch = "module:true"\ninuse = "1 GiB"\n'
@@ -47,15 +43,10 @@ def test_verdicts_have_colours_on_a_terminal(folder: Path) -> None:
     assert GREEN + "ok" in doctor
 
 
-@pytest.mark.parametrize(
-    ("words", "variables"),
-    [
-        ([], {"NO_COLOR": "1"}),
-        ([], {"TERM": "dumb"}),
-        (["--color", "never"], {}),
-        (["--color=never"], {"NO_COLOR": ""}),
-    ],
-)
+@pytest.mark.parametrize(("words", "variables"), [
+    ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"}), (["--color", "never"], {}),
+    (["--color=never"], {"NO_COLOR": ""}),
+])  # fmt: skip
 def test_who_wants_none_gets_none(
     folder: Path, words: list[str], variables: dict[str, str]
 ) -> None:

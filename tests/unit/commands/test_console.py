@@ -56,10 +56,8 @@ def test_a_sentence_ends_its_lines_between_words(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr("click.echo", lambda text, err: terminal.file.write(f"{text}\n"))
-
     say_sentence("attached to routed (pid 3510): 13 hooks placed in 5 modules", err=True)
     terminal.file.flush()
-
     assert terminal.text().splitlines() == [
         "attached to routed (pid 3510): 13 hooks",
         "  placed in 5 modules",

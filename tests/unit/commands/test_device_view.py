@@ -26,7 +26,6 @@ def result(domain: str, failed: int = 0, devices: list[Result] | None = None) ->
 
 def test_every_file_is_named_and_how_to_see_them_together() -> None:
     lines = list(result_lines(result("host", devices=[result("cuda-0", failed=2)])))
-
     assert "  p.7.1.heap   2 KiB   3 samples, 0 lost" in lines
     assert "  p.7.1.cuda-0.heap   2 KiB   3 samples, 0 lost, 2 allocations refused" in lines
     assert lines[-1].endswith("-f p.7.1.heap -f p.7.1.cuda-0.heap --by domain")
@@ -53,10 +52,9 @@ def session_with(**held_bytes: float) -> Any:
         tracks[domain.number] = Track()
         tracks[domain.number].latest = SimpleNamespace(estimate_bytes=held)
     recorder = SimpleNamespace(
-        domains=domains,
-        readings=SimpleNamespace(devices=tracks),
+        domains=domains, readings=SimpleNamespace(devices=tracks),
         latest=SimpleNamespace(samples=5, estimate_bytes=MIB),
-    )
+    )  # fmt: skip
     return SimpleNamespace(recording=SimpleNamespace(recorder=recorder))
 
 
@@ -69,7 +67,5 @@ def test_the_live_line_adds_up_sessions_and_keeps_domains_apart() -> None:
     progress._bar = SimpleNamespace(
         update=lambda _task, description, **_more: shown.append(description), refresh=lambda: None
     )
-
     progress.show(2)
-
     assert shown == ["2 s of 9   10 samples   in use ≈ 2 MiB   cuda-0 ≈ 4 MiB   hal-1 ≈ 512 B"]

@@ -44,32 +44,26 @@ def named(folder: Path, *words: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("-p", "old-p", "-p", "new-p"), {"base", "new"}),
-        (("-p", "old-p"), {"base"}),
-        (("-p", "new-p"), {"new"}),
-        ((), set()),
-    ],
-)
+@pytest.mark.parametrize(("words", "expected"), [
+    (("-p", "old-p", "-p", "new-p"), {"base", "new"}),
+    (("-p", "old-p"), {"base"}),
+    (("-p", "new-p"), {"new"}),
+    ((), set()),
+])  # fmt: skip
 def test_a_program_is_of_the_files_whose_build_id_it_has(
     folder: Path, words: tuple[str, ...], expected: set[str]
 ) -> None:
     assert named(folder, *words) == expected
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["diff", "-p", "new-p", "-p", "old-p"], "old-p: not the program of this profile"),
-        (["diff", "-p", "/bin/true"], "/bin/true: not the program of this profile"),
-        (["diff", *["-p", "old-p"] * 3], "-p is given 3 times: once for BASE, once for NEW"),
-        (["diff", "--lines", "--by", "stack"], "--lines and --by stack exclude each other"),
-        (["top", *["-p", "old-p"] * 2], "-p is given 2 times: mem_parser top takes one program"),
-        ([*["-p", "old-p"] * 2], "-p is given 2 times: mem_parser summary takes one program"),
-    ],
-)
+@pytest.mark.parametrize(("words", "line"), [
+    (["diff", "-p", "new-p", "-p", "old-p"], "old-p: not the program of this profile"),
+    (["diff", "-p", "/bin/true"], "/bin/true: not the program of this profile"),
+    (["diff", *["-p", "old-p"] * 3], "-p is given 3 times: once for BASE, once for NEW"),
+    (["diff", "--lines", "--by", "stack"], "--lines and --by stack exclude each other"),
+    (["top", *["-p", "old-p"] * 2], "-p is given 2 times: mem_parser top takes one program"),
+    ([*["-p", "old-p"] * 2], "-p is given 2 times: mem_parser summary takes one program"),
+])  # fmt: skip
 def test_a_program_that_fits_none_or_is_too_many_is_an_error_in_a_line(
     folder: Path, words: list[str], line: str
 ) -> None:

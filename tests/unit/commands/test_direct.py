@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_cli.errors import run_command
 from mem_cli.parser import group as parser_group
 from mem_cli.parser.files import binary_and_profiles
 from mem_cli.profiler import group as profiler_group
 from mem_parser.errors import UsageProblem
-from mem_parser.symbols.elf import ElfImage
 from parser_run import parse
 from screens import screen
 
@@ -35,21 +34,15 @@ def heap(tmp_path: Path) -> Path:
 
 def profile_of(path: Path, functions: int) -> Path:
     """Write a profile of /bin/true with so many functions."""
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
     records = [Record((0x15000 + 16 * k,), 1, (80 - k) << 20) for k in range(functions)]
-    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    path.write_bytes(HeapFile(records, modules=[module_of(PROGRAM)], header={"exe": PROGRAM}).data)
     return path
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        *(["HEAP"], ["BIN", "HEAP"], ["HEAP", "BIN"], ["-p", "BIN", "HEAP"], ["HEAP", "-p", "BIN"]),
-        *(["HEAP", "-q", "--color", "never"], ["-q", "--color", "never", "HEAP"]),
-    ],
-)
+@pytest.mark.parametrize("words", [
+    *(["HEAP"], ["BIN", "HEAP"], ["HEAP", "BIN"], ["-p", "BIN", "HEAP"], ["HEAP", "-p", "BIN"]),
+    *(["HEAP", "-q", "--color", "never"], ["-q", "--color", "never", "HEAP"]),
+])  # fmt: skip
 def test_a_file_alone_shows_its_summary(heap: Path, words: list[str]) -> None:
     places = {"HEAP": str(heap), "BIN": PROGRAM}
     done = parse(*(places.get(word, word) for word in words))
@@ -64,16 +57,9 @@ def test_options_of_the_summary_may_stand_before_and_behind_the_file(heap: Path)
     assert parse("-n", "3", heap, "--sort=own", "--focus", "true").stdout == want
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["HEAP", "-t"],
-        ["-t", "HEAP"],
-        ["BIN", "HEAP", "-t"],
-        ["-t", "BIN", "HEAP"],
-        ["HEAP", "-tn5"],
-    ],
-)
+@pytest.mark.parametrize("words", [
+    ["HEAP", "-t"], ["-t", "HEAP"], ["BIN", "HEAP", "-t"], ["-t", "BIN", "HEAP"], ["HEAP", "-tn5"],
+])  # fmt: skip
 def test_a_file_with_t_is_the_table(heap: Path, words: list[str]) -> None:
     places = {"HEAP": str(heap), "BIN": PROGRAM}
     rows = ["-n5"] if "-tn5" in words else []
@@ -82,21 +68,18 @@ def test_a_file_with_t_is_the_table(heap: Path, words: list[str]) -> None:
     assert done.stdout == parse("-p", PROGRAM, "-f", heap, "-t", *rows).stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["fly"], 2, "No command or file is named 'fly'."),
-        (["missing.heap"], 3, "missing.heap: no such file"),
-        (["/missing/x", "-t"], 3, "/missing/x: no such file"),
-        (["HEAP", "--wrong"], 2, "No such option '--wrong'"),
-        (["HEAP", "-t", "--focus", "x"], 2, "No such option '--focus'"),
-        (["HEAP", "HEAP"], 2, "2 profiles given"),
-        (["BIN", "BIN", "HEAP"], 2, "several programs given"),
-        (["-p", "BIN", "BIN", "HEAP"], 2, "several programs given"),
-        (["-p", "BIN", "top", "HEAP"], 2, "-p was given before the command top"),
-        (["top", "--alloc"], 2, "Missing argument 'FILE'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "code", "text"), [
+    (["fly"], 2, "No command or file is named 'fly'."),
+    (["missing.heap"], 3, "missing.heap: no such file"),
+    (["/missing/x", "-t"], 3, "/missing/x: no such file"),
+    (["HEAP", "--wrong"], 2, "No such option '--wrong'"),
+    (["HEAP", "-t", "--focus", "x"], 2, "No such option '--focus'"),
+    (["HEAP", "HEAP"], 2, "2 profiles given"),
+    (["BIN", "BIN", "HEAP"], 2, "several programs given"),
+    (["-p", "BIN", "BIN", "HEAP"], 2, "several programs given"),
+    (["-p", "BIN", "top", "HEAP"], 2, "-p was given before the command top"),
+    (["top", "--alloc"], 2, "Missing argument 'FILE'"),
+])  # fmt: skip
 def test_what_is_no_file_and_no_command_is_one_line_and_a_code(
     heap: Path, words: list[str], code: int, text: str
 ) -> None:

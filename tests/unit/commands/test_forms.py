@@ -58,10 +58,8 @@ def test_the_option_decides_whatever_the_size(
 
 def test_convert_makes_text_of_a_packed_file_and_packs_by_name(large: Path, tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain.heap", tmp_path / "x.heap.gz"
-
     assert parse("convert", large, "-o", plain).returncode == 0
     assert parse("convert", plain, "-o", packed).returncode == 0
-
     assert plain.read_bytes().startswith(TEXT)
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
     assert form_of("x.HEAP.gz") is Form.GZIP
@@ -74,9 +72,7 @@ def test_the_table_of_a_packed_file_says_so_and_is_else_the_same(
     packed = tmp_path / "packed.heap"
     packed.write_bytes(gzip.compress(SMALL.data))
     table = ("-t", "-p", "/bin/true", "-f")
-
     lines = parse(*table, packed).stdout.splitlines()
-
     told = [line for line in lines if "convert FILE -o plain.heap" in line]
     assert len(told) == 1
     lines.remove(told[0])

@@ -111,26 +111,22 @@ def test_a_text_is_lines_that_nothing_acts_on(parse: Parse, command: list[str]) 
     assert hostile.spoilt(out, raw=b"%mem_profiler" in out) == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *(["top", HEAP, "-n", "0", "--json", *more] for more in ([], ["--lines"])),
-        ["summary", HEAP, "--json"],
-        ["tree", HEAP, "--json"],
-        ["stats", HEAP, "--json"],
-        ["peek", HEAP, FUNCTION, "--json"],
-        ["list", HEAP, FUNCTION, "--json"],
-        ["diff", OLDER, HEAP, "--json"],
-        ["leaks", HEAP, "--json"],
-        ["rss", HEAP, "--json"],
-        ["waste", HEAP, "-n", "0", "--json"],
-        ["budget", "budget.toml", HEAP, "--json", "-"],
-        ["budget", "budget.toml", HEAP, "--sarif", "-"],
-        ["convert", HEAP, "-o", "-", "--to", "json"],
-        ["convert", HEAP, "-o", "-", "--to", "speedscope"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("command", [
+    *(["top", HEAP, "-n", "0", "--json", *more] for more in ([], ["--lines"])),
+    ["summary", HEAP, "--json"],
+    ["tree", HEAP, "--json"],
+    ["stats", HEAP, "--json"],
+    ["peek", HEAP, FUNCTION, "--json"],
+    ["list", HEAP, FUNCTION, "--json"],
+    ["diff", OLDER, HEAP, "--json"],
+    ["leaks", HEAP, "--json"],
+    ["rss", HEAP, "--json"],
+    ["waste", HEAP, "-n", "0", "--json"],
+    ["budget", "budget.toml", HEAP, "--json", "-"],
+    ["budget", "budget.toml", HEAP, "--sarif", "-"],
+    ["convert", HEAP, "-o", "-", "--to", "json"],
+    ["convert", HEAP, "-o", "-", "--to", "speedscope"],
+], ids=" ".join)  # fmt: skip
 def test_json_parses_and_holds_no_raw_control_character(parse: Parse, command: list[str]) -> None:
     code, out = parse(*command)
     assert code in (0, 6)
@@ -153,16 +149,10 @@ def strings(data: object) -> Iterator[str]:
         yield from (text for part in data for text in strings(part))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["top", HEAP, "-n", "0", "--csv"],
-        ["top", HEAP, "-n", "0", "--csv", "--lines"],
-        ["summary", HEAP, "-n", "0", "--csv"],
-        ["convert", HEAP, "-o", "-", "--to", "csv"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("command", [
+    ["top", HEAP, "-n", "0", "--csv"], ["top", HEAP, "-n", "0", "--csv", "--lines"],
+    ["summary", HEAP, "-n", "0", "--csv"], ["convert", HEAP, "-o", "-", "--to", "csv"],
+], ids=" ".join)  # fmt: skip
 def test_csv_reads_back_and_no_cell_is_a_formula(parse: Parse, command: list[str]) -> None:
     code, out = parse(*command)
     assert code == 0
@@ -188,18 +178,14 @@ class Elements(HTMLParser):
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["flamegraph", HEAP, "-o", "-"],
-        ["flamegraph", HEAP, "-o", "-", "--base", OLDER, "--confidential"],
-        ["flamegraph", HEAP, "--with", "device.heap", "-o", "-"],
-        ["report", HEAP, "-o", "-"],
-        ["report", HEAP, "-o", "-", "--base", OLDER],
-        ["budget", "budget.toml", HEAP, "--html", "-"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("command", [
+    ["flamegraph", HEAP, "-o", "-"],
+    ["flamegraph", HEAP, "-o", "-", "--base", OLDER, "--confidential"],
+    ["flamegraph", HEAP, "--with", "device.heap", "-o", "-"],
+    ["report", HEAP, "-o", "-"],
+    ["report", HEAP, "-o", "-", "--base", OLDER],
+    ["budget", "budget.toml", HEAP, "--html", "-"],
+], ids=" ".join)  # fmt: skip
 def test_a_page_has_only_the_elements_that_it_has_for_plain_names(
     parse: Parse, folder: Path, command: list[str]
 ) -> None:
@@ -221,13 +207,7 @@ def test_a_page_has_only_the_elements_that_it_has_for_plain_names(
 
 
 @pytest.mark.parametrize(
-    "command",
-    [
-        ["-f", HEAP, "-s"],
-        ["graph", HEAP],
-        ["graph", HEAP, "--base", OLDER],
-    ],
-    ids=" ".join,
+    "command", [["-f", HEAP, "-s"], ["graph", HEAP], ["graph", HEAP, "--base", OLDER]], ids=" ".join
 )
 def test_a_drawing_is_xml_of_known_elements(parse: Parse, command: list[str]) -> None:
     code, out = parse(*command)
@@ -258,7 +238,6 @@ def test_junit_and_markdown_and_annotations_hold_the_names_as_text(
     plain = re.sub(r"(`+)[^`].*?\1", "", out.decode())
     assert not re.search(r"<(?!!-- mem_parser|/?details|/?summary)", plain)
     assert not re.search(r"@\w|[^\\]\[click|://|www\.\w|(?<!&)#\d", plain)
-
     code, out = parse("budget", "budget.toml", HEAP, "--github")
     lines = out.decode().splitlines()
     commands = [line for line in lines if line.startswith("::")]

@@ -40,21 +40,18 @@ def record(run: Run, *words: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("words", "blocks_and_bytes"),
-    [
-        (["--threshold", "0"], (1, 50)),
-        ([], (2, 110)),
-        (["--threshold", "2"], (3, 170)),
-        (["--threshold", "3"], (3, 170)),
-        (["--following"], (2, 110)),
-        (["--within", "150ms"], (1, 50)),
-        (["--within", "300ms"], (2, 110)),
-        (["--within", "5s"], (3, 170)),
-        (["--from", "1500ms", "--threshold", "3"], (2, 120)),
-        (["--to", "3s", "--threshold", "3"], (2, 110)),
-    ],
-)
+@pytest.mark.parametrize(("words", "blocks_and_bytes"), [
+    (["--threshold", "0"], (1, 50)),
+    ([], (2, 110)),
+    (["--threshold", "2"], (3, 170)),
+    (["--threshold", "3"], (3, 170)),
+    (["--following"], (2, 110)),
+    (["--within", "150ms"], (1, 50)),
+    (["--within", "300ms"], (2, 110)),
+    (["--within", "5s"], (3, 170)),
+    (["--from", "1500ms", "--threshold", "3"], (2, 120)),
+    (["--to", "3s", "--threshold", "3"], (2, 110)),
+])  # fmt: skip
 def test_temporary_blocks_are_those_of_the_rule(
     words: list[str], blocks_and_bytes: tuple[int, int], run: Run, log: Path
 ) -> None:

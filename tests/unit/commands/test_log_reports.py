@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -40,23 +38,19 @@ def flat(run: Run, *words: object) -> dict[str, float]:
     return {row["function"]: row["flat"] for row in json.loads(out)["rows"] if row["flat"]}
 
 
-@pytest.mark.parametrize(
-    ("words", "held"),
-    [
-        ([], {"load (shop.py)": 2000}),
-        (["--alloc"], {"load (shop.py)": 3000, "churn (shop.py)": 12000}),
-        (["--freed"], {"load (shop.py)": 1000, "churn (shop.py)": 12000}),
-        (["--peak"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
-        (["--to", "2s"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-        (["--from", "2s", "--to", "7s", "--alloc"],
-         {"load (shop.py)": 2000, "churn (shop.py)": 8000}),
-        (["--from", "2s", "--to", "7s"], {"load (shop.py)": 3000}),
-        (["--to", "5s", "--peak"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-        (["--from", "warm", "--to", "warm", "--alloc"], {"load (shop.py)": 2000}),
-        (["--from", "cold", "--to", "6200ms"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
-        (["--to", "25%"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "held"), [
+    ([], {"load (shop.py)": 2000}),
+    (["--alloc"], {"load (shop.py)": 3000, "churn (shop.py)": 12000}),
+    (["--freed"], {"load (shop.py)": 1000, "churn (shop.py)": 12000}),
+    (["--peak"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
+    (["--to", "2s"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+    (["--from", "2s", "--to", "7s", "--alloc"], {"load (shop.py)": 2000, "churn (shop.py)": 8000}),
+    (["--from", "2s", "--to", "7s"], {"load (shop.py)": 3000}),
+    (["--to", "5s", "--peak"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+    (["--from", "warm", "--to", "warm", "--alloc"], {"load (shop.py)": 2000}),
+    (["--from", "cold", "--to", "6200ms"], {"load (shop.py)": 3000, "churn (shop.py)": 8000}),
+    (["--to", "25%"], {"load (shop.py)": 1000, "churn (shop.py)": 4000}),
+])  # fmt: skip
 def test_a_report_of_a_log_shows_the_whole_or_a_part(
     words: list[str], held: dict[str, float], run: Run, log: Path
 ) -> None:
@@ -85,26 +79,23 @@ def test_files_of_different_runs_are_refused_in_one_line(
         assert "are of different captures" in err.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    ("words", "code_and_text"),
-    [
-        (["top", "LOG", "--from", "noon"], (2, "'noon' is no time")),
-        (["top", "LOG", "--from", "warm#2"], (2, "no such mark")),
-        (["top", "LOG", "--from", "5s", "--to", "4s"], (2, "ends at 4.000 s, before it begins")),
-        (["at", "100s", "LOG"], (2, "does not say what was in use at 100.000 s")),
-        (["at", "1s", "LOG", "--peak"], (2, "--peak: at a moment there are blocks in use only")),
-        (["at", "1s", "HEAP"], (3, "not a log of events")),
-        (["top", "HEAP", "--to", "1s"], (3, "not a log of events")),
-        (["timeline", "HEAP"], (3, "not a log of events")),
-        (["timeline", "MISSING"], (3, "no such file")),
-        (["timeline", "LOG", "--interval", "soon"], (2, "no length of time")),
-        (["peaks", "LOG", "--domain", "gpu"], (2, "no domain gpu")),
-        (["diff", "LOG"], (2, "two profiles, or of two moments")),
-        (["diff", "--at", "1s", "2s", "HEAP"], (3, "not a log of events")),
-        (["top", "LOG", "--from", "7s", "--freed"], (2, "no count tells what was freed")),
-        (["top", "HEAP", "HEAP"], (2, "2 profiles given")),
-    ],
-)
+@pytest.mark.parametrize(("words", "code_and_text"), [
+    (["top", "LOG", "--from", "noon"], (2, "'noon' is no time")),
+    (["top", "LOG", "--from", "warm#2"], (2, "no such mark")),
+    (["top", "LOG", "--from", "5s", "--to", "4s"], (2, "ends at 4.000 s, before it begins")),
+    (["at", "100s", "LOG"], (2, "does not say what was in use at 100.000 s")),
+    (["at", "1s", "LOG", "--peak"], (2, "--peak: at a moment there are blocks in use only")),
+    (["at", "1s", "HEAP"], (3, "not a log of events")),
+    (["top", "HEAP", "--to", "1s"], (3, "not a log of events")),
+    (["timeline", "HEAP"], (3, "not a log of events")),
+    (["timeline", "MISSING"], (3, "no such file")),
+    (["timeline", "LOG", "--interval", "soon"], (2, "no length of time")),
+    (["peaks", "LOG", "--domain", "gpu"], (2, "no domain gpu")),
+    (["diff", "LOG"], (2, "two profiles, or of two moments")),
+    (["diff", "--at", "1s", "2s", "HEAP"], (3, "not a log of events")),
+    (["top", "LOG", "--from", "7s", "--freed"], (2, "no count tells what was freed")),
+    (["top", "HEAP", "HEAP"], (2, "2 profiles given")),
+])  # fmt: skip
 def test_what_does_not_work_is_one_line_with_a_code(
     words: list[str], code_and_text: tuple[int, str], run: Run, log: Path, tmp_path: Path
 ) -> None:
@@ -137,28 +128,6 @@ def test_two_moments_of_a_log_are_compared(run: Run, log: Path, halves: list[Pat
         assert found == {
             "load": 2000, "churn": -4000,
         }  # fmt: skip
-
-
-def test_a_timeline_has_the_highest_moment_of_each_interval(run: Run, halves: list[Path]) -> None:
-    code, out, _ = run("timeline", *halves, "--interval", "2s", "--csv")
-    found = list(csv.DictReader(io.StringIO(out)))
-    assert code == 0
-    assert [(float(r["max_bytes"]), float(r["at_s"])) for r in found] == [
-        (5000, 1.5), (5000, 2.0), (3000, 4.0), (11000, 6.0), (2000, 8.0),
-    ]  # fmt: skip
-    assert [r["rss_bytes"] for r in found] == ["", str(1 << 20), "", str(3 << 20), ""]
-    assert {r["sure"] for r in found} == {"True"}
-
-
-def test_a_timeline_is_a_picture_with_marks_of_at_most_80_columns(run: Run, log: Path) -> None:
-    code, out, _ = run("timeline", log)
-    lines = out.splitlines()
-    assert (code, lines[0].split(" in use at ")[0]) == (0, "peak: 10.74 KiB")
-    assert max(map(len, lines)) <= 80
-    assert "█" not in run("timeline", log, "--ascii")[1]
-    assert run("timeline", log, "--ascii")[1].isascii()
-    assert any(line.split() == ["a", "b"] for line in lines)
-    assert any(line.split() == ["b", "5.000", "s", "cold"] for line in lines)
 
 
 def test_peaks_are_distinct_moments_with_those_who_held_most(run: Run, log: Path) -> None:

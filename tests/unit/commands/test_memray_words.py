@@ -51,17 +51,14 @@ def test_the_letters_of_the_live_view_sort(letter: str, word: str, heap: Path) -
     assert first[word] == max(row[word] for row in rows("summary", heap, "--alloc", "-n", "0"))
 
 
-@pytest.mark.parametrize(
-    ("words", "same"),
-    [
-        (["summary", "-s", "3"], ["summary", "--sort", "own"]),
-        (["summary", "-s", "5", "-r", "1"], ["summary", "--sort", "count", "-n", "1"]),
-        (["summary", "--max-rows", "2"], ["summary", "-n", "2"]),
-        (["stats", "--num-largest", "1"], ["stats", "-n", "1"]),
-        (["tree", "-f"], ["tree"]),
-        (["table", "--force"], ["table"]),
-    ],
-)
+@pytest.mark.parametrize(("words", "same"), [
+    (["summary", "-s", "3"], ["summary", "--sort", "own"]),
+    (["summary", "-s", "5", "-r", "1"], ["summary", "--sort", "count", "-n", "1"]),
+    (["summary", "--max-rows", "2"], ["summary", "-n", "2"]),
+    (["stats", "--num-largest", "1"], ["stats", "-n", "1"]),
+    (["tree", "-f"], ["tree"]),
+    (["table", "--force"], ["table"]),
+])  # fmt: skip
 def test_short_options_mean_what_they_mean_there(
     words: list[str], same: list[str], heap: Path
 ) -> None:
@@ -131,10 +128,9 @@ def test_leaks_are_what_is_in_use(command: str, heap: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["summary", "table", "tree", "stats", "flamegraph"])
-@pytest.mark.parametrize(
-    "words",
-    [["--temporary-allocations"], ["--temporary-allocation-threshold", "3"], ["--temporal"]],
-)
+@pytest.mark.parametrize("words", [
+    ["--temporary-allocations"], ["--temporary-allocation-threshold", "3"], ["--temporal"],
+])  # fmt: skip
 def test_what_needs_an_order_is_refused_with_the_reason(
     command: str, words: list[str], heap: Path
 ) -> None:

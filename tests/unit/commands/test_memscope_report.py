@@ -30,16 +30,13 @@ def block(
 
 
 DUMP = [
-    block(1, "MALLOC", 16, 8 * MIB, "PTA@weight@ops"),
-    block(2, "MALLOC", 32, MIB, "PTA@ops"),
-    row(3, "OP_LAUNCH", "ATEN_START", name="aten.add.Tensor"),
-    block(4, "MALLOC", 48, 3 * MIB),
-    row(5, "OP_LAUNCH", "ATEN_END", name="aten.add.Tensor"),
-    block(6, "FREE", 32, MIB),
+    block(1, "MALLOC", 16, 8 * MIB, "PTA@weight@ops"), block(2, "MALLOC", 32, MIB, "PTA@ops"),
+    row(3, "OP_LAUNCH", "ATEN_START", name="aten.add.Tensor"), block(4, "MALLOC", 48, 3 * MIB),
+    row(5, "OP_LAUNCH", "ATEN_END", name="aten.add.Tensor"), block(6, "FREE", 32, MIB),
     row(7, "SYSTEM", "STEP", name="1", device="N/A"),
     block(8, "MALLOC", 64, 2 * MIB, "CANN@APP", kind="HAL"),
     row(9, "SYSTEM", "STEP", name="2", device="N/A"),
-]
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -95,15 +92,12 @@ def test_a_trace_has_functions_operators_and_memory_on_one_axis(dump: Path, tmp_
     assert len(memory) == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "line 1 is not FuncInfo,"),
-        (",".join(PYTHON_TRACE) + "\nf,1,x,3,4\n", "line 2: not a name and four numbers"),
-        (",".join(PYTHON_TRACE) + "\nf,1,2,3\n", "line 2: not a name and four numbers"),
-        (",".join(PYTHON_TRACE) + "\nf,9,2,3,4\n", "line 2: a call that ends before it begins"),
-    ],
-)
+@pytest.mark.parametrize(("text", "reason"), [
+    ("", "line 1 is not FuncInfo,"),
+    (",".join(PYTHON_TRACE) + "\nf,1,x,3,4\n", "line 2: not a name and four numbers"),
+    (",".join(PYTHON_TRACE) + "\nf,1,2,3\n", "line 2: not a name and four numbers"),
+    (",".join(PYTHON_TRACE) + "\nf,9,2,3,4\n", "line 2: a call that ends before it begins"),
+])  # fmt: skip
 def test_what_is_no_trace_is_refused_in_one_line(text: str, reason: str, tmp_path: Path) -> None:
     trace = tmp_path / "python_trace_1_1.csv"
     trace.write_text(text)

@@ -88,10 +88,8 @@ def test_no_link_is_followed_or_replaced_where_others_can_write(
     victim.write_text("old")
     (shared / "x.svg").symlink_to(victim)
     (shared / "new.svg").symlink_to(tmp_path / "made")
-
     refused(shared / "x.svg", "is a link in a folder that others can write")
     refused(shared / "new.svg", "is a link")
-
     assert victim.read_text() == "old"
     assert (shared / "x.svg").is_symlink()
     assert not (tmp_path / "made").exists()
@@ -111,12 +109,10 @@ def test_root_does_not_write_through_or_over_what_another_user_left_in_a_sticky_
     by_nobody(shared / "pipe")
     os.mknod(shared / "device", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     by_nobody(shared / "device")
-
     refused(shared / "file", "another user's file")
     refused(shared / "link", "is a link")
     refused(shared / "pipe", "is a pipe")
     refused(shared / "device", "is a device")
-
     assert secret.read_text() == "root:x:0:0"
     assert (shared / "file").read_text() == "theirs"
     assert sorted(os.listdir(shared)) == ["device", "file", "link", "pipe"]
@@ -128,7 +124,6 @@ def test_the_folder_of_another_user_is_one_that_others_can_write(tmp_path: Path)
     theirs.mkdir(mode=0o755)
     by_nobody(theirs)
     (theirs / "x").symlink_to(tmp_path / "victim")
-
     refused(theirs / "x", "is a link in a folder that others can write")
     results.write_result("new", str(theirs / "y"))
     assert (theirs / "y").read_text() == "new"
@@ -151,7 +146,6 @@ def test_a_path_does_not_lead_through_a_link_that_another_user_left(
     (shared / "out").symlink_to(tmp_path / "etc")
     results.write_result("fine", str(shared / "out" / "x"))
     by_nobody(shared / "out")
-
     refused(shared / "out" / "y", "leads through a link of another user")
     with pytest.raises(UsageProblem, match="leads through a link of another user"):
         profiles.check_prefix(str(shared / "out" / "prof"))
@@ -194,10 +188,8 @@ def test_links_in_our_own_folders_are_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "folder").symlink_to("real")
     (tmp_path / "x").symlink_to("folder/../folder/y")
-
     results.write_result("one", str(tmp_path / "x"))
     results.write_result("two", str(tmp_path / "folder" / "z"))
-
     assert (tmp_path / "real" / "y").read_text() == "one"
     assert (tmp_path / "real" / "z").read_text() == "two"
     assert (tmp_path / "x").is_symlink()
@@ -304,14 +296,11 @@ def test_the_null_device_takes_everything_wherever_it_is(tmp_path: Path) -> None
     results.write_result("new", str(tmp_path / "x"))
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("none/x", "no such folder"), ("file/x", "no such folder"), (".", "is a folder"),
-        ("none/", "no such folder"), ("/", "is a folder"), ("", "is a folder"), ("a\0b", "null"),
-        ("/dev/fd/999999", "bad file descriptor"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "why"), [
+    ("none/x", "no such folder"), ("file/x", "no such folder"), (".", "is a folder"),
+    ("none/", "no such folder"), ("/", "is a folder"), ("", "is a folder"), ("a\0b", "null"),
+    ("/dev/fd/999999", "bad file descriptor"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_said_in_a_line(
     tmp_path: Path, path: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

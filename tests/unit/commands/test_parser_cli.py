@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heapfiles import HeapFile, Record
-from mem_parser.symbols.elf import ElfImage
+from heapfiles import HeapFile, Record, module_of
 from parser_run import parse
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,13 +25,9 @@ def heap(tmp_path: Path) -> Path:
 
 
 def good_file(**changes: object) -> bytes:
-    image = ElfImage.open(PROGRAM)
-    module = {"path": PROGRAM, "build_id": image.build_id, "start": 0x10000, "end": 0x90000,
-              "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]], "first_generation": 0,
-              "last_generation": None} | changes  # fmt: skip
     header = {"exe": PROGRAM, "samples": 1, "duration_s": 1.0}
     records = [Record((0x1000, 0x15001), 1, 4 << 20)]
-    return HeapFile(records, modules=[module], header=header).data
+    return HeapFile(records, modules=[module_of(PROGRAM, **changes)], header=header).data
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str) -> None:
@@ -46,7 +41,6 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str)
 
 def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert parse("-f", heap, "-t").returncode == 0
-
     heap.write_bytes(good_file(build_id="00" * 20))
     assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
 
@@ -76,28 +70,24 @@ def test_a_profile_that_names_no_program_needs_none(heap: Path) -> None:
         assert parse(*words).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (["-p", PROGRAM, "-f", "HEAP"], 2, "neither -t nor -s"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-s"], 2, "-t and -s"),
-        (["-p", PROGRAM, "-t"], 2, "no profile given"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "--wrong"], 2, "No such option"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-n", "x"], 2, "Invalid value"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "--inuse", "--alloc"], 2, "exclude each other"),
-        (["-p", PROGRAM, "-f", "HEAP", "-t", "-o", "/missing/x"], 2, "cannot write"),
-        (["-p", PROGRAM, "-f", "/missing.heap", "-t"], 3, "/missing.heap: no such file"),
-        (["-p", PROGRAM, "-f", PROGRAM, "-t"], 3, "not a heap profile"),
-        (["-p", "/missing", "-f", "HEAP", "-t"], 3, "/missing: no such file"),
-        (["-p", "HEAP", "-f", "HEAP", "-t"], 3, "not an ELF file"),
-        (["-p", "/bin/ls", "-f", "HEAP", "-t"], 3, "not the program of this profile"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "code", "text"), [
+    (["-p", PROGRAM, "-f", "HEAP"], 2, "neither -t nor -s"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-s"], 2, "-t and -s"),
+    (["-p", PROGRAM, "-t"], 2, "no profile given"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "--wrong"], 2, "No such option"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-n", "x"], 2, "Invalid value"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "--inuse", "--alloc"], 2, "exclude each other"),
+    (["-p", PROGRAM, "-f", "HEAP", "-t", "-o", "/missing/x"], 2, "cannot write"),
+    (["-p", PROGRAM, "-f", "/missing.heap", "-t"], 3, "/missing.heap: no such file"),
+    (["-p", PROGRAM, "-f", PROGRAM, "-t"], 3, "not a heap profile"),
+    (["-p", "/missing", "-f", "HEAP", "-t"], 3, "/missing: no such file"),
+    (["-p", "HEAP", "-f", "HEAP", "-t"], 3, "not an ELF file"),
+    (["-p", "/bin/ls", "-f", "HEAP", "-t"], 3, "not the program of this profile"),
+])  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_a_code(
     heap: Path, arguments: list[str], code: int, text: str
 ) -> None:
     given = [str(heap) if a == "HEAP" else a for a in arguments]
-
     done = parse(*given)
     assert_refused(done, code, text)
     if code == 3 and given[1] not in {PROGRAM, "-f"} and given[0] == "-p":
@@ -106,9 +96,7 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
 
 def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
     heap.write_bytes(good_file()[:-20])
-
     done = parse("-p", PROGRAM, "-f", heap, "-t")
-
     assert done.returncode == 3
     assert "INCOMPLETE" in done.stdout
     assert "4.000 MiB" in done.stdout
@@ -116,19 +104,12 @@ def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
     assert parse("-p", PROGRAM, "-f", heap, "-t", "--partial").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "done"),
-    [
-        ("top CUT", "reported"),
-        ("leaks CUT", "reported"),
-        ("rss CUT", "reported"),
-        ("graph HEAP --base CUT -o OUT", "reported"),
-        ("diff CUT HEAP", "reported"),
-        ("report CUT -o OUT", "reported"),
-        ("convert CUT -o OUT --to csv", "written"),
-        ("symbolize CUT -o OUT", "written"),
-    ],
-)
+@pytest.mark.parametrize(("words", "done"), [
+    ("top CUT", "reported"), ("leaks CUT", "reported"), ("rss CUT", "reported"),
+    ("graph HEAP --base CUT -o OUT", "reported"), ("diff CUT HEAP", "reported"),
+    ("report CUT -o OUT", "reported"), ("convert CUT -o OUT --to csv", "written"),
+    ("symbolize CUT -o OUT", "written"),
+])  # fmt: skip
 def test_every_command_refuses_a_cut_file_by_its_name(
     heap: Path, tmp_path: Path, words: str, done: str
 ) -> None:
@@ -136,9 +117,7 @@ def test_every_command_refuses_a_cut_file_by_its_name(
     cut.write_bytes(good_file()[:-20])
     places = {"CUT": cut, "HEAP": heap, "OUT": tmp_path / "out"}
     arguments = [places.get(word, word) for word in words.split()]
-
     refused = parse(*arguments)
-
     assert refused.returncode == 3
     last, hint = refused.stderr.splitlines()[-2:]
     assert last.startswith(f"error: {cut}: incomplete: ")
@@ -157,7 +136,6 @@ def test_a_program_that_no_stack_crosses_needs_no_name(tmp_path: Path) -> None:
 
 def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> None:
     heap.write_bytes(good_file(build_id="00" * 20))
-
     mild = parse("-p", PROGRAM, "-f", heap, "-t")
     assert mild.returncode == 0
     assert mild.stderr.count("warning: ") == 1
@@ -166,9 +144,7 @@ def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> N
 
 def test_no_samples_are_no_error(heap: Path) -> None:
     heap.write_bytes(HeapFile([], header={"exe": PROGRAM}).data)
-
     done = parse("-p", PROGRAM, "-f", heap, "-t")
-
     assert done.returncode == 0
     assert "0 samples" in done.stdout
 
@@ -177,7 +153,6 @@ def test_without_a_layout_program_nothing_is_written(heap: Path, tmp_path: Path)
     done = parse(
         "-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg", MEM_PROFILER_DOT="/no/dot"
     )
-
     assert_refused(done, 1, "cannot run /no/dot")
     assert not (tmp_path / "x.svg").exists()
 
@@ -193,5 +168,4 @@ def test_a_reader_that_goes_away_is_no_traceback(heap: Path) -> None:
         shell=True, capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
     )  # fmt: skip
-
     assert "Traceback" not in done.stderr

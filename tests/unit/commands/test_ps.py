@@ -41,13 +41,10 @@ def test_the_list_is_no_wider_than_the_screen_and_without_losses_shows_none() ->
     assert all("LOST" not in line for line in ps.process_lines([REDIS], 80))
 
 
-@pytest.mark.parametrize(
-    ("dead", "words"),
-    [
-        (1, "1 ended process has an unsaved profile: mem_profiler ps --all"),
-        (3, "3 ended processes have unsaved profiles: mem_profiler ps --all"),
-    ],
-)
+@pytest.mark.parametrize(("dead", "words"), [
+    (1, "1 ended process has an unsaved profile: mem_profiler ps --all"),
+    (3, "3 ended processes have unsaved profiles: mem_profiler ps --all"),
+])  # fmt: skip
 def test_ended_processes_are_one_line_but_with_all_and_for_programs(
     dead: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

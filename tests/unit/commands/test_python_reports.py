@@ -56,11 +56,10 @@ def stacks(source: Path) -> list[Stack]:
         ),
         Stack(
             f"sampler!malloc ext!fast_join python!cfunction_call {END}",
-            f"main:22@{source} *<module>:30@{source}",
-            blocks=10,
+            f"main:22@{source} *<module>:30@{source}", blocks=10,
         ),
         Stack("sampler!malloc python!Py_InitializeFromConfig python!_start", blocks=1),
-    ]
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -114,11 +113,18 @@ def test_python_view_shows_python_alone(heap: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["top", "flamegraph", "leaks"])
-def test_both_views_at_once_are_one_plain_error(heap: Path, command: str) -> None:
-    done = CliRunner().invoke(cli, [command, str(heap), "--native", "--python"])
-    assert isinstance(done.exception, UsageProblem)
-    assert str(done.exception) == "--native and --python exclude each other"
+@pytest.mark.parametrize(("words", "cure"), [
+    *[([name, "HEAP", "--native", "--python"], "") for name in ("top", "flamegraph", "leaks")],
+    (["convert", "HEAP", "-o", "OUT", "--native", "--hide", "x"], "leave --hide and --native out"),
+    (["convert", "HEAP", "-o", "OUT", "--nn-modules"], "leave --nn-modules out"),
+])  # fmt: skip
+def test_views_exclude_each_other_and_no_heap_file_is_made_in_one(
+    words: list[str], cure: str, heap: Path, tmp_path: Path
+) -> None:
+    places = {"HEAP": str(heap), "OUT": str(tmp_path / "y.heap")}
+    problem = CliRunner().invoke(cli, [places.get(word, word) for word in words]).exception
+    assert isinstance(problem, UsageProblem)
+    assert problem.hint == cure if cure else str(problem).startswith("--native and --python excl")
 
 
 def test_lines_and_source_text_are_pythons(heap: Path, source: Path) -> None:
@@ -301,12 +307,9 @@ def test_merged_files_have_the_stacks_of_both(
     run("merge", heap, other, "-o", tmp_path / "all.heap")
     merged = read_profile(str(tmp_path / "all.heap"))
     assert stacks_of(merged) == {
-        ("Cart.add:7", "main:20", "<module>:30"): 65,
-        ("zeros:3", "main:21", "<module>:30"): 20,
-        ("main:22", "<module>:30"): 10,
-        ("new:4",): 10,
-        (): 1,
-    }
+        ("Cart.add:7", "main:20", "<module>:30"): 65, ("zeros:3", "main:21", "<module>:30"): 20,
+        ("main:22", "<module>:30"): 10, ("new:4",): 10, (): 1,
+    }  # fmt: skip
     assert flat(tmp_path / "all.heap")["Cart.add (shop/app.py)"] == 65
 
 
@@ -354,14 +357,6 @@ def test_pprof_has_python_frames_between_native_ones(heap: Path) -> None:
     alone = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz", "--python")))
     assert alone[outer] == 10
     assert alone["[no Python frame]:0",] == 1
-
-
-def test_a_heap_file_is_not_made_in_a_view(heap: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(
-        cli, ["convert", str(heap), "-o", str(tmp_path / "y.heap"), "--native", "--hide", "x"]
-    )
-    assert isinstance(done.exception, UsageProblem)
-    assert done.exception.hint == "leave --hide and --native out"
 
 
 def test_a_page_says_that_places_are_not_known(tmp_path: Path) -> None:
@@ -420,13 +415,6 @@ def test_exports_have_calls_of_torch_modules_by_their_classes(layers: Path) -> N
     assert stack[2:5] == (
         "Linear() (modules/linear.py):134", "Net() (shop/app.py):9", "<module> (shop/app.py):30"
     )  # fmt: skip
-
-
-def test_a_heap_file_keeps_calls_of_torch_modules(layers: Path, tmp_path: Path) -> None:
-    out = str(tmp_path / "out.heap")
-    done = CliRunner().invoke(cli, ["convert", str(layers), "-o", out, "--nn-modules"])
-    assert isinstance(done.exception, UsageProblem)
-    assert "--nn-modules" in str(done.exception.hint)
 
 
 def test_a_layer_is_found_by_its_class_and_has_its_source(layers: Path) -> None:

@@ -109,15 +109,12 @@ def test_the_tables_are_listed_without_a_file(run: Run) -> None:
         assert f"{table.name}: {table.about}" in out
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ([], "Usage: mem_parser query"),
-        (["SELECT 1"], "a query needs its text and a file"),
-        (["SELECT 1", "x", "--json", "--csv"], "exclude each other"),
-        (["SELECT 1", "x", "--memory", "5"], "no size from 64M on"),
-    ],
-)
+@pytest.mark.parametrize(("words", "says"), [
+    ([], "Usage: mem_parser query"),
+    (["SELECT 1"], "a query needs its text and a file"),
+    (["SELECT 1", "x", "--json", "--csv"], "exclude each other"),
+    (["SELECT 1", "x", "--memory", "5"], "no size from 64M on"),
+])  # fmt: skip
 def test_words_that_are_wrong_are_refused(words: list[str], says: str, run: Run) -> None:
     code, out, err = run("query", *words)
     assert code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from golden_inputs import INPUTS, SHOP
 from mem_cli.parser.group import cli
-from mem_cli.terminal import show, write_csv
+from mem_cli.terminal import show
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.reports.grid import NAME, Column, Grid
 from parser_run import parse, report, told
@@ -27,10 +26,8 @@ def heap(folder: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path], None]] = {
-    "shop.heap": heap,
-    "x.1-0.memlog": INPUTS["log"][0],
-    "x.heap": INPUTS["waste"][0],
-}
+    "shop.heap": heap, "x.1-0.memlog": INPUTS["log"][0], "x.heap": INPUTS["waste"][0],
+}  # fmt: skip
 
 
 def taking(*parameters: str) -> list[str]:
@@ -74,7 +71,6 @@ def test_a_report_fits_a_terminal_and_a_wide_one_shows_what_a_pipe_gets(
     given = words(command, file)
     narrow = plain(screen(*given, cwd=folder, columns=80, rows=50)).rpartition("\x1b[K")[2]
     assert max(map(len, narrow.splitlines())) <= 80
-
     piped = parse(*given, cwd=folder)
     assert (piped.returncode, piped.stderr) == (0, "")
     assert "\x1b" not in piped.stdout
@@ -100,7 +96,6 @@ def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     show([Grid((Column("flat"), NAME), [("123456.7 KiB", n) for n in names])])
     lines = capsys.readouterr().out.splitlines()
-
     assert "…" in lines[1]
     assert max(map(len, lines)) <= 80
     assert all("123456.7 KiB" in line for line in lines[1:])
@@ -109,28 +104,16 @@ def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal(
     assert lines[4].endswith("m… m.c:7")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "::"])
-def test_no_name_in_csv_is_a_formula(start: str, tmp_path: Path) -> None:
-    out = tmp_path / "x.csv"
-    write_csv([{"function": f"{start}1+1", "flat": -1.5}], ("function", "flat"), str(out))
-
-    assert list(csv.reader(out.read_text().splitlines()))[1] == [f"'{start}1+1", "-1.5"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["top", "shop.heap", "--json", "--csv"], "exclude each other"),
-        (["top", "shop.heap", "--alloc", "--peak"], "exclude each other"),
-        (["peek", "shop.heap", "nowhere"], "no such function"),
-        (["stats", "shop.heap", "--objects"], "both bytes and blocks"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["top", "shop.heap", "--json", "--csv"], "exclude each other"),
+    (["top", "shop.heap", "--alloc", "--peak"], "exclude each other"),
+    (["peek", "shop.heap", "nowhere"], "no such function"),
+    (["stats", "shop.heap", "--objects"], "both bytes and blocks"),
+])  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_code_2(
     folder: Path, arguments: list[str], text: str
 ) -> None:
     done = parse(*arguments, cwd=folder)
-
     assert done.returncode == 2
     assert text in done.stderr.splitlines()[0]
     assert len(done.stderr.splitlines()) <= 2

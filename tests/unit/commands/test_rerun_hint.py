@@ -41,14 +41,11 @@ def test_missing_rights_are_answered_by_the_same_command_with_its_full_path(
     )
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        PermissionDenied("ptrace_scope is 3", hint="only a reboot can change that"),
-        PermissionDenied("no hint"),
-        NoSampler("not a matter of rights", hint="root"),
-    ],
-)
+@pytest.mark.parametrize("error", [
+    PermissionDenied("ptrace_scope is 3", hint="only a reboot can change that"),
+    PermissionDenied("no hint"),
+    NoSampler("not a matter of rights", hint="root"),
+])  # fmt: skip
 def test_where_root_cannot_help_nothing_is_added(
     script: Path, monkeypatch: pytest.MonkeyPatch, error: PermissionDenied | NoSampler
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_cli.profiler.capture_view import result_lines, run_lines
 from mem_parser.escape import shell_join, shell_lines
 from mem_parser.heapfile.writer import write_heap
@@ -60,7 +60,6 @@ def test_a_table_stays_on_the_screen_and_says_what_shows_more(
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[-1].endswith("Use -n 0 to show all.")
     assert rows_of(text) >= 12
-
     low = plain(screen(*given, rows=10))
     assert 5 <= rows_of(low) <= 6
     high = plain(screen(*given, rows=60))
@@ -86,12 +85,10 @@ def test_rows_of_a_file_are_not_those_of_the_screen(wide: Path, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A profile of bash with two functions."""
-    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-              "end": 0x200000, "bias": 0x10000, "exec": [[0x10000, 0x200000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
     records = [Record((0x50000 + 0x800 * k,), 1, 4096) for k in range(2)]
     path = tmp_path_factory.mktemp("narrow") / "x.heap"
-    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    modules = [module_of(PROGRAM, 0x10000, 0x200000)]
+    path.write_bytes(HeapFile(records, modules=modules, header={"exe": PROGRAM}).data)
     return path
 
 
@@ -138,11 +135,10 @@ def test_a_layout_program_without_png_is_refused_with_what_works(
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["top HEAP -o OUT", "HEAP -s -o OUT", "convert HEAP --to csv -o OUT", "symbolize HEAP -o OUT",
-     "merge HEAP HEAP -o OUT", "report HEAP -o OUT", "leaks HEAP -o OUT", "top HEAP --json -o OUT"],
-)  # fmt: skip
+@pytest.mark.parametrize("words", [
+    "top HEAP -o OUT", "HEAP -s -o OUT", "convert HEAP --to csv -o OUT", "symbolize HEAP -o OUT",
+    "merge HEAP HEAP -o OUT", "report HEAP -o OUT", "leaks HEAP -o OUT", "top HEAP --json -o OUT",
+])  # fmt: skip
 def test_every_file_that_is_written_is_named_once(narrow: Path, tmp_path: Path, words: str) -> None:
     out = tmp_path / "out"
     places = {"HEAP": narrow, "OUT": out}
@@ -180,10 +176,9 @@ def steps(one: Result) -> list[str]:
 def test_next_steps_name_the_program_only_where_it_would_not_be_found() -> None:
     path = "./custom_prof.7.1.heap"
     assert steps(result()) == [
-        f"  mem_parser {path}",
-        f"  mem_parser -f {path} -s -o bash.svg",
+        f"  mem_parser {path}", f"  mem_parser -f {path} -s -o bash.svg",
         f"  mem_parser leaks {path}",
-    ]
+    ]  # fmt: skip
     assert steps(result(command="g++"))[1].endswith(" -s -o g.svg")
     assert steps(result(samples=0)) == [f"  mem_parser {path}", f"  mem_parser rss {path}"]
     for unknown in ({"exe_build_id": "00"}, {"exe_build_id": None}, {"exe": "/missing"}):
@@ -235,11 +230,9 @@ def test_next_steps_fit_80_columns_and_are_one_command_each_when_pasted() -> Non
     ).stdout.splitlines()
     words = f"-p /missing/program -f {path}"
     assert told == [
-        f"3 {path} -p /missing/program",
-        f"7 {words} -s -o bash.svg",
-        f"2 leaks {path}",
+        f"3 {path} -p /missing/program", f"7 {words} -s -o bash.svg", f"2 leaks {path}",
         f"8 {words} -f {path} --by domain",
-    ]
+    ]  # fmt: skip
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=50), min_size=1))

@@ -17,18 +17,15 @@ def serve(*words: str) -> int:
     return run_command(cli, "mem_profiler", ["serve", *words])
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--listen", "127.0.0.1:1", "--socket", "x"], "exclude each other"),
-        (["--public"], "are for --listen"),
-        (["--token-file", "x"], "are for --listen"),
-        (["--listen", "example.com:1"], "not an IP address and a port"),
-        (["--listen", "192.0.2.1:1"], "can be reached from other machines"),
-        (["--top", "51"], "0<=x<=50"),
-        (["--socket", "/tmp/" + "x" * 120], "at most 107 bytes"),
-    ],
-)
+@pytest.mark.parametrize(("words", "said"), [
+    (["--listen", "127.0.0.1:1", "--socket", "x"], "exclude each other"),
+    (["--public"], "are for --listen"),
+    (["--token-file", "x"], "are for --listen"),
+    (["--listen", "example.com:1"], "not an IP address and a port"),
+    (["--listen", "192.0.2.1:1"], "can be reached from other machines"),
+    (["--top", "51"], "0<=x<=50"),
+    (["--socket", "/tmp/" + "x" * 120], "at most 107 bytes"),
+])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,16 +50,13 @@ def test_a_missing_library_is_one_line_with_what_to_install(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "said"),
-    [
-        ("too short", 0o600, "16 to 1024"),
-        ("long enough, and two\nlines of it", 0o600, "16 to 1024"),
-        ("x" * 2000, 0o600, "16 to 1024"),
-        ("a token of \N{POUND SIGN}16 and more", 0o600, "16 to 1024"),
-        ("a-token-of-16-and-more", 0o644, "others can read it"),
-    ],
-)
+@pytest.mark.parametrize(("text", "mode", "said"), [
+    ("too short", 0o600, "16 to 1024"),
+    ("long enough, and two\nlines of it", 0o600, "16 to 1024"),
+    ("x" * 2000, 0o600, "16 to 1024"),
+    ("a token of \N{POUND SIGN}16 and more", 0o600, "16 to 1024"),
+    ("a-token-of-16-and-more", 0o644, "others can read it"),
+])  # fmt: skip
 def test_a_token_file_that_is_none_is_refused(
     tmp_path: Path, text: str, mode: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

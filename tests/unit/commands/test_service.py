@@ -51,7 +51,6 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     few = parse(folder, "-n", "1").stdout.splitlines()
     assert len([line for line in few[2:] if line.endswith(".heap")]) == 1
     assert "3 more hidden. Use -n 0 to show all." in few
-
     files = [folder / f"p.{pid}.1.heap" for pid in (11, 12, 13)]
     assert parse(*files).stdout.splitlines()[:2] == lines[:2]
     found = checked_json("summary", parse(folder, "--json").stdout)

@@ -14,23 +14,20 @@ from mem_cli.profiler.run import run
 from mem_parser.errors import UsageProblem
 
 
-@pytest.mark.parametrize(
-    ("own", "program"),
-    [
-        ("", "prog -c 1 -- -m x"),
-        ("-c 1024", "prog"),
-        ("-c1024", "prog"),
-        ("--rate=512K --children", "s.py --children"),
-        ("-q -f -o out.heap", "-m json.tool x.json -q"),
-        ("-qfo out.heap", "-mjson.tool"),
-        ("-c 1M", "-c import_os() arg"),
-        ("--follow-fork", "-cprint(1) -c 2"),
-        ("", "-c pass -o x"),
-        ("-q", "- 7"),
-        ("--compress", "./a.out"),
-        ("--plain", "./a.out"),
-    ],
-)
+@pytest.mark.parametrize(("own", "program"), [
+    ("", "prog -c 1 -- -m x"),
+    ("-c 1024", "prog"),
+    ("-c1024", "prog"),
+    ("--rate=512K --children", "s.py --children"),
+    ("-q -f -o out.heap", "-m json.tool x.json -q"),
+    ("-qfo out.heap", "-mjson.tool"),
+    ("-c 1M", "-c import_os() arg"),
+    ("--follow-fork", "-cprint(1) -c 2"),
+    ("", "-c pass -o x"),
+    ("-q", "- 7"),
+    ("--compress", "./a.out"),
+    ("--plain", "./a.out"),
+])  # fmt: skip
 def test_the_first_word_that_is_no_option_begins_the_program(own: str, program: str) -> None:
     expected = (own.split(), program.split())
     assert started.divided(run, [*expected[0], *expected[1]]) == expected

@@ -36,15 +36,10 @@ from memlog_folder import Folder
 from memlogs import facts, facts_profile, stack_table
 
 ROW = st.tuples(
-    st.integers(0, 1 << 61),
-    st.sampled_from(LaunchKind),
-    st.integers(0, (1 << 64) - 1),
-    st.integers(0, (1 << 48) - 1),
-    st.integers(0, 16383),
-    st.integers(0, NO_DEVICE),
-    st.integers(0, 5),
-    st.integers(0, 5),
-)
+    st.integers(0, 1 << 61), st.sampled_from(LaunchKind), st.integers(0, (1 << 64) - 1),
+    st.integers(0, (1 << 48) - 1), st.integers(0, 16383), st.integers(0, NO_DEVICE),
+    st.integers(0, 5), st.integers(0, 5),
+)  # fmt: skip
 
 
 class Program:

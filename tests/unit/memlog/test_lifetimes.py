@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import DOMAINS, Ledger, Row, programs, write_files
+from ledger import DOMAINS, Ledger, Row, log_of, programs
 from mem_parser.errors import UsageProblem
 from mem_parser.memlog.lifesums import LifeSums, bucket_of, sum_lives
 from mem_parser.memlog.lifetimes import Lifetimes, lifetimes
 from mem_parser.memlog.livesites import Sites
-from mem_parser.memlog.run import Run, read_log
 from mem_parser.memlog.timeline import stretch_of
 from memlogs import UNIT
 
 cuts = st.lists(st.integers(0, 60 * UNIT), max_size=3)
-
-
-@contextmanager
-def log_of(ledger: Ledger, *args: object, **options: object) -> Iterator[Run]:
-    folder = Path(tempfile.mkdtemp(prefix="memlog-test-"))
-    try:
-        with read_log(write_files(folder, ledger, *args, **options)) as run:  # type: ignore[arg-type]
-            yield run
-    finally:
-        shutil.rmtree(folder)
 
 
 class Told:

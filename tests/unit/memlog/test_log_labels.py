@@ -109,17 +109,11 @@ def test_a_label_that_is_missing_is_none(tmp_path: Path) -> None:
     assert profile.sites.inuse_blocks.sum() == 3
 
 
-@pytest.mark.parametrize(
-    ("outer", "kind", "text", "why"),
-    [
-        ([1], [1], b"io", "comes before"),
-        ([0], [0], b"io", "of no kind"),
-        ([0], [3], b"io", "too large"),
-        ([0], [1], b"a\nb", "do not agree"),
-        ([0, 0], [1, 1], b"a", "do not agree"),
-        ([], [], b"", "do not agree"),
-    ],
-)
+@pytest.mark.parametrize(("outer", "kind", "text", "why"), [
+    ([1], [1], b"io", "comes before"), ([0], [0], b"io", "of no kind"),
+    ([0], [3], b"io", "too large"), ([0], [1], b"a\nb", "do not agree"),
+    ([0, 0], [1, 1], b"a", "do not agree"), ([], [], b"", "do not agree"),
+])  # fmt: skip
 def test_forged_labels_are_refused(
     outer: list[int], kind: list[int], text: bytes, why: str
 ) -> None:

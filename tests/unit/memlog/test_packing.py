@@ -37,10 +37,9 @@ def test_a_column_reads_back_as_it_was(values: list[int], mode: Mode, behind: by
     assert end == 4 + len(packed)
 
 
-@pytest.mark.parametrize(
-    ("values", "width"),
-    [([7, 7, 7], 0), ([0, 16, 4096], 2), ([0, 1, 255], 1), ([5, 5 + 256 * 3], 1)],
-)
+@pytest.mark.parametrize(("values", "width"), [
+    ([7, 7, 7], 0), ([0, 16, 4096], 2), ([0, 1, 255], 1), ([5, 5 + 256 * 3], 1),
+])  # fmt: skip
 def test_a_column_is_as_narrow_as_its_numbers_allow(values: list[int], width: int) -> None:
     packed = pack_column(np.array(values, dtype=np.uint64))
     assert len(packed) == HEAD.size + width * len(values)

@@ -71,15 +71,10 @@ def noise(rng: np.random.Generator, start: int, count: int) -> Events:
     """Events that do not compress."""
     time = start + np.cumsum(rng.integers(0, 1 << 20, count))
     return Events.of(
-        time_ns=time,
-        kind=np.ones(count),
-        address=rng.integers(0, 1 << 63, count),
-        size_bytes=rng.integers(0, 1 << 40, count),
-        thread=np.zeros(count),
-        stack=rng.choice([5, 1_000_000, 77], count),
-        domain=np.zeros(count),
-        birth_ns=time,
-    )
+        time_ns=time, kind=np.ones(count), address=rng.integers(0, 1 << 63, count),
+        size_bytes=rng.integers(0, 1 << 40, count), thread=np.zeros(count),
+        stack=rng.choice([5, 1_000_000, 77], count), domain=np.zeros(count), birth_ns=time,
+    )  # fmt: skip
 
 
 def write(folder: Path, batches: int, most_files: int = 10) -> tuple[Folder, list[Events]]:

@@ -44,10 +44,9 @@ def test_a_capture_that_went_on_has_its_rest_in_the_last_bucket() -> None:
     assert line is not None and line.end.tolist() == [1.0, 10.0]
 
 
-@pytest.mark.parametrize(
-    ("ends", "duration"),
-    [([1.0, 2.0], None), ([1.0], 2.0), ([], 2.0), ([1.0, 2.0], 1e-4), ([1.0, 2.0], math.inf)],
-)
+@pytest.mark.parametrize(("ends", "duration"), [
+    ([1.0, 2.0], None), ([1.0], 2.0), ([], 2.0), ([1.0, 2.0], 1e-4), ([1.0, 2.0], math.inf),
+])  # fmt: skip
 def test_without_times_there_is_no_timeline(
     ends: list[float | None], duration: float | None
 ) -> None:

@@ -142,9 +142,7 @@ def test_a_forged_profile_is_refused_within_its_allowance(name: str, tmp_path: P
     size = path.stat().st_size
     assert size < 4 * MIB
     unpacked = 8 * size if name == "a packed file" else 0
-
     said = read_within(path, bound_bytes(size + unpacked) + SLACK_BYTES)
-
     assert said.startswith(f"refused: {path}: reading its "), said
     assert "MiB of memory" in said
     assert VARIABLE in said
@@ -156,9 +154,7 @@ def test_a_profile_of_many_small_things_stays_within_its_allowance(
 ) -> None:
     path = tmp_path / "many.heap"
     path.write_bytes(READ[name]())
-
     said = read_within(path, bound_bytes(path.stat().st_size) + SLACK_BYTES)
-
     assert said.startswith("read: "), said
 
 
@@ -166,7 +162,6 @@ def test_who_trusts_a_file_may_give_it_more(tmp_path: Path) -> None:
     path = tmp_path / "large.heap"
     path.write_bytes(many_sites(3_000_000))
     limit = bound_bytes(path.stat().st_size)
-
     assert read_within(path, 8 * limit).startswith("refused: ")
     assert read_within(path, 8 * limit, **{VARIABLE: "1G"}) == "read: 3000000 sites\n"
 

@@ -332,11 +332,9 @@ def test_a_small_file_costs_what_its_bytes_may(
     status = path.stat()
     stored = min(status.st_size, 512 * status.st_blocks)
     most = min(bound_bytes(size, FLOOR_BYTES) for size in (stored, 20 * MIB))
-
     said = bounded.read_within(
         path, most + SLACK_BYTES, IMPORTS, reads, ARROW_DEFAULT_MEMORY_POOL="system"
     )
-
     first, *rest = said.splitlines()
     assert first.startswith(("read: ", f"refused: {path}: ")), said
     assert len(rest) <= 1

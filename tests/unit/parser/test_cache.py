@@ -12,7 +12,6 @@ def test_a_damaged_cache_entry_is_thrown_away_and_made_anew(tmp_path: Path) -> N
     cache.put("ab" * 20, b"payload")
     file = next(tmp_path.glob("*.sym"))
     file.write_bytes(file.read_bytes()[:-1] + b"X")
-
     assert cache.get("ab" * 20) is None
     cache.put("ab" * 20, b"fresh")
     assert cache.get("ab" * 20) == b"fresh"
@@ -23,7 +22,6 @@ def test_the_cache_stays_within_its_bound_and_its_folder(tmp_path: Path) -> None
     for k in range(20):
         cache.put(f"{k:040x}", bytes(1000))
     cache.put("../../evil", b"x")
-
     assert sum(f.stat().st_size for f in tmp_path.glob("*")) <= 5000
     assert cache.get(f"{19:040x}") == bytes(1000)
     assert not list(tmp_path.parent.glob("evil*"))

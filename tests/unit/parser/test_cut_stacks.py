@@ -42,7 +42,6 @@ LOST = Record((1,), 1, 5, lost_cause=2, cut=True)
 
 def test_each_cut_stack_has_one_more_outermost_frame_and_no_other_has() -> None:
     _, symbols = opened(CUT_1, WHOLE, CUT_2, LOST)
-
     stacks = [names_of(symbols, k) for k in range(4)]
     assert [names[-1] == "[cut]" for names in stacks] == [True, False, True, False]
     assert [len(names) for names in stacks] == [4, 3, 4, 1]
@@ -51,7 +50,6 @@ def test_each_cut_stack_has_one_more_outermost_frame_and_no_other_has() -> None:
 
 def test_a_tree_has_one_root_for_all_of_them() -> None:
     profile, symbols = opened(CUT_1, WHOLE, CUT_2)
-
     tree = build_tree(profile, symbols)
     roots = np.arange(tree.levels[1], tree.levels[2])
     names = [tree.names[tree.name[node]].name for node in roots]
@@ -65,7 +63,6 @@ def test_no_block_is_charged_to_what_nobody_knows() -> None:
     profile, symbols = opened(CUT_1)
     rules = Libraries().more([re.compile("0x")])
     marked = mark_libraries(profile, symbols, rules)
-
     cut = next(f for f in marked.functions if f.name == "[cut]")
     assert cut.role is Role.START
     begin = charged_from(marked, FrameRule.PROGRAM)

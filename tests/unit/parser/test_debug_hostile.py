@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import COMPRESSED, EXECUTABLE, Part, elf, segment
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from line_oracle import call_sites, our_lines
 from mem_parser.readers import read_bytes
 from mem_parser.symbols import dwarf
@@ -106,9 +106,7 @@ def test_a_damaged_unit_costs_its_own_lines_alone_and_is_counted(program: Path) 
     lines, _ = section(program, ".debug_line")
     data = bytearray(program.read_bytes())
     data[lines + 4] = 9  # the version of the first unit's lines
-
     found = located(bytes(data), addresses)
-
     assert found.lost == {"it has lines of an unknown version (9)": 1}
     assert len(found.frames) == len(whole.frames) - 1
     assert found.frames.items() <= whole.frames.items()
@@ -120,9 +118,7 @@ def test_units_behind_a_damaged_one_are_said_to_be_lost(program: Path) -> None:
     info, _ = section(program, ".debug_info")
     data = bytearray(program.read_bytes())
     data[info + units[1].at + 4] = 77  # its version
-
     found = located(bytes(data), addresses)
-
     assert found.frames
     assert found.lost[UNITS_DAMAGED] > 0
     assert len(found.frames) + found.lost[UNITS_DAMAGED] == len(addresses)
@@ -132,9 +128,7 @@ def test_what_there_was_no_time_for_is_counted(program: Path) -> None:
     addresses = call_sites(program)
     file = DebugFile(Sections(ElfImage.open(str(program))))
     clock = iter([0.0, 2.0]).__next__
-
     found = Locator(file, SplitUnits([]), clock=clock).locate(addresses, 1.0)
-
     assert found.frames
     assert set(found.lost) == {OUT_OF_TIME}
     assert len(found.frames) + found.lost[OUT_OF_TIME] >= 3
@@ -157,51 +151,43 @@ def forged(abbreviations: bytes, entries: bytes, *more: Part, address_bytes: int
     return elf(
         Part(".text", bytes(16), flags=EXECUTABLE),
         Part(".debug_info", len(body).to_bytes(4, "little") + body),
-        Part(".debug_abbrev", ROOT + abbreviations + b"\0"),
-        *more,
-    )
+        Part(".debug_abbrev", ROOT + abbreviations + b"\0"), *more,
+    )  # fmt: skip
 
 
 def test_references_in_a_circle_end() -> None:
     function_at = (HEAD_BYTES + 1 + len(PLACE)).to_bytes(4, "little")
     data = forged(LOOP, b"\2" + PLACE + function_at + b"\0")
-
     assert located(data, [0x1004]).lost == {"it has references in a circle": 1}
 
 
 def test_addresses_without_bytes_make_no_list_without_end() -> None:
     lists = Part(".debug_ranges", bytes(64))
     data = forged(RANGED, b"\2" + bytes(4) + b"\0", lists, address_bytes=0)
-
     file = DebugFile(Sections(ElfImage.from_data("x", data)))
-
     assert file.units == []
     assert file.is_cut
 
 
 def test_entries_that_lead_out_of_their_unit_are_counted() -> None:
     data = forged(LONG, b"\4\xff" + bytes(8))
-
     assert located(data, [0x1004]).lost == {"it has entries that end behind it": 1}
 
 
 def test_entries_nested_without_end_are_counted() -> None:
     block = bytes([5, 0x0B, 1, 0, 0])
     data = forged(FUNCTION + block, b"\2" + PLACE + b"\5" * 10_000)
-
     assert located(data, [0x1004]).lost == {"it has entries nested too deeply": 1}
 
 
 def test_calls_nested_without_end_are_counted() -> None:
     data = forged(FUNCTION + CALL, b"\2" + PLACE + (b"\3" + PLACE + b"\7") * 2000)
-
     assert located(data, [0x1004]).lost == {"it has too many inlined calls at one address": 1}
 
 
 @pytest.mark.parametrize("line", [b"\x7f", b"\xff\xff\xff\xff\xff\xff\x00"])
 def test_a_call_from_an_impossible_line_is_counted(line: bytes) -> None:
     data = forged(FUNCTION + CALL, b"\2" + PLACE + b"\3" + PLACE + line + bytes(3))
-
     assert located(data, [0x1004]).lost == {"it has a call from a line that cannot be": 1}
 
 
@@ -213,9 +199,7 @@ def test_lines_without_an_end_are_counted(program: Path) -> None:
     ending = bytes([0, 1, 1])
     assert data[start + size - 3 : start + size] == ending
     data[start + size - 3 : start + size] = bytes([1, 1, 1])
-
     found = located(bytes(data), addresses)
-
     assert found.frames
     assert found.lost == {"it has lines that end too soon": len(whole.frames) - len(found.frames)}
 
@@ -225,9 +209,7 @@ def test_a_file_in_a_folder_of_a_negative_number_is_in_none() -> None:
     folders = bytes([1, 1, 8, 1]) + b"/one\0"
     files = bytes([2, 1, 8, 2, 0x0D, 1]) + b"x.c\0\x7f"
     sections = Sections(ElfImage.from_data("x", elf()))
-
     table = read_files(folders + files, 0, layout, sections, "/here")
-
     assert table.path_of(0) == ("/here/x.c", True)
 
 
@@ -292,12 +274,10 @@ def test_a_section_that_says_a_wrong_size_is_refused() -> None:
 
 
 def heap_of(program: Path, address: int) -> bytes:
-    image = ElfImage.open(str(program))
-    code = next(s for s in image.segments if s.executable)
+    code = next(s for s in ElfImage.open(str(program)).segments if s.executable)
     start = BIAS + (code.vaddr & ~0xFFF)
-    module = {"path": str(program), "build_id": image.build_id, "start": start,
-              "end": start + 0x1000, "bias": BIAS, "exec": [[start, start + 0x1000, code.offset]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
+    end = start + 0x1000
+    module = module_of(program, start, end, bias=BIAS, exec=[[start, end, code.offset]])
     return HeapFile([Record((0x1000, BIAS + address + 1), 1, 10)] * 2, modules=[module]).data
 
 
@@ -307,14 +287,12 @@ def test_a_debug_file_with_another_crc_is_refused_and_said_once(program: Path) -
     good = debug.read_bytes()
     profile = read_bytes(heap_of(linked, address), "x")
     assert symbolize(profile, cache=SymbolCache(None)).problems == []
-
     debug.write_bytes(good + b"\0")
     try:
         symbols = symbolize(profile, cache=SymbolCache(None))
         search = search_debug_file("", ElfImage.open(str(linked)))
     finally:
         debug.write_bytes(good)
-
     assert search.image is None
     assert search.refused == (f"{debug}: its CRC differs",)
     assert [p.text for p in symbols.problems] == [
@@ -339,9 +317,7 @@ def test_a_debug_file_with_another_build_id_is_refused_and_said(
     place = tmp_path / ".build-id" / image.build_id[:2] / f"{image.build_id[2:]}.debug"
     place.parent.mkdir(parents=True)
     place.write_bytes((tmp_path / "p.debug").read_bytes())
-
     search = search_debug_file(image.build_id, image, [str(tmp_path)])
-
     assert search.image is None
     assert search.refused == (
         f"{place}: its build-id differs",
@@ -360,7 +336,6 @@ def test_what_is_lost_is_said_in_a_report_as_long_as_it_is_lost(
     (address,) = [a for a in call_sites(program) if our_lines(damaged, [a]).lost]
     profile = read_bytes(heap_of(damaged, address), "x")
     said = "1 of 1 source lines could not be read in full: it has lines of an unknown version (9)"
-
     for _ in range(2):
         symbols = symbolize(profile, cache=SymbolCache(tmp_path / "cache"))
         assert [p.text for p in symbols.problems] == [f"{damaged}: {said}"]

@@ -180,9 +180,7 @@ def agreement(ours: dict[int, Frames], theirs: dict[int, Frames]) -> float:
 def test_lines_and_inlined_frames_are_those_of_another_reader(how: str, built: Make) -> None:
     program = built(how)
     addresses = call_sites(program)
-
     ours = our_frames(program, addresses)
-
     theirs = llvm_frames(program, addresses)
     assert agreement(ours, theirs) >= 0.995, list(differing(ours, theirs).items())[:2]
     assert sum(len(frames) > 1 for frames in ours.values()) > 50
@@ -228,9 +226,7 @@ def test_code_that_the_linker_threw_away_costs_no_lines_of_other_code(tmp_path: 
         cwd=tmp_path)  # fmt: skip
     program = tmp_path / "p"
     addresses = call_sites(program)
-
     lines = our_lines(program, addresses).frames
-
     theirs = addr2line_frames(program, addresses)
     assert [lines[a][0].line for a in addresses] == [10, 20]
     assert [theirs[a][0][2] for a in addresses] == [10, 20]
@@ -277,7 +273,6 @@ def test_missing_split_debug_information_is_said_and_costs_no_lines(
         lines = our_lines(program, addresses)
     finally:
         (tmp_path / "away.dwo").rename(program.parent / "two.dwo")
-
     count = lines.lost["two.dwo is missing"]
     assert 0 < count < len(addresses)
     assert lines.problem(len(addresses)) == (
@@ -318,7 +313,6 @@ def test_names_are_those_of_their_own_file_when_many_files_are_split_off(
     locator = Locator(file, SplitUnits([]), clock=collect)
     before = len(os.listdir("/proc/self/fd"))
     found = locator.locate(call_sites(program), 1.0)
-
     assert found.lost == {}
     named = [frames for frames in found.frames.values() if len(frames) > 1]
     assert sorted(frames[0][0] for frames in named) == [f"in_{name}" for name in units]
@@ -338,12 +332,9 @@ def test_what_programs_share_in_one_file_is_found_there(
     for name in ("a", "b"):
         shutil.copy(program, tmp_path / name)
     run("dwz", "-m", "common.debug", "a", "b", cwd=tmp_path)
-
     found = our_frames(tmp_path / "a", addresses)
-
     assert ".gnu_debugaltlink" in ElfImage.open(str(tmp_path / "a")).sections
     assert found == expected
-
     common = tmp_path / "common.debug"
     whole = common.read_bytes()
     common.unlink()
@@ -363,7 +354,6 @@ def test_what_programs_share_in_one_file_is_found_there(
     names = {f.symbol for frames in lines.frames.values() for f in frames[:-1]}
     assert UNNAMED in names
     assert "" not in names
-
     build_id = bytes.fromhex(ElfImage.from_data("common", whole).build_id)
     common.write_bytes(whole.replace(build_id, bytes(20)))
     lost = our_lines(tmp_path / "a", addresses).lost
@@ -421,9 +411,7 @@ def test_a_large_library_of_many_units_loses_no_lines(oracle: object) -> None:
     """
     debug = large_debug_file()
     addresses = some_code(debug, 3000)
-
     ours = our_frames(debug, addresses)
-
     theirs = oracle(debug, addresses)  # type: ignore[operator]
     if oracle is addr2line_frames:
         # It calls the innermost frame as the symbol there, if its function has no linkage name.

@@ -41,9 +41,7 @@ def test_a_file_under_any_name_is_found_by_its_build_id(
 ) -> None:
     shutil.copy(program.parent / "stripped", folder / "a")
     shutil.copy(program.parent / part, folder / "x.debug")
-
     symbols = named(program, folder)
-
     assert "beta" in names(symbols)
     assert not symbols.problems
 
@@ -76,9 +74,7 @@ def test_what_would_have_fitted_is_said_in_a_line(program: Path, folder: Path) -
     shutil.copy(program.parent / "stripped", folder / "stripped.debug")
     profile = read_bytes(heap_of(program, program.parent / "stripped"), "x")
     (build_id,) = {one.build_id for one in profile.modules}
-
     (problem,) = named(program, folder).problems
-
     assert problem.text == (
         f"nothing in {folder} fits stripped (build-id {build_id}); -p UNSTRIPPED names its own file"
     )
@@ -99,7 +95,5 @@ def test_a_hostile_folder_costs_a_bounded_time_and_the_line_says_it(
     for k in range(4):
         (folder / f"e{k}").write_bytes(b"\x7fELF" + bytes(100))
     shutil.copy(program.parent / "debug", folder / "z")
-
     (problem,) = named(program, folder).problems
-
     assert problem.text.startswith(f"nothing in {folder} (of what was read there) fits stripped (")

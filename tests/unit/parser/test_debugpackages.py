@@ -42,7 +42,6 @@ def test_debians_libc_is_in_the_main_archive_and_all_else_in_its_debug_archive(
 @pytest.mark.parametrize("text", [UBUNTU, MINT])
 def test_ubuntu_and_its_relatives_have_another_archive_and_a_key(text: str, tmp_path: Path) -> None:
     [line] = advice(tmp_path, text, "coreutils")
-
     assert line.startswith(f"apt install coreutils-dbgsym {UBUNTU_SOURCE}")
     assert "apt install ubuntu-dbgsym-keyring" in line
 
@@ -67,9 +66,7 @@ def test_no_package_needs_no_advice(tmp_path: Path) -> None:
 
 def test_a_forged_codename_and_package_are_no_commands(tmp_path: Path) -> None:
     forged = 'ID=debian\nVERSION_CODENAME="x; rm -rf /"\n'
-
     [line] = advice(tmp_path, forged, "a; reboot")
-
     assert "rm -rf" not in line
     assert "CODENAME-debug" in line
     assert "'a; reboot-dbgsym'" in line

@@ -19,28 +19,24 @@ def test_a_short_symbol_that_doubles_itself_stays_as_it_is() -> None:
     # f(A<int>, B<A<int>, A<int>>, ...): each argument is two of the one before.
     digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     symbol = "_Z1f1AIiE1BIS0_S0_E" + "".join(f"S1_IS{d}_S{d}_E" for d in digits[2:21])
-
     assert demangled([symbol]) == {symbol: (symbol, symbol)}
     assert demangled(["_Z1f1AIiE"]) == {"_Z1f1AIiE": ("f", "f(A<int>)")}
 
 
-@pytest.mark.parametrize(
-    ("symbol", "short"),
-    [
-        ("malloc", "malloc"),
-        ("_Znwm", "operator new"),
-        ("_Znam", "operator new[]"),
-        ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"),
-        ("_ZN12_GLOBAL__N_13fooEv", "(anonymous namespace)::foo"),
-        ("_ZNK3Foo3barEv", "Foo::bar"),
-        ("_ZN3FooptEv", "Foo::operator->"),
-        ("_ZNKSt4lessIiEclERKiS2_", "std::less::operator()"),
-        ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
-        ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
-        ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
-        ("_Znot_a_name", "_Znot_a_name"),
-    ],
-)
+@pytest.mark.parametrize(("symbol", "short"), [
+    ("malloc", "malloc"),
+    ("_Znwm", "operator new"),
+    ("_Znam", "operator new[]"),
+    ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"),
+    ("_ZN12_GLOBAL__N_13fooEv", "(anonymous namespace)::foo"),
+    ("_ZNK3Foo3barEv", "Foo::bar"),
+    ("_ZN3FooptEv", "Foo::operator->"),
+    ("_ZNKSt4lessIiEclERKiS2_", "std::less::operator()"),
+    ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
+    ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
+    ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
+    ("_Znot_a_name", "_Znot_a_name"),
+])  # fmt: skip
 def test_short_names_have_neither_parameters_nor_template_arguments(
     symbol: str, short: str
 ) -> None:
@@ -68,7 +64,6 @@ def test_a_name_that_kills_the_demangler_stays_as_it_is(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(demangle, "_AT_A_TIME", 2)
     known = demangle.demangled(["_Z1av", "_Z1bv", "_Z3badv", "_Z1cv", "_Z1dv"])
-
     assert known["_Z1av"] == ("a", "a()")
     assert known["_Z3badv"] == ("_Z3badv", "_Z3badv")
     assert known["_Z1dv"] == ("d", "d()")

@@ -31,53 +31,43 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "_known", {})
 
 
-@pytest.mark.parametrize(
-    ("symbol", "short", "full"),
-    [
-        ("grow.isra.0", "grow", "grow.isra.0"),
-        ("grow.part.3.constprop.1", "grow", "grow.part.3.constprop.1"),
-        ("grow.constprop.0.cold", "grow", "grow.constprop.0.cold"),
-        ("grow.cold.7", "grow", "grow.cold.7"),
-        ("grow.llvm.1234567890", "grow", "grow.llvm.1234567890"),
-        ("grow.lto_priv.0.lto_priv.1", "grow", "grow.lto_priv.0.lto_priv.1"),
-        ("grow._omp_fn.0", "grow._omp_fn.0", "grow._omp_fn.0"),
-        ("_Z3fooi.constprop.0", "foo", "foo(int) (.constprop.0)"),
-        ("_ZN12_GLOBAL__N_13fooEv.part.0", "(anonymous namespace)::foo",
-         "(anonymous namespace)::foo() (.part.0)"),
-        ("_RNvCs1234_7mycrate3foo.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
-        ("_ZN7mycrate3foo17h0123456789abcdefE.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("symbol", "short", "full"), [
+    ("grow.isra.0", "grow", "grow.isra.0"),
+    ("grow.part.3.constprop.1", "grow", "grow.part.3.constprop.1"),
+    ("grow.constprop.0.cold", "grow", "grow.constprop.0.cold"),
+    ("grow.cold.7", "grow", "grow.cold.7"),
+    ("grow.llvm.1234567890", "grow", "grow.llvm.1234567890"),
+    ("grow.lto_priv.0.lto_priv.1", "grow", "grow.lto_priv.0.lto_priv.1"),
+    ("grow._omp_fn.0", "grow._omp_fn.0", "grow._omp_fn.0"),
+    ("_Z3fooi.constprop.0", "foo", "foo(int) (.constprop.0)"),
+    ("_ZN12_GLOBAL__N_13fooEv.part.0", "(anonymous namespace)::foo",
+     "(anonymous namespace)::foo() (.part.0)"),
+    ("_RNvCs1234_7mycrate3foo.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
+    ("_ZN7mycrate3foo17h0123456789abcdefE.llvm.99", "mycrate::foo", "mycrate::foo (.llvm.99)"),
+])  # fmt: skip
 def test_tails_are_in_full_names_only(symbol: str, short: str, full: str) -> None:
     assert (short_name(symbol), full_name(symbol)) == (short, full)
 
 
-@pytest.mark.parametrize(
-    ("symbol", "name"),
-    [
-        ("_ZN33_$LT$u32$u20$as$u20$app..Grow$GT$4grow17hab15ed9ae0f01c71E",
-         "<u32 as app::Grow>::grow"),
-        ("_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
-         "std::rt::lang_start::{{closure}}"),
-        ("_ZN3app14Cache$LT$T$GT$4load17hd36dfcddc502070bE", "app::Cache::load"),
-        ("_RNvXs_NtCs1234_7mycrate3fooNtB4_3BarNtNtCs_4core3fmt7Display3fmt",
-         "<mycrate::foo::Bar as core::fmt::Display>::fmt"),
-        ("_RINvNtC7mycrate3mod3fooNtB2_3BarE", "mycrate::mod::foo::<mycrate::mod::Bar>"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("symbol", "name"), [
+    ("_ZN33_$LT$u32$u20$as$u20$app..Grow$GT$4grow17hab15ed9ae0f01c71E", "<u32 as app::Grow>::grow"),
+    ("_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
+     "std::rt::lang_start::{{closure}}"),
+    ("_ZN3app14Cache$LT$T$GT$4load17hd36dfcddc502070bE", "app::Cache::load"),
+    ("_RNvXs_NtCs1234_7mycrate3fooNtB4_3BarNtNtCs_4core3fmt7Display3fmt",
+     "<mycrate::foo::Bar as core::fmt::Display>::fmt"),
+    ("_RINvNtC7mycrate3mod3fooNtB2_3BarE", "mycrate::mod::foo::<mycrate::mod::Bar>"),
+])  # fmt: skip
 def test_rusts_two_manglings_are_read(symbol: str, name: str) -> None:
     assert short_name(symbol) == name
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "main.(*Store).Load", "main.Store.Load", "main.F[...]", "main.(*Stack[...]).Push",
-        "main.(*Stack[go.shape.int_0]).Push", "main.Map[go.shape.struct { a int }].Get",
-        "github.com/a/b/v2.(*Client).do.func1.2", "type..eq.[2]interface {}",
-        "type:.eq.struct { a int }", "net/http.(*conn).serve", "main.main.func1",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", [
+    "main.(*Store).Load", "main.Store.Load", "main.F[...]", "main.(*Stack[...]).Push",
+    "main.(*Stack[go.shape.int_0]).Push", "main.Map[go.shape.struct { a int }].Get",
+    "github.com/a/b/v2.(*Client).do.func1.2", "type..eq.[2]interface {}",
+    "type:.eq.struct { a int }", "net/http.(*conn).serve", "main.main.func1",
+])  # fmt: skip
 def test_names_of_go_are_kept_whole(name: str) -> None:
     assert (short_name(name), full_name(name)) == (name, name)
 
@@ -86,9 +76,7 @@ def test_names_of_go_are_kept_whole(name: str) -> None:
 def test_names_of_d_are_those_of_the_binutils() -> None:
     tailed = {f"{s}.part.0": (short, f"{full} (.part.0)") for s, (short, full) in D_NAMES.items()}
     broken = {"_D3app4grabFNbiAxaZP": None, "_D9": None, "_Data": None}
-
     found = demangled([*D_NAMES, *tailed, *broken])
-
     assert found == D_NAMES | tailed | {s: (s, s) for s in broken}
 
 
@@ -115,10 +103,8 @@ def test_names_of_swift_come_from_its_tool_where_that_is(
     names = ["$s3app5CacheC4load5countySi_tF", "_$s3app4mainyyF", "$HOME", "_T0main"]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demangled(names) == {n: (n, n) for n in names}
-
     tool(tmp_path, "swift-demangle", 'while read -r x; do echo "Cache.load(count:) of $x"; done')
     found = demangled(names)
-
     assert found["$s3app5CacheC4load5countySi_tF"] == (
         "Cache.load(count:) of $s3app5CacheC4load5countySi_tF",
     ) * 2  # fmt: skip
@@ -132,9 +118,7 @@ def test_a_tool_that_fails_leaves_names_as_they_are(
     tool(tmp_path, "c++filt", body)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(foreign, "_TOOLS", {foreign.D: (("c++filt",),), foreign.SWIFT: ()})
-
     found = demangled(["_D3app4grabFNbiAxaZPv", "_D3app4grabFNbiAxaZPw", "_Z3foov"])
-
     assert found.pop("_Z3foov") == ("foo", "foo()")
     for name, (short, full) in found.items():
         assert short.isprintable()
@@ -164,9 +148,7 @@ def test_a_program_in_d_has_names(tmp_path: Path, debug: str) -> None:
         f"     1:    9 [     1:    9] @ 0x1000 0x{push + 5:x}\n\nMAPPED_LIBRARIES:\n"
         f"{mapped}\n"
     )
-
     symbols = symbolize(read_bytes(text.encode(), "x"), cache=SymbolCache(None))
-
     assert symbols.functions[-1].name == "app.Stack!(int).Stack.push"
     assert symbols.functions[-1].full_name == "app.Stack!(int).Stack.push(ulong)"
 
@@ -194,6 +176,5 @@ def test_a_program_in_rust_has_names(tmp_path: Path, mangling: str) -> None:
     ).stdout.splitlines()
     names = [x.split()[-1] for x in listed if x.split()[-1].startswith(("_ZN", "_RNv"))]
     found = {short for short, _ in demangled(names).values()}
-
     assert "<u32 as app::Grow>::grow" in found
     assert not [n for n in found if "$" in n or "17h" in n or n.startswith(("_ZN", "_R"))]

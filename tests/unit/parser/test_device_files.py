@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from elf_files import nameless
-from heapfiles import HeapFile, Record, column
+from heapfiles import HeapFile, Record, column, module_of
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
@@ -19,7 +19,6 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.reports.view import make_view
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import name_addresses
 from parser_run import parse
 from web_profiles import blocks_of
@@ -38,16 +37,10 @@ DEVICE = {
 FRAMES = (0x15000, 0x16001)
 
 
-def module() -> dict[str, Any]:
-    return {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
-            "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-            "first_generation": 0, "last_generation": None}  # fmt: skip
-
-
 def host_file() -> HeapFile:
     records = [Record(FRAMES, 4, 4 * MIB)]
     header = CAPTURE | {"domain": "host", "samples": 4, "memory": {"rss_bytes": 99 * MIB}}
-    return HeapFile(records, modules=[module()], header=header)
+    return HeapFile(records, modules=[module_of(PROGRAM)], header=header)
 
 
 def mark_lines(marks: list[tuple[float, int, int, str]]) -> list[str]:
@@ -76,12 +69,10 @@ def device_file(rate: int = 1, **changes: Any) -> HeapFile:
     header = CAPTURE | {"domain": "cuda-0", "samples": 5, "device": DEVICE} | changes
     lines = [
         *column("alloc_taken_bytes", "<u8", [12 * MIB, 0]),
-        *column("freed_taken_bytes", "<u8", [2 * MIB, 0]),
-        *column("failed_blocks", "<u8", [0, 3]),
-        *column("failed_bytes", "<u8", [0, 96 * MIB]),
-        *mark_lines(MARKS),
-    ]
-    return HeapFile(records, rate, modules=[module()], header=header, extra_lines=lines)
+        *column("freed_taken_bytes", "<u8", [2 * MIB, 0]), *column("failed_blocks", "<u8", [0, 3]),
+        *column("failed_bytes", "<u8", [0, 96 * MIB]), *mark_lines(MARKS),
+    ]  # fmt: skip
+    return HeapFile(records, rate, modules=[module_of(PROGRAM)], header=header, extra_lines=lines)
 
 
 @pytest.fixture
@@ -94,7 +85,6 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_what_a_device_file_says_is_in_the_profile() -> None:
     profile = read_bytes(device_file().data, "x")
-
     assert profile.domains == ["cuda-0"]
     assert profile.total(Count.INUSE, Unit.SPACE).value == 8 * MIB
     taken = profile.weigh_taken(Count.INUSE)
@@ -112,7 +102,6 @@ def test_what_a_device_file_says_is_in_the_profile() -> None:
 
 def test_taken_bytes_weigh_like_their_blocks() -> None:
     profile = read_bytes(device_file(rate=4 * MIB).data, "x")
-
     factor = 1 / (1 - math.exp(-0.5))  # blocks of 2 MiB at a rate of 4
     assert profile.total(Count.INUSE, Unit.OBJECTS).value == pytest.approx(4 * factor)
     assert profile.weigh_taken(Count.INUSE).sum() == pytest.approx(10 * MIB * factor)  # type: ignore[union-attr]
@@ -123,7 +112,6 @@ def test_merging_adds_up_what_devices_say() -> None:
     for name in ("a", "b"):
         merger.add(read_bytes(device_file().data, name), name)
     merged = merger.result()
-
     assert merged.domains == ["cuda-0"]
     taken = merged.weigh_taken(Count.INUSE)
     assert taken is not None
@@ -134,14 +122,11 @@ def test_merging_adds_up_what_devices_say() -> None:
         merger.add(read_bytes(host_file().data, "c"), "c")
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [*column("mark_time_s", "<f8", [1.0])],
-        [*mark_lines(MARKS)[:-4], *column("mark_text", "|u1", [])],
-        [*column("failed_blocks", "<u8", [1] * 3), *column("failed_bytes", "<u8", [1] * 3)],
-    ],
-)
+@pytest.mark.parametrize("lines", [
+    [*column("mark_time_s", "<f8", [1.0])],
+    [*mark_lines(MARKS)[:-4], *column("mark_text", "|u1", [])],
+    [*column("failed_blocks", "<u8", [1] * 3), *column("failed_bytes", "<u8", [1] * 3)],
+])  # fmt: skip
 def test_columns_that_do_not_fit_are_refused(lines: list[str]) -> None:
     file = device_file()
     file.extra_lines = lines
@@ -151,7 +136,6 @@ def test_columns_that_do_not_fit_are_refused(lines: list[str]) -> None:
 
 def test_files_side_by_side_have_a_table_each(files: tuple[Path, Path]) -> None:
     done = parse("-f", files[0], "-f", files[1], "-t")
-
     assert (done.returncode, done.stderr) == (0, "")
     host, device = done.stdout.split("\n\n")
     assert host.startswith("host:\nTotal: 4.000 MiB")
@@ -172,7 +156,6 @@ def test_files_side_by_side_have_a_table_each(files: tuple[Path, Path]) -> None:
 
 def test_one_table_has_a_column_for_each_domain(files: tuple[Path, Path]) -> None:
     done = parse("-f", files[0], "-f", files[1], "--by", "domain", "--bytes")
-
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line[-len(UNNAMED) :]: line.split() for line in done.stdout.splitlines()}
     assert [line.split() for line in done.stdout.splitlines() if "(flat)" in line] == [
@@ -185,7 +168,6 @@ def test_one_table_has_a_column_for_each_domain(files: tuple[Path, Path]) -> Non
 
 def test_reports_for_programs_say_what_the_device_says(files: tuple[Path, Path]) -> None:
     found = json.loads(parse("top", files[1], "--json").stdout)
-
     assert found["total"] == 8 * MIB
     assert found["rows"][0]["flat_taken"] == 10 * MIB
     assert found["untracked_bytes"] == 52 * MIB
@@ -197,11 +179,9 @@ def test_reports_for_programs_say_what_the_device_says(files: tuple[Path, Path])
 def test_domains_are_never_added_up(files: tuple[Path, Path]) -> None:
     joined = join([(str(path), read_profile(path)) for path in files])
     symbols = name_addresses(joined, cache=SymbolCache(None)).spell()
-
     with pytest.raises(UsageProblem, match="host and cuda-0 are different memories"):
         make_view(joined, symbols, Filters())
     view = make_view(joined, symbols, Filters(domains=("cuda-0",)))
-
     assert view.total.value == 8 * MIB
     assert view.profile.capture.device is not None
     assert not any("only --domain" in line for line in view.header)
@@ -225,24 +205,19 @@ def test_stats_lists_marks(files: tuple[Path, Path]) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
-        (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
-        (["-f", "HOST", "-f", "HOST", "-t"], "both hold the domain host"),
-        (["-f", "HOST", "-f", "OTHER", "-t"], "are not files of one capture"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
+    (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
+    (["-f", "HOST", "-f", "HOST", "-t"], "both hold the domain host"),
+    (["-f", "HOST", "-f", "OTHER", "-t"], "are not files of one capture"),
+])  # fmt: skip
 def test_files_that_do_not_go_together_are_refused(
     files: tuple[Path, Path], tmp_path: Path, arguments: list[str], text: str
 ) -> None:
     other = tmp_path / "other"
     other.write_bytes(device_file(pid=8).data)
     names = {"HOST": files[0], "DEVICE": files[1], "OTHER": other}
-
     done = parse(*(str(names.get(a, a)) for a in arguments))
-
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert text in done.stderr
@@ -252,19 +227,9 @@ def test_a_reading_older_than_the_blocks_says_nothing(tmp_path: Path) -> None:
     old = DEVICE | {"actual": {"used_bytes": MIB, "total_bytes": 256 * MIB, "at_s": 1.0}}
     path = tmp_path / "x.heap"
     path.write_bytes(device_file(device=old).data)
-
     done = parse("-f", path, "-t")
-
     assert "1.000 MiB of 256.0 MiB in use on the whole device 4.0 s before the end" in done.stdout
     assert "untracked" not in done.stdout
-
-
-def test_device_memory_is_no_resident_memory(files: tuple[Path, Path]) -> None:
-    done = parse("rss", files[1])
-
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "the file is of cuda-0: device memory is no part of the resident memory" in done.stderr
-    assert parse("rss", files[0]).returncode == 0
 
 
 def test_a_report_page_says_what_the_device_holds(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -280,9 +245,7 @@ def test_a_pool_shows_what_it_holds_unused(tmp_path: Path) -> None:
     pool = DEVICE | {"kind": "pool", "reserved_bytes": 20 * MIB, "actual": None}
     path = tmp_path / "x.heap"
     path.write_bytes(device_file(device=pool, domain="pool-torch").data)
-
     done = parse("-f", path, "-t")
-
     assert "20.00 MiB reserved by the pool" in done.stdout
     [rest] = [line.split() for line in done.stdout.splitlines() if "[unused:" in line]
     assert rest[:2] == ["10.00", "MiB"]
@@ -290,9 +253,7 @@ def test_a_pool_shows_what_it_holds_unused(tmp_path: Path) -> None:
 
 def test_joined_profiles_keep_stacks_rates_and_threads_apart() -> None:
     host, device = read_bytes(host_file().data, "h"), read_bytes(device_file(4 * MIB).data, "d")
-
     joined = join([("h", host), ("d", device)])
-
     assert joined.domains == ["host", "cuda-0"]
     for number, part in enumerate((host, device)):
         kept = joined.where(joined.sites.domain == number)

@@ -25,7 +25,7 @@ from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from parser_run import parse
 from reportview import named
-from simulated import Program, Source, burst, filled_cache, leak, lru
+from simulated import Program, Source, burst, filled_cache, leak, lru, one_burst
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -147,7 +147,6 @@ def test_a_change_in_blocks_may_be_sure_and_yet_have_no_ends() -> None:
         before.capture(random), another_run(*after.capture(random)), unit=Unit.OBJECTS
     )
     row = {r.frames[0].function: r.as_json() for r in result.rows}
-
     assert [r["verdict"] for r in row.values()] == ["grown", "grown"]
     assert (row["large"]["delta_lower95"], row["large"]["delta_upper95"]) == (None, None)
     assert 0 < row["large"]["new_lower95"] < row["large"]["new"]
@@ -206,8 +205,7 @@ def without_files(profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]
 
 def moved_by(lines: int, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
     return profile, dataclasses.replace(
-        symbols,
-        locations=[dataclasses.replace(x, line=x.line + lines) for x in symbols.locations],
+        symbols, locations=[dataclasses.replace(x, line=x.line + lines) for x in symbols.locations]
     )
 
 
@@ -268,8 +266,7 @@ def test_two_peaks_of_whole_programs_do_not_grow_with_time() -> None:
 
 
 def test_lines_of_one_function_are_rows_of_their_own() -> None:
-    random = np.random.default_rng(1)
-    one = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    one = one_burst(3000, rate=65536)
     moved = dataclasses.replace(
         one[1], locations=[dataclasses.replace(x, line=x.line + 5) for x in one[1].locations]
     )
@@ -280,8 +277,7 @@ def test_lines_of_one_function_are_rows_of_their_own() -> None:
 
 
 def test_the_account_adds_up_to_rss() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    profile, _ = one_burst(3000, rate=65536)
     mib = 1 << 20
     profile.capture = Capture(memory=Memory(
         rss_bytes=40 * mib, peak_rss_bytes=50 * mib, anon_bytes=25 * mib, file_bytes=10 * mib,
@@ -305,8 +301,7 @@ def test_the_account_adds_up_to_rss() -> None:
 
 
 def test_the_account_adds_up_where_only_the_segment_is_known() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    profile, _ = one_burst(3000, rate=65536)
     profile.capture = Capture(memory=Memory(rss_bytes=40 << 20, segment_bytes=3 << 20))
     parts = account(profile).parts
     assert sum(p.bytes for p in parts) == pytest.approx(40 << 20)
@@ -361,9 +356,7 @@ def test_files_of_different_programs_are_said() -> None:
     first, symbols = named()
     first = dataclasses.replace(first, capture=Capture(pid=1, exe="/srv/sessiond"))
     other = dataclasses.replace(first, capture=Capture(pid=2, exe="/srv/routed"))
-
     result = diff_profiles((first, symbols), (other, symbols))
-
     assert "different programs: base is of sessiond, new of routed" in result.notes
     assert not any("different programs" in note for note in
                    diff_profiles((first, symbols), (first, symbols)).notes)  # fmt: skip
@@ -373,7 +366,6 @@ def test_a_total_whose_error_is_too_small_to_show_has_no_level_of_confidence() -
     first, symbols = named()
     result = diff_profiles((first, symbols), another_run(first, symbols))
     result.total = Estimate(-10 * 1024.0**2, 1024.0, 900, signed=True)
-
     assert next(diff_lines(result, rows=0, width=80)).startswith("Change: -10.00 MiB   ")
 
 
@@ -385,7 +377,6 @@ def test_without_errors_no_change_is_called_noise_or_more_than_that(tmp_path: Pa
         )
     changed = parse("diff", tmp_path / "0.heap", tmp_path / "1.heap").stdout
     same = parse("diff", tmp_path / "1.heap", tmp_path / "2.heap").stdout
-
     assert "1 row changed" in changed
     assert "0 rows changed\n1 row unchanged" in same
     for text in (changed, same):
@@ -501,7 +492,6 @@ def test_a_difference_is_a_table_of_csv_and_of_markdown(tmp_path: Path) -> None:
     old, new = tmp_path / "x.folded", tmp_path / "y.folded"
     old.write_text("main;f|g 5000\nmain;same 9\n")
     new.write_text("main;f|g 50000\nmain;same 9\nmain;=h 20\n")
-
     table = parse("diff", old, new, "--csv").stdout
     rows = list(csv.DictReader(table.splitlines()))
     told = json.loads(parse("diff", old, new, "--json").stdout)["rows"]
@@ -511,7 +501,6 @@ def test_a_difference_is_a_table_of_csv_and_of_markdown(tmp_path: Path) -> None:
     assert set(told[0]) <= set(rows[0])
     by_stack = csv.DictReader(parse("diff", old, new, "--csv", "--by", "stack").stdout.splitlines())
     assert next(by_stack)["stack"] == "f|g;main"
-
     lines = parse("diff", old, new, "--markdown", "-n", "1").stdout.splitlines()
     assert lines[2:5] == [
         "| change |  | before | now | verdict | name |",

@@ -46,9 +46,7 @@ def test_the_drawing_pans_and_zooms_by_itself(desktop: Any, tmp_path: Path) -> N
     page = tmp_path / "x.svg"
     page.write_text(draw_svg(GRAPH), encoding="utf-8")
     desktop.get(page.as_uri())
-
     boxes = [[float(v) for v in re.split("[ ,]+", box)] for box in desktop.execute_script(USE)]
-
     home, zoomed, dragged, released, reset = boxes
     assert zoomed[2] == pytest.approx(home[2] / 2.718281828, rel=1e-3)
     assert dragged[0] < zoomed[0]

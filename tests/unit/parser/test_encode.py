@@ -46,11 +46,8 @@ def test_any_column_is_read_back_from_its_lines(values: list[int]) -> None:
     head, *lines = column_lines("stack_frames", "<u8", np.array(values, np.uint64))
     name, dtype, count, number = head.decode().split()[1:]
     assert (name, dtype, int(count), int(number)) == (
-        "stack_frames",
-        "<u8",
-        len(values),
-        len(lines),
-    )
+        "stack_frames", "<u8", len(values), len(lines),
+    )  # fmt: skip
     assert all(line.startswith(b"%| ") and len(line) < 4096 and b"=" not in line for line in lines)
     text = b"".join(line[3:-1] for line in lines)
     data = zlib.decompress(base64.b64decode(text + b"=" * (-len(text) % 4)))

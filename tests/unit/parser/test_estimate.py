@@ -45,7 +45,6 @@ def test_a_block_of_the_rate_is_sampled_with_probability_one_minus_one_over_e() 
 @pytest.mark.parametrize("rate", [0, 1])
 def test_at_rate_one_and_below_every_block_counts_once(rate: int) -> None:
     found = unsample([1000], [1000], rate)
-
     assert found.objects[0] == 1000
     assert found.bytes[0] == 1000
     assert found.bytes_variance[0] == 0
@@ -53,7 +52,6 @@ def test_at_rate_one_and_below_every_block_counts_once(rate: int) -> None:
 
 def test_a_sampled_block_of_size_zero_stands_for_as_many_objects_as_one_of_a_byte() -> None:
     found = unsample([2], [0], 1024)
-
     assert found.bytes[0] == 0
     assert found.objects[0] == pytest.approx(2 / -math.expm1(-1 / 1024))
 
@@ -80,7 +78,6 @@ def test_estimates_are_unbiased_and_their_error_is_the_spread_over_seeded_runs()
 def test_summing_before_weighing_is_biased_and_weighing_records_is_not() -> None:
     separate = unsample([100, 100], [100 * 16, 100 * 32768], 16384)
     together = unsample([200], [100 * 16 + 100 * 32768], 16384)
-
     assert abs(together.objects[0] - separate.objects.sum()) > 0.5 * separate.objects.sum()
 
 
@@ -114,15 +111,11 @@ def few_large_many_small(_: Generator, blocks: int) -> Sizes:
 
 
 MIXES: dict[str, Callable[[Generator, int], Sizes]] = {
-    "16 B": constant(16),
-    "400 B": constant(400),
-    "4000 B": constant(4000),
-    "half 16 B, half 4000 B": two_sizes,
-    "log-uniform from 16 B": log_uniform(16, 65536),
-    "log-uniform from 1 B": log_uniform(1, 65536),
-    "pareto": pareto,
+    "16 B": constant(16), "400 B": constant(400), "4000 B": constant(4000),
+    "half 16 B, half 4000 B": two_sizes, "log-uniform from 16 B": log_uniform(16, 65536),
+    "log-uniform from 1 B": log_uniform(1, 65536), "pareto": pareto,
     "few large, many small": few_large_many_small,
-}
+}  # fmt: skip
 RATES = (512, 4096, 65536)
 SAMPLES = (3, 20, 200)
 
@@ -196,7 +189,6 @@ def test_over_all_mixes_and_rates_93_to_97_of_100_intervals_hold_the_truth() -> 
                     total.holds += part.holds
                     total.closed += part.closed
                     total.normal += part.normal
-
     assert 0.93 <= in_bytes.share("holds") <= 0.97
     assert all(np.concatenate(in_bytes.closed))
     assert 0.93 <= in_objects.share("holds", closed=True) <= 0.97
@@ -208,7 +200,6 @@ def test_over_all_mixes_and_rates_93_to_97_of_100_intervals_hold_the_truth() -> 
 
 def test_the_normal_interval_misses_small_blocks_beside_large_ones() -> None:
     _, objects = covered("half 16 B, half 4000 B", 65536, 20)
-
     assert objects.share("normal") < 0.2
     assert objects.share("holds") >= 0.93
     assert not any(np.concatenate(objects.closed))
@@ -253,7 +244,6 @@ def test_totals_and_the_sites_that_a_report_shows_hold_the_truth_95_times_in_100
                 rows.append(lower - 1e-6 <= truth[row.name] <= upper + 1e-6)
         lower, upper = shown.total.interval95
         totals.append(lower <= sum(truth.values()) <= upper)
-
     assert len(rows) > 700
     # One-sided ones of objects hold more often where small blocks hide.
     assert 0.93 <= np.mean(rows) <= (0.97 if unit is Unit.SPACE else 0.98)
@@ -267,7 +257,6 @@ def test_objects_have_an_upper_end_only_where_one_more_small_block_would_not_mat
     unseen = unseen_objects(rate)
     known = Estimate(float(many.objects[0]), math.sqrt(many.objects_variance[0]), 2000, unseen)
     open_ = Estimate(float(few.objects[0]), math.sqrt(few.objects_variance[0]), 20, unseen)
-
     assert math.isfinite(known.interval95[1])
     lower, upper = open_.interval95
     assert (upper, open_.margin95) == (math.inf, math.inf)
@@ -336,10 +325,9 @@ def test_the_interval_of_a_peak_holds_however_often_its_blocks_are_replaced(
 
 amounts_ = st.just(0.0) | st.floats(1, 1e12)
 unseen_ = st.builds(
-    lambda of, rate: of(rate),
-    st.sampled_from([unseen_bytes, unseen_objects]),
+    lambda of, rate: of(rate), st.sampled_from([unseen_bytes, unseen_objects]),
     st.sampled_from([0, 1, 300, 65536, 1 << 24]),
-)
+)  # fmt: skip
 
 
 @given(amounts_, amounts_, st.integers(0, 1000), unseen_, st.booleans())

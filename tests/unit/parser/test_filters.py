@@ -23,20 +23,17 @@ def flat(shown: View) -> dict[str, float]:
     return {r.name: r.flat.value for r in rows_of(shown.sums()) if r.flat.value}
 
 
-@pytest.mark.parametrize(
-    ("filters", "left"),
-    [
-        ({}, {"net_read": 100, "db_get": 40, "parse": 3}),
-        ({"focus": ("serve",)}, {"net_read": 100, "db_get": 40}),
-        ({"focus": ("serve", "db")}, {"db_get": 40}),
-        ({"focus": (r"^parse\.c$",)}, {"parse": 3}),
-        ({"focus": (r"lib/db_get\.so",)}, {"db_get": 40}),
-        ({"ignore": ("net", "parse")}, {"db_get": 40}),
-        ({"hide": ("_",)}, {"serve": 140, "parse": 3}),
-        ({"hide": ("parse|main|alloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
-        ({"focus": ("net",), "hide": ("net",)}, {"serve": 100}),
-    ],
-)
+@pytest.mark.parametrize(("filters", "left"), [
+    ({}, {"net_read": 100, "db_get": 40, "parse": 3}),
+    ({"focus": ("serve",)}, {"net_read": 100, "db_get": 40}),
+    ({"focus": ("serve", "db")}, {"db_get": 40}),
+    ({"focus": (r"^parse\.c$",)}, {"parse": 3}),
+    ({"focus": (r"lib/db_get\.so",)}, {"db_get": 40}),
+    ({"ignore": ("net", "parse")}, {"db_get": 40}),
+    ({"hide": ("_",)}, {"serve": 140, "parse": 3}),
+    ({"hide": ("parse|main|alloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
+    ({"focus": ("net",), "hide": ("net",)}, {"serve": 100}),
+])  # fmt: skip
 def test_a_filter_leaves_whole_stacks(filters: dict[str, object], left: dict[str, float]) -> None:
     assert flat(view(**filters)) == left
 
@@ -49,7 +46,6 @@ def test_the_header_says_what_is_left() -> None:
 def test_a_stack_with_few_samples_goes_as_a_whole() -> None:
     profile, symbols = named((("malloc a", 100), ("malloc b", 10), ("malloc b", 1000)))
     shown = make_view(profile, symbols, Filters(min_samples=2))
-
     assert flat(shown) == {"b": 1010}
 
 
@@ -58,7 +54,6 @@ def test_only_blocks_in_use_are_known_by_thread() -> None:
     blocks = ThreadBlocks(*(np.array(x) for x in ([0, 1, 1], [7, 7, 9], [1, 1, 1], [60, 15, 25])))
     threads = [Thread(7, 70, "io"), Thread(9, 90, "db")]
     profile = dataclasses.replace(profile, threads=threads, thread_blocks=blocks)
-
     assert flat(make_view(profile, symbols, Filters(threads=("io",)))) == {
         "net_read": 60, "db_get": 15}  # fmt: skip
     assert flat(make_view(profile, symbols, Filters(threads=("90",)))) == {"db_get": 25}
@@ -74,7 +69,6 @@ def test_domains_are_told_apart() -> None:
     profile, symbols = named()
     sites = dataclasses.replace(profile.sites, domain=np.array([0, 1, 0], dtype=np.int32))
     profile = dataclasses.replace(profile, sites=sites, domains=["host", "device"])
-
     assert flat(make_view(profile, symbols, Filters(domains=("device",)))) == {"db_get": 40}
     with pytest.raises(UsageProblem, match="no such domain"):
         make_view(profile, symbols, Filters(domains=("gpu",)))

@@ -54,11 +54,8 @@ def shown(symbols: Symbols) -> list[str]:
 def test_frames_of_one_file_are_one_where_they_follow_each_other() -> None:
     profile, symbols = made("main a1 a2 f a3", "a1 p1 p2 a2 a2", "jit f", "[cut] a1")
     assert shown(make_view(profile, symbols, Filters()).symbols) == [
-        f"{APP} < f < {APP} < main",
-        f"{APP} < {PLUGIN} < {APP}",
-        "f < 0x7f00",
-        f"{APP} < [cut]",
-    ]
+        f"{APP} < f < {APP} < main", f"{APP} < {PLUGIN} < {APP}", "f < 0x7f00", f"{APP} < [cut]",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -73,19 +73,16 @@ def weighed(blocks: int, size: int, rate: float = RATE) -> float:
 def test_gos_text_is_weighed_at_half_the_number_in_its_header_and_names_its_frames() -> None:
     profile = read(GO)
     one, two = weighed(2, 4000), weighed(1, 2000)
-
     assert profile.total(Count.INUSE, Unit.SPACE).value == pytest.approx(one + two)
     assert profile.total(Count.ALLOC, Unit.OBJECTS).value == pytest.approx(
         weighed(4, 8000) / 2000 + two / 2000
     )
     assert profile.incomplete is None
     assert rows(profile) == {
-        "main.(*Store).Load": (round(one), round(one)),
-        "main.Fill[...]": (0, round(one)),
-        "main.other": (round(two), round(two)),
-        "main.around": (0, round(two)),
+        "main.(*Store).Load": (round(one), round(one)), "main.Fill[...]": (0, round(one)),
+        "main.other": (round(two), round(two)), "main.around": (0, round(two)),
         "0x47d9e5": (0, round(two)),
-    }
+    }  # fmt: skip
     symbols = symbolize(profile, cache=SymbolCache(None))
     load = next(x for x in symbols.locations if symbols.functions[x.function].name.endswith("Load"))
     assert (load.file, load.line) == ("/src/a b.go", 12)
@@ -101,13 +98,11 @@ def test_gos_text_says_that_its_numbers_are_estimates() -> None:
 def test_javas_text_is_weighed_at_its_fixed_rate_and_has_names() -> None:
     profile = read(JAVA)
     small, large = weighed(4, 8000), weighed(1, 2097152)
-
     assert profile.total(Count.INUSE, Unit.SPACE).value == pytest.approx(small + large)
     assert rows(profile) == {
         "com.example.Cache.load": (round(small), round(small)),
-        "com.example.Main.main": (0, round(small + large)),
-        "GC": (round(large), round(large)),
-    }
+        "com.example.Main.main": (0, round(small + large)), "GC": (round(large), round(large)),
+    }  # fmt: skip
     assert profile.incomplete is None
     assert first_line(profile).endswith("5 samples, estimated by Java's sampler at 512 KiB")
 
@@ -128,38 +123,29 @@ def test_kinds_that_count_everything_keep_their_totals(kind: str) -> None:
         "     1:  2097152 [     1:  2097152] @ 0x401011\n\nMAPPED_LIBRARIES:\n".encode()
     )
     total = profile.total(Count.INUSE, Unit.SPACE)
-
     assert (total.value, total.std_error, profile.incomplete) == (3145728, 0, None)
     assert "every block" not in first_line(profile)
 
 
 def test_stacks_that_end_with_a_semicolon_have_no_frame_behind_it() -> None:
     profile = read(b"main (a.cc);Cache::load(int) (a.cc);malloc; 300\n0x7f00; 0\nmain (a.cc); 12\n")
-
     assert profile.total(Count.INUSE, Unit.SPACE).value == 312
     assert rows(profile) == {
-        "main (a.cc)": (12, 312),
-        "Cache::load(int) (a.cc)": (0, 300),
-        "malloc": (300, 300),
+        "main (a.cc)": (12, 312), "Cache::load(int) (a.cc)": (0, 300), "malloc": (300, 300),
         "0x7f00": (0, 0),
-    }
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"main;f 5000\n", "rate unknown"),
-        (b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n\nMAPPED_LIBRARIES:\n",
-         "estimated at 1 KiB"),
-        (b"heap profile: 4: 64 [8: 128]\n 4: 64 [8: 128] @ 0x1\n\nMAPPED_LIBRARIES:\n",
-         "rate unknown"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("data", "words"), [
+    (b"main;f 5000\n", "rate unknown"),
+    (b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n\nMAPPED_LIBRARIES:\n",
+     "estimated at 1 KiB"),
+    (b"heap profile: 4: 64 [8: 128]\n 4: 64 [8: 128] @ 0x1\n\nMAPPED_LIBRARIES:\n", "rate unknown"),
+])  # fmt: skip
 def test_estimates_of_others_are_never_called_every_block(data: bytes, words: str) -> None:
     profile = read(data)
     again = read(write_heap(profile))
     proto = read(write_pprof(profile, name_addresses(profile, cache=SymbolCache(None))))
-
     assert first_line(proto).endswith("   rate unknown")
     for found in (profile, again):
         assert first_line(found).endswith(f"   {words}")
@@ -215,7 +201,6 @@ def shuffled(data: bytes, draw: st.DataObject, inner: frozenset[int]) -> bytes:
 @given(st.data())
 def test_fields_of_a_protobuf_profile_may_be_in_any_order(draw: st.DataObject) -> None:
     data = shuffled(go_proto().SerializeToString(), draw, frozenset({1, 2, 3, 4, 5, 11}))
-
     for stored in (data, gzip.compress(data)):
         profile = read(stored)
         assert profile.counts(Count.ALLOC)[0].tolist() == [4]
@@ -233,15 +218,12 @@ def test_a_protobuf_profile_that_begins_with_a_large_field_is_one() -> None:
     assert found.counts(Count.ALLOC)[0].tolist() == [4]
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"period": 1}, "2 samples, every block"),
-        ({"period": 0}, "rate unknown"),
-        ({"label": False}, "estimated by Go's sampler at 512 KiB"),
-        ({"label": False, "period": 1}, "rate unknown"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"period": 1}, "2 samples, every block"),
+    ({"period": 0}, "rate unknown"),
+    ({"label": False}, "estimated by Go's sampler at 512 KiB"),
+    ({"label": False, "period": 1}, "rate unknown"),
+])  # fmt: skip
 def test_a_protobuf_profile_says_what_is_known_of_its_rate(
     changes: dict[str, int], words: str
 ) -> None:
@@ -249,7 +231,6 @@ def test_a_protobuf_profile_says_what_is_known_of_its_rate(
     if changes.get("period") == 1:
         message.sample[0].value[:] = [4, 8000, 2, 4000]
     profile = read(message.SerializeToString())
-
     assert first_line(profile).endswith(f"   {words}")
     assert profile.errors_known == ("samples" in words)
 

@@ -25,9 +25,7 @@ def test_a_small_file_stays_text(size: int) -> None:
 
 def test_a_file_above_the_limit_is_packed_and_holds_the_same_text() -> None:
     text = [b"x" * PLAIN_MOST_BYTES, b"y", b"z" * MIB]
-
     packed = b"".join(in_form(text, Form.AUTO))
-
     assert gzip.decompress(packed) == b"".join(text)
     assert len(packed) < MIB
 
@@ -40,7 +38,6 @@ def test_a_chosen_form_holds_whatever_the_size(parts: list[bytes]) -> None:
 
 def test_equal_texts_pack_equally() -> None:
     first, second = (b"".join(in_form([b"a" * MIB], Form.GZIP)) for _ in range(2))
-
     assert first == second
 
 
@@ -55,7 +52,6 @@ def test_a_file_of_any_size_is_packed_in_little_memory() -> None:
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-
     assert size < 2 * MIB
     assert most < 3 * PLAIN_MOST_BYTES
 
@@ -63,7 +59,5 @@ def test_a_file_of_any_size_is_packed_in_little_memory() -> None:
 def test_a_profile_is_the_same_text_in_both_forms() -> None:
     file = HeapFile([Record((0x1000, 0x2000 + k), 3, 300) for k in range(40_000)])
     profile = read_bytes(file.data, "x")
-
     packed = b"".join(heap_parts(profile, form=Form.GZIP))
-
     assert gzip.decompress(packed) == write_heap(profile)

@@ -29,14 +29,11 @@ def program(tmp_path: Path) -> Path:
     return build_named(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("script", "what"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its reader (SIGSEGV)"),
-        ("import signal; signal.pause()", "took longer than 1 s to read"),
-        ("raise SystemExit(1)", "cannot be read"),
-    ],
-)
+@pytest.mark.parametrize(("script", "what"), [
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its reader (SIGSEGV)"),
+    ("import signal; signal.pause()", "took longer than 1 s to read"),
+    ("raise SystemExit(1)", "cannot be read"),
+])  # fmt: skip
 def test_a_reader_that_dies_costs_lines_but_no_names(
     script: str, what: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,13 +43,11 @@ def test_a_reader_that_dies_costs_lines_but_no_names(
     cache = SymbolCache(tmp_path / "cache")
     profile = read_bytes(heap_of(program, program), "x")
     symbols = symbolize(profile, cache=cache)
-
     assert "beta" in names(symbols)
     assert not any(x.line for x in symbols.locations)
     assert [p.text for p in symbols.problems] == [
         f"{program}: its debug information {what}; names are from symbol tables"
     ]
-
     monkeypatch.undo()
     again = symbolize(profile, cache=cache)
     assert again.problems == []
@@ -87,7 +82,6 @@ def test_names_that_are_kept_need_no_file_and_no_child(
     again = report()
     assert str(again) == str(first)
     monkeypatch.undo()
-
     shutil.copy("/bin/true", moved)
     with pytest.raises(InputFileError, match="not the program of this profile"):
         symbolize(read_bytes(heap_of(program, tmp_path / "a"), "x"), str(moved), cache=cache)
@@ -108,7 +102,6 @@ def test_a_file_that_kills_its_reader_costs_the_names_of_one_module(
         ElfImage, "symbols", lambda image: killed() if image.path == str(bad) else read(image)
     )
     symbols = symbolize(read_bytes(heap_of(program, bad, good), "x"), cache=SymbolCache(None))
-
     assert "main" in names(symbols)
     assert "beta" not in names(symbols)
     assert [p.text for p in symbols.problems] == [

@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 
 import strategies
-from heapfiles import HOOK, HeapFile, Record
+from heapfiles import HOOK, HeapFile, Record, module_of
 from json_outputs import check_format
 from mem_parser.errors import InputFileError, TruncatedProfile
 from mem_parser.heapfile.writer import write_heap
@@ -30,7 +30,6 @@ from mem_parser.reports.header import header_lines
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
-from mem_parser.writers.collapsed import write_collapsed
 from mem_parser.writers.pprof import write_pprof
 from mem_parser.writers.rows import write_csv, write_json
 from mem_parser.writers.speedscope import write_speedscope
@@ -81,9 +80,7 @@ def symbols_of(profile: Profile, **options: Any) -> AddressNames:
 
 
 def module(path: str | Path, build_id: str = "", **changes: Any) -> dict[str, Any]:
-    return {"path": str(path), "build_id": build_id, "start": BASE, "end": BASE + 0x100000,
-            "bias": BASE, "exec": [[BASE, BASE + 0x100000, 0]], "first_generation": 0,
-            "last_generation": None} | changes  # fmt: skip
+    return module_of(path, BASE, BASE + 0x100000, build_id=build_id, **changes)
 
 
 def sample_file(rate: int = 4096) -> HeapFile:
@@ -142,7 +139,6 @@ def test_the_official_runtime_reads_the_values_and_tables_we_wrote() -> None:
     packed = write_pprof(profile, symbols_of(profile))
     message = official().FromString(gzip.decompress(packed))
     text = message.string_table
-
     assert text[0] == ""
     types = [(text[t.type], text[t.unit]) for t in message.sample_type]
     assert types == [("alloc_objects", "count"), ("alloc_space", "bytes"),
@@ -173,7 +169,6 @@ def test_functions_and_lines_are_in_the_file(program: Path) -> None:
     names = {f.id: text[f.name] for f in message.function}
     location = {x.id: x for x in message.location}
     stack = [location[k] for k in message.sample[0].location_id]
-
     assert [names[x.line[0].function_id] for x in stack[1:]] == ["alpha", "beta", "main"]
     assert all(x.line[0].line > 0 for x in stack[1:])
     assert text[message.function[0].filename].endswith("p.c")
@@ -190,7 +185,6 @@ def test_unnamed_frames_of_an_allocator_are_dropped_by_viewers_and_by_us() -> No
     message = official()()
     message.ParseFromString(gzip.decompress(packed))
     names = {message.string_table[f.name] for f in message.function}
-
     assert names == {"[libjemalloc.so.2]"}
     dropped = message.string_table[message.drop_frames]
     assert re.fullmatch(dropped, "[libjemalloc.so.2]")
@@ -227,7 +221,6 @@ def test_the_same_profile_gives_the_same_bytes() -> None:
 def test_what_went_into_a_pprof_file_comes_out_with_its_error_bars(rate: int) -> None:
     profile = read_bytes(sample_file(rate).data, "x")
     back = read_bytes(write_pprof(profile, symbols_of(profile)), "x.pb.gz")
-
     for count in (Count.INUSE, Count.ALLOC):
         for unit in Unit:
             ours, theirs = profile.total(count, unit), back.total(count, unit)
@@ -264,7 +257,6 @@ def test_values_that_were_never_sampled_get_no_error_bars() -> None:
     message.location.add(id=9).line.add(function_id=1, line=3)
     message.sample.add(location_id=[9], value=[4096])
     profile = read_bytes(message.SerializeToString(), "x.pb")
-
     total = profile.total(Count.INUSE, Unit.SPACE)
     assert (total.value, np.isnan(total.std_error)) == (4096, True)
     assert [f.name for f in symbols_of(profile).spell().functions] == ["main"]
@@ -295,7 +287,6 @@ def test_the_tools_of_the_field_agree_on_a_heap_file_we_convert(
         [tool, "--text", "--show_bytes", "--alloc_space", program, path],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-
     total = first.total(Count.ALLOC, Unit.SPACE).value
     found = re.search(r"^Total: (\d+) B", done.stdout, re.MULTILINE)
     assert found, done.stdout + done.stderr
@@ -314,7 +305,6 @@ def test_embedded_names_serve_where_the_binary_is_gone(program: Path, tmp_path: 
     back = read_bytes(data, "y")
     names = symbols_of(back)
     symbols = names.spell()
-
     assert {"alpha", "beta", "main"} <= {f.name for f in symbols.functions}
     assert all(x.line for x in symbols.locations if symbols.functions[x.function].known)
     assert names.problems == []
@@ -322,17 +312,6 @@ def test_embedded_names_serve_where_the_binary_is_gone(program: Path, tmp_path: 
 
 
 # Stacks of names
-
-
-def test_collapsed_stacks_come_back_as_they_went(program: Path) -> None:
-    profile = read_bytes(named_file(program).data, "x")
-    text = write_collapsed(profile, symbols_of(profile).spell(), Count.INUSE, Unit.SPACE)
-    back = read_bytes(text.encode(), "y.collapsed")
-
-    assert text.startswith("main;beta ")
-    assert "main;beta;alpha " in text
-    again = write_collapsed(back, symbols_of(back).spell(), Count.INUSE, Unit.SPACE)
-    assert again == text
 
 
 def test_collapsed_stacks_claim_no_bytes_in_use_since_the_start() -> None:
@@ -348,7 +327,6 @@ def test_speedscope_weights_add_up_to_the_total(program: Path) -> None:
     check_format("speedscope", document)
     frames = [f["name"] for f in document["shared"]["frames"]]
     first = document["profiles"][0]
-
     assert (first["type"], first["unit"]) == ("sampled", "bytes")
     total = profile.total(Count.INUSE, Unit.SPACE).value
     assert sum(first["weights"]) == first["endValue"] == pytest.approx(total, abs=2)
@@ -360,7 +338,6 @@ def test_rows_hold_estimates_and_errors(program: Path) -> None:
     symbols = symbols_of(profile).spell()
     stacks = json.loads(write_json(profile, symbols))["stacks"]
     lines = write_csv(profile, symbols).splitlines()
-
     assert stacks[0]["stack"] == ["main", "beta", "alpha"]
     assert stacks[0]["inuse_space_std_error"] > 0
     columns = [f"inuse_space{part}" for part in ("", "_std_error", "_lower95", "_upper95")]

@@ -103,7 +103,6 @@ def test_pages_know_what_came_and_went_between_snapshots() -> None:
     old, new = snapshots()
     tree = build_tree(*new, old)
     between = variance_between(old[0], new[0], Unit.SPACE)
-
     assert between is not None
     assert tree.total(BETWEEN)[0, BYTES_VARIANCE] == pytest.approx(between.sum())
     assert tree.total(BETWEEN)[0, BYTES] == 0

@@ -76,15 +76,9 @@ def every_fact() -> Profile:
     two = [ExecRange(0x1000, 0x2000, 0x1000), ExecRange(0x4000, 0x5000, 0x3000)]
     old = Module("/opt/old.so", two, "ab" * 20, 0x500, 1, 4, start=0x800, end=0x6000)
     new = Module(
-        "/opt/new.so",
-        [ExecRange(0x4100, 0x4F00, 0)],
-        "cd" * 20,
-        0,
-        5,
-        deleted=True,
-        start=0x4000,
+        "/opt/new.so", [ExecRange(0x4100, 0x4F00, 0)], "cd" * 20, 0, 5, deleted=True, start=0x4000,
         end=0x5000,
-    )
+    )  # fmt: skip
     frame = EmbeddedFrame("leaf", "leaf(int)", "leaf.c", 12)
     return Profile(
         format="mem_profiler", rate_bytes=512.0,

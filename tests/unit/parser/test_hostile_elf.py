@@ -56,10 +56,9 @@ def read_within(path: Path) -> str:
 
 def symbols_of(strings: bytes, *rows: bytes) -> tuple[Part, ...]:
     return (
-        Part(".text", b"\x90" * 16, flags=EXECUTABLE),
-        Part(".strtab", strings, STRINGS),
+        Part(".text", b"\x90" * 16, flags=EXECUTABLE), Part(".strtab", strings, STRINGS),
         Part(".symtab", b"".join(rows), SYMBOLS, link=2),
-    )
+    )  # fmt: skip
 
 
 LONG = b"\0" + b"x" * 60_000 + b"\0"
@@ -109,7 +108,6 @@ def test_a_forged_elf_file_is_read_or_refused_within_its_allowance(
     path = tmp_path / "forged.so"
     path.write_bytes(FORGED[name]())
     assert path.stat().st_size < 8 * MIB
-
     assert read_within(path).startswith("read: ")
 
 
@@ -149,9 +147,7 @@ def test_extended_counts_are_taken_from_the_first_section(tmp_path: Path) -> Non
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     struct.pack_into("<Q", data, sections_at + 32, 3)
     struct.pack_into("<I", data, sections_at + 40, 2)
-
     image = ElfImage.from_data("x", bytes(data))
-
     assert list(image.sections) == ["", ".note.gnu.build-id", ".shstrtab"]
     assert image.build_id == "ab" * 20
 
@@ -162,7 +158,6 @@ def test_a_file_that_is_cut_while_it_is_open_gives_no_signal(left: int, tmp_path
     shutil.copy(sys.executable, path)
     image, program = ElfImage.open(str(path)), Program(path)
     os.truncate(path, left)
-
     try:
         table = image.symbols()
         assert table.find(np.array([1, 0x5000], np.uint64)) == [None, None]
@@ -193,9 +188,7 @@ def test_a_debug_link_that_leads_to_a_pipe_is_passed_over(tmp_path: Path) -> Non
     link = b"x.debug\0" + struct.pack("<I", 7)
     (tmp_path / "x").write_bytes(elf(Part(".gnu_debuglink", link)))
     os.mkfifo(tmp_path / "x.debug")
-
     image = ElfImage.open(str(tmp_path / "x"))
-
     assert image.debuglink == ("x.debug", 7)
     assert search_debug_file("ab" * 20, image, [str(tmp_path)]).image is None
 

@@ -102,14 +102,8 @@ def test_stacks_are_numbered_as_a_dictionary_numbers_them(
 
 def test_the_order_of_frames_and_where_stacks_end_make_them_different() -> None:
     batch = [
-        ([1, 2], 0),
-        ([2, 1], 0),
-        ([1, 2, 0], 0),
-        ([0, 1, 2], 0),
-        ([1, 2], 1),
-        ([], 0),
-        ([0], 0),
-    ]
+        ([1, 2], 0), ([2, 1], 0), ([1, 2, 0], 0), ([0, 1, 2], 0), ([1, 2], 1), ([], 0), ([0], 0),
+    ]  # fmt: skip
     assert StackInterner(np.int32).intern(parts(batch))[0].tolist() == list(range(7))
 
 

@@ -81,13 +81,10 @@ def forbidden(name: str, folder: Path) -> Callable[[int], object]:
 
 
 @NEEDS_LANDLOCK
-@pytest.mark.parametrize(
-    "name",
-    [
-        "write", "change", "open descriptor", "signal", "connect", "exec", "fork", "trace", "mount",
-        "limits of others", "user",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", [
+    "write", "change", "open descriptor", "signal", "connect", "exec", "fork", "trace", "mount",
+    "limits of others", "user",
+])  # fmt: skip
 def test_a_reader_that_its_data_controls_changes_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / "own").write_text("text")
     told = only(forbidden(name, tmp_path))

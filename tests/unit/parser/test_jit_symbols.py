@@ -68,11 +68,10 @@ def test_lines_that_make_no_sense_name_nothing_and_the_next_one_counts(line: byt
     assert set(found) <= {0x1009} or found[0x1001].startswith("xxx")
 
 
-@pytest.mark.parametrize(
-    "data",
-    [dump()[:-1], dump(b"\0" * 16), dump(record(0, b"short")), dump(record(1, b"short")),
-     dump(load(0x1000, 16, b"")), dump(move(0, 0x1000, 16, 3)), dump(load(0x1000, 16, b"f")[:20])],
-)  # fmt: skip
+@pytest.mark.parametrize("data", [
+    dump()[:-1], dump(b"\0" * 16), dump(record(0, b"short")), dump(record(1, b"short")),
+    dump(load(0x1000, 16, b"")), dump(move(0, 0x1000, 16, 3)), dump(load(0x1000, 16, b"f")[:20]),
+])  # fmt: skip
 def test_records_that_make_no_sense_name_nothing(data: bytes) -> None:
     assert names(data, 0x1001) == {}
 
@@ -109,25 +108,22 @@ def test_names_that_later_ones_replace_cost_no_memory(tmp_path: Path) -> None:
     assert said == "read: 100\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("JS:*handleRequest /srv/app.js:2:23", "handleRequest"),
-        ("JS:~handleRequest /srv/my app.js:2:23", "handleRequest"),
-        ("JS:^get value node:internal/url:12:3", "get value"),
-        ("JS:~ /srv/app.js:1:1", "app.js:1:1"),
-        ("JS:o*serve file:///srv/app.js:4:15", "serve"),
-        ("JS:open /srv/app.js:4:15", "open"),
-        ("JS:*serve file:///srv/app.js:4:15", "serve"),
-        ("Builtin:InterpreterEntryTrampoline", "Builtin:InterpreterEntryTrampoline"),
-        ("void Alloc.serve(int)", "Alloc.serve"),
-        ("java.lang.Object jdk.misc.Unsafe.get(java.lang.Object, long)", "jdk.misc.Unsafe.get"),
-        ("void java.lang.Object.<init>()", "java.lang.Object.<init>"),
-        ("byte[] a.B$C.d(char[])", "a.B$C.d"),
-        ("StubRoutines (1)", "StubRoutines (1)"),
-        ("py::run:/srv/app.py", "py::run:/srv/app.py"),
-    ],
-)
+@pytest.mark.parametrize(("text", "name"), [
+    ("JS:*handleRequest /srv/app.js:2:23", "handleRequest"),
+    ("JS:~handleRequest /srv/my app.js:2:23", "handleRequest"),
+    ("JS:^get value node:internal/url:12:3", "get value"),
+    ("JS:~ /srv/app.js:1:1", "app.js:1:1"),
+    ("JS:o*serve file:///srv/app.js:4:15", "serve"),
+    ("JS:open /srv/app.js:4:15", "open"),
+    ("JS:*serve file:///srv/app.js:4:15", "serve"),
+    ("Builtin:InterpreterEntryTrampoline", "Builtin:InterpreterEntryTrampoline"),
+    ("void Alloc.serve(int)", "Alloc.serve"),
+    ("java.lang.Object jdk.misc.Unsafe.get(java.lang.Object, long)", "jdk.misc.Unsafe.get"),
+    ("void java.lang.Object.<init>()", "java.lang.Object.<init>"),
+    ("byte[] a.B$C.d(char[])", "a.B$C.d"),
+    ("StubRoutines (1)", "StubRoutines (1)"),
+    ("py::run:/srv/app.py", "py::run:/srv/app.py"),
+])  # fmt: skip
 def test_variants_of_a_functions_code_have_one_name(text: str, name: str) -> None:
     frame = frame_of(text)
     assert (frame.name, frame.full_name, frame.file, frame.line) == (name, text, "", 0)

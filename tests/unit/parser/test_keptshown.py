@@ -42,12 +42,9 @@ def symbols(stacks: Stacks, roles: list[Role], series: object = SERIES) -> Symbo
     spelled = np.array([k for stack in stacks for k in stack], dtype=np.int32)
     name_of = np.array([NAMES.index(f.name) for f in functions], dtype=np.int64)
     known = KnownColumns(
-        locations,
-        np.arange(count, dtype=np.int32),
-        spelled,
-        last_of_name(name_of[spelled], offsets),
-        series,
-    )
+        locations, np.arange(count, dtype=np.int32), spelled,
+        last_of_name(name_of[spelled], offsets), series,
+    )  # fmt: skip
     return Symbols(functions, locations, offsets, spelled, known=known)
 
 

@@ -41,7 +41,6 @@ def page_of(heap: Path, kind: str, *arguments: str) -> str:
 @pytest.mark.parametrize("kind", ["flamegraph", "report"])
 def test_a_switch_begins_stacks_with_threads_and_tasks(desktop: Any, heap: Path, kind: str) -> None:
     page = Shown(desktop, page_of(heap, kind), "#tab=flame" if kind == "report" else "")
-
     assert page.search("^thread io$") == "no match"
     assert page.search("^task_main").endswith("(100.0 %)")
     page.element("#toggle-labels").click()
@@ -54,7 +53,6 @@ def test_a_switch_begins_stacks_with_threads_and_tasks(desktop: Any, heap: Path,
 
 def test_a_page_opens_with_labels_if_asked(desktop: Any, heap: Path) -> None:
     page = Shown(desktop, page_of(heap, "flamegraph", "--labels"))
-
     assert page.search("^thread io$").endswith("(80.0 %)")
     page.element("#toggle-labels").click()
     page.until(lambda: page.search("^thread io$") == "no match")
@@ -63,7 +61,6 @@ def test_a_page_opens_with_labels_if_asked(desktop: Any, heap: Path) -> None:
 
 def test_patterns_do_not_match_labels_that_are_not_shown(desktop: Any, heap: Path) -> None:
     page = Shown(desktop, page_of(heap, "flamegraph"), "#focus=task")
-
     assert "100.0 %" in page.text("#filter-note")
     page.element("#toggle-labels").click()
     page.type("#filter-focus", "^task get")

@@ -27,7 +27,6 @@ from mem_parser.libraries.rules import Libraries
 from mem_parser.model import STACK_LOST_SHIFT, Capture, Count, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.leaks import leak_lines
-from mem_parser.significance import binomial_tail, holm, p_rate_above
 from mem_parser.symbols.table import Function
 from mem_parser.units import format_bytes
 from simulated import (
@@ -279,11 +278,10 @@ def test_a_file_without_ages_gets_no_verdict() -> None:
     assert report.as_json()["rows"][0]["bytes_per_hour"] is None
 
 
-@pytest.mark.parametrize(
-    ("ends", "duration"),
-    [([1.0], 5.0), ([], 5.0), ([math.nan] * 8, 5.0), ([10**400] * 8, 5.0), ([-1.0] * 8, 5.0),
-     ([9.0, 1.0] * 4, 5.0), ([1.0] * 8, math.inf), ([1.0] * 8, math.nan), ([0.0] * 8, 1e-300)],
-)  # fmt: skip
+@pytest.mark.parametrize(("ends", "duration"), [
+    ([1.0], 5.0), ([], 5.0), ([math.nan] * 8, 5.0), ([10**400] * 8, 5.0), ([-1.0] * 8, 5.0),
+    ([9.0, 1.0] * 4, 5.0), ([1.0] * 8, math.inf), ([1.0] * 8, math.nan), ([0.0] * 8, 1e-300),
+])  # fmt: skip
 def test_forged_times_do_no_harm(ends: list[float | None], duration: float) -> None:
     random = np.random.default_rng(1)
     profile, symbols = Program([leak(random, 50), burst(random, 2.0, 50, "b")]).capture(random)
@@ -311,15 +309,12 @@ def test_json_rows_come_first_and_hold_what_is_promised() -> None:
     assert row["bytes_per_hour"] > 0
 
 
-@pytest.mark.parametrize(
-    ("ends", "duration", "early", "late", "young"),
-    [
-        ([60 * (k + 1) / 8 for k in range(8)], 60.0, (7.5, 30), (30, 52.5), (52.5, 60)),
-        ([1, 4, 16, 64, 256, 1024, 4096, None], 300.0, (16, 64), (64, 256), (256, 300)),
-        ([1, 4, 16, 64, 256, 1024, 4096, None], 60.0, (4, 16), (16, 60), None),
-        ([60 * (k + 1) / 8 for k in range(8)], 20.0, (0, 7.5), (7.5, 15), (15, 20)),
-    ],
-)
+@pytest.mark.parametrize(("ends", "duration", "early", "late", "young"), [
+    ([60 * (k + 1) / 8 for k in range(8)], 60.0, (7.5, 30), (30, 52.5), (52.5, 60)),
+    ([1, 4, 16, 64, 256, 1024, 4096, None], 300.0, (16, 64), (64, 256), (256, 300)),
+    ([1, 4, 16, 64, 256, 1024, 4096, None], 60.0, (4, 16), (16, 60), None),
+    ([60 * (k + 1) / 8 for k in range(8)], 20.0, (0, 7.5), (7.5, 15), (15, 20)),
+])  # fmt: skip
 def test_time_is_divided_at_bucket_bounds(
     ends: list[float | None],
     duration: float,
@@ -362,28 +357,6 @@ def test_stars_cannot_make_matching_slow() -> None:
     assert not many.match([Frame("a" * 60, "", 0, "")])
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "p", "expected"),
-    [(3, 10, 0.2, 0.3222004736), (10, 10, 0.5, 0.0009765625), (0, 5, 0.1, 1.0),
-     (600, 1000, 0.5, 1.364232e-10)],
-)  # fmt: skip
-def test_binomial_tails_agree_with_sums(k: int, n: int, p: float, expected: float) -> None:
-    assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_rate_test_rejects_a_true_hypothesis_no_more_often_than_it_says() -> None:
-    random = np.random.default_rng(9)
-    x, y = random.poisson(20 * 0.25, 4000), random.poisson(20, 4000)
-    p = [p_rate_above(a, 1, b, 1, 0.25) for a, b in zip(x, y, strict=True)]
-    for level in (0.05, 0.01):
-        assert np.mean(np.array(p) <= level) <= level * 1.3
-
-
-def test_holm_lets_nothing_stand_behind_a_failure() -> None:
-    assert holm([0.001, 0.03, 0.02, 0.9], 0.05) == [True, False, False, False]
-    assert holm([], 0.05) == []
-
-
 def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -396,7 +369,6 @@ def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(
     whole = find_leaks(profile, symbols)
     monkeypatch.setattr(survivors, "MOST_THIN", 5)
     few = find_leaks(profile, symbols)
-
     assert [f.stacks for f in few.leaks] == [f.stacks for f in whole.leaks]
     assert [f.frames[0].function for f in few.leaks] == ["node"]
     (rest,) = [f for f in few.findings if not f.frames]
@@ -440,7 +412,6 @@ def test_the_evidence_of_a_joined_row_is_that_of_all_its_stacks() -> None:
     ]
     by_owner, apart = judge_marked(filled)
     [found], singly = by_owner.findings, apart.findings
-
     assert [f.verdict for f in (found, *singly)] == [Verdict.CACHE_LIKE] * 3
     told = re.escape(format_bytes(found.live.value))
     assert re.match(f"grew to {told} in the first", found.evidence)
@@ -590,8 +561,6 @@ def test_growth_that_only_a_burst_makes_comparable_is_no_leak() -> None:
         [random.uniform(k * 7.5, k * 7.5 + 7.5, n) for k, n in enumerate(per_bucket)]
     )
     pool = Source(("pool", "main"), 720, born, np.full(len(born), np.inf))
-
     [finding] = find_leaks(*Program([pool], rate=1).capture(random)).findings
-
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert finding.evidence == "grows, but not surely in both halves of the capture"

@@ -26,23 +26,13 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import (
-    Program,
-    burst,
-    leak,
-    lru,
-)
+from simulated import Program, burst, leak, lru, one_burst
 
 
-@pytest.mark.parametrize(
-    ("watched_s", "text"),
-    [
-        (math.nan, "3.433 GiB/h ± 0.34 GiB/h"),
-        (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
-        (359.0, "58.59 MiB/min ± 5.7 MiB/min"),
-        (5.0, "1,000 KiB/s ± 98 KiB/s"),
-    ],
-)
+@pytest.mark.parametrize(("watched_s", "text"), [
+    (math.nan, "3.433 GiB/h ± 0.34 GiB/h"), (360.0, "3.433 GiB/h ± 0.34 GiB/h"),
+    (359.0, "58.59 MiB/min ± 5.7 MiB/min"), (5.0, "1,000 KiB/s ± 98 KiB/s"),
+])  # fmt: skip
 def test_a_rate_is_told_for_no_longer_than_ten_times_the_watched_time(
     watched_s: float, text: str
 ) -> None:
@@ -61,10 +51,9 @@ def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:
     assert growth_text(shrinking, 60.0) == "-1.000 MiB/min ± 0.33 MiB/min"
 
 
-@pytest.mark.parametrize(
-    ("end", "duration", "is_noted"),
-    [("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False)],
-)
+@pytest.mark.parametrize(("end", "duration", "is_noted"), [
+    ("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False),
+])  # fmt: skip
 def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
     end: str, duration: float, is_noted: bool
 ) -> None:
@@ -72,9 +61,7 @@ def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
     sources = [leak(random, 100, "leak", duration=duration)]
     profile, symbols = Program(sources, duration=duration).capture(random)
     profile.capture.end = end
-
     report = find_leaks(profile, symbols)
-
     assert len(report.leaks) == 1
     noted = "a cache that still fills looks the same in 60 s; watch 10 min to be sure"
     assert report.notes == ([noted] if is_noted else [])
@@ -123,7 +110,6 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
     report = find_leaks(ended, symbols)
     [note] = report.notes
     none = dataclasses.replace(report, findings=[]).headline
-
     assert none == "no leaks found" + ("" if judged else " in the first 60 s")
     assert note.startswith("Verdicts are for second 60 (")
     assert ("before the program's clean-up." in note) is judged
@@ -131,10 +117,9 @@ def test_a_note_says_which_growth_has_no_verdict(times: int, judged: bool) -> No
 
 
 @pytest.mark.parametrize("seconds", [4, 60])
-@pytest.mark.parametrize(
-    ("left", "verdict", "code"),
-    [(0, Verdict.HELD, 0), (0.08, Verdict.LEAK, 6), (1, Verdict.LEAK, 6)],
-)
+@pytest.mark.parametrize(("left", "verdict", "code"), [
+    (0, Verdict.HELD, 0), (0.08, Verdict.LEAK, 6), (1, Verdict.LEAK, 6),
+])  # fmt: skip
 def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     seconds: int, left: float, verdict: Verdict, code: int, tmp_path: Path
 ) -> None:
@@ -142,7 +127,6 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     source = leak(random, 60000 / seconds, "grow", duration=float(seconds))
     profile, symbols = Program([source], duration=float(seconds)).capture(random)
     held = profile.sites
-
     assert held.live_births is not None
     sites = dataclasses.replace(
         held,
@@ -158,9 +142,7 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
         profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
     )
     ended = dataclasses.replace(profile, sites=sites, capture=capture)
-
     report = find_leaks(ended, symbols)
-
     [found] = report.findings
     assert found.verdict is verdict
     if verdict is Verdict.HELD:
@@ -182,8 +164,7 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
 def test_so_many_rows_of_each_verdict_are_shown_as_asked(
     rows: int | None, shown: tuple[int, ...]
 ) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     verdicts = (Verdict.LEAK, Verdict.YOUNG, Verdict.INCONCLUSIVE)
     found = [
         Finding(v, Estimate(2e6, 1e5, 400), None, (Frame(f"f{k}_{v}", "/a.c", 3, ""),), "since")
@@ -210,8 +191,7 @@ def test_long_notes_say_why_functions_have_no_names(tmp_path: Path) -> None:
 
 
 def test_notes_break_between_words() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     report = LeakReport([], notes=["a note of eight words for a reader " * 4])
     lines = list(leak_lines(report, profile, file="x.heap", width=80))
     notes = [line for line in lines if line.startswith(("note:", "  "))]
@@ -222,22 +202,18 @@ def test_notes_break_between_words() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.CACHE_LIKE, Verdict.YOUNG, Verdict.INCONCLUSIVE])
 def test_the_code_of_a_python_file_is_told_with_its_file(verdict: Verdict) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     frames = (Frame("<module>", "/shop/app.py", 3, ""), Frame("call", "/lib/imp.py", 9, ""))
     found = Finding(verdict, Estimate(2e6, 1e5, 400), None, frames, "since then")
     lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
     assert any("call → <module> (app.py:3)  " in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("inner", "spot", "said"),
-    [
-        ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
-        ("remember", "", "; allocated by native code: remember, score.so"),
-        ("copy", "python", "none freed"),
-    ],
-)
+@pytest.mark.parametrize(("inner", "spot", "said"), [
+    ("remember", "score.c", "; allocated by native code: remember, score.c:7"),
+    ("remember", "", "; allocated by native code: remember, score.so"),
+    ("copy", "python", "none freed"),
+])  # fmt: skip
 def test_a_leak_of_python_s_says_which_native_code_allocates(
     inner: str, spot: str, said: str
 ) -> None:
@@ -251,10 +227,8 @@ def test_a_leak_of_python_s_says_which_native_code_allocates(
     )
     symbols.functions[1] = Function("task", "task", "/a.py", "/a.py", python=True)
     symbols.locations[0] = Location(0, file, 7 if file else 0)
-
     report = find_leaks(profile, symbols)
     lines = list(leak_lines(report, profile, file="x.heap", width=80))
-
     assert [f.frames[0].function for f in report.leaks] == ["task"]
     assert report.leaks[0].evidence.endswith(said)
     assert lines[-1].endswith("'^task$'" if python else "'^task$' --all-frames")
@@ -270,9 +244,7 @@ def test_a_leak_of_what_cpython_recycles_may_be_of_another_line(
     source = dataclasses.replace(leak(random, 60, size=size), names=("task", "main"))
     profile, symbols = Program([source], rate=1).capture(random)
     symbols.functions[0] = Function("task", "task", "/a.py", "/a.py", python=python)
-
     [found] = find_leaks(profile, symbols).leaks
-
     assert ("another line may hold them: CPython reuses" in found.evidence) == doubts
 
 
@@ -287,9 +259,7 @@ def test_a_row_of_stacks_on_several_lines_names_them_all() -> None:
     for k, (line, _) in enumerate(called):
         of_task = next(n for n, f in enumerate(symbols.functions) if f.name == f"task{k}")
         symbols.locations[of_task] = Location(0, "task.c", line)
-
     lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=90))
-
     assert any(line.endswith("  task.c:17, 12, 13, 19, …") for line in lines)
 
 
@@ -304,13 +274,11 @@ def test_what_has_no_verdict_is_above_what_is_harmless() -> None:
 
 
 def test_a_growth_below_its_error_is_no_rate() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    profile, _ = one_burst(40, "grow", rate=65536)
     sure = Estimate(2e6, 1e5, 400)
     unsure = Estimate(2e6, 3e6, 13)
     frames = (Frame("grow", "/src/grow.c", 3, ""),)
     leaks = [Finding(Verdict.LEAK, sure, growth, frames, "none freed") for growth in (sure, unsure)]
-
     for found, growth in zip(leaks, (True, False), strict=True):
         lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
         assert ("/h" in lines[2]) is growth
@@ -330,8 +298,7 @@ def test_a_capture_without_a_block_is_not_said_to_lack_ages() -> None:
 
 @pytest.mark.parametrize("lacks", ["samples", "ages", "moments"])
 def test_what_shows_no_leak_in_any_case_does_not_pass(lacks: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 3000, "load")]).capture(random)
+    profile, _ = one_burst(3000, "load", rate=65536)
     capture, sites = profile.capture, profile.sites
     if lacks == "samples":
         profile = profile.where(np.zeros(len(sites), dtype=np.bool_))
@@ -397,11 +364,7 @@ def test_a_check_does_not_pass_what_lost_stacks_may_hide(
 
 @pytest.mark.parametrize(
     ("growth", "text"),
-    [
-        (9e8, "; 858.3 MiB/h ± 96 MiB/h more without a verdict"),
-        (3e7, ""),
-        (-9e8, ""),
-    ],
+    [(9e8, "; 858.3 MiB/h ± 96 MiB/h more without a verdict"), (3e7, ""), (-9e8, "")],
 )
 def test_growth_without_a_verdict_is_told_beside_that_of_the_leaks(
     growth: float, text: str

@@ -156,36 +156,33 @@ def test_a_function_has_its_role_by_name(name: str, full: str, role: Role) -> No
     assert Libraries().roles([Function(name, full or name, "/opt/shop")]) == [role]
 
 
-@pytest.mark.parametrize(
-    ("module", "role"),
-    [
-        ("/lib/x86_64-linux-gnu/libc.so.6", L),
-        ("/lib/libc-2.31.so", L),
-        ("/usr/lib/libstdc++.so.6.0.30", L),
-        ("/lib64/ld-linux-x86-64.so.2", L),
-        ("/usr/lib/libglib-2.0.so.0.7400.6", L),
-        ("/usr/lib/libboost_system.so.1.74.0", L),
-        ("/usr/lib/libc.so.6 (deleted)", L),
-        ("/lib/x86_64-linux-gnu/libffi.so.8.1.2", L),
-        ("/usr/lib/jvm/java-17/lib/server/libjvm.so", R),
-        ("/opt/jdk-17/bin/../lib/libjli.so", R),
-        ("/opt/java/openjdk/lib/libnio.so", R),
-        ("/jre/lib/amd64/libnet.so", R),
-        ("/usr/bin/node", R),
-        ("/usr/bin/node (deleted)", R),
-        ("/usr/lib/libnode.so.115", R),
-        ("/srv/build/node", P),
-        ("/srv/bin/node/libshop.so", P),
-        ("/opt/java/shop/lib/libshop.so", P),
-        ("/usr/lib/libzip.so", P),
-        ("/usr/lib/libffitting.so.1", P),
-        ("/usr/lib/libcrypto.so.3", P),
-        ("/opt/libc_utils.so", P),
-        ("/opt/libapricot.so", P),
-        ("/opt/libm_extra.so", P),
-        ("", P),
-    ],
-)
+@pytest.mark.parametrize(("module", "role"), [
+    ("/lib/x86_64-linux-gnu/libc.so.6", L),
+    ("/lib/libc-2.31.so", L),
+    ("/usr/lib/libstdc++.so.6.0.30", L),
+    ("/lib64/ld-linux-x86-64.so.2", L),
+    ("/usr/lib/libglib-2.0.so.0.7400.6", L),
+    ("/usr/lib/libboost_system.so.1.74.0", L),
+    ("/usr/lib/libc.so.6 (deleted)", L),
+    ("/lib/x86_64-linux-gnu/libffi.so.8.1.2", L),
+    ("/usr/lib/jvm/java-17/lib/server/libjvm.so", R),
+    ("/opt/jdk-17/bin/../lib/libjli.so", R),
+    ("/opt/java/openjdk/lib/libnio.so", R),
+    ("/jre/lib/amd64/libnet.so", R),
+    ("/usr/bin/node", R),
+    ("/usr/bin/node (deleted)", R),
+    ("/usr/lib/libnode.so.115", R),
+    ("/srv/build/node", P),
+    ("/srv/bin/node/libshop.so", P),
+    ("/opt/java/shop/lib/libshop.so", P),
+    ("/usr/lib/libzip.so", P),
+    ("/usr/lib/libffitting.so.1", P),
+    ("/usr/lib/libcrypto.so.3", P),
+    ("/opt/libc_utils.so", P),
+    ("/opt/libapricot.so", P),
+    ("/opt/libm_extra.so", P),
+    ("", P),
+])  # fmt: skip
 def test_all_functions_of_a_runtime_are_a_librarys(module: str, role: Role) -> None:
     functions = [
         Function("helper", "helper", module),
@@ -194,24 +191,21 @@ def test_all_functions_of_a_runtime_are_a_librarys(module: str, role: Role) -> N
     assert Libraries().roles(functions) == [role, role]
 
 
-@pytest.mark.parametrize(
-    ("full", "role"),
-    [
-        ("void java.nio.ByteBuffer.allocateDirect(int)", L),
-        ("java.util.HashMap.put", L),
-        ("void javassist.Shop.load(int)", P),
-        ("int com.shop.java.Cart.add(java.lang.String)", P),
-        ("Interpreter", L),
-        ("StubRoutines (1)", L),
-        ("new_instance Runtime1 stub", L),
-        ("JS:~Module._load node:internal/modules/cjs/loader:922:24", L),
-        ("JS:~ node:path:1208:10", L),
-        ("JS:*parse file:///srv/shop/node_modules/csv/index.js:4:1", L),
-        ("JS:~load /srv/shop/node:9/app.js:4:1", P),
-        ("JS:~load /srv/shop/app.js:4:1", P),
-        ("Interpreter::load", P),
-    ],
-)
+@pytest.mark.parametrize(("full", "role"), [
+    ("void java.nio.ByteBuffer.allocateDirect(int)", L),
+    ("java.util.HashMap.put", L),
+    ("void javassist.Shop.load(int)", P),
+    ("int com.shop.java.Cart.add(java.lang.String)", P),
+    ("Interpreter", L),
+    ("StubRoutines (1)", L),
+    ("new_instance Runtime1 stub", L),
+    ("JS:~Module._load node:internal/modules/cjs/loader:922:24", L),
+    ("JS:~ node:path:1208:10", L),
+    ("JS:*parse file:///srv/shop/node_modules/csv/index.js:4:1", L),
+    ("JS:~load /srv/shop/node:9/app.js:4:1", P),
+    ("JS:~load /srv/shop/app.js:4:1", P),
+    ("Interpreter::load", P),
+])  # fmt: skip
 def test_code_that_a_runtime_made_has_its_role_by_what_the_runtime_lists(
     full: str, role: Role
 ) -> None:
@@ -275,17 +269,14 @@ def charged(stack: list[int], names: tuple[str, ...] = NAMES) -> int:
     return begin
 
 
-@pytest.mark.parametrize(
-    ("stack", "charged"),
-    [
-        ("malloc std::v v8::New made loop", "made"),
-        ("malloc std::v v8::New v8::Start main", "main"),
-        ("malloc std::v v8::New v8::Start _start", "v8::New"),
-        ("malloc std::v v8::New 0x1 loop", "v8::New"),
-        ("malloc std::v 0x1 v8::New loop", "std::v"),
-        ("malloc zmalloc 0x1 v8::New loop", "0x1"),
-    ],
-)
+@pytest.mark.parametrize(("stack", "charged"), [
+    ("malloc std::v v8::New made loop", "made"),
+    ("malloc std::v v8::New v8::Start main", "main"),
+    ("malloc std::v v8::New v8::Start _start", "v8::New"),
+    ("malloc std::v v8::New 0x1 loop", "v8::New"),
+    ("malloc std::v 0x1 v8::New loop", "std::v"),
+    ("malloc zmalloc 0x1 v8::New loop", "0x1"),
+])  # fmt: skip
 def test_a_runtimes_memory_counts_for_the_program_and_else_for_the_runtime(
     stack: str, charged: str
 ) -> None:
@@ -406,15 +397,12 @@ def test_a_wrapper_that_another_one_calls_is_found_with_it() -> None:
     assert set(passing(*wrapped(8, 8, also=through))) == {"get", "get_zeroed"}
 
 
-@pytest.mark.parametrize(
-    ("why", "profile"),
-    [
-        ("few callers", wrapped(LEAST_CALLERS - 1, 8)),
-        ("a factory has one size", wrapped(8, 1)),
-        ("one caller has most", wrapped(8, 8, also=(("malloc get user00 main", 100),) * 30)),
-        ("it calls others that allocate", wrapped(8, 8, also=(("malloc load get main", 64),))),
-    ],
-)
+@pytest.mark.parametrize(("why", "profile"), [
+    ("few callers", wrapped(LEAST_CALLERS - 1, 8)),
+    ("a factory has one size", wrapped(8, 1)),
+    ("one caller has most", wrapped(8, 8, also=(("malloc get user00 main", 100),) * 30)),
+    ("it calls others that allocate", wrapped(8, 8, also=(("malloc load get main", 64),))),
+])  # fmt: skip
 def test_what_lacks_one_mark_of_a_wrapper_is_none(
     why: str, profile: tuple[Profile, Symbols]
 ) -> None:
@@ -444,9 +432,7 @@ def test_a_nameless_function_below_a_named_allocator_of_its_file_is_one() -> Non
         dataclasses.replace(f, known="+" not in f.name, module="/app") for f in symbols.functions
     ]
     symbols = dataclasses.replace(symbols, functions=functions)
-
     marked = mark_libraries(profile, symbols, Libraries())
-
     assert set(marked.passing) == {"app+0x1", "app+0x2"}
     flat = {r.name: r.flat.value for r in rows_of(sum_stacks(profile, marked)) if r.flat.value}
     assert flat == {"copyObject": 100, "plan": 100, "app+0x3": 100, "app+0x4": 200}
@@ -527,16 +513,13 @@ def test_the_nearest_project_file_holds_up_to_the_repository(tmp_path: Path) -> 
     assert projectfile.of_folder(str(below)) == Libraries()
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("library = 3", "library is not a list"),
-        ("libary = []", "unknown key 'libary'"),
-        ("library = ['(']", "is not a regular expression"),
-        ("library = [", "Invalid value"),
-        ("a = \x00", "line 1"),
-    ],
-)
+@pytest.mark.parametrize(("text", "problem"), [
+    ("library = 3", "library is not a list"),
+    ("libary = []", "unknown key 'libary'"),
+    ("library = ['(']", "is not a regular expression"),
+    ("library = [", "Invalid value"),
+    ("a = \x00", "line 1"),
+])  # fmt: skip
 def test_a_broken_project_file_is_named(tmp_path: Path, text: str, problem: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UsageProblem, match=re.escape(problem)) as error:

@@ -93,10 +93,9 @@ def test_sums_are_those_of_all_blocks_that_have_a_line(
 
 def test_the_text_has_columns_of_one_width() -> None:
     lines = [
-        LineBytes("/src/a.py", 6, 79558144),
-        LineBytes("/src/longer name.cpp", 1109, 32),
+        LineBytes("/src/a.py", 6, 79558144), LineBytes("/src/longer name.cpp", 1109, 32),
         LineBytes("/src/a.py", 12, 0),
-    ]
+    ]  # fmt: skip
     assert aligned(lines) == [
         "/src/a.py                line:6       size:79558144",
         "/src/longer name.cpp     line:1109    size:32",

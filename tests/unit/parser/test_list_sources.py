@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser.symbols.cache import CACHE_VARIABLE
-from mem_parser.symbols.elf import ElfImage
 from parser_run import report, told
 from web_profiles import blocks_of
 
@@ -48,10 +47,8 @@ def profile(program: Path, heap: Path, header: dict[str, Any], mode: int = 0o600
     """A file of a profile of the program with such a header."""
     names = subprocess.check_output(["nm", program], text=True, timeout=60).split()
     address = int(names[names.index("grab") - 2], 16)
-    module = {"path": str(program), "build_id": ElfImage.open(program).build_id,
-              "start": 0x400000, "end": 0x500000, "bias": 0,
-              "exec": [[0x401000, 0x402000, 0x1000]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
+    code = [[0x401000, 0x402000, 0x1000]]
+    module = module_of(program, 0x400000, 0x500000, bias=0, exec=code)
     records = [Record((address,), 9, 9999)]
     heap.unlink(missing_ok=True)
     heap.write_bytes(
@@ -99,18 +96,15 @@ def test_our_own_profile_brings_its_sources(program: Path, tmp_path: Path) -> No
     assert "source" not in page("flamegraph", heap, "--confidential", "--trust-sources")
 
 
-@pytest.mark.parametrize(
-    ("header", "mode", "why"),
-    [
-        ({}, 0o600, "the profile does not name its host and user"),
-        ({**HERE, "host": "another"}, 0o600, "the profile came from another host"),
-        ({**HERE, "uid": os.geteuid() + 1}, 0o600, "the profile is of another user's process"),
-        ({"host": HERE["host"]}, 0o600, "the profile does not name its host and user"),
-        ({**HERE, "uid": True}, 0o600, "the profile does not name its host and user"),
-        (HERE, 0o666, "its file belongs to another user, or others can write it"),
-        pytest.param(HERE, None, "its file belongs to another user, or others", marks=as_root),
-    ],
-)
+@pytest.mark.parametrize(("header", "mode", "why"), [
+    ({}, 0o600, "the profile does not name its host and user"),
+    ({**HERE, "host": "another"}, 0o600, "the profile came from another host"),
+    ({**HERE, "uid": os.geteuid() + 1}, 0o600, "the profile is of another user's process"),
+    ({"host": HERE["host"]}, 0o600, "the profile does not name its host and user"),
+    ({**HERE, "uid": True}, 0o600, "the profile does not name its host and user"),
+    (HERE, 0o666, "its file belongs to another user, or others can write it"),
+    pytest.param(HERE, None, "its file belongs to another user, or others", marks=as_root),
+])  # fmt: skip
 def test_a_profile_that_is_not_our_own_shows_none(
     program: Path, tmp_path: Path, header: dict[str, Any], mode: int | None, why: str
 ) -> None:
@@ -133,7 +127,6 @@ def test_every_output_asks_for_the_users_word(program: Path, tmp_path: Path) -> 
         assert block["files"] == {}
         [refused] = [why for file, why in block["refused"].items() if file.endswith("secret.h")]
         assert refused.endswith("--trust-sources shows it")
-
     assert all(SECRET in output for output in outputs(heap, "--source-dir", str(program.parent)))
     assert SECRET in told("list", heap, "grab", "--trust-sources")
     assert SECRET in told("list", heap, "grab", "--source-root", program.parent)

@@ -18,7 +18,6 @@ def test_list_shows_the_lines_around_what_was_allocated(tmp_path: Path) -> None:
     shown = view()
     found = listing.listing(shown, "serve", Sources([str(tmp_path)]))[0]
     text = list(plain_lines(listing.blocks(shown, [found])))
-
     assert (found.cum.value, found.flat.value) == (140, 0)
     number = found.lines[0].number
     allocating = next(line for line in text if f"line {number}\\x1b" in line)

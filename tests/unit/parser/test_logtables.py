@@ -140,11 +140,9 @@ def test_a_block_has_its_address_its_threads_and_what_came_in_between(tmp_path: 
     with log_tables([write_log(tmp_path / "a.memlog")]) as tables:
         found = {row["address"]: row for row in rows(tables, "blocks")}
     assert {a: (r["fate"], r["lifetime_ns"], r["between"]) for a, r in found.items()} == {
-        0x10: ("freed", 7 * S, 3),
-        0x20: ("freed", S, 0),
-        0x30: ("live", None, None),
+        0x10: ("freed", 7 * S, 3), 0x20: ("freed", S, 0), 0x30: ("live", None, None),
         0x40: ("freed", S // 2, 0),
-    }
+    }  # fmt: skip
     assert {(r["born_thread"], r["born_tid"]) for r in found.values()} == {("t0", 100)}
     assert found[0x30]["died_thread_row"] is None
     assert {found[a]["stack"] for a in (0x20, 0x40)} == {CHURN}

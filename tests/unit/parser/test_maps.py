@@ -31,31 +31,22 @@ def test_the_mappings_of_this_process_are_its_files() -> None:
 def test_ranges_of_one_loading_are_one_module_and_a_second_loading_another() -> None:
     found = parse_maps(
         [
-            line(0x1000, 0x2000, "/a.so", offset=0x1000),
-            line(0x2000, 0x3000, "/b.so"),
+            line(0x1000, 0x2000, "/a.so", offset=0x1000), line(0x2000, 0x3000, "/b.so"),
             line(0x5000, 0x6000, "/a.so", offset=0x4000),
             line(0x9000, 0xA000, "/a.so", offset=0x1000),
             line(0xB000, 0xC000, "/a.so", offset=0x1000, inode=8),
         ]
-    )
+    )  # fmt: skip
     assert [(m.path, [r.start for r in m.ranges]) for m in found] == [
         ("/a.so", [0x1000, 0x5000]), ("/b.so", [0x2000]), ("/a.so", [0x9000]), ("/a.so", [0xB000]),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        line(0x1000, 0x2000, "/a.so", perms="rw-p"),
-        line(0x1000, 0x2000, ""),
-        line(0x1000, 0x2000, "//anon"),
-        line(0x2000, 0x1000, "/a.so"),
-        line(0x1000, 0x1000, "/a.so"),
-        "no line of maps at all",
-        "1000-2000: ",
-        "12345678901234567-2 r-xp 0 0:0 0 /a.so",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    line(0x1000, 0x2000, "/a.so", perms="rw-p"), line(0x1000, 0x2000, ""),
+    line(0x1000, 0x2000, "//anon"), line(0x2000, 0x1000, "/a.so"), line(0x1000, 0x1000, "/a.so"),
+    "no line of maps at all", "1000-2000: ", "12345678901234567-2 r-xp 0 0:0 0 /a.so",
+])  # fmt: skip
 def test_what_maps_no_code_of_a_file_is_no_module(text: str) -> None:
     assert parse_maps([text]) == []
 

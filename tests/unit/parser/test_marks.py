@@ -10,20 +10,14 @@ from mem_parser.marks import group_marks
 
 times = st.floats(0, 100)
 random_marks = st.builds(
-    Mark,
-    time_s=times,
-    id=st.integers(0, 3),
-    kind=st.sampled_from(["point", "begin", "end"]),
-    thread=st.just(0),
-    domain=st.sampled_from(["", "d"]),
-    text=st.sampled_from(["a", "b"]),
-)
+    Mark, time_s=times, id=st.integers(0, 3), kind=st.sampled_from(["point", "begin", "end"]),
+    thread=st.just(0), domain=st.sampled_from(["", "d"]), text=st.sampled_from(["a", "b"]),
+)  # fmt: skip
 
 
 @given(marks=st.lists(random_marks, max_size=30))
 def test_groups_of_marks_account_for_every_mark(marks: list[Mark]) -> None:
     groups = group_marks(marks)
-
     assert sum(g.count for g in groups) == sum(m.kind != "end" for m in marks)
     assert sum(g.ranges for g in groups) <= sum(m.kind == "end" for m in marks)
     for group in groups:

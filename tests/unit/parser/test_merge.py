@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser import merge
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import LeakReport
@@ -38,9 +38,8 @@ ID = "cd" * 20
 
 
 def module(bias: int, path: str = "/opt/server", build_id: str = ID) -> dict[str, Any]:
-    return {"path": path, "build_id": build_id, "start": bias, "end": bias + 0x9000, "bias": bias,
-            "exec": [[bias + 0x1000, bias + 0x9000, 0x1000]], "first_generation": 0,
-            "last_generation": None}  # fmt: skip
+    code = [[bias + 0x1000, bias + 0x9000, 0x1000]]
+    return module_of(path, bias, bias + 0x9000, build_id=build_id, exec=code)
 
 
 def host(bias: int, rate: int = 4096, name: str = "web1", **where: str) -> Profile:
@@ -67,7 +66,6 @@ def offsets(profile: Profile) -> list[list[int]]:
 
 def test_equal_stacks_of_two_hosts_are_one_however_the_loader_placed_them() -> None:
     total = merged(host(ONE), host(TWO, name="web2"))
-
     assert offsets(total) == [[0x1400, 0x1501, 0x1601], [0x1400, 0x1501]]
     assert total.sites.alloc_blocks.tolist() == [20, 6]
     assert total.sites.inuse_bytes.tolist() == [1200, 6 * 70000]
@@ -114,7 +112,6 @@ def test_part_one_of_a_file_of_mixed_rates_holds_estimates() -> None:
     result = merger.result()
     first = write_heap(result).splitlines()[0]
     blocks = int(first.split()[2].rstrip(b":"))
-
     assert first.endswith(b"@ heapprofile")
     assert blocks == pytest.approx(result.total(Count.INUSE, Unit.OBJECTS).value, abs=4)
 
@@ -152,7 +149,6 @@ def test_names_given_by_files_survive() -> None:
     total = merged(read_bytes(text, "x"), read_bytes(text, "y"), host(ONE))
     symbols = name_addresses(total, cache=SymbolCache(None)).spell()
     lines = write_collapsed(total, symbols, Count.INUSE, Unit.SPACE).splitlines()
-
     assert {"main;alpha 40", "main;beta 20"} <= set(lines)
 
 
@@ -273,7 +269,6 @@ def test_a_leak_too_thin_in_each_worker_is_the_leak_of_the_service() -> None:
     random = np.random.default_rng(4)
     parts = [worker(random, shift_s=0.1 * k, rate=0.4) for k in range(4)]
     total = merged(*parts)
-
     assert not any(leaks_of(p).leaks for p in parts)
     found = leaks_of(total).leaks
     assert [f.frames[0].function for f in found] == ["leak"]
@@ -288,15 +283,12 @@ def test_a_leak_too_thin_in_each_worker_is_the_leak_of_the_service() -> None:
     assert total.capture.end == "deadline"
 
 
-@pytest.mark.parametrize(
-    ("ends", "of_all"),
-    [
-        (("exited", "signal 9 SIGKILL", "exited"), "target ended"),
-        (("exited", "exited"), "exited"),
-        (("exited", "deadline", "exited"), "deadline"),
-        (("exited", "", "exited"), ""),
-    ],
-)
+@pytest.mark.parametrize(("ends", "of_all"), [
+    (("exited", "signal 9 SIGKILL", "exited"), "target ended"),
+    (("exited", "exited"), "exited"),
+    (("exited", "deadline", "exited"), "deadline"),
+    (("exited", "", "exited"), ""),
+])  # fmt: skip
 def test_workers_that_ended_in_different_ways_have_ended(
     ends: tuple[str, ...], of_all: str
 ) -> None:
@@ -325,7 +317,6 @@ def test_processes_that_freed_all_as_they_ended_count_with_what_they_held_before
         sites.live_births = np.zeros_like(sites.births)
         part.capture.before_end_at_s = 59.5
     total = merged(*parts)
-
     before = total.before_end
     assert before is not None
     held_bytes = [(p.before_end or p).total(Count.INUSE, Unit.SPACE).value for p in parts]
@@ -345,7 +336,6 @@ def test_caches_that_fill_in_turn_are_no_leak_of_the_service_but_one_worker_s_le
     whole = leaks_of(merged(*parts))
     assert {f.frames[0].function for f in whole.leaks} == {"cache", "leak"}
     assert any("one process after another" in note for note in whole.notes)
-
     judged_together(whole, [(part, leaks_of(part)) for part in parts])
     assert [f.frames[0].function for f in whole.leaks] == ["leak"]
     assert "one process after another" in whole.findings[1].evidence
@@ -375,7 +365,6 @@ def test_the_peak_of_all_is_that_of_the_sum_of_readings_below_the_sum_of_peaks()
         part.series = [Reading(20.0 * k, b, 3e3, 5, 1 << 20) for k, b in enumerate(held, 1)]
         part.capture.peak_bytes, part.capture.peak_source = 12 * 2**20, PeakSource.SAMPLER
     total = merged(*parts)
-
     assert [r.estimate_bytes for r in total.series] == [11e6, 11e6, 4e6]
     assert total.series[0].std_error_bytes == pytest.approx(3e3 * math.sqrt(2))
     assert {r.rss_bytes for r in total.series} == {None}  # pages that processes share count once

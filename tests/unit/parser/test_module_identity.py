@@ -89,7 +89,6 @@ def test_files_of_one_name_are_rows_of_their_own() -> None:
 
 def test_mappings_without_a_name_are_not_one_module() -> None:
     profile = read_bytes(proto_profile((0, ""), (0x5000, ""), (0, "")), "x")
-
     assert len(profile.modules) == 3
     assert flat(profile) == {"[unnamed]+0x10": 100, "[unnamed]#2+0x5010": 100,
                              "[unnamed]#3+0x10": 100}  # fmt: skip
@@ -97,7 +96,6 @@ def test_mappings_without_a_name_are_not_one_module() -> None:
 
 def test_one_address_in_two_mappings_is_two_places() -> None:
     profile = read_bytes(proto_profile((0, "/none/one"), (0x3000, "/none/two"), apart=False), "x")
-
     assert flat(profile) == {"one+0x10": 100, "two+0x3010": 100}
 
 
@@ -106,22 +104,19 @@ def test_a_sum_keeps_modules_without_a_name_apart() -> None:
     for name in ("x", "y"):
         merger.add(read_bytes(proto_profile((0, ""), (0, "/none/lib.so")), name), name)
     total = merger.result()
-
     assert sorted(flat(total).values()) == [100, 100, 200]
     assert flat(total)["lib.so+0x10"] == 200
 
 
 def test_a_folder_that_the_profile_states_is_that_of_its_relative_paths() -> None:
     lines = [
-        map_line(0x1000, 0x2000, 0, "./a/early.so"),
-        "build=/opt/app v1",
+        map_line(0x1000, 0x2000, 0, "./a/early.so"), "build=/opt/app v1",
         map_line(0x3000, 0x4000, 0, "./a/libm.so"),
         map_line(0x5000, 0x6000, 0, "$build/lib/libz.so"),
         map_line(0x7000, 0x8000, 0, "lib/../one"),
-        map_line(0x9000, 0xA000, 0, "/usr/lib/libc.so.6"),
-        map_line(0xB000, 0xC000, 0, "[vdso]"),
+        map_line(0x9000, 0xA000, 0, "/usr/lib/libc.so.6"), map_line(0xB000, 0xC000, 0, "[vdso]"),
         map_line(0xD000, 0xE000, 0, "memfd:x"),
-    ]
+    ]  # fmt: skip
     assert [m.path for m in parse_maps(lines)] == [
         "./a/early.so", "/opt/app v1/a/libm.so", "/opt/app v1/lib/libz.so", "/opt/app v1/one",
         "/usr/lib/libc.so.6", "[vdso]", "memfd:x",
@@ -160,9 +155,7 @@ def test_a_relative_path_is_no_file_of_the_readers_folder(
     shutil.copy(program, tmp_path / "a" / "p")
     monkeypatch.chdir(tmp_path)
     profile = read_bytes(profile_of(program, "./a/p"), "x")
-
     found = spelled(profile)
-
     (function,) = found.functions
     assert function.name.startswith("./a/p+0x")
     assert [p.text for p in found.problems] == [
@@ -177,10 +170,8 @@ def test_a_binary_changed_after_the_capture_is_named_with_both_times(tmp_path: P
     os.utime(heap, (1_700_000_000, 1_700_000_000))
     os.utime(program, (1_600_000_000, 1_600_000_000))
     assert spelled(read_profile(heap)).problems == []
-
     os.utime(program, (1_700_003_600, 1_700_003_600))
     found = spelled(read_profile(heap))
-
     assert [f.name for f in found.functions] == ["main"]
     (problem,) = found.problems
     assert problem.text == (
@@ -200,7 +191,6 @@ def test_the_command_warns_of_a_changed_binary_and_ends_with_5_when_strict(tmp_p
         return parse("-p", program, "-f", heap, "-t", *more)
 
     warned, strict = run(), run("--strict")
-
     assert (warned.returncode, warned.stderr.count("\n")) == (0, 1)
     assert "changed at" in warned.stderr
     assert " main" in warned.stdout

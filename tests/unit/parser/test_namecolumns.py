@@ -83,20 +83,17 @@ def forged(**changes: Any) -> Labels:
     return dataclasses.replace(LABELS, **changes)
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"python": chain(0, 3, 0), "number": 2}, "a Python frame comes before its caller"),
-        ({"python": chain(1), "number": 1}, "a Python frame comes before its caller"),
-        ({"python": chain(0, 1, code=1), "number": 2}, "names a function that does not exist"),
-        ({"python": chain(0, 1), "number": 3}, "names a Python frame that does not exist"),
-        ({"labels": forged(outer=np.array([2, 1], np.uint32))}, "comes before"),
-        ({"labels": forged(kind=np.array([1, 9], np.uint8))}, "no known kind"),
-        ({"labels": forged(names=["io"])}, "2 labels and 1 names"),
-        ({"labels": forged(kind=np.array([1], np.uint8))}, "label_kind has 1"),
-        ({"labels": LABELS, "number": 3}, "names a label that does not exist"),
-    ],
-)
+@pytest.mark.parametrize(("columns", "words"), [
+    ({"python": chain(0, 3, 0), "number": 2}, "a Python frame comes before its caller"),
+    ({"python": chain(1), "number": 1}, "a Python frame comes before its caller"),
+    ({"python": chain(0, 1, code=1), "number": 2}, "names a function that does not exist"),
+    ({"python": chain(0, 1), "number": 3}, "names a Python frame that does not exist"),
+    ({"labels": forged(outer=np.array([2, 1], np.uint32))}, "comes before"),
+    ({"labels": forged(kind=np.array([1, 9], np.uint8))}, "no known kind"),
+    ({"labels": forged(names=["io"])}, "2 labels and 1 names"),
+    ({"labels": forged(kind=np.array([1], np.uint8))}, "label_kind has 1"),
+    ({"labels": LABELS, "number": 3}, "names a label that does not exist"),
+])  # fmt: skip
 def test_columns_that_do_not_fit_are_refused(columns: dict[str, Any], words: str) -> None:
     with pytest.raises(InputFileError, match=words):
         written(**columns)

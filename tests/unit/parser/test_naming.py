@@ -188,12 +188,10 @@ def step(growing: Growing, what: str, how: Any, data: st.DataObject) -> None:
     if what == "stacks":
         for _ in range(how):
             stack = (
-                data.draw(FRAMES),
-                data.draw(FLAGS),
-                generation,
+                data.draw(FRAMES), data.draw(FLAGS), generation,
                 data.draw(st.integers(0, len(growing.nodes))),
                 data.draw(st.integers(0, len(growing.labels))),
-            )
+            )  # fmt: skip
             # A series has no two equal stacks.
             if (stack[0], *stack[2:]) not in [(s[0], *s[2:]) for s in growing.stacks]:
                 growing.stacks.append(stack)
@@ -327,12 +325,10 @@ def test_rows_of_kept_names_are_those_of_profiles_that_stand_alone(
         now = [
             totals(side, names, filters, kept=kept)
             for side, names, kept in zip(
-                sides,
-                (naming.names(sides[0]), Naming(choice).names(sides[1])),
-                (shown, None),
+                sides, (naming.names(sides[0]), Naming(choice).names(sides[1])), (shown, None),
                 strict=True,
             )
-        ]
+        ]  # fmt: skip
         kept, alone = (
             {row.name: row for row in rows(n, b, b, Order.OWN)}
             for n, b in zip(now, before, strict=True)

@@ -55,12 +55,11 @@ def shown(*stacks: Stack, view: PythonView = PythonView.MIXED) -> list[list[str]
 TRAINING = Stack(
     f"{NATIVE} {END}",
     calls(
-        "Model.forward:9@/src/shop/net.py",
-        f"Sequential.forward:250@{NN}/container.py",
+        "Model.forward:9@/src/shop/net.py", f"Sequential.forward:250@{NN}/container.py",
         f"Linear.forward:134@{NN}/linear.py",
     )
     + " train:20@/src/shop/net.py *<module>:30@/src/shop/net.py",
-)
+)  # fmt: skip
 
 
 def test_calls_of_modules_are_their_classes() -> None:
@@ -114,50 +113,13 @@ def test_native_frames_between_go_in_the_native_view() -> None:
     assert stack[3:6] == ["Net() (src/app.py)", "<module> (src/app.py)", LOOP]
 
 
-def test_a_call_that_runs_the_programs_own_hook_keeps_one_frame() -> None:
-    [stack] = shown(Stack(f"{NATIVE} {END}", f"log_shapes:5 {HOOKED} *<module>:1"))
-    assert stack[2:5] == [
-        "log_shapes (src/app.py)", "Module._call_impl.<locals>.inner (modules/module.py)",
-        "<module> (src/app.py)",
-    ]  # fmt: skip
-
-
-def test_a_call_that_allocates_itself_keeps_one_frame() -> None:
-    [stack] = shown(Stack(f"{NATIVE} {END}", f"{CALL} *<module>:1"))
-    assert stack[1:4] == [
-        "empty", "Module._call_impl (modules/module.py)", "<module> (src/app.py)"
-    ]  # fmt: skip
-
-
 def test_a_module_is_not_the_body_of_its_class() -> None:
     body = Stack(f"{NATIVE} {END}", f"Linear:90@{NN}/linear.py *<module>:1@{NN}/linear.py")
     symbols = symbols_of(TRAINING, body)
     assert {f.name: f.nn_module for f in symbols.functions if f.name.startswith("Linear")} == {
-        "Linear() (modules/linear.py)": True,
-        "Linear (modules/linear.py)": False,
+        "Linear() (modules/linear.py)": True, "Linear (modules/linear.py)": False,
         "Linear.forward (modules/linear.py)": False,
-    }
-
-
-def test_a_forward_that_nobody_called_as_a_module_stays() -> None:
-    [stack] = shown(Stack(f"{NATIVE} {END}", "Scale.forward:5 main:2 *<module>:1"))
-    assert stack[2] == "Scale.forward (src/app.py)"
-
-
-def test_a_call_is_not_folded_into_the_stack_before_it() -> None:
-    first, second = shown(
-        Stack(f"sampler!malloc {END}", "Net.forward:5 *<module>:1"),
-        Stack(END, f"{CALL} *<module>:1"),
-        view=PythonView.PYTHON,
-    )
-    assert first == ["Net.forward (src/app.py)", "<module> (src/app.py)"]
-    assert second == ["Module._call_impl (modules/module.py)", "<module> (src/app.py)"]
-
-
-def test_a_stack_without_python_is_as_before() -> None:
-    alone = Stack("sampler!malloc libc!start_thread")
-    assert shown(TRAINING, alone, view=PythonView.PYTHON)[1] == ["[no Python frame]"]
-    assert shown(TRAINING, alone)[1] == ["malloc", "start_thread"]
+    }  # fmt: skip
 
 
 def test_without_qualified_names_the_place_of_forward_stands_for_the_class() -> None:

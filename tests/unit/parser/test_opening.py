@@ -37,17 +37,14 @@ def texts(profile: Profile, symbols: Symbols) -> list[str]:
     return [one.text for one in opening(profile, symbols, None)]
 
 
-@pytest.mark.parametrize(
-    ("rss", "most", "beside"),
-    [
-        ((), None, ""),
-        (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
-        (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
-        (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
-        (((4.0, 100),), 120, ""),  # no reading saw the peak
-        (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
-    ],
-)
+@pytest.mark.parametrize(("rss", "most", "beside"), [
+    ((), None, ""),
+    (((4.2, 5000),), None, " (RSS then 4.883 KiB)"),
+    (((1.0, 5000),), 6000, " (RSS at most 5.859 KiB)"),
+    (((4.0, 100),), 6000, " (RSS at most 5.859 KiB)"),
+    (((4.0, 100),), 120, ""),
+    (((3.9, 4000), (4.4, 5000)), 6000, " (RSS then 3.906 KiB)"),
+])  # fmt: skip
 def test_the_rss_beside_a_peak_is_of_that_moment(
     rss: tuple[tuple[float, int], ...], most: int | None, beside: str
 ) -> None:
@@ -57,24 +54,17 @@ def test_the_rss_beside_a_peak_is_of_that_moment(
     assert second == "in use at the end 143 B"
 
 
-@pytest.mark.parametrize(
-    ("rss", "end", "running", "is_said"),
-    [
-        (64 << 20, "deadline", False, True),
-        (64 << 20, "deadline", True, False),  # beside a graph of both
-        (64 << 20, "exited 0", False, False),
-        (15 << 20, "deadline", False, False),
-    ],
-)
+@pytest.mark.parametrize(("rss", "end", "running", "is_said"), [
+    (64 << 20, "deadline", False, True), (64 << 20, "deadline", True, False),
+    (64 << 20, "exited 0", False, False), (15 << 20, "deadline", False, False),
+])  # fmt: skip
 def test_an_rss_that_the_heap_does_not_explain_is_said(
     rss: int, end: str, running: bool, is_said: bool
 ) -> None:
     profile, symbols = named()
     capture = dataclasses.replace(profile.capture, end=end, memory=Memory(rss_bytes=rss))
     profile = dataclasses.replace(profile, capture=capture)
-
     found = [one for one in opening(profile, symbols, None, running=running) if one.kind == "rss"]
-
     text = "RSS 64.00 MiB, 0 % of it heap in use of this capture"
     assert found == ([Sentence("rss", text, "rss")] if is_said else [])
 
@@ -154,9 +144,7 @@ def test_a_leak_is_not_all_where_most_has_no_verdict() -> None:
     grows = saturating(random, 4000, 40, "slower")
     profile, symbols = Program([leak(random, 100, "grow"), grows]).capture(np.random.default_rng(1))
     report = find_leaks(profile, symbols)
-
     leads, follows = opening(profile, symbols, report)[:2]
-
     assert (leads.kind, follows.kind, follows.command) == ("leak", "no verdict", "leaks")
     assert follows.text.startswith("no verdict on slower, ")
     none = dataclasses.replace(
@@ -190,7 +178,6 @@ def test_of_a_program_that_is_watched_a_higher_peak_is_said_and_that_it_is_too_e
     assert said(running, running=True)[0] == "no leak seen; 3 s is too short to tell: watch 60 s"
     assert "too short" not in said(running)[0]
     assert opening(profile, symbols, report, running=True)[0].kind == "no leak"
-
     sites = profile.sites
     for times, is_said in ((1, False), (2, True)):
         peak = dataclasses.replace(

@@ -150,10 +150,9 @@ def assert_agree(
 
 
 COUNTS = {
-    "--inuse_space": (Count.INUSE, Unit.SPACE),
-    "--alloc_space": (Count.ALLOC, Unit.SPACE),
+    "--inuse_space": (Count.INUSE, Unit.SPACE), "--alloc_space": (Count.ALLOC, Unit.SPACE),
     "--alloc_objects": (Count.ALLOC, Unit.OBJECTS),
-}
+}  # fmt: skip
 
 
 DAILY = {
@@ -180,14 +179,12 @@ def test_jeprof_agrees(dumps: Dumps, which: str, option: str) -> None:
         # jeprof misnames the innermost frame of `new` there: a return address that it does not
         # lower, or a function without a symbol in a stripped libjemalloc.
         theirs[1]["wide"][0] = ours[1]["wide"][0]  # type: ignore[call-overload]
-
     assert_agree(theirs, ours)
 
 
 @needs_pprof
 def test_google_pprof_agrees_on_our_file(dumps: Dumps) -> None:
     theirs = their_table("google-pprof", dumps.program, dumps.ours)
-
     assert_agree(theirs, our_table(dumps.program, dumps.ours))
 
 
@@ -198,6 +195,5 @@ def test_a_thousand_blocks_of_one_byte_at_rate_one_are_a_thousand_bytes(dumps: D
     maps = dumps.ours.read_text().partition("MAPPED_LIBRARIES:\n")[2].partition("%")[0].splitlines()
     heap = dumps.ours.with_name("exact.heap")
     heap.write_bytes(HeapFile([Record(frames, 1000, 1000)], rate=1, maps=maps).data)
-
     assert their_table("jeprof", dumps.program, heap)[0] == 1000
     assert our_table(dumps.program, heap)[0] == 1000

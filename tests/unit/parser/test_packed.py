@@ -47,7 +47,6 @@ def test_any_file_reads_alike_in_both_forms_and_in_several_pieces(
     data = file.data
     step = len(data) // pieces + 1
     several = b"".join(gzip.compress(data[at : at + step]) for at in range(0, len(data), step))
-
     assert told(read(several + b"\0" * 9)) == told(read(data))
     assert (read(several).packed, read(data).packed) == (True, False)
 
@@ -56,15 +55,12 @@ def test_any_file_reads_alike_in_both_forms_and_in_several_pieces(
 def test_a_cut_packed_file_reads_as_far_as_the_text_in_it(part: str) -> None:
     text = SAMPLE.data
     at = {
-        "records": len(text) // 3,
-        "mappings": text.index(b"/opt/my"),
+        "records": len(text) // 3, "mappings": text.index(b"/opt/my"),
         "columns": text.index(b"%column stack_frames") + 60,
-    }[part]
+    }[part]  # fmt: skip
     engine = zlib.compressobj(6, zlib.DEFLATED, 31)
     cut = engine.compress(text[:at]) + engine.flush(zlib.Z_SYNC_FLUSH)
-
     profile = read(cut)
-
     assert told(profile) == told(read(text[:at]))
     assert profile.incomplete
     assert len(profile.sites) >= len(SAMPLE.records) // 4
@@ -72,7 +68,6 @@ def test_a_cut_packed_file_reads_as_far_as_the_text_in_it(part: str) -> None:
 
 def test_a_file_that_lacks_its_checksum_alone_is_whole_but_said_to_be_cut() -> None:
     profile = read(PACKED[:-8])
-
     assert len(profile.sites) == len(SAMPLE.records)
     assert profile.incomplete == "its gzip data ends too early"
 
@@ -92,13 +87,10 @@ def bomb(line: bytes, size: int) -> bytes:
     return b"".join([*parts, engine.flush()])
 
 
-@pytest.mark.parametrize(
-    ("line", "size", "said"),
-    [
-        (b" 1: 1 [1: 1] @ 0x1\n", 120 * MIB, "unpack to more than 0.1 GiB"),
-        (b"\0", 50 * MIB, "has no end"),
-    ],
-)
+@pytest.mark.parametrize(("line", "size", "said"), [
+    (b" 1: 1 [1: 1] @ 0x1\n", 120 * MIB, "unpack to more than 0.1 GiB"),
+    (b"\0", 50 * MIB, "has no end"),
+])  # fmt: skip
 def test_a_bomb_is_refused_in_one_line_within_little_memory(
     line: bytes, size: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +104,6 @@ def test_a_bomb_is_refused_in_one_line_within_little_memory(
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-
     assert "\n" not in str(refused.value)
     assert most < 16 * MIB
 
@@ -142,5 +133,4 @@ def test_deep_recursion_shrinks_by_far_and_is_read_nevertheless(
     parts += [engine.compress("\n".join(lines).encode()), engine.flush()]
     data = b"".join(parts)
     assert records * len(line) > 100 * len(data)
-
     assert len(read(data).stacks.frames) == records * depth

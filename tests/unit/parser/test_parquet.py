@@ -112,10 +112,9 @@ def made(path: Path, what: str) -> Any:
     return (path / "mine.txt").write_text("mine")
 
 
-@pytest.mark.parametrize(
-    ("what", "why"),
-    [("file", "that is none"), ("link", "that is none"), ("folder", "has other files too")],
-)
+@pytest.mark.parametrize(("what", "why"), [
+    ("file", "that is none"), ("link", "that is none"), ("folder", "has other files too"),
+])  # fmt: skip
 def test_nothing_of_somebody_else_is_replaced(
     what: str, why: str, log: Path, tmp_path: Path
 ) -> None:
@@ -138,16 +137,13 @@ def test_a_name_that_no_new_folder_can_have_is_refused(name: str) -> None:
         parquet.check_folder(name)
 
 
-@pytest.mark.parametrize(
-    ("made_by", "installed", "line"),
-    [
-        ("pip, active", True, "pip install 'mem-profiler[query]'"),
-        ("pip", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
-        ("pip", False, "{bin}/python -m pip install duckdb pyarrow"),
-        ("uv", True, "uv pip install --python {bin}/python 'mem-profiler[query]'"),
-        ("neither", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
-    ],
-)
+@pytest.mark.parametrize(("made_by", "installed", "line"), [
+    ("pip, active", True, "pip install 'mem-profiler[query]'"),
+    ("pip", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
+    ("pip", False, "{bin}/python -m pip install duckdb pyarrow"),
+    ("uv", True, "uv pip install --python {bin}/python 'mem-profiler[query]'"),
+    ("neither", True, "{bin}/python -m pip install 'mem-profiler[query]'"),
+])  # fmt: skip
 def test_a_missing_library_is_installed_where_this_python_finds_it(
     made_by: str, installed: bool, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,11 +68,9 @@ def answers(desktop: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     texts = [*ALIKE, *REFUSED, *cases()]
     script = SCRIPT.replace("TEXTS", json.dumps(TEXTS)).replace("CASES", json.dumps(texts))
     found = answer_of(
-        desktop,
-        [asset("words.js"), asset("pattern.js")],
-        script,
+        desktop, [asset("words.js"), asset("pattern.js")], script,
         tmp_path_factory.mktemp("pattern"),
-    )
+    )  # fmt: skip
     return dict(zip(texts, found, strict=True))
 
 

@@ -28,13 +28,11 @@ def profile_proto(**label: int) -> Any:
 
 def test_locations_may_have_any_numbers() -> None:
     profile = read_bytes(gzip.compress(profile_proto().SerializeToString()), "x")
-
     stacks = profile.stacks
     # Callers are return addresses: one behind what is looked up.
     assert stacks.frames.tolist() == [0x1000, 0x2001, 0x2000]
     assert stacks.depths.tolist() == [2, 1, 0]
     assert profile.total(Count.INUSE, Unit.SPACE).value == 4197
-
     message = profile_proto()
     message.sample.add(location_id=[9], value=[1])
     with pytest.raises(InputFileError, match="a sample names location 9, which does not exist"):

@@ -20,10 +20,9 @@ from web_profiles import Site, make_profile
 
 BEFORE = [Site("main parse", 10, 4096), Site("main reply", 6, 512, freed=1)]
 AFTER = [
-    Site("main parse", 14, 4096, freed=2),
-    Site("main reply", 6, 512, freed=6),
+    Site("main parse", 14, 4096, freed=2), Site("main reply", 6, 512, freed=6),
     Site("main load", 3, 100_000),
-]
+]  # fmt: skip
 
 
 def parsed(data: bytes) -> Any:

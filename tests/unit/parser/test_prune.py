@@ -15,9 +15,7 @@ def test_pruning_keeps_every_total_and_says_what_it_left_out() -> None:
     profile, symbols = wide_profile(2000)
     tree = build_tree(profile, symbols)
     share = shares(tree)
-
     pruned = prune(tree, 500)
-
     small = pruned.tree
     for kind in tree.rows.counts:
         np.testing.assert_allclose(small.total(kind)[0], tree.total(kind)[0])
@@ -39,7 +37,6 @@ def test_a_tree_grown_only_where_it_is_wide_is_pruned_to_the_same(most: int) -> 
     grown = build_tree(profile, symbols, most_nodes=most)
     early = prune(grown, most)
     twice = prune(prune(grown, 3 * most).tree, most)
-
     assert most <= len(grown) < len(build_tree(profile, symbols)) / 2
     for kind in ("inuse", "freed"):
         expected = totals_by_path(late.tree, kind)
@@ -51,9 +48,7 @@ def test_a_tree_grown_only_where_it_is_wide_is_pruned_to_the_same(most: int) -> 
 
 def test_pruning_moves_nothing_to_another_caller() -> None:
     tree = build_tree(*wide_profile(800))
-
     small = prune(tree, 300).tree
-
     for kind in tree.rows.counts:
         before, after = totals_by_path(tree, kind), totals_by_path(small, kind)
         left_out = [path for path in after if path and path[-1] == LEFT_OUT]
@@ -65,18 +60,14 @@ def test_pruning_moves_nothing_to_another_caller() -> None:
 
 def test_a_tree_that_fits_is_left_alone() -> None:
     tree = build_tree(*make_profile(SERVER))
-
     pruned = prune(tree, 1000)
-
     assert pruned.tree is tree
     assert pruned.sentence == ""
 
 
 def test_a_profile_of_nothing_is_a_root() -> None:
     profile, symbols = make_profile([Site("main", 3, 8, freed=3)])
-
     pruned = prune(build_tree(profile.used(Count.INUSE), symbols_of(symbols, 0)), 10)
-
     assert len(pruned.tree) == 1
     assert pruned.tree.total("inuse")[0].tolist() == [0.0] * 5
 

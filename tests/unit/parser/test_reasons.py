@@ -39,9 +39,7 @@ def program(tmp_path: Path) -> Path:
 def test_stripped_files_of_no_package_are_one_line(program: Path, tmp_path: Path) -> None:
     stripped, other = tmp_path / "stripped", tmp_path / "other"
     shutil.copy(stripped, other)
-
     [line] = why_nameless([str(stripped), str(program), str(other), "/nowhere"], release=DEBIAN)
-
     assert line.startswith("stripped, of no package known here: stripped, other; --debug-dir DIR:")
     assert "--debuginfod" in line
     few = [str(stripped), str(program), str(other)]
@@ -61,9 +59,7 @@ def test_the_packages_of_debug_symbols_are_named_in_one_line() -> None:
     files = ["/usr/bin/true", "/bin/bash"]  # the package system may know either by both
     if subprocess.run(["dpkg-query", "-S", "/bin/bash"], capture_output=True).returncode:
         pytest.skip("the system has no dpkg that knows these files")
-
     [line] = why_nameless(files, release=DEBIAN)
-
     assert line.startswith("stripped: true, bash; to download symbols, set ")
     assert "; apt install bash-dbgsym coreutils-dbgsym  # archive debian-debug; /etc/apt/" in line
     [line] = why_nameless(files, release=DEBIAN, at_length=False)
@@ -83,9 +79,7 @@ def test_fedoras_packages_are_asked_of_rpm(
     other = tmp_path / "other"
     shutil.copy(tmp_path / "stripped", other)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
     lines = why_nameless([str(tmp_path / "stripped"), str(other)], SymbolCache(None), FEDORA)
-
     assert lines[0].startswith("stripped: stripped; to download symbols, set ")
     assert lines[0].endswith("; dnf debuginfo-install glibc")
     assert lines[1].startswith("stripped, of no package known here: other; ")
@@ -98,9 +92,7 @@ def test_a_package_is_like_none_where_the_system_is_unknown(
     monkeypatch.setattr(
         reasons, "_facts_of", lambda _lack, paths: dict.fromkeys(paths, "lacks musl")
     )
-
     [line] = why_nameless(["/lib/libc.so"], SymbolCache(None), OsRelease(("alpine",)))
-
     assert line.startswith("stripped, of no package known here: libc.so")
 
 
@@ -109,9 +101,7 @@ def test_files_without_debug_information_are_said_to_have_no_lines(
 ) -> None:
     plain = tmp_path / "plain"
     subprocess.run(["strip", "--strip-debug", "-o", plain, program], check=True, timeout=60)
-
     [line] = why_without_lines([str(plain), str(program)], SymbolCache(None), DEBIAN)
-
     assert line.startswith("without debug information, of no package known here: plain; build with")
     assert why_nameless([str(plain)], SymbolCache(None), DEBIAN) == []
 
@@ -119,7 +109,6 @@ def test_files_without_debug_information_are_said_to_have_no_lines(
 def test_what_is_known_of_a_file_is_kept_apart_for_names_and_lines(tmp_path: Path) -> None:
     build_named(tmp_path)
     stripped, cache = str(tmp_path / "stripped"), SymbolCache(tmp_path / "cache")
-
     for _ in range(2):
         assert why_nameless([stripped], cache, DEBIAN)[0].startswith("stripped, ")
         assert why_without_lines([stripped], cache, DEBIAN)[0].startswith("without debug ")

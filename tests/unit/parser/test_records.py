@@ -167,16 +167,13 @@ def test_files_of_other_tools_have_records_too(tmp_path: Path) -> None:
     assert record.native_stack_trace()
 
 
-@pytest.mark.parametrize(
-    ("name", "allocator"),
-    [
-        ("malloc", "MALLOC"), ("calloc", "CALLOC"), ("reallocarray", "REALLOC"),
-        ("posix_memalign", "POSIX_MEMALIGN"), ("aligned_alloc", "ALIGNED_ALLOC"),
-        ("operator new", "MALLOC"), ("PyObject_Malloc", "PYMALLOC_MALLOC"),
-        ("PyMem_Realloc", "PYMALLOC_REALLOC"), ("PyMem_RawCalloc", "PYMALLOC_CALLOC"),
-        ("PyMem_Free", "MALLOC"), ("libmem_sampler.so+0x10", "MALLOC"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "allocator"), [
+    ("malloc", "MALLOC"), ("calloc", "CALLOC"), ("reallocarray", "REALLOC"),
+    ("posix_memalign", "POSIX_MEMALIGN"), ("aligned_alloc", "ALIGNED_ALLOC"),
+    ("operator new", "MALLOC"), ("PyObject_Malloc", "PYMALLOC_MALLOC"),
+    ("PyMem_Realloc", "PYMALLOC_REALLOC"), ("PyMem_RawCalloc", "PYMALLOC_CALLOC"),
+    ("PyMem_Free", "MALLOC"), ("libmem_sampler.so+0x10", "MALLOC"),
+])  # fmt: skip
 def test_the_function_that_was_called_tells_the_allocator(name: str, allocator: str) -> None:
     assert allocator_of(name).name == allocator
 
@@ -184,19 +181,16 @@ def test_the_function_that_was_called_tells_the_allocator(name: str, allocator: 
 ROOT = (("<module>", "m.py", 9), ("main", "m.py", 5), ("run", "m.py", 3))
 
 
-@pytest.mark.parametrize(
-    ("outwards", "callers"),
-    [
-        ([("run", "m.py", 4), ("f", "m.py", 1)], 0),
-        ([*ROOT[:2], ("run", "m.py", 4), ("f", "m.py", 1)], 2),
-        ([*ROOT[:2], ("run", "m.py", 3)], 2),
-        ([ROOT[1], ("run", "m.py", 4), ("f", "m.py", 1)], 1),  # a stack that was cut
-        ([ROOT[0], ("main", "m.py", 6), ("run", "m.py", 3)], 0),  # main went on
-        ([*ROOT[:2], ("other", "m.py", 4)], 0),
-        ([("_bootstrap", "threading.py", 1), ("f", "m.py", 1)], 0),
-        ([], 0),
-    ],
-)
+@pytest.mark.parametrize(("outwards", "callers"), [
+    ([("run", "m.py", 4), ("f", "m.py", 1)], 0),
+    ([*ROOT[:2], ("run", "m.py", 4), ("f", "m.py", 1)], 2),
+    ([*ROOT[:2], ("run", "m.py", 3)], 2),
+    ([ROOT[1], ("run", "m.py", 4), ("f", "m.py", 1)], 1),
+    ([ROOT[0], ("main", "m.py", 6), ("run", "m.py", 3)], 0),
+    ([*ROOT[:2], ("other", "m.py", 4)], 0),
+    ([("_bootstrap", "threading.py", 1), ("f", "m.py", 1)], 0),
+    ([], 0),
+])  # fmt: skip
 def test_frames_that_called_the_tracked_block_are_told(
     outwards: list[Element], callers: int
 ) -> None:
@@ -226,17 +220,14 @@ def test_modules_are_packages_outside_of_the_standard_library() -> None:
     assert by_path.of_stack([("f", "/v/lib/python3.12/site-packages/click/core.py", 1)]) == "click"
 
 
-@pytest.mark.parametrize(
-    ("tracked", "changed"),
-    [
-        ({"root": [["f", "s.py", "9"]]}, {}),
-        ({"root": [["f", "s.py", 9], []]}, {}),
-        ({"threads": [[1, "io"], [2], "x", [True, "y"]]}, {"threads": ((1, "io"),)}),
-        ({"writer": [7, -1]}, {}),
-        ({"writer": [7, 8]}, {"writer": (7, 8)}),
-        ({"paths": [1, "/a"]}, {"paths": ("/a",)}),
-    ],
-)
+@pytest.mark.parametrize(("tracked", "changed"), [
+    ({"root": [["f", "s.py", "9"]]}, {}),
+    ({"root": [["f", "s.py", 9], []]}, {}),
+    ({"threads": [[1, "io"], [2], "x", [True, "y"]]}, {"threads": ((1, "io"),)}),
+    ({"writer": [7, -1]}, {}),
+    ({"writer": [7, 8]}, {"writer": (7, 8)}),
+    ({"paths": [1, "/a"]}, {"paths": ("/a",)}),
+])  # fmt: skip
 def test_what_a_program_said_of_itself_is_checked(
     tracked: dict[str, Any], changed: dict[str, Any]
 ) -> None:

@@ -61,7 +61,6 @@ def verdicts(report: LeakReport) -> dict[str, Verdict]:
 
 def test_a_full_cache_that_was_there_before_the_capture_is_no_leak() -> None:
     report = find_leaks(*captured(full_cache(), grows=0.0))
-
     assert verdicts(report) == {"get": Verdict.INCONCLUSIVE}
     assert report.headline.startswith("no verdict on leaks; ")
     assert report.headline.endswith("may replace blocks older than the capture: watch 5 min")
@@ -85,10 +84,8 @@ def test_no_check_fails_or_passes_for_what_may_be_replaced(tmp_path: Path) -> No
     profile, symbols = captured(full_cache(), grows=0.0)
     file = tmp_path / "x.heap"
     file.write_bytes(write_heap(profile))
-
     done = parse("leaks", "--fail-on", "leak", file)
     result = one(Subject(profile, symbols, "x"), Limit(Measure.LEAKS, 0.0, text="0"))
-
     assert done.returncode == 7
     assert str(result.verdict) == "inconclusive"
     assert "may replace blocks older than the capture" in result.reason
@@ -97,7 +94,6 @@ def test_no_check_fails_or_passes_for_what_may_be_replaced(tmp_path: Path) -> No
 def test_leaks_beside_a_full_cache_are_told_with_what_adds_nothing() -> None:
     leaks = true_leak(), true_leak("other", 3 * LEAK)
     report = find_leaks(*captured(full_cache(), *leaks, grows=4 * LEAK))
-
     assert verdicts(report) == {
         "other": Verdict.LEAK, "get": Verdict.INCONCLUSIVE, "session": Verdict.INCONCLUSIVE,
     }  # fmt: skip
@@ -108,7 +104,6 @@ def test_leaks_beside_a_full_cache_are_told_with_what_adds_nothing() -> None:
 def test_no_more_is_called_a_leak_than_memory_grew_by() -> None:
     # Half of it replaces: more than a third surely adds to memory.
     report = find_leaks(*captured(true_leak(), grows=LEAK / 2))
-
     assert verdicts(report) == {"session": Verdict.LEAK}
     assert report.headline.startswith("1 leak, at most 7.")
     assert "MiB/min, in session" in report.headline
@@ -124,9 +119,7 @@ def test_a_leak_that_memory_does_not_contradict_stays_one(
     source = leak(np.random.default_rng(seed), LEAK, "session")
     profile, symbols = captured(source, grows=0.0 if changes else LEAK, swap_bytes=swap)
     profile.capture = dataclasses.replace(profile.capture, **facts)  # type: ignore[arg-type]
-
     report = find_leaks(profile, symbols)
-
     assert verdicts(report) == {"session": Verdict.LEAK}
     assert report.excess is None
     assert report.headline.startswith("1 leak, 1")
@@ -136,10 +129,8 @@ def test_a_part_of_a_file_is_judged_by_the_memory_of_all() -> None:
     profile, symbols = captured(full_cache(), true_leak(blocks=2 * LEAK), grows=2 * LEAK)
     excess = find_leaks(profile, symbols).excess
     part = narrow(profile, symbols, Filters(focus=("^get$",)))
-
     alone = find_leaks(part.profile, part.symbols)
     report = find_leaks(part.profile, part.symbols, excess=excess)
-
     assert verdicts(alone) == {"get": Verdict.LEAK}
     assert verdicts(report) == {"get": Verdict.INCONCLUSIVE}
 

@@ -61,7 +61,6 @@ def reached_from(roots: set[int], edges: list[Edge]) -> set[int]:
 def test_a_dense_graph_has_bounded_nodes_and_edges_and_hangs_together(changed: bool) -> None:
     stacks = dense_stacks()
     graph = change_of(stacks[:250], stacks[150:]) if changed else graph_of(stacks)
-
     assert len(graph.nodes) == MAX_NODES
     assert len(graph.edges) == MAX_EDGES
     others = [e for e in graph.edges if not e.needed]
@@ -75,7 +74,6 @@ def test_a_dense_graph_has_bounded_nodes_and_edges_and_hangs_together(changed: b
 def test_a_graph_without_detail_hangs_together_and_says_what_is_gone() -> None:
     graph = graph_of(dense_stacks())
     simple = without_detail(graph)
-
     assert len(simple.edges) == MAX_NODES - 1
     assert simple.legend == [
         *graph.legend,
@@ -89,7 +87,6 @@ def test_a_graph_without_detail_hangs_together_and_says_what_is_gone() -> None:
 def test_a_sparse_graph_is_drawn_whole() -> None:
     graph = graph_of((("malloc a b main", 9), ("malloc a c main", 5), ("malloc a b", 2)))
     names = [n.name for n in graph.nodes]
-
     found = {(names[e.caller], names[e.callee]): e.value for e in graph.edges}
     assert found == {("b", "a"): 11, ("main", "b"): 9, ("c", "a"): 5, ("main", "c"): 5}
     assert not any("not drawn" in line for line in graph.legend)
@@ -100,7 +97,6 @@ def test_a_light_call_is_drawn_where_nothing_else_leads_to_a_function() -> None:
     graph = graph_of((*heavy, ("malloc x z thread", 10_000), ("malloc x z main", 1)))
     names = [n.name for n in graph.nodes]
     calls = {(names[e.caller], names[e.callee]) for e in graph.edges}
-
     assert {("main", f"y{k}") for k in range(30)} <= calls, "beyond the heaviest 8, but needed"
     assert ("thread", "z") in calls
     assert ("main", "z") not in calls
@@ -131,7 +127,6 @@ def test_edges_are_bounded_and_lead_to_all_that_stacks_reach(given: Calls, total
     chosen = choose_edges(given, total)
     roots = set(np.flatnonzero(given.entry).tolist())
     parts = (chosen.drawn, chosen.light, chosen.crowded, chosen.beyond)
-
     assert reached_from(roots, chosen.drawn) == reached_from(roots, given.edges)
     needed = [e for e in chosen.drawn if e.needed]
     assert reached_from(roots, needed) == reached_from(roots, given.edges)
@@ -167,9 +162,7 @@ def test_a_graph_that_has_no_drawing_is_laid_out_more_simply(
     program = stand_in(tmp_path / "dot", otherwise)
     monkeypatch.setenv(DOT_VARIABLE, str(program))
     graph = graph_of(dense_stacks())
-
     root = ET.fromstring(draw_svg(graph))
-
     kinds = Counter(g.get("class") for g in root.iter())
     assert (kinds["node"], kinds["edge"]) == (MAX_NODES, MAX_NODES - 1)
     texts = ["".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -185,7 +178,6 @@ def test_a_layout_program_that_never_ends_is_told_in_one_line(
     monkeypatch.setattr(svg, "_LAYOUT_S", 0.2)
     monkeypatch.setattr(svg, "_SIMPLE_LAYOUT_S", 0.3)
     monkeypatch.setenv(DOT_VARIABLE, str(program))
-
     with pytest.raises(MemError) as caught:
         draw_svg(graph_of(dense_stacks(20)))
     assert str(caught.value) == (

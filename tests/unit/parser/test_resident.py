@@ -149,12 +149,11 @@ def test_other_blocks_in_use_are_not_said_to_be_resident(known: Profile) -> None
     earlier = dataclasses.replace(
         known,
         sites=dataclasses.replace(
-            known.sites,
-            before_end_blocks=known.sites.inuse_blocks,
+            known.sites, before_end_blocks=known.sites.inuse_blocks,
             before_end_bytes=known.sites.inuse_bytes,
         ),
         capture=Capture(before_end_at_s=1.0),
-    ).before_end
+    ).before_end  # fmt: skip
     assert earlier is not None
     assert not earlier.has(Count.RESIDENT)
     assert not of_threads(known, [0]).has(Count.RESIDENT)

@@ -22,7 +22,7 @@ from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_parser.web.facts import memory_account
 from mem_profiler.process import places, procfs
-from simulated import Program, burst
+from simulated import Program, burst, one_burst
 
 MIB = 1 << 20
 
@@ -54,14 +54,11 @@ def test_the_stacks_of_waiting_threads_are_found() -> None:
 
 
 def test_the_limit_of_a_container_is_beside_rss() -> None:
-    random = np.random.default_rng(1)
-    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, symbols = one_burst(2000)
     profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, limit_bytes=80 * MIB))
     # RSS has no share in the limit: the group has other processes, and others' file pages.
     near = "RSS 70.00 MiB; its control group may use 80.00 MiB"
-
     found = account(profile)
-
     assert list(account_lines(found))[1] == near
     assert found.as_json()["limit_bytes"] == 80 * MIB
     assert near in [one.text for one in opening(profile, symbols, None)]
@@ -70,8 +67,7 @@ def test_the_limit_of_a_container_is_beside_rss() -> None:
 
 
 def test_a_container_is_told_by_what_all_of_its_processes_use() -> None:
-    random = np.random.default_rng(1)
-    profile, symbols = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, symbols = one_burst(2000)
 
     def near(rss: int, used: int) -> list[str]:
         memory = Memory(rss_bytes=rss * MIB, limit_bytes=100 * MIB, group_bytes=used * MIB)
@@ -135,23 +131,19 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     after = lines.index("heap in use and slack together, by place:")
     assert all("%" in line for line in lines[1:after])
     assert lines[after + 1] == "   9.000 MiB in [heap]"
-
     larger = dataclasses.replace(profile.capture.memory, heap_bytes=55 * MIB)
     profile.capture.memory = larger  # large blocks are there too: no more is free than all slack
     assert account(profile).arena_slack is None
     profile.capture.memory = dataclasses.replace(larger, heap_bytes=9 * MIB)
-
     profile.capture.pymem = True  # small blocks in regions of CPython
     assert account(profile).arena_slack is None
-
     profile.capture.allocator, profile.capture.pymem = "/usr/lib/libjemalloc.so.2", False
     assert account(profile).arena_slack is None
 
 
 @pytest.mark.parametrize("shared_mib", [8, 30])
 def test_the_programs_own_mappings_are_a_part_and_taken_out_of_the_others(shared_mib: int) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     memory = Memory(
         rss_bytes=100 * MIB, anon_bytes=60 * MIB, file_bytes=10 * MIB, shmem_bytes=30 * MIB,
         heap_bytes=9 * MIB, stack_bytes=MIB, segment_bytes=12 * MIB,
@@ -176,8 +168,7 @@ def test_the_programs_own_mappings_are_a_part_and_taken_out_of_the_others(shared
 
 
 def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     memory = Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB, peak_rss_bytes=69 * MIB)
     for from_start in (False, True):
         profile.capture = Capture(memory=memory, from_start=from_start)
@@ -187,8 +178,7 @@ def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
 
 
 def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(20)
     memory = Memory(rss_bytes=30 * MIB, peak_rss_bytes=105 * MIB, anon_bytes=20 * MIB)
     profile.capture = Capture(end="exit 0", duration_s=3.0, memory=memory)
     profile.series = [
@@ -218,8 +208,7 @@ def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path
 
 def growing(errors: float, seconds: float = 3600.0) -> list[str]:
     """The lines on growth of a capture whose heap grew by 10 MiB in its second half."""
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(
         duration_s=seconds, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
     )
@@ -237,7 +226,6 @@ def growing(errors: float, seconds: float = 3600.0) -> list[str]:
 
 def test_growth_carries_its_error() -> None:
     (line,) = growing(0.1)
-
     rate, margin = re.findall(
         r"heap in use \+([\d.]+) MiB/h \u00b1 ([\d.]+) MiB/h, RSS \+20.00 MiB/h", line
     )[0]
@@ -247,13 +235,11 @@ def test_growth_carries_its_error() -> None:
 
 def test_growth_is_told_for_a_time_of_the_order_that_was_watched() -> None:
     (line,) = growing(0.1, 60.0)
-
     assert re.search(r"heap in use \+[\d.]+ MiB/min ± [\d.]+ MiB/min, RSS \+20.00 MiB/min", line)
 
 
 def test_a_short_peak_or_one_step_is_no_growth() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(
         duration_s=60.0, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
     )
@@ -263,9 +249,7 @@ def test_a_short_peak_or_one_step_is_no_growth() -> None:
         )
         for k in range(600)
     ]
-
     (line,) = (line for line in account_lines(account(profile)) if "second half" in line)
-
     assert line == "second half: heap in use: no growth beyond its error, RSS +0 B/min"
 
 
@@ -281,8 +265,7 @@ def test_some_seconds_of_readings_tell_no_growth() -> None:
 
 
 def test_the_kind_of_memory_that_grew_is_named() -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(duration_s=9000.0, memory=Memory(rss_bytes=70 * MIB))
     profile.series = [  # read for two minutes: the unit is of that, not of the capture
         Reading(
@@ -291,9 +274,7 @@ def test_the_kind_of_memory_that_grew_is_named() -> None:
         )
         for k in range(20)
     ]  # fmt: skip
-
     found = account(profile)
-
     lines = [line for line in account_lines(found) if line.startswith(("second half", "of it"))]
     assert lines == [
         "second half: RSS +20.00 MiB/min",
@@ -306,8 +287,7 @@ def test_the_kind_of_memory_that_grew_is_named() -> None:
 
 
 def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture.memory = Memory(rss_bytes=100 * MIB, anon_bytes=80 * MIB)
     profile.series = [
         Reading(t_s, 0, 0, 0, size * MIB) for t_s, size in ((0.0, 60), (30.0, 90), (60.0, 100))
@@ -319,24 +299,19 @@ def test_growth_is_told_by_place_and_kept_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     file.write_bytes(write_heap(profile))
     lines = list(account_lines(account(read_profile(file))))
-
     begin = lines.index("RSS +40.00 MiB in 60 s, by place:")
     assert lines[begin + 1 : begin + 5] == [
-        "   +30.00 MiB anonymous mapping 7f00-7fff",
-        "   +10.00 MiB in [heap]",
-        "   -1.000 MiB /opt/a\\x1b.so",
-        "   +1,020 KiB elsewhere",
-    ]
+        "   +30.00 MiB anonymous mapping 7f00-7fff", "   +10.00 MiB in [heap]",
+        "   -1.000 MiB /opt/a\\x1b.so", "   +1,020 KiB elsewhere",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "row",
-    [5, [], ["heap", "", 1], ["heap", "", -1, 2], ["heap", 1, 1, 1], ["heap", "", 1.0, 2],
-     ["heap", "", True, 2], [[], "", 1, 2]],
-)  # fmt: skip
+@pytest.mark.parametrize("row", [
+    5, [], ["heap", "", 1], ["heap", "", -1, 2], ["heap", 1, 1, 1], ["heap", "", 1.0, 2],
+    ["heap", "", True, 2], [[], "", 1, 2],
+])  # fmt: skip
 def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 20, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(20)
     profile.capture.grown = [Grown("heap", "", 1, 123456)]
     raw, good = write_heap(profile), b'["heap","",1,123456]'
     assert good in raw
@@ -345,19 +320,15 @@ def test_growth_by_place_that_makes_no_sense_is_passed_over(row: object, tmp_pat
     assert read_profile(file).capture.grown == []
 
 
-@pytest.mark.parametrize(
-    ("exe", "module", "told"),
-    [
-        ("/jdk/bin/java", "/jdk/lib/server/libjvm.so", "jcmd PID VM.native_memory summary"),
-        ("/usr/bin/node", "/usr/bin/node", "V8's heap spaces"),
-        ("/srv/shop", "/srv/libshop.so", None),
-    ],
-)
+@pytest.mark.parametrize(("exe", "module", "told"), [
+    ("/jdk/bin/java", "/jdk/lib/server/libjvm.so", "jcmd PID VM.native_memory summary"),
+    ("/usr/bin/node", "/usr/bin/node", "V8's heap spaces"),
+    ("/srv/shop", "/srv/libshop.so", None),
+])  # fmt: skip
 def test_what_the_kernel_cannot_tell_of_a_runtime_is_said(
     exe: str, module: str, told: str | None
 ) -> None:
-    random = np.random.default_rng(1)
-    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile, _ = one_burst(2000)
     profile.capture = Capture(duration_s=9.0, exe=exe, memory=Memory(rss_bytes=70 * MIB))
     profile.modules = [Module(module, [])]
     notes = [note for note in account(profile).notes if "--device mmap" in note]

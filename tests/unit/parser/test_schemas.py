@@ -64,7 +64,6 @@ def commands(group: click.Group, *words: str) -> Iterator[str]:
 def test_every_command_with_json_has_a_schema() -> None:
     other_names = {"memscope": "memscope compare", "run": "budget"}
     profiler = {other_names.get(name, name) for name in commands(mem_profiler)}
-
     assert {*commands(mem_parser), *profiler, "convert"} == set(OUTPUTS)
 
 
@@ -79,19 +78,15 @@ def test_the_command_prints_a_schema_that_stands_alone(capsys: pytest.CaptureFix
     assert "did you mean top" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "top shop.heap --lines", "top device.heap --alloc", "diff shop.heap x.heap --by line",
-        "table shop.heap --split-threads", "query --tables", "leaks x.memlog", "stats x.memlog",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("line", [
+    "top shop.heap --lines", "top device.heap --alloc", "diff shop.heap x.heap --by line",
+    "table shop.heap --split-threads", "query --tables", "leaks x.memlog", "stats x.memlog",
+])  # fmt: skip
 def test_other_forms_of_a_report_keep_to_its_schema(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("shop", "device", "log-small"):
         INPUTS[name][0](tmp_path)
     monkeypatch.chdir(tmp_path)
-
     assert run_command(mem_parser, "mem_parser", [*line.split(), "--json"]) == 0
     checked_json(line.split(maxsplit=1)[0], capsys.readouterr().out)

@@ -37,11 +37,9 @@ def classes_page(folder: Path, word: str) -> str:
 
 def comparison(word: str, operators: list[Aligned]) -> Comparison:
     device = DeviceComparison(
-        word,
-        operators,
-        [Module(word, word, Pair(1, None), Pair(None, 2))],
+        word, operators, [Module(word, word, Pair(1, None), Pair(None, 2))],
         [Peak(word, Pair(1, 2))],
-    )
+    )  # fmt: skip
     return Comparison(word, word, "op", [device, device], (word, word))
 
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from mem_parser import sizes
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("0", 0), ("4096", 4096), ("1K", 1024), ("512k", 512 << 10), ("3MiB", 3 << 20),
-     ("2gb", 2 << 30), ("1T", 1 << 40), ("7b", 7)],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "size"), [
+    ("0", 0), ("4096", 4096), ("1K", 1024), ("512k", 512 << 10), ("3MiB", 3 << 20),
+    ("2gb", 2 << 30), ("1T", 1 << 40), ("7b", 7),
+])  # fmt: skip
 def test_whole_sizes(text: str, size: int) -> None:
     assert sizes.parse_whole(text) == size
     assert sizes.parse_amount(text) == size
@@ -47,15 +46,11 @@ def test_an_unset_variable_gives_the_default() -> None:
     assert sizes.whole_or(" 2K ", 5) == 2048
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("60", 60.0), ("0.2", 0.2), (" 5 ", 5.0), ("1e3", 1000.0), ("-3", -3.0),
-        ("90s", 90.0), ("1m", 60.0), ("5 min", 300.0), ("1.5h", 5400.0), ("1H", 3600.0),
-        ("1h30m", 5400.0), ("1h 30m 5s", 5405.0), ("2m30s", 150.0),
-        ("500ms", 0.5), ("1.5 ms", 0.0015), ("2us", 2e-6),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("60", 60.0), ("0.2", 0.2), (" 5 ", 5.0), ("1e3", 1000.0), ("-3", -3.0), ("90s", 90.0),
+    ("1m", 60.0), ("5 min", 300.0), ("1.5h", 5400.0), ("1H", 3600.0), ("1h30m", 5400.0),
+    ("1h 30m 5s", 5405.0), ("2m30s", 150.0), ("500ms", 0.5), ("1.5 ms", 0.0015), ("2us", 2e-6),
+])  # fmt: skip
 def test_a_time_is_seconds_or_has_units(text: str, seconds: float) -> None:
     assert sizes.parse_seconds(text) == seconds
 

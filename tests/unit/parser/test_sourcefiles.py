@@ -126,10 +126,9 @@ def hard_link_below_ours(at: Path) -> Named:
 def foreign_part(at: Path) -> Named:
     """Another user's project has a folder that is ours."""
     return Named(
-        at / "proj/prog",
-        text(at / "proj/ours/keys.c"),
+        at / "proj/prog", text(at / "proj/ours/keys.c"),
         late=lambda: os.chown(at / "proj", OTHER_UID, -1),
-    )
+    )  # fmt: skip
 
 
 def mark_by_another(at: Path) -> Named:
@@ -251,13 +250,11 @@ def test_python_files_are_shown_of_the_interpreters_library_and_the_project(
     package, script = text(site / "shop/app.py"), text(place / "proj/run.py")
     mark(site / "other", "ext.so")
     mark(place / "venv/bin", "python3.11")
-
     assert TEXT not in python_text(package)
     assert TEXT in python_text(package, site / "other/ext.so")
     assert TEXT in python_text(package, place / "venv/bin/python3.11")
     monkeypatch.setenv("VIRTUAL_ENV", str(place / "venv"))
     assert TEXT in python_text(package)
-
     assert TEXT not in python_text(script, site / "other/ext.so")
     monkeypatch.chdir(script.parent)
     assert TEXT in python_text(script, site / "other/ext.so")

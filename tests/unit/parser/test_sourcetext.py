@@ -53,7 +53,6 @@ def lines_of(block: dict[str, Any], file: Path) -> dict[int, str]:
 def test_lines_that_matter_are_there_with_their_neighbours(tmp_path: Path) -> None:
     file = numbered(tmp_path / "x.c")
     block = source_block(*placed((file, 50, 1000), (file, 52, 500), (file, 90, 4)), TRUSTED)
-
     known = lines_of(block, file)
     assert sorted(known) == list(range(50 - CONTEXT, 52 + CONTEXT + 1))
     assert known[50] == "line 50"
@@ -72,7 +71,6 @@ def test_the_size_of_all_texts_is_bounded_and_the_heaviest_come_first(
     monkeypatch.setattr(sourcetext, "MOST_BYTES", 2000)
     file = numbered(tmp_path / "x.c", lines=400, width=1000)
     block = source_block(*placed(*((file, 10 * k, 100 + k) for k in range(1, 40))), TRUSTED)
-
     known = lines_of(block, file)
     assert sorted(known) == list(range(390 - CONTEXT, 390 + CONTEXT + 1))
     assert sum(map(len, known.values())) <= 2000

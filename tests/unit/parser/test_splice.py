@@ -131,13 +131,6 @@ def test_only_frames_of_stacks_that_are_shown_have_names() -> None:
     assert [f.full_name for f in functions if f.python] == ["<module>", "main", "read"]
 
 
-def test_python_view_has_nothing_else() -> None:
-    assert shown(PLAIN, Stack("sampler!malloc libc!start_thread"), view=PYTHON) == [
-        ["read:9", "main:4", "<module>:1"],
-        [NO_PYTHON],
-    ]
-
-
 def test_our_own_frames_are_nowhere_and_keep_the_places_of_the_others() -> None:
     ours = "@<mem_profiler>/memscope/operators.py"
     native = f"{HOOK} python!{LOOP} ext!dispatch python!{LOOP} ext!call python!{LOOP} {START}"
@@ -151,30 +144,6 @@ def test_our_own_frames_are_nowhere_and_keep_the_places_of_the_others() -> None:
     assert "run:9" in shown(yours)[0]
 
 
-def test_a_cut_stack_has_its_inner_loops_and_the_rest_outside() -> None:
-    stack = Stack(
-        f"{HOOK} python!{LOOP} ext!walk python!{LOOP} ext!deep", "a:1 *b:2 *c:3 *d:4 *e:5", cut=True
-    )
-    found = ["malloc", "a:1", "b:2", "walk", "c:3", "deep", "d:4", "e:5"]
-    assert shown(stack) == [found]
-    assert shown(stack, view=PYTHON) == [["a:1", "b:2", "c:3", "d:4", "e:5"]]
-    assert unplaced(stack) == 0
-
-
-def test_a_cut_stack_says_so_where_python_frames_may_be_missing() -> None:
-    stack = Stack(f"{HOOK} python!{LOOP} ext!walk", "*a:1 *b:2", cut=True)
-    profile = profile_of([stack])
-    profile.capture.lost = {"python": 1}
-    assert spelled(spliced(profile, named(profile)).spell()) == [
-        ["malloc", "a:1", "walk", "b:2", "[cut]"]
-    ]
-
-
-def test_a_stack_before_any_python_frame_has_all_its_frames() -> None:
-    stack = Stack(f"sampler!malloc python!pymain_init {START}")
-    assert shown(stack)[0][-2:] == ["__libc_start_main", "_start"]
-
-
 def test_a_stripped_library_hides_as_a_whole_and_has_no_loops() -> None:
     stack = Stack(
         "sampler!malloc libpython!?1 libpython!?2 ext!walk libpython!?3 libc!__libc_start_main",
@@ -186,30 +155,20 @@ def test_a_stripped_library_hides_as_a_whole_and_has_no_loops() -> None:
     assert spliced(profile, named(profile)).names.nameless == {}
 
 
-def test_without_any_frame_of_the_interpreter_python_is_at_the_outer_end() -> None:
-    stack = Stack("sampler!malloc ext!walk libc!start_thread", "a:1 *b:2")
-    assert shown(stack) == [["malloc", "walk", "start_thread", "a:1", "b:2"]]
-    assert shown(stack, view=NATIVE) == shown(stack)
-    assert unplaced(stack) == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "whole"),
-    [
-        ("/usr/bin/python3.11", True),
-        ("/usr/bin/python3.13t", True),
-        ("/usr/bin/python3-dbg", True),
-        ("/opt/bin/python", True),
-        ("memfd:python3.11 (deleted)", True),
-        ("/usr/lib/libpython3.11.so.1.0", True),
-        ("/usr/lib/libpython3.13td.so", True),
-        ("/usr/lib/libpython3.so.0/x", False),
-        ("/usr/bin/python-server", False),
-        ("/usr/lib/libpythonic.so", False),
-        ("/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so", False),
-        ("", False),
-    ],
-)
+@pytest.mark.parametrize(("path", "whole"), [
+    ("/usr/bin/python3.11", True),
+    ("/usr/bin/python3.13t", True),
+    ("/usr/bin/python3-dbg", True),
+    ("/opt/bin/python", True),
+    ("memfd:python3.11 (deleted)", True),
+    ("/usr/lib/libpython3.11.so.1.0", True),
+    ("/usr/lib/libpython3.13td.so", True),
+    ("/usr/lib/libpython3.so.0/x", False),
+    ("/usr/bin/python-server", False),
+    ("/usr/lib/libpythonic.so", False),
+    ("/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so", False),
+    ("", False),
+])  # fmt: skip
 def test_a_module_is_the_interpreters_by_its_name(path: str, whole: bool) -> None:
     assert is_interpreter(Module(path, [])) is whole
 
@@ -223,11 +182,6 @@ def test_functions_of_one_name_in_different_files_are_different() -> None:
         ("get (x/y.py)", "get", "/a/x/y.py", "/a/x/y.py", True),
         ("get (z/y.py)", "get", "/a/z/y.py", "/a/z/y.py", True),
     }
-
-
-def test_a_stack_without_python_frames_stays_as_it_is() -> None:
-    stack = Stack("sampler!malloc python!PyMem_RawMalloc python!Py_RunMain python!main")
-    assert shown(PLAIN, stack)[1] == ["malloc", "PyMem_RawMalloc", "Py_RunMain", "main"]
 
 
 def test_lost_stacks_say_so_in_every_view() -> None:

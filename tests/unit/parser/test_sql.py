@@ -123,16 +123,13 @@ def test_a_query_reaches_no_file_no_extension_and_no_setting(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "EXPLAIN SELECT 1",
-        "explain analyze select 1",
-        "EXPLAIN (FORMAT JSON) WITH t AS (SELECT 1) SELECT * FROM t",
-        "EXPLAIN -- why\nSELECT 1",
-        "/* a */ EXPLAIN(ANALYZE) SELECT 1",
-    ],
-)
+@pytest.mark.parametrize("query", [
+    "EXPLAIN SELECT 1",
+    "explain analyze select 1",
+    "EXPLAIN (FORMAT JSON) WITH t AS (SELECT 1) SELECT * FROM t",
+    "EXPLAIN -- why\nSELECT 1",
+    "/* a */ EXPLAIN(ANALYZE) SELECT 1",
+])  # fmt: skip
 def test_a_select_may_be_explained(query: str, tables: LogSource) -> None:
     assert sql.ask(query, [tables]).rows
 
@@ -144,17 +141,14 @@ def test_the_same_files_are_read_where_nothing_forbids_it(tmp_path: Path) -> Non
     assert found == [("open sesame",)]
 
 
-@pytest.mark.parametrize(
-    ("query", "says"),
-    [
-        ("SELEC 1", "syntax error"),
-        ("SELECT nothing FROM events", '"nothing" not found'),
-        ("SELECT * FROM nowhere", "nowhere does not exist"),
-        ("SELECT 1 / 'x' FROM events", "Conversion Error"),
-        ("", "these are 0"),
-        ("SELECT '\x00", "syntax error|unterminated"),
-    ],
-)
+@pytest.mark.parametrize(("query", "says"), [
+    ("SELEC 1", "syntax error"),
+    ("SELECT nothing FROM events", '"nothing" not found'),
+    ("SELECT * FROM nowhere", "nowhere does not exist"),
+    ("SELECT 1 / 'x' FROM events", "Conversion Error"),
+    ("", "these are 0"),
+    ("SELECT '\x00", "syntax error|unterminated"),
+])  # fmt: skip
 def test_a_wrong_query_is_one_line_with_what_duckdb_says(
     query: str, says: str, tables: LogSource
 ) -> None:
@@ -204,13 +198,10 @@ def test_a_query_that_needs_too_much_says_how_to_give_more(
     assert "--memory" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "SELECT count(*) FROM range(3000000000) a(x), range(3000) b(y) WHERE x * y % 7 = 3",
-        "SELECT count(*) FROM events a, range(100000000) b(x), range(1000) WHERE a.time_ns = x * 3",
-    ],
-)
+@pytest.mark.parametrize("query", [
+    "SELECT count(*) FROM range(3000000000) a(x), range(3000) b(y) WHERE x * y % 7 = 3",
+    "SELECT count(*) FROM events a, range(100000000) b(x), range(1000) WHERE a.time_ns = x * 3",
+])  # fmt: skip
 def test_ctrl_c_ends_a_query_at_once(query: str, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.memlog")
     program = (

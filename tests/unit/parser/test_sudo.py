@@ -58,13 +58,10 @@ def test_without_sudo_they_are_ours(home: Path) -> None:
         assert owner(path)[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("uid", "gid"),
-    [
-        ("0", "0"), ("", "5"), ("5", ""), ("-1", "5"), ("4294967295", "5"), ("5", "4294967295"),
-        ("99999999999", "5"), ("5x", "5"), ("٥", "5"), (" 5", "5"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("uid", "gid"), [
+    ("0", "0"), ("", "5"), ("5", ""), ("-1", "5"), ("4294967295", "5"), ("5", "4294967295"),
+    ("99999999999", "5"), ("5x", "5"), ("٥", "5"), (" 5", "5"),
+])  # fmt: skip
 def test_variables_that_name_no_other_user_change_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, uid: str, gid: str
 ) -> None:

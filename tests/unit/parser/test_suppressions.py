@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser.leaks.suppressions import own_list
 from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.constant import loaded_address
-from mem_parser.symbols.elf import ElfImage
 from mem_profiler.process import procfs
 
 LIST = r'"# known\nleak:^cache_fill$\nleak:libold\nrace:x\nleak:\n"'
@@ -33,10 +32,9 @@ def program(folder: Path, source: str, *flags: str) -> Path:
 
 
 def profile_of(path: Path) -> Profile:
-    module = {"path": str(path), "build_id": ElfImage.open(str(path)).build_id, "start": 0x10000,
-              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
-              "first_generation": 0, "last_generation": None}  # fmt: skip
-    heap = HeapFile([Record((0x11000,), 1, 10)], modules=[module], header={"exe": str(path)})
+    heap = HeapFile(
+        [Record((0x11000,), 1, 10)], modules=[module_of(path)], header={"exe": str(path)}
+    )
     return read_bytes(heap.data, "x")
 
 
@@ -68,31 +66,25 @@ def test_without_a_list_or_with_another_build_nothing_is_said(tmp_path: Path) ->
     assert own_list(profile).notes == []
 
 
-@pytest.mark.parametrize(
-    ("code", "address"),
-    [
-        (["endbr64", "lea    0xe9b(%rip),%rax        # 2004 <x>", "ret"], 0x2004),
-        (["adrp\tx0, 400000 <_init-0x5b8>", "add\tx0, x0, #0x7c0", "ret"], 0x4007C0),
-        (["lea    0xe9b(%rip),%rax        # 2004 <x>"], None),
-        (["lea    0x1(%rip),%rax # 2004 <x>", "lea    0x2(%rip),%rax # 2008 <y>", "ret"], None),
-        (["call   1030 <getenv@plt>", "lea    0x1(%rip),%rax # 2004 <x>", "ret"], None),
-        (["ret"], None),
-    ],
-)
+@pytest.mark.parametrize(("code", "address"), [
+    (["endbr64", "lea    0xe9b(%rip),%rax        # 2004 <x>", "ret"], 0x2004),
+    (["adrp\tx0, 400000 <_init-0x5b8>", "add\tx0, x0, #0x7c0", "ret"], 0x4007C0),
+    (["lea    0xe9b(%rip),%rax        # 2004 <x>"], None),
+    (["lea    0x1(%rip),%rax # 2004 <x>", "lea    0x2(%rip),%rax # 2008 <y>", "ret"], None),
+    (["call   1030 <getenv@plt>", "lea    0x1(%rip),%rax # 2004 <x>", "ret"], None),
+    (["ret"], None),
+])  # fmt: skip
 def test_only_a_load_and_a_return_are_a_constant(code: list[str], address: int | None) -> None:
     assert loaded_address(code) == address
 
 
-@pytest.mark.parametrize(
-    ("options", "file"),
-    [
-        ("suppressions=/etc/x.supp", "/etc/x.supp"),
-        ("verbosity=1:suppressions=a.txt:print_suppressions=0", "a.txt"),
-        ("suppressions='with blank.txt',x=1", "with blank.txt"),
-        ("print_suppressions=0", ""),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("options", "file"), [
+    ("suppressions=/etc/x.supp", "/etc/x.supp"),
+    ("verbosity=1:suppressions=a.txt:print_suppressions=0", "a.txt"),
+    ("suppressions='with blank.txt',x=1", "with blank.txt"),
+    ("print_suppressions=0", ""),
+    ("", ""),
+])  # fmt: skip
 def test_the_list_that_the_environment_names_is_kept(
     options: str, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

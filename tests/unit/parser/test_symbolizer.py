@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import elf, segment
-from heapfiles import HeapFile, Record
+from heapfiles import HeapFile, Record, module_of
 from mem_parser.errors import InputFileError
 from mem_parser.frames import find_places
 from mem_parser.leaks import suppressions
@@ -76,15 +76,12 @@ def symbol_address(program: Path, name: str) -> int:
     )
 
 
-def module_of(program: Path, bias: int, **changes: object) -> dict[str, object]:
-    image = ElfImage.open(str(program))
-    code = next(s for s in image.segments if s.executable)
+def code_of(program: Path, bias: int, **changes: object) -> dict[str, object]:
+    code = next(s for s in ElfImage.open(str(program)).segments if s.executable)
     start = bias + (code.vaddr & ~0xFFF)
     end = start + 0x1000
-    module = {"path": str(program), "build_id": image.build_id, "start": start, "end": end,
-              "bias": bias, "exec": [[start, end, code.offset & ~0xFFF]], "first_generation": 0,
-              "last_generation": None}  # fmt: skip
-    return module | changes
+    found = {"bias": bias, "exec": [[start, end, code.offset & ~0xFFF]]} | changes
+    return module_of(program, start, end, **found)
 
 
 def name_stack(
@@ -110,9 +107,7 @@ def test_return_addresses_get_functions_lines_and_inlined_callers(
         for line in run("objdump", "-d", "--no-show-raw-insn", programs / name).splitlines()
         if "<malloc@plt>" in line and "call" in line
     )
-
-    names, symbols = name_stack(module_of(programs / name, bias), call + 5)
-
+    names, symbols = name_stack(code_of(programs / name, bias), call + 5)
     assert call > inside
     assert names == ["inlined", "alpha"]
     assert symbols.locations[symbols.locations_of_stack[1]].line == 3
@@ -125,17 +120,13 @@ def test_the_first_byte_of_a_function_is_its_own_whatever_is_inlined_there(progr
     lines = read_lines(image, [start], [image.path], [])
     assert lines is not None
     assert [f.symbol for f in lines.frames[start]] == ["gate", "hook"]
-
-    names, _ = name_stack(module_of(programs / "pie", BIAS), BIAS + start + 1)
-
+    names, _ = name_stack(code_of(programs / "pie", BIAS), BIAS + start + 1)
     assert names == ["hook"]
 
 
 def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path) -> None:
     start = symbol_address(programs / "pie", "beta")
-
-    names, _ = name_stack(module_of(programs / "pie", BIAS), BIAS + start + 1, BIAS + start)
-
+    names, _ = name_stack(code_of(programs / "pie", BIAS), BIAS + start + 1, BIAS + start)
     assert names[0] == "beta"
     assert names[-1] != "beta"
 
@@ -143,16 +134,15 @@ def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path)
 def test_a_separate_debug_file_is_found_by_its_link(programs: Path) -> None:
     found = search_debug_file("", ElfImage.open(str(programs / "split"))).image
     start = symbol_address(programs / "pie", "beta")
-
     assert found is not None
     assert found.path.endswith("split.debug")
-    assert name_stack(module_of(programs / "split", BIAS), BIAS + start + 1)[0] == ["beta"]
+    assert name_stack(code_of(programs / "split", BIAS), BIAS + start + 1)[0] == ["beta"]
 
 
 def test_a_debug_file_is_found_by_build_id_even_if_the_program_is_gone(
     programs: Path, tmp_path: Path
 ) -> None:
-    module = module_of(programs / "pie", BIAS, path="/gone/program")
+    module = code_of(programs / "pie", BIAS, path="/gone/program")
     build_id = str(module["build_id"])
     place = tmp_path / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
     place.parent.mkdir(parents=True)
@@ -161,9 +151,7 @@ def test_a_debug_file_is_found_by_build_id_even_if_the_program_is_gone(
     profile = read_bytes(
         HeapFile([Record((0x1000, BIAS + start + 1), 1, 1)], modules=[module]).data, "x"
     )
-
     symbols = symbolize(profile, debug_dirs=[str(tmp_path)], cache=SymbolCache(None))
-
     assert symbols.functions[-1].name == "beta"
 
 
@@ -173,25 +161,20 @@ def test_a_debuglink_does_not_lead_out_of_its_folders(programs: Path, tmp_path: 
     (tmp_path / "deep").mkdir()
     shutil.copy(programs / "split.debug", tmp_path / "e.debug")
     (tmp_path / "deep" / "split").write_bytes(data)
-
     assert search_debug_file("", ElfImage.open(str(tmp_path / "deep" / "split"))).image is None
 
 
 def test_without_symbols_the_module_and_its_own_address_are_shown(programs: Path) -> None:
     start = symbol_address(programs / "pie", "beta")
-
-    names, symbols = name_stack(module_of(programs / "stripped", BIAS), BIAS + start + 1)
-
+    names, symbols = name_stack(code_of(programs / "stripped", BIAS), BIAS + start + 1)
     assert names == [f"stripped+0x{start:x}"]
     assert list(symbols.modules_without_names.values()) == [1]
 
 
 def test_a_changed_binary_is_said_once_and_its_names_are_not_guessed(programs: Path) -> None:
     start = BIAS + symbol_address(programs / "pie", "beta")
-    module = module_of(programs / "pie", BIAS, build_id="00" * 20)
-
+    module = code_of(programs / "pie", BIAS, build_id="00" * 20)
     names, symbols = name_stack(module, start + 1, start + 2)
-
     assert all(n.startswith("pie+0x") for n in names)
     assert len(symbols.problems) == 1
     assert "build-id" in symbols.problems[0].text
@@ -203,7 +186,7 @@ def test_copies_of_one_build_are_one_module_wherever_they_were(
     """A program that copies its plugin before each load and removes the copy after it."""
     gone = [str(tmp_path / f"plugin-{k}.so") for k in range(3)]
     modules = [
-        module_of(programs / "pie", BIAS + (k << 24), path=path) for k, path in enumerate(gone)
+        code_of(programs / "pie", BIAS + (k << 24), path=path) for k, path in enumerate(gone)
     ]
     offset = symbol_address(programs / "pie", "beta") + 1
     records = [Record((0x1000, BIAS + (k << 24) + offset), 1, 10) for k in range(3)]
@@ -218,7 +201,6 @@ def test_copies_of_one_build_are_one_module_wherever_they_were(
         f"{gone[0]} (one of 3 copies): no such file or directory; it is shown without names",
         f"--debug-dir DIR: a folder with the file of build-id {modules[0]['build_id']}",
     )]  # fmt: skip
-
     shutil.copy(programs / "pie", gone[1])
     symbols = named()
     assert symbols.problems == []
@@ -228,7 +210,7 @@ def test_copies_of_one_build_are_one_module_wherever_they_were(
 
 def test_copies_of_one_build_are_read_once_without_a_cache_too(programs: Path) -> None:
     places = [BIAS, BIAS + (1 << 24)]
-    modules = [module_of(programs / "pie", bias) for bias in places]
+    modules = [code_of(programs / "pie", bias) for bias in places]
     modules[0]["path"] = "/gone/plugin.so"
     profile = read_bytes(HeapFile([Record((0x1000,), 1, 1)], modules=modules).data, "x.heap")
     finder = ModuleFinder(profile, debug_dirs=())
@@ -245,14 +227,12 @@ def test_copies_of_one_build_are_read_once_without_a_cache_too(programs: Path) -
 
 def test_a_binary_given_by_the_user_stands_for_the_recorded_one(programs: Path) -> None:
     start = BIAS + symbol_address(programs / "pie", "beta")
-    module = module_of(programs / "pie", BIAS, path="/container/pie")
-
+    module = code_of(programs / "pie", BIAS, path="/container/pie")
     assert name_stack(module, start + 1, binary=str(programs / "pie"))[0] == ["beta"]
 
 
 def test_a_binary_of_another_program_is_refused(programs: Path) -> None:
-    module = module_of(programs / "pie", BIAS)
-
+    module = code_of(programs / "pie", BIAS)
     for other in ("/bin/ls", str(programs / "source.c"), "/missing"):
         with pytest.raises(InputFileError):
             name_stack(module, BIAS + 0x1100, binary=other)
@@ -278,14 +258,12 @@ def test_names_come_from_the_cache_until_the_file_changes(programs: Path, tmp_pa
     program = tmp_path / "copy"
     shutil.copy(programs / "pie", program)
     start = BIAS + symbol_address(program, "beta")
-    data = HeapFile([Record((0x1000, start + 1), 1, 1)], modules=[module_of(program, BIAS)]).data
+    data = HeapFile([Record((0x1000, start + 1), 1, 1)], modules=[code_of(program, BIAS)]).data
     cache = SymbolCache(tmp_path / "cache")
-
     first = symbolize(read_bytes(data, "x"), cache=cache)
     again = symbolize(read_bytes(data, "x"), cache=cache)
     shutil.copy(programs / "stripped", program)
     stripped = symbolize(read_bytes(data, "x"), cache=cache)
-
     assert first.functions == again.functions
     assert again.functions[-1].name == "beta"
     assert stripped.functions[-1].name.startswith("copy+0x")
@@ -309,9 +287,7 @@ def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: P
         Module("/old.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, last_generation=3),
         Module("/new.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, first_generation=4),
     ]  # fmt: skip
-
     symbols = symbolize(profile, cache=SymbolCache(None))
-
     names = [
         symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack
     ]
@@ -324,7 +300,6 @@ def test_a_mapping_is_of_the_segment_whose_pages_it_fills(tmp_path: Path) -> Non
     code = (0x1000, 0xF00, 0x201000), (0x1F00, 0x1100, 0x402F00)
     path.write_bytes(elf(segments=b"".join(segment(1, at, size, 5, to) for at, size, to in code)))
     image = ElfImage.open(str(path))
-
     assert image.bias_of(BIAS + 0x201000, 0x1000, 0x1000) == BIAS
     assert image.bias_of(BIAS + 0x402000, 0x1000, 0x2000) == BIAS
     assert image.bias_of(BIAS, 0x1000, 0x200000) is None
@@ -343,10 +318,10 @@ def asked_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
 def of_four_modules(programs: Path) -> Profile:
     start = symbol_address(programs / "pie", "beta")
     modules = [
-        module_of(programs / "pie", BIAS),
-        module_of(programs / "split", BIAS + 0x10000),
-        module_of(programs / "fixed", BIAS + 0x20000, build_id="00" * 20),
-        module_of(programs / "pie", BIAS + 0x30000, path="/gone/program"),
+        code_of(programs / "pie", BIAS),
+        code_of(programs / "split", BIAS + 0x10000),
+        code_of(programs / "fixed", BIAS + 0x20000, build_id="00" * 20),
+        code_of(programs / "pie", BIAS + 0x30000, path="/gone/program"),
     ]
     frames = [BIAS + k * 0x10000 + start + n for k in range(4) for n in (1, 9)]
     return read_bytes(HeapFile([Record((0x1000, *frames), 1, 1)], modules=modules).data, "x")
@@ -367,7 +342,6 @@ def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
 
     asked_elsewhere(ask)
     there = symbolize(profile, cache=SymbolCache(None))
-
     assert [f.name for f in there.functions] == [f.name for f in here.functions]
     assert "beta" in {f.name for f in there.functions}
     assert there.problems == here.problems
@@ -378,18 +352,10 @@ def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        None,
-        7,
-        [],
-        {},
-        [{"answer": None}] * 4,
-        [{"answer": {"virtual": "x"}}] * 4,
-        [{"crash": 7}] * 4,
-    ],
-)
+@pytest.mark.parametrize("told", [
+    None, 7, [], {}, [{"answer": None}] * 4, [{"answer": {"virtual": "x"}}] * 4,
+    [{"crash": 7}] * 4,
+])  # fmt: skip
 def test_answers_from_elsewhere_that_make_no_sense_cost_names_alone(
     programs: Path, asked_elsewhere: Any, told: Any
 ) -> None:

@@ -20,16 +20,12 @@ def run(*command: str | Path) -> str:
 def test_an_address_beyond_a_symbols_size_belongs_to_nobody() -> None:
     table = SymbolTable(
         RawSymbols(
-            np.array([100, 100, 200, 110], np.uint64),
-            np.array([50, 50, 0, 4], np.uint64),
-            np.array([1, 6, 12, 16], np.int64),
-            np.array([0, 0, 1, 2], np.uint8),
+            np.array([100, 100, 200, 110], np.uint64), np.array([50, 50, 0, 4], np.uint64),
+            np.array([1, 6, 12, 16], np.int64), np.array([0, 0, 1, 2], np.uint8),
             b"\0_one\0_five\0asm\0nest\0",
         )
-    )
-
+    )  # fmt: skip
     found = table.find(np.array([99, 100, 112, 120, 149, 150, 200, 215, 216], np.uint64))
-
     assert found == [None, "_one", "nest", "_one", "_one", None, "asm", "asm", None]
     assert table.starts(np.array([100, 101, 200], np.uint64)).tolist() == [True, False, True]
 
@@ -41,7 +37,5 @@ def test_libc_names_agree_with_nm() -> None:
     for x in lines:
         if len(x) == 4 and x[2] in "TWti":
             wanted[int(x[0], 16)].add(x[3].split("@")[0])
-
     found = ElfImage.open(libc).symbols().find(np.array(sorted(wanted), np.uint64))
-
     assert sum(n in wanted[a] for a, n in zip(sorted(wanted), found, strict=True)) == len(wanted)

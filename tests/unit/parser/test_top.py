@@ -20,7 +20,6 @@ def test_top_marks_what_is_noise_and_says_so() -> None:
     shown = view((("malloc a main", 4 << 20), ("malloc b main", 1024)), rate=1 << 16)
     found = top.top(shown, top.TopOptions(rows=0))
     lines = list(plain_lines(top.blocks(found)))
-
     assert [r.name for r in found.shown] == ["a", "b", "main"]
     assert [bool(line.startswith("~ ")) for line in lines[3:6]] == [False, True, False]
     assert lines[6] == "~ 1 row is inside the noise: its error is as large as the number"
@@ -57,17 +56,11 @@ def test_top_by_line_tells_file_and_line_to_programs() -> None:
     assert isinstance(row["line"], int)
 
 
-@pytest.mark.parametrize(
-    ("stacks", "is_told"),
-    [
-        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget c", 90)), True),
-        ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget b m", 90)), False),
-        (
-            (("malloc xget a", 9), ("malloc xget b", 9), ("malloc xget c", 9), ("malloc d", 9)),
-            False,
-        ),
-    ],
-)
+@pytest.mark.parametrize(("stacks", "is_told"), [
+    ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget c", 90)), True),
+    ((("malloc xget a", 90), ("malloc xget b", 90), ("malloc xget b m", 90)), False),
+    ((("malloc xget a", 9), ("malloc xget b", 9), ("malloc xget c", 9), ("malloc d", 9)), False),
+])  # fmt: skip
 def test_a_function_that_owns_nearly_all_for_several_callers_may_be_a_wrapper(
     stacks: tuple[tuple[str, int], ...], *, is_told: bool
 ) -> None:

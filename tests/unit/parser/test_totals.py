@@ -296,11 +296,9 @@ def test_rows_are_in_the_order_asked_for(order: Order) -> None:
     ]
     found = rows(totals(*made(counts), PLAIN), None, None, order)
     key = {
-        Order.OWN: lambda row: row.own.value,
-        Order.TOTAL: lambda row: row.total.value,
-        Order.BLOCKS: lambda row: row.blocks,
-        Order.GROWTH: lambda row: row.own.value,
-    }[order]
+        Order.OWN: lambda row: row.own.value, Order.TOTAL: lambda row: row.total.value,
+        Order.BLOCKS: lambda row: row.blocks, Order.GROWTH: lambda row: row.own.value,
+    }[order]  # fmt: skip
     values = [key(row) for row in found]
     assert values == sorted(values, reverse=True)
     assert found[:2] == [found[0], found[1]]

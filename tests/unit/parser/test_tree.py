@@ -26,7 +26,6 @@ def by_hand(sites: list[Site], *, freed: bool) -> dict[tuple[str, ...], float]:
 @pytest.mark.parametrize("kind", ["inuse", "freed"])
 def test_every_node_has_the_sum_of_its_stacks(kind: str) -> None:
     tree = build_tree(*make_profile(SERVER))
-
     assert totals_by_path(tree, kind) == by_hand(SERVER, freed=kind == "freed")
 
 
@@ -34,7 +33,6 @@ def test_random_stacks_add_up_to_the_profile_in_value_variance_and_samples() -> 
     profile, symbols = wide_profile(3000)
     tree = build_tree(profile, symbols)
     total = profile.total(Count.INUSE, Unit.SPACE)
-
     root = tree.total("inuse")[0]
     assert root[BYTES] == pytest.approx(total.value)
     assert root[BYTES_VARIANCE] == pytest.approx(total.std_error**2)
@@ -47,7 +45,6 @@ def test_random_stacks_add_up_to_the_profile_in_value_variance_and_samples() -> 
 def test_threads_and_domains_keep_their_own_rows() -> None:
     profile, symbols = make_profile(SERVER)
     tree = build_tree(profile, symbols)
-
     rows = tree.thread_rows
     worker = rows.counts["inuse"][rows.thread == 1][:, BYTES].sum()
     device = tree.rows.counts["inuse"][tree.rows.domain == 1][:, BYTES].sum()
@@ -61,9 +58,7 @@ def test_every_line_is_a_node_of_its_own() -> None:
     second = symbols.locations[names["work"]]
     symbols.locations.append(type(second)(second.function, second.file, 99))
     symbols.locations_of_stack[symbols.offsets[1] + 1] = len(symbols.locations) - 1
-
     tree = build_tree(profile, symbols)
-
     lines: dict[str, list[int]] = {}
     for k in range(1, len(tree)):
         lines.setdefault(tree.names[tree.name[k]].name, []).append(int(tree.line[k]))
@@ -77,9 +72,7 @@ def test_a_base_shares_the_tree_across_builds() -> None:
     for k, function in enumerate(base_symbols.functions):
         moved = function.module.replace("/opt", "/old")
         base_symbols.functions[k] = type(function)(function.name, function.name, moved, "")
-
     tree = build_tree(*new, (base_profile, base_symbols))
-
     assert totals_by_path(tree, "inuse")[()] == by_hand(SERVER, freed=False)[()]
     base = totals_by_path(tree, "base_inuse")
     assert {path: v for path, v in base.items() if v} == by_hand(BASE, freed=False)
@@ -93,7 +86,6 @@ def test_instances_of_a_template_are_nodes_of_one_group() -> None:
     tree = build_tree(
         *make_profile([Site("main ints", 1, 8), Site("main chars", 1, 16)], functions=functions)
     )
-
     named = {tree.names[k].full_name: k for k in tree.name.tolist() if k >= 0}
     ints, chars, main = named["Box<int>::fill()"], named["Box<char>::fill()"], named["main"]
     assert tree.group[ints] == tree.group[chars] == min(ints, chars)
@@ -106,8 +98,6 @@ def test_a_node_knows_the_file_of_its_line() -> None:
     known = symbols.locations[work]
     symbols.locations.append(type(known)(known.function, "/src/inline.h", known.line))
     symbols.locations_of_stack[symbols.offsets[1] + 1] = len(symbols.locations) - 1
-
     tree = build_tree(profile, symbols)
-
     files = {tree.files[tree.file[k]] for k in range(1, len(tree)) if tree.line[k] == known.line}
     assert files == {known.file, "/src/inline.h"}

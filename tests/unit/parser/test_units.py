@@ -24,13 +24,10 @@ from mem_parser.units import (
 POWERS = {name: 1024.0**k for k, name in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0.000"), (1.5, "1.500"), (9.9999, "10.00"), (999.96, "1,000"), (123456.7, "123,457"),
-        (0.012344, "0.01234"), (-2.5, "-2.500"), (math.nan, "?"), (math.inf, "?"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "text"), [
+    (0, "0.000"), (1.5, "1.500"), (9.9999, "10.00"), (999.96, "1,000"), (123456.7, "123,457"),
+    (0.012344, "0.01234"), (-2.5, "-2.500"), (math.nan, "?"), (math.inf, "?"),
+])  # fmt: skip
 def test_four_digits_count(value: float, text: str) -> None:
     assert significant(value) == text
 
@@ -50,13 +47,10 @@ def test_a_size_reads_back_and_is_below_a_thousand_and_24(value: float) -> None:
     assert size < 1024 or unit == "EiB"
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (17, "17 B"), (1023, "1,023 B"), (1023.99, "1.000 KiB"), (1536, "1.500 KiB"),
-        (1048570, "1.000 MiB"), (-2048, "-2.000 KiB"), (2.0**80, "1,048,576 EiB"), (math.nan, "?"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "text"), [
+    (17, "17 B"), (1023, "1,023 B"), (1023.99, "1.000 KiB"), (1536, "1.500 KiB"),
+    (1048570, "1.000 MiB"), (-2048, "-2.000 KiB"), (2.0**80, "1,048,576 EiB"), (math.nan, "?"),
+])  # fmt: skip
 def test_sizes_change_their_unit_where_they_would_round_to_the_next(
     value: float, text: str
 ) -> None:
@@ -70,24 +64,20 @@ def test_objects_are_whole_and_changes_have_a_sign() -> None:
     assert format_change(0, Unit.OBJECTS) == "+0"
 
 
-@pytest.mark.parametrize(
-    ("estimate", "unit", "text"),
-    [
-        (Estimate(225 << 20, 1 << 18, 9), Unit.SPACE, "225.0 MiB"),
-        (Estimate(5000, 0.2, 9), Unit.SPACE, "4.883 KiB"),
-        (Estimate(5000, math.nan, 9), Unit.SPACE, "4.883 KiB"),
-        (Estimate(225 << 20, 1 << 21, 9), Unit.SPACE, "225.0 MiB ± 3.9 MiB (95 %)"),
-        (Estimate(7, 2, 7), Unit.OBJECTS, "7 blocks ± 5 blocks (95 %)"),
-        (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block (at least 1, 95 %)"),
-        (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB"),
-        (
-            Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)),
-            Unit.SPACE,
-            "1.000 MiB (1.00–1.11 MiB, 95 %)",
-        ),
-        (Estimate(0.0, 1.0, 3, unseen_bytes(1000)), Unit.SPACE, "0 B"),
-    ],
-)
+@pytest.mark.parametrize(("estimate", "unit", "text"), [
+    (Estimate(225 << 20, 1 << 18, 9), Unit.SPACE, "225.0 MiB"),
+    (Estimate(5000, 0.2, 9), Unit.SPACE, "4.883 KiB"),
+    (Estimate(5000, math.nan, 9), Unit.SPACE, "4.883 KiB"),
+    (Estimate(225 << 20, 1 << 21, 9), Unit.SPACE, "225.0 MiB ± 3.9 MiB (95 %)"),
+    (Estimate(7, 2, 7), Unit.OBJECTS, "7 blocks ± 5 blocks (95 %)"),
+    (Estimate(1, 0.0, 1, unseen_objects(4096)), Unit.OBJECTS, "1 block (at least 1, 95 %)"),
+    (Estimate(30 << 20, 0.0, 1, unseen_bytes(1000)), Unit.SPACE, "30.00 MiB"),
+    (Estimate(1 << 20, 0.0, 1, unseen_bytes(1 << 15)), Unit.SPACE,
+     "1.000 MiB (1.00–1.11 MiB, 95 %)"),
+    (Estimate(5 * 4096.0, 5**0.5 * 4096, 5, unseen_bytes(4096)), Unit.SPACE,
+     "20.00 KiB (6.4–44 KiB, 95 %)"),
+    (Estimate(0.0, 1.0, 3, unseen_bytes(1000)), Unit.SPACE, "0 B"),
+])  # fmt: skip
 def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, text: str) -> None:
     assert format_total(estimate, unit) == text
 

@@ -18,7 +18,6 @@ NOTHING = Unseen(0.0, True)
 @given(st.lists(st.sampled_from("abcd"), max_size=300), st.integers(8, 120))
 def test_every_verdict_keeps_its_first_rows(verdicts: list[str], most: int) -> None:
     kept = kept_rows(verdicts, most)
-
     assert kept == sorted(set(kept))
     assert len(kept) == min(len(verdicts), most)
     left = {verdicts[k] for k in kept}
@@ -37,9 +36,7 @@ def rows(verdict: str, number: int, **more: Any) -> list[dict[str, Any]]:
 def test_what_is_cut_is_told_with_its_error() -> None:
     young = rows("young", 2, bytes=5.0, std_error=1.0, samples=1)
     leaks = rows("leak", 30, bytes=100.0, std_error=10.0, samples=50)
-
     block = verdict_block({"rows": leaks + young, "notes": ["n"]}, NOTHING, most=12)
-
     assert [r["verdict"] for r in block["rows"]] == ["leak"] * 10 + ["young"] * 2
     assert block["counts"] == {"leak": 30, "young": 2}
     assert block["notes"] == ["n"]
@@ -53,17 +50,13 @@ def test_what_is_cut_is_told_with_its_error() -> None:
 
 def test_changes_add_up_with_their_signs() -> None:
     gone = rows("gone", 30, delta=-7.0, delta_error=None)
-
     (cut,) = verdict_block({"rows": gone}, NOTHING, most=10)["left_out"]
-
     assert cut == {"verdict": "gone", "rows": 20, "delta": [-140.0, None, None]}
 
 
 def test_few_rows_stay_as_they_are() -> None:
     given_rows = rows("leak", 3, bytes=1.0, std_error=0.0)
-
     block = verdict_block({"rows": given_rows}, NOTHING, most=3)
-
     assert block["rows"] == given_rows
     assert block["left_out"] == []
 
@@ -79,9 +72,7 @@ def test_leaks_that_a_reader_cannot_tell_apart_are_one_row() -> None:
         row("main", 30.0), row("other", 20.0), row("main", 10.0, std_error=4.0, evidence="Only 1"),
         {"verdict": "young", "bytes": 2.0, "std_error": None}, row("main", 5.0, "young"),
     ]  # fmt: skip
-
     merged = merged_rows(given_rows, NOTHING)
-
     assert [(r["verdict"], r["bytes"]) for r in merged] == [
         ("leak", 50.0), ("leak", 40.0), ("inconclusive", 40.0), ("inconclusive", 20.0),
         ("young", 2.0), ("young", 5.0),

@@ -22,12 +22,9 @@ from reportview import named
 STACKS = (("malloc net_read serve main", 100), ("malloc db_get serve main", 40),
           ("calloc parse main", 40), ("malloc idle main", 8))  # fmt: skip
 BYTES = {
-    Count.RESIDENT: (100, 40, 40, 0),
-    Count.SLOP: (12, 8, 900, 0),
-    Count.PAGES: (4096, 2048, 40, 0),
-    Count.HELD: (3996, 2000, 0, 0),
-    Count.PINNED: (3996, 0, 0, 0),
-}
+    Count.RESIDENT: (100, 40, 40, 0), Count.SLOP: (12, 8, 900, 0), Count.PAGES: (4096, 2048, 40, 0),
+    Count.HELD: (3996, 2000, 0, 0), Count.PINNED: (3996, 0, 0, 0),
+}  # fmt: skip
 
 
 def wasting(rate: int = 1, **changes: tuple[int, ...] | None) -> Profile:
@@ -48,11 +45,9 @@ def test_rows_are_ranked_by_what_would_be_saved_and_have_a_reason() -> None:
     found = report.waste(viewed(wasting()), 0)
     told = [(row.name, row.saved.value, row.reason) for row in found.rows]
     assert told == [
-        ("net_read", 4008, "last on page"),
-        ("db_get", 2008, "shared pages"),
-        ("parse", 900, "slop"),
-        ("idle", 0, "not in RAM"),
-    ]
+        ("net_read", 4008, "last on page"), ("db_get", 2008, "shared pages"),
+        ("parse", 900, "slop"), ("idle", 0, "not in RAM"),
+    ]  # fmt: skip
     assert found.cached is not None
     assert found.cached.value == 20184 - 6184
     assert report.waste(viewed(wasting(), focus=("db_get",))).cached is None

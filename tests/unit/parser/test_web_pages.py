@@ -46,7 +46,6 @@ def render(request: pytest.FixtureRequest) -> Any:
 
 def test_a_page_has_no_address_outside_itself(render: Any) -> None:
     page = Page(render(*make_profile(SERVER), base=make_profile(BASE)))
-
     assert_closed(page)
 
 
@@ -61,9 +60,7 @@ def test_hostile_names_stay_text(render: Any) -> None:
     profile.domains[1] = HOSTILE
     profile.warnings = [HOSTILE]
     plain = Page(render(*make_profile(SERVER)))
-
     text = render(profile, symbols, name=HOSTILE)
-
     page = Page(text)
     assert [t for t, _ in page.tags] == [t for t, _ in plain.tags]
     assert page.attributes("src", "onerror") == []
@@ -85,7 +82,6 @@ def test_json_in_a_page_survives_every_end_of_a_script() -> None:
 def test_the_packed_tree_holds_the_profile() -> None:
     profile, symbols = wide_profile(1500)
     head, columns = blocks_of(flamegraph.render(profile, symbols))["tree"]
-
     for unit, column in ((Unit.SPACE, 0), (Unit.OBJECTS, 2)):
         total = profile.total(Count.INUSE, unit)
         sums = columns[f"row.inuse.{column}"].astype(float).sum()
@@ -103,9 +99,7 @@ def test_the_packed_tree_holds_the_profile() -> None:
 @pytest.mark.timeout(120)
 def test_a_large_profile_stays_below_the_limit_and_says_what_it_left_out() -> None:
     profile, symbols = wide_profile(60000)
-
     text = flamegraph.render(profile, symbols)
-
     assert len(text.encode()) < SIZE_LIMIT
     blocks = blocks_of(text)
     assert len(blocks["tree"][1]["depth"]) > 200_000
@@ -115,9 +109,7 @@ def test_a_large_profile_stays_below_the_limit_and_says_what_it_left_out() -> No
 @pytest.mark.parametrize("limit", [600_000, 650_000])
 def test_a_smaller_limit_prunes_more(render: Any, limit: int) -> None:
     profile, symbols = wide_profile(12000)
-
     text = render(profile, symbols, size_limit=limit)
-
     assert len(text.encode()) < limit
     blocks = blocks_of(text)
     assert any("are drawn as" in w for w in blocks["facts"]["warnings"])
@@ -138,22 +130,12 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
     profile.warnings = ["cannot open /opt/app/lib/secret_name.so.debug"]
     symbols.problems.append(SymbolProblem("/opt/app/x.so", "/opt/app/x.so: no such file", "look"))
     more = {"leaks": LEAKS} if render is report.render else {}
-
     open_text = everything_in(render(profile, symbols, name="/tmp/in/x.heap", **more))
     text = everything_in(render(profile, symbols, name="/tmp/in/x.heap", confidential=True, **more))
-
     private = (
-        "/opt/",
-        "/code/",
-        "/var/",
-        "/tmp/",
-        "/usr/",
-        "/etc/",
-        '.c"',
-        "build-host-7",
-        "--key",
+        "/opt/", "/code/", "/var/", "/tmp/", "/usr/", "/etc/", '.c"', "build-host-7", "--key",
         "4711",
-    )
+    )  # fmt: skip
     assert [word for word in private if word in text] == []
     assert all(word in open_text for word in ("/opt/app/bin/server", "build-host-7", "--key"))
     assert "new_node" in text
@@ -164,9 +146,7 @@ def test_every_count_has_its_tables() -> None:
     profile, symbols = make_profile(SERVER)
     profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
     profile.sites.peak_bytes = 2 * profile.sites.alloc_bytes
-
     text = report.render(profile, symbols)
-
     blocks = blocks_of(text)
     for name, count, unit in measures(profile):
         total = profile.total(count, unit).value
@@ -182,7 +162,6 @@ def test_optional_blocks_are_there_only_when_given() -> None:
     full = blocks_of(
         report.render(*make_profile(SERVER), leaks=LEAKS, diff={"inuse.space": {"rows": []}})
     )
-
     assert not {"leaks", "diff"} & set(plain)
     assert full["leaks"]["rows"][0]["verdict"] == "leak"
     assert full["diff"]["inuse.space"]["rows"] == []
@@ -191,9 +170,7 @@ def test_optional_blocks_are_there_only_when_given() -> None:
 def test_unknown_errors_are_not_made_up() -> None:
     profile, symbols = make_profile(SERVER, rate=4096.0)
     profile.exact_samples = False
-
     blocks = blocks_of(report.render(profile, symbols))
-
     assert blocks["facts"]["exact"] is False
     assert blocks["tables"]["totals"]["inuse.space"][1] is None
     assert blocks["account"]["rows"][0]["ends"] == [None, None]
@@ -216,7 +193,6 @@ def run(*arguments: str | Path) -> str:
 @pytest.mark.parametrize("command", ["flamegraph", "report"])
 def test_the_commands_write_beside_the_profile(command: str, heap: Path) -> None:
     output = run(command, heap)
-
     page = heap.with_name(f"x.{command}.html")
     assert f"wrote {page}" in output
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
@@ -225,17 +201,11 @@ def test_the_commands_write_beside_the_profile(command: str, heap: Path) -> None
 def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     run("flamegraph", heap, "-o", page, "--alloc", "--objects", "--all-frames", "--focus", "0x2fff")
-
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     assert blocks["facts"]["start"] == {
-        "count": "alloc",
-        "unit": "objects",
-        "hideAllocators": False,
-        "apart": False,
-        "templates": False,
-        "invert": False,
-        "labels": False,
-    }
+        "count": "alloc", "unit": "objects", "hideAllocators": False, "apart": False,
+        "templates": False, "invert": False, "labels": False,
+    }  # fmt: skip
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])
 
@@ -250,7 +220,6 @@ def test_domains_of_one_capture_stay_apart_on_a_page(command: str, tmp_path: Pat
         files[-1].write_bytes(heap.data)
     page = tmp_path / "page.html"
     run(command, files[0], "--with", files[1], "-o", page)
-
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     head, columns = blocks["tree"]
     assert head["domains"] == ["host", "cuda:0"]
@@ -268,7 +237,6 @@ def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
     old.write_bytes(HeapFile([Record((0x1000, 0x2000), 1, 100)]).data)
     heap.write_bytes(HeapFile([Record((0x1000, 0x2000), 30, 3000)]).data)
     run("report", heap, "--base", old, "-o", page)
-
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     assert set(blocks["diff"]) == set(blocks["tables"]["totals"])
     assert blocks["diff"]["inuse.space"]["base_name"] == "old.heap"
@@ -279,9 +247,7 @@ def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
 
 def test_a_profile_without_blocks_still_makes_a_page(render: Any) -> None:
     profile, symbols = make_profile([Site("main", 2, 64, freed=2)])
-
     blocks = blocks_of(render(profile, symbols))
-
     assert blocks["tree"][1]["row.inuse.0"].sum() == 0
 
 

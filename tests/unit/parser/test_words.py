@@ -46,22 +46,19 @@ def catalogue() -> Catalogue:
     return read_catalogue(Path(FOLDER, "zh_CN.po").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, "en"),
-        ({"LANG": "zh_CN.UTF-8"}, "zh-CN"),
-        ({"LANG": "zh"}, "zh-CN"),
-        ({"LANG": "zh_TW.UTF-8"}, "en"),
-        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "zh_CN.GB18030@x"}, "zh-CN"),
-        ({"LANG": "zh_CN.UTF-8", "LC_MESSAGES": "en_GB"}, "en"),
-        ({"LC_MESSAGES": "zh_CN", "LC_ALL": "de_DE.UTF-8"}, "en"),
-        ({"LANG": "de_DE", "LANGUAGE": "fr:zh_CN:en"}, "zh-CN"),
-        ({"LANG": "zh_CN", "LANGUAGE": "en:zh_CN"}, "en"),
-        ({"LC_ALL": "C", "LANGUAGE": "zh_CN"}, "en"),
-        ({"LANG": "../zh_CN"}, "en"),
-    ],
-)
+@pytest.mark.parametrize(("environment", "expected"), [
+    ({}, "en"),
+    ({"LANG": "zh_CN.UTF-8"}, "zh-CN"),
+    ({"LANG": "zh"}, "zh-CN"),
+    ({"LANG": "zh_TW.UTF-8"}, "en"),
+    ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "zh_CN.GB18030@x"}, "zh-CN"),
+    ({"LANG": "zh_CN.UTF-8", "LC_MESSAGES": "en_GB"}, "en"),
+    ({"LC_MESSAGES": "zh_CN", "LC_ALL": "de_DE.UTF-8"}, "en"),
+    ({"LANG": "de_DE", "LANGUAGE": "fr:zh_CN:en"}, "zh-CN"),
+    ({"LANG": "zh_CN", "LANGUAGE": "en:zh_CN"}, "en"),
+    ({"LC_ALL": "C", "LANGUAGE": "zh_CN"}, "en"),
+    ({"LANG": "../zh_CN"}, "en"),
+])  # fmt: skip
 def test_the_language_is_that_of_the_environment(
     environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,12 +26,12 @@ class Terminal:
         self.file = os.fdopen(theirs, "w")
 
     def text(self) -> str:
-        """What was written so far."""
-        os.set_blocking(self._ours, False)
-        try:
-            return os.read(self._ours, 1 << 16).decode()
-        except BlockingIOError:
-            return ""
+        """What was written so far: the kernel hands it over a little later."""
+        os.write(self.file.fileno(), b"\0")
+        read = b""
+        while not read.endswith(b"\0"):
+            read += os.read(self._ours, 1 << 16)
+        return read[:-1].decode()
 
     def close(self) -> None:
         self.file.close()

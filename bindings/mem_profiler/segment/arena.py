@@ -28,6 +28,7 @@ _SLACK_WORDS = 1 << 16
 HEAD_WORDS = layout.STACK.itemsize // 8
 _FRAMES_MAX = 1 << 27
 """Frames of all stacks together; pairs that share native stacks could be forged to need more."""
+_PIECES_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,20 @@ class _Pieces:
     at: Ints
     depth: Ints
 
-    def frames(self, arena: Words, wanted: NDArray[np.bool_]) -> Words:
-        """The frames of the wanted pieces, back to back."""
-        depth = self.depth[wanted]
-        first = self.at[wanted] - (np.cumsum(depth) - depth)
-        frames: Words = arena[np.arange(int(depth.sum())) + np.repeat(first, depth)]
+    def lay_out(self, arena: Words, real: NDArray[np.bool_], offsets: Ints) -> Words:
+        """The frames of all stacks, back to back; of one that is not ``real`` the frame 1."""
+        frames = np.ones(int(offsets[-1]), np.uint64)
+        wanted = real[self.stack]
+        stack, at, depth = self.stack[wanted], self.at[wanted], self.depth[wanted]
+        before = np.cumsum(depth) - depth
+        own = np.zeros(len(real) + 1, np.int64)
+        own[1:] = np.cumsum(np.where(real, np.diff(offsets), 0))
+        to = offsets[stack] + before - own[stack]
+        for first in range(0, len(at), _PIECES_AT_ONCE):
+            some = slice(first, first + _PIECES_AT_ONCE)
+            count = depth[some]
+            step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+            frames[np.repeat(to[some], count) + step] = arena[np.repeat(at[some], count) + step]
         return frames
 
 
@@ -167,13 +177,11 @@ def _native_stacks(arena: Words, ids: Ints) -> tuple[StackTable, Ints]:
     too_many = np.cumsum(depth[of]) > _FRAMES_MAX
     of[too_many] = np.searchsorted(distinct, layout.STACK_UNREADABLE)
     offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
-    frames = np.ones(int(offsets[-1]), np.uint64)
-    frames[np.repeat(real, depth)] = pieces.frames(arena, real[pieces.stack])
     cause = np.where(distinct < layout.STACK_LOST_MAX, distinct, layout.STACK_UNREADABLE)
     cut = found.heads["truncated"].astype(np.int64) & 3
     table = StackTable(
         offsets=offsets,
-        frames=frames,
+        frames=pieces.lay_out(arena, real, offsets),
         flags=np.where(real, cut, cause << STACK_LOST_SHIFT).astype(np.uint32),
         generation=np.where(real, found.heads["generation"], 0).astype(np.uint32),
         leaf_exact=True,

@@ -44,7 +44,6 @@ _KEPT_GROUPS = ("(anonymous namespace)", "(anonymous class)")
 _FIRST_STAND_IN, _MOST_STAND_INS = 0xE000, 0x1000
 _STAND_IN = re.compile(f"[{chr(_FIRST_STAND_IN)}-{chr(_FIRST_STAND_IN + _MOST_STAND_INS)}]")
 """Characters for private use, each in the place of a group of template arguments."""
-_TEMPLATE_FUNCTION = re.compile(r"_Z(?P<std>(?:St)?)(?P<length>[1-9]\d{0,3})")
 _CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
 _TAIL = re.compile(
     r"(?:\.(?:(?:cold|localalias)(?:\.\d+)*"
@@ -139,25 +138,30 @@ def _demangled(symbol: str) -> str | None:
     try:
         name = pycxxfilt.demangle(symbol)
     except (ValueError, UnicodeError):
-        return _template_function(symbol)
+        return _by_gcc(symbol)
     if name is not None and _RUST_HASH.search(name):
         name = _RUST_ESCAPED.sub("$", _RUST_HASH.sub("", name))
         name = _RUST_ESCAPE.sub(_rust_escape, name)
     return name
 
 
-def _template_function(symbol: str) -> str | None:
-    """Return the name of a function template that is in no class, without its arguments. LLVM reads
-    none of GCC's names for what depends on one (`sr`), as in `std::make_shared<T>` of C++17.
+def _by_gcc(symbol: str) -> str | None:
+    """Demangle what LLVM does not read: GCC's names for what depends on a template argument (`sr`),
+    as in `std::make_shared<T>` of C++17 or Boost.Asio. The C++ library that LLVM's demangler is
+    linked with has GCC's.
     """
-    found = _TEMPLATE_FUNCTION.match(symbol)
-    if found is None:
+    if "sr" not in symbol or not symbol.startswith("_Z"):
         return None
-    end = found.end() + int(found["length"])
-    name, then = symbol[found.end() : end], symbol[end : end + 1]
-    return (
-        f"{found['std'] and 'std::'}{name}<...>()" if name.isidentifier() and then == "I" else None
-    )
+    import ctypes  # for rare names
+
+    demangle = ctypes.CDLL("libstdc++.so.6")["__cxa_demangle"]
+    demangle.restype = ctypes.c_void_p
+    made = demangle(symbol.encode(), None, None, None)
+    if not made:
+        return None
+    name = ctypes.string_at(made).decode(errors="replace")
+    ctypes.CDLL(None).free(ctypes.c_void_p(made))
+    return name
 
 
 def _rust_escape(found: re.Match[str]) -> str:

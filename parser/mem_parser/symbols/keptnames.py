@@ -22,7 +22,7 @@ from mem_parser.symbols.table import SymbolProblem
 
 Addresses = npt.NDArray[np.uint64]
 _Frame = tuple[str, str, str, int]
-_VERSION = 3
+_VERSION = 4
 
 
 class KeptNames:

@@ -79,6 +79,6 @@ def test_a_template_function_whose_arguments_llvm_cannot_read_has_its_name() -> 
         "St10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueESD_E4typeEEDpOT0_"
     )  # of g++ 12, for std::make_shared<Session>(unsigned long&, std::string const&)
     assert short_name(made) == "std::make_shared"
-    assert full_name(made) == "std::make_shared<...>()"
+    assert " std::make_shared<Session, unsigned long&, " in full_name(made)
     for broken in ("_Z3fo", "_Z9", "_Z3fooE", "_Z3f-oI", "_ZSt"):
         assert short_name(broken) == broken

@@ -236,12 +236,14 @@ def shell_path(path: str) -> str:
     return shell_word(f"./{path}" if path.startswith("-") else path)
 
 
-def shell_paths(paths: Sequence[str]) -> str:
+def shell_paths(paths: Sequence[str], *, but_some: bool = False) -> str:
     """Return files as words of a command; of many captures of one prefix (PREFIX.PID.N.heap) their
-    pattern, of other ones `FILE...`.
+    pattern, unless it means others too (``but_some``), of other ones `FILE...`.
     """
     if len(paths) <= _PATHS_MAX:
         return " ".join(map(shell_path, paths))
+    if but_some:
+        return "FILE..."
     prefixes = {path.rsplit(".", 3)[0] if path.count(".") >= 3 else "" for path in paths}
     if len(prefixes) > 1 or "" in prefixes or not all(path.endswith(".heap") for path in paths):
         return "FILE..."

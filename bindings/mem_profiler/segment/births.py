@@ -25,8 +25,12 @@ def unit_ns(seconds: float | None) -> int:
 
 
 def scale_at(control: Control, since_ns: int) -> int:
-    """The scale that the latest capture has so long after its start."""
-    return scale_of(max(since_ns - 1, 0) // _unit(control))
+    """The scale that the latest capture has so long after its start; none is born behind its
+    deadline, so that those of one command have the same however late each was stopped.
+    """
+    slot = control.capture
+    last_ns = min(since_ns, int(slot["deadline_ns"]) - int(slot["start_ns"])) - 1
+    return scale_of(max(last_ns, 0) // _unit(control))
 
 
 def scale_of(units: int) -> int:

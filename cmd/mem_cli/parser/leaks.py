@@ -182,7 +182,7 @@ def _in_order(files: tuple[str, ...], options: Options) -> tuple[list[Source], l
     found = added_up(files, options)
     if found.others or not found.is_dated:
         names = [one.file for one in found.sources]
-        words = shell_paths(names if found.is_dated else names[:1])
+        words = shell_paths(names if found.is_dated else names[:1], but_some=True)
         raise UsageProblem(
             "these processes were not captured at one time: their leaks cannot be added up",
             hint=f"mem_parser leaks {words} shows those of {'some' if ' ' in words else 'one'}",

@@ -52,14 +52,15 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     found = added_up(paths, options)
     if found.others:
         others, every = len(found.others), len(found.others) + len(found.sources)
-        why = "another time" if found.is_dated else "other times than when most was in use"
-        note(f"note: {others} of {every} files are of {why}, not added", err=True)
+        why = "began or ended at another time" if found.is_dated else "had ended or not begun"
+        note(f"note: {others} of {every} files are not added: their processes {why}", err=True)
     opened = open_sources([found.whole], options, whole=True)
     view = view_of(opened, filters_from(settled(options, [found.whole.profile])))
     report = judged_if_dated(view.profile, view.raw, options["binary"])
     named_by = [one.file for one in found.sources] if found.others else paths
     members = members_of(found.sources, options, report, found.others)
-    return OfService(opened, view, report, members, shell_paths(named_by))
+    words = shell_paths(named_by, but_some=bool(found.others))
+    return OfService(opened, view, report, members, words)
 
 
 def added_up(paths: Sequence[str], options: Options) -> Added:

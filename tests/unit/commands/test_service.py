@@ -47,7 +47,7 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     assert rows[0] == "12" and sorted(rows) == ["11", "12", "13", "14"]
     [other] = [line.split() for line in lines[3:] if line.endswith("p.14.1.heap")]
     assert other[1:6] == ["cc1", "a14.c", "≥", "14.00", "MiB"] and other[-3:-1] == ["-", "-"]
-    assert "note: 1 of 4 files are of another time, not added" in done.stderr
+    assert "note: 1 of 4 files are not added: their processes began or" in done.stderr
     few = parse(folder, "-n", "1").stdout.splitlines()
     assert len([line for line in few[2:] if line.endswith(".heap")]) == 1
     assert "3 more hidden. Use -n 0 to show all." in few
@@ -64,7 +64,7 @@ def test_a_process_without_a_sample_is_of_no_other_time(folder: Path) -> None:
     profile = read_profile(str(folder / "p.14.1.heap"))
     none = profile.where(np.zeros(len(profile.sites), np.bool_))
     (folder / "p.14.1.heap").write_bytes(write_heap(none))
-    assert "of another time" not in parse(folder).stderr
+    assert "not added" not in parse(folder).stderr
 
 
 def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_processes_that_lived_one_after_another_are_not_added_up(tmp_path: Path)
     largest = max(range(2, 6), key=lambda pid: totals[pid])
     assert {one["pid"] for one in found["processes"] if one["added"]} == {1, largest}
     assert found["total"] == pytest.approx(totals[1] + totals[largest], abs=1)
-    assert "note: 3 of 5 files are of other times than when most was" in done.stderr
+    assert "note: 3 of 5 files are not added: their processes had ended" in done.stderr
     first = "no verdict on leaks: 1 of 2 processes were watched for less than 30 s"
     assert parse(tmp_path).stdout.splitlines()[0] == first
 

@@ -44,6 +44,20 @@ def test_a_look_at_a_long_capture_tells_ages_in_seven_parts_or_more_of_the_time_
             assert max(parts) <= now_s / 4, (now_s, ends)
 
 
+@pytest.mark.parametrize("late_ns", [0, 2_000_000, 700_000_000])
+def test_a_capture_that_is_stopped_after_its_time_has_the_buckets_of_its_time(
+    tmp_path: Path, late_ns: int
+) -> None:
+    fake = FakeSegment()
+    fake.begin(seconds=70)
+    fake.site(site_key(fake.stack([5])), (30, 3000))
+    slot = fake.control["capture"][1]
+    slot["stop_ns"] = slot["deadline_ns"] + np.uint64(late_ns)
+    with Segment.open(fake.save(tmp_path), writable=False) as segment:
+        profile = build(segment, Target(None), Ending("stopped", "running", None))[0]
+    assert profile.capture.bucket_end_s == [8.75, 17.5, 26.25, 35.0, 43.75, 52.5, 61.25, None]
+
+
 def test_rows_of_several_scales_are_of_the_newest(tmp_path: Path) -> None:
     fake = FakeSegment()
     fake.begin()

@@ -34,9 +34,7 @@ class Announced:
 def started(folder: Path, program: str, what: str, **variables: str) -> Target:
     """One of the programs, captured from its start. It answers, and waits for a line."""
     built = compile_program(
-        STUBS / "marks" / f"{program}.c",
-        (*FLAGS, "-isystem", str(NVTX_HEADERS)),
-        libs=("-ldl",),
+        STUBS / "marks" / f"{program}.c", (*FLAGS, "-isystem", str(NVTX_HEADERS)), libs=("-ldl",)
     )
     return Target([built, what], environment(folder, rate=1) | variables)
 

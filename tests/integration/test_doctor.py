@@ -202,11 +202,7 @@ def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [
-        ("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"),
-        ("/bin/php-fpm8.2", "PHP"),
-        ("/x/rubyist", ""),
-    ],
+    [("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"), ("/bin/php-fpm8.2", "PHP"), ("/x/rubyist", "")],
 )
 def test_what_shows_no_functions_of_its_language_is_named(path: str, name: str) -> None:
     found = neighbours.other_frames([on_disk("/lib/libc.so.6"), on_disk(path)])

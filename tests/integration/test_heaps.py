@@ -268,10 +268,7 @@ def test_attached_detached_and_attached_again(segment_dir: Path) -> None:
                 gate.start(segment, target.pid, 1, None)
                 now = said(target, "arena 30 64", "slab 4 512")
                 counted = DeviceCounted.of(segment)
-                fresh = {
-                    ARENA: (30, 30 * 64, 30),
-                    SLAB: (4, 4 * 512, 4),
-                }
+                fresh = {ARENA: (30, 30 * 64, 30), SLAB: (4, 4 * 512, 4)}
                 found = {
                     name: (t.blocks, t.bytes, t.live_blocks)
                     for name, t in counted.by_domain().items()

@@ -17,13 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from controller_tools import (
-    Stepper,
-    build_stepper,
-    command,
-    command_environment,
-    wait_until,
-)
+from controller_tools import Stepper, build_stepper, command, command_environment, wait_until
 from live_views import plan, run, screen_text, until
 from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Far, picture_from, question, readers

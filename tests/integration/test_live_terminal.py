@@ -355,8 +355,7 @@ def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(
 
 
 @pytest.mark.parametrize(
-    ("variables", "text"),
-    [({"TERM": "dumb"}, "TERM=dumb"), ({"TERM": ""}, "no TERM")],
+    ("variables", "text"), [({"TERM": "dumb"}, "TERM=dumb"), ({"TERM": ""}, "no TERM")]
 )
 def test_a_terminal_that_cannot_be_drawn_on_is_refused(
     tmp_path: Path, variables: dict[str, str], text: str

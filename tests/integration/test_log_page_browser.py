@@ -304,8 +304,7 @@ def test_a_page_that_compares_with_a_base_has_no_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stacks", "blocks"),
-    [(1000, 10_000), pytest.param(30_000, 200_000, marks=pytest.mark.soak)],
+    ("stacks", "blocks"), [(1000, 10_000), pytest.param(30_000, 200_000, marks=pytest.mark.soak)]
 )
 def test_a_log_of_many_sites_gives_a_page_of_bounded_size(
     desktop: Any, tmp_path: Path, stacks: int, blocks: int

@@ -388,10 +388,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
     open_page(desktop, compared[start])
 
     everywhere(desktop, f"bytes {count}", COUNTED[count, "bytes"])
-    for tab, said in (
-        ("leaks", "counts bytes in use"),
-        ("threads", "Blocks in use by the thread"),
-    ):
+    for tab, said in (("leaks", "counts bytes in use"), ("threads", "Blocks in use by the thread")):
         element(desktop, f"#tab-{tab}").click()
         assert said in text_of(desktop, f"#panel-{tab}")
         assert not element(desktop, "#choice").is_displayed()

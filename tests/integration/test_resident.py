@@ -112,8 +112,7 @@ def test_a_capture_says_what_is_resident_and_rss_adds_up(segment_dir: Path, tmp_
     whole = report("summary", file)
     [sentence] = [one["text"] for one in whole["verdicts"] if one["kind"] == "resident"]
     assert re.fullmatch(
-        r"resident [\d.]+ MiB ± [\d.]+ MiB, [\d.]+ % of what is in use, \d+ % of it whole",
-        sentence,
+        r"resident [\d.]+ MiB ± [\d.]+ MiB, [\d.]+ % of what is in use, \d+ % of it whole", sentence
     )
 
 

@@ -543,14 +543,10 @@ def test_pages_fit_a_phone(phone: Any, both: dict[str, Path], kind: str) -> None
 @pytest.mark.usefixtures("sampler", "segment_dir")
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None,
-    reason="torch is not installed: pip install .[torch]",
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install .[torch]"
 )
 def test_pages_of_a_real_training_loop_show_what_pytorch_holds(
-    driver: Any,
-    page_of: Callable[..., Path],
-    compared: Callable[..., Path],
-    tmp_path: Path,
+    driver: Any, page_of: Callable[..., Path], compared: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = collected(tmp_path)
     [dump] = map(str, (tmp_path / "out").glob("*/device_cpu/dump/memscope_dump_*.csv"))

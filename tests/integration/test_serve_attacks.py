@@ -121,9 +121,7 @@ def test_hundreds_of_silent_connections_hold_up_nobody(server: Server) -> None:
         assert server.ask("/processes").status == 200
 
 
-def test_without_a_free_descriptor_the_server_rests_and_keeps_those_it_has(
-    tmp_path: Path,
-) -> None:
+def test_without_a_free_descriptor_the_server_rests_and_keeps_those_it_has(tmp_path: Path) -> None:
     page = b"GET /p/1 HTTP/1.1\r\n" + HOST
     with Server(folder=tmp_path) as one, one.connect() as known:
         assert status_of(known, page) == 200

@@ -18,14 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import (
-    ROOT,
-    TIMEOUT_S,
-    Stepper,
-    build_stepper,
-    command,
-    command_environment,
-)
+from controller_tools import ROOT, TIMEOUT_S, Stepper, build_stepper, command, command_environment
 from made_program import Made
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.symbolizer import symbolize

@@ -23,14 +23,7 @@ from mem_parser.errors import MemError
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.live.naming import NamingChoice
-from mem_parser.model import (
-    Profile,
-    Reading,
-    SiteTable,
-    StackTable,
-    Thread,
-    ThreadBlocks,
-)
+from mem_parser.model import Profile, Reading, SiteTable, StackTable, Thread, ThreadBlocks
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_profiler.capture.saving import Result

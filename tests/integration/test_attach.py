@@ -129,13 +129,16 @@ def test_the_target_goes_on_when_the_controller_dies(points: list[str], segment_
 KINDS = ["malloc", "compute", "threads", "forks", "dlopen", "alarms", "handler"]
 
 
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(40, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_busy_process_is_captured_and_left(kind: str, segment_dir: Path) -> None:
+def test_a_busy_process_is_captured_and_left(kind: str, times: int, segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
     with storm(kind, segment_dir, plugin) as target:
-        attached = attaching.attach(target.pid)
-        attached.tick()
-        attaching.detach(target.pid)
+        for _ in range(times):
+            attaching.attach(target.pid).tick()
+            attaching.detach(target.pid)
         assert end_storm(target) > 0
 
 
@@ -402,19 +405,6 @@ def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
     held.sort()
     print(f"{rounds} rounds, held {held[500]:.2f} ms median, {held[-1]:.2f} ms at most, RSS {rss}")
     assert rss[-1] < rss[0] + (4 << 20)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_times_in_and_out_of_busy_processes(kind: str, segment_dir: Path) -> None:
-    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
-    with storm(kind, segment_dir, plugin) as target:
-        for _ in range(40):
-            attached = attaching.attach(target.pid)
-            attached.tick()
-            attaching.detach(target.pid)
-        print(f"{kind}: {end_storm(target)} rounds")
 
 
 def test_threads_of_the_test_itself_do_not_disturb(segment_dir: Path) -> None:

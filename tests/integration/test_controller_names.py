@@ -131,21 +131,6 @@ def test_a_process_of_another_user_is_last_and_in_no_line_to_paste(stepper: Path
         assert done.stderr.splitlines()[-1] == "hint:  mem_profiler start PID"
 
 
-def test_a_number_may_be_given_with_p_too(stepper: Path, tmp_path: Path) -> None:
-    prefix = tmp_path / "p"
-    with Stepper(stepper) as target:
-        assert run_command("start", "-p", target.pid, "-c", "1").returncode == 0
-        target.tell("a 7 100")
-        done = run_command("snapshot", "-p", target.pid, "-o", prefix)
-        assert done.returncode == 0, done.stderr
-        done = run_command("stop", "--pid", target.pid, "--output", prefix)
-        assert done.returncode == 0, done.stderr
-        heaps = sorted(tmp_path.glob("*.heap"))
-        assert [HeapFile(heap).total("alloc_blocks") for heap in heaps] == [7, 7]
-        done = run_command("doctor", "-p", target.pid)
-        assert f"pid {target.pid} can be captured" in done.stdout, done.stderr
-
-
 def test_a_name_is_that_of_the_file_or_of_the_process(stepper: Path) -> None:
     with Stepper(stepper) as target:
         assert [one.pid for one in byname.find(stepper.name)] == [target.pid]

@@ -61,23 +61,6 @@ def test_a_process_without_the_sampler_says_why() -> None:
     assert "The sampler is not loaded" in done.stdout
 
 
-def test_the_process_beside_is_nobody_s_child(tmp_path: Path) -> None:
-    program = """
-import os, sys
-from mem_profiler import inprocess
-with inprocess.capture(sys.argv[1]):
-    try:
-        print(os.waitpid(-1, os.WNOHANG))
-    except ChildProcessError:
-        print("no child")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "x"],
-        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("no child\n", "")
-
-
 @pytest.mark.parametrize("state", ["idle", "capturing"])
 def test_the_process_beside_ends_with_its_process_whoever_has_the_pipe_too(
     state: str, tmp_path: Path

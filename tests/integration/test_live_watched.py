@@ -79,19 +79,6 @@ def test_a_capture_that_another_ended_is_idle_and_the_next_one_is_followed(
     watched.close()
 
 
-def test_one_that_looked_on_may_begin_when_the_other_capture_is_over(
-    target: Target, tmp_path: Path
-) -> None:
-    toggle.start(target.pid, 1)
-    watched = Watched(target.pid, Rates(1), OFTEN)
-    assert not watched.begin(Rates(1))
-    toggle.stop(target.pid, str(tmp_path / "p"))
-    assert watched.begin(Rates(1))
-    target.ask("2000000")
-    assert held(watched) >= 2_000_000
-    watched.close()
-
-
 def test_a_file_that_is_written_leaves_the_capture_running_and_unwritten(
     target: Target, tmp_path: Path
 ) -> None:

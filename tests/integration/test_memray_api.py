@@ -283,8 +283,7 @@ with memray.FileReader("out.heap") as file, memray.FileReader("out-0.memlog") as
 
 
 THREADS = """
-import importlib, json, sys, threading
-memray = importlib.import_module(sys.argv[1])
+import json, threading
 def work(n):
     for k in range(5):
         x = bytearray(n + k)
@@ -319,19 +318,8 @@ with memray.FileReader("out.bin") as r:
 
 @pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
 def test_threads_have_the_records_that_memray_has(tmp_path: Path) -> None:
-    found = []
-    for module in ("memray", "mem_profiler.memray_api"):
-        folder = tmp_path / module
-        folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", THREADS, module],
-            cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        found.append(json.loads(done.stdout))
-    theirs, ours = found
-    assert ours == theirs
-    by_thread, merged, left, _, single = ours
+    [shown] = printed(tmp_path, THREADS)
+    by_thread, merged, left, _, single = json.loads(shown)
     assert len(by_thread) == 2 * len(merged) == 2
     assert len(left) == 1
     assert len(single) == 12
@@ -406,8 +394,8 @@ assert found.peak_memory_allocated == 200_004, found
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
 
 
-def printed(folder: Path, text: str, **variables: str) -> list[str]:
-    """Run a script with memray and with what stands in for it; they must print the same."""
+def both(folder: Path, text: str, **variables: str) -> list[str]:
+    """Run a script with memray and with what stands in for it; what each prints."""
     shown = []
     for module in ("memray", "mem_profiler.memray_api"):
         place = folder / module
@@ -423,7 +411,12 @@ def printed(folder: Path, text: str, **variables: str) -> list[str]:
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         shown.append(done.stdout)
-    theirs, ours = shown
+    return shown
+
+
+def printed(folder: Path, text: str, **variables: str) -> list[str]:
+    """The same; both must print the same."""
+    theirs, ours = both(folder, text, **variables)
     assert ours == theirs
     return ours.splitlines()
 

@@ -19,7 +19,7 @@ from stub_driver import FLAGS, STUBS, Ascend
 
 WORK = ("set 0", "malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "rtmalloc 3 777",
         "free 1", "malloc 0 64", "rtfree 3")  # fmt: skip
-SEGMENT = pytest.mark.usefixtures("segment_dir")
+pytestmark = pytest.mark.usefixtures("segment_dir")
 
 
 def only(found: list[Dump]) -> Dump:
@@ -27,7 +27,6 @@ def only(found: list[Dump]) -> Dump:
     return one
 
 
-@SEGMENT
 @pytest.mark.parametrize("form", ["csv", "db"])
 def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form: str) -> None:
     with Collecting(tmp_path, "--format", form) as run:
@@ -52,7 +51,6 @@ def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form
     assert times == sorted(times)
 
 
-@SEGMENT
 def test_csv_and_database_have_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +74,6 @@ def plain(row: dict[str, str]) -> dict[str, str]:
     return row | {"Attr": row["Attr"].replace('"', "")}
 
 
-@SEGMENT
 def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do(*WORK[:3])
@@ -90,7 +87,6 @@ def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path
     assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
 
 
-@SEGMENT
 def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", "malloc 0 1000")
@@ -107,7 +103,6 @@ def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
     assert all(f"msmemscope_{d.rows[0]['Process Id']}_" in str(d.path) for d in dumps(run.output))
 
 
-@SEGMENT
 def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
     lines = ("set 0", "host 0 5000", "malloc 1 100", "freehost 0")
     with Collecting(tmp_path, "--device", "cpu，npu:3") as run:
@@ -122,7 +117,6 @@ def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@SEGMENT
 def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
     tmp_path: Path,
 ) -> None:
@@ -137,7 +131,6 @@ def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
         assert list(run.output.glob("*_ascend")) == []
 
 
-@SEGMENT
 def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--analysis", "oom:2") as run:
         results = run.do("set 0", "malloc 0 1000", "malloc 1 9000", "malloc 2 10",
@@ -160,12 +153,9 @@ def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: P
 
 
 def mstx_program() -> Path:
-    return compile_program(
-        STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"),
-    )  # fmt: skip
+    return compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
 
 
-@SEGMENT
 def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) -> None:
     with Collecting(tmp_path, program=(mstx_program(), "steps")) as run:
         assert run.end() == 0, run.stderr
@@ -185,7 +175,6 @@ def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) 
     assert "======= Pytorch Caching memory pool Gap Analysis of Device 0 =======" in run.stderr
 
 
-@SEGMENT
 def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Path) -> None:
     def whole() -> list[Dump]:
         return [dump for dump in dumps(run.output) if len(dump.of("MSTX")) == 12]
@@ -197,7 +186,6 @@ def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Pat
         assert {row["Thread Id"] for row in dump.rows} == {str(run.pid())}
 
 
-@SEGMENT
 def test_only_the_wanted_steps_are_written_and_nothing_is_analysed(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--steps=2,4", program=(mstx_program(), "steps")) as run:
         assert run.end() == 0, run.stderr
@@ -222,7 +210,6 @@ for number in range(3):
 """
 
 
-@SEGMENT
 def test_ranges_of_mstx_from_python_are_steps(tmp_path: Path) -> None:
     script = tmp_path / "steps.py"
     script.write_text(PYTHON)
@@ -249,7 +236,6 @@ for number in range(3):
 """
 
 
-@SEGMENT
 def test_a_call_of_step_ends_a_step(tmp_path: Path) -> None:
     script = tmp_path / "calls.py"
     script.write_text(BY_CALLS)
@@ -308,7 +294,6 @@ def test_the_version_is_shown(option: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("mem_profiler memscope ")
 
 
-@SEGMENT
 def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
     program = Ascend.build().program(linked=True)
     script = tmp_path / "user.sh"
@@ -326,7 +311,6 @@ def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
         assert len(list(output.glob("*_ascend"))) == 1
 
 
-@SEGMENT
 def test_what_nobody_collects_is_said(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--level", "kernel", "--events", "access", "--analysis",
                     "decompose,inefficient", "--watch", "op0,op1") as run:  # fmt: skip
@@ -358,7 +342,6 @@ acl.aclrtFree(late)
 """
 
 
-@SEGMENT
 def test_check_leaks_finds_the_leaks_between_marks_of_a_dump_of_ours(tmp_path: Path) -> None:
     script = tmp_path / "marked.py"
     script.write_text(MARKED)

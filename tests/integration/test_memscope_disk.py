@@ -88,7 +88,6 @@ def test_no_empty_dump_is_left_where_nothing_could_be_written(
 
 
 @needs_mount
-@pytest.mark.usefixtures("segment_dir")
 def test_a_command_on_a_full_disk_says_so_and_recover_writes_the_rest(
     small: Path, tmp_path: Path
 ) -> None:

@@ -41,14 +41,18 @@ def test_the_driver_s_blocks_say_pages_module_and_the_device_s_use(
     assert uses[-1] <= STUB_DEVICE_BYTES
 
 
-def test_rows_of_a_pool_say_what_the_pool_has_reserved(tmp_path: Path) -> None:
-    program = compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
-    with Collecting(tmp_path, program=(program, "steps")) as run:
+@pytest.mark.parametrize(
+    ("what", "kind", "reserved"), [("steps", "PTA", 1 << 21), ("heap", "ARENA", 1 << 16)]
+)
+def test_rows_of_a_pool_say_what_it_or_its_heaps_together_have_reserved(
+    tmp_path: Path, what: str, kind: str, reserved: int
+) -> None:
+    with Collecting(tmp_path, program=(mstx_program(), what)) as run:
         assert run.end() == 0, run.stderr
     [dump] = dumps(run.output)
     shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
-    assert shown
-    assert {attribute(row, "total") for row in shown} == {str(1 << 21)}
+    totals = [attribute(row, "total") for row in shown if row["Event Type"] == kind]
+    assert set(totals) == {str(reserved)}
 
 
 def nvtx_program() -> Path:
@@ -70,19 +74,8 @@ def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: st
     assert {attribute(row, "total") for row in shown} == {str(1 << 16)}
 
 
-def test_rows_of_a_pool_with_heaps_say_what_they_have_together(tmp_path: Path) -> None:
-    program = compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
-    with Collecting(tmp_path, program=(program, "heap")) as run:
-        assert run.end() == 0, run.stderr
-    [dump] = dumps(run.output)
-    shown = [row for row in dump.of("MALLOC") if row["Event Type"] == "ARENA"]
-    assert shown
-    assert {attribute(row, "total") for row in shown} == {str(1 << 16)}
-
-
 def test_a_block_of_two_pools_has_its_address_in_the_rows_of_both(tmp_path: Path) -> None:
-    program = compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
-    with Collecting(tmp_path, program=(program, "pool")) as run:
+    with Collecting(tmp_path, program=(mstx_program(), "pool")) as run:
         assert run.end() == 0, run.stderr
     addresses: dict[str, set[int]] = {"PTA": set(), "ATB": set()}
     for dump in dumps(run.output):

@@ -17,7 +17,6 @@ from memscope_run import Collecting, Dump, attribute, dumps, ledger_story
 from parser_run import told
 from stub_driver import Ascend
 
-SEGMENT = pytest.mark.usefixtures("segment_dir")
 WORK = ("set 0", "malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "free 1",
         "malloc 0 64")  # fmt: skip
 PROGRAM = """
@@ -47,7 +46,6 @@ def allocated(dump: Dump) -> list[tuple[str, int]]:
     return [(row["Ptr"], int(attribute(row, "size"))) for row in dump.of("MALLOC")]
 
 
-@SEGMENT
 def test_blocks_pages_and_groups_of_a_collection_and_of_its_log_are_found(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--format", "db", "--call-stack", "c:3") as run:
         run.do(*WORK)
@@ -75,7 +73,6 @@ def test_blocks_pages_and_groups_of_a_collection_and_of_its_log_are_found(tmp_pa
             assert [row[1] for row in insight.group(1)] == ["MALLOC", "FREE"]
 
 
-@SEGMENT
 def test_calls_of_python_functions_are_found_by_thread(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)

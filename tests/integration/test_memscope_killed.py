@@ -28,7 +28,6 @@ print(collection.Collection().by_command, flush=True)
 """
 
 
-@pytest.mark.usefixtures("segment_dir")
 def test_nothing_is_left_in_the_folder_of_temporary_files(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -94,7 +93,6 @@ def killed(run: Collecting, *, rows: int, later: tuple[str, ...]) -> int:
     return pid
 
 
-@pytest.mark.usefixtures("segment_dir")
 @pytest.mark.parametrize(("form", "rows"), [("csv", 0), ("csv", 2), ("db", 0)])
 def test_recover_makes_the_whole_dump_of_a_killed_command(
     tmp_path: Path, form: str, rows: int
@@ -114,7 +112,6 @@ def test_recover_makes_the_whole_dump_of_a_killed_command(
         assert "nothing to recover" in run_command("recover", run.output).stdout
 
 
-@pytest.mark.usefixtures("segment_dir")
 def test_the_next_command_completes_it_and_leaves_what_goes_on(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", *WORK[:2])
@@ -130,7 +127,6 @@ def test_the_next_command_completes_it_and_leaves_what_goes_on(tmp_path: Path) -
         assert dump.path.name in again.stderr
 
 
-@pytest.mark.usefixtures("segment_dir")
 def test_a_recover_without_a_name_finds_the_folder_of_the_run(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", *WORK[:2])
@@ -150,7 +146,7 @@ def hangup() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("segment_dir", "hangup")
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_command_and_program_that_are_killed_together_lose_no_row(
     tmp_path: Path, number: signal.Signals
@@ -169,7 +165,6 @@ def test_command_and_program_that_are_killed_together_lose_no_row(
         assert [(e, size) for e, _, size in dump.story()] == ledger_story(run.ledger)
 
 
-@pytest.mark.usefixtures("segment_dir")
 def test_a_log_that_has_lost_its_begin_replaces_no_dump(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", *WORK[:2])

@@ -188,22 +188,6 @@ def test_the_everyday_form_leads_an_allocator_beside_the_sampler_there_and_back(
     assert beside.ask("alloc 100 1000") == "done"
 
 
-def test_the_halves_by_hand_lead_an_allocator_beside_the_sampler(
-    beside: Target, tmp_path: Path
-) -> None:
-    assert run_command("attach", beside.pid).returncode == 0
-    again = run_command("attach", beside.pid)
-    assert again.returncode == 4
-    assert "already attached" in again.stderr
-    assert " idle" in run_command("ps").stdout
-    assert "beside" not in run_command("ps").stdout
-    assert run_command("start", "-c", "1", beside.pid).returncode == 0
-    assert beside.ask("alloc 100 1000") == "done"
-    assert run_command("stop", "-o", tmp_path / "p", beside.pid).returncode == 0
-    assert blocks_of(tmp_path) == 100
-    assert run_command("detach", beside.pid).returncode == 0
-
-
 def test_the_doctor_knows_an_allocator_beside_the_sampler_and_takes_the_sampler_for_none(
     beside: Target,
 ) -> None:
@@ -260,9 +244,18 @@ def test_a_failed_attach_leaves_the_capture_of_what_the_sampler_sees(
     assert UNSEEN in done.stdout
 
 
-def refused_words(done: Any) -> str:
-    lines: list[str] = done.stderr.splitlines()
-    return " ".join(line.removeprefix("error: ").removeprefix("hint:  ") for line in lines)
+def assert_refused(pid: int) -> str:
+    """All forms of an attach refuse in the words of the doctor; the cure."""
+    blocker = first_blocker(examine_process(pid))
+    assert blocker is not None
+    assert blocker.cure
+    for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
+        done = run_command(*arguments, pid)
+        assert done.returncode == 4
+        lines = done.stderr.splitlines()
+        said = " ".join(x.removeprefix("error: ").removeprefix("hint:  ") for x in lines)
+        assert blocker.text in said and blocker.cure in said, arguments
+    return blocker.cure
 
 
 def test_a_malloc_that_cannot_be_followed_is_refused_in_the_words_of_the_doctor(
@@ -271,14 +264,7 @@ def test_a_malloc_that_cannot_be_followed_is_refused_in_the_words_of_the_doctor(
     odd = build("own_malloc.c", "-rdynamic")
     with Target([odd], environment(segment_dir)) as target:
         assert target.line() == "ready"
-        blocker = first_blocker(examine_process(target.pid))
-        assert blocker is not None
-        assert blocker.cure
-        for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
-            done = run_command(*arguments, target.pid)
-            assert done.returncode == 4
-            assert blocker.text in refused_words(done), arguments
-            assert blocker.cure in refused_words(done), arguments
+        assert_refused(target.pid)
         assert not attaching.is_attached(target.pid)
         behind(target)
 
@@ -290,14 +276,7 @@ def test_a_library_that_is_before_the_sampler_is_a_blocker_with_the_order_that_w
     env = environment(segment_dir) | {"LD_PRELOAD": f"{tool} {SAMPLER}"}
     with Target([build("blocks.c")], env) as target:
         target.line()
-        blocker = first_blocker(examine_process(target.pid))
-        assert blocker is not None
-        assert f'LD_PRELOAD="{SAMPLER} {tool}"' in blocker.cure
-        for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
-            done = run_command(*arguments, target.pid)
-            assert done.returncode == 4
-            assert blocker.text in refused_words(done), arguments
-            assert blocker.cure in refused_words(done), arguments
+        assert f'LD_PRELOAD="{SAMPLER} {tool}"' in assert_refused(target.pid)
 
 
 WRAPPERS = {

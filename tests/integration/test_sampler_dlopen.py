@@ -16,15 +16,11 @@ def plugins() -> dict[str, Path]:
     """Libraries alike in everything but their names and the sizes of their blocks."""
     return {
         name: build(
-            "plugin.c",
-            "-shared",
-            "-fPIC",
-            f"-DNAME={name}",
-            f"-DSIZE={1000 + i}",
+            "plugin.c", "-shared", "-fPIC", f"-DNAME={name}", f"-DSIZE={1000 + i}",
             out=f"plugin_{name}",
         )
         for i, name in enumerate(NAMES)
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("rounds", [1, 50])

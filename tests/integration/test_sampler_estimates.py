@@ -162,10 +162,3 @@ def test_without_a_seed_every_process_draws_anew(segment_dir: Path) -> None:
         )
         segments(segment_dir)[0].unlink()
     assert len(found) == 3
-
-
-def test_blocks_are_counted_by_their_functions(segment_dir: Path) -> None:
-    _, counted = measure(segment_dir, 1, 2000)
-    names = set(counted.callers()) & set(PLACES)
-    assert names == set(PLACES)
-    assert counted.under("main").blocks >= 0.99 * counted.total().blocks

@@ -1,16 +1,20 @@
-"""Attach to a process that nobody prepared: nothing it does changes, and everything is put back."""
+"""Attach to a process that nobody prepared: nothing it does changes, all is put back, and the time
+that its threads stood still is told.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from attach_run import (
     SPAN_MS,
@@ -27,7 +31,10 @@ from attach_run import (
     waits,
 )
 from controller_tools import HeapFile, run_command, wait_until
+from mem_cli.parser.group import cli
 from mem_parser.errors import TargetBusy
+from mem_parser.readers import read_profile
+from mem_parser.reports.header import NOTED_STOP_S
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
 from mem_profiler.attach import control, kill_points, lock, remote, threads
@@ -422,3 +429,111 @@ def test_threads_of_the_test_itself_do_not_disturb(segment_dir: Path) -> None:
     for worker in workers:
         worker.join(60)
     assert results == [0, 0]
+
+
+PLACE_BYTES = 256 << 20
+STILL_INSIDE = "a thread may still be inside the sampler"
+
+
+def spaces(target: Target) -> list[int]:
+    """Sizes of the mappings without a file that a place of segments could be."""
+    return [
+        m.end - m.start
+        for m in procfs.maps(target.pid)
+        if not m.path and PLACE_BYTES - (1 << 20) <= m.end - m.start <= PLACE_BYTES
+    ]
+
+
+def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -> None:
+    with Unprepared([build("stepper.c")], segment_dir) as target:
+        assert target.line() == "ok"
+        for _ in range(2):
+            before = len(procfs.maps(target.pid))
+            begin(target.pid)
+            with Controller(target) as controller:
+                number = controller.start(1)
+                assert target.ask("a 100 40") == "ok"
+                assert controller.stop(number).total().blocks >= 100
+                gate.mark_written(controller.segment, number)
+            answer = attaching.detach(target.pid)
+            assert answer.text == ""
+            assert spaces(target) == []
+        assert len(procfs.maps(target.pid)) <= before + 2
+        assert target.ask("a 100 40") == "ok"
+        target.finish()
+
+
+@pytest.mark.parametrize("kind", ["malloc", "threads"])
+def test_the_place_is_given_back_while_threads_allocate(segment_dir: Path, kind: str) -> None:
+    kept: list[bool] = []
+    with storm(kind, segment_dir) as target:
+        # On a busy machine a thread may wait in a hook for its turn.
+        while len(kept) < 2 or (all(kept) and len(kept) < 8):
+            begin(target.pid)
+            with Controller(target) as controller:
+                controller.start(16)
+                gate.mark_written(controller.segment, controller.start(16))
+            text = attaching.detach(target.pid).text
+            assert text == "" or STILL_INSIDE in text
+            kept.append(bool(text))
+            assert len(spaces(target)) == kept[-1]
+        end_storm(target)
+    assert not all(kept)
+
+
+STOPPED = re.compile(r"paused one thread for ([\d.]+) ms|paused threads (\d+) times.* ms in all")
+
+
+def report(name: str, path: Path) -> str:
+    """What mem_parser prints of a file."""
+    done = CliRunner().invoke(cli, [name, str(path)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def only_heap(folder: Path) -> Path:
+    [path] = folder.glob("*.heap")
+    return path
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
+    segment_dir: Path, tmp_path: Path, by_hand: bool
+) -> None:
+    with storm("malloc", segment_dir) as target:
+        printed = ""
+        if by_hand:
+            said = run_command("attach", target.pid)
+            assert said.returncode == 0, said.stderr
+            printed = said.stdout
+        done = run_command("-s", "0.1", "-c", "1024", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        printed = printed or done.stderr
+        assert by_hand or "detached from storm" in done.stderr
+        assert attaching.is_attached(target.pid) is by_hand
+        end_storm(target)
+    assert re.search(r"attached to \S+ \(pid \d+\): \d+ hooks placed in \d+ modules", printed)
+    header = HeapFile(only_heap(tmp_path)).header
+    assert header["samples"] > 0
+    stops = header["attach"]
+    assert stops["times"] >= 1
+    assert 0 < stops["longest_s"] <= stops["total_s"] < 60  # seconds, not milliseconds
+    assert STOPPED.search(printed), printed
+    assert f"{stops['total_s'] * 1e3:.1f} ms" in printed
+    capture = read_profile(str(only_heap(tmp_path))).capture
+    assert capture.attach is not None
+    shown = report("summary", only_heap(tmp_path))
+    noted = f"attached while the program ran: {capture.attach.text()}" in shown
+    assert noted is (capture.attach.longest_s >= NOTED_STOP_S)
+
+
+def test_a_capture_of_a_program_that_began_with_the_sampler_says_nothing_of_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
+        target.line()
+        done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        target.finish()
+    assert HeapFile(only_heap(tmp_path)).header["attach"] is None
+    assert "attached" not in report("summary", only_heap(tmp_path))

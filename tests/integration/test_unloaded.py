@@ -1,24 +1,37 @@
-"""A program that ends without the sampler: the command says why, in the words of the doctor."""
+"""Programs that the sampler cannot enter or whose memory it does not see: the commands say why, in
+the words of the doctor.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from controller_tools import HeapFile, run_command, wait_until
+from c_build import WARNINGS, compile_program
+from controller_tools import LIBRARY, HeapFile, run_command, wait_until
 from mem_cli.profiler.run import why_stray
-from mem_profiler.capture import launch
-from mem_profiler.doctor import examine_program, first_blocker
+from mem_parser.errors import TargetUnsupported
+from mem_parser.readers import read_profile
+from mem_profiler.attach.control import attach
+from mem_profiler.capture import launch, session
+from mem_profiler.doctor import examine_process, examine_program, first_blocker
+from mem_profiler.profile import bypass
+from mem_profiler.profile.readings import Growth
 from parser_run import parse
+from sampler_run import TARGETS, WAIT_S, Target, build, environment
+from simulated import worker
 
-pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
-
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 SOURCE = "#include <stdlib.h>\nint main(void) { free(malloc(5000)); return 0; }\n"
 CLEARED = "the environment that it got does not preload the sampler"
 
@@ -272,3 +285,277 @@ def test_a_child_without_the_sampler_is_named_and_no_limit_passes_that_it_may_ex
     assert [done.returncode for done in said.values()] == [7, 0], said
     reason = " ".join(said["60 MiB"].stdout.split())
     assert "a child process without the sampler may have had" in reason
+
+
+BUILDS = {
+    "tsan": ("gcc", ("-fsanitize=thread",), "ThreadSanitizer"),
+    "tsan-static": ("gcc", ("-fsanitize=thread", "-static-libtsan"), "ThreadSanitizer"),
+    "tsan-clang": ("clang", ("-fsanitize=thread",), "ThreadSanitizer"),
+    "asan": ("gcc", ("-fsanitize=address",), "AddressSanitizer"),
+    "asan-static": ("gcc", ("-fsanitize=address", "-static-libasan"), "AddressSanitizer"),
+    "asan-clang": ("clang", ("-fsanitize=address",), "AddressSanitizer"),
+    "msan-clang": ("clang", ("-fsanitize=memory",), "MemorySanitizer"),
+    "lsan": ("gcc", ("-fsanitize=leak",), "LeakSanitizer"),
+    "lsan-clang": ("clang", ("-fsanitize=leak",), "LeakSanitizer"),
+}
+BY_COMMAND = ("tsan", "asan-static", "lsan-clang")
+UNSUPPORTED = 4
+WITHOUT_SYMBOLS = {
+    "tsan-static": "ThreadSanitizer",
+    "tsan-clang": "ThreadSanitizer",
+    "asan-static": "AddressSanitizer",
+}
+
+
+def checked(kind: str, *flags: str) -> Path:
+    """The program, built with a sanitizer."""
+    compiler, sanitizer, _ = BUILDS[kind]
+    return compile_program(
+        TARGETS / "checked.c",
+        ("-O1", "-g", *WARNINGS, "-D_GNU_SOURCE", f"-I{TARGETS}", *sanitizer, *flags),
+        name=f"checked-{kind}", compiler=compiler,
+    )  # fmt: skip
+
+
+def plain(*flags: str, name: str = "checked") -> Path:
+    """The same without any."""
+    return compile_program(
+        TARGETS / "checked.c",
+        ("-O1", "-g", *WARNINGS, "-D_GNU_SOURCE", f"-I{TARGETS}", *flags),
+        name=name,
+    )
+
+
+@contextmanager
+def running(argv: list[str | Path], env: dict[str, str] | None = None) -> Iterator[int]:
+    """The program while it allocates; it must end as it wants to."""
+    process = subprocess.Popen(
+        [str(part) for part in argv],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+        output, errors = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, output) == (0, "done\n"), errors
+    finally:
+        process.kill()
+        process.wait()
+
+
+def refusal(pid: int) -> str:
+    """Why an attach is refused, which must be what the doctor says."""
+    blocker = first_blocker(examine_process(pid))
+    assert blocker is not None
+    with pytest.raises(TargetUnsupported) as caught:
+        attach(pid)
+    assert str(caught.value) == f"pid {pid}: {blocker.text}"
+    return blocker.text
+
+
+@pytest.mark.parametrize("kind", BUILDS)
+def test_a_sanitized_program_is_refused_everywhere_with_one_reason(
+    kind: str, segment_dir: Path, tmp_path: Path
+) -> None:
+    program, name = checked(kind), BUILDS[kind][2]
+    with running([program]) as pid:
+        text = refusal(pid)
+    blocker = first_blocker(examine_program((str(program),)))
+
+    assert text == f"runs under {name}, whose allocator the sampler must not hook"
+    assert blocker is not None
+    assert blocker.text == text
+    if kind not in BY_COMMAND:
+        return
+    result = run_command("run", "-o", tmp_path / "out", "--", program)
+    assert result.returncode == UNSUPPORTED
+    assert f"error: {program}: {text}" in result.stderr
+    assert [*tmp_path.glob("out*")] == []
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the addresses of its shadow memory")
+@pytest.mark.parametrize("kind", WITHOUT_SYMBOLS)
+def test_one_without_symbols_is_known_by_its_memory(kind: str, segment_dir: Path) -> None:
+    program = checked(kind, "-s")
+    with running([program]) as pid:
+        assert WITHOUT_SYMBOLS[kind] in refusal(pid)
+    blocker = first_blocker(examine_program((str(program),)))
+    assert blocker is not None
+    assert blocker.check == "sanitizer"
+
+
+@pytest.mark.parametrize("kind", BUILDS)
+def test_a_preloaded_sampler_leaves_a_sanitized_program_alone(kind: str, segment_dir: Path) -> None:
+    if kind == "asan":
+        pytest.skip("AddressSanitizer itself refuses any library preloaded before its own")
+    with running([checked(kind)], environment(segment_dir, rate=1024)):
+        pass
+
+
+def test_a_program_that_becomes_a_sanitized_one_gives_the_same_reason(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "start.sh"
+    script.write_text(f"#!/bin/sh\nexec {checked('tsan')} < /dev/null\n", encoding="utf-8")
+    script.chmod(0o755)
+    result = run_command("run", "-o", tmp_path / "out", "--", script)
+    assert result.returncode == UNSUPPORTED
+    assert "runs under ThreadSanitizer, whose allocator the sampler must not hook" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind")
+def test_a_program_under_valgrind_is_refused(segment_dir: Path, tmp_path: Path) -> None:
+    with running(["valgrind", "-q", plain()]) as pid:
+        text = refusal(pid)
+    result = run_command("run", "-o", tmp_path / "out", "--", "valgrind", "-q", plain())
+    assert text.startswith("runs under Valgrind, which runs the program's code itself")
+    assert text in result.stderr
+
+
+@pytest.mark.skipif(shutil.which(f"qemu-{platform.machine()}") is None, reason="no qemu-user")
+def test_a_program_in_an_emulator_is_refused(segment_dir: Path, tmp_path: Path) -> None:
+    emulator = f"qemu-{platform.machine()}"
+    with running([emulator, plain()]) as pid:
+        text = refusal(pid)
+    result = run_command("run", "-o", tmp_path / "out", "--", emulator, plain())
+    assert text.startswith("runs under an emulator (QEMU), which runs the program's code itself")
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["libtsan.so.2", "qemu-x86_64",
+     *(pytest.param(n, marks=pytest.mark.soak) for n in ("tsan", "memcheck-amd64-linux"))],
+)  # fmt: skip
+def test_an_innocent_program_of_such_a_name_is_captured(
+    name: str, segment_dir: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / name
+    shutil.copy(plain(), program)
+    with running([program]) as pid:
+        attach(pid).detach()
+    result = run_command("run", "-o", tmp_path / "out", "--", program)
+    assert result.returncode == 0, result.stderr
+
+
+def test_undefined_behaviour_alone_is_no_reason(segment_dir: Path, tmp_path: Path) -> None:
+    program = plain("-fsanitize=undefined", name="checked-ubsan")
+    result = run_command("run", "-o", tmp_path / "out", "--", program)
+    assert result.returncode == 0, result.stderr
+
+
+SCRIPT = """<?php
+echo "ready\\n";
+$rows = [];
+while (fgets(STDIN)) {
+    for ($i = 0; $i < 800000; $i++) { $rows[] = str_repeat("x", 50) . $i; }
+    echo "done\\n";
+}
+"""
+
+
+def notes_on(prefix: Path, order: str, *words: object, **variables: str) -> list[str]:
+    """Capture a program while it carries out an order; the notes on memory by mmap."""
+    with subprocess.Popen(
+        list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        bufsize=1, env={**os.environ, "LD_PRELOAD": str(LIBRARY), **variables},
+    ) as child:  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            one = session.Session(child.pid)
+            one.start(session.Rates(65536), None)
+            one.tick()
+            child.stdin.write(order + "\n")
+            assert child.stdout.readline() == "done\n"
+            result = one.finish(str(prefix), "stopped")
+            one.close()
+        finally:
+            child.kill()
+    notes: list[str] = HeapFile(Path(result.path)).header["notes"]
+    assert notes == result.notes
+    return [note for note in notes if "mmap" in note]
+
+
+@pytest.fixture(scope="module")
+def mapper() -> Path:
+    return build("mapper.c")
+
+
+def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path) -> None:
+    [note] = notes_on(tmp_path / "p", "200 10", mapper)
+    assert "the program takes memory by mmap" in note
+    assert 205 < float(note.split("grew by ")[1].split(" MiB")[0]) < 230
+    assert "malloc gave out 10.0 MiB" in note
+    assert note.endswith("; --device mmap shows it by function")
+    assert notes_on(tmp_path / "q", "200 10", mapper, MEM_PROFILER_DEVICE="mmap") == []
+    [host] = (path for path in tmp_path.glob("q.*.heap") if "mmap" not in path.name)
+    sizes = [reading.mapped_bytes for reading in read_profile(host).series]
+    assert (sizes[0], sizes[-1]) == (0, 200 << 20)
+
+
+def test_less_is_said_where_a_library_brings_an_allocator_along() -> None:
+    profile = worker(np.random.default_rng(1), rate=0.01)
+    grew = Growth(0, 15 << 20, 15 << 20)
+    told = [
+        bypass.notes_on(profile, grew, None, brought, known=True, opened=False)
+        for brought in ({}, {"/lib/libarrow.so.9": "mimalloc"})
+    ]
+    assert told[0] == [] and "libarrow.so.9 brings along (mimalloc)" in told[1][0]
+
+
+@pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])
+def test_nothing_is_said_where_malloc_explains_much_or_the_growth_is_small(
+    mapper: Path, tmp_path: Path, order: str
+) -> None:
+    assert notes_on(tmp_path / "p", order, mapper) == []
+
+
+@pytest.fixture
+def php() -> str:
+    found = shutil.which("php")
+    if found is None:
+        pytest.skip("no php")
+    return found
+
+
+def test_php_is_named_with_what_makes_it_use_malloc(php: str, tmp_path: Path) -> None:
+    script = tmp_path / "rows.php"
+    script.write_text(SCRIPT)
+    [note] = notes_on(tmp_path / "p", "go", php, script)
+    assert "PHP takes memory by mmap" in note
+    assert "USE_ZEND_ALLOC=0" in note
+    assert notes_on(tmp_path / "again", "go", php, script, USE_ZEND_ALLOC="0") == []
+
+
+def test_php_is_named_wherever_its_file_might_say_that_all_is_well(
+    php: str, segment_dir: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "rows.php"
+    script.write_text(SCRIPT)
+    said = "PHP takes memory by mmap, which the profile does not show"
+    with Target([php, script], environment(segment_dir, rate=1 << 30)) as target:
+        target.line()
+        saved = run_command("snapshot", target.pid, "-o", tmp_path / "s")
+        target.kill()
+    assert f"{said}; USE_ZEND_ALLOC=0 makes it use malloc\n" in saved.stdout
+    assert run_command("recover", target.pid, "-o", tmp_path / "r").returncode == 0
+    [heap] = tmp_path.glob("r.*.heap")
+    for report in ("summary", "leaks"):
+        shown = " ".join(parse(report, heap).stdout.split())
+        assert f"{said}, unless it ran with USE_ZEND_ALLOC=0" in shown
+        assert "no leaks" not in shown
+
+
+def test_the_doctor_names_php_before(php: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def findings() -> list[str]:
+        done = run_command("doctor", "--json", "--", php, "x.php")
+        return [
+            row["text"] for row in json.loads(done.stdout)["findings"] if row["check"] == "runtime"
+        ]
+
+    assert findings() == ["PHP takes memory by mmap, which the sampler does not see"]
+    monkeypatch.setenv("USE_ZEND_ALLOC", "0")
+    assert findings() == []

@@ -1,7 +1,5 @@
 """Pages for readers in the dark, on a phone, on paper, with keys alone and without colours."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

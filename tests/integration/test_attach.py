@@ -2,8 +2,6 @@
 that its threads stood still is told.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -30,7 +28,7 @@ from attach_run import (
     storm,
     waits,
 )
-from controller_tools import HeapFile, run_command, wait_until
+from controller_tools import HeapFile, command_ok, run_command, wait_until
 from mem_cli.parser.group import cli
 from mem_parser.errors import TargetBusy
 from mem_parser.readers import read_profile
@@ -90,8 +88,7 @@ def test_an_interrupted_wait_ends_as_if_nothing_had_been(
 
 
 def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) -> None:
-    with Unprepared([build("registers.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("registers.c")], segment_dir) as target:
         masks = signal_masks(target.pid, 1)
         for _ in range(3):
             begin(target.pid)
@@ -103,15 +100,13 @@ def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) 
 
 
 def own_mask(pid: int) -> str:
-    """What the main thread blocks."""
     return procfs.status_words(pid)["SigBlk"]
 
 
 def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
     segment_dir: Path,
 ) -> None:
-    with Unprepared([build("registers.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("registers.c")], segment_dir) as target:
         mask = own_mask(target.pid)
         for step in EARLY:
             die_at(step, target.pid)
@@ -218,32 +213,27 @@ def stepped(target: Target) -> tuple[int, int, int, int]:
 
 def test_a_capture_by_attach_agrees_with_one_by_preload(segment_dir: Path) -> None:
     program = build("stepper.c")
-    with Unprepared([program], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([program], segment_dir) as target:
         attaching.attach(target.pid)
         attached = stepped(target)
         attaching.detach(target.pid)
         target.finish()
-    with Target([program], environment(segment_dir)) as target:
-        assert target.line() == "ok"
+    with Target.started([program], environment(segment_dir)) as target:
         preloaded = stepped(target)
         target.finish()
     assert attached == preloaded == (1020, 2040000, 1520, 2190000)
 
 
 def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
-        done = run_command("attach", target.pid, "-c", "1")
-        assert done.returncode == 0, done.stderr
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
+        done = command_ok("attach", target.pid, "-c", "1")
         assert f"mem_profiler stop {target.pid}" in done.stdout
         assert target.ask("a 100 40") == "ok"
         refused = run_command("detach", target.pid)
         assert (refused.returncode, refused.stdout) == (4, "")
         assert f"mem_profiler stop {target.pid}" in refused.stderr
         assert run_command("stop", target.pid, "-o", tmp_path / "p").returncode == 0
-        done = run_command("detach", target.pid)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("detach", target.pid)
         assert " hooks removed" in done.stdout
         target.finish()
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
@@ -252,8 +242,7 @@ def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
 def test_libraries_that_come_and_go_are_seen(segment_dir: Path, tmp_path: Path) -> None:
     flags = ("-shared", "-fPIC", "-DNAME=b", "-DSIZE=700")
     early = build("plugin.c", *flags, f"-DAT_OPEN={1 << 20}", out="early_plugin.so")
-    with Unprepared([build("late.c"), early], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("late.c"), early], segment_dir) as target:
         attached = attaching.attach(target.pid)
         one = session.Session(target.pid)
         one.start(session.Rates(1), None)
@@ -277,8 +266,7 @@ def test_libraries_opened_by_a_process_with_a_filter_are_seen_later(
     monkeypatch.setattr(threads, "any_filtered", lambda _: True)
     monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
-    with Unprepared([build("late.c"), plugin], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("late.c"), plugin], segment_dir) as target:
         if again:
             assert target.ask("open") == "opened"
         attached = attaching.attach(target.pid)
@@ -349,8 +337,7 @@ def test_one_who_asks_to_stop_too_late_has_attached(
 
 
 def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         attaching.attach(target.pid)
         assert target.ask("k") == "ok"
         children = Path(f"/proc/{target.pid}/task/{target.pid}/children")
@@ -369,8 +356,7 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir:
 
 
 def test_one_command_detaches_from_a_family(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         assert target.ask("k") == "ok"
         [child] = procfs.children(target.pid)
         begun = run_command("start", target.pid, "--children")
@@ -445,8 +431,7 @@ def spaces(target: Target) -> list[int]:
 
 
 def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         for _ in range(2):
             before = len(procfs.maps(target.pid))
             begin(target.pid)
@@ -503,11 +488,9 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
     with storm("malloc", segment_dir) as target:
         printed = ""
         if by_hand:
-            said = run_command("attach", target.pid)
-            assert said.returncode == 0, said.stderr
+            said = command_ok("attach", target.pid)
             printed = said.stdout
-        done = run_command("-s", "0.1", "-c", "1024", "-p", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("-s", "0.1", "-c", "1024", "-p", target.pid, "-o", tmp_path / "p")
         printed = printed or done.stderr
         assert by_hand or "detached from storm" in done.stderr
         assert attaching.is_attached(target.pid) is by_hand
@@ -521,7 +504,6 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
     assert STOPPED.search(printed), printed
     assert f"{stops['total_s'] * 1e3:.1f} ms" in printed
     capture = read_profile(str(only_heap(tmp_path))).capture
-    assert capture.attach is not None
     shown = report("summary", only_heap(tmp_path))
     noted = f"attached while the program ran: {capture.attach.text()}" in shown
     assert noted is (capture.attach.longest_s >= NOTED_STOP_S)
@@ -530,10 +512,8 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
 def test_a_capture_of_a_program_that_began_with_the_sampler_says_nothing_of_it(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
-        done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
+        command_ok("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
         target.finish()
     assert HeapFile(only_heap(tmp_path)).header["attach"] is None
     assert "attached" not in report("summary", only_heap(tmp_path))

@@ -2,8 +2,6 @@
 plan for that comes by a sealed descriptor and no other way.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import os
@@ -34,6 +32,7 @@ from sampler_run import (
     environment,
     only_counted,
     run,
+    run_ok,
     segments,
 )
 
@@ -50,7 +49,6 @@ EINVAL = 22
 
 
 def odd(*flags: str) -> Path:
-    """odd_entries.c with its entry points."""
     sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
     return compile_program(sources, (*FLAGS, *flags), libs=("-lpthread",))
 
@@ -58,7 +56,6 @@ def odd(*flags: str) -> Path:
 def attach(target: Attached) -> tuple[plan.Plan, Answer]:
     """Attach with the plan for the target's program."""
     made = plan.of_program(f"/proc/{target.pid}/exe", target.bias())
-    assert made is not None
     target.hand(made.data)
     return made, target.begin()
 
@@ -153,7 +150,6 @@ def test_a_program_without_an_allocator_needs_no_plan() -> None:
 def test_code_that_another_tool_changed_is_left_alone(segment_dir: Path) -> None:
     with Attached(segment_dir, [odd()], hold=True) as target:
         made = plan.of_program(odd(), target.bias())
-        assert made is not None
         target.hand(made.data.replace(b"\xe9", b"\xea", 1))
         before = code(target)
         answer = target.begin()
@@ -176,7 +172,6 @@ def test_a_damaged_plan_changes_nothing(
 ) -> None:
     with Attached(segment_dir, [odd()], hold=True) as target:
         made = plan.of_program(odd(), target.bias())
-        assert made is not None
         target.hand(damage(made.data))
         before = code(target)
         answer = target.begin()
@@ -338,7 +333,6 @@ USER = 1000
 def plan_data() -> bytes:
     """The plan for it, for addresses as they stand in its file."""
     made = plan.of_program(odd(), 0)
-    assert made is not None
     return made.data
 
 
@@ -447,7 +441,6 @@ def blocks(*libraries: str) -> Path:
 def several(opened: list[int]) -> int:
     """A descriptor of plans for two programs, of which a third needs none."""
     jemalloc = plan.of_program(blocks(*JEMALLOC), 0)
-    assert jemalloc is not None
     fd = memory_file(plan_data() + jemalloc.data)
     opened.append(fd)
     return fd
@@ -474,8 +467,7 @@ def test_plans_for_the_next_program_stay_open_until_one_fits(
 ) -> None:
     env = environment(segment_dir, plan=f"exec:{several}")
     program = blocks(*(JEMALLOC if which == "one that fits" else ()))
-    with Target([program], env, pass_fds=[several]) as target:
-        assert target.line() == "ready"
+    with Target.started([program], env, pass_fds=[several]) as target:
         held = {int(name) for name in os.listdir(f"/proc/{target.pid}/fd")}
         assert (several in held) == (which == "none that fits")
 
@@ -486,6 +478,5 @@ def test_a_damaged_plan_is_none(segment_dir: Path, opened: list[int], damage: st
     kept = {"cut by a byte": data[:-1], "cut by much": data[:-4000], "zeros": bytes(len(data))}
     fd = memory_file(kept[damage])
     opened.append(fd)
-    result = run([odd()], environment(segment_dir, rate=1, plan=f"exec:{fd}"), pass_fds=[fd])
-    assert result.returncode == 0
+    run_ok([odd()], environment(segment_dir, rate=1, plan=f"exec:{fd}"), pass_fds=[fd])
     assert under(only_counted(segment_dir), "by_malloc") == (0, 0, 0)

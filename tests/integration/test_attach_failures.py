@@ -2,8 +2,6 @@
 line says why, and the target is as it was found.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json
@@ -24,7 +22,15 @@ import pytest
 
 import mem_profiler
 from attach_run import Unprepared, await_threads, begin, end_storm, mappings, signal_masks, storm
-from controller_tools import HeapFile, Stepper, run_command, small_disk, start_command, wait_until
+from controller_tools import (
+    HeapFile,
+    Stepper,
+    command_ok,
+    run_command,
+    small_disk,
+    start_command,
+    wait_until,
+)
 from mem_parser.errors import (
     MemError,
     PermissionDenied,
@@ -48,8 +54,7 @@ from sampler_run import build
 @contextmanager
 def put_back(folder: Path, program: str = "registers.c") -> Iterator[Unprepared]:
     """A target in which an attach fails; at the end it is looked at, and attached to after all."""
-    with Unprepared([build(program)], folder) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build(program)], folder) as target:
         before, masks = mappings(target.pid), signal_masks(target.pid, 1)
         yield target
         assert mappings(target.pid) == before
@@ -66,7 +71,6 @@ def put_back(folder: Path, program: str = "registers.c") -> Iterator[Unprepared]
 def address_space(pid: int, more_bytes: int) -> Iterator[None]:
     """The process may map so much more."""
     size = procfs.status(pid)
-    assert size is not None
     old = resource.prlimit(pid, resource.RLIMIT_AS)
     resource.prlimit(pid, resource.RLIMIT_AS, (size.sizes["VmSize"] + more_bytes, old[1]))
     yield
@@ -115,8 +119,10 @@ def test_a_library_that_cannot_be_opened(
 
 def test_a_library_without_the_function(segment_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", out="not_sampler.so")
-    with Unprepared([build("registers.c")], segment_dir) as target, monkeypatch.context() as patch:
-        assert target.line() == "ready"
+    with (
+        Unprepared.started([build("registers.c")], segment_dir) as target,
+        monkeypatch.context() as patch,
+    ):
         patch.setattr(mem_profiler, "library_path", lambda: other)
         with pytest.raises(TargetUnsupported, match="lacks mem_profiler_attach"):
             remote.run(target.pid, Command(BEGIN))
@@ -128,8 +134,7 @@ def test_another_version_of_the_sampler_is_not_mixed_with_the_first(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", "-Wl,--build-id")
-    with Unprepared([build("registers.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("registers.c")], segment_dir) as target:
         attaching.attach(target.pid)
         attaching.detach(target.pid)
         build_name = run_command("--version").stdout.split()[-1]
@@ -173,10 +178,9 @@ def mdwe_is_known() -> bool:
 
 @pytest.mark.skipif(not mdwe_is_known(), reason="the kernel has no MDWE")
 def test_a_process_that_denies_new_executable_memory_is_told_so(segment_dir: Path) -> None:
-    with Unprepared(
+    with Unprepared.started(
         [build("registers.c")], segment_dir, preexec_fn=deny_executable_memory
     ) as target:
-        assert target.line() == "ready"
         before, masks = mappings(target.pid), signal_masks(target.pid, 1)
         with pytest.raises(TargetUnsupported) as refused:
             attaching.attach(target.pid)
@@ -194,8 +198,10 @@ def test_a_process_that_denies_new_executable_memory_is_told_so(segment_dir: Pat
 def test_a_capture_that_found_the_disk_full_is_kept_and_the_hint_saves_it(
     stepper: Path, tmp_path: Path
 ) -> None:
-    with Unprepared([stepper], tmp_path) as target, small_disk(tmp_path / "small", "4k") as small:
-        assert target.line() == "ok"
+    with (
+        Unprepared.started([stepper], tmp_path) as target,
+        small_disk(tmp_path / "small", "4k") as small,
+    ):
         (small / "filler").write_bytes(bytes(4096))
         full = run_command("-s", "0.5", "-c", "1", "-p", target.pid, "-o", small / "x")
         assert full.returncode == 8, full.stderr
@@ -210,8 +216,7 @@ def test_a_capture_that_found_the_disk_full_is_kept_and_the_hint_saves_it(
 
         hint = re.search(r"save it with mem_profiler (.*) -o PREFIX", full.stderr)
         assert hint, full.stderr
-        saved = run_command(*hint[1].split(), "-o", tmp_path / "p")
-        assert saved.returncode == 0, saved.stderr
+        saved = command_ok(*hint[1].split(), "-o", tmp_path / "p")
         assert "had ended" not in saved.stdout
         [heap] = map(HeapFile, tmp_path.glob("p.*.heap"))
         assert (heap.header["kind"], heap.header["end"]) == ("capture", "deadline")
@@ -239,8 +244,7 @@ def test_a_capture_from_before_an_exec_is_not_that_of_a_dead_process(
         wait_until(lambda: procfs.comm(target.pid) == "cat", "the exec")
         listed = run_command("ps").stdout
         assert f"before exec, not written: mem_profiler recover {target.pid}" in listed
-        saved = run_command("recover", target.pid, "-o", tmp_path / "p")
-        assert saved.returncode == 0, saved.stderr
+        saved = command_ok("recover", target.pid, "-o", tmp_path / "p")
         assert "had ended" not in saved.stdout
         assert "started another program (exec)" in saved.stdout
 
@@ -307,8 +311,7 @@ def test_another_users_process_is_refused_and_ones_own_is_not(segment_dir: Path)
         end_storm(target)
 
     drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    with Unprepared([build("storm.c"), "handler"], segment_dir, **drop) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("storm.c"), "handler"], segment_dir, **drop) as target:
 
         def both() -> None:
             attaching.attach(target.pid)
@@ -323,8 +326,7 @@ def test_another_users_process_is_refused_and_ones_own_is_not(segment_dir: Path)
 @pytest.mark.parametrize("action", ["kill", "trap"])
 def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segment_dir: Path) -> None:
     filtered = build("filtered.c")
-    with Unprepared([filtered, action, str(MEMFD_CREATE)], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([filtered, action, str(MEMFD_CREATE)], segment_dir) as target:
         with pytest.raises(TargetUnsupported, match="memfd_create"):
             attaching.attach(target.pid)
         assert "libmem_sampler" not in " ".join(mappings(target.pid))
@@ -339,8 +341,7 @@ def test_a_filter_that_refuses_is_coped_with_or_told(segment_dir: Path) -> None:
         MMAP: "may not map new memory", MPROTECT: "denies new executable memory",
     }  # fmt: skip
     for number, fails in refusals.items():
-        with Unprepared([filtered, "errno", str(number)], segment_dir) as target:
-            assert target.line() == "ready"
+        with Unprepared.started([filtered, "errno", str(number)], segment_dir) as target:
             if fails:
                 with pytest.raises(TargetError, match=fails):
                     attaching.attach(target.pid)
@@ -361,12 +362,12 @@ def test_a_container_needs_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.M
     )
     shell = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
     monkeypatch.delenv("MEM_PROFILER_DIR", raising=False)
-    with Unprepared([*shell, f"mount -t tmpfs none /run && {script}", program], tmp_path) as outer:
-        assert outer.line() == "ready"
+    with Unprepared.started(
+        [*shell, f"mount -t tmpfs none /run && {script}", program], tmp_path
+    ) as outer:
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
         [pid] = map(int, children.read_text().split())
-        done = run_command("-s", "0.3", "-c", "1", "-p", pid, "-o", tmp_path / "c")
-        assert done.returncode == 0, done.stderr
+        command_ok("-s", "0.3", "-c", "1", "-p", pid, "-o", tmp_path / "c")
         assert list(tmp_path.glob(f"c.{pid}.1.heap"))
         assert outer.finish().startswith("rounds")
 
@@ -374,8 +375,7 @@ def test_a_container_needs_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
 def test_a_user_namespace_is_no_hindrance(segment_dir: Path) -> None:
     shell = ["unshare", "--user", "--map-root-user", "--kill-child", "--fork"]
-    with Unprepared([*shell, build("storm.c"), "handler"], segment_dir) as outer:
-        assert outer.line() == "ready"
+    with Unprepared.started([*shell, build("storm.c"), "handler"], segment_dir) as outer:
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
         [pid] = map(int, children.read_text().split())
         attaching.attach(pid)
@@ -407,8 +407,7 @@ def is_capturing(pid: int) -> bool:
 
 
 def test_a_process_that_starts_another_program_meanwhile_is_left_alone(segment_dir: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         program = build("stepper.c")
 
         def exec_it() -> bool:
@@ -475,8 +474,9 @@ def test_a_target_that_lies_to_the_loader_gains_nothing(
     monkeypatch.setattr(remote, "ANSWER_S", 0.5 if lie == "silence" else 3.0)
     before = victim.stat().st_mtime_ns
     program = build("hostile_frame.c")
-    with Unprepared([program, lie, victim], segment_dir, user=NOBODY, group=NOBODY) as target:
-        assert target.line() == "ready"
+    with Unprepared.started(
+        [program, lie, victim], segment_dir, user=NOBODY, group=NOBODY
+    ) as target:
         with contextlib.suppress(MemError):
             attaching.attach(target.pid)
         assert victim.read_bytes() == b"untouched"

@@ -1,7 +1,5 @@
 """Attach to real programs and services under load: no reply is lost, no result changes."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import math
@@ -23,11 +21,13 @@ import pytest
 from click.testing import CliRunner
 
 from attach_run import Unprepared
-from controller_tools import HeapFile, run_command, wait_until
+from controller_tools import HeapFile, command_ok, wait_until
 from mem_cli import demo
 from mem_cli.parser.group import cli
 from mem_profiler import attach as attaching
 from sampler_run import build
+
+WAIT_S = 120
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
 NOBODY = 65534
@@ -36,8 +36,7 @@ ROUNDS = 30
 
 def captured(pid: int, folder: Path, seconds: float = 0.2) -> HeapFile:
     """One capture by the default form."""
-    done = run_command("-s", seconds, "-c", "1024", "-p", pid, "-o", folder / "p")
-    assert done.returncode == 0, done.stderr
+    done = command_ok("-s", seconds, "-c", "1024", "-p", pid, "-o", folder / "p")
     assert "attached to" in done.stderr
     assert "detached from" in done.stderr
     return HeapFile(max(folder.glob(f"p.{pid}.*.heap"), key=os.path.getmtime))
@@ -140,8 +139,7 @@ def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_p
 
 
 def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared([build("cxx_storm.cc")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("cxx_storm.cc")], segment_dir) as target:
         heap = captured(target.pid, tmp_path, 0.1)
         attach_and_detach(target.pid, 1)
         words = target.finish().split()
@@ -258,7 +256,6 @@ def test_postgresql_fails_no_transaction(segment_dir: Path, tmp_path: Path) -> N
 
 
 TARGETS = Path(__file__).parents[1] / "targets"
-WAIT_S = 120
 REQUESTS = 50
 
 
@@ -332,13 +329,11 @@ def answers(port: int) -> bool:
 def watched(pids: list[int], folder: Path, work: Callable[[], None]) -> list[Path]:
     """Attach to processes, capture while they `work`, and leave them; the files."""
     for pid in pids:
-        attached = run_command("attach", "-c", "1024", pid)
-        assert attached.returncode == 0, attached.stderr
+        command_ok("attach", "-c", "1024", pid)
     work()
     files = []
     for pid in pids:
-        stopped = run_command("stop", pid, "-o", folder / "x")
-        assert stopped.returncode == 0, stopped.stderr
+        command_ok("stop", pid, "-o", folder / "x")
         attaching.detach(pid)
         [file] = folder.glob(f"x.{pid}.*.heap")
         files.append(file)

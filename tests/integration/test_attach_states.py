@@ -3,8 +3,6 @@
 One row a state. An attach that is refused leaves the process in its state.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

@@ -1,7 +1,5 @@
 """Each way in which the C library lets a thread wait: an attach may borrow the thread, or not."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 
@@ -103,8 +101,7 @@ def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
     program: str, wait: tuple[str, str, str], segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, calls, result = wait
-    with Unprepared([build_for(program), kind], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build_for(program), kind], segment_dir) as target:
         await_wait(target, calls)
         with only_thread(monkeypatch, target.pid):
             begin(target.pid)
@@ -119,8 +116,9 @@ def test_a_thread_that_began_in_clone_is_borrowed(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As all threads do with glibc before 2.34, and in containers that deny clone3()."""
-    with Unprepared([build_for("filtered.c"), "absent", str(CLONE3)], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started(
+        [build_for("filtered.c"), "absent", str(CLONE3)], segment_dir
+    ) as target:
         _, second = threads.ids(target.pid)
         with only_thread(monkeypatch, second):
             begin(target.pid)
@@ -132,8 +130,7 @@ def test_a_thread_that_the_c_library_does_not_know_is_left_alone(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "SEARCH_S", 0.2)
-    with Unprepared([build_for("raw_thread.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build_for("raw_thread.c")], segment_dir) as target:
         _, second = threads.ids(target.pid)
         with only_thread(monkeypatch, second), pytest.raises(TargetBusy, match="no safe point"):
             begin(target.pid)
@@ -143,8 +140,7 @@ def test_a_thread_that_the_c_library_does_not_know_is_left_alone(
 def test_the_time_of_all_stops_is_told_those_in_vain_included(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Unprepared([build("unsafe_waits.c"), "mutex"], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("unsafe_waits.c"), "mutex"], segment_dir) as target:
         await_wait(target, "futex")
         await_threads(target.pid, 3)
         *_, reader = threads.ids(target.pid)
@@ -170,8 +166,7 @@ def test_a_thread_that_may_hold_a_lock_or_waits_for_one_is_left_alone(
 ) -> None:
     kind, why, result = wait
     monkeypatch.setattr(remote, "SEARCH_S", 0.2)
-    with Unprepared([build_for("unsafe_waits.c"), kind], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build_for("unsafe_waits.c"), kind], segment_dir) as target:
         await_wait(target, "futex")
         with only_thread(monkeypatch, target.pid), pytest.raises(TargetBusy, match=why):
             begin(target.pid)

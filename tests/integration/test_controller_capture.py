@@ -1,7 +1,5 @@
 """The default form, start, stop and snapshot, on real processes with the real sampler."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os
@@ -18,6 +16,7 @@ from controller_tools import (
     TIMEOUT_S,
     HeapFile,
     Stepper,
+    command_ok,
     run_command,
     start_command,
     wait_until,
@@ -63,8 +62,7 @@ def test_a_followed_child_that_has_sampled_nothing_is_told_from_one_that_is_not_
         advice = run_command("doctor", child).stdout
         assert "a capture of it runs" in advice
         assert advice.endswith(f"snapshot {child}\n")
-        saved = run_command("snapshot", child, "-o", tmp_path / "p")
-        assert saved.returncode == 0, saved.stderr
+        command_ok("snapshot", child, "-o", tmp_path / "p")
         target.send("")
 
 
@@ -74,16 +72,14 @@ def test_a_capture_names_the_children_that_it_lacks_and_the_command_that_has_the
     with Stepper(stepper) as target:
         target.tell("k")
         [child] = procfs.children(target.pid)
-        done = run_command("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
         [line] = [one for one in done.stdout.splitlines() if "not in this capture" in one]
         cure = f"mem_profiler -s 60 -p {target.pid} --children"
         assert line == (
             f"  its child is not in this capture: stepper (pid {child}); {cure} captures all"
         )
         assert run_command("doctor", target.pid).stdout.endswith(f"-p {target.pid} --children\n")
-        every = run_command("-s", "0.2", "--children", "-p", target.pid, "-o", tmp_path / "q")
-        assert every.returncode == 0, every.stderr
+        every = command_ok("-s", "0.2", "--children", "-p", target.pid, "-o", tmp_path / "q")
         assert "not in this capture" not in every.stdout
         # It calls the sampler since its parent began with it.
         assert "already, no hook was needed" in every.stderr
@@ -148,8 +144,7 @@ def test_of_several_processes_one_that_ends_meanwhile_is_named_and_the_others_go
 def test_a_capture_by_pid_ends_with_the_promised_lines(stepper: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "with space"
     with Stepper(stepper) as target:
-        done = run_command("-s", "0.3", "-c", "1", "-p", target.pid, "-o", prefix)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("-s", "0.3", "-c", "1", "-p", target.pid, "-o", prefix)
         lines = done.stdout.splitlines()
         assert lines[0] == "succeeded in collecting memory data!"
         path = f"{prefix}.{target.pid}.1.heap"
@@ -157,8 +152,7 @@ def test_a_capture_by_pid_ends_with_the_promised_lines(stepper: Path, tmp_path: 
         steps = done.stdout.partition("next:\n")[2].replace(" \\\n    ", " ").splitlines()
         assert f"  mem_parser '{path}'" in steps
         assert "0 samples" in done.stdout
-        again = run_command("-s", "0.1", "-c", "1", "-p", target.pid, "-o", prefix)
-        assert again.returncode == 0, again.stderr
+        command_ok("-s", "0.1", "-c", "1", "-p", target.pid, "-o", prefix)
         assert Path(f"{prefix}.{target.pid}.2.heap").exists()
         assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
 
@@ -200,8 +194,7 @@ def test_a_target_stops_at_the_deadline_when_its_controller_was_killed(
 
         wait_until(closed, "the target has shut its gate")
         assert "stopped, not written" in run_command("ps").stdout
-        done = run_command("stop", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("stop", target.pid, "-o", tmp_path / "p")
         heap = written(done.stdout)
         assert heap.header["end"] == "deadline"
         assert heap.total("alloc_blocks") >= 10
@@ -226,8 +219,7 @@ def test_two_controllers_cannot_meet(stepper: Path, tmp_path: Path) -> None:
         assert second.returncode == 4
         assert f"is being captured by mem_profiler (pid {first.pid}) since" in second.stderr
         assert f"hint:  mem_profiler snapshot {target.pid}" in second.stderr
-        snapshot = run_command("snapshot", target.pid, "-o", tmp_path / "s")
-        assert snapshot.returncode == 0, snapshot.stderr
+        snapshot = command_ok("snapshot", target.pid, "-o", tmp_path / "s")
         assert written(snapshot.stdout).header["kind"] == "snapshot"
         first.send_signal(signal.SIGINT)
         first.communicate(timeout=TIMEOUT_S)
@@ -272,15 +264,13 @@ def test_a_server_and_its_workers_are_written_stopped_and_started_again_as_one(
             ("stop", [parent, "--children"]),
         ):  # fmt: skip
             prefix = tmp_path / f"{command}{len(which)}"
-            done = run_command(command, *which, "-o", prefix)
-            assert done.returncode == 0, done.stderr
+            command_ok(command, *which, "-o", prefix)
             found = {one.name.split(".")[1] for one in tmp_path.glob(f"{prefix.name}.*.heap")}
             assert found == {str(parent), str(child)}
         over = run_command("stop", parent, "--children")
         assert over.stderr.startswith("error: None of the 2 processes has a capture that is not in")
         assert f"hint:  mem_profiler start {parent} --children" in over.stderr
-        again = run_command("start", parent, "--children")
-        assert again.returncode == 0, again.stderr
+        again = command_ok("start", parent, "--children")
         for pid in (parent, child):
             assert f"capture 2 of pid {pid} is running, 1 sample / 64 B" in again.stdout
         assert f"mem_profiler stop {parent} --children\n" in again.stdout
@@ -351,8 +341,7 @@ def test_a_forked_child_is_told_from_its_parent(stepper: Path, tmp_path: Path) -
         assert done.returncode == 4
         assert "forked child" in done.stderr
         assert "MEM_PROFILER_FOLLOW_FORK=1" in done.stderr
-        done = run_command("-s", "0.2", "-p", children[0], "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("-s", "0.2", "-p", children[0], "-o", tmp_path / "p")
         assert "attached to stepper" in done.stderr
         target.send("")
 
@@ -370,8 +359,7 @@ def test_root_profiles_another_users_process_and_not_the_other_way_round(
     drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     try:
         with Stepper(shared, prefix=drop, library=library) as target:
-            done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
-            assert done.returncode == 0, done.stderr
+            command_ok("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
         with Stepper(stepper) as mine:
             reader, writer = os.pipe()
             child = os.fork()
@@ -450,8 +438,7 @@ def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
 ) -> None:
     monkeypatch.setenv("MEM_PROFILER_CONTROLLER_MEMORY", "1M")
     with Stepper(stepper) as target:
-        done = run_command("-s", "60", "-c", "1", "-p", target.pid, "-o", tmp_path / "x")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("-s", "60", "-c", "1", "-p", target.pid, "-o", tmp_path / "x")
         heap = written(done.stdout)
         assert heap.header["end"] == "stopped"
         assert "reached the limit of its own memory" in heap.header["notes"][0]
@@ -497,8 +484,7 @@ def test_a_reader_that_ends_loses_nothing(
         one.close()
         assert "mem_profiler stop" in str(refused.value.hint)
         assert list(tmp_path.glob("*x*")) == []
-        done = run_command("stop", target.pid, "-o", tmp_path / "x")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("stop", target.pid, "-o", tmp_path / "x")
         assert written(done.stdout).total("alloc_blocks") == 100
 
 

@@ -1,7 +1,5 @@
 """Processes by their names, and `-p` beside the number, on real processes with the real sampler."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, Stepper, build_stepper, run_command
+from controller_tools import HeapFile, Stepper, build_stepper, command_ok, run_command
 from mem_cli.profiler.capture_view import SUCCESS
 from mem_profiler.process import byname, procfs
 from other_users import UID, become, home_of, need_users
@@ -67,8 +65,7 @@ def test_of_a_family_the_first_is_marked_and_captured_with_its_children(
         assert hint == f"hint:  mem_profiler -s 9 {target.pid} --children"
         unclear = run_command("start", stepper.name).stderr.splitlines()
         assert unclear[-1] == f"hint:  mem_profiler start {target.pid} --children"
-        every = run_command("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
-        assert every.returncode == 0, every.stderr
+        command_ok("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
         assert len(list(tmp_path.glob("p.*.heap"))) == 2
         target.send("")
 
@@ -97,13 +94,11 @@ def test_of_several_the_only_one_that_can_be_captured_is_taken(
         done = run_command("stop", stepper.name, "-o", prefix)
         assert done.returncode == 4
         assert done.stderr.startswith(f"error: None of the 2 processes named {stepper.name} has a")
-        done = run_command("start", bare.pid, "-c", "1")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("start", bare.pid, "-c", "1")
         assert done.stderr.startswith(f"attached to {stepper.name} (pid {bare.pid})")
         assert done.stdout.splitlines()[-1] == f"  mem_profiler detach {bare.pid}"
         bare.tell("a 7 100")
-        done = run_command("stop", "-p", stepper.name, "-o", prefix)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("stop", "-p", stepper.name, "-o", prefix)
         assert done.stdout.endswith(f"; mem_profiler detach {bare.pid} removes them\n")
         [heap] = tmp_path.glob("*.heap")
         assert (HeapFile(heap).total("alloc_blocks"), HeapFile(heap).header["pid"]) == (7, bare.pid)

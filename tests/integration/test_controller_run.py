@@ -1,7 +1,5 @@
 """`mem_profiler run`, `recover`, `clean` and `ps` on real programs with the real sampler."""
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
@@ -21,6 +19,7 @@ from controller_tools import (
     Stepper,
     command,
     command_environment,
+    command_ok,
     run_command,
     small_disk,
     start_command,
@@ -30,7 +29,7 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture.launched import FILES_MAX
 from parser_run import told
-from sampler_run import build
+from sampler_run import build, run, run_ok
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 
@@ -45,8 +44,7 @@ def nothing_left(segment_dir: Path) -> bool:
 
 def test_a_thread_that_has_ended_keeps_its_id_and_name(tmp_path: Path) -> None:
     program = compile_program(ROOT / "tests" / "targets" / "threads.c", libs=("-lpthread",))
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program, "churn", "3")
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program, "churn", "3")
     [heap] = heaps(tmp_path)
     owners = {row["tid"]: row["name"] for row in heap.lists["%thread"]}
     assert len(owners) > 3, owners
@@ -57,10 +55,9 @@ def test_a_thread_that_has_ended_keeps_its_id_and_name(tmp_path: Path) -> None:
 def test_run_captures_from_start_to_exit_and_passes_the_status_on(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, input="a 100 50\nc 7 60\n"
     )
-    assert done.returncode == 0, done.stderr
     assert done.stdout == "ok\nok\nok\n"
     assert "succeeded in collecting memory data!" in done.stderr
     [heap] = heaps(tmp_path)
@@ -79,8 +76,7 @@ def test_a_plugin_that_was_opened_by_a_relative_path_keeps_its_names(tmp_path: P
     flags = ("-shared", "-fPIC", "-Wl,--build-id", "-DNAME=a", "-DSIZE=1000")
     shutil.copy(build("plugin.c", *flags, out="plugin_relative"), tmp_path / "plugin.so")
     words = [build("dlloop.c"), "loop", "3", "./plugin.so"]
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p.heap", "--", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p.heap", "--", *words, cwd=tmp_path)
     paths = {module.path for module in read_profile(tmp_path / "p.heap").modules}
     assert str(tmp_path / "plugin.so") in paths, paths
 
@@ -102,8 +98,7 @@ def test_the_file_of_a_launcher_is_that_of_the_program_that_it_starts(
     (tmp_path / "orders").write_text("a 900 50000\n")
     words = [word.replace("STEPPER", program if " " in word else str(stepper)) for word in command]
     orders = "a 900 50000\n"
-    done = run_command("run", "-c", "1", "-o", tmp_path / "x.heap", "--", *words, input=orders)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-c", "1", "-o", tmp_path / "x.heap", "--", *words, input=orders)
     [heap] = heaps(tmp_path)
     assert (heap.header["comm"], heap.total("alloc_blocks")) == ("stepper", 900)
     assert f"note: the profile is of stepper, which {command[0]} started" in done.stderr
@@ -116,10 +111,7 @@ def test_the_log_of_a_launcher_is_that_of_the_program_that_it_starts(
 ) -> None:
     words = ["sh", "-c", f"ls / > /dev/null; {stepper}; true"]
     orders = "a 900 50000\n"
-    done = run_command(
-        "run", "--events", "-c", "1", "-o", tmp_path / "p", "--", *words, input=orders
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "--events", "-c", "1", "-o", tmp_path / "p", "--", *words, input=orders)
     [heap] = heaps(tmp_path)
     [log] = tmp_path.glob("*.memlog")
     assert log.name.startswith(f"p.{heap.header['pid']}.")
@@ -134,10 +126,9 @@ def test_a_launcher_of_nothing_says_so(tmp_path: Path) -> None:
 def test_forked_workers_of_a_server_have_their_files(stepper: Path, tmp_path: Path) -> None:
     server = tmp_path / "gunicorn"
     server.symlink_to(stepper)
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "-o", tmp_path / "p", "--", server, input="a 5 50\nk\nc 3 50\n"
     )
-    assert done.returncode == 0, done.stderr
     assert len(heaps(tmp_path)) == 2
     assert "note: the profiles are of gunicorn and its worker processes" in done.stderr
 
@@ -148,10 +139,7 @@ def test_an_executed_child_without_a_sample_makes_no_segment(
     """The one that takes a sample has a file, and so has the program, which takes none."""
     large = f"echo 'a 300 100000000' | {stepper}"
     script = f"for i in 1 2 3; do /bin/true; done; {large}; ls /dev/null; true"
-    done = run_command(
-        "run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script)
     assert sorted(heap.header["comm"] for heap in heaps(tmp_path)) == ["sh", "stepper"]
     assert nothing_left(segment_dir)
 
@@ -160,8 +148,7 @@ def test_a_followed_fork_child_names_its_parent(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
     words = ("run", "-c", "1", "--children", "-o", tmp_path / "p", "--", stepper)
-    done = run_command(*words, input="a 5 50\nk\nc 3 50\n")
-    assert done.returncode == 0, done.stderr
+    command_ok(*words, input="a 5 50\nk\nc 3 50\n")
     files = {heap.header["pid"]: heap for heap in heaps(tmp_path)}
     assert len(files) == 2
     [child] = [heap for heap in files.values() if heap.header["parent_pid"]]
@@ -184,8 +171,7 @@ def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) ->
         "    os.waitpid(pid, 0)\n"
     )
     words = ("--children", "-o", tmp_path / "p", "--", sys.executable, tmp_path / "ends.py")
-    done = run_command("run", *words)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", *words)
     *exited, killed = sorted(heap.header["end"] for heap in heaps(tmp_path))
     assert exited == ["exited", "exited"]
     assert killed in {"signal 9 SIGKILL", "target ended"}  # it may be gone before it is seen
@@ -204,8 +190,7 @@ def test_children_that_do_the_work_are_said_to_be_in_no_file(
         "    os._exit(0)\n"
         "os.wait()\n"
     )
-    done = run_command("run", "-o", tmp_path / "p", *more, "--", sys.executable, script)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-o", tmp_path / "p", *more, "--", sys.executable, script)
     assert ("and are in no file; --children captures them too" in done.stderr) is (not more)
 
 
@@ -215,8 +200,7 @@ def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(
     source, target = tmp_path / "main.c", tmp_path / "tested"
     source.write_text("#include <stdlib.h>\nint main(void) { return malloc(900000) == NULL; }\n")
     (tmp_path / "Makefile").write_text(f"test:\n\tcc -o {target} {source}\n\t{target}\n")
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", "make", "-C", tmp_path, "test")
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", "make", "-C", tmp_path, "test")
     assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"tested"}
     assert "the profile is of tested, which make started" in done.stderr
 
@@ -226,8 +210,7 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
 ) -> None:
     count = FILES_MAX + 7
     script = f"for i in $(seq {count}); do ls / > /dev/null; (true); done"
-    done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
     assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"ls"}
     assert len(heaps(tmp_path)) == FILES_MAX
     assert f"also started ls ({count - FILES_MAX} processes)" in done.stderr
@@ -281,11 +264,7 @@ def test_a_library_path_with_spaces_is_preloaded_all_the_same(
         "main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, input="a 4 50\n", capture_output=True,
-        text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_ok([sys.executable, "-c", code], environment, input="a 4 50\n")
     assert heaps(tmp_path)[0].total("alloc_blocks") == 4
 
 
@@ -317,18 +296,15 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
     [segment] = segment_dir.glob("mem_profiler.*/*-*-*")
     copy = tmp_path / "copy"
     shutil.copy(segment, copy)
-    kept = run_command("clean")
-    assert kept.returncode == 0
+    kept = command_ok("clean")
     assert "kept unsaved profile" in kept.stdout
-    done = run_command("recover", pid, "-o", tmp_path / "p")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", pid, "-o", tmp_path / "p")
     [heap] = heaps(tmp_path)
     assert heap.header["kind"] == "recovered"
     assert heap.total("alloc_blocks") == 30
     assert any(str(stepper) in line for line in heap.maps)
     assert nothing_left(segment_dir)
-    again = run_command("recover", copy, "-o", tmp_path / "q")
-    assert again.returncode == 0, again.stderr
+    command_ok("recover", copy, "-o", tmp_path / "q")
     assert HeapFile(next(tmp_path.glob("q.*"))).record_lines == heap.record_lines
     assert copy.exists()
     assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
@@ -371,7 +347,6 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
     child = start_command(
         "run", "-c", "1", "-o", tmp_path / name, "--", stepper, stdin=subprocess.PIPE
     )
-    assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write("a 40 100\n")
     child.stdin.flush()
@@ -384,8 +359,7 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
     command = listed[1].partition("dead, not written: mem_profiler ")[2].split()
     assert command[0] == "recover" and command[2:] == ["-o", str(tmp_path / name)]
     assert os.listdir(tmp_path) == []
-    done = run_command(*command)
-    assert done.returncode == 0, done.stderr
+    command_ok(*command)
     assert heaps(tmp_path)[0].total("alloc_blocks") == 40
     assert (tmp_path / name).exists() is (name == "p.heap")
     run_command("clean")
@@ -403,8 +377,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
         assert done.returncode == 8, done.stderr
         assert "No space left on device" in done.stderr
         assert os.listdir(small) == ["filler"]
-        recovered = run_command("recover", "--all", "-o", tmp_path / "p")
-        assert recovered.returncode == 0, recovered.stderr
+        command_ok("recover", "--all", "-o", tmp_path / "p")
         assert heaps(tmp_path)[0].total("alloc_blocks") == 30
 
 
@@ -442,7 +415,6 @@ def test_sigterm_reaches_the_program_and_the_file_is_written(
     child = start_command(
         "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
     )
-    assert child.stdout is not None
     assert child.stdout.readline() == "ok\n"
     child.send_signal(signal.SIGTERM)
     child.wait(TIMEOUT_S)  # while the program's input is still open
@@ -466,11 +438,10 @@ def test_a_child_that_cannot_be_sampled_is_a_note(segment_dir: Path, tmp_path: P
     script = tmp_path / "several.sh"
     script.write_text('for i in 1 2 3; do echo | "$PROGRAM" > "$PROGRAM.out" || exit 9; done\n')
     program = shutil.copy(build("own_malloc.c", "-rdynamic"), tmp_path / "own")
-    done = run_command(
+    done = command_ok(
         "run", "--children", "-o", tmp_path / "p", "--", "sh", script,
         variables={"PROGRAM": str(program)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     notes = [line for line in done.stderr.splitlines() if line.startswith("note: own ended")]
     assert len(notes) == 1
     assert "error:" not in done.stderr
@@ -482,25 +453,21 @@ def test_the_peak_of_a_program_is_not_that_of_its_child(tmp_path: Path) -> None:
         "import subprocess, sys\n"
         "subprocess.run([sys.executable, '-c', 'bytearray(300_000_000)'], check=True)"
     )
-    done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", text)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-o", tmp_path / "p", "--", sys.executable, "-c", text)
     [heap] = heaps(tmp_path)
     assert heap.header["memory"]["peak_rss_bytes"] < 200_000_000
 
 
 def test_the_peak_of_a_short_program_is_its_own_or_unknown(tmp_path: Path) -> None:
     """The kernel also counts what its process was before: a copy of the command."""
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", build("answer.c"))
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", build("answer.c"))
     [heap] = heaps(tmp_path)
     assert (heap.header["memory"]["peak_rss_bytes"] or 0) < 16 << 20
     text = "import os; x = b'x' * 200_000_000; os._exit(0)"
     words = command("run", "-o", tmp_path / "q", "--", sys.executable, "-c", text)
     # The mark of who starts the command says nothing of the program.
     with mmap.mmap(-1, 300_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_POPULATE):
-        started = subprocess.run(
-            words, env=command_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
-        )
+        started = run(words, command_environment())
     assert started.returncode == 0, started.stderr
     [heap] = heaps(tmp_path)[1:]
     assert heap.header["memory"]["peak_rss_bytes"] > 200_000_000
@@ -516,10 +483,9 @@ def test_children_that_are_killed_show_their_peak(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "os.waitpid(pid, 0)\n"
     )
-    done = run_command(
+    command_ok(
         "run", "-c", "1024", "--children", "-o", tmp_path / "p", "--", sys.executable, "-c", text
     )
-    assert done.returncode == 0, done.stderr
     profiles = [read_profile(str(path)) for path in tmp_path.glob("*.heap")]
     [child] = [one for one in profiles if one.capture.parent_pid]
     assert child.default_count is Count.PEAK

@@ -1,7 +1,5 @@
 """Marks, ranges and pools that programs announce by mstx and NVTX, as the segment has them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

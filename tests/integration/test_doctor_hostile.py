@@ -2,8 +2,6 @@
 lives.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import multiprocessing
@@ -106,7 +104,6 @@ def mapping(path: Path, *, before: Sequence[str] = (), after: str = "true") -> I
     words = [*before, sys.executable, "-S", "-c", MAPS, path, after]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
-            assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
             yield child.pid
         finally:
@@ -202,7 +199,6 @@ def test_a_file_system_that_does_not_answer_is_given_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(procfs, "maps", lambda _pid: signal.pause())
     with forked(lambda: None) as pid:
         blocker = first_blocker(examine_process(pid))
-        assert blocker is not None
         assert blocker.check == "examination"
         assert "did not answer" in blocker.text
 
@@ -454,8 +450,7 @@ def test_a_process_is_judged_without_rights(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = build("storm.c")
-    with Unprepared([program, "handler"], segment_dir, user=NOBODY, group=NOBODY) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([program, "handler"], segment_dir, user=NOBODY, group=NOBODY) as target:
         monkeypatch.setattr(examine, "_judge", tell_rights)
         [*_, finding] = doctor.examine_process(target.pid)
     assert finding.text == "as nobody True privs 1 seccomp 2"

@@ -1,7 +1,5 @@
 """Logs of events of real programs, as the commands write them, and how they end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import Stepper, run_command, start_command
+from controller_tools import Stepper, command_ok, run_command, start_command
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -266,7 +264,6 @@ def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventf
                 target.ask("go")
                 controller.stop(1)
                 result = recording.finish(str(tmp_path / "x"), target.pid, "capture", "stopped")
-        assert result.log is not None
         assert "No space left" in result.log.problem
         [path] = logs_in(small)
         with Memlog(path) as log:
@@ -389,10 +386,7 @@ def test_a_script_that_becomes_a_program_leaves_the_programs_log_alone(
 def test_a_log_goes_on_to_the_end_of_its_program_with_its_rss(tmp_path: Path) -> None:
     """It was 40 MiB for a while; as the program ends its memory goes piece by piece."""
     text = "import time\nkept = bytearray(40 << 20)\ntime.sleep(0.3)\ndel kept\ntime.sleep(0.3)\n"
-    done = run_command(
-        "run", "--events", "-o", tmp_path / "x.heap", "--", sys.executable, "-S", "-c", text
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "--events", "-o", tmp_path / "x.heap", "--", sys.executable, "-S", "-c", text)
     of_heap = read_profile(str(tmp_path / "x.heap"))
     with read_log([str(tmp_path / "x-0.memlog")]) as run:
         [of_log] = profiles_of(run, Part())
@@ -420,8 +414,7 @@ def test_a_realloc_to_nothing_is_no_refusal(tmp_path: Path) -> None:
         "}\n"
     )
     subprocess.run(["cc", source, "-o", tmp_path / "shrink"], check=True, timeout=60)
-    done = run_command("run", "-c", "1", "--events", "-o", tmp_path / "x.heap", tmp_path / "shrink")
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "--events", "-o", tmp_path / "x.heap", tmp_path / "shrink")
     with read_log([str(tmp_path / "x-0.memlog")]) as run:
         [profile] = profiles_of(run, Part())
         first, last = known_span(run)
@@ -479,10 +472,7 @@ def test_reports_of_a_log_and_of_a_file_count_the_same(tmp_path: Path) -> None:
 
 def test_a_capture_that_ends_before_its_program_says_so(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper) as target:
-        done = run_command(
-            "-s", "0.3", "-c", "1", "--events", "-o", tmp_path / "x", "-p", target.pid
-        )
-        assert done.returncode == 0, done.stderr
+        command_ok("-s", "0.3", "-c", "1", "--events", "-o", tmp_path / "x", "-p", target.pid)
         [log] = tmp_path.glob("*.memlog")
         with read_log([log]) as run:
             assert run.how_ended == "deadline"
@@ -495,13 +485,11 @@ def test_the_last_events_of_a_killed_program_say_that_it_ended(
 ) -> None:
     with Stepper(stepper, MEM_PROFILER_START="1", MEM_PROFILER_EVENTS="1M") as target:
         target.tell("a 10 100")
-        snapshot = run_command("snapshot", target.pid, "-o", tmp_path / "now")
-        assert snapshot.returncode == 0, snapshot.stderr
+        command_ok("snapshot", target.pid, "-o", tmp_path / "now")
         target.tell("a 10 100")
         os.kill(target.pid, signal.SIGKILL)
         target.child.wait(30)
-        done = run_command("recover", target.pid, "-o", tmp_path / "last")
-        assert done.returncode == 0, done.stderr
+        command_ok("recover", target.pid, "-o", tmp_path / "last")
     for name, how in (("now", "running"), ("last", "target ended")):
         [log] = tmp_path.glob(f"{name}.*.memlog")
         with read_log([log]) as run:

@@ -2,11 +2,8 @@
 them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import run_command, wait_until
+from controller_tools import command_ok, run_command, wait_until
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -183,15 +180,9 @@ def target(eventful: Path, segment_dir: Path, tmp_path: Path) -> Iterator[Target
         yield program
 
 
-def profiler(*words: object) -> subprocess.CompletedProcess[str]:
-    done = run_command(*words)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def start(target: Target, folder: Path, *words: object) -> int:
     """Begin a capture with a log; the process that writes it."""
-    profiler("start", target.pid, "-c", "1", "--events", "-o", folder / "x", *words)
+    command_ok("start", target.pid, "-c", "1", "--events", "-o", folder / "x", *words)
     with discovery.open_process(target.pid, writable=False) as segment:
         keeper = segment.lock_holder()
     assert keeper is not None
@@ -213,7 +204,7 @@ def events_in(paths: list[Path]) -> tuple[Events, str, int]:
 
 
 def state_of(pid: int) -> str:
-    [line] = [one for one in profiler("ps").stdout.splitlines() if one.split()[0] == str(pid)]
+    [line] = [one for one in command_ok("ps").stdout.splitlines() if one.split()[0] == str(pid)]
     return line
 
 
@@ -234,7 +225,7 @@ def test_a_log_goes_on_until_it_is_stopped(target: Target, tmp_path: Path) -> No
     assert len(processes) == 3
     assert "capturing, events" in state_of(target.pid)
     target.ask("go")
-    done = profiler("stop", target.pid, "-o", tmp_path / "y")
+    done = command_ok("stop", target.pid, "-o", tmp_path / "y")
     [path] = logs_in(tmp_path)
     assert path.name == f"x.{target.pid}.1-0.memlog"
     assert str(path) in done.stdout
@@ -247,7 +238,7 @@ def test_a_log_goes_on_until_it_is_stopped(target: Target, tmp_path: Path) -> No
     assert read_profile(heap).capture.end == "stopped"
     wait_until(lambda: all(map(has_ended, processes)), "nothing of the log runs")
     assert "idle" in state_of(target.pid)
-    profiler("snapshot", target.pid, "-o", tmp_path / "z")
+    command_ok("snapshot", target.pid, "-o", tmp_path / "z")
     assert logs_in(tmp_path) == [path], "a capture in a file has its log"
 
 
@@ -264,7 +255,7 @@ def test_only_the_latest_files_stay(
             "--events-memory", RINGS_FOR_ALL,
         )  # fmt: skip
         target.ask("go")
-        done = profiler("stop", target.pid, "-o", tmp_path / "x")
+        done = command_ok("stop", target.pid, "-o", tmp_path / "x")
     [path] = logs_in(tmp_path)
     assert not path.name.endswith("-0.memlog")
     assert path.stat().st_size <= 4 << 20
@@ -282,7 +273,7 @@ def test_a_log_ends_with_its_program(target: Target, tmp_path: Path) -> None:
     assert lost == 0
     assert how in {"signal 9 SIGKILL", "target ended"}
     assert_equal(told_by(events), ledger(tmp_path / "ledger"))
-    done = profiler("recover", target.pid, "-o", tmp_path / "r")
+    done = command_ok("recover", target.pid, "-o", tmp_path / "r")
     assert len(list(tmp_path.glob("r.*.heap"))) == 1, done.stdout
     assert not list(tmp_path.glob("r.*.memlog")), "the log has them all"
 
@@ -296,7 +287,7 @@ def test_a_log_whose_processes_are_killed_is_missed_and_goes_on(
     wait_until(lambda: all(map(has_ended, processes)), "nothing of the log runs")
     assert "capturing, log ended" in state_of(target.pid)
     target.ask("go")
-    done = profiler("stop", target.pid, "-o", tmp_path / "y")
+    done = command_ok("stop", target.pid, "-o", tmp_path / "y")
     assert "note: the process that wrote the log of events had ended" in done.stdout
     paths = logs_in(tmp_path)
     last = [path for path in paths if path.name.startswith("y")]
@@ -317,7 +308,7 @@ def test_a_log_that_is_told_to_end_is_whole_and_the_capture_goes_on(
     assert (how, lost) == ("log stopped", 0)
     assert_equal(told_by(events), ledger(tmp_path / "ledger"))
     assert "capturing, log ended" in state_of(target.pid)
-    done = profiler("stop", target.pid, "-o", tmp_path / "y")
+    done = command_ok("stop", target.pid, "-o", tmp_path / "y")
     assert "note: the process that wrote the log of events had ended" in done.stdout
 
 
@@ -327,7 +318,7 @@ def test_the_process_beside_says_why_a_log_ended_early(target: Target, tmp_path:
     wait_until(lambda: "capturing, log ended" in state_of(target.pid), "the end is seen")
     assert not has_ended(keeper)
     target.ask("go")
-    done = profiler("stop", target.pid, "-o", tmp_path / "y")
+    done = command_ok("stop", target.pid, "-o", tmp_path / "y")
     assert "SIGKILL" in done.stdout
     assert has_ended(keeper)
     last = [path for path in logs_in(tmp_path) if path.name.startswith("y")]
@@ -351,7 +342,7 @@ def test_a_second_capture_is_refused_while_a_log_is_written(target: Target, tmp_
         done = run_command(*words)
         assert done.returncode not in {0, 1}
         assert f"is being captured by mem_profiler (pid {keeper})" in done.stderr
-    profiler("stop", target.pid, "-o", tmp_path / "x")
+    command_ok("stop", target.pid, "-o", tmp_path / "x")
     assert not list(tmp_path.glob("y*"))
 
 

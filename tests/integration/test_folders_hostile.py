@@ -1,7 +1,5 @@
 """Folders and segments that other users made: none is believed, none is followed."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment, run_command
+from controller_tools import command, command_environment, command_ok, run_command
 from fake_segment import FakeSegment
 from mem_parser.errors import MemError, NoSampler
 from mem_parser.plainfile import NotPlainError
@@ -110,8 +108,7 @@ def test_what_a_run_believes_is_its_own(shared: Path, tmp_path: Path) -> None:
     forged = private(shared, NOBODY)
     for number in range(1, 50):
         (forged / f"{number}-1-0").write_bytes(b"")
-    done = run_command("run", "-o", str(tmp_path / "x"), "--", str(script))
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-o", str(tmp_path / "x"), "--", str(script))
     [heap] = tmp_path.glob("x.*.heap")
     assert b'"uid":0' in heap.read_bytes().replace(b" ", b"")
     assert sorted(p.name for p in shared.iterdir()) == [forged.name]
@@ -287,8 +284,7 @@ def test_what_another_user_left_under_a_pid_does_not_keep_ours_from_being_writte
 def test_the_user_of_a_profile_is_the_owner_of_its_segment(shared: Path, tmp_path: Path) -> None:
     path = left_behind(private(shared, NOBODY), pid=3999997)
     os.chown(path, NOBODY, NOBODY)  # its control page says that it is root's
-    done = run_command("recover", "3999997", "-o", tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", "3999997", "-o", tmp_path / "x")
     [heap] = tmp_path.glob("x.*.heap")
     assert f'"uid":{NOBODY},'.encode() in heap.read_bytes()
 

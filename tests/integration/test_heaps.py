@@ -12,7 +12,7 @@ import pytest
 
 import mem_profiler
 from attach_run import Unprepared
-from controller_tools import HeapFile, command_environment, run_command
+from controller_tools import HeapFile, command_environment, command_ok
 from device_run import DeviceCounted, Tally, device_counted
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
@@ -60,7 +60,6 @@ class Told:
 
     @classmethod
     def of(cls, line: str) -> Told:
-        """Read its answer."""
         pid, *numbers = map(int, line.split())
         (ab, abytes, alb, alby), (sb, sbytes, slb, slby) = numbers[:4], numbers[4:]
         return cls(pid, Tally(ab, abytes, 0, alb, alby), Tally(sb, sbytes, 0, slb, slby))
@@ -281,9 +280,9 @@ def test_the_second_capture_of_a_process_begins_with_nothing(segment_dir: Path) 
 
 
 def test_files_say_that_a_heap_is_inside_malloc(segment_dir: Path, tmp_path: Path) -> None:
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program(),
-                       input="arena 100 64\nslab 3 4096\n")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command_ok(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", program(), input="arena 100 64\nslab 3 4096\n"
+    )
     [arena] = tmp_path.glob(f"p.*.{ARENA}.heap")
     [slab] = tmp_path.glob(f"p.*.{SLAB}.heap")
     assert HeapFile(arena).total("alloc_bytes") == 6400
@@ -356,8 +355,7 @@ def test_without_a_sampler_the_face_of_python_loads_nothing() -> None:
 def test_blocks_that_python_reports_are_those_of_its_functions(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", _PYTHON)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-o", tmp_path / "p", "--", sys.executable, "-c", _PYTHON)
     [frames] = tmp_path.glob("p.*.heap-frames*.heap")
     table = told("-t", "--alloc", "-f", frames)
     [first] = [line for line in table.splitlines() if "load_frame" in line]

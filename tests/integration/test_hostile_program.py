@@ -2,8 +2,6 @@
 every command of `mem_profiler`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -57,7 +55,6 @@ def running(target: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         target, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as child:
-        assert child.stdout is not None
         assert child.stdout.readline() == b"ok\n"
         try:
             yield child

@@ -2,8 +2,6 @@
 library brings along are seen.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -21,7 +19,7 @@ from typing import Any
 import pytest
 
 from c_build import compile_program, prefixed_jemalloc
-from controller_tools import ROOT, command_environment, run_command
+from controller_tools import ROOT, command_environment, command_ok, run_command
 from mem_parser.errors import TargetUnsupported
 from mem_parser.libraries.projectfile import NAME
 from mem_parser.symbols.elf import ElfImage
@@ -45,10 +43,7 @@ def routes() -> Path:
 
 
 def captured(program: Path | str, folder: Path, *arguments: str, rate: str = "1024") -> Path:
-    done = run_command(
-        "run", "-c", rate, "-o", folder / "p", "--", program, *(arguments or (SECONDS,))
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", rate, "-o", folder / "p", "--", program, *(arguments or (SECONDS,)))
     [file] = folder.glob("p.*.heap")
     return file
 
@@ -273,7 +268,6 @@ def test_a_library_is_followed_each_time_it_is_opened(segment_dir: Path) -> None
     path = library()
     with Program(path) as program:
         made = plan.of_library(program, 0)
-    assert made is not None
     fd = plan_file.sealed(made.data)
     try:
         env = environment(segment_dir, rate=1, plan=f"fd:{fd}") | ROOMY
@@ -370,12 +364,10 @@ def test_an_attach_sees_the_allocator_of_a_library_that_is_there(
     with subprocess.Popen(words, text=True, **pipes) as target:  # type: ignore[call-overload]
         try:
             assert target.stdout.readline() == "ready\n"
-            done = run_command("attach", "-c", 1, target.pid)
-            assert done.returncode == 0, done.stderr
+            command_ok("attach", "-c", 1, target.pid)
             print(3, file=target.stdin, flush=True)
             ledger = int(target.stdout.readline())
-            done = run_command("stop", target.pid, "-o", tmp_path / "p")
-            assert done.returncode == 0, done.stderr
+            command_ok("stop", target.pid, "-o", tmp_path / "p")
             assert run_command("detach", target.pid).returncode == 0
             print(1, file=target.stdin, flush=True)
             assert int(target.stdout.readline()) == ledger // 3 * 4

@@ -1,7 +1,5 @@
 """`mem_profiler live` and `run --live` in a real terminal (tmux), on real programs."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re
@@ -22,6 +20,7 @@ from controller_tools import (
     build_stepper,
     command,
     command_environment,
+    command_ok,
     run_command,
 )
 from mem_profiler.process import procfs
@@ -62,7 +61,6 @@ def target(script: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, cwd=script.parent
     ) as child:
-        assert child.stdout is not None
         child.stdout.readline()
         try:
             yield child
@@ -165,8 +163,7 @@ def test_a_killed_viewer_leaves_no_capture_and_no_sampler_behind(
     folder = {"MEM_PROFILER_DIR": str(tmp_path / "shm")}
     assert not is_in_ps(tmp_path, target.pid, "")
     assert target.poll() is None
-    again = run_command("-s", "0.1", "-p", target.pid, "-o", tmp_path / "x", variables=folder)
-    assert again.returncode == 0, again.stderr
+    command_ok("-s", "0.1", "-p", target.pid, "-o", tmp_path / "x", variables=folder)
 
 
 def test_what_a_killed_viewer_captured_in_a_prepared_program_can_be_written(
@@ -182,8 +179,7 @@ def test_what_a_killed_viewer_captured_in_a_prepared_program_can_be_written(
             kill_viewer(seen)
         assert is_in_ps(tmp_path, one.pid, "stopped, not written")
         prefix = tmp_path / "late"
-        done = run_command("stop", one.pid, "-o", prefix, variables=folder)
-        assert done.returncode == 0, done.stderr
+        command_ok("stop", one.pid, "-o", prefix, variables=folder)
         [path] = tmp_path.glob("late.*.heap")
         assert HeapFile(path).header["end"] == "stopped"
         one.tell("a 1 1000")
@@ -316,7 +312,6 @@ def test_another_program_of_an_attached_process_is_attached_to_when_asked(
     with subprocess.Popen(
         [sys.executable, str(first)], stdout=subprocess.PIPE, cwd=tmp_path
     ) as child:
-        assert child.stdout is not None
         child.stdout.readline()
         try:
             with terminal(tmp_path, "live", child.pid, "--interval", "0.2") as seen:

@@ -2,8 +2,6 @@
 told, and a program that was started again is found.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os
@@ -90,7 +88,6 @@ def test_a_capture_that_another_ended_is_idle_and_the_next_one_is_followed(
     toggle.start(target.pid, 1)
     assert watched.tick() is State.CAPTURED
     second = watched.moment()
-    assert second is not None
     assert (first.number, second.number) == (1, 2)
     assert int(second.profiles[0].sites.inuse_bytes.sum()) < 3_000_000
     assert second.profiles[0].stacks.series is not first.profiles[0].stacks.series
@@ -116,8 +113,7 @@ BOTH = pytest.mark.parametrize("rates", [None, Rates(1)], ids=["looks on", "own 
 @pytest.fixture
 def attached(segment_dir: Path) -> Iterator[Target]:
     """The same, which was attached to."""
-    with Unprepared(COMMAND, segment_dir) as running:
-        assert running.line() == "ready"
+    with Unprepared.started(COMMAND, segment_dir) as running:
         attaching.attach(running.pid)
         yield running
 
@@ -173,7 +169,6 @@ def test_a_detach_by_somebody_else_is_told_from_an_exec(attached: Target, tmp_pa
     assert watched.why == "its sampler was taken out (mem_profiler detach)"
     assert held(watched) >= 5_000_000
     moment = watched.moment()
-    assert moment is not None
     assert moment.profiles[0].capture.end == "stopped"
     watched.close()
     assert attached.ask("1") == "ok"
@@ -227,8 +222,7 @@ def test_a_segment_that_somebody_removed_is_watched_on(target: Target, rates: Ra
 def test_a_program_that_refuses_from_now_on_says_why(
     segment_dir: Path, rates: Rates | None
 ) -> None:
-    with Target([build("undumpable.c"), "prctl"], environment(segment_dir)) as running:
-        assert running.line() == "ready"
+    with Target.started([build("undumpable.c"), "prctl"], environment(segment_dir)) as running:
         watched = watch(running, rates)
         assert running.ask("go") == "undumpable"
         until(watched, State.ENDED)
@@ -246,7 +240,6 @@ def test_a_capture_from_the_start_is_looked_at_whoever_asks(segment_dir: Path) -
         watched = Watched(running.pid, Rates(64), OFTEN)
         assert (watched.is_own, watched.tick()) == (False, State.CAPTURED)
         moment = watched.moment()
-        assert moment is not None
         assert moment.profiles[0].rate_bytes == 1
         assert moment.profiles[0].capture.from_start
         assert held(watched) >= 5_000_000
@@ -302,7 +295,6 @@ def started(stack: contextlib.ExitStack, *arguments: str) -> subprocess.Popen[st
                          stdout=subprocess.PIPE, text=True)
     )  # fmt: skip
     stack.callback(child.kill)
-    assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     return child
 
@@ -384,8 +376,7 @@ def node(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
     script = tmp_path / "serving.js"
     script.write_text(JAVASCRIPT)
     words = [found, *OPTIONS, str(script)]
-    with Target(words, environment(segment_dir), cwd=tmp_path) as running:
-        assert running.line() == "ready"
+    with Target.started(words, environment(segment_dir), cwd=tmp_path) as running:
         yield running
     Path(f"/tmp/perf-{running.pid}.map").unlink(missing_ok=True)
 
@@ -393,7 +384,6 @@ def node(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
 def names(watched: Watched, naming: Naming) -> set[str]:
     watched.tick()
     moment = watched.moment()
-    assert moment is not None
     return {one.name for one in naming.names(moment.profiles[0]).functions}
 
 
@@ -412,8 +402,6 @@ def test_names_come_with_the_code_and_not_anew_for_each_moment(
         assert time.monotonic() < give_up
     monkeypatch.setattr(jit_watch, "EVERY_S", 1000.0)
     first, second = watched.moment(), watched.moment()
-    assert first is not None
-    assert second is not None
     assert first.profiles[0].embedded is second.profiles[0].embedded is not None
     watched.close()
 

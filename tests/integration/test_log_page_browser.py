@@ -1,7 +1,5 @@
 """Pages of logs and of Python programs in headless Chromium, against what the commands say."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stacks through code without unwind tables, and through programs whose segments lie far apart."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os
@@ -19,7 +17,7 @@ import pytest
 
 from attach_run import Unprepared
 from c_build import BUILD
-from controller_tools import run_command
+from controller_tools import command_ok
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Count, Profile
@@ -161,10 +159,7 @@ def captured(folder: Path, *words: object, unwinder: str = "") -> Profile:
     """The profile of a program, from its start to its end: each large block is sampled."""
     variables = {"MEM_PROFILER_UNWIND": unwinder} if unwinder else {}
     prefix = folder / f"x{unwinder}"
-    done = run_command(
-        "run", "-c", "4K", "-o", prefix, "--", *words, variables=variables, cwd=folder
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command_ok("run", "-c", "4K", "-o", prefix, "--", *words, variables=variables, cwd=folder)
     [path] = folder.glob(f"{prefix.name}.*.heap")
     profile = read_profile(path)
     Path(f"/tmp/perf-{profile.capture.pid}.map").unlink(missing_ok=True)
@@ -331,11 +326,10 @@ def test_mappings_of_a_jvm_count_for_its_java_heap_metaspace_and_code_cache(tmp_
     need("java", "javac")
     (tmp_path / "Serving.java").write_text(JAVA)
     subprocess.run(["javac", "Serving.java"], cwd=tmp_path, check=True, timeout=LIMIT_S)
-    done = run_command(
+    command_ok(
         "run", "--device", "mmap", "-o", "x", "--", "java", "-XX:+UseG1GC", "-Xms64m", "-Xmx64m",
         "-cp", ".", "Serving", cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
     found: Counter[str] = Counter()
     for domain in ("mmap", "mmap-reserved"):
         [path] = tmp_path.glob(f"x.*.{domain}.heap")
@@ -475,8 +469,7 @@ def test_a_captured_run_names_every_frame(
 ) -> None:
     made = built(layout, kind)
     command = made.command("run", str(made.guest))
-    done = run_command("run", "-c", 1, "-o", tmp_path / "p", "--", *command, input="")
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", 1, "-o", tmp_path / "p", "--", *command, input="")
     [path] = [p for p in tmp_path.glob("p*.heap") if "holes" in p.read_text(errors="replace")]
     check(named(path))
 
@@ -488,10 +481,8 @@ def test_an_attached_program_with_something_in_its_holes_is_named_and_let_go(
     made = built(layout, kind)
     with Unprepared(made.command("storm", str(made.guest)), segment_dir) as target:
         assert target.line() == "inside"
-        told = run_command("doctor", target.pid)
-        assert told.returncode == 0, told.stdout
-        done = run_command("-s", 0.3, "-c", 64, "-p", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        command_ok("doctor", target.pid)
+        command_ok("-s", 0.3, "-c", 64, "-p", target.pid, "-o", tmp_path / "p")
         target.finish()
     [path] = tmp_path.glob("p*.heap")
     check(named(path))
@@ -511,7 +502,6 @@ def test_the_attaching_side_sees_each_image_whole_and_apart(
             guest = next(i for i in images if i.path == str(made.guest))
             assert [s.address for s in guest.find("guest")] != []
         target.finish()
-    assert program is not None
     assert program.mappings == [m for m in mappings if m.path == str(made.program)]
     assert program.start < guest.start < guest.end < program.end
     assert all(b <= guest.start or guest.end <= a for a, b in program.runs)
@@ -540,7 +530,6 @@ def foreign_profile(made: Built, tmp_path: Path) -> Path:
 
 def _bias(program: Path, maps: str) -> int:
     first = re.search(rf"^([0-9a-f]+)-\S+ \S+ 0+ .* {re.escape(str(program))}$", maps, re.MULTILINE)
-    assert first is not None
     header = next(s.vaddr for s in ElfImage.open(str(program)).segments if s.offset == 0)
     return int(first[1], 16) - header
 

@@ -1,7 +1,5 @@
 """`mem_profiler.memray_api` beside memray itself: the same script gives the same records."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import subprocess
@@ -15,6 +13,7 @@ from controller_tools import ROOT, command_environment, errors_of
 from mem_parser.readers import read_profile
 from mem_parser.records.reader import FileReader
 from python_frames import PYTHON_FRAMES
+from sampler_run import run
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
@@ -142,10 +141,7 @@ def driven(module: str, folder: Path, *words: str) -> dict[str, Any]:
     env = command_environment() | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     env.pop("PYTHONMALLOC", None)
     driver = ROOT / "tests" / "support" / "memray_driver.py"
-    done = subprocess.run(
-        [sys.executable, driver, module, folder / f"{module}.bin", *words],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
+    done = run([sys.executable, driver, module, folder / f"{module}.bin", *words], env, cwd=folder)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -187,9 +183,9 @@ def test_a_file_of_counts_alone_has_the_sums_that_memray_has(name: str, tmp_path
 
 def ran(folder: Path, text: str) -> str:
     """Run a script of the module, which must succeed in silence; returns its output."""
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-c", f"from mem_profiler import memray_api as memray\n{text}"],
-        cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
+        command_environment(), cwd=folder,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
@@ -404,10 +400,9 @@ def both(folder: Path, text: str, **variables: str) -> list[str]:
         script.write_text(
             f"import importlib, sys\nmemray = importlib.import_module({module!r})\n{text}"
         )
-        done = subprocess.run(
-            [sys.executable, script.name, "one", "two"],
-            cwd=place, env=command_environment() | variables, capture_output=True, text=True,
-            timeout=90,
+        done = run(
+            [sys.executable, script.name, "one", "two"], command_environment() | variables,
+            cwd=place,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         shown.append(done.stdout)

@@ -2,8 +2,6 @@
 drivers, pools and marks tell beside the blocks.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +10,7 @@ import nvidia.nvtx
 import pytest
 
 from c_build import compile_program
-from controller_tools import command_environment, run_command
+from controller_tools import command_environment, command_ok
 from mem_cli import errors
 from mem_cli.profiler.memscope import memscope
 from mem_parser.errors import UsageProblem
@@ -95,7 +93,6 @@ def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path
 def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", "malloc 0 1000")
-        assert run.child.stdin is not None
         run.child.stdin.write("fork\n")
         run.do("free 0", "malloc 1 2000")
         assert run.end() == 0, run.stderr
@@ -308,9 +305,11 @@ def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
     plain_script.chmod(0o755)
     for number, words in enumerate(((plain_script,), ("bash", script), ("--", "bash", script))):
         output = tmp_path / f"out{number}"
-        done = run_command("memscope", "--output-path", output, *words, variables={
-            "STUB_LEDGER": str(tmp_path / "ledger")})  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        command_ok(
+            "memscope", "--output-path", output, *words,
+            variables={
+            "STUB_LEDGER": str(tmp_path / "ledger")},
+        )  # fmt: skip
         assert [event for event, _, _ in only(dumps(output)).story()] == ["MALLOC"]
         # The shells took no memory of a device: they leave no folder.
         assert len(list(output.glob("*_ascend"))) == 1
@@ -476,8 +475,7 @@ def test_a_step_by_a_call_fails_where_ranges_begin_steps(tmp_path: Path, first: 
     script = tmp_path / "mixed.py"
     script.write_text(MIXED.format(first=first))
     libraries = (Ascend.build().acl, mstx_library())
-    done = run_command("memscope", "--", sys.executable, script, *libraries, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("memscope", "--", sys.executable, script, *libraries, cwd=tmp_path)
     [line] = done.stdout.splitlines()
     assert "ranges named `step start` begin the steps of this process" in line
     assert "use one of the two" in line
@@ -512,8 +510,7 @@ def test_config_says_what_nobody_collects(tmp_path: Path) -> None:
 
 def test_config_says_what_the_capture_that_runs_does_not_have(tmp_path: Path) -> None:
     script = configured(tmp_path, 'level="kernel", device="npu,cpu", ')
-    done = run_command("memscope", "--", sys.executable, script, tmp_path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("memscope", "--", sys.executable, script, tmp_path, cwd=tmp_path)
     said = done.stderr.splitlines()
     for note in (
         "level kernel: not collected, since the capture began with level op",

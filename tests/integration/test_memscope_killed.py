@@ -2,8 +2,6 @@
 MindStudio Insight's queries find in databases of ours what happened.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command_environment, run_command, start_command
+from controller_tools import command_environment, command_ok, run_command, start_command
 from insight import Insight, InsightError
 from mem_parser.errors import DiskFull
 from mem_parser.memlog.events import Kind
@@ -50,7 +48,6 @@ def test_nothing_is_left_in_the_folder_of_temporary_files(tmp_path: Path) -> Non
         env=command_environment() | {"TMPDIR": str(temporary)},
     )  # fmt: skip
     assert child.stdin is not None
-    assert child.stdout is not None
     try:
         assert child.stdout.readline() == "True\n"
         os.kill(child.pid, signal.SIGKILL)
@@ -98,7 +95,6 @@ def killed(run: Collecting, *, rows: int, later: tuple[str, ...]) -> int:
     run.child.kill()
     run.child.wait(WAIT_S)
     run.do(*later)
-    assert run.child.stdin is not None
     run.child.stdin.close()
     run.child.stdin = None  # `communicate` would write to it
     until(lambda: procfs.is_gone(pid), "the program has not ended")
@@ -195,7 +191,6 @@ needs_mount = pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
@@ -279,8 +274,7 @@ def test_a_command_on_a_full_disk_says_so_and_recover_writes_the_rest(
     assert "mem_profiler recover" in run.stderr
 
     filler.unlink()
-    done = run_command("recover", run.output)
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", run.output)
     [dump] = dumps(run.output)
     assert [(e, size) for e, _, size in dump.story()] == story
 
@@ -370,8 +364,7 @@ def test_calls_of_python_functions_are_found_by_thread(tmp_path: Path) -> None:
     options = ("--format", "db", "--events", "alloc,free,launch,traceback", "--analysis",
                "decompose", "--call-stack", "python")  # fmt: skip
     words = ("memscope", "-o", tmp_path / "out", *options, "--", sys.executable, script)
-    done = run_command(*words, Ascend.build().acl)
-    assert done.returncode == 0, done.stderr
+    command_ok(*words, Ascend.build().acl)
     [dump] = dumps(tmp_path / "out", form="db")
     pid = int(dump.rows[0]["Process Id"])
     with Insight(dump.path) as insight:

@@ -2,8 +2,6 @@
 of Ascend's runtime, ACL and ATB launched.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -172,7 +170,6 @@ def test_a_program_that_is_killed_keeps_all_launches_up_to_that_moment(tmp_path:
 def test_launches_of_threads_and_of_a_forked_child_have_their_own_numbers(tmp_path: Path) -> None:
     with collecting(tmp_path) as run:
         run.do(*MEMORY, "set 1", "malloc 6 10", "function 3 61", "threads 4 200 3")
-        assert run.child.stdin is not None
         run.child.stdin.write("fork\n")
         run.do("malloc 7 100", f"function 8 {hexadecimal('child')}", "launch plain 8 0")
         assert run.end() == 0, run.stderr

@@ -1,7 +1,5 @@
 """Real training loops of PyTorch in a dump: inefficient blocks of a pool, and Python's stacks."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command
+from controller_tools import command_ok
 from inefficient_blocks import by_definition
 from mem_parser.memscope.analyzers import check_inefficient
 from mem_parser.memscope.inefficient import find_inefficient, labels_by_row
@@ -96,8 +94,7 @@ def dump(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     sizes = {k: v for k, v in globals().items() if k.endswith("_BYTES")}
     script.write_text("\n".join(f"{k} = {v}" for k, v in sizes.items()) + TRAINING)
     options = ("--events", "alloc,free,launch,access", "--format", request.param, "-o", folder)
-    done = run_command("memscope", *options, "--", sys.executable, script, pool)
-    assert done.returncode == 0, done.stderr
+    command_ok("memscope", *options, "--", sys.executable, script, pool)
     [found] = dumps(folder, form=request.param)
     return found
 
@@ -250,11 +247,10 @@ def collected(folder: Path, call_stack: str) -> Seen:
     script, told = folder / "train.py", folder / "truth.json"
     script.write_text(TRAIN)
     (folder / "oracle.py").write_text(ORACLE)
-    done = run_command(
-        "memscope", "--device", "cpu", "--events", "alloc,free,launch,access",
-        "--call-stack", call_stack, "-o", folder / "out", "--", sys.executable, script, told,
+    command_ok(
+        "memscope", "--device", "cpu", "--events", "alloc,free,launch,access", "--call-stack",
+        call_stack, "-o", folder / "out", "--", sys.executable, script, told,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     [dump] = dumps(folder / "out", "cpu")
     return Seen(script, dump, json.loads(told.read_text()))
 

@@ -1,17 +1,15 @@
 """`mem_parser` that root runs: what a file may make its reader do."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from landlock import NEEDS_LANDLOCK, NEEDS_SCOPES
+from sampler_run import run
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 pytestmark = [NEEDS_ROOT, NEEDS_LANDLOCK]
@@ -117,10 +115,9 @@ def told_by_hostile(tmp_path: Path, words: tuple[str, ...]) -> tuple[dict[str, o
     profile.write_text("main;f 5000\n")
     told, tell = os.pipe()
     try:
-        done = subprocess.run(
+        done = run(
             [sys.executable, "-c", HOSTILE, *words, str(profile), "-o", str(out / "out.txt")],
-            env={**os.environ, "OTHER": str(other), "OPENED": str(tell)},
-            pass_fds=(tell,), capture_output=True, text=True, timeout=60,
+            {**os.environ, "OTHER": str(other), "OPENED": str(tell)}, pass_fds=(tell,),
         )  # fmt: skip
     finally:
         os.close(tell)

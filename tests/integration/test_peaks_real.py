@@ -2,8 +2,6 @@
 opinion.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io
@@ -28,6 +26,7 @@ from controller_tools import (
     build_stepper,
     command,
     command_environment,
+    command_ok,
     run_command,
 )
 from mem_parser.heapfile.writer import write_heap
@@ -79,8 +78,7 @@ def check_exact(profile: Profile) -> None:
 def test_an_instant_that_no_reading_met_is_the_peak_with_its_sites(
     program: Path, tmp_path: Path
 ) -> None:
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program)
     profile = captured(tmp_path)
     check_exact(profile)
     assert profile.capture.from_start
@@ -95,8 +93,7 @@ def test_estimates_of_the_peak_are_as_far_off_as_their_errors_say(
 ) -> None:
     off = []
     for _ in range(runs):
-        done = run_command("run", "-c", "65536", "-o", tmp_path / "p", "--", program)
-        assert done.returncode == 0, done.stderr
+        command_ok("run", "-c", "65536", "-o", tmp_path / "p", "--", program)
         profile = captured(tmp_path)
         total = profile.total(Count.PEAK, Unit.SPACE)
         off.append((total.value - TOTAL_BYTES) / total.std_error)
@@ -138,14 +135,12 @@ def test_what_is_left_of_a_capture_has_its_peak(program: Path, tmp_path: Path, e
     )  # fmt: skip
     with run:
         assert run.stdin is not None
-        assert run.stdout is not None
         assert run.stdout.readline() == "down\n"
         [child] = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
         if end == "kill":
             os.kill(int(child), signal.SIGKILL)
         else:
-            done = run_command("snapshot", child, "-o", tmp_path / "s" / "p")
-            assert done.returncode == 0, done.stderr
+            command_ok("snapshot", child, "-o", tmp_path / "s" / "p")
             run.stdin.write("\n")
         run.stdin.close()
         run.wait(TIMEOUT_S)
@@ -213,8 +208,7 @@ def first_line(*arguments: object) -> str:
 def test_after_a_normal_exit_every_report_shows_the_peak_and_names_inuse(
     program: Path, tmp_path: Path
 ) -> None:
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program)
     [path] = tmp_path.glob("*.heap")
     table = ("-p", program, "-f", path, "-t")
     assert first_line(path).startswith("peak 13.3")
@@ -247,8 +241,7 @@ def test_a_program_that_was_killed_shows_what_it_held(program: Path, tmp_path: P
 def test_compared_with_a_file_without_a_peak_both_show_what_is_in_use(
     program: Path, tmp_path: Path
 ) -> None:
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program)
     [path] = tmp_path.glob("*.heap")
     older = tmp_path / "older.folded"
     older.write_text("main;table 5000\n")
@@ -313,29 +306,29 @@ def test_whatever_a_program_allocates_and_frees(
     rate: int, segment_dir: Path, tmp_path: Path
 ) -> None:
     order = random.Random(rate)
-    with Target([build("stepper.c")], environment(segment_dir)) as target:
-        assert target.line() == "ok"
-        with Looks(target, rate, tmp_path) as looks:
-            for step in range(60):
-                assert target.ask(walk(order)) == "ok"
-                looks.check(file=step % 20 == 0)
+    with (
+        Target.started([build("stepper.c")], environment(segment_dir)) as target,
+        Looks(target, rate, tmp_path) as looks,
+    ):
+        for step in range(60):
+            assert target.ask(walk(order)) == "ok"
+            looks.check(file=step % 20 == 0)
 
 
 def test_while_threads_allocate_and_free_without_pause(segment_dir: Path, tmp_path: Path) -> None:
-    with Target([build("storm.c"), "malloc"], environment(segment_dir)) as target:
-        assert target.line() == "ready"
-        with Looks(target, NOISY, tmp_path) as looks:
-            for _ in range(20):
-                looks.check()
+    with (
+        Target.started([build("storm.c"), "malloc"], environment(segment_dir)) as target,
+        Looks(target, NOISY, tmp_path) as looks,
+    ):
+        for _ in range(20):
+            looks.check()
 
 
 def test_when_it_is_killed_in_the_midst(segment_dir: Path, tmp_path: Path) -> None:
     environ = environment(segment_dir, rate=NOISY)
-    with Target([build("storm.c"), "malloc"], environ) as target:
-        assert target.line() == "ready"
+    with Target.started([build("storm.c"), "malloc"], environ) as target:
         target.kill()
-    done = run_command("recover", target.pid, "-o", tmp_path / "p")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", target.pid, "-o", tmp_path / "p")
     [path] = tmp_path.glob("*.heap")
     check(read_profile(path))
     told = json.loads(parse("stats", path, "--json").stdout)
@@ -367,8 +360,7 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> list[Capture]:
     for seed in SEEDS:
         folder = tmp_path_factory.mktemp("run")
         words = ("run", "--events", "-c", "4096", "-o", "x", "--", program)
-        done = run_command(*words, cwd=folder, variables={"MEM_PROFILER_SEED": str(seed)})
-        assert done.returncode == 0, done.stderr
+        done = command_ok(*words, cwd=folder, variables={"MEM_PROFILER_SEED": str(seed)})
         held = re.findall(r"^(\w+) (\d+)$", done.stdout, re.MULTILINE)
         [heap], [log] = folder.glob("*.heap"), folder.glob("*.memlog")
         found.append(Capture(heap, log, {name: int(size) for name, size in held}))

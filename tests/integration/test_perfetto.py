@@ -1,7 +1,5 @@
 """Traces that we write, as Perfetto itself reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@ rate 1 the capture must hold exactly those blocks, in whatever way the program w
 whatever order allocator and sampler were loaded.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +27,17 @@ from redirect_facts import (
     text,
     under,
 )
-from sampler_run import SAMPLER, Counted, Counts, Target, build, environment, only_counted, run
+from sampler_run import (
+    SAMPLER,
+    Counted,
+    Counts,
+    Target,
+    build,
+    environment,
+    only_counted,
+    run,
+    run_ok,
+)
 
 READY, SHADOWED = 1, 2
 
@@ -37,8 +45,7 @@ READY, SHADOWED = 1, 2
 def seen(folder: Path, *argv: str | Path, preload: Sequence[str | Path] = (SAMPLER,)) -> Counted:
     """What a program has allocated, with exactly these libraries preloaded."""
     env = environment(folder, rate=1) | {"LD_PRELOAD": " ".join(map(str, preload))}
-    result = run(argv, env)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_ok(argv, env)
     return only_counted(folder)
 
 
@@ -153,8 +160,7 @@ def test_tools_that_forward_or_have_no_operators_are_seen_once(
 def test_tool_that_forwards_only_some_blocks_is_named(segment_dir: Path) -> None:
     tool = build("chain.c", "-shared", "-fPIC", "-DTAKES_LARGE", out="chain-large.so")
     env = environment(segment_dir) | {"LD_PRELOAD": f"{tool} {SAMPLER}"}
-    with Target([build("blocks.c")], env) as target:
-        target.line()
+    with Target.started([build("blocks.c")], env) as target:
         counted = target.counted()
         assert counted.control["state"] == SHADOWED
         assert text(counted, "state_text") == str(tool)
@@ -162,8 +168,7 @@ def test_tool_that_forwards_only_some_blocks_is_named(segment_dir: Path) -> None
 
 def test_malloc_inside_the_program_is_named(segment_dir: Path) -> None:
     program = build("own_malloc.c", "-rdynamic")
-    with Target([program], environment(segment_dir)) as target:
-        assert target.line() == "ready"
+    with Target.started([program], environment(segment_dir)) as target:
         counted = target.counted()
         assert counted.control["state"] == SHADOWED
         assert text(counted, "state_text") == str(program)
@@ -182,7 +187,6 @@ def test_malloc_inside_the_program_is_seen_by_a_plan(
     """`run` decodes the functions beforehand; the sampler follows them from the first call on."""
     program = static_jemalloc(*flags)
     made = plan.of_program(program, 0)
-    assert made is not None
     fd = plan_file.sealed(made.data)
     env = environment(segment_dir, rate=1, plan=f"fd:{fd}")
     with Target([program], env, pass_fds=[fd]) as target:

@@ -1,7 +1,5 @@
 """Small objects of an interpreter that already runs: its own main thread puts the hooks in."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, command_ok
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -38,8 +36,7 @@ NO_CODE = "CPython's allocators still call the sampler, which forwards"
 
 @contextmanager
 def running(python: Path, folder: Path) -> Iterator[Unprepared]:
-    with Unprepared([python, "-S", "-u", "-c", LOOP, blocks_library()], folder) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", LOOP, blocks_library()], folder) as target:
         yield target
 
 
@@ -212,8 +209,7 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
     version: str, segment_dir: Path
 ) -> None:
     python = interpreter(version)
-    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
         for _ in range(4):
             attaching.attach(target.pid)
             with Controller(target) as controller:
@@ -230,8 +226,7 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
 
 def test_a_file_says_whether_small_objects_are_in_it(segment_dir: Path, tmp_path: Path) -> None:
     def capture(name: str, pid: int) -> HeapFile:
-        done = run_command("-s", "0.5", "-c", "256", "-p", pid, "-o", tmp_path / name)
-        assert done.returncode == 0, done.stderr
+        command_ok("-s", "0.5", "-c", "256", "-p", pid, "-o", tmp_path / name)
         return HeapFile(next(tmp_path.glob(f"{name}.*.heap")))
 
     python = system_interpreter().resolve()  # whose name says its version
@@ -241,8 +236,7 @@ def test_a_file_says_whether_small_objects_are_in_it(segment_dir: Path, tmp_path
         assert header["pymem"] is False
         assert any("its main thread ran no Python code since" in note for note in header["notes"])
         target.finish()
-    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
         header = capture("busy", target.pid).header
         assert header["pymalloc"] is False
         assert header["pymem"] is True

@@ -2,8 +2,6 @@
 moment: right or absent, also where interpreters fork, end, begin again, and are many.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -22,7 +20,7 @@ from click.testing import CliRunner
 from elftools.elf.elffile import ELFFile
 
 from attach_run import Unprepared
-from controller_tools import run_command
+from controller_tools import command_ok
 from mem_cli.parser.group import cli
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live.naming import Naming, NamingChoice
@@ -49,7 +47,6 @@ LATER = 0x031000F0  # 3.16.0
 
 
 def home_of(python: str | Path) -> str:
-    """What PYTHONHOME is for it."""
     asked = [python, "-c", "import sys; print(sys.base_prefix)"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
@@ -87,17 +84,14 @@ def test_functions_that_are_made_and_freed_have_their_own_frames_from_attach_to_
     python: str, tmp_path: Path
 ) -> None:
     script = TARGETS / "python_made_code.py"
-    with Unprepared([python, "-S", "-u", script], tmp_path) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", script], tmp_path) as target:
         own = storm(target, 1, tmp_path / "unseen.json")
         for turn in range(2):
             out, prefix = tmp_path / f"{turn}.json", tmp_path / f"heap{turn}"
-            done = run_command("attach", target.pid, "-c", RATE_BYTES)
-            assert done.returncode == 0, done.stderr
+            command_ok("attach", target.pid, "-c", RATE_BYTES)
             assert "libmem_sampler" in storm(target, 2 + turn, out)
             for words in (("stop", target.pid, "-o", prefix), ("detach", target.pid)):
-                done = run_command(*words)
-                assert done.returncode == 0, done.stderr
+                command_ok(*words)
             assert storm(target, 10 + turn, tmp_path / "unseen.json") == own
             [path] = tmp_path.glob(f"{prefix.name}*.heap")
             check_against(noted(out), read_profile(str(path)))
@@ -174,8 +168,7 @@ Names = Counter[tuple[str, ...]]
 def run(folder: Path, *program: object, options: Sequence[str] = ()) -> list[tuple[Names, int]]:
     """Run a program to its good end: of each capture, its stacks as names with how many blocks, and
     how many samples have no Python part, or one that was cut."""
-    done = run_command("run", *options, "-c", RATE_BYTES, "-o", folder / "x", "--", *program)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", *options, "-c", RATE_BYTES, "-o", folder / "x", "--", *program)
     found = []
     for path in sorted(folder.glob("x*.heap")):
         profile = read_profile(str(path))
@@ -363,9 +356,7 @@ def test_daemon_threads_that_allocate_while_the_interpreter_ends_never_crash(
     program = (
         f"for n in 1 2 3 4 5; do {interpreter(version)} {script(tmp_path, text)} || exit 9; done"
     )
-    done = run_command("run", "--children", "-c", 4096, "-o", tmp_path / "x", "--",
-                       "sh", "-c", program)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "--children", "-c", 4096, "-o", tmp_path / "x", "--", "sh", "-c", program)
 
 
 def test_greenlets_have_frames_that_are_right(tmp_path: Path) -> None:
@@ -488,19 +479,10 @@ def test_ten_thousand_names_make_no_more_labels_than_are_kept(tmp_path: Path) ->
 
 def test_a_log_of_events_has_the_labels_of_its_capture(tmp_path: Path) -> None:
     out = tmp_path / "names.json"
-    done = run_command(
-        "run",
-        "-c",
-        RATE_BYTES,
-        "--events",
-        "-o",
-        tmp_path / "x.heap",
-        "--",
-        sys.executable,
-        TARGET,
-        out,
-    )
-    assert done.returncode == 0, done.stderr
+    done = command_ok(
+        "run", "-c", RATE_BYTES, "--events", "-o", tmp_path / "x.heap", "--", sys.executable,
+        TARGET, out,
+    )  # fmt: skip
     logs = sorted(tmp_path.glob("x-*.memlog"))
     assert "removed" not in done.stderr
     heap, [log] = read_profile(tmp_path / "x.heap"), read_part(logs)

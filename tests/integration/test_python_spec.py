@@ -1,9 +1,6 @@
 """The example of four functions: c and d hold the same, b and a what both hold, in every report."""
 
-from __future__ import annotations
-
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from controller_tools import command_environment
 from mem_cli.parser.group import cli
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
+from sampler_run import run
 from web_profiles import functions_of
 
 pytestmark = [
@@ -52,10 +50,7 @@ BLOCKS = {"a": 2, "b": 2, "c": 1, "d": 1}
 def heap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spec")
     (folder / "spec.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "spec.py"], cwd=folder, env=command_environment(),
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run([sys.executable, "spec.py"], command_environment(), cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return folder / "spec.heap"
 

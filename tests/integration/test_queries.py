@@ -1,7 +1,5 @@
 """The queries of docs/queries.md, on captures of a program, against the reports."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math
@@ -15,7 +13,7 @@ import nvidia.nvtx
 import pytest
 
 from c_build import WARNINGS, compile_program
-from controller_tools import run_command
+from controller_tools import command_ok
 from mem_parser.tables.schema import TABLES
 from parser_run import parse
 from sampler_run import SAMPLER
@@ -31,8 +29,6 @@ Rows = list[dict[str, Any]]
 
 
 class Capture(NamedTuple):
-    """The files of one run."""
-
     log: Path
     heap: Path
 
@@ -43,11 +39,10 @@ def captured(folder: Path, name: str, rounds: int, rate: int) -> Capture:
         ("-O1", "-g", *WARNINGS, "-isystem", str(NVTX_HEADERS)),
         libs=("-ldl", "-lpthread"),
     )
-    done = run_command(
+    command_ok(
         "run", "--events", "-c", rate, "-o", name, built, rounds, cwd=folder,
         variables={"NVTX_INJECTION64_PATH": str(SAMPLER)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     [log], [heap] = folder.glob(f"{name}.*.memlog"), folder.glob(f"{name}.*.heap")
     return Capture(log, heap)
 

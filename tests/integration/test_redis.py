@@ -1,7 +1,5 @@
 """A real server under load: the demonstration, redis's own count of its memory, many captures."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -14,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, command_environment, run_command
+from controller_tools import HeapFile, command_environment, command_ok, run_command
 from mem_cli import demo
 from mem_parser.estimate import unsample
-from sampler_run import SAMPLER
+from sampler_run import SAMPLER, run_ok
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed"
@@ -43,7 +41,6 @@ class Redis:
     def used_memory(self) -> int:
         """Bytes that redis counts as allocated: usable sizes of all its blocks."""
         found = re.search(r"used_memory:(\d+)", self.ask("INFO memory"))
-        assert found is not None
         return int(found[1])
 
     def load(self, *arguments: str) -> None:
@@ -68,23 +65,16 @@ def redis_server(folder: Path, work: Path) -> Iterator[Redis]:
 
 
 def test_the_demonstration_leaves_a_table_and_a_picture_and_nothing_running(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = run_ok(
         [sys.executable, "-m", "mem_cli.demo", "--seconds", "1", "--out", str(tmp_path / "demo")],
-        cwd=tmp_path,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+        command_environment(), cwd=tmp_path,
+    )  # fmt: skip
     table = (tmp_path / "demo" / "redis.txt").read_text()
     assert re.match(r"Total: \d[\d.]* MiB (± \S+ MiB \(95 %\) )?in use", table)
     assert "processCommand" in table
     assert "Total MB: " in (tmp_path / "demo" / "redis.svg").read_text()
     assert "succeeded in collecting memory data!" in done.stdout
     pid = re.search(r"runs as pid (\d+)", done.stdout)
-    assert pid is not None
     assert not Path(f"/proc/{pid[1]}").exists()
 
 
@@ -96,8 +86,7 @@ def test_the_estimate_agrees_with_what_redis_counts_itself(
         assert run_command("start", redis.pid, "-c", "1024").returncode == 0
         redis.load("-n", "200000", "-r", "1000000", "-d", "300", "-P", "16", "-t", "set")
         grown = redis.used_memory() - before
-        done = run_command("stop", redis.pid, "-o", tmp_path / "redis")
-        assert done.returncode == 0, done.stderr
+        command_ok("stop", redis.pid, "-o", tmp_path / "redis")
 
     heap = HeapFile(next(tmp_path.glob("redis.*.heap")))
     blocks = heap.columns["alloc_blocks"] - heap.columns["freed_blocks"]
@@ -118,8 +107,7 @@ def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
         load = ["redis-benchmark", "-p", str(redis.port), *demo.LOAD.split()]
         with demo.child(load, {}):
             for _ in range(SOAK_CAPTURES):
-                done = run_command("-s", "3", "-p", redis.pid, "-o", tmp_path / "soak")
-                assert done.returncode == 0, done.stderr
+                command_ok("-s", "3", "-p", redis.pid, "-o", tmp_path / "soak")
                 answered += redis.ask("PING").startswith("+PONG")
                 heap = HeapFile(max(tmp_path.glob("soak.*.heap"), key=os.path.getmtime))
                 samples += heap.header["samples"]

@@ -1,7 +1,5 @@
 """The tabs of a report in headless Chromium: bars, widths, verdicts, and what every tab counts."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -2,8 +2,6 @@
 kernel's.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -88,8 +86,7 @@ def test_the_end_of_a_started_capture_says_what_is_resident(
 
 def test_a_capture_says_what_is_resident_and_rss_adds_up(segment_dir: Path, tmp_path: Path) -> None:
     env = environment(segment_dir, seed="5")
-    with Target([build("touched.c")], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("touched.c")], env) as target:
         command = start_command(
             "-s", 100, "-c", "64K", "--resident", "-p", target.pid, "-o", tmp_path / "x"
         )
@@ -150,8 +147,7 @@ def test_a_capture_without_the_right_goes_on_and_says_which(
 
 
 def test_of_a_program_that_has_ended_nothing_is_said(segment_dir: Path, tmp_path: Path) -> None:
-    with Target([build("touched.c"), "1"], environment(segment_dir)) as target:
-        assert target.line() == "ready"
+    with Target.started([build("touched.c"), "1"], environment(segment_dir)) as target:
         one = session.Session(target.pid)
         one.start(session.Rates(1, resident=True), None)
         filled(target)
@@ -166,8 +162,7 @@ def test_of_a_program_that_has_ended_nothing_is_said(segment_dir: Path, tmp_path
 def test_a_program_that_executed_another_one_is_not_looked_at(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        assert target.line() == "ready"
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         toggle.start(target.pid, 1)
         assert target.ask("alloc 100 5000") == "done"
         with discovery.open_process(target.pid) as segment:
@@ -193,8 +188,7 @@ def captured(
     segments, folder = folders
     env = environment(segments, seed=str(seed))
     env["LD_PRELOAD"] = f"{env['LD_PRELOAD']} {preload}".strip()
-    with Target([build("sparse.c"), str(seed)], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("sparse.c"), str(seed)], env) as target:
         toggle.start(target.pid, rate)
         target.tell("go on")
         ledger = {}

@@ -2,8 +2,6 @@
 them, and so does who started it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -23,6 +21,7 @@ from controller_tools import (
     build_stepper,
     command,
     command_environment,
+    command_ok,
     run_command,
 )
 from mem_cli import errors
@@ -108,8 +107,7 @@ def test_a_program_that_is_killed_has_its_file_and_status(folder: Path) -> None:
 
 
 def test_a_program_on_standard_input_is_python_too(folder: Path) -> None:
-    done = run_command("run", "-q", "-o", "out/p", "-", "a", cwd=folder, input=FACTS)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-q", "-o", "out/p", "-", "a", cwd=folder, input=FACTS)
     assert done.stdout == as_python(folder, "-", "a", input=FACTS).stdout
 
 
@@ -140,8 +138,7 @@ def test_a_name_with_the_suffix_of_a_file_is_that_file(folder: Path) -> None:
         "hint:  -f replaces it; or give another name",
     ]
     assert (folder / "a.heap").read_bytes() == before
-    forced = run_command("run", "-q", "-f", "-o", "a.heap", "-m", "facts", cwd=folder)
-    assert forced.returncode == 0
+    command_ok("run", "-q", "-f", "-o", "a.heap", "-m", "facts", cwd=folder)
     assert (folder / "a.heap").read_bytes() != before
     other = run_command("run", "-q", "--output", "b.bin", "exit.py", cwd=folder)
     assert (other.returncode, (folder / "b.bin").exists()) == (3, True)
@@ -153,8 +150,7 @@ def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
     )
     on_anyway = ("--native", "--aggregate", "--trace-python-allocators")  # options of memray
     words = ("run", "-q", *on_anyway, "--follow-fork", "-o", "a.heap", "fork.py")
-    done = run_command(*words, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = command_ok(*words, cwd=folder)
     names = sorted(name for name in os.listdir(folder) if name.endswith(".heap"))
     assert names == [f"a.{done.stdout.strip()}.heap", "a.heap"]
 
@@ -397,7 +393,6 @@ def test_a_signal_ends_the_command_whatever_its_starter_set(tmp_path: Path) -> N
         finally:
             os.close(watched)
             child.kill()
-    assert end is not None
     assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGQUIT)
     assert [path.name for path in tmp_path.iterdir()] == ["x.heap"]
 
@@ -479,8 +474,7 @@ def test_a_process_has_the_name_it_was_started_by(
         target.tell("a 7 100")
         assert f"  {shown}  " in run_command("ps", variables={"COLUMNS": "200"}).stdout
         assert f" {with_file}, 1 thread\n" in run_command("doctor", target.pid).stdout
-        done = run_command("stop", target.pid, "-o", tmp_path / "p")
-        assert done.returncode == 0, done.stderr
+        done = command_ok("stop", target.pid, "-o", tmp_path / "p")
         done = run_command("-s", "0.1", "-c", "1", target.pid, "-o", tmp_path / "q")
         facts = f"pid {target.pid}, file: stepper, " if name else f"pid {target.pid}, "
         assert done.stderr.startswith(f"{shown} ({facts}"), done.stderr
@@ -501,8 +495,7 @@ def test_a_stripped_program_has_one_row_with_the_bytes_of_its_functions(tmp_path
     subprocess.run(["strip", "-s", "-o", "file", "plain"], check=True, timeout=60, cwd=tmp_path)
     (tmp_path / "service").symlink_to("file")
     for name in ("plain", "service"):
-        done = run_command("run", "-c", "1", "-o", tmp_path / f"{name}.heap", "--", tmp_path / name)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("run", "-c", "1", "-o", tmp_path / f"{name}.heap", "--", tmp_path / name)
     assert done.stderr.endswith(" -s -o service.svg\n")
     record = json.loads(parse("summary", tmp_path / "plain.heap", "--json").stdout)
     own = {row["function"]: row["own"] for row in record["rows"] if row["own"]}

@@ -2,8 +2,6 @@
 of libraries. The oracle is a plain counter beneath the sampler (tests/support/beneath.py).
 """
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from pathlib import Path
@@ -12,9 +10,9 @@ import pytest
 
 import beneath
 from c_build import ROOT, compile_program
-from controller_tools import run_command
+from controller_tools import command_ok, run_command
 from mem_profiler.profile.build import LATE_NOTE
-from sampler_run import SAMPLER, WAIT_S, Counted, build, environment, run, segments
+from sampler_run import SAMPLER, WAIT_S, Counted, build, environment, run_ok, segments
 
 CTOR_BLOCKS, CTOR_BLOCK_BYTES = 578, 100_000  # tests/targets/ctor_library.c
 MAP_NODES = 200_000  # tests/targets/ctor_map.cc
@@ -134,10 +132,8 @@ def test_a_capture_that_could_not_begin_before_main_says_so(
     orders = {"late": [tool, SAMPLER], "early": [SAMPLER, tool]}
     for name, order in orders.items():
         env = environment(segment_dir, rate=1) | {"LD_PRELOAD": " ".join(map(str, order))}
-        result = run([program()], env)
-        assert result.returncode == 0, result.stderr
-        recovered = run_command("recover", "--all", "-o", tmp_path / name)
-        assert recovered.returncode == 0, recovered.stderr
+        run_ok([program()], env)
+        command_ok("recover", "--all", "-o", tmp_path / name)
     texts = [next(tmp_path.glob(f"{name}.*.heap")).read_text() for name in orders]
     assert [LATE_NOTE in text for text in texts] == [True, False]
 
@@ -212,8 +208,7 @@ def test_nothing_of_a_library_that_is_not_ready_is_called(
     env = environment(segment_dir, rate=rate)
     order = [not_ready, SAMPLER] if place == "before us" else [SAMPLER, not_ready]
     env["LD_PRELOAD"] = " ".join(map(str, order))
-    result = run([program()], env)
-    assert result.returncode == 0, result.stderr
+    run_ok([program()], env)
     if rate is not None:
         [path] = segments(segment_dir)
         assert Counted.read(path).by("allocate_in_constructor").blocks == CTOR_BLOCKS

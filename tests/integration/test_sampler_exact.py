@@ -2,12 +2,9 @@
 unbiased, within their own standard error.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +13,6 @@ import pytest
 
 from mem_parser.estimate import Estimate, unsample, unseen_bytes, unseen_objects
 from sampler_run import (
-    WAIT_S,
     Controller,
     Counted,
     Counts,
@@ -25,6 +21,7 @@ from sampler_run import (
     environment,
     only_counted,
     run,
+    run_ok,
     segments,
     sizes_of,
 )
@@ -32,8 +29,7 @@ from sampler_run import (
 
 def test_every_function_of_the_family_behaves_and_is_counted(segment_dir: Path) -> None:
     program = build("family.c")
-    plain = subprocess.run([program], capture_output=True, text=True, timeout=WAIT_S)
-    assert plain.returncode == 0, plain.stdout
+    plain = run_ok([program])
     for rate in (1, 64, None):
         env = environment(segment_dir, rate=rate)
         assert run([program], env).stdout == plain.stdout, f"rate {rate}"
@@ -74,8 +70,7 @@ def test_new_delete_and_exceptions_are_counted_and_work(segment_dir: Path) -> No
 
 
 def test_ten_captures_in_a_row_have_only_their_own_blocks(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         with Controller(target) as controller:
             for i in range(1, 11):
                 target.ask("alloc 17 4000")  # outside of any capture
@@ -92,36 +87,37 @@ def test_ten_captures_in_a_row_have_only_their_own_blocks(segment_dir: Path) -> 
 
 
 def test_frees_after_a_stop_are_counted_until_the_next_start(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
-        with Controller(target) as controller:
-            number = controller.start(1)
-            target.ask("alloc 100 10")
-            assert controller.stop(number).by("alloc_kept").live_blocks == 100
-            target.ask("free")
-            assert target.counted().by("alloc_kept") == Counts(100, 1000, 0, 0)
-            controller.start(1)
-            assert target.counted().total() == Counts()
+    with (
+        Target.started([build("blocks.c")], environment(segment_dir)) as target,
+        Controller(target) as controller,
+    ):
+        number = controller.start(1)
+        target.ask("alloc 100 10")
+        assert controller.stop(number).by("alloc_kept").live_blocks == 100
+        target.ask("free")
+        assert target.counted().by("alloc_kept") == Counts(100, 1000, 0, 0)
+        controller.start(1)
+        assert target.counted().total() == Counts()
 
 
 def test_blocks_freed_in_the_next_capture_do_not_count_there(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
-        with Controller(target) as controller:
-            controller.stop(controller.start(1))
-            target.ask("alloc 50 10")
-            number = controller.start(1)
-            target.ask("alloc 60 10")
-            controller.stop(number)
-            number = controller.start(1)
-            target.ask("free")
-            target.ask("alloc 7 1")
-            assert controller.stop(number).by("alloc_kept") == Counts(7, 7, 7, 7)
+    with (
+        Target.started([build("blocks.c")], environment(segment_dir)) as target,
+        Controller(target) as controller,
+    ):
+        controller.stop(controller.start(1))
+        target.ask("alloc 50 10")
+        number = controller.start(1)
+        target.ask("alloc 60 10")
+        controller.stop(number)
+        number = controller.start(1)
+        target.ask("free")
+        target.ask("alloc 7 1")
+        assert controller.stop(number).by("alloc_kept") == Counts(7, 7, 7, 7)
 
 
 def test_many_live_blocks_grow_the_tables_and_stay_exact(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 300000 3")
         counted = target.counted()
         assert counted.missing == 0, counted.lost
@@ -131,8 +127,7 @@ def test_many_live_blocks_grow_the_tables_and_stay_exact(segment_dir: Path) -> N
 
 
 def test_a_process_that_is_not_captured_has_one_page(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         target.ask("alloc 10000 100")
         [path] = segments(segment_dir)
         assert path.stat().st_blocks * 512 == os.sysconf("SC_PAGESIZE")
@@ -144,8 +139,7 @@ def test_a_process_that_is_not_captured_has_one_page(segment_dir: Path) -> None:
 def test_the_highest_total_is_kept(segment_dir: Path, rate: int, tolerance: float) -> None:
     """A thousand blocks that lived shortly, then fewer: no reading from outside came between."""
     program = build("blocks.c")
-    with Target([program], environment(segment_dir, rate=rate, seed="7")) as target:
-        assert target.line() == "ready"
+    with Target.started([program], environment(segment_dir, rate=rate, seed="7")) as target:
         target.ask("alloc 1 8")
         before = int(target.counted().control["peak"][1]["live_parts"])
         for line in ("alloc 1000 640", "free", "alloc 10 640", "churn 100 640"):
@@ -165,8 +159,7 @@ PLACES = ("small_blocks", "even_blocks", "large_blocks", "mixed_blocks")
 def measure(folder: Path, seed: int, *args: int) -> tuple[dict[str, tuple[int, int]], Counted]:
     """Run mix once; the truth it prints (blocks, bytes) and what was counted."""
     env = environment(folder, rate=RATE, seed=str(seed))
-    result = run([build("mix.c"), *map(str, args)], env)
-    assert result.returncode == 0, result.stderr
+    result = run_ok([build("mix.c"), *map(str, args)], env)
     rows = [line.split() for line in result.stdout.splitlines()]
     counted = only_counted(folder)
     for path in segments(folder):
@@ -328,10 +321,9 @@ def test_libraries_at_one_address_are_never_taken_for_each_other(
     segment_dir: Path, rounds: int
 ) -> None:
     paths = plugins()
-    result = run(
+    result = run_ok(
         [build("dlloop.c"), "loop", str(rounds), *paths.values()], environment(segment_dir, rate=1)
     )
-    assert result.returncode == 0, result.stdout + result.stderr
     assert int(result.stdout) < len(paths), "the loader gave each library an address of its own"
     counted = only_counted(segment_dir)
     for i, name in enumerate(NAMES):

@@ -1,7 +1,5 @@
 """The private folder of segments: whose it is, what happens where it cannot be had, who gets in."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -92,8 +90,7 @@ def test_a_name_that_is_free_is_used_and_nothing_is_said(segment_dir: Path) -> N
 
 def test_an_idle_program_says_nothing_of_a_taken_name(segment_dir: Path) -> None:
     a_file(segment_dir)
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         [path] = segments(segment_dir)
         assert path.parent in others(segment_dir)
         target.finish()
@@ -212,8 +209,7 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_another_user_does_nothing_to_a_segment(segment_dir: Path, attack: str) -> None:
     segment_dir.chmod(0o1777)  # as /dev/shm
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         [path] = segments(segment_dir)
         assert attempt(OTHER_USER, ATTACKS[attack], path, target.pid) == "refused\n"
         target.ask("alloc 100 10")

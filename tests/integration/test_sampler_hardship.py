@@ -1,7 +1,5 @@
 """What must never break a target, and programs that do not want to be looked into."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil
@@ -56,8 +54,7 @@ def fill(folder: Path, leave: int) -> None:
 
 
 def test_a_full_folder_loses_samples_and_not_the_target(small_folder: Path) -> None:
-    with Target([build("blocks.c")], environment(small_folder, rate=1)) as target:
-        assert target.line() == "ready"
+    with Target.started([build("blocks.c")], environment(small_folder, rate=1)) as target:
         fill(small_folder, 0)
         assert target.ask("alloc 200000 8") == "done"
         counted = target.counted()
@@ -161,8 +158,7 @@ def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_what_was_counted_outlives_the_process(segment_dir: Path, number: int) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 1234 56")
         target.kill(number)
     assert only_counted(segment_dir).by("alloc_kept") == Counts(1234, 1234 * 56, 1234, 1234 * 56)
@@ -170,8 +166,7 @@ def test_what_was_counted_outlives_the_process(segment_dir: Path, number: int) -
 
 def test_death_in_the_middle_of_allocating_leaves_a_readable_segment(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-            target.line()
+        with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
             target.tell("churn 100000000 16")
             with Controller(target) as controller:
                 while Counted.of(controller.segment).total().blocks < 3000:
@@ -193,16 +188,14 @@ def test_a_script_of_hundreds_of_short_processes_leaves_no_files(segment_dir: Pa
 
 def test_what_killed_processes_left_unused_is_swept_by_the_next(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(segment_dir)) as target:
-            target.line()
+        with Target.started([build("blocks.c")], environment(segment_dir)) as target:
             target.kill()
     run([build("family.c")], environment(segment_dir))
     assert segments(segment_dir) == []
 
 
 def test_captured_segments_are_never_swept(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 9 9")
         target.kill()
     for _ in range(3):
@@ -216,8 +209,7 @@ def test_a_forged_control_page_does_not_break_the_target(segment_dir: Path, seed
     import random
 
     draw = random.Random(seed)
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         with Controller(target) as controller:
             for _ in range(30):
                 number = controller.start(1)
@@ -237,8 +229,7 @@ def test_a_forged_control_page_does_not_break_the_target(segment_dir: Path, seed
 
 
 def test_segments_are_private(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         [path] = segments(segment_dir)
         assert path.stat().st_mode & 0o7777 == 0o600
         assert path.parent.stat().st_mode & 0o7777 == 0o700
@@ -267,10 +258,9 @@ def deny_executable_memory() -> None:
 def test_a_program_that_denies_new_executable_memory_is_captured_from_its_start(
     segment_dir: Path,
 ) -> None:
-    with Target(
+    with Target.started(
         [build("blocks.c")], environment(segment_dir, rate=1), preexec_fn=deny_executable_memory
     ) as target:
-        assert target.line() == "ready"
         assert target.ask("alloc 1000 8") == "done"
         assert target.counted().by("alloc_kept").blocks == 1000
         target.finish()
@@ -313,8 +303,7 @@ def test_children_of_a_program_that_opts_out_have_nothing_either(
 def test_a_program_that_opts_out_is_not_attached_to(segment_dir: Path, value: str) -> None:
     long = "x" * 70000  # the variable may stand behind any other
     variables = {"A_LONG_ONE": long, "MEM_PROFILER_DISABLE": value, "MEM_PROFILER_DISABLED": "0"}
-    with Attached(segment_dir, [build("blocks.c")], **variables) as target:
-        target.line()
+    with Attached.started(segment_dir, [build("blocks.c")], **variables) as target:
         answer = target.begin()
         assert answer.result == -EPERM
         assert answer.text == "the process was started with MEM_PROFILER_DISABLE"
@@ -326,10 +315,9 @@ def test_a_program_that_opts_out_is_not_attached_to(segment_dir: Path, value: st
 @pytest.mark.parametrize("value", ["", "0"])
 def test_a_program_that_does_not_opt_out_is_attached_to(segment_dir: Path, value: str) -> None:
     variables = {"MEM_PROFILER_DISABLE": value, "XMEM_PROFILER_DISABLE": "1"}
-    with Attached(
+    with Attached.started(
         segment_dir, [build("blocks.c")], **variables, MEM_PROFILER_DISABLED="1"
     ) as target:
-        target.line()
         assert target.begin().result == 0
         assert target.detach().result == 0
 
@@ -339,8 +327,7 @@ def test_a_capture_ends_where_the_program_makes_itself_undumpable(
     segment_dir: Path, route: str
 ) -> None:
     env = environment(segment_dir, rate=1, follow_fork="1")
-    with Target([build("undumpable.c"), route], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("undumpable.c"), route], env) as target:
         assert target.ask("go") == "undumpable"
         [path] = segments(segment_dir)
         counted = Counted.read(path)
@@ -356,16 +343,17 @@ def test_a_program_that_made_itself_undumpable_is_not_captured(
     segment_dir: Path, route: str
 ) -> None:
     """Nor by somebody who writes to the segment without asking."""
-    with Target([build("undumpable.c"), route], environment(segment_dir)) as target:
-        assert target.line() == "ready"
-        with Controller(target) as controller:
-            assert target.ask("go") == "undumpable"
-            with pytest.raises(TargetUnsupported, match="made itself undumpable"):
-                controller.start(1)
-            controller.segment.store(("gate",), 1 << 40)
-            target.tell("end")
-            target.finish()
-            assert Counted.of(controller.segment).stacks == []
+    with (
+        Target.started([build("undumpable.c"), route], environment(segment_dir)) as target,
+        Controller(target) as controller,
+    ):
+        assert target.ask("go") == "undumpable"
+        with pytest.raises(TargetUnsupported, match="made itself undumpable"):
+            controller.start(1)
+        controller.segment.store(("gate",), 1 << 40)
+        target.tell("end")
+        target.finish()
+        assert Counted.of(controller.segment).stacks == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")

@@ -2,8 +2,6 @@
 written: the program does as it would without us.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import platform
@@ -27,6 +25,7 @@ from sampler_run import (
     environment,
     only_counted,
     run,
+    run_ok,
     segments,
 )
 
@@ -210,7 +209,6 @@ class Group:
         self.limit = limit
 
     def set_limit(self, size: int) -> None:
-        """Give it so much memory."""
         (self.path / self.limit).write_text(str(size))
 
     def enter(self) -> Callable[[], None]:
@@ -279,8 +277,7 @@ def test_what_is_saved_of_a_program_that_is_gone_has_the_limit_of_its_group(
 ) -> None:
     group.set_limit(64 * MIB)
     env = environment(segment_dir, rate=1)
-    with Target([build("blocks.c")], env, preexec_fn=group.enter()) as target:
-        target.line()
+    with Target.started([build("blocks.c")], env, preexec_fn=group.enter()) as target:
         assert target.ask("alloc 100 48") == "done"
         target.process.kill()
         target.process.wait()
@@ -295,8 +292,7 @@ def test_a_capture_in_a_small_group_is_no_reason_to_be_killed(
     """It takes 25 MiB of 32: with the tables of a larger group it would be too much."""
     group.set_limit(32 * MIB)
     env = environment(segment_dir, rate=1)
-    with Target([build("blocks.c")], env, preexec_fn=group.enter()) as target:
-        target.line()
+    with Target.started([build("blocks.c")], env, preexec_fn=group.enter()) as target:
         for _ in range(4):
             assert target.ask("alloc 85000 48") == "done"
         counted = target.counted()
@@ -369,8 +365,9 @@ def test_the_limit_of_memory_is_the_size_of_the_file(segment_dir: Path) -> None:
 def test_a_small_limit_loses_what_does_not_fit_and_says_so(segment_dir: Path) -> None:
     from sampler_run import Target
 
-    with Target([build("blocks.c")], environment(segment_dir, rate=1, max_memory="8M")) as target:
-        target.line()
+    with Target.started(
+        [build("blocks.c")], environment(segment_dir, rate=1, max_memory="8M")
+    ) as target:
         target.ask("alloc 400000 8")
         counted = target.counted()
         assert counted.lost["live_full"] > 0
@@ -428,10 +425,9 @@ def test_a_static_program_runs_as_ever(segment_dir: Path) -> None:
 
 def test_programs_of_a_shell_pipeline_each_have_their_own(segment_dir: Path) -> None:
     program = build("answer.c")
-    result = run(
+    result = run_ok(
         ["bash", "-c", f"{program} | {program}; {program} | cat"],
         environment(segment_dir, rate=1, only="answer-*"),
-    )
-    assert result.returncode == 0
+    )  # fmt: skip
     assert result.stderr == ""
     assert len(segments(segment_dir)) == 3

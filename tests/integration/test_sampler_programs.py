@@ -1,7 +1,5 @@
 """Real programs as targets: they do their work as without us, and what is counted is theirs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -54,7 +52,6 @@ def redis(folder: Path, tmp_path: Path, **settings: str) -> Iterator[tuple[Targe
 
 
 def cli(path: Path, *words: str) -> str:
-    """Ask the server."""
     return run(["redis-cli", "-s", path, *words], dict(os.environ)).stdout.strip()
 
 

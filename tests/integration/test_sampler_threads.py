@@ -2,8 +2,6 @@
 counted, or its loss is.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import tempfile
@@ -11,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sampler_run import Counted, Counts, Target, build, environment, only_counted, run, segments
+from sampler_run import (
+    Counted,
+    Counts,
+    Target,
+    build,
+    environment,
+    only_counted,
+    run,
+    run_ok,
+    segments,
+)
 
 
 def run_threads(folder: Path, what: str, n: int) -> Counted:
@@ -97,8 +105,7 @@ def storm_in(folder: Path, mode: str, threads: int) -> tuple[int, int, Counted]:
         "signal_safe_malloc.c", "-shared", "-fPIC", "-Wno-builtin-declaration-mismatch", libs=()
     )
     env = environment(folder, rate=1, preload=[allocator])
-    result = run([build("signals.c"), mode, str(threads), str(SIGNALS[threads])], env)
-    assert result.returncode == 0, result.stdout + result.stderr
+    result = run_ok([build("signals.c"), mode, str(threads), str(SIGNALS[threads])], env)
     plain, inside = map(int, result.stdout.split())
     return plain, inside, only_counted(folder)
 
@@ -163,8 +170,7 @@ def narrow(folder: Path, mode: str, count: int, **settings: str) -> str:
         libs=(),
     )
     env = environment(folder, rate=1, preload=[allocator], **settings)
-    result = run([target(), mode, str(count)], env)
-    assert result.returncode == 0, (result.returncode, result.stdout, result.stderr)
+    result = run_ok([target(), mode, str(count)], env)
     return result.stdout
 
 
@@ -346,10 +352,9 @@ def test_exec_leaves_nothing_of_an_image_that_was_not_captured(segment_dir: Path
 
 def test_a_shell_wrapper_that_executes_ends_as_the_program(segment_dir: Path) -> None:
     program = build("forks.c")
-    result = run(
+    run_ok(
         ["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(segment_dir, rate=1)
     )
-    assert result.returncode == 0, result.stderr
     found = [Counted.read(path) for path in segments(segment_dir)]
     assert Counts(51, 1020, 50, 1000) in [counted.by("alloc_child") for counted in found]
 

@@ -1,7 +1,5 @@
 """The pages of dumps of device memory in headless Chromium, against what the commands say."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import json
@@ -477,7 +475,6 @@ def test_a_saved_table_has_all_rows_with_plain_numbers(driver: Any, long_page: P
 def both(
     page_of: Callable[..., Path], compared: Callable[..., Path], tmp_path: Path
 ) -> dict[str, Path]:
-    """Pages whose names are hostile."""
     paths = [
         training(3, seed, word=HOSTILE).db(tmp_path, f"{seed}.db") for seed in (1, 2)
     ]  # fmt: skip

@@ -1,7 +1,5 @@
 """`mem_profiler serve` as clients see it: real sockets, real processes, real readers of formats."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import gzip
@@ -10,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 import zlib
@@ -28,7 +25,7 @@ from mem_parser.model import Count, Unit
 from mem_parser.profileproto import message_class
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.symbols.symbolizer import symbolize
-from sampler_run import WAIT_S, Target, build, environment
+from sampler_run import WAIT_S, Target, build, environment, run_ok
 from serving import Answered, Server, below, read_all, readers_below, served, shared_server
 
 RATE = {"MEM_PROFILER_START": "1"}
@@ -57,7 +54,6 @@ def shared() -> Iterator[tuple[Path, Server]]:
 
 @pytest.fixture
 def segment_dir(shared: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of all tests here."""
     monkeypatch.setenv("MEM_PROFILER_DIR", str(shared[0]))
     return shared[0]
 
@@ -112,11 +108,10 @@ def test_gos_pprof_reads_it_over_http(target: Stepper, segment_dir: Path, tmp_pa
     variables = os.environ | {"PPROF_TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
 
     def top(address: str) -> str:
-        done = subprocess.run(
-            ["go", "tool", "pprof", "-top", "-unit=B", "-nodefraction=0", address],
-            capture_output=True, text=True, timeout=TIMEOUT_S * 3, env=variables, cwd=tmp_path,
+        done = run_ok(
+            ["go", "tool", "pprof", "-top", "-unit=B", "-nodefraction=0", address], variables,
+            cwd=tmp_path,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
         return done.stdout
 
     with Server() as served:
@@ -449,7 +444,6 @@ def on_page(server: Server, pid: int, *, now: bool = False) -> bytes:
 
 
 def functions(body: bytes) -> set[str]:
-    """Those of a .heap file."""
     return {one.name for one in symbolize(read_bytes(body, "served")).functions}
 
 
@@ -571,8 +565,7 @@ def test_javascript_has_its_names(segment_dir: Path, tmp_path: Path, server: Ser
     script = tmp_path / "serving.js"
     script.write_text(JAVASCRIPT)
     words = ["node", *OPTIONS, str(script)]
-    with Target(words, environment(segment_dir, rate=1), cwd=tmp_path) as node:
-        assert node.line() == "ready"
+    with Target.started(words, environment(segment_dir, rate=1), cwd=tmp_path) as node:
         assert node.ask("go") == "ok"
         found = functions_of_pprof(server.ask(f"/p/{node.pid}/debug/pprof/heap").body)
         assert {"makeBuffer", "handleRequest"} <= found

@@ -2,8 +2,6 @@
 crowds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -19,7 +17,7 @@ import pytest
 
 from controller_tools import TIMEOUT_S, command_environment, wait_until
 from other_users import OTHER_UID, UID, become, need_users
-from sampler_run import TARGETS
+from sampler_run import TARGETS, run
 from serving import Server, read_all
 
 HOST = b"Host: localhost\r\n"
@@ -103,7 +101,6 @@ def resident_bytes(pid: int) -> int:
 
 def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path) -> None:
     with Server() as one:
-        assert one.token is not None
         token = one.token.encode()
         for address in ("/", "/p/1", "/processes", "/p/999999999/live", "/nothing"):
             for known in (f"Authorization: Bearer {one.token}", f"Cookie: x={one.token}"):
@@ -193,7 +190,6 @@ def crowd(besieged: Server, kind: str, uid: int) -> Iterator[None]:
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=command_environment()
     ) as child:
         assert child.stdin is not None
-        assert child.stdout is not None
         try:
             assert child.stdout.readline() == b"ready\n"
             yield
@@ -207,10 +203,7 @@ def crowd(besieged: Server, kind: str, uid: int) -> Iterator[None]:
 
 def ask_as(uid: int, besieged: Server) -> str:
     words = [*become(uid), sys.executable, "-c", ASK_ONE, str(besieged.port), str(besieged.token)]
-    done = subprocess.run(
-        words, env=command_environment(), capture_output=True, text=True, timeout=TIMEOUT_S,
-        check=False,
-    )  # fmt: skip
+    done = run(words, command_environment())
     return done.stdout.strip() or done.stderr
 
 

@@ -1,7 +1,5 @@
 """What `mem_profiler serve` reads a target with: processes without rights, and none else."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -56,7 +54,6 @@ def test_a_target_is_read_by_a_process_without_rights(target: Stepper, segment_d
 @NEEDS_ROOT
 def test_a_reader_knows_no_token(target: Stepper, segment_dir: Path) -> None:
     with Server() as server:
-        assert server.token is not None
         server.ask(f"/p/{target.pid}/live")
         assert server.token.encode() in memory_of(server.pid)
         for pid in below(server.pid):
@@ -219,7 +216,6 @@ def own(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
 
 @pytest.fixture(params=[OTHER_UID, 0], ids=["another user", "root"])
 def foreign(stepper: Path, segment_dir: Path, request: pytest.FixtureRequest) -> Iterator[Stepper]:
-    """One of somebody else."""
     segment_dir.chmod(0o1777)
     with contextlib.ExitStack() as held:
         program = stepper

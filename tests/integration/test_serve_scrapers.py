@@ -6,8 +6,6 @@ answer with pprof's library. What they send is taken from their sources: a GET o
 path with User-Agent, Authorization and Accept-Encoding, on a connection that stays open.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json
@@ -26,6 +24,7 @@ import pytest
 from browser import NEEDS_BROWSER, element, until
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
 from mem_parser.profileproto import message_class
+from sampler_run import run_ok
 from serving import Answered, Server, served
 
 NEEDS_GO = pytest.mark.skipif(shutil.which("go") is None, reason="no Go toolchain")
@@ -271,12 +270,9 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 def pprof(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["go", "tool", "pprof", "-unit=B", "-nodefraction=0", *words],
-        capture_output=True, text=True, timeout=TIMEOUT_S * 3, env=variables(folder), cwd=folder,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run_ok(
+        ["go", "tool", "pprof", "-unit=B", "-nodefraction=0", *words], variables(folder), cwd=folder
+    )
     return done.stdout
 
 

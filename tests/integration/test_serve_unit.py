@@ -5,8 +5,6 @@ capabilities, no new privileges, its umask and variables, and a file system of w
 only the folders that the unit names.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd
@@ -108,7 +106,6 @@ def test_comments_of_the_unit_are_settings_too(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*words[1:]), env=command_environment(), stdout=subprocess.PIPE, text=True
     ) as served:
-        assert served.stdout is not None
         assert served.stdout.readline().startswith("serving at http://127.0.0.1:")
         served.terminate()
         assert served.wait(TIMEOUT_S) == 0
@@ -167,7 +164,6 @@ def served(unit_user: str, segment_dir: Path) -> Iterator[subprocess.Popen[str]]
         env=command_environment() | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     ) as child:  # fmt: skip
-        assert child.stdout is not None
         try:
             first = child.stdout.readline()
             if not first:
@@ -279,8 +275,6 @@ exec "$2" --system --log-target=null --show-status=no --unit="$3.service"
 
 
 class Inside:
-    """The namespaces of a systemd."""
-
     def __init__(self, pid: int) -> None:
         self._enter = ["nsenter", "-t", str(pid), "-m", "-p", "-u", "-i", "-C"]
 
@@ -291,7 +285,6 @@ class Inside:
         ).stdout
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
-        """A program that goes on."""
         return subprocess.Popen(
             [*self._enter, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | variables,
@@ -302,7 +295,6 @@ class Inside:
         return self.run("systemctl", "show", "-p", name, "--value", NAME).strip()
 
     def get(self, path: str) -> str:
-        """What the server answers."""
         socket = f"/run/{NAME}/serve.sock"
         return self.run("curl", "-s", "--unix-socket", socket, f"http://localhost{path}")
 
@@ -326,7 +318,6 @@ def python_of(user: str) -> tuple[str, str]:
 @pytest.fixture
 def user() -> str:
     found = re.search(r"^User=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
-    assert found is not None
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(found[1]).pw_name
     pytest.skip(f"there is no user {found[1]}")
@@ -393,8 +384,6 @@ def test_the_unit_runs_and_ends_under_systemd(inside: Inside, user: str, segment
     lists: list[Path] = []
     with inside.start(*become, str(program), **preload) as target:
         try:
-            assert target.stdin is not None
-            assert target.stdout is not None
             address = target.stdout.readline().split()[0]
             target.stdin.write("0 100 5000\n")
             target.stdin.flush()

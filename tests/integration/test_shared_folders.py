@@ -3,8 +3,6 @@
 Each attack has its honest twin: the same call without what the other user put there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import select

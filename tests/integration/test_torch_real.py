@@ -2,8 +2,6 @@
 --nn-modules for the layer. What needs torch runs where it is installed (`pip install .[torch]`).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys
@@ -12,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller_tools import run_command
+from controller_tools import command_ok
 from parser_run import told
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(240)]
@@ -74,8 +72,7 @@ def captured(text: str, folder: Path) -> Path:
     script.parent.mkdir()
     script.write_text(text)
     heap = folder / "out.heap"
-    done = run_command("run", "-c", "64K", "-o", heap, "--", sys.executable, script)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "64K", "-o", heap, "--", sys.executable, script)
     return heap
 
 

@@ -1,7 +1,5 @@
 """Programs that capture themselves: `from mem_profiler import Tracker`, and `inprocess`."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -18,6 +16,7 @@ from mem_parser.budget.baseline import basis
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
+from sampler_run import run, run_ok
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
@@ -481,11 +480,7 @@ except ValueError:
 
 
 def test_what_the_block_allocates_is_in_its_file_and_nothing_later(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, tmp_path / "step"],
-        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run_ok([sys.executable, "-c", PROGRAM, tmp_path / "step"], inprocess.environment())
     first, second = done.stdout.splitlines()
     profile = read_profile(first)
     held = profile.total(Count.INUSE, Unit.SPACE).value
@@ -548,8 +543,8 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_no_module_of_the_folder_takes_the_place_of_another(way: str, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('a json of the folder')\n")
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", WAYS[way]], cwd=tmp_path, capture_output=True, text=True,
-        env=inprocess.environment() | {"MEM_PROFILER_PYTHON": ""}, timeout=60,
+    done = run(
+        [sys.executable, "-P", "-c", WAYS[way]],
+        inprocess.environment() | {"MEM_PROFILER_PYTHON": ""}, cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

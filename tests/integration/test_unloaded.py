@@ -2,8 +2,6 @@
 the words of the doctor.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -18,7 +16,7 @@ import numpy as np
 import pytest
 
 from c_build import WARNINGS, compile_program
-from controller_tools import LIBRARY, HeapFile, run_command, wait_until
+from controller_tools import LIBRARY, HeapFile, command_ok, run_command, wait_until
 from mem_cli.profiler.run import why_stray
 from mem_parser.errors import TargetUnsupported
 from mem_parser.readers import read_profile
@@ -41,7 +39,6 @@ def compile_by(*command: str) -> None:
 
 
 def made(folder: Path, *flags: str, compiler: str = "cc") -> Path:
-    """A program of one block."""
     source, program = folder / "one.c", folder / "the-program"
     source.write_text(SOURCE, encoding="utf-8")
     compile_by(compiler, "-O0", *flags, str(source), "-o", str(program))
@@ -192,8 +189,7 @@ def test_a_program_that_names_itself_and_ends_at_once_is_still_captured(
         encoding="utf-8",
     )
     compile_by("cc", "-O0", str(source), "-o", str(program))
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program)
     [path] = tmp_path.glob("*.heap")
     assert HeapFile(path).total("alloc_blocks") >= 1
 
@@ -318,7 +314,6 @@ def checked(kind: str, *flags: str) -> Path:
 
 
 def plain(*flags: str, name: str = "checked") -> Path:
-    """The same without any."""
     return compile_program(
         TARGETS / "checked.c",
         ("-O1", "-g", *WARNINGS, "-D_GNU_SOURCE", f"-I{TARGETS}", *flags),
@@ -334,7 +329,6 @@ def running(argv: list[str | Path], env: dict[str, str] | None = None) -> Iterat
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process.pid
         output, errors = process.communicate(timeout=WAIT_S)
@@ -347,7 +341,6 @@ def running(argv: list[str | Path], env: dict[str, str] | None = None) -> Iterat
 def refusal(pid: int) -> str:
     """Why an attach is refused, which must be what the doctor says."""
     blocker = first_blocker(examine_process(pid))
-    assert blocker is not None
     with pytest.raises(TargetUnsupported) as caught:
         attach(pid)
     assert str(caught.value) == f"pid {pid}: {blocker.text}"
@@ -364,7 +357,6 @@ def test_a_sanitized_program_is_refused_everywhere_with_one_reason(
     blocker = first_blocker(examine_program((str(program),)))
 
     assert text == f"runs under {name}, whose allocator the sampler must not hook"
-    assert blocker is not None
     assert blocker.text == text
     if kind not in BY_COMMAND:
         return
@@ -381,7 +373,6 @@ def test_one_without_symbols_is_known_by_its_memory(kind: str, segment_dir: Path
     with running([program]) as pid:
         assert WITHOUT_SYMBOLS[kind] in refusal(pid)
     blocker = first_blocker(examine_program((str(program),)))
-    assert blocker is not None
     assert blocker.check == "sanitizer"
 
 
@@ -435,14 +426,12 @@ def test_an_innocent_program_of_such_a_name_is_captured(
     shutil.copy(plain(), program)
     with running([program]) as pid:
         attach(pid).detach()
-    result = run_command("run", "-o", tmp_path / "out", "--", program)
-    assert result.returncode == 0, result.stderr
+    command_ok("run", "-o", tmp_path / "out", "--", program)
 
 
 def test_undefined_behaviour_alone_is_no_reason(segment_dir: Path, tmp_path: Path) -> None:
     program = plain("-fsanitize=undefined", name="checked-ubsan")
-    result = run_command("run", "-o", tmp_path / "out", "--", program)
-    assert result.returncode == 0, result.stderr
+    command_ok("run", "-o", tmp_path / "out", "--", program)
 
 
 SCRIPT = """<?php
@@ -462,7 +451,6 @@ def notes_on(prefix: Path, order: str, *words: object, **variables: str) -> list
         bufsize=1, env={**os.environ, "LD_PRELOAD": str(LIBRARY), **variables},
     ) as child:  # fmt: skip
         assert child.stdin is not None
-        assert child.stdout is not None
         try:
             assert child.stdout.readline() == "ready\n"
             one = session.Session(child.pid)

@@ -1,7 +1,5 @@
 """The pages in headless Chromium, by real clicks and keys, at desktop and phone width."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from pathlib import Path

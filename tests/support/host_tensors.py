@@ -4,8 +4,6 @@ The function is found by its symbol in the library that has it, so no other name
 process without the library has no tensors.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

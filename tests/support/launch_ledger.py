@@ -15,8 +15,6 @@ Story = list[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Launched:
-    """A line of the ledger."""
-
     what: str
     start_ns: int
     end_ns: int
@@ -59,7 +57,6 @@ def kernels_expected(launched: Sequence[Launched]) -> Story:
 
 
 def kernels_found(rows: Sequence[dict[str, str]]) -> Story:
-    """The same of a dump."""
     return [
         (
             row["Event Type"], row["Name"], row["Thread Id"], row["Device Id"],
@@ -90,7 +87,6 @@ def operators_expected(launched: Sequence[Launched]) -> Story:
 
 
 def operators_found(rows: Sequence[dict[str, str]]) -> Story:
-    """The same of a dump."""
     story: Story = []
     for row in rows:
         if row["Event"] not in {"OP_LAUNCH", "ACCESS"}:
@@ -120,7 +116,6 @@ def inner_kernels_expected(launched: Sequence[Launched]) -> Story:
 
 
 def inner_kernels_found(rows: Sequence[dict[str, str]]) -> Story:
-    """The same of a dump."""
     story: Story = []
     for row in rows:
         if row["Event Type"] == "KERNEL_LAUNCH":

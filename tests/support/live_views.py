@@ -1,7 +1,5 @@
 """A process that never was, for tests of the live view: moments of made-up stacks with names."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time
@@ -90,7 +88,6 @@ class GivenNames:
         self.choice = choice
 
     def names(self, of: Profile) -> Symbols:
-        """The names."""
         return _named[id(of)][1]
 
 
@@ -113,11 +110,9 @@ class Scripted:
         self.segment: Any = SimpleNamespace(control=lambda: SimpleNamespace(number=self._number))
 
     def due_in(self) -> float:
-        """At once nothing is due."""
         return 0.01
 
     def tick(self) -> State:
-        """The state."""
         self.ticks += 1
         self.threads.add(threading.get_ident())
         if self.problem is not None:
@@ -138,13 +133,11 @@ class Scripted:
         return self.profiles[0].capture.capture or 1 if self.profiles else 0
 
     def begin(self, rates: Rates) -> bool:
-        """Begin a capture."""
         self.begun += 1
         self.state = State.CAPTURED
         return True
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        """Write nothing."""
         path = f"{prefix}.4711.1.heap"
         self.written.append(path)
         return Result(path, 4711, "", "", "snapshot", "running", 1.0, 1, 0, 0, 1, [], 128, "host")
@@ -165,15 +158,12 @@ class Here:
         self._far = Far(lambda _facts: list(source.profiles), view_model())
 
     def reads(self, _segment: Any) -> bool:
-        """It fails never."""
         return True
 
     def take(self, about: About, facts: Facts | None, _idle: Any) -> None:
-        """Hold what there is now."""
         self._far.take(about, facts)
 
     def make(self, question: Question, _idle: Any) -> bytes:
-        """Answer."""
         return self._far.make(question)
 
     def close(self) -> None:
@@ -181,7 +171,6 @@ class Here:
 
 
 def follower(source: Any, plan: Plan) -> Follower:
-    """What follows a scripted process."""
     return Follower(source, lambda *_: Here(source), plan)  # type: ignore[arg-type,return-value]
 
 
@@ -211,13 +200,11 @@ def live_app(source: Scripted, prefix: str = "./x", **more: Any) -> LiveApp:
 
 
 def screen_lines(app: App[Any]) -> list[str]:
-    """What is on the screen."""
     strips = app.screen._compositor.render_strips(app.size)
     return [strip.text.rstrip() for strip in strips]
 
 
 def screen_text(app: App[Any]) -> str:
-    """The same as one text."""
     return "\n".join(screen_lines(app))
 
 

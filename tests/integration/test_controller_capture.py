@@ -406,7 +406,7 @@ def test_a_target_in_namespaces_of_its_own_is_captured_and_outlived(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_a_segment_that_ends_with_the_container_is_said_and_examined_in_its_own_folder(
-    stepper: Path, tmp_path: Path, segment_dir: Path
+    stepper: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "inner").mkdir()
     script = (

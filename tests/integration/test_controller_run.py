@@ -31,7 +31,7 @@ from mem_profiler.capture.launched import FILES_MAX
 from parser_run import told
 from sampler_run import build, run, run_ok
 
-pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
 
 def heaps(folder: Path) -> list[HeapFile]:
@@ -144,9 +144,7 @@ def test_an_executed_child_without_a_sample_makes_no_segment(
     assert nothing_left(segment_dir)
 
 
-def test_a_followed_fork_child_names_its_parent(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_a_followed_fork_child_names_its_parent(stepper: Path, tmp_path: Path) -> None:
     words = ("run", "-c", "1", "--children", "-o", tmp_path / "p", "--", stepper)
     command_ok(*words, input="a 5 50\nk\nc 3 50\n")
     files = {heap.header["pid"]: heap for heap in heaps(tmp_path)}
@@ -180,7 +178,7 @@ def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) ->
 
 @pytest.mark.parametrize("more", [(), ("--children",)])
 def test_children_that_do_the_work_are_said_to_be_in_no_file(
-    segment_dir: Path, tmp_path: Path, more: tuple[str, ...]
+    tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     script = tmp_path / "work.py"
     script.write_text(
@@ -194,9 +192,7 @@ def test_children_that_do_the_work_are_said_to_be_in_no_file(
     assert ("and are in no file; --children captures them too" in done.stderr) is (not more)
 
 
-def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(tmp_path: Path) -> None:
     source, target = tmp_path / "main.c", tmp_path / "tested"
     source.write_text("#include <stdlib.h>\nint main(void) { return malloc(900000) == NULL; }\n")
     (tmp_path / "Makefile").write_text(f"test:\n\tcc -o {target} {source}\n\t{target}\n")
@@ -221,9 +217,7 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
     assert nothing_left(segment_dir)
 
 
-def test_small_objects_of_python_are_seen_unless_told_otherwise(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_small_objects_of_python_are_seen_unless_told_otherwise(tmp_path: Path) -> None:
     code = "import os; print(os.environ.get('PYTHONMALLOC')); kept = [str(n) for n in range(20000)]"
     program = os.path.realpath(sys.executable)
 
@@ -251,7 +245,7 @@ def test_small_objects_of_python_are_seen_unless_told_otherwise(
 
 
 def test_a_library_path_with_spaces_is_preloaded_all_the_same(
-    stepper: Path, segment_dir: Path, tmp_path: Path
+    stepper: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "my libraries"
     folder.mkdir()
@@ -269,7 +263,7 @@ def test_a_library_path_with_spaces_is_preloaded_all_the_same(
 
 
 def test_programs_that_the_sampler_cannot_enter_are_refused_before_they_start(
-    tmp_path: Path, segment_dir: Path
+    tmp_path: Path,
 ) -> None:
     source = tmp_path / "s.c"
     source.write_text("int main(void) { return 0; }\n")
@@ -329,9 +323,7 @@ def test_who_asks_for_a_service_that_was_restarted_is_told_its_new_pid(
         assert f"{service.name} runs as pid {new.pid} now" in run_command("doctor", old.pid).stdout
 
 
-def test_clean_all_removes_what_was_never_written(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_clean_all_removes_what_was_never_written(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper, MEM_PROFILER_START="1") as living:
         with Stepper(stepper, MEM_PROFILER_START="1"):
             pass
@@ -367,7 +359,7 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
-    stepper: Path, segment_dir: Path, tmp_path: Path
+    stepper: Path, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "small", "4k") as small:
         (small / "filler").write_bytes(bytes(4096))
@@ -383,7 +375,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
 
 @pytest.mark.parametrize("size", ["64k", "256k"])
 def test_no_room_for_the_capture_is_said_with_the_cure(
-    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     with small_disk(tmp_path / "small", size) as small:
         monkeypatch.setenv("MEM_PROFILER_DIR", str(small))
@@ -393,9 +385,7 @@ def test_no_room_for_the_capture_is_said_with_the_cure(
         assert heaps(tmp_path) == []
 
 
-def test_the_sampler_is_preloaded_before_what_the_user_preloads(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_the_sampler_is_preloaded_before_what_the_user_preloads(tmp_path: Path) -> None:
     code = "import json, os; print(json.dumps(os.environ['LD_PRELOAD']))"
     theirs = str(tmp_path / "theirs.so")
     source = tmp_path / "t.c"
@@ -409,9 +399,7 @@ def test_the_sampler_is_preloaded_before_what_the_user_preloads(
     assert json.loads(done.stdout) == f"{LIBRARY}:{theirs}"
 
 
-def test_sigterm_reaches_the_program_and_the_file_is_written(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_sigterm_reaches_the_program_and_the_file_is_written(stepper: Path, tmp_path: Path) -> None:
     child = start_command(
         "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import Stepper, command_ok, run_command, start_command
+from controller_tools import Stepper, command_ok, run_command, small_disk, start_command
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -243,16 +243,7 @@ def test_a_drain_that_is_killed_leaves_a_file_that_reads(tmp_path: Path, eventfu
 
 
 def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventful: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to make a small file system")
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], timeout=LIMIT_S, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
+    with small_disk(tmp_path / "small", "1m") as small:
         with Target(
             [eventful, "2", "100000", str(tmp_path / "l")], environment(tmp_path)
         ) as target:
@@ -269,8 +260,6 @@ def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventf
         with Memlog(path) as log:
             assert not log.is_cut
             assert len(Events.joined([Events.none(), *log.events()])) > 0
-    finally:
-        subprocess.run(["umount", str(small)], timeout=LIMIT_S, check=False)
 
 
 def test_files_of_a_log_never_replace_another_file(tmp_path: Path) -> None:

@@ -143,18 +143,6 @@ def test_a_controller_starts_a_capture_with_events_and_one_without(tmp_path: Pat
             assert not RingReader(segment, segment.control()).found
 
 
-def test_events_outlive_a_killed_program(tmp_path: Path) -> None:
-    env = environment(tmp_path, rate=1, events="8M")
-    truth = tmp_path / "ledger"
-    with Target([build("eventful.c"), "2", "2000", str(truth)], env) as target:
-        target.line()
-        target.ask("go")
-        target.kill()
-    [path] = segments(tmp_path)
-    events, _ = read_all(path)
-    assert_equal(told_by(events), ledger(truth))
-
-
 def test_fork_children_that_are_followed_write_events_of_their_own(tmp_path: Path) -> None:
     env = environment(tmp_path, rate=1, events="1M", follow_fork="1")
     with Target([build("forks.c"), "fork"], env) as target:

@@ -16,7 +16,16 @@ from mem_cli.profiler.memscope import memscope
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.analyzers import check_leaks
 from memscope_dumps import printed
-from memscope_run import Collecting, Dump, attribute, dumps, ledger_story, mstx_library, until
+from memscope_run import (
+    Collecting,
+    Dump,
+    attribute,
+    collect,
+    dumps,
+    ledger_story,
+    mstx_library,
+    until,
+)
 from parser_run import parse
 from stub_driver import FLAGS, STUBS, Ascend
 
@@ -32,10 +41,7 @@ def only(found: list[Dump]) -> Dump:
 
 @pytest.mark.parametrize("form", ["csv", "db"])
 def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form: str) -> None:
-    with Collecting(tmp_path, "--format", form) as run:
-        assert set(run.do(*WORK)) == {0}
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--format", form, do=WORK)
     dump = only(dumps(run.output, form=form))
     assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
     assert dump.shadows() == [("FREE", 3040), ("FREE", 96)]  # what lived at the end
@@ -58,9 +64,7 @@ def test_csv_and_database_have_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nobody has read these symbols
-    with Collecting(tmp_path, "--call-stack", "c:3") as run:
-        run.do(*WORK)
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--call-stack", "c:3", do=WORK)
     kept = sorted(run.output.glob("*/events/*.memlog"))
     for name in ("again.csv", "again.db"):
         done = parse("convert", *kept, "--to", "memscope", "-o", tmp_path / name)
@@ -107,10 +111,7 @@ def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
 
 def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
     lines = ("set 0", "host 0 5000", "malloc 1 100", "freehost 0")
-    with Collecting(tmp_path, "--device", "cpu，npu:3") as run:
-        run.do(*lines)
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--device", "cpu，npu:3", do=lines)
     assert dumps(run.output, "0") == []
     columns = ("Event", "Event Type"), ("size", "pinned")
     assert [(*(r[c] for c in columns[0]), *(attribute(r, key) for key in columns[1]))
@@ -126,9 +127,7 @@ def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
         folder = tmp_path / str(number)
         folder.mkdir()
         # An analysis of leaks needs allocations, whatever events says.
-        with Collecting(folder, *option, "--analysis", "none") as run:
-            run.do(*WORK)
-            assert run.end() == 0
+        run = collect(folder, *option, "--analysis", "none", do=WORK)
         assert "there is no dump" in run.stderr
         assert list(run.output.glob("*_ascend")) == []
 
@@ -159,9 +158,7 @@ def mstx_program() -> Path:
 
 
 def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) -> None:
-    with Collecting(tmp_path, program=(mstx_program(), "steps")) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, program=(mstx_program(), "steps"))
     dump = only(dumps(run.output))
     marks = dump.of("MSTX")
     assert [(r["Event Type"], r["Name"]) for r in marks[:3]] == [
@@ -189,9 +186,7 @@ def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Pat
 
 
 def test_only_the_wanted_steps_are_written_and_nothing_is_analysed(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--steps=2,4", program=(mstx_program(), "steps")) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps=2,4", program=(mstx_program(), "steps"))
     rows = only(dumps(run.output)).rows
     starts = [int(r["Timestamp(ns)"]) for r in rows if r["Event Type"] == "Range_start"]
     assert len(starts) == 2
@@ -216,9 +211,7 @@ def test_ranges_of_mstx_from_python_are_steps(tmp_path: Path) -> None:
     script = tmp_path / "steps.py"
     script.write_text(PYTHON)
     program = (script, Ascend.build().acl, mstx_library())
-    with Collecting(tmp_path, "--steps", "2", "--call-stack=python", program=program) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps", "2", "--call-stack=python", program=program)
     dump = only(dumps(run.output))
     [(event, _, size)] = dump.story()
     assert (event, size) == ("MALLOC", 2048)
@@ -241,9 +234,7 @@ for number in range(3):
 def test_a_call_of_step_ends_a_step(tmp_path: Path) -> None:
     script = tmp_path / "calls.py"
     script.write_text(BY_CALLS)
-    with Collecting(tmp_path, "--steps", "1,3", program=(script, Ascend.build().acl)) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps", "1,3", program=(script, Ascend.build().acl))
     rows = only(dumps(run.output)).of("MALLOC")
     assert [int(attribute(row, "size")) for row in rows] == [1056, 3040]
 
@@ -316,10 +307,10 @@ def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
 
 
 def test_what_nobody_collects_is_said(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--level", "kernel", "--events", "access", "--analysis",
-                    "decompose,inefficient", "--watch", "op0,op1") as run:  # fmt: skip
-        run.do(*WORK)
-        assert run.end() == 0, run.stderr
+    run = collect(
+        tmp_path, "--level", "kernel", "--events", "access", "--analysis", "decompose,inefficient",
+        "--watch", "op0,op1", do=WORK,
+    )  # fmt: skip
     notes = [line for line in run.stderr.splitlines() if line.startswith("note: ")]
     for word in ("level kernel", "events access", "decompose", "inefficient", "watch"):
         assert any(word in note for note in notes), word
@@ -350,9 +341,7 @@ def test_check_leaks_finds_the_leaks_between_marks_of_a_dump_of_ours(tmp_path: P
     script = tmp_path / "marked.py"
     script.write_text(MARKED)
     program = (script, Ascend.build().acl, mstx_library())
-    with Collecting(tmp_path, program=program) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, program=program)
     dump = only(dumps(run.output))
     said = printed(check_leaks, input_path=str(dump.path), mstx_info="test", start_index=0)
     leaked = [row for row in dump.of("MALLOC") if int(attribute(row, "size")) > 2 << 20]
@@ -379,9 +368,7 @@ PAGES = ("set 0", "malloc 0 1000", "malloc 1 2097152", "physical 2 2097152 0", "
 def test_the_driver_s_blocks_say_pages_module_and_the_device_s_use(
     tmp_path: Path, form: str
 ) -> None:
-    with Collecting(tmp_path, "--analysis", "decompose", "--format", form) as run:
-        run.do(*PAGES)
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--analysis", "decompose", "--format", form, do=PAGES)
     [dump] = dumps(run.output, form=form)
     keys = ("page_type", "alloc_type", "owner")
     assert [tuple(attribute(row, key) for key in keys) for row in dump.of("MALLOC")] == [
@@ -400,8 +387,7 @@ def test_the_driver_s_blocks_say_pages_module_and_the_device_s_use(
 def test_rows_of_a_pool_say_what_it_or_its_heaps_together_have_reserved(
     tmp_path: Path, what: str, kind: str, reserved: int
 ) -> None:
-    with Collecting(tmp_path, program=(mstx_program(), what)) as run:
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, program=(mstx_program(), what))
     [dump] = dumps(run.output)
     shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
     totals = [attribute(row, "total") for row in shown if row["Event Type"] == kind]
@@ -417,8 +403,7 @@ def nvtx_program() -> Path:
 @pytest.mark.parametrize("form", [pytest.param("csv", marks=pytest.mark.soak), "db"])
 def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: str) -> None:
     program = (nvtx_program(), "memory")
-    with Collecting(tmp_path, "--format", form, program=program) as run:
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--format", form, program=program)
     [dump] = dumps(run.output, form=form)
     shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
     assert [(row["Event Type"], attribute(row, "size")) for row in shown] == [
@@ -428,8 +413,7 @@ def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: st
 
 
 def test_a_block_of_two_pools_has_its_address_in_the_rows_of_both(tmp_path: Path) -> None:
-    with Collecting(tmp_path, program=(mstx_program(), "pool")) as run:
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, program=(mstx_program(), "pool"))
     addresses: dict[str, set[int]] = {"PTA": set(), "ATB": set()}
     for dump in dumps(run.output):
         for row in dump.of("MALLOC"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import command_environment, command_ok, run_command, start_command
+from controller_tools import command_environment, command_ok, run_command, small_disk, start_command
 from insight import Insight, InsightError
 from mem_parser.errors import DiskFull
 from mem_parser.memlog.events import Kind
@@ -24,7 +24,7 @@ from mem_profiler.memscope import commanded
 from mem_profiler.process import procfs
 from memscope_dumps import HEADER, line
 from memscope_logs import Collected, Log, side, with_settings
-from memscope_run import WAIT_S, Collecting, Dump, attribute, dumps, ledger_story, until
+from memscope_run import WAIT_S, Collecting, Dump, attribute, collect, dumps, ledger_story, until
 from parser_run import parse, told
 from stub_driver import Ascend
 
@@ -191,13 +191,8 @@ needs_mount = pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
-    if subprocess.run(mount, timeout=20, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mount is not permitted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False, timeout=20)
+    with small_disk(tmp_path / "small", "256k") as folder:
+        yield folder
 
 
 def pairs(number: int, first: int = 0) -> list[tuple[int, Kind, int, int, int]]:
@@ -332,9 +327,7 @@ def allocated(dump: Dump) -> list[tuple[str, int]]:
 
 
 def test_blocks_pages_and_groups_of_a_collection_and_of_its_log_are_found(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--format", "db", "--call-stack", "c:3") as run:
-        run.do(*HELD)
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--format", "db", "--call-stack", "c:3", do=HELD)
     [dump] = dumps(run.output, form="db")
     kept = sorted(run.output.glob("*/events/*.memlog"))
     again = tmp_path / "again.db"

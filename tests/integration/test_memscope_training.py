@@ -18,7 +18,7 @@ from controller_tools import command_environment, command_ok
 from mem_cli.parser.group import cli
 from mem_parser.memlog.events import Events
 from mem_parser.memscope.logtail import LogTail
-from memscope_run import Collecting, dumps
+from memscope_run import collect, dumps
 from torch_training import TRANSFORMER, Training, collected, trained
 
 NEEDS_TORCH = pytest.mark.skipif(
@@ -234,9 +234,7 @@ def logged_sizes(output: Path) -> set[int]:
 def test_of_the_hosts_blocks_tensors_alone_are_collected(
     tmp_path: Path, program: tuple[Path, Path]
 ) -> None:
-    with Collecting(tmp_path, "--device", "cpu", program=program) as run:
-        assert set(run.do(*WORK)) == {0}
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--device", "cpu", program=program, do=WORK)
     stories = [[(event, size) for event, _, size in d.story()] for d in dumps(run.output, "cpu")]
     assert sorted(stories, key=len) == [[("MALLOC", 3000), ("FREE", 3000)], STORY]
     # The others were not even in the rings, whose room is for tensors.
@@ -244,9 +242,7 @@ def test_of_the_hosts_blocks_tensors_alone_are_collected(
 
 
 def test_a_program_without_pytorch_has_no_rows_of_the_host(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--device", "cpu,npu") as run:
-        assert set(run.do("set 0", "malloc 0 1000", "free 0")) == {0}
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--device", "cpu,npu", do=("set 0", "malloc 0 1000", "free 0"))
     assert dumps(run.output, "cpu") == []
     [driver] = dumps(run.output, "0")
     assert [event for event, _, _ in driver.story()] == ["MALLOC", "FREE"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attach_agent import Attached
+from controller_tools import small_disk
 from mem_parser.errors import TargetUnsupported
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
@@ -32,17 +33,8 @@ from sampler_run import (
 @pytest.fixture
 def small_folder(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB for segments."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", folder],
-        capture_output=True,
-        timeout=20,
-    )
-    if made.returncode != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], timeout=20, check=True)
+    with small_disk(tmp_path / "small", "4m,mode=777") as folder:
+        yield folder
 
 
 def fill(folder: Path, leave: int) -> None:

@@ -89,9 +89,7 @@ def said_of(stderr: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["exec", "itself"])
-def test_the_reason_is_that_of_the_doctor(
-    tmp_path: Path, segment_dir: Path, kind: str, way: str
-) -> None:
+def test_the_reason_is_that_of_the_doctor(tmp_path: Path, kind: str, way: str) -> None:
     if kind.startswith("set-") and os.geteuid() != 0:
         pytest.skip("needs root to make one")
     program = KINDS[kind](tmp_path)
@@ -115,7 +113,7 @@ def test_the_reason_is_that_of_the_doctor(
     ids=["env -i", "empty", "unset"],
 )
 def test_a_wrapper_that_clears_the_environment_is_not_taken_for_the_program(
-    tmp_path: Path, segment_dir: Path, wrapper: list[str], span: str
+    tmp_path: Path, wrapper: list[str], span: str
 ) -> None:
     program = [str(made(tmp_path))] if span == "short" else ["/usr/bin/sleep", "0.5"]
     done = run_command("run", "-o", tmp_path / "p", "--", *wrapper, *program)
@@ -130,7 +128,7 @@ def test_a_wrapper_that_clears_the_environment_is_not_taken_for_the_program(
 
 
 def test_a_program_that_its_loader_refuses_is_not_said_to_lack_an_environment(
-    tmp_path: Path, segment_dir: Path
+    tmp_path: Path,
 ) -> None:
     library = tmp_path / "libx.so"
     compile_by("cc", "-shared", "-fPIC", "-xc", os.devnull, "-o", str(library))
@@ -144,7 +142,7 @@ def test_a_program_that_its_loader_refuses_is_not_said_to_lack_an_environment(
     assert hint == f"{program} has to start alone first"
 
 
-def test_a_gate_fails_with_the_reason(tmp_path: Path, segment_dir: Path) -> None:
+def test_a_gate_fails_with_the_reason(tmp_path: Path) -> None:
     budget = tmp_path / "budget.toml"
     budget.write_text('[budget]\npeak = "1GiB"\n', encoding="utf-8")
     program = static(tmp_path)
@@ -153,7 +151,7 @@ def test_a_gate_fails_with_the_reason(tmp_path: Path, segment_dir: Path) -> None
     assert "the-program is statically linked" in done.stderr
 
 
-def test_a_variable_that_leaves_the_program_out_is_named(tmp_path: Path, segment_dir: Path) -> None:
+def test_a_variable_that_leaves_the_program_out_is_named(tmp_path: Path) -> None:
     done = run_command("run", "--", made(tmp_path), variables={"MEM_PROFILER_ONLY": "another"})
     error, hint = said_of(done.stderr)
     assert done.returncode == 4
@@ -161,9 +159,7 @@ def test_a_variable_that_leaves_the_program_out_is_named(tmp_path: Path, segment
     assert hint == "unset MEM_PROFILER_ONLY"
 
 
-def test_a_script_that_leaves_itself_out_for_its_program_is_no_error(
-    tmp_path: Path, segment_dir: Path
-) -> None:
+def test_a_script_that_leaves_itself_out_for_its_program_is_no_error(tmp_path: Path) -> None:
     budget, script = tmp_path / "budget.toml", tmp_path / "run.sh"
     budget.write_text('[budget]\npeak = "1GiB"\n', encoding="utf-8")
     for code in (0, 3):
@@ -178,9 +174,7 @@ def test_a_script_that_leaves_itself_out_for_its_program_is_no_error(
         assert "error:" not in done.stderr
 
 
-def test_a_program_that_names_itself_and_ends_at_once_is_still_captured(
-    tmp_path: Path, segment_dir: Path
-) -> None:
+def test_a_program_that_names_itself_and_ends_at_once_is_still_captured(tmp_path: Path) -> None:
     source, program = tmp_path / "named.c", tmp_path / "named"
     source.write_text(
         "#include <stdlib.h>\n#include <sys/prctl.h>\n#include <unistd.h>\nint main(void) {"
@@ -256,7 +250,7 @@ def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outc
     [("none", (), CLEARED), ("none", ("-static",), "is statically linked"), ("keep", (), "")],
 )
 def test_a_child_without_the_sampler_is_named_and_no_limit_passes_that_it_may_exceed(
-    tmp_path: Path, segment_dir: Path, kind: str, flags: tuple[str, ...], why: str
+    tmp_path: Path, kind: str, flags: tuple[str, ...], why: str
 ) -> None:
     source = tmp_path / "starter.c"
     source.write_text(STARTER, encoding="utf-8")
@@ -349,7 +343,7 @@ def refusal(pid: int) -> str:
 
 @pytest.mark.parametrize("kind", BUILDS)
 def test_a_sanitized_program_is_refused_everywhere_with_one_reason(
-    kind: str, segment_dir: Path, tmp_path: Path
+    kind: str, tmp_path: Path
 ) -> None:
     program, name = checked(kind), BUILDS[kind][2]
     with running([program]) as pid:
@@ -368,7 +362,7 @@ def test_a_sanitized_program_is_refused_everywhere_with_one_reason(
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the addresses of its shadow memory")
 @pytest.mark.parametrize("kind", WITHOUT_SYMBOLS)
-def test_one_without_symbols_is_known_by_its_memory(kind: str, segment_dir: Path) -> None:
+def test_one_without_symbols_is_known_by_its_memory(kind: str) -> None:
     program = checked(kind, "-s")
     with running([program]) as pid:
         assert WITHOUT_SYMBOLS[kind] in refusal(pid)
@@ -384,9 +378,7 @@ def test_a_preloaded_sampler_leaves_a_sanitized_program_alone(kind: str, segment
         pass
 
 
-def test_a_program_that_becomes_a_sanitized_one_gives_the_same_reason(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_a_program_that_becomes_a_sanitized_one_gives_the_same_reason(tmp_path: Path) -> None:
     script = tmp_path / "start.sh"
     script.write_text(f"#!/bin/sh\nexec {checked('tsan')} < /dev/null\n", encoding="utf-8")
     script.chmod(0o755)
@@ -396,7 +388,7 @@ def test_a_program_that_becomes_a_sanitized_one_gives_the_same_reason(
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind")
-def test_a_program_under_valgrind_is_refused(segment_dir: Path, tmp_path: Path) -> None:
+def test_a_program_under_valgrind_is_refused(tmp_path: Path) -> None:
     with running(["valgrind", "-q", plain()]) as pid:
         text = refusal(pid)
     result = run_command("run", "-o", tmp_path / "out", "--", "valgrind", "-q", plain())
@@ -405,7 +397,7 @@ def test_a_program_under_valgrind_is_refused(segment_dir: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which(f"qemu-{platform.machine()}") is None, reason="no qemu-user")
-def test_a_program_in_an_emulator_is_refused(segment_dir: Path, tmp_path: Path) -> None:
+def test_a_program_in_an_emulator_is_refused(tmp_path: Path) -> None:
     emulator = f"qemu-{platform.machine()}"
     with running([emulator, plain()]) as pid:
         text = refusal(pid)
@@ -419,9 +411,7 @@ def test_a_program_in_an_emulator_is_refused(segment_dir: Path, tmp_path: Path) 
     ["libtsan.so.2", "qemu-x86_64",
      *(pytest.param(n, marks=pytest.mark.soak) for n in ("tsan", "memcheck-amd64-linux"))],
 )  # fmt: skip
-def test_an_innocent_program_of_such_a_name_is_captured(
-    name: str, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_an_innocent_program_of_such_a_name_is_captured(name: str, tmp_path: Path) -> None:
     program = tmp_path / name
     shutil.copy(plain(), program)
     with running([program]) as pid:
@@ -429,7 +419,7 @@ def test_an_innocent_program_of_such_a_name_is_captured(
     command_ok("run", "-o", tmp_path / "out", "--", program)
 
 
-def test_undefined_behaviour_alone_is_no_reason(segment_dir: Path, tmp_path: Path) -> None:
+def test_undefined_behaviour_alone_is_no_reason(tmp_path: Path) -> None:
     program = plain("-fsanitize=undefined", name="checked-ubsan")
     command_ok("run", "-o", tmp_path / "out", "--", program)
 

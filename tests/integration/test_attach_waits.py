@@ -1,5 +1,8 @@
 """Each way in which the C library lets a thread wait: an attach may borrow the thread, or not."""
 
+from __future__ import annotations
+
+import os
 import time
 from pathlib import Path
 
@@ -11,8 +14,28 @@ from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote, threads
 from mem_profiler.process import procfs
-from other_glibc import build_for
 from sampler_run import build
+
+VARIABLE = "MEM_PROFILER_TEST_SYSROOT"
+
+
+def build_for(name: str) -> Path:
+    """Compile tests/targets/NAME for the glibc under test."""
+    return build(name, *_flags(), libs=("-lpthread", "-ldl", "-lrt"))
+
+
+def _flags() -> list[str]:
+    root = os.environ.get(VARIABLE)
+    if not root:
+        return []
+    folders = sorted({path.parent for path in Path(root).rglob("libc.so.6")})
+    loader = next(iter(sorted(folders[0].glob("ld-linux*.so.*"))))
+    return [
+        f"--sysroot={root}",
+        f"-Wl,--dynamic-linker={loader}",
+        *(f"-Wl,-rpath,{folder}" for folder in folders),
+    ]
+
 
 RESTART = "restart_syscall"
 CLONE3 = 435

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, Stepper, build_stepper, command_ok, run_command
+from controller_tools import HeapFile, Stepper, build_stepper, command_ok, refused, run_command
 from mem_cli.profiler.capture_view import SUCCESS
 from mem_profiler.process import byname, procfs
 from other_users import UID, become, home_of, need_users
@@ -91,9 +91,8 @@ def test_of_several_the_only_one_that_can_be_captured_is_taken(
     prefix = tmp_path / "p"
     with Stepper(stepper) as one, Stepper(stepper, LD_PRELOAD="") as bare:
         assert {found.pid for found in byname.find(stepper.name)} == {one.pid, bare.pid}
-        done = run_command("stop", stepper.name, "-o", prefix)
-        assert done.returncode == 4
-        assert done.stderr.startswith(f"error: None of the 2 processes named {stepper.name} has a")
+        done = refused(4, "stop", stepper.name, "-o", prefix)
+        assert done.startswith(f"error: None of the 2 processes named {stepper.name} has a")
         done = command_ok("start", bare.pid, "-c", "1")
         assert done.stderr.startswith(f"attached to {stepper.name} (pid {bare.pid})")
         assert done.stdout.splitlines()[-1] == f"  mem_profiler detach {bare.pid}"

@@ -20,6 +20,7 @@ from controller_tools import (
     command,
     command_environment,
     command_ok,
+    refused,
     run_command,
     small_disk,
     start_command,
@@ -65,8 +66,7 @@ def test_run_captures_from_start_to_exit_and_passes_the_status_on(
     assert heap.header["end"] == "exited"
     assert heap.maps
     assert nothing_left(segment_dir)
-    failing = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "exit 7")
-    assert failing.returncode == 7
+    refused(7, "run", "-o", tmp_path / "p", "--", "sh", "-c", "exit 7")
     killed = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "kill -9 $$")
     assert killed.returncode == -9
     assert "target ended by signal 9 (SIGKILL)" in killed.stderr
@@ -239,9 +239,8 @@ def test_small_objects_of_python_are_seen_unless_told_otherwise(tmp_path: Path) 
     seen, all_of_malloc, few = (h.total("alloc_blocks") for h in files)
     assert abs(seen - all_of_malloc) < 0.01 * all_of_malloc
     assert few < 0.5 * seen
-    both = run_command("run", "--no-pymalloc", "--keep-pymalloc", "--", program, "-c", code)
-    assert both.returncode == 2
-    assert "exclude each other" in both.stderr
+    both = refused(2, "run", "--no-pymalloc", "--keep-pymalloc", "--", program, "-c", code)
+    assert "exclude each other" in both
 
 
 def test_a_library_path_with_spaces_is_preloaded_all_the_same(
@@ -269,13 +268,11 @@ def test_programs_that_the_sampler_cannot_enter_are_refused_before_they_start(
     source.write_text("int main(void) { return 0; }\n")
     static = tmp_path / "static"
     subprocess.run(["cc", "-static", str(source), "-o", str(static)], check=True, timeout=60)
-    done = run_command("run", "-o", tmp_path / "p", "--", static)
-    assert done.returncode == 4
-    assert "statically linked" in done.stderr
+    done = refused(4, "run", "-o", tmp_path / "p", "--", static)
+    assert "statically linked" in done
     assert run_command("run", "-o", tmp_path / "p", "--", tmp_path / "none").returncode == 2
-    missing = run_command("run", "-o", tmp_path / "no" / "p", "--", "true")
-    assert missing.returncode == 2
-    assert "there is no folder" in missing.stderr
+    missing = refused(2, "run", "-o", tmp_path / "no" / "p", "--", "true")
+    assert "there is no folder" in missing
 
 
 def test_a_dead_process_is_listed_recovered_and_cleaned(
@@ -363,11 +360,10 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
 ) -> None:
     with small_disk(tmp_path / "small", "4k") as small:
         (small / "filler").write_bytes(bytes(4096))
-        done = run_command(
-            "run", "-c", "1", "-o", small / "p", "--", stepper, input="a 10 50\na 20 9000\n"
+        done = refused(
+            8, "run", "-c", "1", "-o", small / "p", "--", stepper, input="a 10 50\na 20 9000\n"
         )
-        assert done.returncode == 8, done.stderr
-        assert "No space left on device" in done.stderr
+        assert "No space left on device" in done
         assert os.listdir(small) == ["filler"]
         command_ok("recover", "--all", "-o", tmp_path / "p")
         assert heaps(tmp_path)[0].total("alloc_blocks") == 30

@@ -24,7 +24,7 @@ from mem_profiler.driver_stats import (
 )
 from mem_profiler.segment import discovery
 from pythons import of_pythons
-from sampler_run import run, segments
+from sampler_run import run, segments, silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
@@ -41,9 +41,7 @@ def program(folder: Path, text: str, python: str = sys.executable) -> str:
     script.write_text(IMPORTS + text)
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
     env["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
-    done = run([python, str(script)], env, cwd=folder)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
+    return silent([python, str(script)], env, cwd=folder)
 
 
 def rows(report: dict[str, object]) -> list[tuple[str, int, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import Stepper, command_ok, run_command, small_disk, start_command
+from controller_tools import Stepper, command_ok, run_command, small_disk, start_command, wait_until
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -171,9 +171,8 @@ def _children(pid: int) -> list[int]:
 def _hold(pid: int) -> None:
     """Stop a process, and wait until it stands."""
     os.kill(pid, signal.SIGSTOP)
-    give_up = time.monotonic() + LIMIT_S
-    while "T (stopped)" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii"):
-        assert time.monotonic() < give_up
+    status = Path(f"/proc/{pid}/status")
+    wait_until(lambda: "T (stopped)" in status.read_text(encoding="ascii"), "it stands")
 
 
 def _drain_of(parent: int, others: list[int]) -> tuple[int, int]:
@@ -286,9 +285,8 @@ def test_a_capture_of_a_running_process_writes_a_log(tmp_path: Path, eventful: P
         )  # fmt: skip
         try:
             with Controller(target) as controller:
-                give_up = time.monotonic() + LIMIT_S
-                while not controller.segment.control().gate_capture:
-                    assert time.monotonic() < give_up
+                control = controller.segment.control
+                wait_until(lambda: bool(control().gate_capture), "the capture runs")
             target.ask("go")
             target.tell("end")
             target.finish()

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from controller_tools import (
     command,
     command_environment,
     command_ok,
+    refused,
     run_command,
+    wait_until,
 )
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
@@ -134,10 +135,7 @@ def test_a_terminal_that_goes_away_ends_the_view_and_what_it_began(
         seen.shows("grow_here")
         viewer = seen.pid
         seen.close()
-        give_up = time.monotonic() + 60
-        while not procfs.is_gone(viewer):
-            assert time.monotonic() < give_up, "the view goes on without a terminal"
-            time.sleep(0.05)
+        wait_until(lambda: procfs.is_gone(viewer), "the view ends without a terminal")
     assert not discovery.segment_mappings(procfs.maps(target.pid))
     assert target.poll() is None
 
@@ -147,10 +145,7 @@ def kill_viewer(seen: Terminal) -> None:
     children = [pid for pid in procfs.pids() if procfs.stat_fields(pid)[1:2] == [str(seen.pid)]]
     assert children
     os.kill(seen.pid, signal.SIGKILL)
-    give_up = time.monotonic() + 60
-    while not all(map(procfs.is_gone, children)):
-        assert time.monotonic() < give_up, "what cleans up behind the viewer does not end"
-        time.sleep(0.05)
+    wait_until(lambda: all(map(procfs.is_gone, children)), "what cleans up behind the viewer ends")
 
 
 def test_a_killed_viewer_leaves_no_capture_and_no_sampler_behind(
@@ -238,10 +233,10 @@ def test_two_views_and_a_capture_at_once(tmp_path: Path, target: subprocess.Pope
         first.shows("grow_here")
         with terminal(tmp_path, "live", target.pid) as second:
             second.shows("grow_here")
-            busy = run_command(
-                "-s", "1", "-p", target.pid, variables={"MEM_PROFILER_DIR": str(tmp_path / "shm")}
-            )
-            assert busy.returncode == 4
+            refused(
+                4, "-s", "1", "-p", target.pid,
+                variables={"MEM_PROFILER_DIR": str(tmp_path / "shm")},
+            )  # fmt: skip
             second.press("q")
             assert second.code == 0
             assert "its capture goes on" in second.text()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from attach_run import Unprepared
-from controller_tools import HeapFile, run_command, wait_until
+from controller_tools import HeapFile, refused, wait_until
 from javascript import JAVASCRIPT, OPTIONS
 from mem_parser.errors import TargetBusy
 from mem_parser.live.naming import Naming
@@ -176,9 +176,8 @@ def test_a_detach_by_somebody_else_is_told_from_an_exec(attached: Target, tmp_pa
 
 def test_who_detaches_meets_a_line_while_somebody_captures(attached: Target) -> None:
     watched = watch(attached, Rates(1))
-    done = run_command("detach", attached.pid, variables={"MEM_PROFILER_DIR": str(attached.folder)})
-    assert done.returncode == 4
-    assert "is being captured" in done.stderr
+    done = refused(4, "detach", attached.pid, variables={"MEM_PROFILER_DIR": str(attached.folder)})
+    assert "is being captured" in done
     assert watched.tick() is State.CAPTURED
     watched.close()
 

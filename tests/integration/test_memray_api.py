@@ -13,7 +13,7 @@ from controller_tools import ROOT, command_environment, errors_of
 from mem_parser.readers import read_profile
 from mem_parser.records.reader import FileReader
 from python_frames import PYTHON_FRAMES
-from sampler_run import run
+from sampler_run import silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
@@ -141,9 +141,10 @@ def driven(module: str, folder: Path, *words: str) -> dict[str, Any]:
     env = command_environment() | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     env.pop("PYTHONMALLOC", None)
     driver = ROOT / "tests" / "support" / "memray_driver.py"
-    done = run([sys.executable, driver, module, folder / f"{module}.bin", *words], env, cwd=folder)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    done = silent(
+        [sys.executable, driver, module, folder / f"{module}.bin", *words], env, cwd=folder
+    )
+    found: dict[str, Any] = json.loads(done)
     return found
 
 
@@ -183,12 +184,10 @@ def test_a_file_of_counts_alone_has_the_sums_that_memray_has(name: str, tmp_path
 
 def ran(folder: Path, text: str) -> str:
     """Run a script of the module, which must succeed in silence; returns its output."""
-    done = run(
+    return silent(
         [sys.executable, "-c", f"from mem_profiler import memray_api as memray\n{text}"],
         command_environment(), cwd=folder,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
 
 
 def test_records_by_thread_add_up_to_those_of_all(tmp_path: Path) -> None:
@@ -400,12 +399,11 @@ def both(folder: Path, text: str, **variables: str) -> list[str]:
         script.write_text(
             f"import importlib, sys\nmemray = importlib.import_module({module!r})\n{text}"
         )
-        done = run(
+        done = silent(
             [sys.executable, script.name, "one", "two"], command_environment() | variables,
             cwd=place,
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        shown.append(done.stdout)
+        shown.append(done)
     return shown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared
-from controller_tools import HeapFile, command_ok
+from controller_tools import HeapFile, command_ok, wait_until
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -47,6 +47,15 @@ def leads_to_sampler(target: Unprepared, domain: int) -> bool:
     return "mem_sampler" in path
 
 
+def await_hooked(controller: Controller) -> None:
+    control = controller.segment.control
+    wait_until(lambda: control().number("pymem_ns") != 0, "the hooks are there")
+
+
+def await_unhooked(target: Unprepared, *domains: int) -> None:
+    wait_until(lambda: not any(leads_to_sampler(target, d) for d in domains), "the hooks are gone")
+
+
 def run_code_until_hooked(target: Unprepared, controller: Controller) -> None:
     give_up = time.monotonic() + WAIT_S
     while controller.segment.control().number("pymem_ns") == 0:
@@ -81,9 +90,7 @@ def test_a_running_interpreter_gets_the_hooks_and_loses_them(
             assert counted.under("object_growing_blocks") == Counts(150, 50 * 2150, 0, 0)
             answer = attaching.detach(target.pid)
             assert answer.text == "" or NO_CODE in answer.text
-            give_up = time.monotonic() + WAIT_S
-            while leads_to_sampler(target, 1) or leads_to_sampler(target, 2):
-                assert time.monotonic() < give_up
+            await_unhooked(target, 1, 2)
             target.ask("call('object_malloc_blocks', 500, 64, 500)")
         target.finish()
 
@@ -124,9 +131,7 @@ def test_a_detach_that_finds_the_main_thread_waiting_says_that_hooks_stay(
             gate.mark_written(controller.segment, number)
         assert counted.under("object_malloc_blocks") == Counts(10, 1000, 4, 400)
         attaching.detach(target.pid)
-        give_up = time.monotonic() + WAIT_S
-        while leads_to_sampler(target, 2):
-            assert time.monotonic() < give_up
+        await_unhooked(target, 2)
         target.ask("call('drop_all')")
         target.finish()
 
@@ -214,9 +219,7 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 number = controller.start(512)
-                give_up = time.monotonic() + WAIT_S
-                while controller.segment.control().number("pymem_ns") == 0:
-                    assert time.monotonic() < give_up
+                await_hooked(controller)
                 controller.stop(number)
                 gate.mark_written(controller.segment, number)
             attaching.detach(target.pid)

@@ -22,6 +22,7 @@ from controller_tools import (
     command,
     command_environment,
     command_ok,
+    refused,
     run_command,
 )
 from mem_cli import errors
@@ -131,9 +132,8 @@ def test_a_name_with_the_suffix_of_a_file_is_that_file(folder: Path) -> None:
     assert (first.returncode, first.stderr) == (3, "")
     before = (folder / "a.heap").read_bytes()
     assert read_profile(str(folder / "a.heap")).capture.from_start
-    again = run_command("run", "-o", "a.heap", "exit.py", cwd=folder)
-    assert again.returncode == 2
-    assert again.stderr.splitlines() == [
+    again = refused(2, "run", "-o", "a.heap", "exit.py", cwd=folder)
+    assert again.splitlines() == [
         "error: -o a.heap: the file exists already",
         "hint:  -f replaces it; or give another name",
     ]

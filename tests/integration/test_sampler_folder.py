@@ -11,7 +11,7 @@ import pytest
 
 from mem_profiler.segment import folders
 from mem_profiler.segment.file import Segment
-from sampler_run import Counts, Target, build, environment, only_counted, run, segments
+from sampler_run import Counts, Target, answered, build, environment, only_counted, run, segments
 
 USER, OTHER_USER = 1000, 65534
 OTHER_FOLDER = 2  # MP_STARTUP_OTHER_FOLDER
@@ -67,15 +67,14 @@ TAKEN = [taken_by_another, open_to_others, a_link, a_file, a_pipe]
 @pytest.mark.parametrize("take", TAKEN)
 def test_a_name_that_is_taken_denies_no_capture(segment_dir: Path, take: object) -> None:
     take(segment_dir)  # type: ignore[operator]
-    result = run([build("answer.c")], environment(segment_dir, rate=1))
-    assert (result.returncode, result.stdout) == (0, "42\n")
+    result = answered(environment(segment_dir, rate=1))
     [own] = others(segment_dir)
     [path] = segments(segment_dir)
     assert path.parent == own
     assert own.stat().st_mode & 0o7777 == 0o700
     assert only_counted(segment_dir).by("alloc_answer") == ANSWER
     assert flags(path) & OTHER_FOLDER != 0
-    [line] = result.stderr.splitlines()
+    [line] = result.splitlines()
     assert line.startswith(f"mem_profiler: no private folder for segments in {segment_dir}; ")
     assert line.endswith(f" has its segment in {path}")
 

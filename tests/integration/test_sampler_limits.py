@@ -21,6 +21,7 @@ from sampler_run import (
     WAIT_S,
     Counts,
     Target,
+    answered,
     build,
     environment,
     only_counted,
@@ -84,8 +85,7 @@ def test_a_limit_of_file_sizes_that_leaves_no_room_is_said(segment_dir: Path, si
 
 @pytest.mark.parametrize("size", [MIB, 5 * MIB + 12345, 100 * MIB])
 def test_a_limit_of_file_sizes_makes_a_smaller_segment(segment_dir: Path, size: int) -> None:
-    result = run([build("answer.c")], limited(segment_dir, FSIZE, size, rate=1))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+    assert answered(limited(segment_dir, FSIZE, size, rate=1)) == ""
     [path] = segments(segment_dir)
     assert size - 65536 < path.stat().st_size <= size
     assert only_counted(segment_dir).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
@@ -98,8 +98,7 @@ def test_a_limit_of_address_space_makes_a_segment_that_leaves_nearly_all_of_it(
     space = 600 * MIB
     for asked, share in ({}, 16), ({"MEM_PROFILER_MAX_MEMORY": "256M"}, 4):
         env = limited(segment_dir, resource.RLIMIT_AS, space, rate=1, **asked)
-        result = run([build("answer.c")], env)
-        assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+        assert answered(env) == ""
         [path] = segments(segment_dir)
         assert 0.8 * space / share < path.stat().st_size < space / share
         path.unlink()
@@ -108,8 +107,7 @@ def test_a_limit_of_address_space_makes_a_segment_that_leaves_nearly_all_of_it(
 @pytest.mark.parametrize("call", ["ftruncate", "fallocate"])
 def test_a_limit_that_shrinks_meanwhile_kills_nobody(segment_dir: Path, call: str) -> None:
     env = limited(segment_dir, FSIZE, KIB, rate=1, LIMIT_AT=NUMBERS[call])
-    result = run([build("answer.c")], env)
-    assert (result.returncode, result.stdout) == (0, "42\n")
+    answered(env)
     assert segments(segment_dir) == []
 
 
@@ -244,8 +242,7 @@ def test_the_segment_is_a_sixteenth_of_the_groups_memory(
 ) -> None:
     group.set_limit(limit * MIB)
     enter = Group(group.path / inside, "").enter()
-    result = run([build("answer.c")], environment(segment_dir, rate=1), preexec_fn=enter)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+    assert answered(environment(segment_dir, rate=1), preexec_fn=enter) == ""
     [path] = segments(segment_dir)
     assert path.stat().st_size == size
 
@@ -254,8 +251,7 @@ def test_a_size_that_was_asked_for_counts_up_to_a_quarter(segment_dir: Path, gro
     group.set_limit(64 * MIB)
     for asked, size in (("8M", 8 * MIB), ("64M", 16 * MIB)):
         env = environment(segment_dir, rate=1) | {"MEM_PROFILER_MAX_MEMORY": asked}
-        result = run([build("answer.c")], env, preexec_fn=group.enter())
-        assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+        assert answered(env, preexec_fn=group.enter()) == ""
         [path] = segments(segment_dir)
         assert path.stat().st_size == size
         path.unlink()
@@ -264,11 +260,8 @@ def test_a_size_that_was_asked_for_counts_up_to_a_quarter(segment_dir: Path, gro
 def test_a_group_too_small_for_a_segment_gets_none(segment_dir: Path, group: Group) -> None:
     group.set_limit(15 * MIB)
     for rate, words in ((None, ""), (1, "the memory limit of the control group leaves no room")):
-        result = run(
-            [build("answer.c")], environment(segment_dir, rate=rate), preexec_fn=group.enter()
-        )
-        assert (result.returncode, result.stdout) == (0, "42\n")
-        assert words in result.stderr and len(result.stderr.splitlines()) == bool(rate)
+        result = answered(environment(segment_dir, rate=rate), preexec_fn=group.enter())
+        assert words in result and len(result.splitlines()) == bool(rate)
         assert segments(segment_dir) == []
 
 
@@ -317,9 +310,8 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
     segment_dir: Path, name: str, value: str
 ) -> None:
     env = environment(segment_dir, rate=1) | {f"MEM_PROFILER_{name}": value}
-    result = run([build("answer.c")], env)
-    assert (result.returncode, result.stdout) == (0, "42\n")
-    [line] = result.stderr.splitlines()
+    result = answered(env)
+    [line] = result.splitlines()
     assert line.startswith(f"mem_profiler: MEM_PROFILER_{name}={value[:20]}")
     assert line.endswith("runs unprofiled")
     assert segments(segment_dir) == []
@@ -334,8 +326,7 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
 )  # fmt: skip
 def test_a_usable_value_says_nothing(segment_dir: Path, name: str, value: str) -> None:
     env = environment(segment_dir, rate=1) | {f"MEM_PROFILER_{name}": value}
-    result = run([build("answer.c")], env)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+    assert answered(env) == ""
     assert len(segments(segment_dir)) == 1
 
 
@@ -350,8 +341,7 @@ def test_the_rate_is_the_one_asked_for(segment_dir: Path) -> None:
 def test_only_names_the_executables_to_enter(
     segment_dir: Path, pattern: str, counted: bool
 ) -> None:
-    result = run([build("answer.c")], environment(segment_dir, rate=1, only=pattern))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+    assert answered(environment(segment_dir, rate=1, only=pattern)) == ""
     assert len(segments(segment_dir)) == int(counted)
 
 

@@ -25,7 +25,8 @@ from mem_parser.model import Count, Unit
 from mem_parser.profileproto import message_class
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.symbols.symbolizer import symbolize
-from sampler_run import WAIT_S, Target, build, environment, run_ok
+from mem_profiler.process import procfs
+from sampler_run import Target, build, environment, run_ok
 from serving import Answered, Server, below, read_all, readers_below, served, shared_server
 
 RATE = {"MEM_PROFILER_START": "1"}
@@ -260,15 +261,10 @@ def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
         with contextlib.suppress(BlockingIOError):
             for _ in range(2000):
                 deaf.send(ask)
-        before = _resident(server.pid)
+        before = procfs.rss_bytes(server.pid)
         for _ in range(5):
             assert server.ask("/processes").status == 200
-        assert _resident(server.pid) - before < 20 << 20
-
-
-def _resident(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        assert procfs.rss_bytes(server.pid) - before < 20 << 20
 
 
 def test_the_target_is_killed_while_it_is_watched(
@@ -485,9 +481,7 @@ def test_names_of_code_that_is_made_later_come_with_later_data(made: Made, serve
     assert b"handle_request" in on_page(server, made.pid)
     made.list_as("handle_request", "later_one")
     made.allocate(1, 10, 5000)
-    give_up = time.monotonic() + WAIT_S
-    while b"later_one" not in on_page(server, made.pid, now=True):
-        assert time.monotonic() < give_up
+    wait_until(lambda: b"later_one" in on_page(server, made.pid, now=True), "the name is there")
 
 
 def put_fifo(made: Made, _folder: Path) -> None:

@@ -23,6 +23,7 @@ import pytest
 
 from browser import NEEDS_BROWSER, element, until
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
+from mem_cli import demo
 from mem_parser.profileproto import message_class
 from sampler_run import run_ok
 from serving import Answered, Server, served
@@ -167,13 +168,6 @@ def test_a_scraper_that_subtracts_profiles_gets_what_was_allocated_in_between(
     client.close()
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 CONFIGURATION = """
 global: {{scrape_interval: 2s, scrape_timeout: 2s}}
 scrape_configs:
@@ -193,7 +187,7 @@ def test_prometheus_scrapes_it_and_answers_queries(
     with Server("--token-file", token) as server:
         settings = tmp_path / "prometheus.yml"
         settings.write_text(CONFIGURATION.format(token=token, port=server.port))
-        port = free_port()
+        port = demo.free_port()
         command = [
             "prometheus", f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
@@ -323,9 +317,7 @@ def test_two_fetches_show_what_grew_in_between(
 @contextlib.contextmanager
 def pages(folder: Path, address: str) -> Iterator[str]:
     """Go's own pages of an address; yields where they are."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{one.getsockname()[1]}"
+    place = f"127.0.0.1:{demo.free_port()}"
     words = ["go", "tool", "pprof", "-no_browser", f"-http={place}", address]
     with subprocess.Popen(
         words, env=variables(folder), cwd=folder, stdin=subprocess.DEVNULL,

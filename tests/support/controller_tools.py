@@ -159,6 +159,13 @@ def command_ok(*arguments: object, **options: Any) -> subprocess.CompletedProces
     return done
 
 
+def refused(code: int, *arguments: object, **options: Any) -> str:
+    """What `run_command` says that ends with this code."""
+    done = run_command(*arguments, **options)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
+
+
 def start_command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Start mem_profiler in a fork and go on; `options` are those of `subprocess.Popen`."""
     from mem_cli.profiler import group

@@ -168,6 +168,20 @@ def run_ok(
     return done
 
 
+def silent(argv: Sequence[object], env: dict[str, str] | None = None, **options: Any) -> str:
+    """The output of a program that succeeds and says nothing else."""
+    done = run(argv, env, **options)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def answered(env: dict[str, str], **options: Any) -> str:
+    """What the sampler says beside answer.c, which does as it would alone."""
+    done = run([build("answer.c")], env, **options)
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+    return done.stderr
+
+
 def segments(folder: Path) -> list[Path]:
     """Segment files in a folder given as MEM_PROFILER_DIR."""
     return sorted(folder.glob("mem_profiler.*/*-*-*"))

@@ -187,8 +187,3 @@ def below(pid: int) -> dict[int, dict[str, str]]:
 def readers_below(pid: int) -> list[int]:
     """The processes without rights that read for a server: those that may open no file."""
     return [p for p, words in below(pid).items() if words["Seccomp"] == "2"]
-
-
-def threads_of(pid: int) -> int:
-    """How many threads a process has."""
-    return len(os.listdir(f"/proc/{pid}/task"))

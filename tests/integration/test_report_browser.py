@@ -470,10 +470,16 @@ def test_the_key_of_the_theme_works_on_every_tab(desktop: Any, tmp_path: Path) -
     def theme() -> str:
         return str(desktop.execute_script("return document.documentElement.dataset.theme"))
 
+    def ground() -> str:
+        return str(desktop.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    light = ground()
     for tab in ("summary", "table", "flame", "graph", "tree", "threads", "leaks"):
         element(desktop, f"#tab-{tab}").click()
         element(desktop, f"#tab-{tab}").send_keys("t")
         until(desktop, lambda _: theme() == "dark")
+        assert "theme=dark" in desktop.execute_script("return location.hash")
+        assert ground() != light
         element(desktop, "body").send_keys("t")
         until(desktop, lambda _: theme() == "light")
     for held in (Keys.CONTROL, Keys.ALT):

@@ -393,7 +393,7 @@ def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
             held.append(attaching.attach(target.pid).answer.held_ns / 1e6)
             attaching.detach(target.pid)
             if i % 100 == 99:
-                rss.append(procfs.rss_bytes(target.pid) or 0)
+                rss.append(procfs.status(target.pid).sizes["VmRSS"])
         rounds = end_storm(target)
     held.sort()
     print(f"{rounds} rounds, held {held[500]:.2f} ms median, {held[-1]:.2f} ms at most, RSS {rss}")

@@ -1,5 +1,5 @@
-"""Each way in which the C library lets a thread wait, and each state of a process: whether an attach
-may borrow a thread, and what the doctor tells.
+"""Each way in which the C library lets a thread wait, and each state of a process: whether an
+attach may borrow a thread, and what the doctor tells.
 """
 
 from __future__ import annotations

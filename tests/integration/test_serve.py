@@ -25,9 +25,17 @@ from mem_parser.model import Count, Unit
 from mem_parser.profileproto import message_class
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.symbols.symbolizer import symbolize
-from mem_profiler.process import procfs
 from sampler_run import Target, build, environment, run_ok
-from serving import Answered, Server, below, read_all, readers_below, served, shared_server
+from serving import (
+    Answered,
+    Server,
+    below,
+    read_all,
+    readers_below,
+    resident_bytes,
+    served,
+    shared_server,
+)
 
 RATE = {"MEM_PROFILER_START": "1"}
 
@@ -261,10 +269,10 @@ def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
         with contextlib.suppress(BlockingIOError):
             for _ in range(2000):
                 deaf.send(ask)
-        before = procfs.rss_bytes(server.pid)
+        before = resident_bytes(server.pid)
         for _ in range(5):
             assert server.ask("/processes").status == 200
-        assert procfs.rss_bytes(server.pid) - before < 20 << 20
+        assert resident_bytes(server.pid) - before < 20 << 20
 
 
 def test_the_target_is_killed_while_it_is_watched(

@@ -18,7 +18,7 @@ import pytest
 from controller_tools import TIMEOUT_S, command_environment, wait_until
 from other_users import OTHER_UID, UID, become, need_users
 from sampler_run import TARGETS, run
-from serving import Server, read_all
+from serving import Server, read_all, resident_bytes
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -92,11 +92,6 @@ def test_a_body_without_end_is_cut_off(server: Server) -> None:
     answer = sent(server, head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
     assert len(statuses(answer)) <= 1
     assert resident_bytes(server.pid) - before < 32 << 20
-
-
-def resident_bytes(pid: int) -> int:
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path) -> None:

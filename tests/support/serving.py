@@ -187,3 +187,8 @@ def below(pid: int) -> dict[int, dict[str, str]]:
 def readers_below(pid: int) -> list[int]:
     """The processes without rights that read for a server: those that may open no file."""
     return [p for p, words in below(pid).items() if words["Seccomp"] == "2"]
+
+
+def resident_bytes(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

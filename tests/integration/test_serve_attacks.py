@@ -171,7 +171,7 @@ print(one.recv(100).split()[1].decode())
 
 
 @pytest.fixture(scope="module")
-def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     need_users()
     with Server() as one:
         yield one
@@ -179,8 +179,8 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def crowd(besieged: Server, kind: str, uid: int) -> Iterator[None]:
-    words = [*become(uid), sys.executable, TARGETS / "crowd.py", str(besieged.port), kind]
+def crowd(target: Server, kind: str, uid: int) -> Iterator[None]:
+    words = [*become(uid), sys.executable, TARGETS / "crowd.py", str(target.port), kind]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=command_environment()
     ) as child:
@@ -196,27 +196,27 @@ def crowd(besieged: Server, kind: str, uid: int) -> Iterator[None]:
             child.kill()
 
 
-def ask_as(uid: int, besieged: Server) -> str:
-    words = [*become(uid), sys.executable, "-c", ASK_ONE, str(besieged.port), str(besieged.token)]
+def ask_as(uid: int, target: Server) -> str:
+    words = [*become(uid), sys.executable, "-c", ASK_ONE, str(target.port), str(target.token)]
     done = run(words, command_environment())
     return done.stdout.strip() or done.stderr
 
 
 @pytest.mark.parametrize("kind", ["half", "silent", "page", "again"])
-def test_a_crowd_of_another_user_shuts_out_nobody(besieged: Server, kind: str) -> None:
-    with crowd(besieged, kind, OTHER_UID):
-        assert [besieged.ask("/processes").status for _ in range(TURNS)] == [200] * TURNS
-        assert ask_as(UID, besieged) == "200"
+def test_a_crowd_of_another_user_shuts_out_nobody(target: Server, kind: str) -> None:
+    with crowd(target, kind, OTHER_UID):
+        assert [target.ask("/processes").status for _ in range(TURNS)] == [200] * TURNS
+        assert ask_as(UID, target) == "200"
         if kind != "again":  # nobody is kept from running out of room by programs of the own user
-            assert ask_as(OTHER_UID, besieged) == "200"
-    assert resident_bytes(besieged.pid) < 400 << 20
+            assert ask_as(OTHER_UID, target) == "200"
+    assert resident_bytes(target.pid) < 400 << 20
 
 
-def test_a_connection_that_has_shown_the_token_stays(besieged: Server) -> None:
-    with besieged.connect() as one:
-        head = f"GET /processes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}"
+def test_a_connection_that_has_shown_the_token_stays(target: Server) -> None:
+    with target.connect() as one:
+        head = f"GET /processes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}"
         one.sendall(f"{head}\r\n\r\n".encode())
         assert one.recv(65536).startswith(b"HTTP/1.1 200")
-        with crowd(besieged, "half", OTHER_UID):
+        with crowd(target, "half", OTHER_UID):
             one.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
             assert b"HTTP/1.1 200" in read_all(one)

@@ -27,7 +27,7 @@ OF_FOLDERS = {
     "sampler/python": ["integration/test_python_frames.py", "unit/sampler/test_tls.py"],
     "sampler/redirect": ["integration/test_preload_redirect.py"],
     "sampler/hooks": ["integration/test_preload_redirect.py"],
-    "sampler/process": ["integration/test_segment_room.py", "integration/test_sampler_fork.py"],
+    "sampler/process": ["integration/test_segment_room.py", "integration/test_sampler_threads.py"],
     "sampler/pymem": ["integration/test_pymem.py"],
     "sampler/device": ["unit/sampler/test_device.py"],
     "sampler/drivers/opencl": ["integration/test_layered_devices.py"],

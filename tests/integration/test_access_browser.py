@@ -1,7 +1,5 @@
 """Pages for readers in the dark, on a phone, on paper, with keys alone and without colours."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -58,12 +56,14 @@ def test_all_texts_can_be_read_and_all_controls_have_names(
 ) -> None:
     driver = request.getfixturevalue(screen)
     theme = "return document.documentElement.dataset.theme"
+    wide = "return document.documentElement.scrollWidth"
     for tab in TABS[name]:
         shown = Shown(driver, pages[name].as_uri(), "#theme=dark" + (f"&tab={tab}" if tab else ""))
         assert (shown.run(theme), faults_of(driver)) == ("dark", []), tab
         shown.run("document.getElementById('theme-button').click()")
         shown.until(lambda shown=shown: shown.run(theme) == "light")
         assert faults_of(driver) == [], tab
+        assert screen == "desktop" or shown.run(wide) <= 390, tab
 
 
 def emulate(driver: Any, media: str, scheme: str) -> None:

@@ -1,16 +1,18 @@
-"""Attach to a process that nobody prepared: nothing it does changes, and everything is put back."""
-
-from __future__ import annotations
+"""Attach to a process that nobody prepared: nothing it does changes, all is put back, and the time
+that its threads stood still is told.
+"""
 
 import contextlib
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from attach_run import (
     SPAN_MS,
@@ -26,8 +28,11 @@ from attach_run import (
     storm,
     waits,
 )
-from controller_tools import HeapFile, run_command, wait_until
+from controller_tools import HeapFile, command_ok, run_command, wait_until
+from mem_cli.parser.group import cli
 from mem_parser.errors import TargetBusy
+from mem_parser.readers import read_profile
+from mem_parser.reports.header import NOTED_STOP_S
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
 from mem_profiler.attach import control, kill_points, lock, remote, threads
@@ -83,8 +88,7 @@ def test_an_interrupted_wait_ends_as_if_nothing_had_been(
 
 
 def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) -> None:
-    with Unprepared([build("registers.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("registers.c")], segment_dir) as target:
         masks = signal_masks(target.pid, 1)
         for _ in range(3):
             begin(target.pid)
@@ -96,15 +100,13 @@ def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) 
 
 
 def own_mask(pid: int) -> str:
-    """What the main thread blocks."""
     return procfs.status_words(pid)["SigBlk"]
 
 
 def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
     segment_dir: Path,
 ) -> None:
-    with Unprepared([build("registers.c")], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("registers.c")], segment_dir) as target:
         mask = own_mask(target.pid)
         for step in EARLY:
             die_at(step, target.pid)
@@ -129,13 +131,16 @@ def test_the_target_goes_on_when_the_controller_dies(points: list[str], segment_
 KINDS = ["malloc", "compute", "threads", "forks", "dlopen", "alarms", "handler"]
 
 
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(40, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_busy_process_is_captured_and_left(kind: str, segment_dir: Path) -> None:
+def test_a_busy_process_is_captured_and_left(kind: str, times: int, segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
     with storm(kind, segment_dir, plugin) as target:
-        attached = attaching.attach(target.pid)
-        attached.tick()
-        attaching.detach(target.pid)
+        for _ in range(times):
+            attaching.attach(target.pid).tick()
+            attaching.detach(target.pid)
         assert end_storm(target) > 0
 
 
@@ -208,32 +213,27 @@ def stepped(target: Target) -> tuple[int, int, int, int]:
 
 def test_a_capture_by_attach_agrees_with_one_by_preload(segment_dir: Path) -> None:
     program = build("stepper.c")
-    with Unprepared([program], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([program], segment_dir) as target:
         attaching.attach(target.pid)
         attached = stepped(target)
         attaching.detach(target.pid)
         target.finish()
-    with Target([program], environment(segment_dir)) as target:
-        assert target.line() == "ok"
+    with Target.started([program], environment(segment_dir)) as target:
         preloaded = stepped(target)
         target.finish()
     assert attached == preloaded == (1020, 2040000, 1520, 2190000)
 
 
 def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
-        done = run_command("attach", target.pid, "-c", "1")
-        assert done.returncode == 0, done.stderr
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
+        done = command_ok("attach", target.pid, "-c", "1")
         assert f"mem_profiler stop {target.pid}" in done.stdout
         assert target.ask("a 100 40") == "ok"
         refused = run_command("detach", target.pid)
         assert (refused.returncode, refused.stdout) == (4, "")
         assert f"mem_profiler stop {target.pid}" in refused.stderr
         assert run_command("stop", target.pid, "-o", tmp_path / "p").returncode == 0
-        done = run_command("detach", target.pid)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("detach", target.pid)
         assert " hooks removed" in done.stdout
         target.finish()
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
@@ -242,8 +242,7 @@ def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
 def test_libraries_that_come_and_go_are_seen(segment_dir: Path, tmp_path: Path) -> None:
     flags = ("-shared", "-fPIC", "-DNAME=b", "-DSIZE=700")
     early = build("plugin.c", *flags, f"-DAT_OPEN={1 << 20}", out="early_plugin.so")
-    with Unprepared([build("late.c"), early], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("late.c"), early], segment_dir) as target:
         attached = attaching.attach(target.pid)
         one = session.Session(target.pid)
         one.start(session.Rates(1), None)
@@ -267,8 +266,7 @@ def test_libraries_opened_by_a_process_with_a_filter_are_seen_later(
     monkeypatch.setattr(threads, "any_filtered", lambda _: True)
     monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
-    with Unprepared([build("late.c"), plugin], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([build("late.c"), plugin], segment_dir) as target:
         if again:
             assert target.ask("open") == "opened"
         attached = attaching.attach(target.pid)
@@ -339,8 +337,7 @@ def test_one_who_asks_to_stop_too_late_has_attached(
 
 
 def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         attaching.attach(target.pid)
         assert target.ask("k") == "ok"
         children = Path(f"/proc/{target.pid}/task/{target.pid}/children")
@@ -359,8 +356,7 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir:
 
 
 def test_one_command_detaches_from_a_family(segment_dir: Path, tmp_path: Path) -> None:
-    with Unprepared([build("stepper.c")], segment_dir) as target:
-        assert target.line() == "ok"
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
         assert target.ask("k") == "ok"
         [child] = procfs.children(target.pid)
         begun = run_command("start", target.pid, "--children")
@@ -397,24 +393,11 @@ def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
             held.append(attaching.attach(target.pid).answer.held_ns / 1e6)
             attaching.detach(target.pid)
             if i % 100 == 99:
-                rss.append(procfs.rss_bytes(target.pid) or 0)
+                rss.append(procfs.status(target.pid).sizes["VmRSS"])
         rounds = end_storm(target)
     held.sort()
     print(f"{rounds} rounds, held {held[500]:.2f} ms median, {held[-1]:.2f} ms at most, RSS {rss}")
     assert rss[-1] < rss[0] + (4 << 20)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_times_in_and_out_of_busy_processes(kind: str, segment_dir: Path) -> None:
-    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
-    with storm(kind, segment_dir, plugin) as target:
-        for _ in range(40):
-            attached = attaching.attach(target.pid)
-            attached.tick()
-            attaching.detach(target.pid)
-        print(f"{kind}: {end_storm(target)} rounds")
 
 
 def test_threads_of_the_test_itself_do_not_disturb(segment_dir: Path) -> None:
@@ -432,3 +415,105 @@ def test_threads_of_the_test_itself_do_not_disturb(segment_dir: Path) -> None:
     for worker in workers:
         worker.join(60)
     assert results == [0, 0]
+
+
+PLACE_BYTES = 256 << 20
+STILL_INSIDE = "a thread may still be inside the sampler"
+
+
+def spaces(target: Target) -> list[int]:
+    """Sizes of the mappings without a file that a place of segments could be."""
+    return [
+        m.end - m.start
+        for m in procfs.maps(target.pid)
+        if not m.path and PLACE_BYTES - (1 << 20) <= m.end - m.start <= PLACE_BYTES
+    ]
+
+
+def test_the_place_of_the_segment_is_given_back_by_a_detach(segment_dir: Path) -> None:
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
+        for _ in range(2):
+            before = len(procfs.maps(target.pid))
+            begin(target.pid)
+            with Controller(target) as controller:
+                number = controller.start(1)
+                assert target.ask("a 100 40") == "ok"
+                assert controller.stop(number).total().blocks >= 100
+                gate.mark_written(controller.segment, number)
+            answer = attaching.detach(target.pid)
+            assert answer.text == ""
+            assert spaces(target) == []
+        assert len(procfs.maps(target.pid)) <= before + 2
+        assert target.ask("a 100 40") == "ok"
+        target.finish()
+
+
+@pytest.mark.parametrize("kind", ["malloc", "threads"])
+def test_the_place_is_given_back_while_threads_allocate(segment_dir: Path, kind: str) -> None:
+    kept: list[bool] = []
+    with storm(kind, segment_dir) as target:
+        # On a busy machine a thread may wait in a hook for its turn.
+        while len(kept) < 2 or (all(kept) and len(kept) < 8):
+            begin(target.pid)
+            with Controller(target) as controller:
+                controller.start(16)
+                gate.mark_written(controller.segment, controller.start(16))
+            text = attaching.detach(target.pid).text
+            assert text == "" or STILL_INSIDE in text
+            kept.append(bool(text))
+            assert len(spaces(target)) == kept[-1]
+        end_storm(target)
+    assert not all(kept)
+
+
+STOPPED = re.compile(r"paused one thread for ([\d.]+) ms|paused threads (\d+) times.* ms in all")
+
+
+def report(name: str, path: Path) -> str:
+    """What mem_parser prints of a file."""
+    done = CliRunner().invoke(cli, [name, str(path)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def only_heap(folder: Path) -> Path:
+    [path] = folder.glob("*.heap")
+    return path
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
+    segment_dir: Path, tmp_path: Path, by_hand: bool
+) -> None:
+    with storm("malloc", segment_dir) as target:
+        printed = ""
+        if by_hand:
+            said = command_ok("attach", target.pid)
+            printed = said.stdout
+        done = command_ok("-s", "0.1", "-c", "1024", "-p", target.pid, "-o", tmp_path / "p")
+        printed = printed or done.stderr
+        assert by_hand or "detached from storm" in done.stderr
+        assert attaching.is_attached(target.pid) is by_hand
+        end_storm(target)
+    assert re.search(r"attached to \S+ \(pid \d+\): \d+ hooks placed in \d+ modules", printed)
+    header = HeapFile(only_heap(tmp_path)).header
+    assert header["samples"] > 0
+    stops = header["attach"]
+    assert stops["times"] >= 1
+    assert 0 < stops["longest_s"] <= stops["total_s"] < 60  # seconds, not milliseconds
+    assert STOPPED.search(printed), printed
+    assert f"{stops['total_s'] * 1e3:.1f} ms" in printed
+    capture = read_profile(str(only_heap(tmp_path))).capture
+    shown = report("summary", only_heap(tmp_path))
+    noted = f"attached while the program ran: {capture.attach.text()}" in shown
+    assert noted is (capture.attach.longest_s >= NOTED_STOP_S)
+
+
+def test_a_capture_of_a_program_that_began_with_the_sampler_says_nothing_of_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
+        command_ok("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        target.finish()
+    assert HeapFile(only_heap(tmp_path)).header["attach"] is None
+    assert "attached" not in report("summary", only_heap(tmp_path))

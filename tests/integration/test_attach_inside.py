@@ -4,8 +4,6 @@ The injector is not part of this: a thread of the target itself opens the librar
 and calls what an injector calls (attach_agent.py).
 """
 
-from __future__ import annotations
-
 import re
 import resource
 from collections.abc import Callable
@@ -54,7 +52,6 @@ def plugin(name: str = "a", *flags: str) -> Path:
 
 
 def captured(target: Attached, action: Callable[[], object], rate: int = 1) -> Counted:
-    """One capture around an action."""
     with Controller(target) as controller:
         number = controller.start(rate)
         action()
@@ -270,7 +267,6 @@ def test_hundreds_of_times_without_growth(segment_dir: Path) -> None:
     def resident_kib(pid: int) -> int:
         text = Path(f"/proc/{pid}/status").read_text()
         found = re.search(r"RssAnon:\s+(\d+)", text)
-        assert found is not None
         return int(found[1])
 
     with steps(segment_dir) as target:
@@ -471,8 +467,7 @@ def test_a_process_that_locks_its_memory_does_not_get_more_than_it_needs(segment
 def test_libraries_that_bypass_the_allocator_are_said(segment_dir: Path) -> None:
     library, names = LIBRARIES["jemalloc"], ["attach_steps.c", *LAZY]
     program = build(*names, out="attach_steps-lazy")
-    with Attached(segment_dir, [program], preload=[library]) as target:
-        assert target.line() == "ready"
+    with Attached.started(segment_dir, [program], preload=[library]) as target:
         target.ask(f"open {plugin('a', *LINKING['full-relro'])} {RTLD_NOW | RTLD_DEEPBIND}")
         answer = target.begin()
         assert answer.result == 0
@@ -482,8 +477,7 @@ def test_libraries_that_bypass_the_allocator_are_said(segment_dir: Path) -> None
 
 def test_a_malloc_inside_the_program_is_said(segment_dir: Path) -> None:
     program = build("own_malloc.c", "-rdynamic")
-    with Attached(segment_dir, [program]) as target:
-        assert target.line() == "ready"
+    with Attached.started(segment_dir, [program]) as target:
         answer = target.begin()
         assert answer.result == 0
         assert answer.text == (
@@ -508,8 +502,7 @@ def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
     segment_dir: Path, asked: dict[str, str]
 ) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(segment_dir, [program], preload=[SAMPLER], **asked) as target:
-        assert target.line() == "ready"
+    with Attached.started(segment_dir, [program], preload=[SAMPLER], **asked) as target:
         answer = target.begin()
         assert answer.result == -EALREADY
         assert answer.text == "the sampler has been in the process since its start"
@@ -519,8 +512,7 @@ def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
 
 def test_a_child_of_a_process_with_the_sampler_can_be_attached_to(segment_dir: Path) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(segment_dir, [program], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
-        assert target.line() == "ready"
+    with Attached.started(segment_dir, [program], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
         assert target.command("end") == "ended"
         target.pid = int(target.ask("linger"))
         for _ in range(2):

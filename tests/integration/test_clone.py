@@ -1,7 +1,5 @@
 """A fresh clone: three commands of the README to a first answer, and extras that are missing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -53,7 +51,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first_lines(clone: Path) -> list[str]:
     """The lines of the first block of the README's section, for a program that is there."""
     section = re.search(SECTION, (clone / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert section is not None
     assert "three commands" in section[1].partition("\n    ")[0]
     lines = [command.text for command in commands(next(blocks(section[1])))]
     assert len(lines) == 3

@@ -1,7 +1,5 @@
 """Processes by their names, and `-p` beside the number, on real processes with the real sampler."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, Stepper, build_stepper, run_command
+from controller_tools import HeapFile, Stepper, build_stepper, command_ok, refused, run_command
 from mem_cli.profiler.capture_view import SUCCESS
 from mem_profiler.process import byname, procfs
 from other_users import UID, become, home_of, need_users
@@ -67,8 +65,7 @@ def test_of_a_family_the_first_is_marked_and_captured_with_its_children(
         assert hint == f"hint:  mem_profiler -s 9 {target.pid} --children"
         unclear = run_command("start", stepper.name).stderr.splitlines()
         assert unclear[-1] == f"hint:  mem_profiler start {target.pid} --children"
-        every = run_command("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
-        assert every.returncode == 0, every.stderr
+        command_ok("-s", "0.2", stepper.name, "--children", "-o", tmp_path / "p")
         assert len(list(tmp_path.glob("p.*.heap"))) == 2
         target.send("")
 
@@ -94,16 +91,13 @@ def test_of_several_the_only_one_that_can_be_captured_is_taken(
     prefix = tmp_path / "p"
     with Stepper(stepper) as one, Stepper(stepper, LD_PRELOAD="") as bare:
         assert {found.pid for found in byname.find(stepper.name)} == {one.pid, bare.pid}
-        done = run_command("stop", stepper.name, "-o", prefix)
-        assert done.returncode == 4
-        assert done.stderr.startswith(f"error: None of the 2 processes named {stepper.name} has a")
-        done = run_command("start", bare.pid, "-c", "1")
-        assert done.returncode == 0, done.stderr
+        done = refused(4, "stop", stepper.name, "-o", prefix)
+        assert done.startswith(f"error: None of the 2 processes named {stepper.name} has a")
+        done = command_ok("start", bare.pid, "-c", "1")
         assert done.stderr.startswith(f"attached to {stepper.name} (pid {bare.pid})")
         assert done.stdout.splitlines()[-1] == f"  mem_profiler detach {bare.pid}"
         bare.tell("a 7 100")
-        done = run_command("stop", "-p", stepper.name, "-o", prefix)
-        assert done.returncode == 0, done.stderr
+        done = command_ok("stop", "-p", stepper.name, "-o", prefix)
         assert done.stdout.endswith(f"; mem_profiler detach {bare.pid} removes them\n")
         [heap] = tmp_path.glob("*.heap")
         assert (HeapFile(heap).total("alloc_blocks"), HeapFile(heap).header["pid"]) == (7, bare.pid)
@@ -129,21 +123,6 @@ def test_a_process_of_another_user_is_last_and_in_no_line_to_paste(stepper: Path
             own.end()
             done = run_command("start", stepper.name)
         assert done.stderr.splitlines()[-1] == "hint:  mem_profiler start PID"
-
-
-def test_a_number_may_be_given_with_p_too(stepper: Path, tmp_path: Path) -> None:
-    prefix = tmp_path / "p"
-    with Stepper(stepper) as target:
-        assert run_command("start", "-p", target.pid, "-c", "1").returncode == 0
-        target.tell("a 7 100")
-        done = run_command("snapshot", "-p", target.pid, "-o", prefix)
-        assert done.returncode == 0, done.stderr
-        done = run_command("stop", "--pid", target.pid, "--output", prefix)
-        assert done.returncode == 0, done.stderr
-        heaps = sorted(tmp_path.glob("*.heap"))
-        assert [HeapFile(heap).total("alloc_blocks") for heap in heaps] == [7, 7]
-        done = run_command("doctor", "-p", target.pid)
-        assert f"pid {target.pid} can be captured" in done.stdout, done.stderr
 
 
 def test_a_name_is_that_of_the_file_or_of_the_process(stepper: Path) -> None:

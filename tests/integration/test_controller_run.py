@@ -1,7 +1,5 @@
 """`mem_profiler run`, `recover`, `clean` and `ps` on real programs with the real sampler."""
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
@@ -21,6 +19,8 @@ from controller_tools import (
     Stepper,
     command,
     command_environment,
+    command_ok,
+    refused,
     run_command,
     small_disk,
     start_command,
@@ -30,9 +30,9 @@ from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture.launched import FILES_MAX
 from parser_run import told
-from sampler_run import build
+from sampler_run import build, run, run_ok
 
-pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
 
 def heaps(folder: Path) -> list[HeapFile]:
@@ -45,8 +45,7 @@ def nothing_left(segment_dir: Path) -> bool:
 
 def test_a_thread_that_has_ended_keeps_its_id_and_name(tmp_path: Path) -> None:
     program = compile_program(ROOT / "tests" / "targets" / "threads.c", libs=("-lpthread",))
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program, "churn", "3")
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", program, "churn", "3")
     [heap] = heaps(tmp_path)
     owners = {row["tid"]: row["name"] for row in heap.lists["%thread"]}
     assert len(owners) > 3, owners
@@ -57,10 +56,9 @@ def test_a_thread_that_has_ended_keeps_its_id_and_name(tmp_path: Path) -> None:
 def test_run_captures_from_start_to_exit_and_passes_the_status_on(
     stepper: Path, segment_dir: Path, tmp_path: Path
 ) -> None:
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, input="a 100 50\nc 7 60\n"
     )
-    assert done.returncode == 0, done.stderr
     assert done.stdout == "ok\nok\nok\n"
     assert "succeeded in collecting memory data!" in done.stderr
     [heap] = heaps(tmp_path)
@@ -68,8 +66,7 @@ def test_run_captures_from_start_to_exit_and_passes_the_status_on(
     assert heap.header["end"] == "exited"
     assert heap.maps
     assert nothing_left(segment_dir)
-    failing = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "exit 7")
-    assert failing.returncode == 7
+    refused(7, "run", "-o", tmp_path / "p", "--", "sh", "-c", "exit 7")
     killed = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "kill -9 $$")
     assert killed.returncode == -9
     assert "target ended by signal 9 (SIGKILL)" in killed.stderr
@@ -79,24 +76,9 @@ def test_a_plugin_that_was_opened_by_a_relative_path_keeps_its_names(tmp_path: P
     flags = ("-shared", "-fPIC", "-Wl,--build-id", "-DNAME=a", "-DSIZE=1000")
     shutil.copy(build("plugin.c", *flags, out="plugin_relative"), tmp_path / "plugin.so")
     words = [build("dlloop.c"), "loop", "3", "./plugin.so"]
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p.heap", "--", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p.heap", "--", *words, cwd=tmp_path)
     paths = {module.path for module in read_profile(tmp_path / "p.heap").modules}
     assert str(tmp_path / "plugin.so") in paths, paths
-
-
-def test_run_follows_wrappers_that_exec_to_the_program_itself(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
-    wrapper = tmp_path / "wrapper"
-    wrapper.write_text(f"#!/bin/sh\nls / >/dev/null\nexec env sh -c 'exec {stepper}'\n")
-    wrapper.chmod(0o755)
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", wrapper, input="a 9 50\n")
-    assert done.returncode == 0, done.stderr
-    [heap] = heaps(tmp_path)
-    assert heap.header["comm"] == "stepper"
-    assert heap.total("alloc_blocks") == 9
-    assert nothing_left(segment_dir)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +98,7 @@ def test_the_file_of_a_launcher_is_that_of_the_program_that_it_starts(
     (tmp_path / "orders").write_text("a 900 50000\n")
     words = [word.replace("STEPPER", program if " " in word else str(stepper)) for word in command]
     orders = "a 900 50000\n"
-    done = run_command("run", "-c", "1", "-o", tmp_path / "x.heap", "--", *words, input=orders)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-c", "1", "-o", tmp_path / "x.heap", "--", *words, input=orders)
     [heap] = heaps(tmp_path)
     assert (heap.header["comm"], heap.total("alloc_blocks")) == ("stepper", 900)
     assert f"note: the profile is of stepper, which {command[0]} started" in done.stderr
@@ -130,10 +111,7 @@ def test_the_log_of_a_launcher_is_that_of_the_program_that_it_starts(
 ) -> None:
     words = ["sh", "-c", f"ls / > /dev/null; {stepper}; true"]
     orders = "a 900 50000\n"
-    done = run_command(
-        "run", "--events", "-c", "1", "-o", tmp_path / "p", "--", *words, input=orders
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "--events", "-c", "1", "-o", tmp_path / "p", "--", *words, input=orders)
     [heap] = heaps(tmp_path)
     [log] = tmp_path.glob("*.memlog")
     assert log.name.startswith(f"p.{heap.header['pid']}.")
@@ -148,25 +126,11 @@ def test_a_launcher_of_nothing_says_so(tmp_path: Path) -> None:
 def test_forked_workers_of_a_server_have_their_files(stepper: Path, tmp_path: Path) -> None:
     server = tmp_path / "gunicorn"
     server.symlink_to(stepper)
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "-o", tmp_path / "p", "--", server, input="a 5 50\nk\nc 3 50\n"
     )
-    assert done.returncode == 0, done.stderr
     assert len(heaps(tmp_path)) == 2
     assert "note: the profiles are of gunicorn and its worker processes" in done.stderr
-
-
-def test_run_with_children_writes_a_file_for_each_process(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
-    script = f"echo 'a 5 50' | {stepper}; echo 'a 6 50' | {stepper}; true"
-    done = run_command(
-        "run", "-c", "1", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
-    )
-    assert done.returncode == 0, done.stderr
-    totals = [h.total("alloc_blocks") for h in heaps(tmp_path) if h.header["comm"] == "stepper"]
-    assert sorted(totals) == [5, 6]
-    assert nothing_left(segment_dir)
 
 
 def test_an_executed_child_without_a_sample_makes_no_segment(
@@ -175,29 +139,14 @@ def test_an_executed_child_without_a_sample_makes_no_segment(
     """The one that takes a sample has a file, and so has the program, which takes none."""
     large = f"echo 'a 300 100000000' | {stepper}"
     script = f"for i in 1 2 3; do /bin/true; done; {large}; ls /dev/null; true"
-    done = run_command(
-        "run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1G", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script)
     assert sorted(heap.header["comm"] for heap in heaps(tmp_path)) == ["sh", "stepper"]
     assert nothing_left(segment_dir)
 
 
-def test_a_followed_fork_child_names_its_parent(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
-    done = run_command(
-        "run",
-        "-c",
-        "1",
-        "--children",
-        "-o",
-        tmp_path / "p",
-        "--",
-        stepper,
-        input="a 5 50\nk\nc 3 50\n",
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_followed_fork_child_names_its_parent(stepper: Path, tmp_path: Path) -> None:
+    words = ("run", "-c", "1", "--children", "-o", tmp_path / "p", "--", stepper)
+    command_ok(*words, input="a 5 50\nk\nc 3 50\n")
     files = {heap.header["pid"]: heap for heap in heaps(tmp_path)}
     assert len(files) == 2
     [child] = [heap for heap in files.values() if heap.header["parent_pid"]]
@@ -220,8 +169,7 @@ def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) ->
         "    os.waitpid(pid, 0)\n"
     )
     words = ("--children", "-o", tmp_path / "p", "--", sys.executable, tmp_path / "ends.py")
-    done = run_command("run", *words)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", *words)
     *exited, killed = sorted(heap.header["end"] for heap in heaps(tmp_path))
     assert exited == ["exited", "exited"]
     assert killed in {"signal 9 SIGKILL", "target ended"}  # it may be gone before it is seen
@@ -230,7 +178,7 @@ def test_a_child_s_file_says_how_it_ended_where_that_is_known(tmp_path: Path) ->
 
 @pytest.mark.parametrize("more", [(), ("--children",)])
 def test_children_that_do_the_work_are_said_to_be_in_no_file(
-    segment_dir: Path, tmp_path: Path, more: tuple[str, ...]
+    tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     script = tmp_path / "work.py"
     script.write_text(
@@ -240,19 +188,15 @@ def test_children_that_do_the_work_are_said_to_be_in_no_file(
         "    os._exit(0)\n"
         "os.wait()\n"
     )
-    done = run_command("run", "-o", tmp_path / "p", *more, "--", sys.executable, script)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-o", tmp_path / "p", *more, "--", sys.executable, script)
     assert ("and are in no file; --children captures them too" in done.stderr) is (not more)
 
 
-def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_a_build_tool_s_files_are_of_what_it_runs_and_not_of_compilers(tmp_path: Path) -> None:
     source, target = tmp_path / "main.c", tmp_path / "tested"
     source.write_text("#include <stdlib.h>\nint main(void) { return malloc(900000) == NULL; }\n")
     (tmp_path / "Makefile").write_text(f"test:\n\tcc -o {target} {source}\n\t{target}\n")
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", "make", "-C", tmp_path, "test")
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", "make", "-C", tmp_path, "test")
     assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"tested"}
     assert "the profile is of tested, which make started" in done.stderr
 
@@ -262,8 +206,7 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
 ) -> None:
     count = FILES_MAX + 7
     script = f"for i in $(seq {count}); do ls / > /dev/null; (true); done"
-    done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
     assert {heap.header["comm"] for heap in heaps(tmp_path)} == {"ls"}
     assert len(heaps(tmp_path)) == FILES_MAX
     assert f"also started ls ({count - FILES_MAX} processes)" in done.stderr
@@ -274,9 +217,7 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
     assert nothing_left(segment_dir)
 
 
-def test_small_objects_of_python_are_seen_unless_told_otherwise(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_small_objects_of_python_are_seen_unless_told_otherwise(tmp_path: Path) -> None:
     code = "import os; print(os.environ.get('PYTHONMALLOC')); kept = [str(n) for n in range(20000)]"
     program = os.path.realpath(sys.executable)
 
@@ -298,13 +239,12 @@ def test_small_objects_of_python_are_seen_unless_told_otherwise(
     seen, all_of_malloc, few = (h.total("alloc_blocks") for h in files)
     assert abs(seen - all_of_malloc) < 0.01 * all_of_malloc
     assert few < 0.5 * seen
-    both = run_command("run", "--no-pymalloc", "--keep-pymalloc", "--", program, "-c", code)
-    assert both.returncode == 2
-    assert "exclude each other" in both.stderr
+    both = refused(2, "run", "--no-pymalloc", "--keep-pymalloc", "--", program, "-c", code)
+    assert "exclude each other" in both
 
 
 def test_a_library_path_with_spaces_is_preloaded_all_the_same(
-    stepper: Path, segment_dir: Path, tmp_path: Path
+    stepper: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "my libraries"
     folder.mkdir()
@@ -317,32 +257,22 @@ def test_a_library_path_with_spaces_is_preloaded_all_the_same(
         "main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        input="a 4 50\n",
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ok([sys.executable, "-c", code], environment, input="a 4 50\n")
     assert heaps(tmp_path)[0].total("alloc_blocks") == 4
 
 
 def test_programs_that_the_sampler_cannot_enter_are_refused_before_they_start(
-    tmp_path: Path, segment_dir: Path
+    tmp_path: Path,
 ) -> None:
     source = tmp_path / "s.c"
     source.write_text("int main(void) { return 0; }\n")
     static = tmp_path / "static"
     subprocess.run(["cc", "-static", str(source), "-o", str(static)], check=True, timeout=60)
-    done = run_command("run", "-o", tmp_path / "p", "--", static)
-    assert done.returncode == 4
-    assert "statically linked" in done.stderr
+    done = refused(4, "run", "-o", tmp_path / "p", "--", static)
+    assert "statically linked" in done
     assert run_command("run", "-o", tmp_path / "p", "--", tmp_path / "none").returncode == 2
-    missing = run_command("run", "-o", tmp_path / "no" / "p", "--", "true")
-    assert missing.returncode == 2
-    assert "there is no folder" in missing.stderr
+    missing = refused(2, "run", "-o", tmp_path / "no" / "p", "--", "true")
+    assert "there is no folder" in missing
 
 
 def test_a_dead_process_is_listed_recovered_and_cleaned(
@@ -357,18 +287,15 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
     [segment] = segment_dir.glob("mem_profiler.*/*-*-*")
     copy = tmp_path / "copy"
     shutil.copy(segment, copy)
-    kept = run_command("clean")
-    assert kept.returncode == 0
+    kept = command_ok("clean")
     assert "kept unsaved profile" in kept.stdout
-    done = run_command("recover", pid, "-o", tmp_path / "p")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", pid, "-o", tmp_path / "p")
     [heap] = heaps(tmp_path)
     assert heap.header["kind"] == "recovered"
     assert heap.total("alloc_blocks") == 30
     assert any(str(stepper) in line for line in heap.maps)
     assert nothing_left(segment_dir)
-    again = run_command("recover", copy, "-o", tmp_path / "q")
-    assert again.returncode == 0, again.stderr
+    command_ok("recover", copy, "-o", tmp_path / "q")
     assert HeapFile(next(tmp_path.glob("q.*"))).record_lines == heap.record_lines
     assert copy.exists()
     assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
@@ -393,9 +320,7 @@ def test_who_asks_for_a_service_that_was_restarted_is_told_its_new_pid(
         assert f"{service.name} runs as pid {new.pid} now" in run_command("doctor", old.pid).stdout
 
 
-def test_clean_all_removes_what_was_never_written(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_clean_all_removes_what_was_never_written(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper, MEM_PROFILER_START="1") as living:
         with Stepper(stepper, MEM_PROFILER_START="1"):
             pass
@@ -411,7 +336,6 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
     child = start_command(
         "run", "-c", "1", "-o", tmp_path / name, "--", stepper, stdin=subprocess.PIPE
     )
-    assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write("a 40 100\n")
     child.stdin.flush()
@@ -424,8 +348,7 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
     command = listed[1].partition("dead, not written: mem_profiler ")[2].split()
     assert command[0] == "recover" and command[2:] == ["-o", str(tmp_path / name)]
     assert os.listdir(tmp_path) == []
-    done = run_command(*command)
-    assert done.returncode == 0, done.stderr
+    command_ok(*command)
     assert heaps(tmp_path)[0].total("alloc_blocks") == 40
     assert (tmp_path / name).exists() is (name == "p.heap")
     run_command("clean")
@@ -433,24 +356,22 @@ def test_a_killed_run_is_listed_with_the_place_of_its_files_and_written_when_ask
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
-    stepper: Path, segment_dir: Path, tmp_path: Path
+    stepper: Path, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "small", "4k") as small:
         (small / "filler").write_bytes(bytes(4096))
-        done = run_command(
-            "run", "-c", "1", "-o", small / "p", "--", stepper, input="a 10 50\na 20 9000\n"
+        done = refused(
+            8, "run", "-c", "1", "-o", small / "p", "--", stepper, input="a 10 50\na 20 9000\n"
         )
-        assert done.returncode == 8, done.stderr
-        assert "No space left on device" in done.stderr
+        assert "No space left on device" in done
         assert os.listdir(small) == ["filler"]
-        recovered = run_command("recover", "--all", "-o", tmp_path / "p")
-        assert recovered.returncode == 0, recovered.stderr
+        command_ok("recover", "--all", "-o", tmp_path / "p")
         assert heaps(tmp_path)[0].total("alloc_blocks") == 30
 
 
 @pytest.mark.parametrize("size", ["64k", "256k"])
 def test_no_room_for_the_capture_is_said_with_the_cure(
-    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     with small_disk(tmp_path / "small", size) as small:
         monkeypatch.setenv("MEM_PROFILER_DIR", str(small))
@@ -460,9 +381,7 @@ def test_no_room_for_the_capture_is_said_with_the_cure(
         assert heaps(tmp_path) == []
 
 
-def test_the_sampler_is_preloaded_before_what_the_user_preloads(
-    segment_dir: Path, tmp_path: Path
-) -> None:
+def test_the_sampler_is_preloaded_before_what_the_user_preloads(tmp_path: Path) -> None:
     code = "import json, os; print(json.dumps(os.environ['LD_PRELOAD']))"
     theirs = str(tmp_path / "theirs.so")
     source = tmp_path / "t.c"
@@ -476,13 +395,10 @@ def test_the_sampler_is_preloaded_before_what_the_user_preloads(
     assert json.loads(done.stdout) == f"{LIBRARY}:{theirs}"
 
 
-def test_sigterm_reaches_the_program_and_the_file_is_written(
-    stepper: Path, segment_dir: Path, tmp_path: Path
-) -> None:
+def test_sigterm_reaches_the_program_and_the_file_is_written(stepper: Path, tmp_path: Path) -> None:
     child = start_command(
         "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
     )
-    assert child.stdout is not None
     assert child.stdout.readline() == "ok\n"
     child.send_signal(signal.SIGTERM)
     child.wait(TIMEOUT_S)  # while the program's input is still open
@@ -506,11 +422,10 @@ def test_a_child_that_cannot_be_sampled_is_a_note(segment_dir: Path, tmp_path: P
     script = tmp_path / "several.sh"
     script.write_text('for i in 1 2 3; do echo | "$PROGRAM" > "$PROGRAM.out" || exit 9; done\n')
     program = shutil.copy(build("own_malloc.c", "-rdynamic"), tmp_path / "own")
-    done = run_command(
+    done = command_ok(
         "run", "--children", "-o", tmp_path / "p", "--", "sh", script,
         variables={"PROGRAM": str(program)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     notes = [line for line in done.stderr.splitlines() if line.startswith("note: own ended")]
     assert len(notes) == 1
     assert "error:" not in done.stderr
@@ -522,25 +437,21 @@ def test_the_peak_of_a_program_is_not_that_of_its_child(tmp_path: Path) -> None:
         "import subprocess, sys\n"
         "subprocess.run([sys.executable, '-c', 'bytearray(300_000_000)'], check=True)"
     )
-    done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", text)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-o", tmp_path / "p", "--", sys.executable, "-c", text)
     [heap] = heaps(tmp_path)
     assert heap.header["memory"]["peak_rss_bytes"] < 200_000_000
 
 
 def test_the_peak_of_a_short_program_is_its_own_or_unknown(tmp_path: Path) -> None:
     """The kernel also counts what its process was before: a copy of the command."""
-    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", build("answer.c"))
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", build("answer.c"))
     [heap] = heaps(tmp_path)
     assert (heap.header["memory"]["peak_rss_bytes"] or 0) < 16 << 20
     text = "import os; x = b'x' * 200_000_000; os._exit(0)"
     words = command("run", "-o", tmp_path / "q", "--", sys.executable, "-c", text)
     # The mark of who starts the command says nothing of the program.
     with mmap.mmap(-1, 300_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_POPULATE):
-        started = subprocess.run(
-            words, env=command_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
-        )
+        started = run(words, command_environment())
     assert started.returncode == 0, started.stderr
     [heap] = heaps(tmp_path)[1:]
     assert heap.header["memory"]["peak_rss_bytes"] > 200_000_000
@@ -556,10 +467,9 @@ def test_children_that_are_killed_show_their_peak(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "os.waitpid(pid, 0)\n"
     )
-    done = run_command(
+    command_ok(
         "run", "-c", "1024", "--children", "-o", tmp_path / "p", "--", sys.executable, "-c", text
     )
-    assert done.returncode == 0, done.stderr
     profiles = [read_profile(str(path)) for path in tmp_path.glob("*.heap")]
     [child] = [one for one in profiles if one.capture.parent_pid]
     assert child.default_count is Count.PEAK

@@ -1,7 +1,5 @@
 """How many frames of a stack are kept, and what reports make of deep recursion."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from c_build import ROOT, compile_program
-from controller_tools import run_command
+from controller_tools import command_ok, run_command
 from mem_parser.model import STACK_CUT, Count, Profile, Unit
 from mem_parser.readers import read_profile
 from parser_run import parse
@@ -29,8 +27,7 @@ def deep() -> Path:
 
 
 def captured(folder: Path, *arguments: object) -> tuple[Profile, str]:
-    done = run_command("run", "-c", "1", "-o", folder / "p", *arguments)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("run", "-c", "1", "-o", folder / "p", *arguments)
     [path] = folder.glob("*.heap")
     return read_profile(path), done.stderr
 
@@ -85,17 +82,13 @@ def test_a_capture_of_a_running_process_takes_the_option_and_the_next_one_does_n
 ) -> None:
     for limit, options in ((40, ("--depth", 40)), (60, ())):
         env = environment(segment_dir) | {"MEM_PROFILER_DEPTH": "60"}
-        with Target([deep, "500", "wait"], env) as target:
-            assert target.line() == "ready"
+        with Target.started([deep, "500", "wait"], env) as target:
             if not options:
                 assert run_command("start", target.pid, "-c", 1, "--depth", 10).returncode == 0
-                stopped = run_command("stop", target.pid, "-o", tmp_path / "unused")
-                assert stopped.returncode == 0, stopped.stderr
-            done = run_command("start", target.pid, "-c", 1, *options)
-            assert done.returncode == 0, done.stderr
+                command_ok("stop", target.pid, "-o", tmp_path / "unused")
+            command_ok("start", target.pid, "-c", 1, *options)
             assert target.ask("go") == "500"
-            done = run_command("stop", target.pid, "-o", tmp_path / f"p{limit}")
-            assert done.returncode == 0, done.stderr
+            command_ok("stop", target.pid, "-o", tmp_path / f"p{limit}")
             target.tell("end")
             target.finish()
         [path] = tmp_path.glob(f"p{limit}.*.heap")
@@ -104,11 +97,10 @@ def test_a_capture_of_a_running_process_takes_the_option_and_the_next_one_does_n
 
 
 def test_a_child_process_has_the_limit_of_its_parent(deep: Path, tmp_path: Path) -> None:
-    done = run_command(
-        "run", "-c", "1", "--depth", 50, "--children", "-o", tmp_path / "p",
-        "--", deep, 500, "fork", input="go\n",
+    command_ok(
+        "run", "-c", "1", "--depth", 50, "--children", "-o", tmp_path / "p", "--", deep, 500,
+        "fork", input="go\n",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     found = [depths(read_profile(path)) for path in tmp_path.glob("*.heap")]
 
     assert ([50], [True]) in found

@@ -1,13 +1,11 @@
 """Events of device memory in a log, one by one as the stub driver's ledger has them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command, wait_until
+from controller_tools import command_ok, wait_until
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.part import Part
 from mem_parser.memlog.profiles import read_part
@@ -68,13 +66,11 @@ def settled(events: list[Event]) -> Iterator[Event]:
 
 
 def start(app: App, folder: Path) -> None:
-    done = run_command("start", app.pid, "-c", "1", "--events", "-o", folder / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("start", app.pid, "-c", "1", "--events", "-o", folder / "x")
 
 
 def stop(app: App, folder: Path) -> list[Path]:
-    done = run_command("stop", app.pid, "-o", folder / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("stop", app.pid, "-o", folder / "x")
     return logs_in(folder)
 
 

@@ -1,7 +1,5 @@
 """Marks, ranges and pools that programs announce by mstx and NVTX, as the segment has them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +32,7 @@ class Announced:
 def started(folder: Path, program: str, what: str, **variables: str) -> Target:
     """One of the programs, captured from its start. It answers, and waits for a line."""
     built = compile_program(
-        STUBS / "marks" / f"{program}.c",
-        (*FLAGS, "-isystem", str(NVTX_HEADERS)),
-        libs=("-ldl",),
+        STUBS / "marks" / f"{program}.c", (*FLAGS, "-isystem", str(NVTX_HEADERS)), libs=("-ldl",)
     )
     return Target([built, what], environment(folder, rate=1) | variables)
 

@@ -1,7 +1,5 @@
 """What the doctor says of real processes and programs, and that it touches none of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 
 from c_build import ROOT, compile_program, run_program
-from controller_tools import LIBRARY, run_command, wait_until
+from controller_tools import LIBRARY, command_ok, run_command, wait_until
 from json_outputs import checked_json
 from mem_profiler.doctor import examine_process, examine_program, first_blocker, neighbours
 from mem_profiler.doctor.findings import Finding
@@ -71,8 +69,7 @@ def test_json_and_exit_codes() -> None:
 
 
 def test_the_screen_fits_eighty_columns() -> None:
-    done = run_command("doctor", "--", sys.executable)
-    assert done.returncode == 0
+    done = command_ok("doctor", "--", sys.executable)
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stdout.splitlines()[-1].startswith("  mem_profiler run -c 1024 -- /")
 
@@ -84,7 +81,6 @@ def test_a_program_of_another_architecture_is_refused(tmp_path: Path) -> None:
     foreign.write_bytes(image)
     foreign.chmod(0o755)
     blocker = first_blocker(examine_program((str(foreign),)))
-    assert blocker is not None
     assert "another architecture" in blocker.text
 
 
@@ -202,11 +198,7 @@ def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [
-        ("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"),
-        ("/bin/php-fpm8.2", "PHP"),
-        ("/x/rubyist", ""),
-    ],
+    [("/usr/lib/libruby-3.1.so.3.1.2", "Ruby"), ("/bin/php-fpm8.2", "PHP"), ("/x/rubyist", "")],
 )
 def test_what_shows_no_functions_of_its_language_is_named(path: str, name: str) -> None:
     found = neighbours.other_frames([on_disk("/lib/libc.so.6"), on_disk(path)])

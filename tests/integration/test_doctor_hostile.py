@@ -1,6 +1,6 @@
-"""The doctor beside hostile processes and files: it waits for nobody, reads no end, and lives."""
-
-from __future__ import annotations
+"""The doctor beside hostile processes and files: it reads without rights, waits for nobody, and
+lives.
+"""
 
 import contextlib
 import ctypes
@@ -19,8 +19,15 @@ from typing import Any
 
 import pytest
 
+from attach_run import Unprepared
 from bounded import ROOT
 from forked import forked
+from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
+from mem_parser.symbols.cache import CACHE_VARIABLE
+from mem_profiler import attach as attaching
+from mem_profiler import doctor
+from mem_profiler.attach import control, remote
+from mem_profiler.capture import listing
 from mem_profiler.doctor import (
     examine,
     examine_process,
@@ -31,9 +38,15 @@ from mem_profiler.doctor import (
 )
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image, is_same
-from mem_profiler.process import procfs
-from mem_sandbox import child
+from mem_profiler.entries import plan, planning
+from mem_profiler.process import foreign, procfs
+from mem_profiler.segment import discovery
+from mem_sandbox import child, confine
+from sampler_run import TARGETS, Target, build
 
+NEEDS_FUSE = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="needs root and FUSE"
+)
 CAT = "/bin/cat"
 ANSWER_S = 60
 NOBODY = 65534
@@ -91,7 +104,6 @@ def mapping(path: Path, *, before: Sequence[str] = (), after: str = "true") -> I
     words = [*before, sys.executable, "-S", "-c", MAPS, path, after]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
-            assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
             yield child.pid
         finally:
@@ -187,7 +199,6 @@ def test_a_file_system_that_does_not_answer_is_given_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(procfs, "maps", lambda _pid: signal.pause())
     with forked(lambda: None) as pid:
         blocker = first_blocker(examine_process(pid))
-        assert blocker is not None
         assert blocker.check == "examination"
         assert "did not answer" in blocker.text
 
@@ -369,3 +380,87 @@ def test_names_of_files_cannot_write_to_the_screen(tmp_path: Path) -> None:
             row = finding.as_json()
             assert row["text"].isprintable()
             assert row["cure"] == "" or row["cure"].isprintable()
+
+
+@pytest.fixture
+def target(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    argv = [sys.executable, TARGETS / "unanswered.py", folder]
+    with Unprepared(argv, segment_dir) as process:
+        if process.process.poll() is not None:
+            pytest.skip("FUSE cannot be mounted here")
+        assert process.line() == "ready"
+        yield process
+
+
+@NEEDS_FUSE
+def test_attaching_gives_up(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "READ_LIMIT_S", 0.5)
+    monkeypatch.setattr(remote, "WHOLE_S", 0.5)
+    monkeypatch.setattr(examine, "DEADLINE_S", 0.5)
+    with pytest.raises(MemError):
+        attaching.attach(target.pid)
+    with pytest.raises(TargetBusy, match="did not answer"):
+        remote.run(target.pid, remote.Command(remote.BEGIN))
+    with pytest.raises(TargetBusy, match="did not answer"):
+        control._images(target.pid, control.never)
+
+
+@NEEDS_FUSE
+def test_the_doctor_says_so(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine, "DEADLINE_S", 1.0)
+    findings = doctor.examine_process(target.pid)
+    assert any(f.status == "blocker" and "did not answer" in f.text for f in findings)
+
+
+@NEEDS_FUSE
+def test_a_segment_there_is_refused(target: Target) -> None:
+    [mapping] = discovery.segment_mappings(procfs.maps(target.pid))
+    with pytest.raises(TargetUnsupported, match="FUSE"):
+        foreign.open_mapped(target.pid, mapping, os.O_RDONLY)
+    with pytest.raises(MemError):
+        discovery.open_process(target.pid)
+
+
+@NEEDS_FUSE
+def test_the_listing_goes_on(target: Target) -> None:
+    assert target.pid not in [row.pid for row in listing.listing().rows]
+
+
+def tell_rights(*_: object, **__: object) -> None:
+    """Fail with who and what reads here."""
+    words = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    nobody = os.getuid() in confine._UNUSED_UIDS
+    raise MemError(f"as nobody {nobody} privs {words['NoNewPrivs']} seccomp {words['Seccomp']}")
+
+
+@as_root
+def test_a_plan_is_made_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    monkeypatch.setattr(plan, "find", tell_rights)
+    with pytest.raises(MemError, match=r"as nobody True privs 1 seccomp 2"):
+        planning.of_file("/bin/true", 0, "true")
+
+
+@as_root
+def test_a_process_is_judged_without_rights(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = build("storm.c")
+    with Unprepared.started([program, "handler"], segment_dir, user=NOBODY, group=NOBODY) as target:
+        monkeypatch.setattr(examine, "_judge", tell_rights)
+        [*_, finding] = doctor.examine_process(target.pid)
+    assert finding.text == "as nobody True privs 1 seccomp 2"
+
+
+@as_root
+def test_a_program_that_only_root_may_read_is_examined_all_the_same(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy(build("own_malloc.c"), program)
+    program.chmod(0o700)
+    findings = doctor.examine_program((str(program),))
+    assert not [f for f in findings if f.status == "warning" and "cannot be read" in f.text]
+    assert [f for f in findings if f.text == "x86_64, dynamic"]

@@ -1,7 +1,5 @@
 """The libraries of a program, found without running anything: as the real loader finds them."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 
 from mem_profiler.doctor import examine_program, first_blocker, libraries, loadercache
 from mem_profiler.process import elfhead
+from sampler_run import run
 
 LISTED = re.compile(r"(?:=>\s*)?(/\S+) \(0x[0-9a-f]+\)")
 LOADER = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}.get(
@@ -29,10 +28,7 @@ pytestmark = pytest.mark.skipif(not Path(LOADER).exists(), reason="needs glibc's
 
 def by_the_loader(path: str | Path, **environment: str) -> list[str] | None:
     """What the system's loader would load, by its own word; only for files that are trusted."""
-    done = subprocess.run(
-        [LOADER, "--list", path],
-        capture_output=True, text=True, timeout=30, check=False, env={**os.environ, **environment},
-    )  # fmt: skip
+    done = run([LOADER, "--list", path], {**os.environ, **environment})
     return LISTED.findall(done.stdout) if done.returncode == 0 else None
 
 

@@ -1,11 +1,8 @@
 """`mem_profiler.driver_stats`: bytes in use by line, of this process and of others."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +24,7 @@ from mem_profiler.driver_stats import (
 )
 from mem_profiler.segment import discovery
 from pythons import of_pythons
-from sampler_run import segments
+from sampler_run import run, segments, silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
@@ -44,12 +41,7 @@ def program(folder: Path, text: str, python: str = sys.executable) -> str:
     script.write_text(IMPORTS + text)
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
     env["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
-    done = subprocess.run(
-        [python, str(script)], env=env, cwd=folder,
-        capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
+    return silent([python, str(script)], env, cwd=folder)
 
 
 def rows(report: dict[str, object]) -> list[tuple[str, int, int]]:
@@ -200,10 +192,7 @@ def test_nothing_is_left_of_a_process_that_ends(
     script = f"{IMPORTS}import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
     script += f"set_enable_mem_profiler()\nkept = bytes(100000)\nprint(end='x', flush=True)\n{end}"
     # The process beside has the other end of stderr until it has ended.
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=command_environment(), cwd=tmp_path,
-        capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
+    done = run([sys.executable, "-c", script], command_environment(), cwd=tmp_path)
     assert (done.stdout, "Error" in done.stderr) == ("x", False), done.stderr
     assert segments(segment_dir) == []
 

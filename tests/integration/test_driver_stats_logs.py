@@ -1,13 +1,10 @@
 """Logs of `mem_profiler.driver_stats`: written by real programs, read by the functions."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +26,7 @@ from mem_profiler.driver_stats import (
 )
 from mem_profiler.segment import discovery
 from pythons import of_pythons
+from sampler_run import silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"), pytest.mark.timeout(180)
@@ -145,11 +143,7 @@ def test_the_log_of_a_program_that_logs_itself_is_whole_when_it_ends(
         "kept = [bytes(9967) for _ in range(100)]\nos._exit(0)\n"
     )
     # The process beside has the other end of stderr until it has written the log.
-    done = subprocess.run(
-        [sys.executable, "-c", text], env=command_environment(), cwd=tmp_path,
-        capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    silent([sys.executable, "-c", text], command_environment(), cwd=tmp_path)
     start_mem_log_profiler(folder=str(tmp_path))
     capsys.readouterr()
     [_, size] = get_all_time_size()[-1]
@@ -190,12 +184,8 @@ def test_a_python_program_logs_itself_without_what_is_ours(python: str, tmp_path
     (tmp_path / "test.py").write_text(OWN)
     env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
     env["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser"))
-    done = subprocess.run(
-        [python, "test.py"], env=env, cwd=tmp_path,
-        capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    *printed, last = done.stdout.splitlines(keepends=True)
+    done = silent([python, "test.py"], env, cwd=tmp_path)
+    *printed, last = done.splitlines(keepends=True)
     assert re.fullmatch(COMPLETE, "".join(printed))
     sizes, reports = json.loads(last)
     assert [size for _, size in sizes] == [report["total_size"] for report in reports]

@@ -1,6 +1,4 @@
-"""Logs of events of real programs, as the commands write them."""
-
-from __future__ import annotations
+"""Logs of events of real programs, as the commands write them, and how they end."""
 
 import os
 import signal
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller_tools import run_command, start_command
+from controller_tools import Stepper, command_ok, run_command, small_disk, start_command, wait_until
 from event_ledger import (
     FIELDS,
     RINGS_FOR_ALL,
@@ -27,7 +25,7 @@ from mem_parser.memlog.contents import Keyframe
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.moments import known_span, live_at
 from mem_parser.memlog.part import Part
-from mem_parser.memlog.profiles import profiles_of
+from mem_parser.memlog.profiles import profiles_of, read_part
 from mem_parser.memlog.reader import Memlog
 from mem_parser.memlog.run import read_log
 from mem_parser.memlog.sizeclasses import size_classes
@@ -40,8 +38,10 @@ from mem_profiler.capture.recording import Recording
 from mem_profiler.events.collector import FILE_LEAST_BYTES, Limits, LogFiles
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
+from parser_run import told
 from sampler_run import Controller, Target, build, environment, segments
 
+pytestmark = pytest.mark.usefixtures("sampler", "segment_dir")
 LIMIT_S = 120
 
 
@@ -171,9 +171,8 @@ def _children(pid: int) -> list[int]:
 def _hold(pid: int) -> None:
     """Stop a process, and wait until it stands."""
     os.kill(pid, signal.SIGSTOP)
-    give_up = time.monotonic() + LIMIT_S
-    while "T (stopped)" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii"):
-        assert time.monotonic() < give_up
+    status = Path(f"/proc/{pid}/status")
+    wait_until(lambda: "T (stopped)" in status.read_text(encoding="ascii"), "it stands")
 
 
 def _drain_of(parent: int, others: list[int]) -> tuple[int, int]:
@@ -243,16 +242,7 @@ def test_a_drain_that_is_killed_leaves_a_file_that_reads(tmp_path: Path, eventfu
 
 
 def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventful: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to make a small file system")
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], timeout=LIMIT_S, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
+    with small_disk(tmp_path / "small", "1m") as small:
         with Target(
             [eventful, "2", "100000", str(tmp_path / "l")], environment(tmp_path)
         ) as target:
@@ -264,14 +254,11 @@ def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventf
                 target.ask("go")
                 controller.stop(1)
                 result = recording.finish(str(tmp_path / "x"), target.pid, "capture", "stopped")
-        assert result.log is not None
         assert "No space left" in result.log.problem
         [path] = logs_in(small)
         with Memlog(path) as log:
             assert not log.is_cut
             assert len(Events.joined([Events.none(), *log.events()])) > 0
-    finally:
-        subprocess.run(["umount", str(small)], timeout=LIMIT_S, check=False)
 
 
 def test_files_of_a_log_never_replace_another_file(tmp_path: Path) -> None:
@@ -298,9 +285,8 @@ def test_a_capture_of_a_running_process_writes_a_log(tmp_path: Path, eventful: P
         )  # fmt: skip
         try:
             with Controller(target) as controller:
-                give_up = time.monotonic() + LIMIT_S
-                while not controller.segment.control().gate_capture:
-                    assert time.monotonic() < give_up
+                control = controller.segment.control
+                wait_until(lambda: bool(control().gate_capture), "the capture runs")
             target.ask("go")
             target.tell("end")
             target.finish()
@@ -387,10 +373,7 @@ def test_a_script_that_becomes_a_program_leaves_the_programs_log_alone(
 def test_a_log_goes_on_to_the_end_of_its_program_with_its_rss(tmp_path: Path) -> None:
     """It was 40 MiB for a while; as the program ends its memory goes piece by piece."""
     text = "import time\nkept = bytearray(40 << 20)\ntime.sleep(0.3)\ndel kept\ntime.sleep(0.3)\n"
-    done = run_command(
-        "run", "--events", "-o", tmp_path / "x.heap", "--", sys.executable, "-S", "-c", text
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "--events", "-o", tmp_path / "x.heap", "--", sys.executable, "-S", "-c", text)
     of_heap = read_profile(str(tmp_path / "x.heap"))
     with read_log([str(tmp_path / "x-0.memlog")]) as run:
         [of_log] = profiles_of(run, Part())
@@ -418,8 +401,7 @@ def test_a_realloc_to_nothing_is_no_refusal(tmp_path: Path) -> None:
         "}\n"
     )
     subprocess.run(["cc", source, "-o", tmp_path / "shrink"], check=True, timeout=60)
-    done = run_command("run", "-c", "1", "--events", "-o", tmp_path / "x.heap", tmp_path / "shrink")
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "--events", "-o", tmp_path / "x.heap", tmp_path / "shrink")
     with read_log([str(tmp_path / "x-0.memlog")]) as run:
         [profile] = profiles_of(run, Part())
         first, last = known_span(run)
@@ -430,3 +412,72 @@ def test_a_realloc_to_nothing_is_no_refusal(tmp_path: Path) -> None:
         )
     assert kinds == {"BIRTH": 10, "MOVED": 10}
     assert profile.total(Count.INUSE, Unit.OBJECTS).value == 0
+
+
+ENDS = """
+import os, signal, sys
+kept = [bytes(100_000) for _ in range(20)]
+del kept
+{}
+"""
+
+
+def run_python(folder: Path, last: str, *options: str) -> tuple[Path, Path]:
+    """The `.heap` file and the log of a program that ends so."""
+    script = folder / "ends.py"
+    script.write_text(ENDS.format(last), encoding="ascii")
+    run_command("run", "-c", "4096", "--events", *options, "-o", "out.heap", script, cwd=folder)
+    [log] = folder.glob("*.memlog")
+    return folder / "out.heap", log
+
+
+@pytest.mark.parametrize(
+    ("last", "how"),
+    [
+        ("", "exited"),
+        ("sys.exit(3)", "exited"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "signal 9 SIGKILL"),
+    ],
+)
+def test_a_log_ends_as_its_program_did(last: str, how: str, tmp_path: Path) -> None:
+    heap, log = run_python(tmp_path, last)
+    with read_log([log]) as run:
+        assert run.how_ended == how
+        assert run.files[-1].end is not None
+    of_heap, [of_log] = read_profile(heap), read_part([log])
+    assert of_log.capture.end == of_heap.capture.end == how
+    assert of_log.default_count is of_heap.default_count
+    assert of_log.default_count is (Count.PEAK if how == "exited" else Count.INUSE)
+
+
+def test_reports_of_a_log_and_of_a_file_count_the_same(tmp_path: Path) -> None:
+    heap, log = run_python(tmp_path, "", "-c", "1")
+    of_file, of_log = (told("top", path).splitlines() for path in (heap, log))
+    assert "at the peak" in of_log[0]
+    assert of_log[1:] == of_file[1:]
+
+
+def test_a_capture_that_ends_before_its_program_says_so(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        command_ok("-s", "0.3", "-c", "1", "--events", "-o", tmp_path / "x", "-p", target.pid)
+        [log] = tmp_path.glob("*.memlog")
+        with read_log([log]) as run:
+            assert run.how_ended == "deadline"
+        [profile] = read_part([log])
+        assert profile.default_count is Count.INUSE
+
+
+def test_the_last_events_of_a_killed_program_say_that_it_ended(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1", MEM_PROFILER_EVENTS="1M") as target:
+        target.tell("a 10 100")
+        command_ok("snapshot", target.pid, "-o", tmp_path / "now")
+        target.tell("a 10 100")
+        os.kill(target.pid, signal.SIGKILL)
+        target.child.wait(30)
+        command_ok("recover", target.pid, "-o", tmp_path / "last")
+    for name, how in (("now", "running"), ("last", "target ended")):
+        [log] = tmp_path.glob(f"{name}.*.memlog")
+        with read_log([log]) as run:
+            assert run.how_ended == how

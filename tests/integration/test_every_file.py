@@ -1,7 +1,5 @@
 """Each command of `mem_parser` with each kind of file: an answer, or one line and what answers."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -70,7 +68,6 @@ COMMANDS = sorted(set(cli.summaries) - OTHERS)
 def json_words(command: str) -> list[str]:
     """What asks a command for JSON on standard output; nothing where it has none."""
     found = cli.get_command(click.Context(cli), command)
-    assert found is not None
     for one in found.params:
         if "--json" in one.opts and isinstance(one, click.Option):
             return ["--json"] if one.is_flag else ["--json", "-"]

@@ -1,7 +1,5 @@
 """The examples for CI, run as a CI would: what keeps its budget passes, what is planted fails."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,25 +1,34 @@
-"""Folders and segments that other users made: none is believed, none is followed."""
-
-from __future__ import annotations
+"""Folders, segments and results beside those of other users: none is believed or followed."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import os
+import select
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment, run_command
+from controller_tools import command, command_environment, command_ok, run_command
 from fake_segment import FakeSegment
-from mem_parser.errors import MemError, NoSampler
+from mem_parser.errors import MemError, NoSampler, UsageProblem
+from mem_parser.memscope.form import Folders
+from mem_parser.memscope.settings import Settings
 from mem_parser.plainfile import NotPlainError
 from mem_profiler.capture import listing
+from mem_profiler.inprocess import server
+from mem_profiler.memscope import recovery, tree
+from mem_profiler.memscope.calls import TraceFile
+from mem_profiler.memscope.run import remove_events
+from mem_profiler.memscope.siderows import SideRows, row_now
+from mem_profiler.memscope.watchfiles import WatchFiles
 from mem_profiler.process import foreign, procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment import devices, discovery, folders, layout, leftovers
@@ -27,8 +36,11 @@ from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder
 from sampler_run import build
 
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user"),
+    pytest.mark.usefixtures("sampler", "segment_dir"),
+]
 NOBODY = 65534
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user")
 
 
 @pytest.fixture
@@ -110,8 +122,7 @@ def test_what_a_run_believes_is_its_own(shared: Path, tmp_path: Path) -> None:
     forged = private(shared, NOBODY)
     for number in range(1, 50):
         (forged / f"{number}-1-0").write_bytes(b"")
-    done = run_command("run", "-o", str(tmp_path / "x"), "--", str(script))
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-o", str(tmp_path / "x"), "--", str(script))
     [heap] = tmp_path.glob("x.*.heap")
     assert b'"uid":0' in heap.read_bytes().replace(b" ", b"")
     assert sorted(p.name for p in shared.iterdir()) == [forged.name]
@@ -287,8 +298,7 @@ def test_what_another_user_left_under_a_pid_does_not_keep_ours_from_being_writte
 def test_the_user_of_a_profile_is_the_owner_of_its_segment(shared: Path, tmp_path: Path) -> None:
     path = left_behind(private(shared, NOBODY), pid=3999997)
     os.chown(path, NOBODY, NOBODY)  # its control page says that it is root's
-    done = run_command("recover", "3999997", "-o", tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", "3999997", "-o", tmp_path / "x")
     [heap] = tmp_path.glob("x.*.heap")
     assert f'"uid":{NOBODY},'.encode() in heap.read_bytes()
 
@@ -314,3 +324,214 @@ def test_a_forged_ring_of_marks_costs_no_memory(shared: Path) -> None:
             segment.store(("directory", layout.MARKS, name), value)
         segment.store(("mark_count",), 1 << 24)
         assert len(devices._ring(segment, segment.control())) == 0
+
+
+OTHER = 65534
+STAMP = "20250101000000000"
+WAIT_S = 30
+
+
+@pytest.fixture
+def common() -> Iterator[Path]:
+    """A folder like /tmp: everybody may make things there."""
+    path = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    path.chmod(0o1777)
+    yield path
+    shutil.rmtree(path)
+
+
+def of_other(path: Path) -> Path:
+    """Give what is at a path to the other user."""
+    os.lchown(path, OTHER, OTHER)
+    return path
+
+
+def ended(work: Callable[[], object]) -> bool:
+    """Whether some work ends at all, in a child of its own."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    watched = os.pidfd_open(child)
+    try:
+        if select.select([watched], [], [], WAIT_S)[0]:
+            return True
+        os.kill(child, 9)
+        return False
+    finally:
+        os.close(watched)
+        os.waitpid(child, 0)
+
+
+def places(common: Path) -> Folders:
+    settings = dataclasses.replace(Settings(), output=str(common))
+    return tree.places_of(settings, os.getpid(), STAMP)
+
+
+@pytest.mark.parametrize("trap", ["folder", "link"])
+def test_a_tree_that_another_user_began_is_not_used(common: Path, trap: str) -> None:
+    honest = places(common)
+    private = common / "private"
+    (private / "events").mkdir(parents=True)
+    run = Path(honest.run)
+    if trap == "folder":
+        run.mkdir()
+    else:
+        run.symlink_to(private)
+    of_other(run)
+    for make in (
+        lambda: tree.events_folder(honest),
+        lambda: tree.write_config(honest, Settings()),
+        lambda: honest.make_dump_folder("0"),
+    ):
+        with pytest.raises(PermissionError, match=r"another user|link in place"):
+            make()
+    assert list(private.rglob("*")) == [private / "events"]
+    assert trap == "link" or list(run.iterdir()) == []
+
+    run.rename(common / "aside")
+    assert Path(tree.events_folder(honest)).is_dir()
+    assert Path(honest.make_dump_folder("0")).is_dir()
+    tree.write_config(honest, Settings())
+    assert sorted(p.name for p in run.iterdir()) == ["config.json", "device_0", "events"]
+
+
+def side_rows(folder: Path) -> Path:
+    rows = SideRows(str(folder))
+    rows.write([row_now("MARK", "STEP", "one")])
+    return Path(rows.path)
+
+
+def calls(folder: Path) -> Path:
+    trace = TraceFile(str(folder), 7, STAMP)
+    trace.add("one", 1, 2)
+    trace.flush()
+    return Path(trace.path)
+
+
+def content(folder: Path) -> Path:
+    WatchFiles(str(folder)).write_content("0", "one", b"one")
+    return folder / "device_0" / "watch_dump" / "one.bin"
+
+
+WRITERS = [side_rows, calls, content]
+
+
+def lay_trap(trap: str, path: Path, precious: Path) -> None:
+    if trap == "pipe":
+        os.mkfifo(path)
+    elif trap == "link":
+        path.symlink_to(precious)
+    else:
+        os.link(precious, path)  # as a system without fs.protected_hardlinks lets anybody do
+
+
+@pytest.mark.parametrize("trap", ["pipe", "link", "second name"])
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_a_trap_under_the_name_of_a_file_neither_holds_nor_leads_the_program(
+    common: Path, write: Callable[[Path], Path], trap: str
+) -> None:
+    """The program itself writes these: a pipe without a reader must not stop it."""
+    precious = common / "precious"
+    precious.write_bytes(b"mine")
+    honest = common / "honest"
+    honest.mkdir()
+    written = write(honest)
+    assert b"one" in written.read_bytes()
+
+    folder = common / "trapped"
+    path = folder / written.relative_to(honest)
+    path.parent.mkdir(parents=True)
+    lay_trap(trap, path, precious)
+    for made in [path.parent, *([] if trap == "second name" else [path])]:
+        of_other(made)
+    name = Path(str(path).replace(str(os.getpid()), "*")).name
+
+    def attempt() -> None:
+        if write is side_rows:
+            # The child's own number is in the name.
+            path.rename(path.with_name(name.replace("*", str(os.getpid()))))
+        write(folder)
+
+    assert ended(attempt)
+    assert precious.read_bytes() == b"mine"
+    left = [p for p in folder.rglob("*") if not p.is_dir()]
+    assert len(left) == 1, left
+
+
+def test_only_the_runs_own_events_are_removed(common: Path) -> None:
+    """What `memscope` removes of a process without a dump is what it made."""
+    run = common / "run"
+    (run / "events").mkdir(parents=True)
+    remove_events(str(run))
+    assert not run.exists()
+    victim = common / "victim"
+    (victim / "events").mkdir(parents=True)
+    run.symlink_to(victim)
+    of_other(run)
+    with pytest.raises(UsageProblem, match="link of another user"):
+        remove_events(str(run))
+    assert (victim / "events").is_dir()
+
+
+TRACKED = "import sys; from mem_profiler import Tracker as T; T(sys.argv[1], events=True).start()"
+
+
+def track(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Let a program track itself to the end, into a file and a log of a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", TRACKED, str(folder / "out.heap")], env=command_environment(),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "trap"),
+    [("out.heap", "pipe"), ("out.heap", "link"), ("out.heap", "file"), ("out-0.memlog", "pipe"),
+     ("out-0.memlog", "link"), ("out-0.memlog", "file")],
+)  # fmt: skip
+def test_a_tracker_refuses_a_name_that_another_user_has(common: Path, name: str, trap: str) -> None:
+    precious = common / "precious"
+    precious.write_bytes(b"mine")
+    path = common / name
+    if trap == "file":
+        path.write_bytes(b"theirs")
+    else:
+        lay_trap(trap, path, precious)
+    of_other(path)
+    done = track(common)
+    assert done.returncode == 1
+    assert "out" in done.stderr.splitlines()[-1] and "TrackerError" in done.stderr
+    assert precious.read_bytes() == b"mine"
+    assert sorted(p.name for p in common.iterdir()) == sorted({"precious", name})
+
+
+def test_the_log_of_another_user_beside_a_trackers_name_stays(common: Path) -> None:
+    """In a folder like /tmp its removal is refused: no reason to capture nothing."""
+    done = track(common)
+    assert (done.returncode, done.stderr) == (0, "")
+    (common / "out.heap").unlink()
+    [log] = common.iterdir()
+    log.chmod(0o644)
+
+    def remove() -> None:
+        os.setresuid(OTHER, OTHER, OTHER)
+        server._remove_log_of(str(common / "out.heap"))
+        (common / "came").touch()
+
+    assert ended(remove)
+    assert (common / "came").exists() and log.exists()
+
+
+def test_a_mark_of_another_user_makes_nobody_complete_a_dump(common: Path) -> None:
+    events = common / "msmemscope_1_1_ascend" / "events"
+    events.mkdir(parents=True)
+    mark = events / "log1.collecting"
+    mark.write_text("{}")
+    [error] = recovery.complete_all(str(common)).errors
+    assert "another user" not in str(error)
+    of_other(mark)
+    [error] = recovery.complete_all(str(common)).errors
+    assert "is another user's" in str(error)

@@ -1,7 +1,5 @@
 """Go's own heap profiles as its runtime writes them; what `go tool pprof` says of them is right."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Packed and named captures: every command writes them, and old tools read what is made of them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import stat
@@ -11,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import Stepper, run_command
+from controller_tools import Stepper, command_ok, run_command
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler import inprocess
 from parser_run import told
+from sampler_run import run_ok
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 PACKED, TEXT = b"\x1f\x8b", b"heap profile: "
@@ -40,8 +39,7 @@ def packed(stepper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def captured(program: Path, folder: Path, *options: str) -> tuple[Path, str]:
     """Capture a program; returns the file, and what the command said."""
     arguments = ("run", "-c", "1", *options, "-o", folder / "p", "--", program)
-    done = run_command(*arguments, input="a 100 50\n")
-    assert done.returncode == 0, done.stderr
+    done = command_ok(*arguments, input="a 100 50\n")
     [path] = folder.glob("*.heap")
     return path, done.stderr
 
@@ -79,14 +77,12 @@ def test_captures_snapshots_stops_and_recovered_files_take_form_and_names(
     with Stepper(program, MEM_PROFILER_START="1") as target:
         target.tell("a 100 50")
         for what in ("snapshot", "stop"):
-            done = run_command(what, target.pid, *wanted, "-o", tmp_path / what)
-            assert done.returncode == 0, done.stderr
+            command_ok(what, target.pid, *wanted, "-o", tmp_path / what)
         arguments = ("-s", "0.3", "-c", "1", "--compress", "-p", target.pid)
         assert run_command(*arguments, "-o", tmp_path / "timed").returncode == 0
         assert run_command("start", target.pid, "-c", "1").returncode == 0
         target.tell("a 100 50")
-    done = run_command("recover", "--all", *wanted, "-o", tmp_path / "recover")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", "--all", *wanted, "-o", tmp_path / "recover")
     program.unlink()
 
     for what in ("snapshot", "stop", "timed", "recover"):
@@ -97,11 +93,7 @@ def test_captures_snapshots_stops_and_recovered_files_take_form_and_names(
 
 
 def test_a_program_chooses_the_form_of_its_own_captures(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INSIDE, tmp_path / "step"],
-        env=inprocess.environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run_ok([sys.executable, "-c", INSIDE, tmp_path / "step"], inprocess.environment())
     path = Path(done.stdout.strip())
 
     assert path.read_bytes().startswith(PACKED)

@@ -1,7 +1,5 @@
 """Instructions of the hot path, stepped one by one: the same numbers on a busy machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -2,10 +2,7 @@
 often in a folder that others cannot enter.
 """
 
-from __future__ import annotations
-
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared
-from controller_tools import ROOT, TIMEOUT_S, Stepper, build_stepper, command, command_environment
+from controller_tools import ROOT, Stepper, build_stepper, command, command_environment
+from sampler_run import run
 from serving import Server
 
 _LIVE = """
@@ -69,9 +67,7 @@ def watched(tmp_path: Path) -> dict[str, str]:
 
 
 def said(words: list[str], variables: dict[str, str], folder: Path) -> str:
-    done = subprocess.run(
-        words, env=variables, cwd=folder, capture_output=True, text=True, timeout=2 * TIMEOUT_S
-    )
+    done = run(words, variables, cwd=folder)
     assert "late import" not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -5,8 +5,6 @@ Model: a `Layered` is one of both, with its program (tests/targets) and a stub t
 our layer and the driver (tests/stubs). The program waits after each "end" of its ledger.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -19,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from c_build import WARNINGS, compile_program
-from controller_tools import run_command
+from controller_tools import command_ok
 from device_run import DeviceCounted, Tally, device_counted, only_device_counted, read_ledger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture import device_layers
-from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
+from sampler_run import SAMPLER, Controller, Target, build, environment, run_ok, segments
 from stub_driver import STUBS
 
 VULKAN_DRIVER = Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
@@ -240,7 +238,6 @@ def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(segment_di
         assert counted.by("locked", "vulkan-pinned").live_bytes == 4321
         assert counted.domains["vulkan-pinned"].kind == "pinned"
         actual = counted.domains["vulkan-0"].actual
-        assert actual is not None
         # Asked at most every 100 ms: after the first block, and perhaps after the second.
         assert actual.used_bytes - OWN_BYTES in {1 << 20, (1 << 20) + (1 << 16)}
         assert actual.total_bytes > actual.used_bytes
@@ -252,12 +249,10 @@ def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(segment_di
 def test_run_needs_no_variables_and_writes_a_file_for_each_domain(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "--device", "opencl", "-o", tmp_path / "p", "--", OPENCL.program(),
         "leave", input="on\n",
     )  # fmt: skip
-
-    assert done.returncode == 0, done.stderr
     found = {path.name.split(".", 3)[3]: read_profile(path) for path in tmp_path.glob("p.*.heap")}
     in_use = {name: f.total(Count.INUSE, Unit.SPACE).value for name, f in found.items()}
     assert in_use.pop("heap") > 0
@@ -283,9 +278,7 @@ def test_run_finds_the_layer_beside_a_library_whose_path_has_spaces(
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path),
            "VK_ICD_FILENAMES": str(VULKAN_DRIVER)}  # fmt: skip
 
-    done = run([sys.executable, "-c", code], env, input="on\n")
-
-    assert done.returncode == 0, done.stderr
+    run_ok([sys.executable, "-c", code], env, input="on\n")
     assert len(list(tmp_path.glob("p.*.vulkan-0.heap"))) == 1
     assert list(segment_dir.iterdir()) == [], "the links are gone, too"
 
@@ -330,8 +323,7 @@ def test_a_python_program_on_the_loader_it_brings_along(segment_dir: Path) -> No
     OPENCL.program()
     more = {"PYOPENCL_NO_CACHE": "1", "XDG_CACHE_HOME": str(segment_dir)}
     env = environment(segment_dir, rate=1) | OPENCL.settings(segment_dir, stubbed=False) | more
-    with Target([sys.executable, "-c", SCRIPT], env) as target:
-        assert target.line() == "ready"
+    with Target.started([sys.executable, "-c", SCRIPT], env) as target:
         counted = device_counted(target)
         assert counted.apis() == {
             "clCreateBuffer": Tally(6, 504_010, 504_010, 3, 204_001),
@@ -346,7 +338,6 @@ def test_a_python_program_on_the_loader_it_brings_along(segment_dir: Path) -> No
 
 @needs_pyopencl
 def test_two_loaders_in_one_process(segment_dir: Path) -> None:
-    assert PYOPENCL is not None
     assert PYOPENCL.origin is not None
     home = Path(PYOPENCL.origin).parent
     [other] = (home / ".libs").glob("libOpenCL*")
@@ -359,8 +350,7 @@ def test_two_loaders_in_one_process(segment_dir: Path) -> None:
 def test_a_benchmark_of_others_is_counted_and_unharmed(segment_dir: Path) -> None:
     more = {"MEM_PROFILER_ONLY": "clpeak", "HOME": str(segment_dir)}
     env = environment(segment_dir, rate=1) | OPENCL.settings(segment_dir, stubbed=False) | more
-    done = run(["clpeak", "--kernel-latency"], env)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_ok(["clpeak", "--kernel-latency"], env)
     counted = only_device_counted(segment_dir)
     total = counted.total("opencl-0")
     assert total.blocks > 0
@@ -372,8 +362,6 @@ def test_a_benchmark_of_others_is_counted_and_unharmed(segment_dir: Path) -> Non
 def test_a_program_of_others_lists_the_layer_and_is_unharmed(segment_dir: Path) -> None:
     VULKAN.program()
     env = environment(segment_dir, rate=1) | VULKAN.settings(segment_dir, stubbed=False)
-    done = run(["vulkaninfo", "--summary"], env | {"MEM_PROFILER_ONLY": "vulkaninfo"})
-
-    assert done.returncode == 0, done.stderr
+    done = run_ok(["vulkaninfo", "--summary"], env | {"MEM_PROFILER_ONLY": "vulkaninfo"})
     assert device_layers.VULKAN_LAYER in done.stdout
     assert "llvmpipe" in done.stdout

@@ -1,7 +1,5 @@
 """Leak verdicts on a real program that leaks in places and only looks so in others."""
 
-from __future__ import annotations
-
 import os
 import re
 import select
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, compile_program
-from controller_tools import LIBRARY, TIMEOUT_S, Stepper, build_stepper, run_command
+from controller_tools import LIBRARY, TIMEOUT_S, Stepper, build_stepper, command_ok, run_command
 from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.leaks.judged import narrow
@@ -41,13 +39,11 @@ def start(program: Path, seconds: float, scale: int) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         env={**os.environ, "LD_PRELOAD": str(LIBRARY)},
     )  # fmt: skip
-    assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     return child
 
 
 def go(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
     child.stdin.write("go\n")
 
 
@@ -66,7 +62,6 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
         one = session.Session(child.pid)
         one.start(session.Rates(rate), seconds)
         go(child)
-        assert child.stdout is not None
         assert child.stdout.readline() == "done\n"
         result = one.finish(str(prefix), "exited 0", Form.PLAIN)
         one.close()
@@ -123,7 +118,6 @@ def test_leaks_of_a_program_that_ends_early_in_a_long_capture_are_found(
         one = session.Session(child.pid)
         one.start(session.Rates(1024), 600)
         go(child)
-        assert child.stdout is not None
         while not select.select([child.stdout], [], [], one.recording.due_in())[0]:
             one.recording.tick()
         assert child.stdout.readline() == "done\n"
@@ -144,13 +138,10 @@ def test_snapshots_of_one_capture_find_the_same(leaky: Path, tmp_path: Path) -> 
         go(child)
         files = []
         for name in ("a", "b"):
-            done = run_command("snapshot", "-o", tmp_path / name, child.pid)
-            assert done.returncode == 0, done.stderr
+            command_ok("snapshot", "-o", tmp_path / name, child.pid)
             files += list(tmp_path.glob(f"{name}.*.heap"))
-        assert child.stdout is not None
         assert child.stdout.readline() == "done\n"
-        done = run_command("snapshot", "-o", tmp_path / "c", child.pid)
-        assert done.returncode == 0, done.stderr
+        command_ok("snapshot", "-o", tmp_path / "c", child.pid)
         files += list(tmp_path.glob("c.*.heap"))
     finally:
         end(child)
@@ -175,8 +166,7 @@ def tidy() -> Path:
 
 
 def run_tidy(program: Path, folder: Path, *words: str) -> Path:
-    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "3000", *words)
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "512", "-o", folder / "p", "--", program, "3000", *words)
     [path] = folder.glob("*.heap")
     return path
 
@@ -189,7 +179,6 @@ def freed(tidy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def left(tidy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of one that frees nothing."""
     return run_tidy(tidy, tmp_path_factory.mktemp("left"), "at once")
 
 

@@ -1,7 +1,5 @@
 """What `mem_profiler live` reads a target with: processes without rights, and none else."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -17,13 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from controller_tools import (
-    Stepper,
-    build_stepper,
-    command,
-    command_environment,
-    wait_until,
-)
+from controller_tools import Stepper, build_stepper, command, command_environment, wait_until
 from live_views import plan, run, screen_text, until
 from mem_cli.live.app import LiveApp
 from mem_cli.live.distant import Far, picture_from, question, readers
@@ -178,7 +170,6 @@ def test_a_given_binary_in_a_folder_that_only_root_enters_gives_names(
             follower.end()
             watched.close()
         found = picture_from(told, Situation(State.CAPTURED))
-        assert found is not None
         assert "allocate" in " ".join(found.rows.names)
 
 
@@ -209,7 +200,6 @@ def test_what_a_reader_needs_not_is_refused_and_the_view_goes_on(
         target.tell("a 100 1000")
         told = one.follower.watcher.ask(question("want", ViewOptions()), 0).result(WAIT_S)
         found = picture_from(told, Situation(State.CAPTURED))
-        assert found is not None
         assert "allocate" in " ".join(found.rows.names)
     assert not is_captured(target.pid)
 

@@ -1,7 +1,5 @@
 """`mem_profiler live` and `run --live` in a real terminal (tmux), on real programs."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re
@@ -9,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,10 @@ from controller_tools import (
     build_stepper,
     command,
     command_environment,
+    command_ok,
+    refused,
     run_command,
+    wait_until,
 )
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
@@ -62,7 +62,6 @@ def target(script: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, cwd=script.parent
     ) as child:
-        assert child.stdout is not None
         child.stdout.readline()
         try:
             yield child
@@ -136,10 +135,7 @@ def test_a_terminal_that_goes_away_ends_the_view_and_what_it_began(
         seen.shows("grow_here")
         viewer = seen.pid
         seen.close()
-        give_up = time.monotonic() + 60
-        while not procfs.is_gone(viewer):
-            assert time.monotonic() < give_up, "the view goes on without a terminal"
-            time.sleep(0.05)
+        wait_until(lambda: procfs.is_gone(viewer), "the view ends without a terminal")
     assert not discovery.segment_mappings(procfs.maps(target.pid))
     assert target.poll() is None
 
@@ -149,10 +145,7 @@ def kill_viewer(seen: Terminal) -> None:
     children = [pid for pid in procfs.pids() if procfs.stat_fields(pid)[1:2] == [str(seen.pid)]]
     assert children
     os.kill(seen.pid, signal.SIGKILL)
-    give_up = time.monotonic() + 60
-    while not all(map(procfs.is_gone, children)):
-        assert time.monotonic() < give_up, "what cleans up behind the viewer does not end"
-        time.sleep(0.05)
+    wait_until(lambda: all(map(procfs.is_gone, children)), "what cleans up behind the viewer ends")
 
 
 def test_a_killed_viewer_leaves_no_capture_and_no_sampler_behind(
@@ -165,8 +158,7 @@ def test_a_killed_viewer_leaves_no_capture_and_no_sampler_behind(
     folder = {"MEM_PROFILER_DIR": str(tmp_path / "shm")}
     assert not is_in_ps(tmp_path, target.pid, "")
     assert target.poll() is None
-    again = run_command("-s", "0.1", "-p", target.pid, "-o", tmp_path / "x", variables=folder)
-    assert again.returncode == 0, again.stderr
+    command_ok("-s", "0.1", "-p", target.pid, "-o", tmp_path / "x", variables=folder)
 
 
 def test_what_a_killed_viewer_captured_in_a_prepared_program_can_be_written(
@@ -182,8 +174,7 @@ def test_what_a_killed_viewer_captured_in_a_prepared_program_can_be_written(
             kill_viewer(seen)
         assert is_in_ps(tmp_path, one.pid, "stopped, not written")
         prefix = tmp_path / "late"
-        done = run_command("stop", one.pid, "-o", prefix, variables=folder)
-        assert done.returncode == 0, done.stderr
+        command_ok("stop", one.pid, "-o", prefix, variables=folder)
         [path] = tmp_path.glob("late.*.heap")
         assert HeapFile(path).header["end"] == "stopped"
         one.tell("a 1 1000")
@@ -242,10 +233,10 @@ def test_two_views_and_a_capture_at_once(tmp_path: Path, target: subprocess.Pope
         first.shows("grow_here")
         with terminal(tmp_path, "live", target.pid) as second:
             second.shows("grow_here")
-            busy = run_command(
-                "-s", "1", "-p", target.pid, variables={"MEM_PROFILER_DIR": str(tmp_path / "shm")}
-            )
-            assert busy.returncode == 4
+            refused(
+                4, "-s", "1", "-p", target.pid,
+                variables={"MEM_PROFILER_DIR": str(tmp_path / "shm")},
+            )  # fmt: skip
             second.press("q")
             assert second.code == 0
             assert "its capture goes on" in second.text()
@@ -316,7 +307,6 @@ def test_another_program_of_an_attached_process_is_attached_to_when_asked(
     with subprocess.Popen(
         [sys.executable, str(first)], stdout=subprocess.PIPE, cwd=tmp_path
     ) as child:
-        assert child.stdout is not None
         child.stdout.readline()
         try:
             with terminal(tmp_path, "live", child.pid, "--interval", "0.2") as seen:
@@ -355,8 +345,7 @@ def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(
 
 
 @pytest.mark.parametrize(
-    ("variables", "text"),
-    [({"TERM": "dumb"}, "TERM=dumb"), ({"TERM": ""}, "no TERM")],
+    ("variables", "text"), [({"TERM": "dumb"}, "TERM=dumb"), ({"TERM": ""}, "no TERM")]
 )
 def test_a_terminal_that_cannot_be_drawn_on_is_refused(
     tmp_path: Path, variables: dict[str, str], text: str

@@ -1,7 +1,6 @@
-"""The line of time on pages of logs, in headless Chromium, against what the commands say."""
+"""Pages of logs and of Python programs in headless Chromium, against what the commands say."""
 
-from __future__ import annotations
-
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,20 +8,24 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from browser import NEEDS_BROWSER, Shown
+from mem_cli.parser.group import cli
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.memlog.edges import MOST_EDGES
 from mem_parser.memlog.events import Events
 from mem_parser.memlog.filefacts import Hole
 from mem_parser.web.page import SIZE_LIMIT
 from memlogs import facts_profile, stack_table, writing
 from parser_run import parse, report, told
+from python_profiles import LOOP, Stack, profile_of
 from timelog import CHURN, LOAD, ROWS, S, birth, death, keyframe, no_keyframe, write_log
 from web_profiles import blocks_of
 
+pytestmark = NEEDS_BROWSER
 ActionChains = pytest.importorskip("selenium.webdriver.common.action_chains").ActionChains
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
-pytestmark = NEEDS_BROWSER
 
 COUNTS = {"inuse": "--inuse", "alloc": "--alloc", "peak": "--peak"}
 ROWS_OF_TABLE = """
@@ -304,8 +307,7 @@ def test_a_page_that_compares_with_a_base_has_no_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stacks", "blocks"),
-    [(1000, 10_000), pytest.param(30_000, 200_000, marks=pytest.mark.soak)],
+    ("stacks", "blocks"), [(1000, 10_000), pytest.param(30_000, 200_000, marks=pytest.mark.soak)]
 )
 def test_a_log_of_many_sites_gives_a_page_of_bounded_size(
     desktop: Any, tmp_path: Path, stacks: int, blocks: int
@@ -345,3 +347,88 @@ def test_a_log_of_many_sites_gives_a_page_of_bounded_size(
     expected = int(size[time_ns <= round(head["moments"][at] * 1e9)].sum())
     assert scale(shown.text(".headline")) == pytest.approx(expected, rel=0.005)
     shown.assert_quiet()
+
+
+END = f"python!{LOOP} python!Py_RunMain libc!__libc_start_main python!_start"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shop") / "app.py"
+    path.write_text("".join(f"line {k} of the shop\n" for k in range(1, 40)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pages(source: Path) -> dict[str, str]:
+    """Addresses of the flame graph and the report of one profile."""
+    stacks = [
+        Stack(
+            f"sampler!malloc python!list_resize {END}",
+            f"Cart.add:7@{source} main:20@{source} *<module>:30@{source}", blocks=30,
+        ),
+        Stack(
+            f"sampler!malloc ext!fast_join python!cfunction_call {END}",
+            f"Cart.add:9@{source} main:21@{source} *<module>:30@{source}", blocks=10,
+        ),
+    ]  # fmt: skip
+    heap = source.with_name("x.heap")
+    profile = profile_of(stacks, host=os.uname().nodename, uid=os.geteuid())
+    heap.write_bytes(write_heap(profile))
+    found = {}
+    for kind in ("flamegraph", "report"):
+        page = source.with_name(f"{kind}.html")
+        done = CliRunner().invoke(
+            cli, [kind, str(heap), "-o", str(page), "--source-dir", str(source.parent)]
+        )
+        assert done.exit_code == 0, done.output
+        found[kind] = page.as_uri()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["flamegraph", "report"])
+def test_a_page_finds_python_functions_by_name_file_and_line(
+    desktop: Any, pages: dict[str, str], source: Path, kind: str
+) -> None:
+    page = Shown(desktop, pages[kind], "#tab=flame" if kind == "report" else "")
+
+    assert page.search("fast_join").endswith("(25.0 %)")
+    page.until(lambda: page.text(".details-title") == "fast_join")
+    assert page.search("app.py:21").endswith("(100.0 %)")
+    page.until(lambda: page.text(".details-title") == f"main ({source.parent.name}/app.py)")
+    assert page.text(".details-facts").endswith(f"at {source}")
+    assert page.search(r"app\.py:4\d") == "no match"
+    page.assert_quiet()
+
+
+def test_a_line_is_found_alone_where_lines_are_apart(desktop: Any, pages: dict[str, str]) -> None:
+    page = Shown(desktop, pages["flamegraph"], "#lines=1")
+
+    assert page.search("app.py:21").endswith("(25.0 %)")
+    assert page.search("app.py:7$").endswith("(75.0 %)")
+    page.assert_quiet()
+
+
+def test_the_source_lines_of_a_python_function_are_there(
+    desktop: Any, pages: dict[str, str], source: Path
+) -> None:
+    page = Shown(desktop, pages["flamegraph"], "#source=1")
+
+    page.search("Cart.add")
+    page.until(lambda: str(source) in page.text("#source-pane"))
+    shown = page.text("#source-pane")
+    assert "line 7 of the shop" in shown
+    assert "line 9 of the shop" in shown
+    page.assert_quiet()
+
+
+def test_the_table_of_functions_names_pythons_files(
+    desktop: Any, pages: dict[str, str], source: Path
+) -> None:
+    page = Shown(desktop, pages["report"], "#tab=table")
+
+    rows = page.texts("#functions-rows tr")
+    [row] = [text for text in rows if "Cart.add" in text]
+    assert f"Cart.add ({source.parent.name}/app.py)" in row
+    assert not any("_PyEval" in text for text in rows)
+    page.assert_quiet()

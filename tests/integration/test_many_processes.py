@@ -1,7 +1,5 @@
 """Lists of many processes: the terminal's, the page's, and what they cost."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator
@@ -27,8 +25,7 @@ def many(segment_dir: Path, tmp_path: Path, request: pytest.FixtureRequest) -> I
     program = tmp_path / NAME
     program.symlink_to(build("many.c"))
     words = [program, str(count)]
-    with Target(words, environment(segment_dir, rate=1, follow_fork="1")) as parent:
-        assert parent.line() == "ready"
+    with Target.started(words, environment(segment_dir, rate=1, follow_fork="1")):
         yield count
 
 

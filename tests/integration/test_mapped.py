@@ -1,7 +1,5 @@
 """Mappings of real programs, against their own ledgers of pages and the kernel's lists."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -31,7 +29,7 @@ from mem_profiler.segment import discovery
 from parser_run import parse, report
 from parser_run import told as told_by
 from python_frames import PYTHON_FRAMES
-from sampler_run import WAIT_S, Target, build, environment, run
+from sampler_run import WAIT_S, Target, build, environment, run, silent
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
 Sums = dict[str, int]
@@ -145,8 +143,7 @@ def test_commands_attach_with_the_choice_of_mappings_and_refuse_a_sampler_withou
         assert in_use(tmp_path) == nonzero(truth)
     for device, code in (("mmap", 0), ("auto", 4)):
         env = environment(segment_dir, device=device)
-        with Target([build("mapped.c"), "10", "10", "1"], env) as target:
-            assert target.line() == "ready"
+        with Target.started([build("mapped.c"), "10", "10", "1"], env) as target:
             done = run(command("start", target.pid, "--device", "mmap"), command_environment())
             assert done.returncode == code, done.stderr
             assert ("--device is chosen when it comes" in done.stderr) == bool(code)
@@ -242,9 +239,8 @@ def test_mappings_have_the_records_that_memray_has(tmp_path: Path) -> None:
         folder.mkdir()
         words = [sys.executable, "-c", f"import {module}\n{MAPPINGS}"]
         env = command_environment() | {"MEM_PROFILER_DEVICE": "mmap"}
-        done = run(words, env, cwd=folder)
-        assert (done.returncode, done.stderr) == (0, "")
-        printed.append(done.stdout)
+        done = silent(words, env, cwd=folder)
+        printed.append(done)
     assert printed[0].split().count("MMAP") == 4
     assert printed[1] == printed[0]
 
@@ -306,8 +302,7 @@ def test_the_stack_of_an_inherited_mapping_is_whole_with_pythons_frames(
     env = environment(
         segment_dir, rate=1 << 30, device="mmap", seed="1", follow_fork="1", pymem="1"
     )
-    with Target([sys.executable, "-c", FORKING_PYTHON], env) as target:
-        assert target.line() == "ready"
+    with Target.started([sys.executable, "-c", FORKING_PYTHON], env) as target:
         child = int(target.ask("go on"))
         for pid in (target.pid, child):
             toggle.snapshot(pid, str(tmp_path / "x"))
@@ -365,7 +360,6 @@ def test_views_show_each_kind_as_the_kernel_has_it_with_what_is_resident(
             watched.close()
     found = {name: by_function(str(tmp_path / name), "--inuse") for name in domains}
     assert found["mmap"] | found["mmap-reserved"] == nonzero(truth)
-    assert numbers is not None
     told_of = {name: one.resident_bytes for name, one in numbers.domains.items()}
     assert told_of == {"host": None, "mmap": 0, "mmap-reserved": 0}
     assert numbers.domains["mmap"].inuse_bytes == sum(found["mmap"].values())
@@ -404,8 +398,7 @@ def test_a_python_programs_mappings_are_named_by_kind_with_what_is_resident_of_e
     file = tmp_path / "file"
     file.write_bytes(b"x" * (4 << 20))
     env = environment(segment_dir, device="mmap", seed="1")
-    with Target([sys.executable, "-c", PYTHON, file], env) as target:
-        assert target.line() == "ready"
+    with Target.started([sys.executable, "-c", PYTHON, file], env) as target:
         toggle.start(target.pid, 1024)
         target.tell("go on")
         assert target.line() == "told"
@@ -439,8 +432,7 @@ def test_every_kind_of_mapping_counts_with_what_is_resident_of_it(
     env = environment(segment_dir, device="mmap", seed="1", follow_fork=follow)
     asked: Sums = {}
     touched: Sums = {}
-    with Target([build("mapped_kinds.c", libs=("-lrt",))], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("mapped_kinds.c", libs=("-lrt",))], env) as target:
         toggle.start(target.pid, 1024)
         target.tell("go on")
         while (line := target.line()) != "told":
@@ -494,8 +486,7 @@ def test_a_thread_may_give_back_its_handle_before_pthread_create_returns(segment
 def test_an_allocators_own_mappings_are_not_the_programs(segment_dir: Path, tmp_path: Path) -> None:
     jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
     env = environment(segment_dir, device="mmap", preload=[jemalloc], seed="1")
-    with Target([build("blocks.c")], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("blocks.c")], env) as target:
         toggle.start(target.pid, 1)
         assert target.ask("alloc 100 3000000") == "done"
         toggle.snapshot(target.pid, str(tmp_path / "x"))

@@ -1,7 +1,5 @@
 """`mem_profiler.memray_api` beside memray itself: the same script gives the same records."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import subprocess
@@ -12,14 +10,15 @@ from typing import Any
 import pytest
 
 from controller_tools import ROOT, command_environment, errors_of
+from mem_parser.readers import read_profile
 from mem_parser.records.reader import FileReader
 from python_frames import PYTHON_FRAMES
+from sampler_run import silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
     pytest.mark.timeout(180),
 ]
-
 C = "import ctypes; libc = ctypes.CDLL(None)\n" + "".join(
     f"libc.{name}.restype = ctypes.c_void_p; libc.{name}.argtypes = [ctypes.c_size_t] * {n}\n"
     for name, n in (
@@ -142,12 +141,10 @@ def driven(module: str, folder: Path, *words: str) -> dict[str, Any]:
     env = command_environment() | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     env.pop("PYTHONMALLOC", None)
     driver = ROOT / "tests" / "support" / "memray_driver.py"
-    done = subprocess.run(
-        [sys.executable, driver, module, folder / f"{module}.bin", *words],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    done = silent(
+        [sys.executable, driver, module, folder / f"{module}.bin", *words], env, cwd=folder
+    )
+    found: dict[str, Any] = json.loads(done)
     return found
 
 
@@ -187,12 +184,10 @@ def test_a_file_of_counts_alone_has_the_sums_that_memray_has(name: str, tmp_path
 
 def ran(folder: Path, text: str) -> str:
     """Run a script of the module, which must succeed in silence; returns its output."""
-    done = subprocess.run(
+    return silent(
         [sys.executable, "-c", f"from mem_profiler import memray_api as memray\n{text}"],
-        cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
+        command_environment(), cwd=folder,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
 
 
 def test_records_by_thread_add_up_to_those_of_all(tmp_path: Path) -> None:
@@ -283,8 +278,7 @@ with memray.FileReader("out.heap") as file, memray.FileReader("out-0.memlog") as
 
 
 THREADS = """
-import importlib, json, sys, threading
-memray = importlib.import_module(sys.argv[1])
+import json, threading
 def work(n):
     for k in range(5):
         x = bytearray(n + k)
@@ -319,19 +313,8 @@ with memray.FileReader("out.bin") as r:
 
 @pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
 def test_threads_have_the_records_that_memray_has(tmp_path: Path) -> None:
-    found = []
-    for module in ("memray", "mem_profiler.memray_api"):
-        folder = tmp_path / module
-        folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", THREADS, module],
-            cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        found.append(json.loads(done.stdout))
-    theirs, ours = found
-    assert ours == theirs
-    by_thread, merged, left, _, single = ours
+    [shown] = printed(tmp_path, THREADS)
+    by_thread, merged, left, _, single = json.loads(shown)
     assert len(by_thread) == 2 * len(merged) == 2
     assert len(left) == 1
     assert len(single) == 12
@@ -406,8 +389,8 @@ assert found.peak_memory_allocated == 200_004, found
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
 
 
-def printed(folder: Path, text: str, **variables: str) -> list[str]:
-    """Run a script with memray and with what stands in for it; they must print the same."""
+def both(folder: Path, text: str, **variables: str) -> list[str]:
+    """Run a script with memray and with what stands in for it; what each prints."""
     shown = []
     for module in ("memray", "mem_profiler.memray_api"):
         place = folder / module
@@ -416,14 +399,17 @@ def printed(folder: Path, text: str, **variables: str) -> list[str]:
         script.write_text(
             f"import importlib, sys\nmemray = importlib.import_module({module!r})\n{text}"
         )
-        done = subprocess.run(
-            [sys.executable, script.name, "one", "two"],
-            cwd=place, env=command_environment() | variables, capture_output=True, text=True,
-            timeout=90,
+        done = silent(
+            [sys.executable, script.name, "one", "two"], command_environment() | variables,
+            cwd=place,
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        shown.append(done.stdout)
-    theirs, ours = shown
+        shown.append(done)
+    return shown
+
+
+def printed(folder: Path, text: str, **variables: str) -> list[str]:
+    """The same; both must print the same."""
+    theirs, ours = both(folder, text, **variables)
     assert ours == theirs
     return ours.splitlines()
 
@@ -570,3 +556,40 @@ with memray.Tracker("out.bin"):
     sizes = {r.size for r in reader.get_allocation_records()}
     assert {60_001, 70_001} <= sizes
     assert {r.size for r in reader.get_leaked_allocation_records()} >= {60_001, 70_001}
+
+
+SMALL = """
+import json
+def work():
+    return [(str(k), str(-k)) for k in range(200_000)]
+with memray.Tracker("out.bin"):
+    kept = work()
+    more = [float(k) for k in range(200_000)]
+    del more
+with memray.FileReader("out.bin") as r:
+    single = list(r.get_allocation_records())
+    left = {}
+    for one in r.get_leaked_allocation_records(merge_threads=True):
+        line = one.stack_trace()[0][2]
+        left[line] = left.get(line, 0) + one.size
+    given_back = [one for one in single if one.allocator == memray.AllocatorType.MUNMAP]
+    arenas = [one for one in single if one.allocator == memray.AllocatorType.MMAP]
+    print(json.dumps([
+        sum(one.size for one in arenas), {one.size for one in arenas} == {arenas[0].size},
+        bool(given_back), left.get(6, 0), r.metadata.peak_memory,
+        r.metadata.trace_python_allocators,
+    ]))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+def test_small_objects_are_in_the_arenas_that_memray_shows(tmp_path: Path) -> None:
+    theirs, ours = map(json.loads, both(tmp_path, SMALL))
+    some = 3 << 20  # what is free in arenas that are there before
+    assert ours[1:3] == theirs[1:3] == [True, True]
+    assert ours[5] is theirs[5] is False
+    for of_theirs, of_ours in zip((theirs[0], *theirs[3:5]), (ours[0], *ours[3:5]), strict=True):
+        assert of_theirs > 10 * some
+        assert abs(of_theirs - of_ours) < some, (theirs, ours)
+    profile = read_profile(str(tmp_path / "mem_profiler.memray_api" / "out.bin"))
+    assert "as the arenas taken for them" in profile.capture.notes[0]

@@ -1,7 +1,5 @@
 """A Python program collects from itself: `import mem_profiler.memscope as msmemscope`."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,25 +1,37 @@
-"""`mem_profiler memscope` on a stub of Ascend's driver: dumps hold what its ledger has."""
+"""`mem_profiler memscope` on a stub of Ascend's driver: dumps hold what its ledger has, and what
+drivers, pools and marks tell beside the blocks.
+"""
 
-from __future__ import annotations
-
+import subprocess
+import sys
 from pathlib import Path
 
+import nvidia.nvtx
 import pytest
 
 from c_build import compile_program
-from controller_tools import run_command
+from controller_tools import command_environment, command_ok
 from mem_cli import errors
 from mem_cli.profiler.memscope import memscope
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.analyzers import check_leaks
 from memscope_dumps import printed
-from memscope_run import Collecting, Dump, attribute, dumps, ledger_story, mstx_library, until
+from memscope_run import (
+    Collecting,
+    Dump,
+    attribute,
+    collect,
+    dumps,
+    ledger_story,
+    mstx_library,
+    until,
+)
 from parser_run import parse
 from stub_driver import FLAGS, STUBS, Ascend
 
+pytestmark = pytest.mark.usefixtures("segment_dir")
 WORK = ("set 0", "malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "rtmalloc 3 777",
         "free 1", "malloc 0 64", "rtfree 3")  # fmt: skip
-SEGMENT = pytest.mark.usefixtures("segment_dir")
 
 
 def only(found: list[Dump]) -> Dump:
@@ -27,13 +39,9 @@ def only(found: list[Dump]) -> Dump:
     return one
 
 
-@SEGMENT
 @pytest.mark.parametrize("form", ["csv", "db"])
 def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form: str) -> None:
-    with Collecting(tmp_path, "--format", form) as run:
-        assert set(run.do(*WORK)) == {0}
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--format", form, do=WORK)
     dump = only(dumps(run.output, form=form))
     assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
     assert dump.shadows() == [("FREE", 3040), ("FREE", 96)]  # what lived at the end
@@ -52,14 +60,11 @@ def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form
     assert times == sorted(times)
 
 
-@SEGMENT
 def test_csv_and_database_have_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nobody has read these symbols
-    with Collecting(tmp_path, "--call-stack", "c:3") as run:
-        run.do(*WORK)
-        assert run.end() == 0, run.stderr
+    run = collect(tmp_path, "--call-stack", "c:3", do=WORK)
     kept = sorted(run.output.glob("*/events/*.memlog"))
     for name in ("again.csv", "again.db"):
         done = parse("convert", *kept, "--to", "memscope", "-o", tmp_path / name)
@@ -76,7 +81,6 @@ def plain(row: dict[str, str]) -> dict[str, str]:
     return row | {"Attr": row["Attr"].replace('"', "")}
 
 
-@SEGMENT
 def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do(*WORK[:3])
@@ -90,11 +94,9 @@ def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path
     assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
 
 
-@SEGMENT
 def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
     with Collecting(tmp_path) as run:
         run.do("set 0", "malloc 0 1000")
-        assert run.child.stdin is not None
         run.child.stdin.write("fork\n")
         run.do("free 0", "malloc 1 2000")
         assert run.end() == 0, run.stderr
@@ -107,13 +109,9 @@ def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
     assert all(f"msmemscope_{d.rows[0]['Process Id']}_" in str(d.path) for d in dumps(run.output))
 
 
-@SEGMENT
 def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
     lines = ("set 0", "host 0 5000", "malloc 1 100", "freehost 0")
-    with Collecting(tmp_path, "--device", "cpu，npu:3") as run:
-        run.do(*lines)
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--device", "cpu，npu:3", do=lines)
     assert dumps(run.output, "0") == []
     columns = ("Event", "Event Type"), ("size", "pinned")
     assert [(*(r[c] for c in columns[0]), *(attribute(r, key) for key in columns[1]))
@@ -122,7 +120,6 @@ def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@SEGMENT
 def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
     tmp_path: Path,
 ) -> None:
@@ -130,14 +127,11 @@ def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
         folder = tmp_path / str(number)
         folder.mkdir()
         # An analysis of leaks needs allocations, whatever events says.
-        with Collecting(folder, *option, "--analysis", "none") as run:
-            run.do(*WORK)
-            assert run.end() == 0
+        run = collect(folder, *option, "--analysis", "none", do=WORK)
         assert "there is no dump" in run.stderr
         assert list(run.output.glob("*_ascend")) == []
 
 
-@SEGMENT
 def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--analysis", "oom:2") as run:
         results = run.do("set 0", "malloc 0 1000", "malloc 1 9000", "malloc 2 10",
@@ -160,16 +154,11 @@ def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: P
 
 
 def mstx_program() -> Path:
-    return compile_program(
-        STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"),
-    )  # fmt: skip
+    return compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
 
 
-@SEGMENT
 def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) -> None:
-    with Collecting(tmp_path, program=(mstx_program(), "steps")) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, program=(mstx_program(), "steps"))
     dump = only(dumps(run.output))
     marks = dump.of("MSTX")
     assert [(r["Event Type"], r["Name"]) for r in marks[:3]] == [
@@ -185,7 +174,6 @@ def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) 
     assert "======= Pytorch Caching memory pool Gap Analysis of Device 0 =======" in run.stderr
 
 
-@SEGMENT
 def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Path) -> None:
     def whole() -> list[Dump]:
         return [dump for dump in dumps(run.output) if len(dump.of("MSTX")) == 12]
@@ -197,11 +185,8 @@ def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Pat
         assert {row["Thread Id"] for row in dump.rows} == {str(run.pid())}
 
 
-@SEGMENT
 def test_only_the_wanted_steps_are_written_and_nothing_is_analysed(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--steps=2,4", program=(mstx_program(), "steps")) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps=2,4", program=(mstx_program(), "steps"))
     rows = only(dumps(run.output)).rows
     starts = [int(r["Timestamp(ns)"]) for r in rows if r["Event Type"] == "Range_start"]
     assert len(starts) == 2
@@ -222,14 +207,11 @@ for number in range(3):
 """
 
 
-@SEGMENT
 def test_ranges_of_mstx_from_python_are_steps(tmp_path: Path) -> None:
     script = tmp_path / "steps.py"
     script.write_text(PYTHON)
     program = (script, Ascend.build().acl, mstx_library())
-    with Collecting(tmp_path, "--steps", "2", "--call-stack=python", program=program) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps", "2", "--call-stack=python", program=program)
     dump = only(dumps(run.output))
     [(event, _, size)] = dump.story()
     assert (event, size) == ("MALLOC", 2048)
@@ -249,13 +231,10 @@ for number in range(3):
 """
 
 
-@SEGMENT
 def test_a_call_of_step_ends_a_step(tmp_path: Path) -> None:
     script = tmp_path / "calls.py"
     script.write_text(BY_CALLS)
-    with Collecting(tmp_path, "--steps", "1,3", program=(script, Ascend.build().acl)) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, "--steps", "1,3", program=(script, Ascend.build().acl))
     rows = only(dumps(run.output)).of("MALLOC")
     assert [int(attribute(row, "size")) for row in rows] == [1056, 3040]
 
@@ -308,7 +287,6 @@ def test_the_version_is_shown(option: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("mem_profiler memscope ")
 
 
-@SEGMENT
 def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
     program = Ascend.build().program(linked=True)
     script = tmp_path / "user.sh"
@@ -318,20 +296,21 @@ def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
     plain_script.chmod(0o755)
     for number, words in enumerate(((plain_script,), ("bash", script), ("--", "bash", script))):
         output = tmp_path / f"out{number}"
-        done = run_command("memscope", "--output-path", output, *words, variables={
-            "STUB_LEDGER": str(tmp_path / "ledger")})  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        command_ok(
+            "memscope", "--output-path", output, *words,
+            variables={
+            "STUB_LEDGER": str(tmp_path / "ledger")},
+        )  # fmt: skip
         assert [event for event, _, _ in only(dumps(output)).story()] == ["MALLOC"]
         # The shells took no memory of a device: they leave no folder.
         assert len(list(output.glob("*_ascend"))) == 1
 
 
-@SEGMENT
 def test_what_nobody_collects_is_said(tmp_path: Path) -> None:
-    with Collecting(tmp_path, "--level", "kernel", "--events", "access", "--analysis",
-                    "decompose,inefficient", "--watch", "op0,op1") as run:  # fmt: skip
-        run.do(*WORK)
-        assert run.end() == 0, run.stderr
+    run = collect(
+        tmp_path, "--level", "kernel", "--events", "access", "--analysis", "decompose,inefficient",
+        "--watch", "op0,op1", do=WORK,
+    )  # fmt: skip
     notes = [line for line in run.stderr.splitlines() if line.startswith("note: ")]
     for word in ("level kernel", "events access", "decompose", "inefficient", "watch"):
         assert any(word in note for note in notes), word
@@ -358,14 +337,11 @@ acl.aclrtFree(late)
 """
 
 
-@SEGMENT
 def test_check_leaks_finds_the_leaks_between_marks_of_a_dump_of_ours(tmp_path: Path) -> None:
     script = tmp_path / "marked.py"
     script.write_text(MARKED)
     program = (script, Ascend.build().acl, mstx_library())
-    with Collecting(tmp_path, program=program) as run:
-        assert run.end() == 0, run.stderr
-
+    run = collect(tmp_path, program=program)
     dump = only(dumps(run.output))
     said = printed(check_leaks, input_path=str(dump.path), mstx_info="test", start_index=0)
     leaked = [row for row in dump.of("MALLOC") if int(attribute(row, "size")) > 2 << 20]
@@ -381,3 +357,154 @@ def test_check_leaks_finds_the_leaks_between_marks_of_a_dump_of_ours(tmp_path: P
         ),
     ]
     assert len(leaked) == 2
+
+
+STUB_DEVICE_BYTES = 64 << 20
+PAGES = ("set 0", "malloc 0 1000", "malloc 1 2097152", "physical 2 2097152 0", "hal 3 4096 1024",
+        "free 0")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", pytest.param("db", marks=pytest.mark.soak)])
+def test_the_driver_s_blocks_say_pages_module_and_the_device_s_use(
+    tmp_path: Path, form: str
+) -> None:
+    run = collect(tmp_path, "--analysis", "decompose", "--format", form, do=PAGES)
+    [dump] = dumps(run.output, form=form)
+    keys = ("page_type", "alloc_type", "owner")
+    assert [tuple(attribute(row, key) for key in keys) for row in dump.of("MALLOC")] == [
+        ("normal", "alloc", "CANN@APP"), ("huge", "alloc", "CANN@APP"),
+        ("huge", "create", "CANN@APP"), ("normal", "alloc", "CANN@SLOG"),
+    ]  # fmt: skip
+    shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
+    uses = [int(attribute(row, "device_used") or 0) for row in shown]
+    assert uses == sorted(uses)
+    assert uses[-1] <= STUB_DEVICE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "reserved"), [("steps", "PTA", 1 << 21), ("heap", "ARENA", 1 << 16)]
+)
+def test_rows_of_a_pool_say_what_it_or_its_heaps_together_have_reserved(
+    tmp_path: Path, what: str, kind: str, reserved: int
+) -> None:
+    run = collect(tmp_path, program=(mstx_program(), what))
+    [dump] = dumps(run.output)
+    shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
+    totals = [attribute(row, "total") for row in shown if row["Event Type"] == kind]
+    assert set(totals) == {str(reserved)}
+
+
+def nvtx_program() -> Path:
+    headers = Path(next(iter(nvidia.nvtx.__path__))) / "include"
+    flags = (*FLAGS, "-isystem", str(headers))
+    return compile_program(STUBS / "marks" / "nvtx_app.c", flags, libs=("-ldl", "-lpthread"))
+
+
+@pytest.mark.parametrize("form", [pytest.param("csv", marks=pytest.mark.soak), "db"])
+def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: str) -> None:
+    program = (nvtx_program(), "memory")
+    run = collect(tmp_path, "--format", form, program=program)
+    [dump] = dumps(run.output, form=form)
+    shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
+    assert [(row["Event Type"], attribute(row, "size")) for row in shown] == [
+        ("RMM", "100"), ("RMM", "200"), ("RMM", "100"), ("RMM", "150"), ("RMM", "200"),
+    ]  # fmt: skip
+    assert {attribute(row, "total") for row in shown} == {str(1 << 16)}
+
+
+def test_a_block_of_two_pools_has_its_address_in_the_rows_of_both(tmp_path: Path) -> None:
+    run = collect(tmp_path, program=(mstx_program(), "pool"))
+    addresses: dict[str, set[int]] = {"PTA": set(), "ATB": set()}
+    for dump in dumps(run.output):
+        for row in dump.of("MALLOC"):
+            addresses[row["Event Type"]].add(int(row["Ptr"], 16))
+    first = min(addresses["PTA"])
+    assert addresses == {"PTA": {first + 512 * k for k in range(5)}, "ATB": {first}}
+    assert first < 1 << 48
+
+
+def test_a_refusal_writes_a_snapshot_with_the_stack_of_the_call(tmp_path: Path) -> None:
+    with Collecting(tmp_path, "--analysis", "none") as run:
+        run.do(*PAGES)
+        assert run.do("malloc 9 99999999999") != [0]
+        assert run.end() == 0, run.stderr
+    [row] = dumps(run.output)[0].of("SNAPSHOT")
+    assert (row["Event Type"], row["Name"]) == ("SNAPSHOT", "OOM_Snapshot")
+    assert attribute(row, "total") == str(STUB_DEVICE_BYTES)
+    live = 2097184 + 2097152 + 4096
+    assert (attribute(row, "used"), attribute(row, "max_used")) == (str(live), str(live + 1056))
+    assert "aclrtMalloc" in row["Call Stack(C)"]
+
+
+MIXED = """
+import ctypes, sys
+acl, mstx = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(sys.argv[2])
+mstx.stub_range_start.restype = ctypes.c_uint64
+import mem_profiler.memscope as msmemscope
+block = ctypes.c_void_p()
+acl.aclrtSetDevice(0)
+assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(1000), 0) == 0
+mstx.stub_range_start(b"another")
+{first}
+mstx.stub_range_start(b"step start")
+try:
+    msmemscope.step()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "msmemscope.step()"])
+def test_a_step_by_a_call_fails_where_ranges_begin_steps(tmp_path: Path, first: str) -> None:
+    script = tmp_path / "mixed.py"
+    script.write_text(MIXED.format(first=first))
+    libraries = (Ascend.build().acl, mstx_library())
+    done = command_ok("memscope", "--", sys.executable, script, *libraries, cwd=tmp_path)
+    [line] = done.stdout.splitlines()
+    assert "ranges named `step start` begin the steps of this process" in line
+    assert "use one of the two" in line
+
+
+CONFIG = """
+import os, sys
+from importlib.machinery import PathFinder
+real = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == "torch" else real(name, *more)
+import mem_profiler.memscope as msmemscope
+msmemscope.config({options}output_path=os.path.join(sys.argv[1], "other"))
+"""
+
+
+def test_config_says_what_nobody_collects(tmp_path: Path) -> None:
+    options = 'analysis="decompose,inefficient", watch="a,b", '
+    done = subprocess.run(
+        [sys.executable, configured(tmp_path, options), tmp_path], env=command_environment(),
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    for words in (
+        "analysis decompose: modules of CANN of every program; weights,",
+        "analysis inefficient: of ATB's operators, and of Python",
+        "watch: of Python programs with PyTorch 2.3.1 or later alone; it is not",
+        "config() chose what is collected, but nothing was",
+    ):
+        assert any(line.startswith(f"mem_profiler: note: {words}") for line in said), (words, said)
+
+
+def test_config_says_what_the_capture_that_runs_does_not_have(tmp_path: Path) -> None:
+    script = configured(tmp_path, 'level="kernel", device="npu,cpu", ')
+    done = command_ok("memscope", "--", sys.executable, script, tmp_path, cwd=tmp_path)
+    said = done.stderr.splitlines()
+    for note in (
+        "level kernel: not collected, since the capture began with level op",
+        "device cpu: not collected, since the capture began without",
+    ):
+        assert any(line.startswith(f"mem_profiler: note: {note}") for line in said), (note, said)
+
+
+def configured(folder: Path, options: str) -> Path:
+    """A program that calls `config`."""
+    script = folder / "config.py"
+    script.write_text(CONFIG.format(options=options))
+    return script

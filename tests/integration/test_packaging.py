@@ -1,7 +1,5 @@
 """The distribution: it builds from a bare source tree and carries everything it needs."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import platform
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, command_ok
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = "-O0 -Wno-frame-larger-than"
@@ -66,13 +64,11 @@ def released(bare_tree: Path, out: Path, machine: str) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(bare_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel for this machine."""
     return released(bare_tree, tmp_path_factory.mktemp("wheel"), platform.machine())
 
 
 @pytest.fixture(scope="module")
 def wheel_aarch64(bare_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel for aarch64, cross-compiled."""
     if shutil.which(CROSS) is None:
         pytest.skip(f"{CROSS} (Debian: gcc-aarch64-linux-gnu) is not installed")
     return released(bare_tree, tmp_path_factory.mktemp("wheel-aarch64"), "aarch64")
@@ -219,8 +215,7 @@ def test_the_sampler_of_the_wheel_for_aarch64_counts_every_block_under_qemu(
          *(part for name, value in variables.items() for part in ("-E", f"{name}={value}")),
          "./hundred"], tmp_path)  # fmt: skip
     segments = [str(path) for path in segment_dir.rglob("[0-9]*") if path.is_file()]
-    done = run_command("recover", *segments, "-o", tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", *segments, "-o", tmp_path / "x")
     (heap,) = map(HeapFile, tmp_path.glob("x.*.heap"))
     assert (heap.total("alloc_blocks"), heap.total("alloc_bytes")) == (100, 100_000)
 

@@ -5,8 +5,6 @@ stand-in, and what is shortened a replacement; both are tables below, each row w
 block of a page is typed, or in a table.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A preloaded sampler behind the malloc of the program itself is led to it, and let go."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 
 from attach_agent import Attached
 from c_build import BUILD, prefixed_jemalloc
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, command_ok, run_command
 from mem_parser.errors import TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.doctor import examine_process, first_blocker
@@ -45,8 +43,7 @@ def behind(target: Target) -> None:
 @pytest.fixture
 def prepared(segment_dir: Path) -> Iterator[Target]:
     """Such a program that was started as one prepares a service."""
-    with Target([program()], environment(segment_dir)) as target:
-        assert target.line() == "ready"
+    with Target.started([program()], environment(segment_dir)) as target:
         behind(target)
         yield target
 
@@ -57,7 +54,6 @@ def test_the_sampler_of_the_start_is_led_to_a_static_allocator_and_back(segment_
     held = {"hold": True, "preload_after": [SAMPLER], "AGENT_PRELOADED": "1"}
     with Attached(segment_dir, [static], **held) as target:  # type: ignore[arg-type]
         made = plan.of_program(f"/proc/{target.pid}/exe", target.bias())
-        assert made is not None
         target.hand(made.data)
         behind(target)
         for _ in range(3):
@@ -79,8 +75,9 @@ def test_the_sampler_of_the_start_is_led_to_a_static_allocator_and_back(segment_
 
 
 def test_without_a_plan_the_process_is_left_as_it_was(segment_dir: Path) -> None:
-    with Attached(segment_dir, [program()], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
-        assert target.line() == "ready"
+    with Attached.started(
+        segment_dir, [program()], preload=[SAMPLER], AGENT_PRELOADED="1"
+    ) as target:
         answer = target.begin()
         assert (answer.result, answer.patched) == (-ENOTSUP, 0)
         assert answer.text == "malloc is part of the program, before the sampler"
@@ -92,9 +89,9 @@ def test_without_a_plan_the_process_is_left_as_it_was(segment_dir: Path) -> None
 
 def test_the_everyday_form_captures_a_prepared_program(prepared: Target, tmp_path: Path) -> None:
     for round_number in range(2):
-        done = run_command("-s", "0.2", "-c", "1", "-o", tmp_path / f"{round_number}", "-p",
-                           prepared.pid)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = command_ok(
+            "-s", "0.2", "-c", "1", "-o", tmp_path / f"{round_number}", "-p", prepared.pid
+        )
         assert f"(pid {prepared.pid}): 13 hooks" in done.stderr
         behind(prepared)
     assert len(list(tmp_path.glob("*.heap"))) == 2
@@ -108,8 +105,7 @@ def test_the_halves_by_hand_see_all_blocks_of_a_prepared_program(
 ) -> None:
     pid = prepared.pid
     assert "behind the program's own malloc" in run_command("ps").stdout
-    first = run_command(*by_hand[0], pid)
-    assert first.returncode == 0, first.stderr
+    first = command_ok(*by_hand[0], pid)
     assert f"mem_profiler detach {pid}" in first.stdout
     for more in by_hand[1:]:
         assert run_command(*more, pid).returncode == 0
@@ -142,8 +138,7 @@ def beside_program() -> Path:
 @pytest.fixture
 def beside(segment_dir: Path) -> Iterator[Target]:
     """Such a program that was started as one prepares a service."""
-    with Target([beside_program()], environment(segment_dir)) as target:
-        assert target.line() == "ready"
+    with Target.started([beside_program()], environment(segment_dir)) as target:
         yield target
 
 
@@ -164,8 +159,7 @@ def test_an_allocator_beside_the_sampler_is_led_to_it_for_a_capture(
     pid = beside.pid
     for round_number in range(3):
         assert "idle, beside the program's own malloc" in run_command("ps").stdout
-        first = run_command("start", "-c", "1", pid)
-        assert first.returncode == 0, first.stderr
+        first = command_ok("start", "-c", "1", pid)
         assert f"(pid {pid}): " in first.stdout + first.stderr
         assert " capturing " in run_command("ps").stdout
         assert beside.ask("alloc 100 1000") == "done"
@@ -180,28 +174,11 @@ def test_an_allocator_beside_the_sampler_is_led_to_it_for_a_capture(
 def test_the_everyday_form_leads_an_allocator_beside_the_sampler_there_and_back(
     beside: Target, tmp_path: Path
 ) -> None:
-    done = run_command("-s", "0.2", "-c", "1", "-o", tmp_path / "p", "-p", beside.pid)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("-s", "0.2", "-c", "1", "-o", tmp_path / "p", "-p", beside.pid)
     assert "hooks placed" in done.stderr
     assert "hooks removed" in done.stderr
     assert not attaching.is_attached(beside.pid)
     assert beside.ask("alloc 100 1000") == "done"
-
-
-def test_the_halves_by_hand_lead_an_allocator_beside_the_sampler(
-    beside: Target, tmp_path: Path
-) -> None:
-    assert run_command("attach", beside.pid).returncode == 0
-    again = run_command("attach", beside.pid)
-    assert again.returncode == 4
-    assert "already attached" in again.stderr
-    assert " idle" in run_command("ps").stdout
-    assert "beside" not in run_command("ps").stdout
-    assert run_command("start", "-c", "1", beside.pid).returncode == 0
-    assert beside.ask("alloc 100 1000") == "done"
-    assert run_command("stop", "-o", tmp_path / "p", beside.pid).returncode == 0
-    assert blocks_of(tmp_path) == 100
-    assert run_command("detach", beside.pid).returncode == 0
 
 
 def test_the_doctor_knows_an_allocator_beside_the_sampler_and_takes_the_sampler_for_none(
@@ -220,8 +197,7 @@ def test_the_doctor_knows_an_allocator_beside_the_sampler_and_takes_the_sampler_
 def test_what_a_capture_from_the_start_does_not_see_is_said(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    with Target([beside_program()], environment(segment_dir, rate=1)) as target:
-        assert target.line() == "ready"
+    with Target.started([beside_program()], environment(segment_dir, rate=1)) as target:
         assert "capturing, without the program's own malloc" in run_command("ps").stdout
         refused = run_command("attach", target.pid)
         assert refused.returncode == 4
@@ -240,10 +216,9 @@ def test_what_a_capture_from_the_start_does_not_see_is_said(
 def test_run_sees_an_allocator_of_other_names_and_its_file_says_nothing_of_it(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    done = run_command(
+    command_ok(
         "run", "-c", "1", "-o", tmp_path / "p", "--", beside_program(), input="alloc 100 1000\n"
     )
-    assert done.returncode == 0, done.stderr
     assert blocks_of(tmp_path) == 100
 
 
@@ -254,31 +229,30 @@ def test_a_failed_attach_leaves_the_capture_of_what_the_sampler_sees(
         raise TargetUnsupported("pid 1: no way")
 
     monkeypatch.setattr(attaching, "attach", refuse)
-    done = run_command("-s", "0.1", "-o", tmp_path / "p", "-p", beside.pid)
-    assert done.returncode == 0, done.stderr
+    done = command_ok("-s", "0.1", "-o", tmp_path / "p", "-p", beside.pid)
     assert "pid 1: no way" in done.stderr
     assert UNSEEN in done.stdout
 
 
-def refused_words(done: Any) -> str:
-    lines: list[str] = done.stderr.splitlines()
-    return " ".join(line.removeprefix("error: ").removeprefix("hint:  ") for line in lines)
+def assert_refused(pid: int) -> str:
+    """All forms of an attach refuse in the words of the doctor; the cure."""
+    blocker = first_blocker(examine_process(pid))
+    assert blocker.cure
+    for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
+        done = run_command(*arguments, pid)
+        assert done.returncode == 4
+        lines = done.stderr.splitlines()
+        said = " ".join(x.removeprefix("error: ").removeprefix("hint:  ") for x in lines)
+        assert blocker.text in said and blocker.cure in said, arguments
+    return blocker.cure
 
 
 def test_a_malloc_that_cannot_be_followed_is_refused_in_the_words_of_the_doctor(
     segment_dir: Path,
 ) -> None:
     odd = build("own_malloc.c", "-rdynamic")
-    with Target([odd], environment(segment_dir)) as target:
-        assert target.line() == "ready"
-        blocker = first_blocker(examine_process(target.pid))
-        assert blocker is not None
-        assert blocker.cure
-        for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
-            done = run_command(*arguments, target.pid)
-            assert done.returncode == 4
-            assert blocker.text in refused_words(done), arguments
-            assert blocker.cure in refused_words(done), arguments
+    with Target.started([odd], environment(segment_dir)) as target:
+        assert_refused(target.pid)
         assert not attaching.is_attached(target.pid)
         behind(target)
 
@@ -288,16 +262,8 @@ def test_a_library_that_is_before_the_sampler_is_a_blocker_with_the_order_that_w
 ) -> None:
     tool = build("chain.c", "-shared", "-fPIC", "-DTAKES_LARGE", out="chain-large.so")
     env = environment(segment_dir) | {"LD_PRELOAD": f"{tool} {SAMPLER}"}
-    with Target([build("blocks.c")], env) as target:
-        target.line()
-        blocker = first_blocker(examine_process(target.pid))
-        assert blocker is not None
-        assert f'LD_PRELOAD="{SAMPLER} {tool}"' in blocker.cure
-        for arguments in (("-s", "0.1", "-p"), ("attach",), ("start",)):
-            done = run_command(*arguments, target.pid)
-            assert done.returncode == 4
-            assert blocker.text in refused_words(done), arguments
-            assert blocker.cure in refused_words(done), arguments
+    with Target.started([build("blocks.c")], env) as target:
+        assert f'LD_PRELOAD="{SAMPLER} {tool}"' in assert_refused(target.pid)
 
 
 WRAPPERS = {
@@ -319,10 +285,7 @@ def test_run_sees_the_allocator_of_what_a_wrapper_becomes(
     )
     script.chmod(0o755)
     wrapped = [word.format(target, folder=tmp_path) for word in WRAPPERS[name]]
-    done = run_command(
-        "run", "-c", "1", "-o", tmp_path / "p", "--", *wrapped, input="alloc 100 1000\n"
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "-o", tmp_path / "p", "--", *wrapped, input="alloc 100 1000\n")
     [path] = tmp_path.glob("*.heap")
     heap = HeapFile(path)
     assert heap.header["comm"] == target.name[:15]
@@ -334,10 +297,7 @@ def test_run_with_children_sees_the_allocators_of_children(
 ) -> None:
     target = program()
     script = f"echo alloc 50 100 | {target}; echo alloc 60 100 | {target}; true"
-    done = run_command(
-        "run", "-c", "1", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
-    )
-    assert done.returncode == 0, done.stderr
+    command_ok("run", "-c", "1", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script)
     heaps = [HeapFile(path) for path in tmp_path.glob("*.heap")]
     totals = sorted(h.total("alloc_blocks") for h in heaps if h.header["comm"] == target.name[:15])
     assert [total // 10 for total in totals] == [5, 6]

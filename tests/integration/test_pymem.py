@@ -1,7 +1,5 @@
 """Small objects of real CPythons, by hooks of their allocators: each block once, with its bytes."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -19,6 +17,7 @@ from sampler_run import (
     environment,
     only_counted,
     run,
+    run_ok,
     segments,
 )
 
@@ -77,8 +76,7 @@ def counted_run(
     python: Path, code: str, folder: Path, *, rate: int = 1, **variables: str
 ) -> Counted:
     env = environment(folder, rate=rate) | {"PYTHONHASHSEED": "0"} | variables
-    done = run([python, "-S", "-c", code, blocks_library()], env)
-    assert done.returncode == 0, done.stderr
+    run_ok([python, "-S", "-c", code, blocks_library()], env)
     return only_counted(folder)
 
 
@@ -155,8 +153,7 @@ def test_tracemalloc_and_the_sampler_agree(segment_dir: Path) -> None:
         "call('drop_all')\n"
     )
     env = environment(segment_dir, rate=1)
-    done = run([any_interpreter(), "-S", "-c", code, blocks_library()], env)
-    assert done.returncode == 0, done.stderr
+    done = run_ok([any_interpreter(), "-S", "-c", code, blocks_library()], env)
     counted = only_counted(segment_dir)
     found = of_sizes(counted, "object_malloc_blocks", 77)
     assert found == Counts(200, 200 * 77, 0, 0)
@@ -203,8 +200,7 @@ def test_a_fork_child_has_the_hooks_of_its_parent_or_only_forwards(
         "if pid: sys.exit(os.waitpid(pid, 0)[1])\n"
     )
     env = environment(segment_dir, rate=1, follow_fork=str(int(followed)))
-    done = run([any_interpreter(), "-S", "-c", code, blocks_library()], env)
-    assert done.returncode == 0, done.stderr
+    run_ok([any_interpreter(), "-S", "-c", code, blocks_library()], env)
     files = {
         bool(c.control.number("parent_pid")): c for c in map(Counted.read, segments(segment_dir))
     }
@@ -284,12 +280,10 @@ def build_embedding(python: Path, folder: Path) -> Path:
     source, program = folder / "embedding.c", folder / "embedding"
     source.write_text(EMBEDDING)
     name = re.sub(r"^lib|\.so$", "", libraries[0].name)
-    done = run(
+    run_ok(
         ["gcc", "-O1", source, f"-I{headers[0].parent}", f"-L{libraries[0].parent}", f"-l{name}",
-         f"-Wl,-rpath,{libraries[0].parent}", "-o", program],
-        {**os.environ},
+         f"-Wl,-rpath,{libraries[0].parent}", "-o", program]
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     return program
 
 
@@ -298,8 +292,7 @@ def test_an_interpreter_that_begins_again_has_the_hooks_again(
     version: str, segment_dir: Path, tmp_path: Path
 ) -> None:
     program = build_embedding(interpreter(version), tmp_path)
-    done = run([program], environment(segment_dir, rate=1) | {"PYTHONHASHSEED": "0"})
-    assert done.returncode == 0, done.stderr
+    run_ok([program], environment(segment_dir, rate=1) | {"PYTHONHASHSEED": "0"})
     counted = only_counted(segment_dir)
     own = sum(s.counts.blocks for s in counted.stacks if s.names[:2] == ["PyObject_Malloc", "main"])
     assert own == 3
@@ -329,11 +322,9 @@ def test_an_interpreter_that_is_opened_later_gets_the_hooks(
         '    return run("import json") | ((int (*)(void))dlsym(python, "Py_FinalizeEx"))();\n'
         "}\n"
     )
-    done = run(["gcc", "-O1", source, "-o", program, "-ldl"], {**os.environ})
-    assert done.returncode == 0, done.stderr
+    run_ok(["gcc", "-O1", source, "-o", program, "-ldl"], {**os.environ})
     env = environment(segment_dir, rate=1) | {"PYTHONHOME": str(libraries[0].parents[1])}
-    done = run([program, libraries[0]], env)
-    assert done.returncode == 0, done.stderr
+    run_ok([program, libraries[0]], env)
     counted = only_counted(segment_dir)
     assert counted.control.number("pymem_ns") != 0
     hooks = [stack.names[0] for stack in counted.stacks]
@@ -342,8 +333,7 @@ def test_an_interpreter_that_is_opened_later_gets_the_hooks(
 
 def test_the_option_leaves_the_allocators_alone(segment_dir: Path) -> None:
     env = environment(segment_dir, rate=1, pymem="0")
-    done = run([any_interpreter(), "-S", "-c", ALL_BLOCKS, blocks_library()], env)
-    assert done.returncode == 0, done.stderr
+    run_ok([any_interpreter(), "-S", "-c", ALL_BLOCKS, blocks_library()], env)
     counted = only_counted(segment_dir)
     assert counted.control.number("pymem_ns") == 0
     assert counted.under("mem_malloc_blocks").blocks == 10  # those above 512 bytes

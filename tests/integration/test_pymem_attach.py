@@ -1,7 +1,5 @@
 """Small objects of an interpreter that already runs: its own main thread puts the hooks in."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared
-from controller_tools import HeapFile, run_command
+from controller_tools import HeapFile, command_ok, wait_until
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
@@ -38,8 +36,7 @@ NO_CODE = "CPython's allocators still call the sampler, which forwards"
 
 @contextmanager
 def running(python: Path, folder: Path) -> Iterator[Unprepared]:
-    with Unprepared([python, "-S", "-u", "-c", LOOP, blocks_library()], folder) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", LOOP, blocks_library()], folder) as target:
         yield target
 
 
@@ -48,6 +45,15 @@ def leads_to_sampler(target: Unprepared, domain: int) -> bool:
     address = int(target.ask(f"library.leads_to({domain})"))
     [path] = [m.path for m in procfs.maps(target.pid) if m.start <= address < m.end]
     return "mem_sampler" in path
+
+
+def await_hooked(controller: Controller) -> None:
+    control = controller.segment.control
+    wait_until(lambda: control().number("pymem_ns") != 0, "the hooks are there")
+
+
+def await_unhooked(target: Unprepared, *domains: int) -> None:
+    wait_until(lambda: not any(leads_to_sampler(target, d) for d in domains), "the hooks are gone")
 
 
 def run_code_until_hooked(target: Unprepared, controller: Controller) -> None:
@@ -84,9 +90,7 @@ def test_a_running_interpreter_gets_the_hooks_and_loses_them(
             assert counted.under("object_growing_blocks") == Counts(150, 50 * 2150, 0, 0)
             answer = attaching.detach(target.pid)
             assert answer.text == "" or NO_CODE in answer.text
-            give_up = time.monotonic() + WAIT_S
-            while leads_to_sampler(target, 1) or leads_to_sampler(target, 2):
-                assert time.monotonic() < give_up
+            await_unhooked(target, 1, 2)
             target.ask("call('object_malloc_blocks', 500, 64, 500)")
         target.finish()
 
@@ -127,9 +131,7 @@ def test_a_detach_that_finds_the_main_thread_waiting_says_that_hooks_stay(
             gate.mark_written(controller.segment, number)
         assert counted.under("object_malloc_blocks") == Counts(10, 1000, 4, 400)
         attaching.detach(target.pid)
-        give_up = time.monotonic() + WAIT_S
-        while leads_to_sampler(target, 2):
-            assert time.monotonic() < give_up
+        await_unhooked(target, 2)
         target.ask("call('drop_all')")
         target.finish()
 
@@ -212,15 +214,12 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
     version: str, segment_dir: Path
 ) -> None:
     python = interpreter(version)
-    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
         for _ in range(4):
             attaching.attach(target.pid)
             with Controller(target) as controller:
                 number = controller.start(512)
-                give_up = time.monotonic() + WAIT_S
-                while controller.segment.control().number("pymem_ns") == 0:
-                    assert time.monotonic() < give_up
+                await_hooked(controller)
                 controller.stop(number)
                 gate.mark_written(controller.segment, number)
             attaching.detach(target.pid)
@@ -230,8 +229,7 @@ def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
 
 def test_a_file_says_whether_small_objects_are_in_it(segment_dir: Path, tmp_path: Path) -> None:
     def capture(name: str, pid: int) -> HeapFile:
-        done = run_command("-s", "0.5", "-c", "256", "-p", pid, "-o", tmp_path / name)
-        assert done.returncode == 0, done.stderr
+        command_ok("-s", "0.5", "-c", "256", "-p", pid, "-o", tmp_path / name)
         return HeapFile(next(tmp_path.glob(f"{name}.*.heap")))
 
     python = system_interpreter().resolve()  # whose name says its version
@@ -241,8 +239,7 @@ def test_a_file_says_whether_small_objects_are_in_it(segment_dir: Path, tmp_path
         assert header["pymem"] is False
         assert any("its main thread ran no Python code since" in note for note in header["notes"])
         target.finish()
-    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
-        assert target.line() == "ready"
+    with Unprepared.started([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
         header = capture("busy", target.pid).header
         assert header["pymalloc"] is False
         assert header["pymem"] is True

@@ -1,7 +1,6 @@
-"""A real server under load: the demonstration, redis's own count of its memory, many captures."""
+"""Real programs under load: redis's own count of its memory, and the same work as alone."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import re
 import shutil
@@ -14,12 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import HeapFile, command_environment, run_command
+from controller_tools import HeapFile, command_environment, command_ok, run_command
 from mem_cli import demo
 from mem_parser.estimate import unsample
-from sampler_run import SAMPLER
+from sampler_run import (
+    SAMPLER,
+    WAIT_S,
+    Counted,
+    Target,
+    environment,
+    only_counted,
+    run,
+    run_ok,
+    segments,
+    silent,
+)
 
-pytestmark = pytest.mark.skipif(
+NEEDS_REDIS = pytest.mark.skipif(
     not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed"
 )
 SOAK_CAPTURES = 60
@@ -43,7 +53,6 @@ class Redis:
     def used_memory(self) -> int:
         """Bytes that redis counts as allocated: usable sizes of all its blocks."""
         found = re.search(r"used_memory:(\d+)", self.ask("INFO memory"))
-        assert found is not None
         return int(found[1])
 
     def load(self, *arguments: str) -> None:
@@ -67,27 +76,22 @@ def redis_server(folder: Path, work: Path) -> Iterator[Redis]:
         yield Redis(process.pid, port)
 
 
+@NEEDS_REDIS
 def test_the_demonstration_leaves_a_table_and_a_picture_and_nothing_running(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = run_ok(
         [sys.executable, "-m", "mem_cli.demo", "--seconds", "1", "--out", str(tmp_path / "demo")],
-        cwd=tmp_path,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+        command_environment(), cwd=tmp_path,
+    )  # fmt: skip
     table = (tmp_path / "demo" / "redis.txt").read_text()
     assert re.match(r"Total: \d[\d.]* MiB (± \S+ MiB \(95 %\) )?in use", table)
     assert "processCommand" in table
     assert "Total MB: " in (tmp_path / "demo" / "redis.svg").read_text()
     assert "succeeded in collecting memory data!" in done.stdout
     pid = re.search(r"runs as pid (\d+)", done.stdout)
-    assert pid is not None
     assert not Path(f"/proc/{pid[1]}").exists()
 
 
+@NEEDS_REDIS
 def test_the_estimate_agrees_with_what_redis_counts_itself(
     segment_dir: Path, tmp_path: Path
 ) -> None:
@@ -96,8 +100,7 @@ def test_the_estimate_agrees_with_what_redis_counts_itself(
         assert run_command("start", redis.pid, "-c", "1024").returncode == 0
         redis.load("-n", "200000", "-r", "1000000", "-d", "300", "-P", "16", "-t", "set")
         grown = redis.used_memory() - before
-        done = run_command("stop", redis.pid, "-o", tmp_path / "redis")
-        assert done.returncode == 0, done.stderr
+        command_ok("stop", redis.pid, "-o", tmp_path / "redis")
 
     heap = HeapFile(next(tmp_path.glob("redis.*.heap")))
     blocks = heap.columns["alloc_blocks"] - heap.columns["freed_blocks"]
@@ -108,6 +111,7 @@ def test_the_estimate_agrees_with_what_redis_counts_itself(
     assert 0.78 * grown < live < 1.01 * grown
 
 
+@NEEDS_REDIS
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
@@ -118,8 +122,7 @@ def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
         load = ["redis-benchmark", "-p", str(redis.port), *demo.LOAD.split()]
         with demo.child(load, {}):
             for _ in range(SOAK_CAPTURES):
-                done = run_command("-s", "3", "-p", redis.pid, "-o", tmp_path / "soak")
-                assert done.returncode == 0, done.stderr
+                command_ok("-s", "3", "-p", redis.pid, "-o", tmp_path / "soak")
                 answered += redis.ask("PING").startswith("+PONG")
                 heap = HeapFile(max(tmp_path.glob("soak.*.heap"), key=os.path.getmtime))
                 samples += heap.header["samples"]
@@ -132,3 +135,83 @@ def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
     assert answered == SOAK_CAPTURES
     assert lost * 10_000 <= samples
     assert segment <= 256 << 20
+
+
+def need(*programs: str) -> None:
+    """Skip where a program is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+def estimate(counted: Counted, rate: int) -> tuple[float, float]:
+    """Estimated bytes allocated and in use."""
+    sites = counted.rows.sites
+    return (
+        float(unsample(sites.alloc_blocks, sites.alloc_bytes, rate).bytes.sum()),
+        float(unsample(sites.inuse_blocks, sites.inuse_bytes, rate).bytes.sum()),
+    )
+
+
+@contextlib.contextmanager
+def redis(folder: Path, tmp_path: Path, **settings: str) -> Iterator[tuple[Target, Path]]:
+    """A redis-server on a socket of its own."""
+    need("redis-server", "redis-benchmark", "redis-cli")
+    path = tmp_path / "redis.sock"
+    argv = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--daemonize", "no"]
+    with Target(argv, environment(folder, **settings), cwd=tmp_path) as target:
+        while "eady to accept connections" not in target.line():
+            pass
+        while not path.exists():  # announced just before the socket is bound in some versions
+            os.sched_yield()
+        yield target, path
+
+
+def cli(path: Path, *words: str) -> str:
+    return run(["redis-cli", "-s", path, *words], dict(os.environ)).stdout.strip()
+
+
+def test_redis_may_fork_to_save_while_it_is_captured(segment_dir: Path, tmp_path: Path) -> None:
+    with redis(segment_dir, tmp_path, rate=64) as (target, path):
+        cli(path, "debug", "populate", "20000")
+        assert cli(path, "save") == "OK"
+        assert "started" in cli(path, "bgsave")
+        while "rdb_bgsave_in_progress:0" not in cli(path, "info", "persistence"):
+            pass
+        assert "rdb_last_bgsave_status:ok" in cli(path, "info", "persistence")
+        assert len(segments(segment_dir)) == 1
+        assert target.counted().missing == 0
+        cli(path, "shutdown", "nosave")
+        target.finish()
+
+
+def test_sqlite_gives_the_same_answers(segment_dir: Path) -> None:
+    need("sqlite3")
+    script = (
+        "create table t(a, b); "
+        "with recursive n(i) as (select 1 union all select i+1 from n where i<20000) "
+        "insert into t select i, hex(randomblob(20)) from n; create index x on t(b); "
+        "select count(*), sum(a), count(distinct b) from t;"
+    )
+    result = run(["sqlite3", ":memory:", script], environment(segment_dir, rate=512))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "20000|200010000|20000\n", "")
+    counted = only_counted(segment_dir)
+    assert counted.missing == 0
+    allocated, live = estimate(counted, 512)
+    assert allocated > 1_000_000
+    assert live < 0.2 * allocated
+
+
+def test_the_c_compiler_makes_the_same_file(segment_dir: Path, tmp_path: Path) -> None:
+    need("gcc")
+    source = Path(__file__).resolve().parent.parent / "targets" / "family.c"
+    flags = ["-O2", "-D_GNU_SOURCE", "-S", "-Wno-all", source, "-o"]
+    subprocess.run(["gcc", *flags, tmp_path / "plain.s"], check=True, timeout=WAIT_S)
+    env = environment(segment_dir, rate=256, only="cc1")
+    silent(["gcc", *flags, tmp_path / "loaded.s"], env)
+    assert (tmp_path / "loaded.s").read_bytes() == (tmp_path / "plain.s").read_bytes()
+    counted = only_counted(segment_dir)
+    assert counted.control.text("comm") == "cc1"
+    assert counted.missing == 0
+    allocated, _ = estimate(counted, 256)
+    assert allocated > 1_000_000

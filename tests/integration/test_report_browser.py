@@ -1,7 +1,5 @@
 """The tabs of a report in headless Chromium: bars, widths, verdicts, and what every tab counts."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -388,10 +386,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
     open_page(desktop, compared[start])
 
     everywhere(desktop, f"bytes {count}", COUNTED[count, "bytes"])
-    for tab, said in (
-        ("leaks", "counts bytes in use"),
-        ("threads", "Blocks in use by the thread"),
-    ):
+    for tab, said in (("leaks", "counts bytes in use"), ("threads", "Blocks in use by the thread")):
         element(desktop, f"#tab-{tab}").click()
         assert said in text_of(desktop, f"#panel-{tab}")
         assert not element(desktop, "#choice").is_displayed()
@@ -475,10 +470,16 @@ def test_the_key_of_the_theme_works_on_every_tab(desktop: Any, tmp_path: Path) -
     def theme() -> str:
         return str(desktop.execute_script("return document.documentElement.dataset.theme"))
 
+    def ground() -> str:
+        return str(desktop.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    light = ground()
     for tab in ("summary", "table", "flame", "graph", "tree", "threads", "leaks"):
         element(desktop, f"#tab-{tab}").click()
         element(desktop, f"#tab-{tab}").send_keys("t")
         until(desktop, lambda _: theme() == "dark")
+        assert "theme=dark" in desktop.execute_script("return location.hash")
+        assert ground() != light
         element(desktop, "body").send_keys("t")
         until(desktop, lambda _: theme() == "light")
     for held in (Keys.CONTROL, Keys.ALT):

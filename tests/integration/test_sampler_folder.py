@@ -1,7 +1,5 @@
 """The private folder of segments: whose it is, what happens where it cannot be had, who gets in."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -13,7 +11,7 @@ import pytest
 
 from mem_profiler.segment import folders
 from mem_profiler.segment.file import Segment
-from sampler_run import Counts, Target, build, environment, only_counted, run, segments
+from sampler_run import Counts, Target, answered, build, environment, only_counted, run, segments
 
 USER, OTHER_USER = 1000, 65534
 OTHER_FOLDER = 2  # MP_STARTUP_OTHER_FOLDER
@@ -69,15 +67,14 @@ TAKEN = [taken_by_another, open_to_others, a_link, a_file, a_pipe]
 @pytest.mark.parametrize("take", TAKEN)
 def test_a_name_that_is_taken_denies_no_capture(segment_dir: Path, take: object) -> None:
     take(segment_dir)  # type: ignore[operator]
-    result = run([build("answer.c")], environment(segment_dir, rate=1))
-    assert (result.returncode, result.stdout) == (0, "42\n")
+    result = answered(environment(segment_dir, rate=1))
     [own] = others(segment_dir)
     [path] = segments(segment_dir)
     assert path.parent == own
     assert own.stat().st_mode & 0o7777 == 0o700
     assert only_counted(segment_dir).by("alloc_answer") == ANSWER
     assert flags(path) & OTHER_FOLDER != 0
-    [line] = result.stderr.splitlines()
+    [line] = result.splitlines()
     assert line.startswith(f"mem_profiler: no private folder for segments in {segment_dir}; ")
     assert line.endswith(f" has its segment in {path}")
 
@@ -92,8 +89,7 @@ def test_a_name_that_is_free_is_used_and_nothing_is_said(segment_dir: Path) -> N
 
 def test_an_idle_program_says_nothing_of_a_taken_name(segment_dir: Path) -> None:
     a_file(segment_dir)
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         [path] = segments(segment_dir)
         assert path.parent in others(segment_dir)
         target.finish()
@@ -212,8 +208,7 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_another_user_does_nothing_to_a_segment(segment_dir: Path, attack: str) -> None:
     segment_dir.chmod(0o1777)  # as /dev/shm
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         [path] = segments(segment_dir)
         assert attempt(OTHER_USER, ATTACKS[attack], path, target.pid) == "refused\n"
         target.ask("alloc 100 10")

@@ -1,6 +1,4 @@
-"""What must never break a target: full folders, filters, closed descriptors, death, forgery."""
-
-from __future__ import annotations
+"""What must never break a target, and programs that do not want to be looked into."""
 
 import ctypes
 import os
@@ -13,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler.segment import layout, leftovers
+from attach_agent import Attached
+from controller_tools import small_disk
+from mem_parser.errors import TargetUnsupported
+from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 from sampler_run import (
     SAMPLER,
@@ -21,28 +22,21 @@ from sampler_run import (
     Counted,
     Counts,
     Target,
+    answered,
     build,
     environment,
     only_counted,
     run,
     segments,
+    silent,
 )
 
 
 @pytest.fixture
 def small_folder(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB for segments."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", folder],
-        capture_output=True,
-        timeout=20,
-    )
-    if made.returncode != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], timeout=20, check=True)
+    with small_disk(tmp_path / "small", "4m,mode=777") as folder:
+        yield folder
 
 
 def fill(folder: Path, leave: int) -> None:
@@ -54,8 +48,7 @@ def fill(folder: Path, leave: int) -> None:
 
 
 def test_a_full_folder_loses_samples_and_not_the_target(small_folder: Path) -> None:
-    with Target([build("blocks.c")], environment(small_folder, rate=1)) as target:
-        assert target.line() == "ready"
+    with Target.started([build("blocks.c")], environment(small_folder, rate=1)) as target:
         fill(small_folder, 0)
         assert target.ask("alloc 200000 8") == "done"
         counted = target.counted()
@@ -82,8 +75,7 @@ def test_a_program_starts_unprofiled_where_nothing_fits(small_folder: Path, leav
 
 def test_a_program_that_is_not_captured_says_nothing_in_a_full_folder(small_folder: Path) -> None:
     fill(small_folder, 0)
-    result = run([build("family.c")], environment(small_folder))
-    assert (result.returncode, result.stderr) == (0, "")
+    silent([build("family.c")], environment(small_folder))
 
 
 def test_a_filtered_program_lives_on_under_a_controller(segment_dir: Path) -> None:
@@ -159,8 +151,7 @@ def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_what_was_counted_outlives_the_process(segment_dir: Path, number: int) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 1234 56")
         target.kill(number)
     assert only_counted(segment_dir).by("alloc_kept") == Counts(1234, 1234 * 56, 1234, 1234 * 56)
@@ -168,8 +159,7 @@ def test_what_was_counted_outlives_the_process(segment_dir: Path, number: int) -
 
 def test_death_in_the_middle_of_allocating_leaves_a_readable_segment(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-            target.line()
+        with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
             target.tell("churn 100000000 16")
             with Controller(target) as controller:
                 while Counted.of(controller.segment).total().blocks < 3000:
@@ -191,28 +181,14 @@ def test_a_script_of_hundreds_of_short_processes_leaves_no_files(segment_dir: Pa
 
 def test_what_killed_processes_left_unused_is_swept_by_the_next(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(segment_dir)) as target:
-            target.line()
+        with Target.started([build("blocks.c")], environment(segment_dir)) as target:
             target.kill()
     run([build("family.c")], environment(segment_dir))
     assert segments(segment_dir) == []
 
 
-def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(
-    segment_dir: Path,
-) -> None:
-    dash = shutil.which("dash")
-    if dash is None:
-        pytest.skip("dash is not installed")
-    result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(segment_dir))
-    assert result.returncode == 0
-    assert leftovers.sweep(leftovers.in_folders()) == []
-    assert segments(segment_dir) == []
-
-
 def test_captured_segments_are_never_swept(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 9 9")
         target.kill()
     for _ in range(3):
@@ -226,8 +202,7 @@ def test_a_forged_control_page_does_not_break_the_target(segment_dir: Path, seed
     import random
 
     draw = random.Random(seed)
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         with Controller(target) as controller:
             for _ in range(30):
                 number = controller.start(1)
@@ -247,8 +222,7 @@ def test_a_forged_control_page_does_not_break_the_target(segment_dir: Path, seed
 
 
 def test_segments_are_private(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir)) as target:
         [path] = segments(segment_dir)
         assert path.stat().st_mode & 0o7777 == 0o600
         assert path.parent.stat().st_mode & 0o7777 == 0o700
@@ -277,10 +251,114 @@ def deny_executable_memory() -> None:
 def test_a_program_that_denies_new_executable_memory_is_captured_from_its_start(
     segment_dir: Path,
 ) -> None:
-    with Target(
+    with Target.started(
         [build("blocks.c")], environment(segment_dir, rate=1), preexec_fn=deny_executable_memory
     ) as target:
-        assert target.line() == "ready"
         assert target.ask("alloc 1000 8") == "done"
         assert target.counted().by("alloc_kept").blocks == 1000
         target.finish()
+
+
+EPERM = 1
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "01"])
+def test_a_program_that_opts_out_is_left_alone(segment_dir: Path, value: str) -> None:
+    """Nothing is made and nothing is said, whatever else is set."""
+    env = environment(segment_dir, rate=1, disable=value, max_memory="nonsense", follow_fork="1")
+    assert answered(env) == ""
+    assert [*segment_dir.iterdir()] == []
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_a_program_that_does_not_opt_out_is_captured(segment_dir: Path, value: str) -> None:
+    assert answered(environment(segment_dir, rate=1, disable=value)) == ""
+    assert len(segments(segment_dir)) == 1
+
+
+@pytest.mark.parametrize("route", ["fork", "vfork", "nested"])
+def test_children_of_a_program_that_opts_out_have_nothing_either(
+    segment_dir: Path, route: str
+) -> None:
+    program = build("forks.c")
+    env = environment(segment_dir, rate=1, disable="1", follow_fork="1")
+    with Target([program, route, program], env) as target:
+        while target.line() != "done":
+            pass
+        assert [*segment_dir.iterdir()] == []
+        target.tell("go")
+        target.finish()
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_a_program_that_opts_out_is_not_attached_to(segment_dir: Path, value: str) -> None:
+    long = "x" * 70000  # the variable may stand behind any other
+    variables = {"A_LONG_ONE": long, "MEM_PROFILER_DISABLE": value, "MEM_PROFILER_DISABLED": "0"}
+    with Attached.started(segment_dir, [build("blocks.c")], **variables) as target:
+        answer = target.begin()
+        assert answer.result == -EPERM
+        assert answer.text == "the process was started with MEM_PROFILER_DISABLE"
+        assert answer.patched == 0
+        assert segments(segment_dir) == []
+        assert target.ask("alloc 10 10") == "done"
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_a_program_that_does_not_opt_out_is_attached_to(segment_dir: Path, value: str) -> None:
+    variables = {"MEM_PROFILER_DISABLE": value, "XMEM_PROFILER_DISABLE": "1"}
+    with Attached.started(
+        segment_dir, [build("blocks.c")], **variables, MEM_PROFILER_DISABLED="1"
+    ) as target:
+        assert target.begin().result == 0
+        assert target.detach().result == 0
+
+
+@pytest.mark.parametrize("route", ["prctl", "syscall"])
+def test_a_capture_ends_where_the_program_makes_itself_undumpable(
+    segment_dir: Path, route: str
+) -> None:
+    env = environment(segment_dir, rate=1, follow_fork="1")
+    with Target.started([build("undumpable.c"), route], env) as target:
+        assert target.ask("go") == "undumpable"
+        [path] = segments(segment_dir)
+        counted = Counted.read(path)
+        assert counted.by("alloc_before") == Counts(10, 100, 10, 100)
+        assert counted.by("alloc_after") == Counts()
+        assert int(counted.control.capture["stop_ns"]) > 0
+        target.tell("end")
+        target.finish()
+
+
+@pytest.mark.parametrize("route", ["prctl", "syscall"])
+def test_a_program_that_made_itself_undumpable_is_not_captured(
+    segment_dir: Path, route: str
+) -> None:
+    """Nor by somebody who writes to the segment without asking."""
+    with (
+        Target.started([build("undumpable.c"), route], environment(segment_dir)) as target,
+        Controller(target) as controller,
+    ):
+        assert target.ask("go") == "undumpable"
+        with pytest.raises(TargetUnsupported, match="made itself undumpable"):
+            controller.start(1)
+        controller.segment.store(("gate",), 1 << 40)
+        target.tell("end")
+        target.finish()
+        assert Counted.of(controller.segment).stacks == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize("rate", [None, 1])
+def test_a_program_whose_file_may_not_be_read_has_no_segment(
+    segment_dir: Path, rate: int | None
+) -> None:
+    program = Path(shutil.copy(build("answer.c"), segment_dir))
+    library = Path(shutil.copy(environment(segment_dir)["LD_PRELOAD"], segment_dir))
+    library.chmod(0o755)
+    program.chmod(0o711)
+    env = environment(segment_dir, rate=rate) | {"LD_PRELOAD": str(library)}
+    result = run([program], env, user=1000, group=1000, cwd="/")
+    assert (result.returncode, result.stdout) == (0, "42\n")
+    assert segments(segment_dir) == []
+    words = "no capture in" if rate else ""
+    assert words in result.stderr and len(result.stderr.splitlines()) == bool(rate)

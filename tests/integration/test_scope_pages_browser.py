@@ -1,7 +1,5 @@
 """The pages of dumps of device memory in headless Chromium, against what the commands say."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import json
@@ -477,7 +475,6 @@ def test_a_saved_table_has_all_rows_with_plain_numbers(driver: Any, long_page: P
 def both(
     page_of: Callable[..., Path], compared: Callable[..., Path], tmp_path: Path
 ) -> dict[str, Path]:
-    """Pages whose names are hostile."""
     paths = [
         training(3, seed, word=HOSTILE).db(tmp_path, f"{seed}.db") for seed in (1, 2)
     ]  # fmt: skip
@@ -543,14 +540,10 @@ def test_pages_fit_a_phone(phone: Any, both: dict[str, Path], kind: str) -> None
 @pytest.mark.usefixtures("sampler", "segment_dir")
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None,
-    reason="torch is not installed: pip install .[torch]",
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install .[torch]"
 )
 def test_pages_of_a_real_training_loop_show_what_pytorch_holds(
-    driver: Any,
-    page_of: Callable[..., Path],
-    compared: Callable[..., Path],
-    tmp_path: Path,
+    driver: Any, page_of: Callable[..., Path], compared: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = collected(tmp_path)
     [dump] = map(str, (tmp_path / "out").glob("*/device_cpu/dump/memscope_dump_*.csv"))

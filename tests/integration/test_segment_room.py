@@ -1,9 +1,8 @@
-"""All segments of a user together: trimmed once their processes are gone, and bounded."""
-
-from __future__ import annotations
+"""All segments of a user: trimmed once their processes are gone, bounded, and recovered."""
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command, wait_until
+from controller_tools import command_ok, refused, run_command, wait_until
 from mem_profiler.process import procfs
 from mem_profiler.segment import folders, layout, room
 from mem_profiler.segment.file import Segment
-from sampler_run import WAIT_S, Counted, Target, build, environment, run, segments
+from parser_run import parse
+from sampler_run import WAIT_S, Counted, Target, build, environment, run, run_ok, segments
 
 KIB, MIB = 1 << 10, 1 << 20
 TRIMMED_BYTES = 16 * KIB  # of a short program: four pages
@@ -37,13 +37,11 @@ def programs(count: int, env: dict[str, str], at_once: int = 1) -> None:
         'LD_PRELOAD="$3" "$4" & j=$((j+1)); done; wait; k=$((k+$2)); done'
     )
     argv = ["/bin/sh", "-c", script, "sh", str(count), str(at_once), library, program]
-    result = run(argv, env | {"LD_PRELOAD": ""})
-    assert result.returncode == 0, result.stderr
+    run_ok(argv, env | {"LD_PRELOAD": ""})
 
 
 def test_a_capture_begins_small(segment_dir: Path) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         assert held(segment_dir) <= LIVING_BYTES
         target.ask("alloc 20000 100")  # and grows as it needs to
         assert target.counted().by("alloc_kept").blocks == 20000
@@ -77,8 +75,7 @@ def test_dead_segments_behind_many_files_are_trimmed_too(segment_dir: Path) -> N
 
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_what_a_trimmed_segment_held_is_all_there(segment_dir: Path, end: str) -> None:
-    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
-        target.line()
+    with Target.started([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.ask("alloc 1000 10")
         target.ask("churn 50 100")
         if end == "kill":
@@ -99,8 +96,7 @@ def test_what_a_trimmed_segment_held_is_all_there(segment_dir: Path, end: str) -
 
 def test_the_segment_of_a_living_process_is_neither_trimmed_nor_dropped(segment_dir: Path) -> None:
     env = environment(segment_dir, rate=1, max_total=str(BOUND))
-    with Target([build("blocks.c")], env) as target:
-        target.line()
+    with Target.started([build("blocks.c")], env) as target:
         target.ask("alloc 1000 10")
         [path] = segments(segment_dir)
         before = path.stat().st_blocks
@@ -173,8 +169,7 @@ def test_living_processes_that_fill_the_bound_make_new_ones_smaller_or_none(
     segment_dir: Path,
 ) -> None:
     env = environment(segment_dir, rate=1, max_total=str(BOUND))
-    with Target([build("blocks.c")], env) as target:
-        target.line()
+    with Target.started([build("blocks.c")], env) as target:
         [path] = segments(segment_dir)
         assert path.stat().st_size <= BOUND
         other = environment(segment_dir, rate=1, max_total="2M")
@@ -234,8 +229,7 @@ def test_a_forged_ledger_harms_nothing(segment_dir: Path) -> None:
 
 def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> None:
     programs(5, environment(segment_dir, rate=1))
-    done = run_command("recover", "--all", "-o", tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", "--all", "-o", tmp_path / "x")
     assert len(list(tmp_path.glob("x.*.heap"))) == 5
     assert segments(segment_dir) == []
 
@@ -243,11 +237,10 @@ def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> N
 def test_a_run_hands_the_bound_on_and_says_what_it_cost(segment_dir: Path, tmp_path: Path) -> None:
     program = build("answer.c")
     script = "k=0; while [ $k -lt 40 ]; do $1 & k=$((k+1)); done; wait"
-    done = run_command(
+    done = command_ok(
         "run", "-c", "1", "--children", "--max-total", "2M", "-o", str(tmp_path / "x"), "--",
         "/bin/sh", "-c", script, "sh", str(program),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert done.stdout.count("42\n") == 40
     assert "may take 2 MiB together (MEM_PROFILER_MAX_TOTAL): " in done.stderr
     assert "did not begin" in done.stderr or "dropped" in done.stderr
@@ -269,9 +262,8 @@ def test_a_large_segment_that_was_asked_for_needs_no_second_variable(segment_dir
 
 @pytest.mark.parametrize("value", ["1M", "2T", "much"])
 def test_a_bound_that_makes_no_sense_is_refused(segment_dir: Path, value: str) -> None:
-    done = run_command("run", "--max-total", value, "--", "/bin/true")
-    assert done.returncode == 2
-    assert "--max-total" in done.stderr
+    done = refused(2, "run", "--max-total", value, "--", "/bin/true")
+    assert "--max-total" in done
 
 
 def test_what_was_half_packed_when_its_writer_died_is_removed(segment_dir: Path) -> None:
@@ -295,11 +287,9 @@ def test_recover_while_programs_start_writes_each_capture_once(
     script = 'for k in $(seq 40); do LD_PRELOAD="$1" "$2" >/dev/null; done'
     argv = ["/bin/sh", "-c", script, "sh", env["LD_PRELOAD"], str(build("answer.c"))]
     with subprocess.Popen(argv, env=env | {"LD_PRELOAD": ""}) as busy:
-        done = run_command("recover", "--all", "-o", tmp_path / "x")
-        assert done.returncode == 0, done.stderr
+        command_ok("recover", "--all", "-o", tmp_path / "x")
         assert busy.wait(WAIT_S) == 0
-    done = run_command("recover", "--all", "-o", tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    command_ok("recover", "--all", "-o", tmp_path / "x")
     written = [int(path.name.split(".")[1]) for path in tmp_path.glob("x.*.heap")]
     assert len(written) == len(set(written)) == 50
     assert segments(segment_dir) == []
@@ -312,8 +302,7 @@ def test_a_program_that_sets_a_filter_gets_the_pages_before_that(
     """Under a filter hooks make no system call, so they can reserve nothing."""
     unused_call = "9999"
     env = environment(segment_dir, rate=1 if captures else None)
-    with Target([build("filtered.c"), "errno", unused_call], env) as target:
-        assert target.line() == "ready"
+    with Target.started([build("filtered.c"), "errno", unused_call], env) as target:
         [path] = segments(segment_dir)
         with Segment.open(path, writable=False) as segment:
             control = segment.control()
@@ -322,3 +311,100 @@ def test_a_program_that_sets_a_filter_gets_the_pages_before_that(
         assert stacks.reserved_bytes == (MIB if captures else 0)
         assert (control.lost_level("lost_sites", "mp_site_row") is not None) == captures
         target.finish()
+
+
+def test_a_killed_program_is_recovered_whole_and_its_file_is_read_by_us_and_by_jeprof(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    program = build("blocks.c")
+    with Target([program], environment(segment_dir, rate=1)) as target:
+        target.line()
+        target.ask("alloc 1000 1")
+        target.ask("churn 50 100")
+        target.tell("churn 100000000 0")
+        target.kill()
+    command_ok("recover", target.pid, "-o", tmp_path / "r")
+    [heap] = tmp_path.glob(f"r.{target.pid}.*.heap")
+    assert run_command("clean").returncode == 0
+    assert segments(segment_dir) == []
+    table = parse("-p", program, "-f", heap, "-t")
+    [row] = [line for line in table.stdout.splitlines() if line.endswith("alloc_kept")]
+    assert row.split()[:2] == ["1,000", "B"], table.stdout
+    if shutil.which("jeprof") is None:
+        pytest.skip("jeprof is not installed")
+    text = run(["jeprof", "--text", "--show_bytes", program, heap], dict(os.environ)).stdout
+    flat = {line.split()[-1]: int(line.split()[0]) for line in text.splitlines() if "%" in line}
+    assert flat["alloc_kept"] == 1000, text
+
+
+def test_a_folder_that_a_service_had_for_its_segments_is_recovered_by_name(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    """As a volume of a container: the command's own folder is another."""
+    volume = tmp_path / "vol"
+    volume.mkdir()
+    env = environment(volume, rate=1)
+    with Target.started([build("blocks.c")], env) as target:
+        target.ask("alloc 1000 1")
+        target.kill()
+    nothing = run_command("recover", target.pid, "-o", tmp_path / "r")
+    assert f"left nothing to recover in {segment_dir}\n" in nothing.stderr
+    assert "mem_profiler recover FOLDER" in nothing.stderr
+    result = run_command("recover", volume, "-o", tmp_path / "r")
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    assert len(list(tmp_path.glob(f"r.{target.pid}.*.heap"))) == 1
+    assert segments(volume) == []
+    again = run_command("recover", volume)
+    assert (again.returncode, again.stdout) == (0, f"nothing to recover below {volume}\n")
+
+
+def test_what_an_ended_worker_left_in_the_folder_of_a_living_one_is_listed_saved_and_cleaned(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    env = environment(service, rate=1)
+    with Target([build("blocks.c")], env) as living, Target([build("blocks.c")], env) as dead:
+        for target in (living, dead):
+            target.line()
+            target.ask("alloc 1000 1")
+        dead.kill()
+        # Of this machine's processes and folders only those of this test.
+        monkeypatch.delenv("MEM_PROFILER_DIR")
+        monkeypatch.setattr(folders, "DEFAULT_DIR", str(segment_dir))
+        monkeypatch.setattr(procfs, "pids", lambda: [living.pid])
+        assert (
+            f"dead, not written: mem_profiler recover {dead.pid}\n"
+            in run_command("ps", "--all").stdout
+        )
+        below = run_command("ps", service).stdout
+        assert f"{living.pid} " in below
+        assert f"dead, not written: mem_profiler recover {service}\n" in below
+        kept = run_command("clean", service).stdout.splitlines()[-1]
+        saves = f"mem_profiler recover {service}"
+        assert kept == f"kept unsaved profile of pid {dead.pid}; save it with {saves}"
+        command_ok("recover", dead.pid, "-o", tmp_path / "r")
+        assert len(segments(service)) == 1
+        monkeypatch.setattr(procfs, "pids", list)
+        assert "dead" not in run_command("ps", "--all").stdout
+        living.kill()
+    assert "removed 1 segment" in run_command("clean", "--all", service).stdout
+    assert segments(service) == []
+
+
+def test_events_that_a_small_segment_has_no_room_for_are_said_to_be_missing(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1, events="16M", max_memory="4M")
+    text = "no events: they need a segment of 8 MiB, this one has 4 MiB (MEM_PROFILER_MAX_MEMORY)"
+    with Target.started([build("blocks.c")], env) as target:
+        target.ask("alloc 1000 1")
+        listed = run_command("ps")
+        assert f"\npid {target.pid}: {text}\n" in listed.stdout, listed.stdout + listed.stderr
+        saved = run_command("snapshot", target.pid, "-o", tmp_path / "s")
+        assert f"note: {text}\n" in saved.stdout, saved.stdout + saved.stderr
+        target.kill()
+    result = run_command("recover", target.pid, "-o", tmp_path / "r")
+    assert f"note: {text}\n" in result.stdout, result.stdout + result.stderr
+    [heap] = tmp_path.glob("r.*.heap")
+    assert f"note: {text}" in parse("-f", heap, "-t").stdout

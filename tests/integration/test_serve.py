@@ -1,16 +1,17 @@
 """`mem_profiler serve` as clients see it: real sockets, real processes, real readers of formats."""
 
-from __future__ import annotations
-
+import base64
 import contextlib
+import gzip
 import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,9 +19,23 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller_tools import TIMEOUT_S, Stepper, run_command, wait_until
+from javascript import JAVASCRIPT, OPTIONS
+from made_program import Made
 from mem_parser.model import Count, Unit
-from mem_parser.readers import read_profile
-from serving import Answered, Server, read_all, served, shared_server
+from mem_parser.profileproto import message_class
+from mem_parser.readers import read_bytes, read_profile
+from mem_parser.symbols.symbolizer import symbolize
+from sampler_run import Target, build, environment, run_ok
+from serving import (
+    Answered,
+    Server,
+    below,
+    read_all,
+    readers_below,
+    resident_bytes,
+    served,
+    shared_server,
+)
 
 RATE = {"MEM_PROFILER_START": "1"}
 
@@ -48,7 +63,6 @@ def shared() -> Iterator[tuple[Path, Server]]:
 
 @pytest.fixture
 def segment_dir(shared: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of all tests here."""
     monkeypatch.setenv("MEM_PROFILER_DIR", str(shared[0]))
     return shared[0]
 
@@ -103,11 +117,10 @@ def test_gos_pprof_reads_it_over_http(target: Stepper, segment_dir: Path, tmp_pa
     variables = os.environ | {"PPROF_TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
 
     def top(address: str) -> str:
-        done = subprocess.run(
-            ["go", "tool", "pprof", "-top", "-unit=B", "-nodefraction=0", address],
-            capture_output=True, text=True, timeout=TIMEOUT_S * 3, env=variables, cwd=tmp_path,
+        done = run_ok(
+            ["go", "tool", "pprof", "-top", "-unit=B", "-nodefraction=0", address], variables,
+            cwd=tmp_path,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
         return done.stdout
 
     with Server() as served:
@@ -256,15 +269,10 @@ def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
         with contextlib.suppress(BlockingIOError):
             for _ in range(2000):
                 deaf.send(ask)
-        before = _resident(server.pid)
+        before = resident_bytes(server.pid)
         for _ in range(5):
             assert server.ask("/processes").status == 200
-        assert _resident(server.pid) - before < 20 << 20
-
-
-def _resident(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        assert resident_bytes(server.pid) - before < 20 << 20
 
 
 def test_the_target_is_killed_while_it_is_watched(
@@ -418,3 +426,149 @@ def test_nobody_watching_means_no_reading(
 
         assert has_segment()
         wait_until(lambda: not has_segment(), "the reader rests")
+
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another user")
+UID = 12_345
+
+
+@pytest.fixture
+def made(segment_dir: Path) -> Iterator[Made]:
+    with Made(segment_dir) as one:
+        one.allocate(0, 100, 5000)
+        yield one
+
+
+def on_page(server: Server, pid: int, *, now: bool = False) -> bytes:
+    """What the page of a process gets, unpacked; ``now``: of a moment to come."""
+    answered = server.ask(f"/p/{pid}/live?after={time.time_ns() // 10**6 if now else 0}")
+    assert answered.status == 200, answered.body
+    _, _, packed = answered.json()["data"]["tree"].partition(":")
+    return zlib.decompress(base64.b64decode(packed))
+
+
+def functions(body: bytes) -> set[str]:
+    return {one.name for one in symbolize(read_bytes(body, "served")).functions}
+
+
+def functions_of_pprof(body: bytes) -> set[str]:
+    message = message_class("Profile")()
+    message.ParseFromString(gzip.decompress(body))
+    return {message.string_table[one.name] for one in message.function}
+
+
+def test_the_page_files_profiles_and_metrics_have_the_names(made: Made, server: Server) -> None:
+    made.list_as("handle_request")
+    assert b"handle_request" in on_page(server, made.pid)
+    assert "handle_request" in functions(server.ask(f"/p/{made.pid}/profile.heap").body)
+    profile = server.ask(f"/p/{made.pid}/debug/pprof/heap")
+    assert "handle_request" in functions_of_pprof(profile.body)
+    metrics = server.scrape().body.decode()
+    mine = [line for line in metrics.splitlines() if f'pid="{made.pid}"' in line]
+    [line] = [line for line in mine if 'function="handle_request"' in line]
+    assert float(line.rpartition(" ")[2]) == 500_000
+
+
+def test_who_reads_the_list_may_open_nothing_and_keeps_nothing_open(
+    made: Made, segment_dir: Path, tmp_path: Path
+) -> None:
+    made.list_as("handle_request")
+    with Server(folder=tmp_path, variables={"MEM_PROFILER_DIR": str(segment_dir)}) as server:
+        assert b"handle_request" in on_page(server, made.pid)
+        [reader] = readers_below(server.pid)
+        words = below(server.pid)[reader]
+        assert (words["NoNewPrivs"], words["CapEff"].strip("0")) == ("1", "")
+        for pid in below(server.pid):
+            opened = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
+            assert not [name for name in opened if "memfd" in name or "perf-" in name], opened
+        assert server.end() == (0, "")
+
+
+def test_names_of_code_that_is_made_later_come_with_later_data(made: Made, server: Server) -> None:
+    made.list_as("handle_request")
+    assert b"handle_request" in on_page(server, made.pid)
+    made.list_as("handle_request", "later_one")
+    made.allocate(1, 10, 5000)
+    wait_until(lambda: b"later_one" in on_page(server, made.pid, now=True), "the name is there")
+
+
+def put_fifo(made: Made, _folder: Path) -> None:
+    os.mkfifo(made.map)
+
+
+def put_link(made: Made, folder: Path) -> None:
+    made.list_as("handle_request")
+    made.map.rename(folder / "moved")
+    made.map.symlink_to(folder / "moved")
+
+
+def put_second_name(made: Made, folder: Path) -> None:
+    made.list_as("handle_request")
+    os.link(made.map, f"{made.map}.{os.getpid()}")
+
+
+def put_of_another(made: Made, _folder: Path) -> None:
+    made.list_as("handle_request", uid=UID)
+
+
+def put_large(made: Made, _folder: Path) -> None:
+    """Gigabytes that take no room; the names come behind them."""
+    with made.map.open("wb") as file:
+        file.truncate(8 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(made.lines("handle_request").encode())
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        put_fifo,
+        put_link,
+        put_second_name,
+        pytest.param(put_of_another, marks=NEEDS_ROOT),
+        put_large,
+    ],
+)
+def test_a_list_that_is_none_names_nothing_and_holds_nobody_up(
+    made: Made, server: Server, tmp_path: Path, put: Callable[[Made, Path], None]
+) -> None:
+    try:
+        put(made, tmp_path)
+        assert b"handle_request" not in on_page(server, made.pid)
+        assert server.ask(f"/p/{made.pid}/debug/pprof/heap").status == 200
+    finally:
+        Path(f"{made.map}.{os.getpid()}").unlink(missing_ok=True)
+
+
+@NEEDS_ROOT
+def test_root_shows_the_names_of_a_program_of_another_user_and_reads_as_that_user(
+    segment_dir: Path, server: Server
+) -> None:
+    program = Path(f"/tmp/mem_profiler-test-{os.getpid()}-made")
+    program.write_bytes(build("made_code.c").read_bytes())
+    program.chmod(0o755)
+    words = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+    try:
+        with Made(segment_dir, *words, program=program) as one:
+            one.allocate(0, 10, 5000)
+            one.list_as("handle_request", uid=UID)
+            one.map.chmod(0o600)
+            assert b"handle_request" in on_page(server, one.pid)
+        with Made(segment_dir, *words, program=program) as one:
+            one.allocate(0, 10, 5000)
+            one.list_as("handle_request")  # root's, which that user did not write
+            assert b"handle_request" not in on_page(server, one.pid)
+    finally:
+        program.unlink()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_javascript_has_its_names(segment_dir: Path, tmp_path: Path, server: Server) -> None:
+    script = tmp_path / "serving.js"
+    script.write_text(JAVASCRIPT)
+    words = ["node", *OPTIONS, str(script)]
+    with Target.started(words, environment(segment_dir, rate=1), cwd=tmp_path) as node:
+        assert node.ask("go") == "ok"
+        found = functions_of_pprof(server.ask(f"/p/{node.pid}/debug/pprof/heap").body)
+        assert {"makeBuffer", "handleRequest"} <= found
+        Path(f"/tmp/perf-{node.pid}.map").unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """The server attaches to processes, where it may, and leaves them as they were."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller_tools import TIMEOUT_S, Stepper, run_command, wait_until
+from controller_tools import TIMEOUT_S, Stepper, command_ok, run_command, wait_until
 from mem_profiler import attach as attaching
 from mem_profiler.process import procfs
 from serving import Server, below
@@ -132,8 +130,7 @@ def test_the_capture_of_a_killed_server_can_be_written(
         assert post(server, prepared.pid, "start", rate=1).status == 200
         prepared.tell("a 10 1000")
         kill(server)
-        done = run_command("stop", prepared.pid, "-o", tmp_path / "late")
-        assert done.returncode == 0, done.stderr
+        command_ok("stop", prepared.pid, "-o", tmp_path / "late")
         assert list(tmp_path.glob("late.*.heap"))
 
 

@@ -1,6 +1,6 @@
-"""What an attacker sends: bytes that are no request, two requests in one, heads without end."""
-
-from __future__ import annotations
+"""What an attacker sends: bytes that are no request, two requests in one, heads without end,
+crowds.
+"""
 
 import contextlib
 import json
@@ -8,13 +8,17 @@ import os
 import resource
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller_tools import wait_until
-from serving import Server, read_all
+from controller_tools import TIMEOUT_S, command_environment, wait_until
+from other_users import OTHER_UID, UID, become, need_users
+from sampler_run import TARGETS, run
+from serving import Server, read_all, resident_bytes
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -90,14 +94,8 @@ def test_a_body_without_end_is_cut_off(server: Server) -> None:
     assert resident_bytes(server.pid) - before < 32 << 20
 
 
-def resident_bytes(pid: int) -> int:
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path) -> None:
     with Server() as one:
-        assert one.token is not None
         token = one.token.encode()
         for address in ("/", "/p/1", "/processes", "/p/999999999/live", "/nothing"):
             for known in (f"Authorization: Bearer {one.token}", f"Cookie: x={one.token}"):
@@ -121,9 +119,7 @@ def test_hundreds_of_silent_connections_hold_up_nobody(server: Server) -> None:
         assert server.ask("/processes").status == 200
 
 
-def test_without_a_free_descriptor_the_server_rests_and_keeps_those_it_has(
-    tmp_path: Path,
-) -> None:
+def test_without_a_free_descriptor_the_server_rests_and_keeps_those_it_has(tmp_path: Path) -> None:
     page = b"GET /p/1 HTTP/1.1\r\n" + HOST
     with Server(folder=tmp_path) as one, one.connect() as known:
         assert status_of(known, page) == 200
@@ -162,3 +158,65 @@ def descriptors(pid: int) -> list[int]:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+TURNS = 10
+ASK_ONE = """
+import socket, sys
+one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
+one.sendall(f"GET /processes HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {sys.argv[2]}"
+            "\\r\\nConnection: close\\r\\n\\r\\n".encode())
+print(one.recv(100).split()[1].decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    need_users()
+    with Server() as one:
+        yield one
+        assert one.end() == (0, "")
+
+
+@contextlib.contextmanager
+def crowd(target: Server, kind: str, uid: int) -> Iterator[None]:
+    words = [*become(uid), sys.executable, TARGETS / "crowd.py", str(target.port), kind]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=command_environment()
+    ) as child:
+        assert child.stdin is not None
+        try:
+            assert child.stdout.readline() == b"ready\n"
+            yield
+            assert child.poll() is None
+        finally:
+            child.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TIMEOUT_S)
+            child.kill()
+
+
+def ask_as(uid: int, target: Server) -> str:
+    words = [*become(uid), sys.executable, "-c", ASK_ONE, str(target.port), str(target.token)]
+    done = run(words, command_environment())
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.parametrize("kind", ["half", "silent", "page", "again"])
+def test_a_crowd_of_another_user_shuts_out_nobody(target: Server, kind: str) -> None:
+    with crowd(target, kind, OTHER_UID):
+        assert [target.ask("/processes").status for _ in range(TURNS)] == [200] * TURNS
+        assert ask_as(UID, target) == "200"
+        if kind != "again":  # nobody is kept from running out of room by programs of the own user
+            assert ask_as(OTHER_UID, target) == "200"
+    assert resident_bytes(target.pid) < 400 << 20
+
+
+def test_a_connection_that_has_shown_the_token_stays(target: Server) -> None:
+    with target.connect() as one:
+        head = f"GET /processes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}"
+        one.sendall(f"{head}\r\n\r\n".encode())
+        assert one.recv(65536).startswith(b"HTTP/1.1 200")
+        with crowd(target, "half", OTHER_UID):
+            one.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
+            assert b"HTTP/1.1 200" in read_all(one)

@@ -1,7 +1,5 @@
 """The live page in headless Chromium, on a redis-server under load."""
 
-from __future__ import annotations
-
 import http.server
 import re
 import shutil

@@ -1,12 +1,12 @@
-"""Scrapers as they ask: Prometheus itself, and the requests of those that are not packaged.
+"""Scrapers as they ask: Prometheus itself, Go's pprof, and the requests of those that are not
+packaged.
 
 Grafana Alloy, Parca and Pyroscope are Go programs that ask with Go's HTTP client and read the
 answer with pprof's library. What they send is taken from their sources: a GET of the configured
 path with User-Agent, Authorization and Accept-Encoding, on a connection that stays open.
 """
 
-from __future__ import annotations
-
+import contextlib
 import gzip
 import json
 import os
@@ -21,10 +21,14 @@ from typing import Any
 
 import pytest
 
-from controller_tools import TIMEOUT_S, Stepper, wait_until
+from browser import NEEDS_BROWSER, element, until
+from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
+from mem_cli import demo
 from mem_parser.profileproto import message_class
+from sampler_run import run_ok
 from serving import Answered, Server, served
 
+NEEDS_GO = pytest.mark.skipif(shutil.which("go") is None, reason="no Go toolchain")
 RATE = {"MEM_PROFILER_START": "1"}
 ALLOY = "Alloy/v1.11.0 (linux; deb; binary)"
 PARCA = "conprof/"
@@ -164,13 +168,6 @@ def test_a_scraper_that_subtracts_profiles_gets_what_was_allocated_in_between(
     client.close()
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 CONFIGURATION = """
 global: {{scrape_interval: 2s, scrape_timeout: 2s}}
 scrape_configs:
@@ -190,7 +187,7 @@ def test_prometheus_scrapes_it_and_answers_queries(
     with Server("--token-file", token) as server:
         settings = tmp_path / "prometheus.yml"
         settings.write_text(CONFIGURATION.format(token=token, port=server.port))
-        port = free_port()
+        port = demo.free_port()
         command = [
             "prometheus", f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
@@ -240,3 +237,146 @@ def _queries(port: int, target: Stepper) -> None:
         return bool(rates) and float(rates[0]["value"][1]) > 0
 
     wait_until(has_grown, "the counter grows in Prometheus too")
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture
+def server(target: Stepper) -> Iterator[Server]:
+    with Server() as one:
+        yield one
+
+
+@pytest.fixture
+def window(desktop: Any) -> Iterator[Any]:
+    """The one that tests share; what Go's pages complain of stays here."""
+    desktop.get_log("browser")
+    yield desktop
+    desktop.get("about:blank")
+    desktop.get_log("browser")
+
+
+def variables(folder: Path) -> dict[str, str]:
+    return os.environ | {"PPROF_TMPDIR": str(folder), "HOME": str(folder)}
+
+
+def pprof(folder: Path, *words: str) -> str:
+    done = run_ok(
+        ["go", "tool", "pprof", "-unit=B", "-nodefraction=0", *words], variables(folder), cwd=folder
+    )
+    return done.stdout
+
+
+def flat_of(shown: str, function: str) -> str:
+    """The bytes that a table has for a function; empty: it has no row."""
+    lines = [line.removesuffix(" (inline)").split() for line in shown.splitlines()]
+    rows = [words for words in lines if words[-1:] == [function]]
+    return rows[0][0] if rows else ""
+
+
+@NEEDS_GO
+def test_a_stripped_program_is_shown_by_the_address_with_the_token(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copy(stepper, bare)
+    subprocess.run(["strip", bare], check=True, timeout=TIMEOUT_S)
+    with Stepper(bare, MEM_PROFILER_START="1") as target, Server() as server:
+        target.tell("a 100 1000")
+        address = f"{server.url}/p/{target.pid}/debug/pprof/heap?token={server.token}"
+        assert "[bare]" in pprof(tmp_path, "-top", address)
+
+
+@NEEDS_GO
+def test_two_fetches_show_what_grew_in_between(
+    target: Stepper, server: Server, tmp_path: Path
+) -> None:
+    for kind, grown in (("heap", "90000B"), ("allocs", "110000B")):
+        address = f"{server.url}/p/{target.pid}/debug/pprof/{kind}?token={server.token}"
+        first = tmp_path / f"{kind}.pb.gz"
+        first.write_bytes(
+            server.ask(f"/p/{target.pid}/debug/pprof/{kind}?token={server.token}").body
+        )
+        before = flat_of(pprof(tmp_path, "-top", str(first)), "allocate")
+        target.tell("a 30 3000")
+        target.tell("c 40 500")
+        shown = pprof(tmp_path, "-top", f"-base={first}", address)
+        assert flat_of(shown, "allocate") == "90000B", shown
+        assert flat_of(shown, "churn") == ("20000B" if kind == "allocs" else ""), shown
+        assert f"{grown} total" in shown
+        assert flat_of(pprof(tmp_path, "-top", address), "allocate") == (
+            f"{int(before[:-1]) + 90_000}B"
+        )
+        assert "allocate" in pprof(tmp_path, "-traces", f"-diff_base={first}", address)
+        assert "b->next = kept" in pprof(tmp_path, "-list=allocate", address)
+
+
+@contextlib.contextmanager
+def pages(folder: Path, address: str) -> Iterator[str]:
+    """Go's own pages of an address; yields where they are."""
+    place = f"127.0.0.1:{demo.free_port()}"
+    words = ["go", "tool", "pprof", "-no_browser", f"-http={place}", address]
+    with subprocess.Popen(
+        words, env=variables(folder), cwd=folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True,
+    ) as shown:  # fmt: skip
+
+        def answers() -> bool:
+            assert shown.poll() is None
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://{place}/ui/top", timeout=TIMEOUT_S).close()
+                return True
+            return False
+
+        try:
+            wait_until(answers, "Go's pages are there")
+            yield f"http://{place}/ui"
+        finally:
+            # `go tool` starts pprof as a child.
+            os.killpg(shown.pid, 15)
+
+
+@NEEDS_GO
+@pytest.mark.parametrize("_browser", [pytest.param(None, marks=NEEDS_BROWSER)])
+def test_gos_own_pages_show_it(
+    target: Stepper, server: Server, tmp_path: Path, _browser: None, window: Any
+) -> None:
+    address = f"{server.url}/p/{target.pid}/debug/pprof/heap?token={server.token}"
+    with pages(tmp_path, address) as root:
+        window.get(f"{root}/top")
+        until(window, lambda d: "allocate" in element(d, "#toptable").text)
+        assert element(window, "#toptable tbody tr").text.startswith("97.66kB")
+        window.get(f"{root}/flamegraph")
+        until(window, lambda d: "allocate" in element(d, "body").text)
+        window.get(f"{root}/peek?f=allocate")
+        until(window, lambda d: "allocate" in element(d, "#content").text)
+        if shutil.which("dot") is not None:
+            window.get(f"{root}/")
+            until(window, lambda d: "allocate" in element(d, "#graph").get_attribute("textContent"))
+        assert quiet(window)
+
+
+@NEEDS_GO
+@pytest.mark.parametrize("_browser", [pytest.param(None, marks=NEEDS_BROWSER)])
+def test_gos_page_of_source_lines_needs_no_binary(
+    target: Stepper, stepper: Path, server: Server, tmp_path: Path, _browser: None, window: Any
+) -> None:
+    """With the binary it asks that for lines in Go's own way, and has none of other languages."""
+    file = tmp_path / "x.pb.gz"
+    file.write_bytes(server.ask(f"/p/{target.pid}/debug/pprof/heap").body)
+    moved = stepper.rename(stepper.with_name("elsewhere"))
+    try:
+        with pages(tmp_path, str(file)) as root:
+            window.get(f"{root}/source?f=allocate")
+            until(window, lambda d: "next = kept" in element(d, "#content").text)
+            assert quiet(window)
+    finally:
+        moved.rename(stepper)
+
+
+def quiet(driver: Any) -> bool:
+    """Whether the browser has nothing to complain of."""
+    return not [line for line in driver.get_log("browser") if "favicon" not in line["message"]]

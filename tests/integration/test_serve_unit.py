@@ -1,18 +1,21 @@
 """The documented unit of systemd: systemd understands it, and what it starts works as it says.
 
-Where no systemd runs, the program is started as the unit says by other means: its user, no
+Beside a systemd in namespaces, the program is started as the unit says by other means: its user, no
 capabilities, no new privileges, its umask and variables, and a file system of which it may write
 only the folders that the unit names.
 """
 
-from __future__ import annotations
-
+import contextlib
 import os
+import pwd
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +28,13 @@ from controller_tools import (
     build_stepper,
     command,
     command_environment,
+    wait_until,
 )
 from made_program import Made
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.symbolizer import symbolize
 from other_users import UID, become, home_of, need_users
-from sampler_run import build
+from sampler_run import SAMPLER, build
 from serving import Answered, Server, below, read_all, readers_below
 
 UNIT = ROOT / "examples" / "systemd" / "mem_profiler-serve.service"
@@ -102,7 +106,6 @@ def test_comments_of_the_unit_are_settings_too(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*words[1:]), env=command_environment(), stdout=subprocess.PIPE, text=True
     ) as served:
-        assert served.stdout is not None
         assert served.stdout.readline().startswith("serving at http://127.0.0.1:")
         served.terminate()
         assert served.wait(TIMEOUT_S) == 0
@@ -161,7 +164,6 @@ def served(unit_user: str, segment_dir: Path) -> Iterator[subprocess.Popen[str]]
         env=command_environment() | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     ) as child:  # fmt: skip
-        assert child.stdout is not None
         try:
             first = child.stdout.readline()
             if not first:
@@ -251,3 +253,170 @@ def test_root_needs_no_more_than_the_comment_says_to_show_the_services_of_others
         names = {each.name for each in symbolize(read_bytes(text, "served")).functions}
         assert {"handle_request", "main"} <= names
         assert server.end() == (0, "")
+
+
+SYSTEMD = next(
+    (path for path in ("/lib/systemd/systemd", "/usr/lib/systemd/systemd") if os.path.exists(path)),
+    None,
+)
+NAME = UNIT.stem
+BEGIN = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /var/cache
+umount -l /sys/fs/cgroup 2> /dev/null || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /run/systemd/system
+cp "$1" /run/systemd/system
+export container=other
+exec "$2" --system --log-target=null --show-status=no --unit="$3.service"
+"""
+
+
+class Inside:
+    def __init__(self, pid: int) -> None:
+        self._enter = ["nsenter", "-t", str(pid), "-m", "-p", "-u", "-i", "-C"]
+
+    def run(self, *words: str) -> str:
+        """The output of a program; that of one that fails, too."""
+        return subprocess.run(
+            [*self._enter, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        ).stdout
+
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._enter, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | variables,
+        )  # fmt: skip
+
+    def shows(self, name: str) -> str:
+        """What systemd says of the unit."""
+        return self.run("systemctl", "show", "-p", name, "--value", NAME).strip()
+
+    def get(self, path: str) -> str:
+        socket = f"/run/{NAME}/serve.sock"
+        return self.run("curl", "-s", "--unix-socket", socket, f"http://localhost{path}")
+
+
+def python_of(user: str) -> tuple[str, str]:
+    """A Python that a user may start, and where it finds this tree. Skips where there is none."""
+    packages = os.pathsep.join(
+        [command_environment()["PYTHONPATH"], sysconfig.get_paths()["platlib"]]
+    )
+    for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                [program, "-c", "import mem_cli.serve.server, numpy"], user=user, check=True,
+                cwd="/", env=os.environ | {"PYTHONPATH": packages}, timeout=TIMEOUT_S,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            return program, packages
+    pytest.skip(f"{user} may start no Python that has this tree's packages")
+
+
+@pytest.fixture
+def user() -> str:
+    found = re.search(r"^User=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(found[1]).pw_name
+    pytest.skip(f"there is no user {found[1]}")
+
+
+@pytest.fixture
+def inside(user: str, tmp_path: Path) -> Iterator[Inside]:
+    """A systemd that has started the unit, with another path of the program alone."""
+    if not all(map(shutil.which, ("unshare", "nsenter", "curl", "setpriv"))):
+        pytest.skip("unshare, nsenter, setpriv or curl is missing")
+    program, packages = python_of(user)
+    text = UNIT.read_text("utf-8").replace(
+        "/usr/local/bin/mem_profiler", f"{program} -m mem_cli.profiler.group"
+    )
+    text = text.replace("[Unit]", "[Unit]\nDefaultDependencies=no")
+    text = text.replace("[Service]", f"[Service]\nEnvironment=PYTHONPATH={packages}")
+    (tmp_path / UNIT.name).write_text(text)
+    words = ["unshare", *["-m", "-p", "-f", "-u", "-i", "-C", "--mount-proc", "--kill-child"]]
+    words += ["sh", "-c", BEGIN, "sh", str(tmp_path / UNIT.name), str(SYSTEMD), NAME]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as outer:  # fmt: skip
+        try:
+            yield Inside(first_of(outer))
+        finally:
+            outer.kill()
+
+
+def first_of(outer: subprocess.Popen[bytes]) -> int:
+    """The systemd, once it runs. Skips where it cannot."""
+    found: list[int] = []
+
+    def begun() -> bool:
+        if outer.poll() is not None:
+            pytest.skip("no systemd can run here")
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        for pid in map(int, children.read_text().split()):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                    found.append(pid)
+        return bool(found)
+
+    wait_until(begun, "systemd runs")
+    return found[0]
+
+
+@pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a systemd of its own")
+@pytest.mark.soak
+def test_the_unit_runs_and_ends_under_systemd(inside: Inside, user: str, segment_dir: Path) -> None:
+    segment_dir.chmod(0o1777)
+    wait_until(lambda: '"rows"' in inside.get("/processes"), "the server answers")
+    assert inside.shows("ActiveState") == "active"
+    program = Path(f"/tmp/mem_profiler-test-{os.getpid()}-made")
+    program.write_bytes(build("made_code.c").read_bytes())
+    program.chmod(0o755)
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    preload = {
+        "LD_PRELOAD": str(SAMPLER),
+        "MEM_PROFILER_START": "1",
+        "MEM_PROFILER_DIR": str(segment_dir),
+    }
+    lists: list[Path] = []
+    with inside.start(*become, str(program), **preload) as target:
+        try:
+            address = target.stdout.readline().split()[0]
+            target.stdin.write("0 100 5000\n")
+            target.stdin.flush()
+            assert target.stdout.readline() == "ok\n"
+            pid = inside.run("pgrep", "-f", f"^{program}$").strip()
+            lists.append(Path(f"/tmp/perf-{pid}.map"))
+            lists[0].write_text(f"{address} 1000 handle_request\n")
+            shutil.chown(lists[0], user)
+            lists[0].chmod(0o600)
+            live = inside.get(f"/p/{pid}/live")
+            assert '"state":"captured"' in live, live[:300]
+            assert '"warnings":[]' in live
+            row = f'comm="{program.name[:15]}",function="handle_request",pid="{pid}"'
+            # The list of processes may be some seconds old.
+            wait_until(lambda: row in inside.get("/metrics"), "the metrics have it")
+        finally:
+            target.kill()
+            program.unlink()
+            for path in lists:
+                path.unlink(missing_ok=True)
+    status = inside.run("cat", f"/proc/{inside.shows('MainPID')}/status")
+    words = dict(line.split(":", 1) for line in status.splitlines())
+    assert words["Uid"].split() == [str(pwd.getpwnam(user).pw_uid)] * 4
+    assert words["CapBnd"].strip().strip("0") == ""
+    assert [words[name].strip() for name in ("Umask", "NoNewPrivs", "Seccomp")] == [
+        "0077",
+        "1",
+        "2",
+    ]
+    kept = inside.run("find", f"/var/cache/{NAME}", "-type", "f", "-perm", "/077")
+    assert kept == ""
+    inside.run("systemctl", "stop", NAME)
+    assert inside.shows("ActiveState") == "inactive"
+    assert inside.shows("Result") == "success"
+    assert inside.shows("ExecMainStatus") == str(signal.SIG_DFL.value)
+    assert inside.run("ls", "-A", f"/run/{NAME}") == ""

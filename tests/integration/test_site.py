@@ -1,7 +1,5 @@
 """The site: builds from the documents alone, tells a broken link, loads nothing from elsewhere."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

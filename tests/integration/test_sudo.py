@@ -4,8 +4,6 @@ A script stands in for sudo: it does what sudo does with the environment, and st
 The virtual environment is one that another user can reach, with the packages of ours.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -20,6 +18,7 @@ import pytest
 
 from c_build import ROOT
 from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command
+from sampler_run import run
 
 USER = 65534
 SECURE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,10 +52,7 @@ def usable_python() -> str:
     """A Python of our version that the user may run; skips where there is none."""
     script = "import sys; print(sys.version_info[:2])"
     for program in (os.path.realpath(sys.executable), "/usr/bin/python3"):
-        done = subprocess.run(
-            [*AS_USER, "sh", "-c", f"{program} -c '{script}'"],
-            capture_output=True, text=True, timeout=TIMEOUT_S,
-        )  # fmt: skip
+        done = run([*AS_USER, "sh", "-c", f"{program} -c '{script}'"])
         if done.stdout.strip() == str(sys.version_info[:2]):
             return program
     pytest.skip("no Python of this version that another user may run")

@@ -1,6 +1,4 @@
-"""Programs that track themselves: `from mem_profiler import Tracker`."""
-
-from __future__ import annotations
+"""Programs that capture themselves: `from mem_profiler import Tracker`, and `inprocess`."""
 
 import os
 import re
@@ -13,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import ROOT, command_environment, errors_of, run_command
+from controller_tools import ROOT, command_environment, errors_of, refused
+from mem_parser.budget.baseline import basis
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
+from sampler_run import run_ok, silent
 
 pytestmark = [
     pytest.mark.usefixtures("sampler", "segment_dir", "quick_helper"),
     pytest.mark.timeout(120),
 ]
-
 MIB = 1 << 20
 REAL_HELPER = {"MEM_PROFILER_PYTHON": ""}
 """With an interpreter of its own."""
@@ -355,12 +354,11 @@ def test_what_cannot_be_is_one_line_with_a_cure(tmp_path: Path) -> None:
 
 
 def test_a_process_under_capture_refuses_a_tracker(tmp_path: Path) -> None:
-    done = run_command(
-        "run", "-q", "-o", tmp_path / "p", "--", sys.executable, "-c",
+    done = refused(
+        1, "run", "-q", "-o", tmp_path / "p", "--", sys.executable, "-c",
         "from mem_profiler import Tracker\nTracker('x.heap').start()", cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert "is being captured by mem_profiler (pid" in done.stderr
+    assert "is being captured by mem_profiler (pid" in done
 
 
 @pytest.mark.parametrize("traced", [True, False])
@@ -461,3 +459,90 @@ def test_a_library_costs_its_own_look_and_none_of_the_libraries_before_it(
     assert (done.returncode, done.stderr) == (0, "")
     # The map of the process is some ten reads long, and looked into a few times for each library.
     assert int(done.stdout) < 100 * len(paths)
+
+
+PROGRAM = """
+import sys
+from mem_profiler import inprocess
+
+assert inprocess.is_loaded(), inprocess.why_not()
+with inprocess.capture(sys.argv[1], rate_bytes=1) as captured:
+    kept = [bytes(10_000) for _ in range(100)]
+again = [bytes(10_000) for _ in range(100)]
+print(captured.path)
+try:
+    with inprocess.capture(sys.argv[1], rate_bytes=1) as second:
+        raise ValueError
+except ValueError:
+    print(second.path)
+"""
+
+
+def test_what_the_block_allocates_is_in_its_file_and_nothing_later(tmp_path: Path) -> None:
+    done = run_ok([sys.executable, "-c", PROGRAM, tmp_path / "step"], inprocess.environment())
+    first, second = done.stdout.splitlines()
+    profile = read_profile(first)
+    held = profile.total(Count.INUSE, Unit.SPACE).value
+    assert 100 * 10_000 <= held < 150 * 10_000
+    assert profile.capture.kept_peak_bytes is not None
+    assert profile.capture.end == "section ended"
+    assert basis(profile) is Count.PEAK
+    assert read_profile(second).capture.kind == "capture"
+
+
+def test_a_process_without_the_sampler_says_why() -> None:
+    program = "from mem_profiler import inprocess as i; print(i.is_loaded(), i.why_not())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("False ")
+    assert "The sampler is not loaded" in done.stdout
+
+
+@pytest.mark.parametrize("state", ["idle", "capturing"])
+def test_the_process_beside_ends_with_its_process_whoever_has_the_pipe_too(
+    state: str, tmp_path: Path
+) -> None:
+    """Its standard error, which the fork child closes, ends with the process beside."""
+    program = """
+import os, sys
+from mem_profiler import inprocess
+sidecar = inprocess.Sidecar()
+sidecar.start(1024)
+if sys.argv[1] == "idle":
+    sidecar.stop("x")
+if os.fork() == 0:
+    os.close(1)
+    os.close(2)
+    os.read(0, 1)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+    held, end = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, state], cwd=tmp_path, stdin=held,
+            env=inprocess.environment(), capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    finally:
+        os.close(held)
+        os.close(end)
+    assert (done.returncode, done.stderr) == (-9, "")
+
+
+WAYS = {
+    "a section": "from mem_profiler import inprocess\nwith inprocess.capture('x'): pass\n",
+    "a tracker": "from mem_profiler import Tracker\nwith Tracker('x.heap'): pass\n",
+    "a log": "from mem_profiler.capture import gate, logkeeper, toggle\n"
+    "from mem_profiler.capture.session import Rates\nfrom mem_profiler.events.logs import Logging\n"
+    "import os\nlogkeeper.start(os.getpid(), Rates(1024, logging=Logging('x')))\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_module_of_the_folder_takes_the_place_of_another(way: str, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a json of the folder')\n")
+    silent(
+        [sys.executable, "-P", "-c", WAYS[way]],
+        inprocess.environment() | {"MEM_PROFILER_PYTHON": ""}, cwd=tmp_path,
+    )  # fmt: skip

@@ -1,7 +1,5 @@
 """The pages in headless Chromium, by real clicks and keys, at desktop and phone width."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from pathlib import Path
@@ -314,18 +312,6 @@ def test_a_difference_has_words_and_colours(desktop: Any, pages: dict[str, str])
     assert_quiet(desktop)
 
 
-def test_dark_and_light_switch(desktop: Any, pages: dict[str, str]) -> None:
-    back = "return getComputedStyle(document.body).backgroundColor"
-    open_page(desktop, pages["flame"], "#theme=light")
-    light = desktop.execute_script(back)
-    press(desktop, "t")
-
-    assert "theme=dark" in fragment(desktop)
-    assert desktop.execute_script(back) != light
-    element(desktop, "#theme-button").click()
-    assert desktop.execute_script(back) == light
-
-
 def test_a_pruned_page_draws_every_view(desktop: Any, pages: dict[str, str]) -> None:
     open_page(desktop, pages["wide"])
     painted = "return Number(document.querySelector('.flame-canvas').dataset.painted)"
@@ -473,18 +459,6 @@ def test_tabs_answer_to_arrow_keys(desktop: Any, pages: dict[str, str]) -> None:
 
     assert element(desktop, "#panel-table").is_displayed()
     assert desktop.switch_to.active_element.get_attribute("id") == "tab-table"
-
-
-TABS = ("summary", "table", "flame", "graph", "tree", "threads", "leaks", "diff", "budget")
-
-
-def test_every_tab_fits_a_phone(phone: Any, pages: dict[str, str]) -> None:
-    open_page(phone, pages["report"])
-    for tab in TABS:
-        element(phone, f"#tab-{tab}").click()
-        wide = phone.execute_script("return document.documentElement.scrollWidth")
-        assert wide <= 390, tab
-    assert_quiet(phone)
 
 
 def test_a_phone_selects_by_tap_and_zooms_by_the_next(phone: Any, pages: dict[str, str]) -> None:

@@ -2,8 +2,6 @@
 commands say of the same profile.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """What hides a page or a drawing from some of its readers, found by a script in the browser."""
 
-from __future__ import annotations
-
 from typing import Any
 
 _FAULTS = """

@@ -35,7 +35,6 @@ class Answer:
 
     @classmethod
     def of(cls, line: str) -> Self:
-        """Read the agent's line."""
         numbers, _, text = line.partition(": ")
         return cls(*map(int, numbers.rstrip(":").split()), text)
 
@@ -103,7 +102,6 @@ class Attached(Target):
         os.write(self._in, line.encode() + b"\n")
 
     def begin(self, options: str = "") -> Answer:
-        """Attach."""
         return Answer.of(self.command(f"begin {self.folder} {options}".rstrip()))
 
     def hand(self, plan: bytes) -> None:
@@ -127,15 +125,12 @@ class Attached(Target):
         return start - min(loads)
 
     def rescan(self) -> Answer:
-        """Look for what came since."""
         return Answer.of(self.command("rescan"))
 
     def detach(self) -> Answer:
-        """Let go."""
         return Answer.of(self.command("detach"))
 
     def go(self) -> None:
-        """Let a held program begin."""
         os.write(self._in, b"go\n")
 
     def slots(self) -> dict[tuple[str, str], str]:

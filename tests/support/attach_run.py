@@ -41,7 +41,6 @@ def waits(kind: str, folder: Path, span_ms: int = SPAN_MS) -> Unprepared:
 
 
 def storm(kind: str, folder: Path, *arguments: Path) -> Unprepared:
-    """storm.c doing one thing."""
     target = Unprepared([build("storm.c"), kind, *arguments], folder)
     assert target.line() == "ready"
     return target

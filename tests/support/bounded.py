@@ -1,7 +1,5 @@
 """Work on a forged file in a process that may take so much memory and no more."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import json

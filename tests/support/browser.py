@@ -1,7 +1,5 @@
 """Pages in headless Chromium: a browser of a width, and what tests ask of a page."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json
@@ -101,14 +99,11 @@ def until(driver: Any, condition: Callable[[Any], Any], timeout_s: float = 10) -
 
 
 class Shown:
-    """One page in a browser."""
-
     def __init__(self, driver: Any, address: str, fragment: str = "") -> None:
         self.driver = driver
         open_page(driver, address, fragment)
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a script returns."""
         return self.driver.execute_script(script, *arguments)
 
     def element(self, selector: str) -> Any:
@@ -126,7 +121,6 @@ class Shown:
         ]
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait for a condition."""
         return until(self.driver, lambda _: condition())
 
     def type(self, selector: str, text: str) -> None:
@@ -152,7 +146,6 @@ class Shown:
 
     @property
     def fragment(self) -> str:
-        """The state in the address."""
         return str(self.run("return location.hash"))
 
     def assert_quiet(self) -> None:

@@ -1,7 +1,5 @@
 """Profiles and files for the tests of budgets: few stacks, known samples."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field

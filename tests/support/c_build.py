@@ -1,7 +1,5 @@
 """Compile the C and C++ programs of the tests into build/tests/, once per sources and flags."""
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import hashlib
@@ -28,7 +26,6 @@ TSAN = ("-O1", "-fsanitize=thread")
 
 
 def core_sources() -> list[Path]:
-    """Sources of the sampler's core."""
     return sorted([path for room in CORE for path in room.glob("*.c")] + [*BESIDE_CORE])
 
 

@@ -1,7 +1,5 @@
 """What the controller's tests share: a target that obeys, the command, a reader of files."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import gzip
@@ -64,7 +62,6 @@ class Stepper:
         return self.child.pid
 
     def _answer(self) -> None:
-        assert self.child.stdout is not None
         assert self.child.stdout.readline() == "ok\n"
 
     def tell(self, line: str) -> None:
@@ -74,12 +71,10 @@ class Stepper:
 
     def send(self, line: str) -> None:
         """Give one order that gets no answer."""
-        assert self.child.stdin is not None
         self.child.stdin.write(line + "\n")
 
     def end(self) -> int:
         """Let it end by itself; returns its exit status."""
-        assert self.child.stdin is not None
         self.child.stdin.close()
         return self.child.wait(TIMEOUT_S)
 
@@ -98,7 +93,6 @@ class Stepper:
 
 
 def command(*arguments: object) -> list[str]:
-    """The command line of mem_profiler."""
     return [sys.executable, "-m", "mem_cli.profiler.group", *map(str, arguments)]
 
 
@@ -156,6 +150,20 @@ def run_command(
     return run_forked(
         group.main, *arguments, cwd=cwd, given=input, environment=_packages() | (variables or {})
     )
+
+
+def command_ok(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`run_command`, which must succeed."""
+    done = run_command(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def refused(code: int, *arguments: object, **options: Any) -> str:
+    """What `run_command` says that ends with this code."""
+    done = run_command(*arguments, **options)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
 
 
 def start_command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -238,5 +246,4 @@ class HeapFile:
         assert len(self.columns[name]) == int(count)
 
     def total(self, column: str) -> int:
-        """Sum of a column."""
         return int(self.columns[column].sum())

@@ -1,7 +1,5 @@
 """Write ELF files for tests, from the System V ABI alone: any sections, as forged as wished."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +59,6 @@ def elf(*parts: Part, names: bytes = b"", segments: bytes = b"", **header: int) 
 
 
 def segment(kind: int, offset: int, size: int, flags: int = 5, vaddr: int = 0) -> bytes:
-    """A program header."""
     return _SEGMENT.pack(kind, flags, offset, vaddr, 0, size, size, 1)
 
 

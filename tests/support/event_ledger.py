@@ -1,7 +1,5 @@
 """What a program wrote down of its own events, and what a log or its rings say of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

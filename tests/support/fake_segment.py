@@ -4,8 +4,6 @@ Model: a `FakeSegment` is an array of bytes with a valid control page and one le
 are put where the test says, not where a hash would, because readers must not rely on that.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path
@@ -79,7 +77,6 @@ class FakeSegment:
         entry["rows"], entry["reserved_bytes"] = rows, reserved
 
     def offset_of(self, kind: int) -> int:
-        """Where an array begins."""
         return int(self.control["directory"][kind]["offset"])
 
     def _take(self, size: int) -> int:

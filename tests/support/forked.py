@@ -1,7 +1,5 @@
 """A process of a test's own: it does something, then waits to be killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator

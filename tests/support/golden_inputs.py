@@ -1,7 +1,5 @@
 """The fixed inputs of the goldens, and the command lines that each of them gets."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -4,8 +4,6 @@ NAME.txt has a line for each command: a hash of all that it gave, its exit code 
 NAME.json.xz has the texts themselves, which a failing test shows the difference to.
 """
 
-from __future__ import annotations
-
 import base64
 import difflib
 import gzip
@@ -144,8 +142,6 @@ def run_all(lines: Iterable[str], groups: dict[str, click.Group], folder: Path) 
 
 
 class Kept:
-    """The golden of one name."""
-
     def __init__(self, folder: Path, name: str) -> None:
         self.index, self.archive = folder / f"{name}.txt", folder / f"{name}.json.xz"
 
@@ -170,7 +166,6 @@ class Kept:
         return "\n".join([f"{len(changed)} of {len(found)} changed:", *changed, *diff[:60]])
 
     def texts(self) -> Texts:
-        """Return all that is kept."""
         texts: Texts = json.loads(lzma.decompress(self.archive.read_bytes()))
         return texts
 

@@ -2,8 +2,6 @@
 means.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import zlib

@@ -4,8 +4,6 @@ One list for all media: a terminal's sequences, commands of continuous integrati
 formulas, paths, and texts that no encoding can hold.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -136,5 +134,4 @@ def _capture(names: tuple[str, ...], joined: str, domain: str) -> Capture:
 
 
 def heap(names: tuple[str, ...] = NAMES, *, domain: str = "host") -> bytes:
-    """The same as a file."""
     return write_heap(profile(names, domain=domain))

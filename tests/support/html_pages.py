@@ -1,7 +1,5 @@
 """What a browser's parser sees in a page."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re
@@ -42,7 +40,6 @@ def assert_closed(page: Page) -> None:
     assert page.attributes("href") == ["data:,"]
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "content" in a
                   and a.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
-    assert policy is not None
     assert policy.startswith("default-src 'none'; ")
     assert "http" not in policy
     assert "script-src 'unsafe" not in policy

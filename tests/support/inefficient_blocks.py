@@ -1,7 +1,5 @@
 """Which blocks are inefficient, from the definition told event by event."""
 
-from __future__ import annotations
-
 from mem_parser.memscope.inefficient import EARLY, IDLE, LATE
 
 

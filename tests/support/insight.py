@@ -5,8 +5,6 @@ The queries are those of its server (memscope/database and memscope/parser): col
 place, the table of rows by either name, a table of calls for each process, which gets a column.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from pathlib import Path
@@ -71,7 +69,6 @@ class Insight:
         }
 
     def trace_tables(self) -> list[str]:
-        """The tables of calls."""
         sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
         return [name for (name,) in self._rows(sql, "python_trace_%")]
 
@@ -98,7 +95,6 @@ class Insight:
         return first, last
 
     def devices(self) -> set[str]:
-        """The devices that it lists."""
         sql = (
             f"SELECT DISTINCT(`Device Id`) FROM {self.table} WHERE `Device Id` NOT IN {NOT_DEVICES}"
         )
@@ -188,7 +184,6 @@ class Insight:
         return found
 
     def threads(self) -> set[int]:
-        """The threads that have calls."""
         return {
             thread
             for table in self.trace_tables()

@@ -1,7 +1,5 @@
 """A program of JavaScript whose runtime lists the code that it makes."""
 
-from __future__ import annotations
-
 OPTIONS = ("--perf-basic-prof", "--interpreted-frames-native-stack")
 """Of node, which writes a log of its own where it was started."""
 JAVASCRIPT = """

@@ -1,7 +1,5 @@
 """JSON that commands print against the schema that they ship, and files against other programs'."""
 
-from __future__ import annotations
-
 import functools
 import json
 import lzma

@@ -1,7 +1,5 @@
 """Whether this kernel has Landlock, and how much of it."""
 
-from __future__ import annotations
-
 import pytest
 
 from mem_sandbox import syscalls

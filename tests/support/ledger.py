@@ -1,7 +1,5 @@
 """A program that allocates, and a ledger of it made with dictionaries: an oracle for replays."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """What other readers say of addresses: llvm-symbolizer and addr2line, as oracles for our own."""
 
-from __future__ import annotations
-
 import json
 import os.path
 import random
@@ -25,7 +23,6 @@ def call_sites(program: Path, most: int = 1 << 30) -> list[int]:
     found = []
     is_call = False
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as objdump:
-        assert objdump.stdout is not None
         for line in objdump.stdout:
             match = _INSTRUCTION.match(line)
             if match is None:
@@ -54,7 +51,6 @@ def llvm_frames(debug: Path, addresses: Sequence[int]) -> dict[int, Frames]:
 
 
 def addr2line_frames(debug: Path, addresses: Sequence[int]) -> dict[int, Frames]:
-    """What binutils' addr2line says."""
     done = subprocess.run(
         ["addr2line", "-e", debug, "-a", "-f", "-i"],
         input="".join(f"{a:#x}\n" for a in addresses), capture_output=True, text=True, check=True,

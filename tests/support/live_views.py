@@ -1,7 +1,5 @@
 """A process that never was, for tests of the live view: moments of made-up stacks with names."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading
@@ -25,14 +23,7 @@ from mem_parser.filters import Filters
 from mem_parser.heapfile.form import Form
 from mem_parser.live.naming import NamingChoice
 from mem_parser.live.totals import Order
-from mem_parser.model import (
-    Profile,
-    Reading,
-    SiteTable,
-    StackTable,
-    Thread,
-    ThreadBlocks,
-)
+from mem_parser.model import Profile, Reading, SiteTable, StackTable, Thread, ThreadBlocks
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_profiler.capture.saving import Result
@@ -99,7 +90,6 @@ class GivenNames:
         self.choice = choice
 
     def names(self, of: Profile) -> Symbols:
-        """The names."""
         return _named[id(of)][1]
 
 
@@ -122,11 +112,9 @@ class Scripted:
         self.segment: Any = SimpleNamespace(control=lambda: SimpleNamespace(number=self._number))
 
     def due_in(self) -> float:
-        """At once nothing is due."""
         return 0.01
 
     def tick(self) -> State:
-        """The state."""
         self.ticks += 1
         self.threads.add(threading.get_ident())
         if self.problem is not None:
@@ -147,13 +135,11 @@ class Scripted:
         return self.profiles[0].capture.capture or 1 if self.profiles else 0
 
     def begin(self, rates: Rates) -> bool:
-        """Begin a capture."""
         self.begun += 1
         self.state = State.CAPTURED
         return True
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        """Write nothing."""
         path = f"{prefix}.4711.1.heap"
         self.written.append(path)
         return Result(path, 4711, "", "", "snapshot", "running", 1.0, 1, 0, 0, 1, [], 128, "host")
@@ -174,15 +160,12 @@ class Here:
         self._far = Far(lambda _facts: list(source.profiles), view_model())
 
     def reads(self, _segment: Any) -> bool:
-        """It fails never."""
         return True
 
     def take(self, about: About, facts: Facts | None, _idle: Any) -> None:
-        """Hold what there is now."""
         self._far.take(about, facts)
 
     def make(self, question: Question, _idle: Any) -> bytes:
-        """Answer."""
         return self._far.make(question)
 
     def close(self) -> None:
@@ -190,7 +173,6 @@ class Here:
 
 
 def follower(source: Any, plan: Plan) -> Follower:
-    """What follows a scripted process."""
     return Follower(source, lambda *_: Here(source), plan)  # type: ignore[arg-type,return-value]
 
 
@@ -235,13 +217,11 @@ async def shown(
 
 
 def screen_lines(app: App[Any]) -> list[str]:
-    """What is on the screen."""
     strips = app.screen._compositor.render_strips(app.size)
     return [strip.text.rstrip() for strip in strips]
 
 
 def screen_text(app: App[Any]) -> str:
-    """The same as one text."""
     return "\n".join(screen_lines(app))
 
 

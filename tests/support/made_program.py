@@ -36,7 +36,6 @@ class Made:
         return "".join(f"{address:x} 1000 {name}\n" for address, name in pairs)
 
     def list_as(self, *names: str, uid: int | None = None) -> None:
-        """Write the list."""
         self.map.write_text(self.lines(*names))
         if uid is not None:
             os.chown(self.map, uid, uid)

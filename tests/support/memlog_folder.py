@@ -1,7 +1,5 @@
 """The files of a log in one folder, for tests of what goes into them."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from pathlib import Path
@@ -24,7 +22,6 @@ class Folder:
         return list(self._names)
 
     def begin(self, number: int) -> Put:
-        """Begin a file."""
         name = f"x.{number}.memlog"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         self._fd = os.open(self._folder / name, flags, 0o600)
@@ -35,11 +32,9 @@ class Folder:
         return OpenFile(self._fd).put
 
     def end(self) -> None:
-        """Close the current file."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     def close(self) -> None:
-        """Close what is open."""
         self.end()

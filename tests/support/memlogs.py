@@ -1,7 +1,5 @@
 """Logs of events for tests: strategies, a program that allocates, files in a folder."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ Both get the same calls, so that this program also says whether scripts written 
 other. Prints one JSON object.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys
@@ -128,7 +126,6 @@ def singly(tool: Any, reader: Any) -> dict[str, Any]:
 
 
 def summed(blocks: Iterable[tuple[Any, int]]) -> Sums:
-    """The sums of single blocks."""
     found: Sums = {}
     for key, size in blocks:
         entry = found.setdefault(key, [0, 0])
@@ -151,7 +148,6 @@ def shown(sums: Sums) -> dict[str, list[Any]]:
 
 
 def main() -> None:
-    """Run, read, print."""
     module, path, setup, body, *form = sys.argv[1:]
     tool = importlib.import_module(module)
     space: dict[str, Any] = {"__name__": "script"}

@@ -1,7 +1,5 @@
 """Small dumps of device memory: rows in few words, files in the tool's own layout."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -79,7 +77,6 @@ class Story:
         return self.add("MALLOC", kind, "N/A", address, (keys, values), **stacks)
 
     def free(self, address: int, size: int, kind: str = "HAL", number: int = 1) -> int:
-        """Add a free."""
         self.used -= size
         values = (number, hex(address), size, max(self.used, 0), 2 * max(self.used, 0))
         return self.add("FREE", kind, "N/A", address, (POOL_KEYS, values))
@@ -90,29 +87,23 @@ class Story:
         return self.add("ACCESS", "READ", "op", address, (ACCESS_KEYS, values))
 
     def start(self, name: str = "op", family: str = "ATEN") -> int:
-        """Begin an operator."""
         return self.add("OP_LAUNCH", f"{family}_START", name)
 
     def end(self, name: str = "op", family: str = "ATEN") -> int:
-        """End an operator."""
         return self.add("OP_LAUNCH", f"{family}_END", name)
 
     def mark(self, message: str = "test") -> int:
-        """Add a mark."""
         return self.add("MSTX", "Mark", message)
 
     def idle(self, operators: int) -> None:
-        """Add empty operators."""
         for _ in range(operators):
             self.start()
             self.end()
 
     def csv(self, folder: Path, name: str = "memscope_dump_1.csv") -> str:
-        """Write them as CSV."""
         return self._written(folder / name, CsvSink)
 
     def db(self, folder: Path, name: str = "memscope_dump_1.db") -> str:
-        """Write them as a database."""
         return self._written(folder / name, DatabaseSink)
 
     def _written(self, path: Path, form: type[Sink]) -> str:
@@ -122,7 +113,6 @@ class Story:
         return str(path)
 
     def read(self, folder: Path) -> Rows:
-        """The same rows in columns."""
         return read_rows(self.csv(folder))
 
 

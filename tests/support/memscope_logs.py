@@ -32,7 +32,6 @@ Event = tuple[int, Kind, int, int, int]
 
 
 def events(rows: Sequence[Event], thread: int = 0) -> Events:
-    """Events in columns."""
     time, kind, address, size, domain = (np.array(column) for column in zip(*rows, strict=True))
     none = np.zeros(len(rows))
     return Events.of(
@@ -74,7 +73,6 @@ class Log:
         return str(self.folder / "log1")
 
     def begin(self) -> None:
-        """Begin the next file."""
         path = f"{self.stem}-{self.number}.memlog"
         self._fds.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         self.number += 1
@@ -91,7 +89,6 @@ class Log:
         self.writer.append_facts(facts())
 
     def add(self, *rows: Event, thread: int = 0) -> None:
-        """Write events."""
         self.writer.append_events(events(rows, thread))
         self.writer.flush()
 
@@ -102,7 +99,6 @@ class Log:
         self.writer.flush()
 
     def end(self, *, last: bool = True) -> None:
-        """End the file."""
         self.writer.end(last=last, how="the capture ended")
 
 

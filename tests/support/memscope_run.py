@@ -141,3 +141,13 @@ class Collecting:
     def __exit__(self, *unused: object) -> None:
         self.child.kill()
         self.child.communicate(timeout=WAIT_S)
+
+
+def collect(
+    folder: Path, *options: object, do: tuple[str, ...] = (), program: tuple[object, ...] = ()
+) -> Collecting:
+    """A collection of a program that is told lines, does them, and ends well."""
+    with Collecting(folder, *options, program=program) as run:
+        assert set(run.do(*do)) <= {0}
+        assert run.end() == 0, run.stderr
+    return run

@@ -1,7 +1,5 @@
 """A small program with debug information, and profiles with stacks of it."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 
@@ -53,11 +51,9 @@ def build_id(program: Path, number: int) -> str:
 
 
 def another_build(program: Path) -> bytes:
-    """The program with another build-id."""
     own, other = (bytes.fromhex(build_id(program, k)) for k in range(2))
     return program.read_bytes().replace(own, other)
 
 
 def names(symbols: Symbols) -> list[str]:
-    """Names of all functions."""
     return [f.name for f in symbols.functions]

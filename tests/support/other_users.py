@@ -1,7 +1,5 @@
 """Programs of users without rights, where root runs the tests."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

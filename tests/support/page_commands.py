@@ -1,7 +1,5 @@
 """The commands that a document tells its reader to type, and a shell that types them."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -180,5 +178,4 @@ def program(path: Path, text: str) -> Path:
 
 
 def search_path(*folders: Path) -> str:
-    """PATH with folders in front."""
     return os.pathsep.join([*map(str, folders), os.environ["PATH"]])

@@ -4,8 +4,6 @@ A fork has streams, rights and an exit code of its own, as a program that is sta
 a new interpreter shows is tested with one: imports, signals, pipes that break.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

@@ -1,7 +1,5 @@
 """Run pytest in a folder of tests, bounded, with the plugin."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

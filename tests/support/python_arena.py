@@ -1,7 +1,5 @@
 """An arena with Python's records, as the sampler fills it."""
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Profiles of programs that run Python: native stacks with names, and Python's beside them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +63,6 @@ class PythonTree:
         return parent
 
     def stacks(self) -> PythonStacks:
-        """Return the tree."""
         columns = list(zip(*self.nodes, strict=True)) or [(), (), (), ()]
         return PythonStacks(
             *(np.array(c, np.uint32) for c in columns[:3]),
@@ -161,7 +158,6 @@ def python_trees(draw: st.DrawFn, most: int = 30) -> PythonStacks:
 
 @st.composite
 def label_tables(draw: st.DrawFn, most: int) -> Labels:
-    """Labels, some in others."""
     count = draw(st.integers(0, most))
     return Labels(
         np.array([draw(st.integers(0, k)) for k in range(count)], np.uint32),

@@ -1,7 +1,5 @@
 """A profile with native stacks, Python's frames and names, made by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mem_parser.model import Capture, PeakSource, Profile, Reading, SiteTable, StackTable

@@ -1,7 +1,5 @@
 """The Python stacks of a capture, as names and lines, by the size of what they allocated."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -63,7 +63,6 @@ def interpreter(version: str) -> Path:
 
 
 def any_interpreter() -> Path:
-    """One that is installed."""
     found = interpreters()
     assert found, "no CPython on this machine"
     return found.get("3.11") or found[max(found, key=lambda v: int(v.split(".")[1]))]
@@ -78,7 +77,6 @@ def system_interpreter() -> Path:
 
 
 def blocks_library() -> Path:
-    """tests/targets/pymem_blocks.c, for ctypes.PyDLL."""
     flags = ("-std=gnu11", "-D_GNU_SOURCE", "-shared", "-fPIC", *FLAGS)
     return compile_program(TARGETS / "pymem_blocks.c", flags, libs=("-lpthread",))
 

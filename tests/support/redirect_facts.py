@@ -92,6 +92,5 @@ def check_own(counted: Counted, allocator: str) -> None:
 
 
 def plugin_of(linking: str) -> Path:
-    """The plugin, linked one way."""
     flags = ("-shared", "-fPIC", *LINKING[linking])
     return build("redirect_plugin.cc", *flags, out=f"redirect_plugin-{linking}.so")

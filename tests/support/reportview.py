@@ -1,7 +1,5 @@
 """Profiles with made-up names, for tests of reports."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from heapfiles import HeapFile, Record

@@ -82,6 +82,15 @@ class Target:
         self.pid = self.process.pid
         self._rest = b""
 
+    @classmethod
+    def started(cls, *arguments: Any, **options: Any) -> Self:
+        """One that has said that it is ready."""
+        target = cls(*arguments, **options)
+        line = target.line()
+        if line not in {"ready", "ok"}:
+            target._fail(f"{line} instead")
+        return target
+
     def __enter__(self) -> Self:
         return self
 
@@ -111,8 +120,6 @@ class Target:
         raise AssertionError(f"no line: {what}, status {code}: {errors.decode(errors='replace')}")
 
     def tell(self, line: str) -> None:
-        """Send it a line."""
-        assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
@@ -140,18 +147,39 @@ class Target:
 
 
 def run(
-    argv: Sequence[str | Path], env: dict[str, str], **options: Any
+    argv: Sequence[object], env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, bounded, its output captured as text."""
-    return subprocess.run(
-        [str(part) for part in argv],
-        env=env,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=options.pop("timeout", WAIT_S),
-        **options,
-    )
+    options = {
+        "capture_output": True,
+        "text": True,
+        "errors": "replace",
+        "timeout": WAIT_S,
+    } | options
+    return subprocess.run([str(part) for part in argv], env=env, **options)
+
+
+def run_ok(
+    argv: Sequence[object], env: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """`run`, which must succeed."""
+    done = run(argv, env, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def silent(argv: Sequence[object], env: dict[str, str] | None = None, **options: Any) -> str:
+    """The output of a program that succeeds and says nothing else."""
+    done = run(argv, env, **options)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def answered(env: dict[str, str], **options: Any) -> str:
+    """What the sampler says beside answer.c, which does as it would alone."""
+    done = run([build("answer.c")], env, **options)
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+    return done.stderr
 
 
 def segments(folder: Path) -> list[Path]:
@@ -187,7 +215,6 @@ class Controller:
         return gate.start(self.segment, self.pid, rate, seconds)
 
     def stop(self, number: int) -> Counted:
-        """Stop it and read it."""
         gate.stop(self.segment, self.pid, number)
         return Counted.of(self.segment)
 
@@ -202,7 +229,6 @@ class Counts:
     live_bytes: int = 0
 
     def add(self, other: Counts) -> None:
-        """Add another's numbers to these."""
         self.blocks += other.blocks
         self.bytes += other.bytes
         self.live_blocks += other.live_blocks
@@ -220,8 +246,6 @@ class Stack:
 
 @dataclass
 class Counted:
-    """One capture of one process."""
-
     control: Control
     stacks: list[Stack]
     modules: list[Module]
@@ -260,7 +284,6 @@ class Counted:
         return total
 
     def total(self) -> Counts:
-        """All records."""
         return self._sum(iter(self.stacks))
 
     def by(self, function: str) -> Counts:

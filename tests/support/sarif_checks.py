@@ -1,7 +1,5 @@
 """SARIF files against the standard."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """A dump of a loop that trains, and numbers of pages of such dumps."""
 
-from __future__ import annotations
-
 import random
 
 from memscope_dumps import Story

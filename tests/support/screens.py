@@ -1,7 +1,5 @@
 """What commands show on a terminal of a given size."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
@@ -53,7 +51,6 @@ def screen(
 
 
 def plain(text: str) -> str:
-    """The text without colours."""
     return _COLOUR.sub("", text)
 
 

@@ -21,8 +21,6 @@ from controller_tools import TIMEOUT_S, Stepper, command, command_environment
 
 
 class Answered:
-    """One answer of the server."""
-
     def __init__(self, raw: bytes) -> None:
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -93,7 +91,6 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self.child.stdout is not None
         self.first_line = self.child.stdout.readline()
         if not self.first_line.startswith("serving "):
             _, errors = self.child.communicate(timeout=TIMEOUT_S)
@@ -125,7 +122,6 @@ class Server:
         return self.child.returncode, errors
 
     def connect(self) -> socket.socket:
-        """A connection to it."""
         if self.path is None:
             return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
         with contextlib.ExitStack() as cleanup:
@@ -193,6 +189,6 @@ def readers_below(pid: int) -> list[int]:
     return [p for p, words in below(pid).items() if words["Seccomp"] == "2"]
 
 
-def threads_of(pid: int) -> int:
-    """How many threads a process has."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+def resident_bytes(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,5 @@
 """Profiles of simulated programs: every birth and death is known, sampling is the real one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +46,6 @@ class Program:
         return result
 
     def capture(self, random: np.random.Generator) -> tuple[Profile, Symbols]:
-        """The profile at the end."""
         return self.snapshot(self.sampled(random), self.duration)
 
     def snapshot(self, blocks: list[Source], now: float) -> tuple[Profile, Symbols]:

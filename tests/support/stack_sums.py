@@ -1,7 +1,5 @@
 """Sums over stacks of made-up functions."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mem_parser.estimate import NOTHING_UNSEEN

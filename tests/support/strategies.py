@@ -1,7 +1,5 @@
 """Hypothesis strategies: heap files that are right, and bytes that are wrong in likely ways."""
 
-from __future__ import annotations
-
 from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record

@@ -1,7 +1,5 @@
 """Tables of logs and profiles for tests: sources without symbols, and their columns as lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

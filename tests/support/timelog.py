@@ -1,7 +1,5 @@
 """A log of a program of two functions, of which every block is sampled, in files of one run."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

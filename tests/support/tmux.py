@@ -1,7 +1,5 @@
 """A terminal to look at: one window of tmux, in a server of its own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -66,12 +64,10 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        """The program."""
         return int(self._tmux("display", "-p", "#{pane_pid}").strip() or 0)
 
     @property
     def ended(self) -> bool:
-        """Whether the program has ended."""
         return self._tmux("display", "-p", "#{pane_dead}").strip() == "1"
 
     @property
@@ -91,7 +87,6 @@ class Terminal:
         return str(os.waitstatus_to_exitcode(int(fields[EXIT_CODE_AT]))) if is_left else told
 
     def press(self, *keys: str) -> None:
-        """Send keys, under tmux's names."""
         self._tmux("send-keys", *keys)
 
     def resize(self, columns: int, lines: int) -> None:

@@ -1,7 +1,5 @@
 """Programs that are watched while they run, and what is asked of those who watch."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path
@@ -41,7 +39,6 @@ def keeper(folder: Path, rate: int | None = None) -> Target:
 def held(watched: Watched) -> int:
     """The bytes in use that the latest capture has counted."""
     moment = watched.moment()
-    assert moment is not None
     return int(moment.profiles[0].sites.inuse_bytes.sum())
 
 

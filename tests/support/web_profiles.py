@@ -1,7 +1,5 @@
 """Profiles for tests of the pages: known stacks with names, without any file or symbolizer."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,6 +1,6 @@
 """How much stack the sampling path can need, by the compiler's own account of frames and calls.
 
-The run-time measurement (tests/integration/test_sampler_narrow_stacks.py) sees what a program
+The run-time measurement (tests/integration/test_sampler_threads.py) sees what a program
 reached; this adds up every chain of calls, also those that only a full table or an odd unwind rule
 leads to.
 """

@@ -266,7 +266,8 @@ class Server:
             wait = None
             if self.session is not None:
                 self.session.tick()
-                if self.session.over and self.file is not None:
+                is_over = self.session.over and self.file is not None
+                if is_over and not watch.has_input(0, 0.0):  # what it said last counts
                     break
                 self._interim(self.session)
                 wait = min(self.session.due_in(), self._interim_due - time.monotonic())

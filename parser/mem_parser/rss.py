@@ -31,6 +31,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.watch import has_ended, time_text, went_on
 from mem_parser.model import Count, Profile, Reading, Unit
 from mem_parser.processfacts import Grown, Memory
+from mem_parser.runtimes import library_of
 from mem_parser.significance import hourly_slope
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase
@@ -44,6 +45,8 @@ _LEAST_READ_S = 54.0
 _MOST_READINGS = 400
 """Of which growth is made, evenly taken."""
 _KINDS = ("anon", "file", "shmem")
+_NOTED_SHARE, _NOTED_BYTES = 0.1, 1 << 20
+"""Of RSS, from which on a part has a next step."""
 _PAGE_BYTES = 64 << 10
 """The largest pages of our machines: a library's memory ends with a whole one."""
 _SEGMENT = re.compile(r"/mem_profiler\.\d+/[^/]+$")
@@ -216,12 +219,12 @@ def account(profile: Profile) -> RssAccount:
         result.parts.append(_live(profile, Count.INUSE))
         return result
     anonymous = _anonymous(memory, memory.rss_bytes)
-    result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous, touched=at is None))
+    result.since_start = profile.since_start or profile.capture.from_start
+    result.parts = list(_parts(memory, live, anonymous, result))
     result.in_use = list(_in_use(profile, live)) if known else []
     result.places = list(_places(memory, anonymous))
     result.grown = list(_grown(profile))
     result.arena_slack = _arena_slack(profile, memory, result.parts)
-    result.since_start = profile.since_start or profile.capture.from_start
     result.notes = list(_notes(profile, memory, result))
     return result
 
@@ -366,12 +369,12 @@ def _slope_own(profile: Profile, found: RssAccount) -> float:
     return slope
 
 
-def _parts(
-    memory: Memory, heap: Part, rss: int, anonymous: int, *, touched: bool
-) -> Iterator[Part]:
-    """Yield the summands. ``touched``: mappings have what is resident of them, not their size."""
-    live = heap.estimate
+def _parts(memory: Memory, heap: Part, anonymous: int, result: RssAccount) -> Iterator[Part]:
+    """Yield the summands."""
+    live, rss = heap.estimate, result.rss_bytes
+    touched = result.at_s is None  # of mappings is known what is resident of them, not their size
     assert live is not None
+    assert rss is not None
     stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
     files = memory.file_bytes
     shared = memory.shmem_bytes
@@ -388,6 +391,8 @@ def _parts(
         mapped = min(mapped, max(round(anonymous - heap.bytes - stacks), 0))
     slack = anonymous - heap.bytes - stacks - mapped
     label = phrase("slack, older blocks, other mappings")
+    if result.since_start:
+        label = phrase("slack, other mappings")
     rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
     yield Part("slack", label, slack, rest)
     if memory.mapped_bytes is not None:
@@ -431,6 +436,7 @@ def _notes(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str
         yield phrase("memory allocated before the capture is included in slack")
     if profile.capture.pymalloc:
         yield phrase("small objects of this CPython went through pymalloc; slack includes them")
+    yield from _next_steps(profile, memory, result)
     if any(module.name == "libjvm.so" for module in profile.modules):
         yield phrase(
             "the kernel has no names for Java heap, metaspace and code cache: files of a capture "
@@ -442,6 +448,31 @@ def _notes(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str
             "the kernel has no names for V8's heap spaces: files of a capture with --device mmap "
             "show them by function"
         )
+
+
+def _next_steps(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str]:
+    """Yield what tells more of large parts, or makes them smaller."""
+    of = {p.key: p.bytes for p in result.parts}
+    least = max(_NOTED_SHARE * (result.rss_bytes or 0), _NOTED_BYTES)
+    if of.get("shared", 0) >= least and memory.mapped_shared_bytes is None:
+        command = "mem_profiler run --device mmap"
+        if profile.capture.pid is not None and not has_ended(profile.capture):
+            command = f"mem_profiler -s 60 --device mmap -p {profile.capture.pid}"
+        yield phrase("which functions mapped the shared memory: {command}", command=command)
+    if of["slack"] < least:
+        return
+    for one in dict.fromkeys(filter(None, (library_of(m.name) for m in profile.modules))):
+        if one.malloc_if is None:
+            yield phrase(
+                "slack may be of {name}: its own allocator keeps freed memory", name=one.name
+            )
+        else:
+            yield phrase(
+                "slack may be of {name}: its own allocator keeps freed memory; {setting} makes it "
+                "use malloc, which gives large blocks back",
+                name=one.name,
+                setting="=".join(one.malloc_if),
+            )
 
 
 def _second_half(profile: Profile) -> list[Reading]:

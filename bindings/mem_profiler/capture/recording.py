@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mem_parser import unseen
+from mem_parser import runtimes, unseen
 from mem_parser.errors import MemError, one_line
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.entries import planning
-from mem_profiler.process import heappages, pagemap, procfs, runtimes, stillmapped
+from mem_profiler.process import heappages, pagemap, procfs, stillmapped
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile import bypass
 from mem_profiler.profile.target import Target

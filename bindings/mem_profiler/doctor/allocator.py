@@ -13,12 +13,12 @@ from collections import deque
 from dataclasses import dataclass
 
 from mem_parser.errors import TargetUnsupported
+from mem_parser.runtimes import library_of
 from mem_parser.symbols.elf import BadElf
 from mem_profiler.doctor.findings import Finding, Status
 from mem_profiler.doctor.images import Image
 from mem_profiler.entries import plan, planning
 from mem_profiler.entries.symbols import Program
-from mem_profiler.process.runtimes import library_of
 
 _BY_FILE = {
     "libjemalloc": "jemalloc",
@@ -131,7 +131,7 @@ def check(order: list[Image]) -> list[Finding]:
         text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
         known = library_of(hidden.image.name)
         seen = _LED if hidden.led else _NOT_SEEN
-        cure = f"{seen}; {known.cure}" if known else seen
+        cure = f"{seen}; {known.cure}" if known and known.cure else seen
         findings.append(Finding("hidden_allocator", "warning", text, cure))
     return findings
 

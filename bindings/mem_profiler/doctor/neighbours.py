@@ -11,11 +11,11 @@ from difflib import get_close_matches
 
 import mem_profiler
 from mem_parser.errors import MemError
+from mem_parser.runtimes import runtime_of
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import DELETED, Image
 from mem_profiler.process import checkers, procfs, pythons
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.samplerbuild import build_name
 from mem_profiler.segment import discovery, layout, usable
 

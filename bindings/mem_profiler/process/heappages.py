@@ -29,6 +29,7 @@ from mem_profiler._core import ffi, lib
 from mem_profiler.process import procfs
 from mem_profiler.process.pagemap import Ints, Pagemap
 
+Bools = NDArray[np.bool_]
 MISSING_NOTE = "waste by stack is missing: {}"
 LACKING_NOTE = (
     "waste by stack lacks {} of {} sampled blocks, which are not as glibc's malloc makes them"
@@ -40,9 +41,14 @@ READ_MAX_BYTES = 8 << 30
 _NOTED_SHARE = 0.01
 _AHEAD_PAGES = 1
 _HEADER_BYTES, _OVERHEAD_BYTES, _LEAST_BYTES = 16, 8, 32
-_SPARE_BYTES = 64  # what glibc leaves in a block at most, beside rounding
+_SPARE_BYTES = 32  # what glibc does not split from a block at most, beside rounding
+_HUGE_BYTES = 2 << 20  # what glibc's tunables may round mapped blocks to
+_FENCE_BYTES = 16
 _USER_END = 1 << 56
-_FLAGS, _MMAPPED = 7, 2
+_UNREAD = -1
+_FLAGS, _OTHER_ARENA, _MMAPPED, _BEFORE_IN_USE = 7, 4, 2, 1
+_POOLS_BYTES = (16 << 10, 4 << 10)
+_POOL_HEADER_BYTES, _POOL_BLOCK_MAX = 48, 512
 _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 _BY_CLASSES = re.compile(r"(?:^|/)lib(?:jemalloc|mimalloc)[^/]*\.so[^/]*$")
 
@@ -115,8 +121,11 @@ class HeapPages:
         size, is_mapped = word & ~_FLAGS, word & _MMAPPED != 0
         nominal = np.maximum(asked + _OVERHEAD_BYTES + 15 & ~15, _LEAST_BYTES)
         fits = (size % 16 == 0) & (size >= nominal) & (size <= room)
-        apart = fits & is_mapped & (size >= asked + _HEADER_BYTES)
+        apart = fits & is_mapped
+        apart &= self._is_mapping(chunk, size, nominal, chunk - starts[region], apart)
         shared = fits & ~is_mapped & (size <= nominal + _SPARE_BYTES) & (size <= WINDOW_BYTES // 2)
+        shared &= self._leads_on(chunk + size, word, room - size, shared)
+        shared &= ~self._is_in_pool(at, asked, shared)
         usable = size - np.where(is_mapped, _HEADER_BYTES, _OVERHEAD_BYTES)
         slop = self._slop(at, asked, np.where(apart | shared, usable, asked))
         pages, held, pinned = (np.zeros(len(at), np.int64) for _ in range(3))
@@ -148,15 +157,56 @@ class HeapPages:
         table = np.array(found, np.int64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
-    def _words(self, addresses: Ints, wanted: NDArray[np.bool_]) -> Ints:
-        """The words at addresses whose pages are in RAM; 0 for others."""
-        found = np.zeros(len(addresses), np.int64)
+    def _is_mapping(
+        self, chunk: Ints, size: Ints, nominal: Ints, room: Ints, wanted: Bools
+    ) -> Bools:
+        """Whether blocks have whole pages for themselves, as many as their size takes; aligned ones
+        begin behind `front` bytes, and glibc leaves those behind them.
+        """
+        front = self._words(chunk, wanted)
+        begin, whole, block = chunk - front, front + size, chunk + _HEADER_BYTES
+        grain = np.where((begin | whole) % _HUGE_BYTES == 0, _HUGE_BYTES, self._page)
+        aligned = np.where(front > 0, (block & -block) + _LEAST_BYTES + _HEADER_BYTES, 0)
+        most = nominal + _OVERHEAD_BYTES + aligned + grain
+        paged = (begin % self._page == 0) & (whole % self._page == 0)
+        fits: Bools = (front >= 0) & (front <= room) & paged & (whole < most)
+        return fits
+
+    def _leads_on(self, following: Ints, word: Ints, room: Ints, wanted: Bools) -> Bools:
+        """Whether behind blocks, each with its size's `word`, are chunks that call them in use; a
+        word that is not in RAM is no doubt.
+        """
+        after = self._words(following + _OVERHEAD_BYTES, wanted & (room >= _HEADER_BYTES))
+        size = after & ~_FLAGS
+        fits: Bools = (size % 16 == 0) & (size >= _FENCE_BYTES) & (size <= room)
+        fits &= (after & (_MMAPPED | _BEFORE_IN_USE) == _BEFORE_IN_USE) & (
+            after & ~word & _OTHER_ARENA == 0
+        )
+        fits |= after == _UNREAD
+        return fits & (room >= _HEADER_BYTES)
+
+    def _is_in_pool(self, at: Ints, asked: Ints, wanted: Bools) -> Bools:
+        """Whether blocks are one of a pool of CPython's pymalloc, whose header tells their size."""
+        found = np.zeros(len(at), np.bool_)
+        for pool in _POOLS_BYTES:
+            offset = at % pool
+            some = wanted & (asked <= _POOL_BLOCK_MAX) & (offset >= _POOL_HEADER_BYTES)
+            kind, last = (self._words(at - offset + k, some) >> 32 for k in (32, 40))
+            size = (kind + 1) * 16
+            some &= (size >= asked) & (size < asked + 16) & (last == pool - size)
+            found |= some & ((offset - _POOL_HEADER_BYTES) % np.maximum(size, 1) == 0)
+        return found
+
+    def _words(self, addresses: Ints, wanted: Bools) -> Ints:
+        """The words at addresses whose pages are in RAM, 0 if none is a size; else `_UNREAD`."""
+        found = np.full(len(addresses), _UNREAD, np.int64)
         width = np.where(wanted, 8, 0).astype(np.uint64)
         there = self._pagemap.look(addresses.astype(np.uint64), width).resident_bytes == 8
         for k in np.flatnonzero(there).tolist():
             raw = bytearray(8)
-            _read(self._memory_fd, memoryview(raw), int(addresses[k]))
-            found[k] = int.from_bytes(raw, "little") & (_USER_END - 1)
+            if _read(self._memory_fd, memoryview(raw), int(addresses[k])) == 8:
+                value = int.from_bytes(raw, "little")
+                found[k] = value if value < _USER_END else 0
         return found
 
     def _windows(
@@ -274,17 +324,18 @@ class _Window:
         return np.where(around > 0, in_use / np.maximum(around, 1), 1.0)
 
 
-def _read(fd: int, into: memoryview, at: int) -> None:
-    """Fill a buffer; what is gone meanwhile stays 0."""
+def _read(fd: int, into: memoryview, at: int) -> int:
+    """Fill a buffer, and return how far; what is gone meanwhile stays 0."""
     done = 0
     while done < len(into):
         try:
             count = os.preadv(fd, [into[done:]], at + done)
         except OSError:
-            return
+            break
         if not count:
-            return
+            break
         done += count
+    return done
 
 
 def class_bytes(asked: Ints) -> Ints:

@@ -29,10 +29,10 @@ from mem_parser.model import (
 )
 from mem_parser.processfacts import AttachStops, Memory
 from mem_parser.python.stacks import PythonStacks
+from mem_parser.runtimes import Runtime, runtime_of
 from mem_profiler.process import heappages, procfs, pythons
 from mem_profiler.process.pagemap import Pagemap
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.process.runtimes import Runtime, runtime_of
 from mem_profiler.process.stillmapped import ANONYMOUS_KINDS, StillMapped
 from mem_profiler.profile import bypass, tables
 from mem_profiler.profile.readings import Growth, Readings

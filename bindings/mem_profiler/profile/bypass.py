@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.runtimes import Runtime, library_of
 from mem_parser.unseen import BY_MMAP, NOTE, without_readings
-from mem_profiler.process.runtimes import Runtime, library_of
 from mem_profiler.profile.readings import Growth
 
 LEAST_BYTES = 32 << 20
@@ -119,7 +119,7 @@ def _who(runtime: Runtime | None, brought: Mapping[str, str], otherwise: str = "
         cures = [
             f"{name}: {known.cure}" if len(names) > 1 else known.cure
             for name in names
-            if (known := library_of(name))
+            if (known := library_of(name)) and known.cure
         ] or [otherwise]
     return "; ".join(filter(None, [f"{who} {BY_MMAP}", *cures]))
 

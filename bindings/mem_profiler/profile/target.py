@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from mem_parser.model import Module
 from mem_parser.processfacts import Grown, Memory
+from mem_parser.runtimes import Runtime, runtime_of
 from mem_parser.symbols.modulelabels import is_relative
 from mem_parser.tracked import Tracked
 from mem_profiler.process import cgroup, places, procfs
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.process.runtimes import Runtime, runtime_of
 
 
 @dataclass

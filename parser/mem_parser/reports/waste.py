@@ -62,7 +62,13 @@ CURES = {
     ),
     NOTHING: phrase("nothing to save"),
 }
+_NOT_SURE = phrase(
+    "too few samples to tell what would help: capture longer, or at a finer rate (-c)"
+)
 """What to do, by reason."""
+_NOT_SURE = phrase(
+    "too few samples to tell what would help: capture longer, or at a finer rate (-c)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,11 @@ class WasteRow:
         if slop > held:
             return SLOP
         return ALONE if pinned > held / 2 else SHARED
+
+    @property
+    def cure(self) -> Phrase:
+        """What to do; of a row inside the noise nobody knows."""
+        return _NOT_SURE if in_noise(self.saved) else CURES[self.reason]
 
     def value(self, part: Count) -> float:
         """Return the bytes of a part, 0 if they are not known."""
@@ -184,7 +195,9 @@ def blocks(found: Waste) -> Iterator[Block]:
 
 
 def _body(found: Waste) -> Iterator[Block]:
-    yield shown(phrase("held and slop together: {amount}", amount=amount(found.saved, Unit.SPACE)))
+    noisy = in_noise(found.saved)
+    total = phrase("held and slop together: {amount}", amount=amount(found.saved, Unit.SPACE))
+    yield shown(phrase("~ {total}, inside the noise", total=total) if noisy else total)
     saved = amounts((row.saved for row in found.rows), Unit.SPACE)
     rows = [
         (text, *(_plain(row, part) for part in _PARTS), row.reason, row.name)
@@ -199,10 +212,12 @@ def _body(found: Waste) -> Iterator[Block]:
     )
     columns = (*map(Column, heads), Column(phrase("reason"), right=False), NAME)
     yield from marked(columns, rows, (row.saved for row in found.rows))
-    reasons = {row.reason for row in found.rows}
+    sure = set() if noisy else {row.reason for row in found.rows if not in_noise(row.saved)}
     for reason, cure in CURES.items():
-        if reason in reasons and reason is not NOTHING:
+        if reason in sure and reason is not NOTHING:
             yield shown(phrase("{reason}: {cure}", reason=reason, cure=cure))
+    if noisy:
+        yield shown(_NOT_SURE)
     if found.cached is not None:
         older = phrase(", or older than the capture")
         profile = found.view.profile
@@ -230,7 +245,7 @@ def records(found: Waste) -> list[Record]:
         record: Record = {"function": row.name} | numbers("saved", row.saved)
         for part in _PARTS:
             record |= _known(str(part), row.parts.get(part))
-        about = {"reason": str(row.reason), "cure": str(CURES[row.reason])}
+        about = {"reason": str(row.reason), "cure": str(row.cure)}
         result.append(record | about | {"noise": in_noise(row.saved)})
     return result
 

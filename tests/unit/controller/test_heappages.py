@@ -79,6 +79,49 @@ def test_a_page_is_charged_to_the_blocks_in_use_by_their_bytes(tmp_path: Path) -
     assert not found.note
 
 
+@pytest.mark.parametrize(
+    "neighbours",
+    [
+        pytest.param({8: 27472 | 3}, id="a mapping of no whole pages"),
+        pytest.param({PAGE - 16 + 8: 7 * PAGE | 3, PAGE - 16: PAGE - 16}, id="too long a mapping"),
+        pytest.param({8: 80 | 1, 88: 0}, id="no size behind it"),
+        pytest.param({8: 80 | 1, 88: 64}, id="free for the next"),
+        pytest.param({8: 80 | 1, 88: 64 | 5}, id="of an arena and of none"),
+        pytest.param({8: 80 | 1, 88: 8 * PAGE | 1}, id="the next beyond the mapping"),
+        pytest.param({8: 144 | 1, 152: 64 | 1}, id="glibc splits off so much"),
+        pytest.param({8: 80 | 1, 88: 64 | 1 | 1 << 60}, id="a word that is no size"),
+    ],
+)
+def test_a_word_that_looks_like_a_size_makes_no_block_of_glibc(
+    neighbours: dict[int, int], tmp_path: Path
+) -> None:
+    words = np.full(8 * PAGE // 8, 0x20, np.uint64)
+    for offset, word in neighbours.items():
+        words[offset // 8] = word
+    with faked(words, tmp_path) as heap:
+        found = look(heap, [(BASE + min(neighbours) // 16 * 16 + 16, 60)])
+    assert found.slop.tolist() == [0]
+    assert "lacks 1 of 1 sampled blocks" in found.note
+
+
+def pool(bytes_: int) -> tuple[np.ndarray, int]:
+    """The words of a pool of pymalloc with blocks of 64 bytes that end in what looks like sizes,
+    and a block's offset.
+    """
+    words = np.full(2 * bytes_ // 8, 80 | 1, np.uint64)
+    words[4:6] = 3 << 32, (bytes_ - 64) << 32
+    return words, 48 + 5 * 64
+
+
+@pytest.mark.parametrize("bytes_", [4096, 16384])
+def test_a_block_in_a_pool_of_pymalloc_is_none_of_glibc(bytes_: int, tmp_path: Path) -> None:
+    words, offset = pool(bytes_)
+    with faked(words, tmp_path) as heap:
+        assert look(heap, [(BASE + offset, 60)]).slop.tolist() == [0]
+        # Where no header says so, these are chunks.
+        assert look(heap, [(BASE + bytes_ + offset, 60)]).slop.tolist() == [12]
+
+
 def linked(words: np.ndarray, at: int, to: int) -> None:
     words[(at - BASE) // 8] = to ^ at >> 12
 
@@ -145,6 +188,11 @@ def test_slop_is_what_malloc_usable_size_tells() -> None:
     libc.malloc_usable_size.argtypes = libc.free.argtypes = (ctypes.c_void_p,)
     sizes = [1, 24, 25, 100, 1000, 5000, 100_000, 300_000]
     at = [libc.malloc(size) for size in sizes]
+    libc.aligned_alloc.restype = ctypes.c_void_p
+    libc.aligned_alloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
+    for align, size in ((64, 100), (4096, 5000), (4096, 40 << 20), (2 << 20, 40 << 20)):
+        at.append(libc.aligned_alloc(align, size))
+        sizes.append(size)
     usable = [libc.malloc_usable_size(block) for block in at]
     for block, size in zip(at, usable, strict=True):
         ctypes.memset(block, 1, size)
@@ -158,7 +206,7 @@ def test_slop_is_what_malloc_usable_size_tells() -> None:
     for block in at:
         libc.free(block)
     assert found.slop.tolist() == [u - s for u, s in zip(usable, sizes, strict=True)] + [0]
-    assert "lacks 1 of 9 sampled blocks" in found.note
+    assert "lacks 1 of 13 sampled blocks" in found.note
 
 
 def test_classes_are_those_of_jemalloc_and_mimalloc() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mem_profiler.process.runtimes import runtime_of
+from mem_parser.runtimes import runtime_of
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,29 @@ def test_of_a_program_that_was_seen_from_its_start_no_memory_is_older() -> None:
         profile.capture = Capture(memory=memory, from_start=from_start)
         text = "\n".join(account_lines(account(profile)))
         assert ("before the capture" in text) is not from_start
+        assert ("  slack, older blocks, other mappings" in text) is not from_start
+        assert ("  slack, other mappings" in text) is from_start
         assert "highest so far 70.00 MiB" in text  # the peak was read before
+
+
+def test_large_parts_have_a_next_step() -> None:
+    profile, _ = one_burst(20)
+    memory = Memory(rss_bytes=100 * MIB, anon_bytes=50 * MIB, shmem_bytes=40 * MIB)
+    profile.capture = Capture(pid=17, memory=memory)
+    names = ("libarrow.so.2600", "_polars_runtime.abi3.so", "libz.so.1")
+    profile.modules = [Module(f"/lib/{name}", []) for name in names]
+    shared, arrow, polars = account(profile).notes[-3:]
+    mapped = "which functions mapped the shared memory: mem_profiler"
+    assert shared == f"{mapped} -s 60 --device mmap -p 17"
+    assert arrow.startswith("slack may be of Arrow: its own allocator keeps freed memory; ARROW_")
+    assert "ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc" in arrow
+    assert polars == "slack may be of Polars: its own allocator keeps freed memory"
+    profile.capture.end = "exit 0"
+    assert f"{mapped} run --device mmap" in account(profile).notes
+    small = dataclasses.replace(memory, anon_bytes=5 * MIB, shmem_bytes=5 * MIB)
+    known = dataclasses.replace(memory, anon_bytes=5 * MIB, mapped_shared_bytes=40 * MIB)
+    for profile.capture.memory in (small, known):
+        assert not [n for n in account(profile).notes if "mapped the" in n or "slack may" in n]
 
 
 def test_of_a_program_that_ended_all_numbers_are_of_its_highest_reading(tmp_path: Path) -> None:

@@ -66,6 +66,20 @@ def test_errors_of_parts_of_the_same_blocks_add_up() -> None:
     assert nothing.interval95[1] > 3 * 4096
 
 
+def test_what_is_inside_the_noise_is_marked_and_has_no_cure() -> None:
+    for rate, sure in ((1, True), (64 << 20, False)):
+        found = report.waste(viewed(wasting(rate)), 0)
+        lines = [str(block) for block in report.blocks(found) if not isinstance(block, Grid)]
+        [head] = [line for line in lines if "held and slop together: " in line]
+        assert head.startswith("~ ") is head.endswith(", inside the noise") is not sure
+        cures = [line for line in lines if line.startswith(("last on page: ", "slop: "))]
+        assert bool(cures) is sure
+        assert any(line.startswith("too few samples to tell") for line in lines) is not sure
+        told = {row["cure"] for row in report.records(found) if row["saved"]}
+        assert (report.CURES[report.ALONE] in told) is sure
+    assert len(told) == 1
+
+
 def test_what_is_not_known_is_not_zero(tmp_path: Path) -> None:
     found = report.waste(viewed(wasting(pages=None, held=None, pinned=None)), 0)
     assert found.cached is None

@@ -39,7 +39,7 @@ SHARED = {
     "mem_parser.output_path", "mem_parser.plainfile", "mem_parser.processfacts",
     "mem_parser.programname",
     "mem_parser.python.labels", "mem_parser.python.stacks",
-    "mem_parser.records", "mem_parser.sharedstacks",
+    "mem_parser.records", "mem_parser.runtimes", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.jit_symbols",
     "mem_parser.symbols.modulelabels", "mem_parser.symbols.reasons",

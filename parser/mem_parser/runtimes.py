@@ -2,7 +2,8 @@
 
 A process is recognised by the names of its program and of its mappings: files, and what Go calls
 its memory. The cures are in each runtime's own manual. Libraries that bring an allocator along are
-found by their symbols (`entries.plan.brought`); here are those whose users can choose malloc.
+found by their symbols (`mem_profiler.entries.plan.brought`); here are those whose pages in RAM go
+on after blocks are freed, and which of them can use malloc.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ LIBRARIES = (
         "ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc",
         ("ARROW_DEFAULT_MEMORY_POOL", "system"),
     ),
+    _runtime("Polars", r"_?polars[a-z_\d]*\.abi3\.so"),
 )
 
 

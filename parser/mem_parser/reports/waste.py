@@ -62,9 +62,6 @@ CURES = {
     ),
     NOTHING: phrase("nothing to save"),
 }
-_NOT_SURE = phrase(
-    "too few samples to tell what would help: capture longer, or at a finer rate (-c)"
-)
 """What to do, by reason."""
 _NOT_SURE = phrase(
     "too few samples to tell what would help: capture longer, or at a finer rate (-c)"

@@ -16,6 +16,7 @@ NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
 IN_CHILDREN = "are in no file; --children captures them too"
 WITHOUT_SAMPLER = "ran without the sampler"
+NOT_SAMPLED = "started no program that took a sample"
 WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
 LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
@@ -39,7 +40,7 @@ def why_unseen(capture: Capture) -> str:
 
 def is_of_children(note: str) -> bool:
     """Whether a note is on memory of child processes."""
-    return any(words in note for words in (IN_CHILDREN, WITHOUT_SAMPLER, WITHOUT_FILE))
+    return any(words in note for words in (IN_CHILDREN, NOT_SAMPLED, WITHOUT_SAMPLER, WITHOUT_FILE))
 
 
 def unseen_bytes(profile: Profile, count: Count) -> float:

@@ -424,9 +424,18 @@ def test_a_program_whose_allocator_is_not_seen_never_passes(
 
 
 def test_a_launcher_that_starts_nothing_is_not_judged_in_its_place(tmp_path: Path) -> None:
-    done = gated(tmp_path, 'peak = "64 MB"', "sh", "-c", ":")
+    done = gated(tmp_path, 'peak = "64 MB"\nrss = "64 MB"', "sh", "-c", ":")
     assert done.code == 7, done.text
+    assert "PASS" not in done.text
     assert "sh started no program that took a sample" in done.text
+
+
+def test_what_a_program_of_a_moment_had_resident_is_the_kernels_number_at_its_exit(
+    tmp_path: Path,
+) -> None:
+    done = gated(tmp_path, 'rss = "24 MB"', "ls", "/")  # the command's own is larger
+    assert done.code == 0, done.text
+    assert "PASS  rss" in done.text
 
 
 SERVER = """

@@ -98,7 +98,7 @@ class Launched:
         if not self.nothing:
             return ""
         return (
-            f"{unseen.NOTE}{self.name} started no program that took a sample;"
+            f"{unseen.NOTE}{self.name} {unseen.NOT_SAMPLED};"
             " mem_profiler doctor -- PROG says whether one can be captured"
         )
 

@@ -202,8 +202,9 @@ def _at_exit(control: Control) -> dict[str, int | None]:
     rss = anon + file + shmem
     if not exited_ns or exited_ns > end_of(control, exited_ns) or not anon or rss > TOTAL_MAX_BYTES:
         return {}
+    highest = min(max(rss, high), TOTAL_MAX_BYTES)
     return {
-        "rss_bytes": rss, "peak_rss_bytes": min(max(rss, high), TOTAL_MAX_BYTES),
+        "rss_bytes": rss, "peak_rss_bytes": highest, "rss_bound_bytes": highest,
         "anon_bytes": anon, "file_bytes": file, "shmem_bytes": shmem,
     }  # fmt: skip
 

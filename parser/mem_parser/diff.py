@@ -34,6 +34,7 @@ from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, 
 from mem_parser.names import FrameRule
 from mem_parser.programname import captured_name
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_change
 from mem_parser.words import joined, phrase
 
 
@@ -409,6 +410,21 @@ def _estimate(sums: Amounts, k: int, unseen: Unseen, *, exact: bool) -> Estimate
     return Estimate.of_sums(sums.value[k], sums.variance[k], sums.samples[k], unseen, exact=exact)
 
 
+def _older(base: Profile, new: Profile) -> str:
+    """Return that what grew may replace blocks which the capture did not see."""
+    was, now = (p.capture.memory.anon_bytes for p in (base, new))
+    if was is None or now is None:
+        return phrase(
+            "blocks older than the capture are in neither file: what grew may replace them, as in"
+            " a full cache"
+        )
+    return phrase(
+        "blocks older than the capture are in neither file: what grew may replace them, as in a"
+        " full cache; anonymous memory changed by {change} meanwhile",
+        change=format_change(now - was, Unit.SPACE),
+    )
+
+
 def _notes(
     profiles: tuple[Profile, Profile], level: Level, count: Count, *, paired: bool
 ) -> list[str]:
@@ -416,6 +432,8 @@ def _notes(
     notes: list[str] = []
     if paired:
         notes.append(phrase("snapshots of one capture: blocks that are live in both cancel out"))
+        if not (new.since_start or new.capture.from_start):
+            notes.append(_older(base, new))
     programs = [captured_name(p.capture) for p in (base, new)]
     if all(programs) and programs[0] != programs[1]:
         words = {"base": programs[0], "new": programs[1]}

@@ -1,7 +1,8 @@
 """Culprits: the stacks behind a limit that does not hold, with lines and callers.
 
 With a baseline they are the functions that surely grew since, the largest growth first; then, and
-without one, the largest lines. There are enough to add up to the excess, five at most.
+without one, the largest lines. Functions that grew are enough to add up to the excess; the largest
+lines, of which nobody knows what is new, to nine tenths of the whole. Both are five at most.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mem_parser.leaks.headline import growth_text
 from mem_parser.model import Count, Profile, Unit
 
 MOST = 5
+_OF_WHOLE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def largest(
     unit: Unit = Unit.SPACE,
 ) -> list[Culprit]:
     """Return the largest lines of ``part`` by ``count``, each with its largest stack, until they
-    add up to ``excess``. ``scale`` converts them to the limit's unit (per second).
+    add up to ``excess`` and to most of the whole. ``scale`` converts them to the limit's unit (per second).
     """
     value, variance, blocks = part.weigh(count, unit)
     unseen = part.unseen(unit)
@@ -95,7 +97,7 @@ def largest(
         text = f"the largest of {len(members)} stacks" if len(members) > 1 else ""
         rows.append(Culprit(places.frames[top], amount, text=text))
     rows.sort(key=lambda c: -c.bytes.value)
-    return _enough(rows, excess)
+    return _enough(rows, max(excess, _OF_WHOLE * math.fsum(c.bytes.value for c in rows)))
 
 
 def grown_and_largest(

@@ -105,6 +105,16 @@ def test_own_blocks_of_a_container_are_its_callers_and_its_own_still() -> None:
         assert found.estimate.samples == samples
 
 
+HOT_WARM_COLD = {"hot": 100_000, "warm": 90_000, "cold": 1000, "colder": 10}
+
+
+def test_without_a_baseline_the_largest_lines_are_most_of_the_whole() -> None:
+    rows = [Row((name, "main"), blocks) for name, blocks in HOT_WARM_COLD.items()]
+    found = one(Made(rows, rate=1).subject(), inuse(10_000))
+    assert found.verdict is Verdict.FAIL
+    assert [c.frames[0].function for c in found.culprits] == ["hot", "warm"]
+
+
 def test_culprits_and_baselines_name_the_program_and_not_its_containers() -> None:
     names = ("std::vector::_M_realloc_insert", "xmalloc", "load_index", "main")
     subject = Made([Row(names, 5000, line=12)]).subject()

@@ -78,7 +78,8 @@ def largest(
     unit: Unit = Unit.SPACE,
 ) -> list[Culprit]:
     """Return the largest lines of ``part`` by ``count``, each with its largest stack, until they
-    add up to ``excess`` and to most of the whole. ``scale`` converts them to the limit's unit (per second).
+    add up to ``excess`` and to most of the whole. ``scale`` converts them to the limit's unit (per
+    second).
     """
     value, variance, blocks = part.weigh(count, unit)
     unseen = part.unseen(unit)

@@ -169,10 +169,8 @@ def test_snapshots_of_one_capture_are_compared_by_births_and_deaths_only() -> No
     alone = diff_profiles(a, another_run(*b))
     assert paired.paired
     assert not alone.paired
-    assert [note for note in paired.notes if "older than the capture" in note] == [
-        "blocks older than the capture are in neither file: what grew may replace them, as in a"
-        " full cache"
-    ]
+    [older] = [note for note in paired.notes if "older than the capture" in note]
+    assert older.endswith("what grew may replace them, as in a full cache")
     a[0].capture.memory = Memory(anon_bytes=5 << 20)
     b[0].capture.memory = Memory(anon_bytes=7 << 20)
     assert any("changed by +2.000 MiB meanwhile" in note for note in diff_profiles(a, b).notes)

@@ -408,7 +408,7 @@ class _Judge:
             return Measured(None, "the file has no counts by thread"), amount, None
         leaks = leakage.measure_leaks(
             part, self.subject.symbols, self.known, self.fail_alpha, amount,
-            whole=self.subject.profile,
+            whole=self.subject.profile, allows_held=limit.allows_held,
         )  # fmt: skip
         return leaks.measured, amount, leaks
 

@@ -1,6 +1,8 @@
 """Profiles of simulated programs: every birth and death is known, sampling is the real one."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +89,27 @@ class Program:
         )  # fmt: skip
         functions = [Function(name, name, "/opt/target", "target.c") for name in known]
         return profile, Symbols(functions, locations, offsets.astype(np.int64), index)
+
+
+def cleaned_up(profile: Profile, left: float = 0.0) -> Profile:
+    """The same of a program that then ended and freed all but the share ``left``."""
+    held = profile.sites
+    assert held.live_births is not None
+    sites = replace(
+        held,
+        inuse_blocks=(held.inuse_blocks * left).astype(np.int64),
+        inuse_bytes=(held.inuse_bytes * left).astype(np.int64),
+        live_births=(held.live_births * left).astype(np.uint32),
+        peak_blocks=held.inuse_blocks, peak_bytes=held.inuse_bytes,
+        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
+        before_end_births=held.births, before_end_live_births=held.live_births,
+        before_end_oldest_s=held.oldest_birth_s,
+    )  # fmt: skip
+    capture = replace(
+        profile.capture, before_end_at_s=profile.capture.duration_s, end="exited 0",
+        from_start=True,
+    )  # fmt: skip
+    return replace(profile, sites=sites, capture=capture)
 
 
 def _counts(

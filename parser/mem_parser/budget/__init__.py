@@ -42,15 +42,8 @@ if TYPE_CHECKING:
         first_rate,
     )
     from mem_parser.budget.subject import Subject
-    from mem_parser.budget.verdict import (
-        CaptureReport,
-        Report,
-        Result,
-        Verdict,
-        check,
-        combine,
-        needed_rate,
-    )
+    from mem_parser.budget.tries import combine, needed_rate
+    from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict, check
     from mem_parser.libraries.rules import Libraries
     from mem_parser.symbols.table import Symbols
 
@@ -88,7 +81,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("quantity", "rules", "file", "baseline", "subject", "matching", "verdict")
+_MODULES = ("quantity", "rules", "file", "baseline", "subject", "matching", "verdict", "tries")
 
 
 def __getattr__(name: str) -> Any:

@@ -137,8 +137,10 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
     rows = []
     for finding in findings[:MOST]:
         rate = growth_text(finding.per_hour, finding.watched_s)
-        stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
-        text = f"{f'+{rate}, ' if rate else ''}{finding.evidence}{stacks}"
+        evidence = finding.evidence
+        if finding.stacks > 1:
+            evidence = f"{evidence.removesuffix('.')}, by {finding.stacks} stacks"
+        text = f"{f'+{rate}, ' if rate else ''}{evidence}"
         rows.append(Culprit(finding.frames, finding.live, text=text))
     return rows
 

@@ -48,7 +48,7 @@ _KEY_PART = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')"
 _DEEP_KEY = re.compile(rf"(?<![\w-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{64}}")
 _DEEPEST = 16
 _MOST_TRIES = 20
-_LIMIT_KEYS = [str(m) for m in Measure]
+_LIMIT_KEYS = [*map(str, Measure), "held"]
 _SECTION_KEYS = [*_LIMIT_KEYS, "tolerance", "baseline", "suppressions", "site"]
 _SITE_KEYS = ["match", "own", "name", "tolerance", *_LIMIT_KEYS]
 _TOP_KEYS = ["include", "budget", "target", "run"]
@@ -363,7 +363,12 @@ class _Reader:
             limit = Limit(measure, text=str(table[measure]), where=where)
             value = {"growth" if measure is Measure.GROWTH else "amount": given}
             found.append(dataclasses.replace(limit, **value))
-        return found
+        if not self.parsed(table, path, "held", _held):
+            return found
+        if Measure.LEAKS not in table:
+            hint = 'write it beside leaks = "..."'
+            raise self.error((*path, "held"), "held is about a limit on leaks", hint)
+        return [dataclasses.replace(x, allows_held=x.measure is Measure.LEAKS) for x in found]
 
     def site(self, table: dict[str, Any], path: locate.Path) -> tuple[Site, Allowance | None]:
         self.check_keys(table, path, _SITE_KEYS)
@@ -412,6 +417,12 @@ _LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
     Measure.LEAKS: parse_bytes,
     Measure.GROWTH: parse_allowance,
 }
+
+
+def _held(value: Any) -> bool:
+    if value != "allow":
+        raise ValueError('not "allow"')
+    return True
 
 
 def _tries(value: Any) -> int:

@@ -19,12 +19,13 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, find_places
 from mem_parser.interning import distinct
-from mem_parser.leaks.ages import Timeline, timeline
+from mem_parser.leaks.ages import LEAST_WATCH_S, Timeline, timeline
 from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict, may_hide
 from mem_parser.leaks.observed import COMPARABLE
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, used_sites
 from mem_parser.leaks.verdicts import find_leaks
+from mem_parser.leaks.watch import may_fill
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.significance import p_rate_above
@@ -82,23 +83,24 @@ def measure_leaks(
     allowed: float = 0.0,
     *,
     whole: Profile | None = None,
+    allows_held: bool = False,
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
     It may be a part of ``whole``, whose blocks without stacks can be of any part.
 
-    ``known`` are stacks to skip. Memory that a program freed at exit is not a leak here, only a
-    note: many programs fill memory while they run, and free it at the end. What has no verdict may
-    leak, so above the ``allowed`` bytes it does not pass. Nor does anything in use where the search
-    could not have found a leak of half of it, or where every block is known of a program that ended
-    by itself: a block that it lost looks like one that it meant to keep.
+    ``known`` are stacks to skip. What has no verdict may leak, so above the ``allowed`` bytes it
+    does not pass. Nor does anything in use where the search could not have found a leak of half of
+    it, or where every block is known of a program that ended by itself: a block that it lost looks
+    like one that it meant to keep; nor, unless ``allows_held``, what `_Held` doubts.
     """
     excess = None
     if whole is not None and whole is not profile:
         excess = find_leaks(whole, symbols, suppressions=known, at_end=True).excess
-    leaks = _Search(profile, symbols, known, alpha, allowed, excess=excess).run()
-    if profile.before_end is not None:
-        growth = find_leaks(profile, symbols, suppressions=known, alpha=alpha).growth
-        leaks.measured.notes += filter(None, [growth])
+    held = _Held.of(profile, symbols, known, alpha, math.inf if allows_held else allowed)
+    leaks = _Search(profile, symbols, known, alpha, allowed, excess=excess, held=held).run()
+    leaks.measured.notes += filter(None, [held.growth])
+    leaks.measured.obstacle = leaks.measured.obstacle or held.doubt or None
+    leaks.doubted += held.doubted[:MOST_DOUBTED]
     lost = _without_stacks(profile if whole is None else whole)
     found = leaks.measured.what
     if not may_hide(lost.samples) or found is None:
@@ -118,6 +120,40 @@ def _without_stacks(profile: Profile) -> Sampled:
     return sampled(profile, Count.INUSE, dropped_stacks(profile.stacks)[profile.sites.stack])
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What grew until the program freed it as it ended, in words.
+
+    Many programs fill memory while they run, but of a service that was told to end it is a leak. So
+    where a program that goes on would have been watched for long enough, ``doubt`` says why it must
+    not pass, of the stacks ``doubted``.
+    """
+
+    growth: str = ""
+    doubt: str = ""
+    doubted: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(
+        cls, profile: Profile, symbols: Symbols, known: Suppressions, alpha: float, allowed: float
+    ) -> _Held:
+        """Return what is held of ``profile``, and doubted above the ``allowed`` bytes."""
+        if profile.before_end is None:
+            return cls()
+        report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
+        found = [one for one in report.held if one.watched_s >= LEAST_WATCH_S]
+        amount = _sum_of(found, profile)
+        if not found or amount.upper(alpha) <= allowed:
+            return cls(report.growth)
+        held = format_estimate(amount.estimate, Unit.SPACE)
+        doubt = (
+            f"{held} grew until the program freed it as it ended: a leak, if it is a service; "
+            "capture that by attach under load and check the file (mem_profiler -s 60 -p PID -o x; "
+            'mem_parser budget CHECK.toml x.*.heap), else write held = "allow" below leaks'
+        )
+        return cls(report.growth, doubt, tuple(found))
+
+
 class _Search:
     """One search, and what it cannot tell."""
 
@@ -130,13 +166,15 @@ class _Search:
         allowed: float,
         *,
         excess: Excess | None,
+        held: _Held,
     ) -> None:
         self.profile = profile
+        self.freed = held
         self.alpha, self.allowed = alpha, allowed
         self.report = find_leaks(
             profile, symbols, suppressions=known, alpha=alpha, at_end=True, excess=excess
         )
-        self.found = _sum_of(self.report, profile)
+        self.found = _sum_of(self.report.leaks, profile)
         own, self.notes = _may_leak(profile, symbols, known)
         self.own = own & ~self._sites_of(self.report.leaks)
         self.held = sampled(profile, Count.INUSE, self.own)
@@ -153,21 +191,31 @@ class _Search:
         if self.held.samples and self.times is None:
             no_ages = "the file holds no ages of blocks, so it cannot show leaks"
             return Leaks(leaks, Measured(self.found, no_ages, self.notes))
+        if leaks and self.times is not None:
+            self.notes += filter(None, [may_fill(self.profile.capture, self.times.duration_s)])
         stacks, amount = self._doubted()
         what = _AtMost(self.found, amount)
         if not amount.samples or what.upper(self.alpha) <= self.allowed:
             self.notes += [] if leaks else self._passing(amount)
             return Leaks(leaks, Measured(self.found, notes=self.notes))
         why = self._why(stacks, amount)
+        if leaks and not self._exact:
+            stacks = [one for one in stacks if one.verdict is not Verdict.CACHE_LIKE]
         if why is None and math.isfinite(self.smallest):
-            self.notes.append(self._named())
+            self.notes += self._named()
         if len(stacks) > MOST_DOUBTED:
             more = len(stacks) - MOST_DOUBTED
             self.notes.append(f"{more} more of {len(stacks)} stacks are not shown")
         if leaks and stacks:
-            self.notes.append(_not_in_it(len(stacks), amount.estimate))
+            held = sampled(self.profile, Count.INUSE, self.own & self._sites_of(stacks))
+            self.notes.append(_not_in_it(len(stacks), held.estimate))
         told = [self._told(one) for one in stacks[:MOST_DOUBTED]]
         return Leaks(leaks, Measured(what, why, self.notes), told)
+
+    @property
+    def _exact(self) -> bool:
+        """Whether every block is known that the program left behind."""
+        return self.profile.capture.is_whole and self.profile.rate_bytes <= 1
 
     @property
     def _blind(self) -> bool:
@@ -177,9 +225,8 @@ class _Search:
 
     def _doubted(self) -> tuple[list[Finding], Sampled]:
         """Return the stacks that may leak, the largest first, and what they hold."""
-        exact = self.profile.capture.is_whole and self.profile.rate_bytes <= 1
         found = [f for f in self.report.findings if f.verdict is not Verdict.LEAK]
-        every = exact or self._blind or self.report.too_short
+        every = self._exact or self._blind or self.report.too_short
         if not every:
             found = [f for f in found if self._has_no_verdict(f)]
         found = [f for f in found if self._sites_of([f])[self.own].any()]
@@ -241,8 +288,8 @@ class _Search:
         """Return what a search that found none could have found, and what it passes over."""
         if not math.isfinite(self.smallest):
             left = _left(self.held, self.alpha)
-            return [f"{self._short()}; {left}" if self.held.samples else left]
-        notes = [self._named()]
+            return [(f"{self._short()}; {left}" if self.held.samples else left) + self._cure]
+        notes = self._named()
         if doubted.samples:
             size = format_estimate(doubted.estimate, Unit.SPACE)
             notes.append(f"{size} without a verdict is within the limit")
@@ -255,13 +302,22 @@ class _Search:
         assert self.times is not None
         return f"{self.times.duration_s:.3g} s are too short to see growth"
 
-    def _named(self) -> str:
+    def _named(self) -> list[str]:
+        """Name the smallest leak that would have been found, unless the end may have hidden it."""
+        if self.freed.doubt:
+            return []
         span = self.profile.capture.duration_s
         over = f" in these {span:.3g} s" if span else ""
         size = f"{format_bytes(self.smallest)} in small blocks"
         if self.profile.rate_bytes <= 1:
             size = f"{math.ceil(self.smallest)} blocks"
-        return f"the check would have found a steady leak of {size}{over}"
+        left = ", of what the clean-up left" if self.freed.growth else ""
+        return [f"the check would have found a steady leak of {size}{over}{left}{self._cure}"]
+
+    @property
+    def _cure(self) -> str:
+        """What tells of any leak for sure, where none is allowed."""
+        return "" if self.allowed or self.profile.rate_bytes <= 1 else "; -c 1 sees every block"
 
 
 def _not_in_it(stacks: int, held: Estimate) -> str:
@@ -420,16 +476,16 @@ def _power(powers: np.ndarray[tuple[int], np.dtype[np.float64]], mean: float) ->
     return float(np.exp(logs) @ powers)
 
 
-def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
-    """Return the live bytes of all leaks together; blocks count as small, which is safe for both
+def _sum_of(leaks: list[Finding], profile: Profile) -> Sampled:
+    """Return the live bytes of ``leaks`` together; blocks count as small, which is safe for both
     bounds.
     """
-    rate = profile.rate_bytes if profile.rate_bytes > 1 and report.leaks else 0.0
-    value = sum(f.live.value for f in report.leaks)
-    samples = sum(f.live.samples for f in report.leaks)
+    rate = profile.rate_bytes if profile.rate_bytes > 1 and leaks else 0.0
+    value = sum(f.live.value for f in leaks)
+    samples = sum(f.live.samples for f in leaks)
     if not rate:
         return Sampled(value, 0.0, 0.0, samples, 0.0)
-    variance = sum(f.live.std_error**2 for f in report.leaks)
+    variance = sum(f.live.std_error**2 for f in leaks)
     if not math.isfinite(variance) or variance <= 0:
         return Sampled(value, 0.0, 0.0, samples, rate)
     return Sampled(0.0, value, variance, samples, rate)

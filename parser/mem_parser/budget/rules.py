@@ -46,7 +46,8 @@ class Kind(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One limit; its amount is bytes, of `Measure.ALLOCS` a number of blocks. ``text`` is the
-    amount as written, ``where`` its file, line and column.
+    amount as written, ``where`` its file, line and column. ``allows_held``: of one on leaks,
+    whether what grew until the program freed it as it ended may pass.
     """
 
     measure: Measure
@@ -55,6 +56,7 @@ class Limit:
     tolerance: Allowance = _NOTHING
     text: str = ""
     where: str = ""
+    allows_held: bool = False
 
     @property
     def allowed(self) -> float:

@@ -17,7 +17,6 @@ The chance of a wrong verdict, `Budget.error` (5 %), has these parts:
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import math
@@ -299,42 +298,6 @@ def _idle(judges: Sequence[_Judge]) -> list[str]:
     return notes
 
 
-def combine(earlier: Report, later: Report) -> Report:
-    """Return the report of a repetition together with the earlier verdicts.
-
-    A limit that was inconclusive takes its new verdict; one that passed stays, unless it fails now.
-    Captures match by their order and program.
-    """
-    reports = list(later.captures)
-    for k, (old, new) in enumerate(zip(earlier.captures, later.captures, strict=False)):
-        if old.title != new.title or len(old.results) != len(new.results):
-            continue
-        kept = [
-            a if a.verdict is Verdict.PASS and b.verdict is Verdict.INCONCLUSIVE else b
-            for a, b in zip(old.results, new.results, strict=True)
-        ]
-        reports[k] = dataclasses.replace(new, results=kept)
-    return dataclasses.replace(later, captures=reports)
-
-
-def needed_rate(report: Report, rate: float) -> float:
-    """Return the bytes per sample that likely decide the nearest undecided limit: the error falls
-    with the root of the rate. From a quarter to a 64th of ``rate``; the distance to the limit
-    counts one standard error shorter, since it is only an estimate.
-    """
-    share = 0.25
-    for _, result in report.results:
-        if result.verdict is not Verdict.INCONCLUSIVE or result.estimate is None:
-            continue
-        if result.reason or result.amount is None:
-            continue
-        gap = max(abs(result.excess) - result.estimate.std_error, 0.0)
-        width = max(result.upper - result.estimate.value, result.estimate.value - result.lower)
-        if width > 0:
-            share = min(share, 0.5 * (gap / width) ** 2)
-    return max(rate * max(share, 1 / 64), 1.0)
-
-
 def _stripped(found: Sequence[Culprit]) -> list[str]:
     """Say how culprits get names that have none."""
     unnamed = [c.frames[0].module for c in found if c.frames and c.frames[0].build_id]
@@ -445,7 +408,7 @@ class _Judge:
             return Measured(None, "the file has no counts by thread"), amount, None
         leaks = leakage.measure_leaks(
             part, self.subject.symbols, self.known, self.fail_alpha, amount,
-            whole=self.subject.profile,
+            whole=self.subject.profile, allows_held=limit.allows_held,
         )  # fmt: skip
         return leaks.measured, amount, leaks
 

@@ -200,8 +200,8 @@ def _of_work(times: Timeline, table: SiteColumns) -> Timeline:
 def _what_looks_the_same(profile: Profile, times: Timeline | None) -> list[str]:
     """Return notes on what looks like the leaks that were found."""
     notes: list[str] = []
-    if times is not None and went_on(profile.capture):
-        notes += filter(None, [may_fill(times.duration_s)])
+    if times is not None:
+        notes += filter(None, [may_fill(profile.capture, times.duration_s)])
     if profile.capture.kind == MERGED:
         notes.append(
             phrase(

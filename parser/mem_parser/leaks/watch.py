@@ -168,9 +168,11 @@ def too_short(watched_s: float, need_s: float = LEAST_WATCH_S) -> str:
     )
 
 
-def may_fill(watched_s: float) -> str:
-    """Return what a leak in a program that went on may be instead; empty after a long watch."""
-    if not watched_s < _SURE_WATCH_S:
+def may_fill(capture: Capture, watched_s: float) -> str:
+    """Return what a leak may be instead in a program that did not end by itself; empty after a long
+    watch.
+    """
+    if not ended_midway(capture) or not watched_s < _SURE_WATCH_S:
         return ""
     return phrase(
         "a cache that still fills looks the same in {watched}; watch {advised} to be sure",

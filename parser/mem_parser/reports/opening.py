@@ -115,8 +115,8 @@ def opening(
 
 
 def _may_fill(profile: Profile, report: LeakReport) -> Iterator[Sentence]:
-    """Yield what the leaks of a program that goes on may be instead."""
-    text = may_fill(profile.capture.duration_s or 0.0) if went_on(profile.capture) else ""
+    """Yield what the leaks of a program that did not end by itself may be instead."""
+    text = may_fill(profile.capture, profile.capture.duration_s or 0.0)
     if report.leaks and text:
         yield Sentence("grows", text)
 

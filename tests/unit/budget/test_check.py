@@ -19,6 +19,7 @@ from mem_parser.budget import (
     Verdict,
     check,
     check_subjects,
+    combine,
     load,
     parse_match,
 )
@@ -242,8 +243,6 @@ def parses(blocks: int) -> Subject:
 
 
 def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
-    from mem_parser.budget import combine
-
     budget = Budget((inuse(4000), inuse(3005)))
     first = check([(Made([PARSE]).subject(), budget)], tries=2, attempt=1)
     assert [r.verdict for _, r in first.results] == [Verdict.PASS, Verdict.INCONCLUSIVE]
@@ -258,6 +257,19 @@ def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
     better = check([(parses(1500), budget)], tries=2, attempt=2)
     both = combine(first, better)
     assert (both.verdict, both.exit_code) == (Verdict.PASS, 0)
+
+
+def test_a_pass_on_leaks_of_a_coarse_try_is_no_answer_to_what_a_finer_one_found() -> None:
+    limit = Limit(Measure.LEAKS, 0.0, text="0")
+    blocks = Made([dataclasses.replace(PARSE, blocks=1, alloc=1)])
+    budget = Budget((limit,))
+    first = check([(blocks.subject(), budget)], tries=2, attempt=1)
+    finer = check([(blocks.subject(), budget)], tries=2, attempt=2)
+    first.captures[0].results[0].verdict = Verdict.PASS
+    finer.captures[0].results[0].verdict = Verdict.INCONCLUSIVE
+    assert combine(first, finer).exit_code == 7
+    finer.captures[0].results[0].verdict = Verdict.PASS
+    assert combine(first, finer).exit_code == 0
 
 
 def test_device_memory_is_limited_only_by_sites_that_name_its_domain() -> None:

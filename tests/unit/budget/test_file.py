@@ -94,6 +94,13 @@ def test_everything_a_budget_may_say(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_is_held_until_the_end_is_allowed_beside_the_limit_on_leaks(tmp_path: Path) -> None:
+    text = '[budget]\npeak = "1 MiB"\nleaks = "0"\n[target.x]\nleaks = "0"\nheld = "allow"\n'
+    file = budget(tmp_path, text)
+    allowed = [[x.allows_held for x in file.for_program(name).limits] for name in "ax"]
+    assert allowed == [[False, False], [False, True]]
+
+
 def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
     assert budget(tmp_path, "budget.inuse = 5").for_program("x").baseline == str(
         tmp_path / "check.baseline"
@@ -130,6 +137,8 @@ def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
         ("budget = 5\n", 1, 1, "budget is not a table"),
         ("target.x = 5\n", 1, 8, "target.x is not a table"),
         ("[budget]\nsite = 5\n", 2, 1, "site is not a list"),
+        ('[budget]\nleaks = "0"\nheld = true\n', 3, 8, 'held: not "allow"'),
+        ('[budget]\npeak = 5000\nheld = "allow"\n', 3, 1, "held is about a limit on leaks"),
         ("[budget]\npeak = 5000\n[run]\ntries = 0\n", 4, 9, "not a whole number from 1 to 20"),
         ('[budget]\npeak = "1 MiB\n', 2, 14, "not valid TOML"),
         ("[budget]\npeak = [\n", 3, 1, "not valid TOML"),

@@ -12,9 +12,14 @@ import pytest
 import simulated
 from budget_profiles import one
 from mem_parser.budget import Budget, Limit, Measure, Site, Subject, Verdict, check, parse_match
+from mem_parser.budget.culprits import leaking as leaking_stacks
 from mem_parser.budget.leakage import samples_needed, smallest_leak
 from mem_parser.budget.outputs.words import sentence
 from mem_parser.errors import InputFileError
+from mem_parser.estimate import Estimate
+from mem_parser.frames import Frame
+from mem_parser.leaks.findings import Finding
+from mem_parser.leaks.findings import Verdict as Found
 from mem_parser.model import STACK_LOST_SHIFT
 
 
@@ -52,14 +57,64 @@ def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> Non
     assert found.verdict is Verdict.PASS
     [note] = found.notes
     assert re.fullmatch(
-        r"the check would have found a steady leak of \S+ KiB in small blocks .*", note
-    )
+        r"the check would have found a steady leak of \S+ KiB in small blocks in these 60 s; "
+        r"-c 1 sees every block", note,
+    )  # fmt: skip
     smallest = smallest_leak(clean.profile, clean.symbols, 0.05)
     assert 12 * 16384 < smallest < 60 * 16384
     seen = sum(one(leaking(smallest, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
     assert seen >= 45
     missed = sum(one(leaking(smallest / 4, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
     assert missed < 15
+
+
+@pytest.mark.parametrize(("seconds", "limit", "verdict"), [
+    (60.0, LEAKS, Verdict.INCONCLUSIVE), (20.0, LEAKS, Verdict.PASS),
+    (60.0, dataclasses.replace(LEAKS, amount=64.0 * 2**20), Verdict.PASS),
+    (60.0, dataclasses.replace(LEAKS, allows_held=True), Verdict.PASS),
+])  # fmt: skip
+def test_what_a_service_frees_as_it_ends_does_not_pass_unless_the_limit_allows_it(
+    seconds: float, limit: Limit, verdict: Verdict
+) -> None:
+    random = np.random.default_rng(2)
+    source = simulated.leak(random, 60, "session", duration=seconds)
+    profile, symbols = simulated.Program([source], rate=16384, duration=seconds).capture(random)
+    found = one(Subject(simulated.cleaned_up(profile), symbols, "x"), limit)
+    assert found.verdict is verdict
+    assert re.match(r"growth held until the clean-up, .*, in session, target\.c", found.notes[-1])
+    claims = [note for note in found.notes if "would have found" in note]
+    if verdict is Verdict.PASS:
+        assert ["of what the clean-up left" in note for note in claims] == [True]
+        return
+    assert not claims
+    said = r"1\d\.\d+ MiB ± \S+ MiB grew until the program freed it as it ended: .* by attach .*"
+    assert re.fullmatch(said, found.reason)
+    assert [c.frames[0].function for c in found.culprits] == ["session"]
+
+
+def test_a_killed_program_may_have_had_a_cache_that_still_filled() -> None:
+    random = np.random.default_rng(2)
+    sources = [
+        simulated.leak(random, 60, "fill", size=1024), simulated.lru(random, 100, 1, "queue"),
+        simulated.lru(random, 50, 1, "queue"), simulated.leak(random, 0.3, "seldom"),
+    ]  # fmt: skip
+    profile, symbols = simulated.Program(sources, rate=16384).capture(random)
+    profile.capture.end = "signal 9 SIGKILL"
+    found = one(Subject(profile, symbols, "x"), LEAKS)
+    assert found.verdict is Verdict.FAIL
+    assert "a cache that still fills looks the same in 60 s; watch 10 min to be sure" in found.notes
+    assert [c.frames[0].function for c in found.culprits] == ["fill", "seldom"]
+    [rest] = [note for note in found.notes if "may leak too" in note]
+    assert "verdict leak; 1 stack without it" in rest
+
+
+def test_the_evidence_of_several_stacks_is_one_sentence() -> None:
+    frames = (Frame("fill", "a.c", 1, ""),)
+    finding = Finding(Found.CACHE_LIKE, Estimate(1e6, 1e5, 40), None, frames, "All freed.")
+    several = dataclasses.replace(finding, stacks=9)
+    assert [c.text for c in leaking_stacks([finding, several])] == [
+        "All freed.", "All freed, by 9 stacks",
+    ]  # fmt: skip
 
 
 def test_fewer_samples_are_needed_where_more_error_is_allowed() -> None:

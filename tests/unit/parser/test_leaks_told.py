@@ -26,7 +26,7 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import Program, burst, leak, lru, one_burst
+from simulated import Program, burst, cleaned_up, leak, lru, one_burst
 
 
 @pytest.mark.parametrize(("watched_s", "text"), [
@@ -53,6 +53,7 @@ def test_a_growth_that_shrinks_has_the_same_error_in_every_unit() -> None:
 
 @pytest.mark.parametrize(("end", "duration", "is_noted"), [
     ("deadline", 60.0, True), ("deadline", 600.0, False), ("exited 0", 60.0, False),
+    ("signal 9 SIGKILL", 60.0, True),
 ])  # fmt: skip
 def test_a_leak_watched_for_a_short_time_may_be_a_cache_that_still_fills(
     end: str, duration: float, is_noted: bool
@@ -126,22 +127,7 @@ def test_growth_that_a_program_frees_at_its_end_is_told_and_is_no_leak(
     random = np.random.default_rng(5)
     source = leak(random, 60000 / seconds, "grow", duration=float(seconds))
     profile, symbols = Program([source], duration=float(seconds)).capture(random)
-    held = profile.sites
-    assert held.live_births is not None
-    sites = dataclasses.replace(
-        held,
-        inuse_blocks=(held.inuse_blocks * left).astype(np.int64),
-        inuse_bytes=(held.inuse_bytes * left).astype(np.int64),
-        live_births=(held.live_births * left).astype(np.uint32),
-        peak_blocks=held.inuse_blocks, peak_bytes=held.inuse_bytes,
-        before_end_blocks=held.inuse_blocks, before_end_bytes=held.inuse_bytes,
-        before_end_births=held.births, before_end_live_births=held.live_births,
-        before_end_oldest_s=held.oldest_birth_s,
-    )  # fmt: skip
-    capture = dataclasses.replace(
-        profile.capture, before_end_at_s=float(seconds), end="exited 0", from_start=True
-    )
-    ended = dataclasses.replace(profile, sites=sites, capture=capture)
+    ended = cleaned_up(profile, left)
     report = find_leaks(ended, symbols)
     [found] = report.findings
     assert found.verdict is verdict

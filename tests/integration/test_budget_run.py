@@ -241,9 +241,32 @@ def test_a_run_is_judged_by_the_files_of_its_mappings_too(tmp_path: Path) -> Non
     assert "FAIL  peak of domain:^mmap$" in over.text
     files = sorted(tmp_path.glob("p.*.heap"))
     assert parse("budget", tmp_path / "check.toml", *files).returncode == over.code
+    blind = gated(tmp_path, site, *program)
+    assert blind.code == 3 and "--device takes it too" in blind.text
+    blind = gated(tmp_path, f'alloc = "1 GiB"\n{site}', *program)
+    assert blind.code == 7, blind.text
+    assert "no capture of mappings: mem_profiler run --device" in blind.text
+    none = gated(tmp_path, f'alloc = "1 GiB"\n{site}', "true", options=asked)
+    assert none.code == 0, none.text
     made = gated(tmp_path, 'growth = "50 %"', *program, options=(*asked, "--update-baseline"))
     assert made.code == 0, made.text
     assert "mmap" not in (tmp_path / "check.baseline").read_text()
+
+
+def test_the_peak_does_not_pass_by_what_the_program_maps(tmp_path: Path) -> None:
+    command, asked = (build("mapper.c"),), ("--device", "mmap")
+    for more, code in (
+        ("", 7),
+        ('\nrss = "256 MiB"', 0),
+        ('\nsite = [{ match = "domain:mmap", peak = "99 MiB" }]', 0),
+    ):
+        check = tmp_path / "check.toml"
+        check.write_text(f'[budget]\npeak = "50 MiB"{more}\n')
+        words = ("run", "--budget", check, "-o", tmp_path / "p", *asked, "--", *command)
+        done = run_command(*words, input="80 10\n")
+        assert done.returncode == code, done.stderr
+        said = r"80\.00 MiB more in mappings \(p\.\d+\.\d+\.mmap\.heap\): limit them by a site"
+        assert bool(re.search(said, " ".join(done.stderr.split()))) == (code == 7)
 
 
 def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Path) -> None:

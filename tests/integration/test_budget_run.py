@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
 import subprocess
@@ -424,6 +425,43 @@ def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
     assert re.search(f"{said}.*--children captures", " ".join(done.stderr.split()))
     [path] = tmp_path.glob("*.heap")
     assert [parse("budget", rules, path).returncode for rules in (check, own)] == [7, 0]
+
+
+LEAVER = """
+import os, subprocess, sys
+ready, go, way = sys.argv[1:]
+work = f"held = bytearray(96 << 20); open({ready!r}, 'w').close(); open({go!r}).close()"
+quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+words = [sys.executable, "-c", work]
+if way == "daemon":
+    words = ["sh", "-c", '"$@" & exit', "sh", *words]
+child = subprocess.Popen(words, start_new_session=True, **quiet)
+if way == "daemon":
+    child.wait()
+open(ready).close()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["child", "daemon"])
+def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path, way: str) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    for path in (ready, go):
+        os.mkfifo(path)
+    check = tmp_path / "check.toml"
+    check.write_text('[budget]\npeak = "56 MiB"\nrss = "80 MiB"\n')
+    words = ("run", "--budget", check, "-o", tmp_path / "p", "--", sys.executable, "-c", LEAVER)
+    try:
+        done = subprocess.run(
+            command(*words, ready, go, way), env=command_environment(), capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(os.open(go, os.O_RDWR | os.O_NONBLOCK))
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 7, done.stderr
+    assert len(re.findall(r"a child process, in no file, had 1?\d\d\.\d MiB resident", said)) == 2
+    assert re.search(r"python\S* \(pid \d+\) still ran when the program ended", said)
 
 
 @pytest.mark.parametrize("launcher", ["", "make"])

@@ -14,8 +14,8 @@ class Memory:
     use, without file pages that the kernel drops first. ``mapped_*``: what is resident of the
     mappings that the program itself made: private ones, shared memory (also what ``memfd_create``
     and ``shm_open`` give), and files. ``swap_bytes``: anonymous memory that is swapped out.
-    ``tree_peak_rss_bytes``: the most that one process was resident, this one or a child that it
-    waited for, where those are in no file; the most that one without the sampler may have had,
+    ``tree_peak_rss_bytes``: the most that one process was seen resident, this one or one that it
+    started, where those are in no file; the most that one without the sampler may have had,
     where the others are. ``rss_bound_bytes``: none of them was ever more.
     ``start_anon_bytes``: as ``anon_bytes``, when a capture by hand began.
     """

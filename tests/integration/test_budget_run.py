@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
 import subprocess
@@ -241,9 +242,32 @@ def test_a_run_is_judged_by_the_files_of_its_mappings_too(tmp_path: Path) -> Non
     assert "FAIL  peak of domain:^mmap$" in over.text
     files = sorted(tmp_path.glob("p.*.heap"))
     assert parse("budget", tmp_path / "check.toml", *files).returncode == over.code
+    blind = gated(tmp_path, site, *program)
+    assert blind.code == 3 and "--device takes it too" in blind.text
+    blind = gated(tmp_path, f'alloc = "1 GiB"\n{site}', *program)
+    assert blind.code == 7, blind.text
+    assert "no capture of mappings: mem_profiler run --device" in blind.text
+    none = gated(tmp_path, f'alloc = "1 GiB"\n{site}', "true", options=asked)
+    assert none.code == 0, none.text
     made = gated(tmp_path, 'growth = "50 %"', *program, options=(*asked, "--update-baseline"))
     assert made.code == 0, made.text
     assert "mmap" not in (tmp_path / "check.baseline").read_text()
+
+
+def test_the_peak_does_not_pass_by_what_the_program_maps(tmp_path: Path) -> None:
+    command, asked = (build("mapper.c"),), ("--device", "mmap")
+    for more, code in (
+        ("", 7),
+        ('\nrss = "256 MiB"', 0),
+        ('\nsite = [{ match = "domain:mmap", peak = "99 MiB" }]', 0),
+    ):
+        check = tmp_path / "check.toml"
+        check.write_text(f'[budget]\npeak = "50 MiB"{more}\n')
+        words = ("run", "--budget", check, "-o", tmp_path / "p", *asked, "--", *command)
+        done = run_command(*words, input="80 10\n")
+        assert done.returncode == code, done.stderr
+        said = r"80\.00 MiB more in mappings \(p\.\d+\.\d+\.mmap\.heap\): limit them by a site"
+        assert bool(re.search(said, " ".join(done.stderr.split()))) == (code == 7)
 
 
 def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Path) -> None:
@@ -401,6 +425,43 @@ def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
     assert re.search(f"{said}.*--children captures", " ".join(done.stderr.split()))
     [path] = tmp_path.glob("*.heap")
     assert [parse("budget", rules, path).returncode for rules in (check, own)] == [7, 0]
+
+
+LEAVER = """
+import os, subprocess, sys
+ready, go, way = sys.argv[1:]
+work = f"held = bytearray(96 << 20); open({ready!r}, 'w').close(); open({go!r}).close()"
+quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+words = [sys.executable, "-c", work]
+if way == "daemon":
+    words = ["sh", "-c", '"$@" & exit', "sh", *words]
+child = subprocess.Popen(words, start_new_session=True, **quiet)
+if way == "daemon":
+    child.wait()
+open(ready).close()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["child", "daemon"])
+def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path, way: str) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    for path in (ready, go):
+        os.mkfifo(path)
+    check = tmp_path / "check.toml"
+    check.write_text('[budget]\npeak = "56 MiB"\nrss = "80 MiB"\n')
+    words = ("run", "--budget", check, "-o", tmp_path / "p", "--", sys.executable, "-c", LEAVER)
+    try:
+        done = subprocess.run(
+            command(*words, ready, go, way), env=command_environment(), capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(os.open(go, os.O_RDWR | os.O_NONBLOCK))
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 7, done.stderr
+    assert len(re.findall(r"a child process, in no file, had 1?\d\d\.\d MiB resident", said)) == 2
+    assert re.search(r"python\S* \(pid \d+\) still ran when the program ended", said)
 
 
 @pytest.mark.parametrize("launcher", ["", "make"])

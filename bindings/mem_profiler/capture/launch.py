@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mem_parser import inherited_signals, unseen
+from mem_parser import inherited_signals
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import device_choice, gate, launched, loop, output, preload
+from mem_profiler.capture.descendants import Descendants
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
@@ -47,12 +48,6 @@ if TYPE_CHECKING:
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # about the minimum size of a segment
-CHILDREN_NOTE = f"its child processes took {{}} % of the processor time, and {unseen.IN_CHILDREN}"
-_NOTED_SHARE, _MOST_SHARE = 0.1, 0.5
-_FORKSERVER = "from multiprocessing.forkserver import"
-FORKSERVER_NOTE = (
-    f"{unseen.NOTE}its workers, which a server of multiprocessing forks, {unseen.IN_CHILDREN}"
-)
 LEFT_RUNNING_NOTE = (
     "the process still ran when the program ended; mem_profiler ended its capture at that time"
 )
@@ -195,7 +190,6 @@ class Run:
         self.base = RunFolder()
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
-        self._serves_forks = False
         self._users: set[int] = set()
         try:
             self.child = self._start(path, arguments)
@@ -213,10 +207,9 @@ class Run:
         self.follower = Follower(self.pid, path, arguments)
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
-        self.children_share = 0.0
-        self._wrapper_times = (0, 0)  # of the program that became the program, as pyenv's python
         self._clients = Clients()
         self.strays = Strays(self.pid)
+        self.descendants = Descendants(self.pid, str(self.base.path))
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
@@ -299,11 +292,11 @@ class Run:
         mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
         if not mine and not self.options.children:
             self._others.add(name)
-            self._serves_forks |= _FORKSERVER in control.text("command")
+            self.descendants.add_command(control.text("command"))
             segment.close()
             return
         if mine and self._own() is not None and not self.watch.ended():
-            self._wrapper_times = procfs.times(self.pid)
+            self.descendants.wrapper_times = procfs.times(self.pid)
         segment.try_lock()
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
@@ -362,8 +355,7 @@ class Run:
         self.discover()
         own = self._own()
         self.follower.look(own.segment.control() if own else None)
-        if self.options.children:
-            self.strays.look()
+        (self.strays if self.options.children else self.descendants).look()
         living = [image for image in self.current() if not image.has_ended()]
         if self.options.look_for_clients:
             self._clients.look({self.pid, *(image.recording.pid or self.pid for image in living)})
@@ -385,8 +377,9 @@ class Run:
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
         self.discover()  # /proc shows its user until the wait below
         self.follower.end()
+        if not self.options.children:
+            self.descendants.settle()
         alone = procfs.waited_for_none(self.pid)
-        self.children_share = procfs.share_of_children(self.pid, self._wrapper_times)
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
@@ -407,6 +400,8 @@ class Run:
                 found["tree_peak_rss_bytes"] = rss_bytes
             else:
                 self.strays.tree_bytes = rss_bytes
+        if seen := self.descendants.most_bytes:
+            found["tree_peak_rss_bytes"] = max(found.get("tree_peak_rss_bytes", 0), seen)
         target.memory = dataclasses.replace(target.memory, **found)
 
     def forward(self, number: int) -> None:
@@ -426,7 +421,7 @@ class Run:
             raise _never_captured(image)
         notes = [self.launched.note()] if self.launched and self.launched.note() else []
         if not self.options.children:
-            notes += self._notes_on_children()
+            notes += self.descendants.notes()
         elif image.pid == self._main:
             notes += self.strays.notes
         alive = image.pid != self.pid and _is_mapped(image)
@@ -503,18 +498,6 @@ class Run:
         outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))
         return outcome
-
-    def _notes_on_children(self) -> list[str]:
-        """Say whether processes without a file did much, or most: then the file proves little. The
-        program does not wait for workers that another one forks.
-        """
-        if self._serves_forks:
-            return [FORKSERVER_NOTE]
-        share = self.children_share
-        text = CHILDREN_NOTE.format(f"{100 * share:.0f}")
-        if share >= _MOST_SHARE:
-            return [unseen.NOTE + text]
-        return [text] if share >= _NOTED_SHARE else []
 
     def _tidy(self, *, failed: bool) -> None:
         for image in self.images.values():

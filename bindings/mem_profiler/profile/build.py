@@ -149,7 +149,7 @@ def build(
     _put_peak(host, peak, start_ns)
     host.series = list(track.series) if track else []
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
-    private = _private_mappings(more)
+    private = _private_mappings(more, control)
     if private is not None:
         _put_mapped(host, private)
     if not target.pymalloc:
@@ -165,11 +165,11 @@ def build(
     return [host, *more]
 
 
-def _private_mappings(profiles: list[Profile]) -> list[Profile] | None:
-    """Those of anonymous memory; None: the capture is of no mappings."""
+def _private_mappings(profiles: list[Profile], control: Control) -> list[Profile] | None:
+    """Those of anonymous memory; None: the capture does not follow mappings."""
     found = [one for one in profiles if one.capture.device and one.capture.device.is_mapped]
     private = [one for one in found if one.capture.device and one.capture.device.kind == "mapped"]
-    return private if found else None
+    return private if found or "mmap" in devices.asked(control) else None
 
 
 def _put_mapped(host: Profile, private: list[Profile]) -> None:

@@ -14,11 +14,13 @@ _UNKNOWN = {
 }
 
 
-def without_capture(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -> list[str]:
-    """Name the sites whose memory domain is in no capture."""
+def without_capture(
+    asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]
+) -> dict[str, str]:
+    """Name by their keys the sites whose memory domain is in no capture."""
     found = {site.key for _, budget in asked for site in budget.sites}
     every = dict.fromkeys(site.key for budget in given for site in budget.sites)
-    return [f"{key}: no capture of such memory" for key in every if key not in found]
+    return {key: f"{key}: no capture of such memory" for key in every if key not in found}
 
 
 def unmatched(pairs: Sequence[tuple[Subject, Budget]]) -> dict[str, str]:

@@ -39,6 +39,7 @@ from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
 from mem_parser.budget.resident import measure_resident
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
+from mem_parser.budget.uncounted import Pass, bounds_children, mappings_of, without_mappings
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import headline_of
@@ -47,7 +48,7 @@ from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.programname import names_of_siblings
 from mem_parser.symbols.functionnames import is_own, nearest
 from mem_parser.units import counted, format_bytes
-from mem_parser.unseen import held_by_child, is_of_children, missing, unseen_bytes
+from mem_parser.unseen import is_of_children
 
 
 class Verdict(enum.StrEnum):
@@ -59,7 +60,6 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
-_HELD = (Measure.PEAK, Measure.INUSE, Measure.RSS)
 _WITHOUT_A_READING = 2
 _FEW = 3
 EXIT_CODES = {
@@ -237,7 +237,10 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
     pairs = [(s, budget) for s, budget in asked if budget.every_limit]
     checks = sum(len(budget.every_limit) for _, budget in pairs)
     error = min((budget.error for _, budget in pairs), default=0.0)
-    judges = [_Judge(s, budget, budget.error / tries, checks) for s, budget in pairs]
+    judges = [
+        _Judge(s, budget, budget.error / tries, checks, mappings_of(s, asked))
+        for s, budget in pairs
+    ]
     _check_baselines([judge for judge in judges if judge.baseline is not None])
     reports = [judge.run(attempt) for judge in judges]
     _tell_apart(reports, [judge.subject for judge in judges])
@@ -248,7 +251,18 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
         if reason and result.verdict is Verdict.PASS:
             result.verdict, result.reason = Verdict.INCONCLUSIVE, reason
     if reports:
-        reports[0].notes += without_capture(asked, [budget for _, budget in given])
+        budgets = [budget for _, budget in given]
+        missing = without_mappings(asked, budgets)
+        reports[0].results += [
+            Result(
+                one, site, Verdict.INCONCLUSIVE, one.allowed, None, reason=reason, attempt=attempt
+            )
+            for site, reason in missing.values()
+            for one in site.limits
+        ]
+        reports[0].notes += [
+            text for key, text in without_capture(asked, budgets).items() if key not in missing
+        ]
         reports[0].notes += [text for key, text in unmatched(pairs).items() if key not in unknown]
         reports[0].notes += _idle(judges)
     return Report(reports, error, tries, attempt)
@@ -310,8 +324,12 @@ def _stripped(found: Sequence[Culprit]) -> list[str]:
 class _Judge:
     """Checks one capture against its budget."""
 
-    def __init__(self, subject: Subject, budget: Budget, error: float, checks: int) -> None:
+    def __init__(
+        self, subject: Subject, budget: Budget, error: float, checks: int,
+        beside: Sequence[tuple[Subject, Budget]],
+    ) -> None:  # fmt: skip
         self.subject = subject
+        self.beside = beside
         self.budget = budget
         self.pass_alpha = error
         self.fail_alpha = error / max(checks, 1)
@@ -476,7 +494,7 @@ class _Judge:
         is_sampled = limit.measure is not Measure.RSS
         if not is_sampled and not is_of_children(obstacle or ""):
             obstacle = None  # of samples
-        if self._bounds_children(site, limit) and unseen.WITHOUT_SAMPLER in (obstacle or ""):
+        if bounds_children(site, limit) and unseen.WITHOUT_SAMPLER in (obstacle or ""):
             obstacle = None
         known = self.subject.profile.errors_known or not is_sampled
         lower = what.lower(self.fail_alpha) if known else 0.0
@@ -491,8 +509,10 @@ class _Judge:
         elif stops:
             reason = stops
         elif upper <= amount:
-            reason = self._unseen(limit, amount - upper) if is_sampled else ""
-            reason = reason or self._in_child(site, limit, amount)
+            reason = Pass(
+                self.subject, self.budget, site, limit, amount, upper,
+                self._count(limit.measure), self.pass_alpha, self.beside,
+            ).doubt()  # fmt: skip
             verdict = Verdict.INCONCLUSIVE if reason else Verdict.PASS
         elif measured.between:
             reason = measured.between
@@ -503,36 +523,6 @@ class _Judge:
         return Result(
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
-
-    def _unseen(self, limit: Limit, room_bytes: float) -> str:
-        """Return why memory that the capture did not see may exceed a limit; empty: it does not."""
-        profile = self.subject.profile
-        notes = [note for note in missing(profile.capture) if not is_of_children(note)]
-        if not notes or unseen_bytes(profile, self._count(limit.measure)) <= room_bytes:
-            return ""
-        return notes[0]
-
-    @staticmethod
-    def _bounds_children(site: Site | None, limit: Limit) -> bool:
-        """Whether what a child process had resident is an answer for a limit."""
-        return site is None and limit.measure in _HELD
-
-    def _in_child(self, site: Site | None, limit: Limit, amount: float) -> str:
-        """Return that a child which is in no file may exceed a limit; empty: none does."""
-        if not self._bounds_children(site, limit) or not self.budget.is_for_all:
-            return ""
-        who, held = "a child process, in no file,", held_by_child(self.subject.profile)
-        if limit.measure is Measure.RSS and not held:
-            held = self.subject.profile.capture.memory.tree_peak_rss_bytes or 0
-            who = "it, or a child process in no file,"
-        if held <= amount:
-            return ""
-        if unseen.has_strays(self.subject.profile.capture):
-            return f"a child process without the sampler may have had {format_bytes(held)} resident"
-        size = format_bytes(held)
-        if alone := unseen.without_file(self.subject.profile.capture):
-            return alone
-        return f"{who} had {size} resident; mem_profiler run --children captures it too"
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -15,6 +15,7 @@ from fake_segment import FakeSegment
 from mem_parser.errors import UsageProblem
 from mem_parser.readers import read_profile
 from mem_profiler.capture import launch, preload
+from mem_profiler.capture.descendants import Descendants
 from mem_profiler.capture.launch import Options
 from mem_profiler.capture.recording import Recording
 from mem_profiler.events.logs import Logging
@@ -116,6 +117,7 @@ def test_the_last_program_of_a_process_is_known_however_long_each_look_takes(
     run = launch.Run.__new__(launch.Run)
     run.pid, run.images = os.getpid(), {}
     run.watch = Watch(run.pid)
+    run.descendants = Descendants(run.pid, str(tmp_path))
     run.options = Options(1, str(tmp_path / "x"))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic_ns", lambda: next(clock))

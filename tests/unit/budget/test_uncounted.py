@@ -1,0 +1,110 @@
+"""Limits of the heap where the program has memory beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from budget_profiles import Made, Row
+from mem_parser.budget import Budget, Limit, Measure, Report, Site, Subject, check, parse_match
+from mem_parser.devices import Device
+from mem_parser.model import Reading
+from mem_parser.processfacts import Memory
+
+MIB = 1 << 20
+LIMITS = (
+    Limit(Measure.PEAK, 20.0 * MIB, text="20 MiB"),
+    Limit(Measure.INUSE, 20.0 * MIB, text="20 MiB"),
+)
+HALF = Limit(Measure.PEAK, 64.0 * MIB, text="64 MiB")
+
+
+def heap(anon: int, mapped: int | None = None) -> Subject:
+    """A capture of 4 MiB in blocks beside so much anonymous memory; sizes are MiB."""
+    made = Made([Row(("f", "main"), 64, 65536)], rate=1).subject("h.heap")
+    size = None if mapped is None else mapped * MIB
+    made.profile.series = [
+        Reading(0.1 * k, 0.0, 0.0, 0, None, anon_bytes=anon * MIB, mapped_bytes=size)
+        for k in range(4)
+    ]
+    made.profile.capture.memory = Memory(peak_rss_bytes=(anon + 2) * MIB, file_bytes=2 * MIB)
+    return made
+
+
+def mapped(kind: str, size: int, **facts: object) -> Subject:
+    made = Made([Row(("g", "main"), size, MIB)], rate=1).subject("/x/h.mmap.heap")
+    made.profile.domains = ["mmap"]
+    made.profile.capture.device = Device("mmap", None, kind)
+    made.profile.capture.memory = Memory(peak_rss_bytes=100 * MIB)
+    made.profile.capture = dataclasses.replace(made.profile.capture, **facts)  # type: ignore[arg-type]
+    return made
+
+
+def site(*limits: Limit, match: str = "domain:mmap") -> Site:
+    return Site(tuple(map(parse_match, match.split(" and "))), limits)
+
+
+def reasons(report: Report) -> list[str]:
+    return [result.reason for _, result in report.results]
+
+
+@pytest.mark.parametrize(
+    ("anon", "beside", "more"),
+    [
+        (44, mapped("mapped", 40), "40.00 MiB"),
+        (9, mapped("mapped", 40), ""),  # touched hardly any of it
+        (24, mapped("mapped", 400), "up to 20.00 MiB"),
+        (9, mapped("mapped-shared", 40), "40.00 MiB"),
+        (44, mapped("mapped-file", 40), ""),
+        (44, mapped("mapped-reserved", 40), ""),
+        (44, mapped("mapped", 40, pid=7), ""),  # of another process
+    ],
+)
+def test_mappings_that_no_limit_is_for_count(anon: int, beside: Subject, more: str) -> None:
+    budget = Budget(LIMITS)
+    told = reasons(check([(heap(anon), budget), (beside, budget)]))
+    said = f"{more} more in mappings (h.mmap.heap): limit them by a site with match"
+    assert [reason.startswith(said) for reason in told] == [bool(more)] * 2
+    assert all(bool(reason) == bool(more) for reason in told)
+
+
+@pytest.mark.parametrize(
+    ("more", "doubted"),
+    [
+        (Budget(LIMITS, (site(HALF),)), False),
+        (Budget(LIMITS, (site(HALF, match="domain:mmap and function:g"),)), True),
+        (Budget(LIMITS, (site(Limit(Measure.ALLOC, 1e9)),)), True),
+        (Budget((*LIMITS, Limit(Measure.RSS, 1e9))), False),
+    ],
+)
+def test_a_limit_of_all_mappings_or_of_what_is_resident_is_one_for_them(
+    more: Budget, *, doubted: bool
+) -> None:
+    told = reasons(check([(heap(44), more), (mapped("mapped", 40), more)]))
+    assert any("more in mappings" in reason for reason in told) == doubted
+
+
+def test_mappings_whose_file_is_elsewhere_count_too() -> None:
+    told = reasons(check([(heap(44, 40), Budget(LIMITS))]))
+    assert all(one.startswith("40.00 MiB more in mappings (their file is not") for one in told)
+    assert reasons(check([(heap(44), Budget(LIMITS))])) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (None, "no capture of mappings: mem_profiler run --device mmap makes one"),
+        (40, "the file of the program's mappings is not among these"),
+        (0, None),
+    ],
+)
+def test_a_site_of_mappings_passes_only_if_somebody_looked_for_them(
+    size: int | None, reason: str | None
+) -> None:
+    budget = Budget((HALF,), (site(HALF),))
+    report = check([(heap(9, size), budget)])
+    assert reasons(report) == ["", *filter(None, [reason])]
+    assert report.exit_code == (7 if reason else 0)
+    noted = [] if reason else ["domain:mmap: no capture of such memory"]
+    assert report.captures[0].notes == noted

@@ -1,6 +1,5 @@
 """The default form, start, stop and snapshot, on real processes with the real sampler."""
 
-import contextlib
 import math
 import os
 import re
@@ -86,44 +85,6 @@ def test_a_capture_names_the_children_that_it_lacks_and_the_command_that_has_the
         assert {one.name.split(".")[1] for one in tmp_path.glob("q.*.heap")} == {
             str(target.pid), str(child),
         }  # fmt: skip
-        target.send("")
-
-
-@pytest.mark.parametrize("follow", ["0", "1"])
-def test_workers_that_are_forked_during_the_capture_of_a_family_are_captured_too(
-    stepper: Path, tmp_path: Path, follow: str
-) -> None:
-    with Stepper(stepper, MEM_PROFILER_FOLLOW_FORK=follow) as target:
-        words = ("-s", "600", "-c", "1", "--children", "-p", target.pid, "-o", tmp_path / "p")
-        asked = start_command(*words)
-
-        def is_owned(pid: int) -> bool:
-            with contextlib.suppress(MemError), discovery.open_process(pid) as segment:
-                return int(segment.control().capture["owner_pid"]) == asked.pid
-            return False
-
-        try:
-            wait_until(lambda: is_owned(target.pid), "capture of the parent")
-            target.tell("k")
-            [child] = procfs.children(target.pid)
-            wait_until(lambda: is_owned(child), "capture of the child")
-            target.tell("a 50 100")
-            asked.send_signal(signal.SIGINT)
-            said, _ = asked.communicate(timeout=TIMEOUT_S)
-        finally:
-            asked.kill()
-        assert (asked.returncode, "not in this capture" in said) == (0, False), said
-        interrupted, heads, *rows = said.splitlines()
-        assert interrupted.endswith("everything sampled up to then is in the files")
-        assert heads.split()[0] == "PID"
-        assert {int(row.split()[0]) for row in rows[:2]} == {target.pid, child}
-        _, *step = said.split("next:")  # one, with both files
-        files = step[0].replace("\\", "").split()[1:]
-        assert len(step) == 1 and sorted(map(Path, files)) == sorted(tmp_path.glob("p.*.heap"))
-        [own] = (HeapFile(path) for path in tmp_path.glob(f"p.{child}.*.heap"))
-        assert own.header["end"] == "interrupted"
-        assert own.total("alloc_blocks") >= 50
-        assert len(list(tmp_path.glob("p.*.heap"))) == 2
         target.send("")
 
 

@@ -28,7 +28,7 @@ class Follower(Protocol):
 
 
 def never() -> bool:
-    """The default `stop`: no request to end."""
+    """The default of a question: no."""
     return False
 
 
@@ -39,9 +39,10 @@ def follow(
     on_tick: Callable[[float], None],
     seconds: float | None = None,
     asked_to_end: Callable[[], bool] = never,
+    may_grow: Callable[[], bool] = never,
 ) -> str:
-    """Follow until all have ended ("target ended"), until a request to end ("interrupted"), or for
-    some seconds ("deadline"); returns which it was.
+    """Follow until all have ended ("target ended") and no more may come (`may_grow`), until a
+    request to end ("interrupted"), or for some seconds ("deadline"); returns which it was.
 
     `wait` pauses for at most the seconds it gets, and `on_tick` gets the elapsed seconds. Raises
     what a follower's `tick` raises.
@@ -53,7 +54,7 @@ def follow(
         gone = time.monotonic() - began
         on_tick(gone)
         living = [follower for follower in followers if not follower.over]
-        if not living:
+        if not living and not may_grow():
             return "target ended"
         if asked_to_end():
             return "interrupted"

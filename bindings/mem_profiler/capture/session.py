@@ -116,6 +116,12 @@ class Session:
     def _next_number(self) -> int:
         return self.segment.load(("capture_number",), 32) + 1
 
+    def check_now(self) -> None:
+        """Check whether the process still has the segment, which `tick` does now and then."""
+        self._next_check = 0.0
+        if self.ended is None:
+            self._check_target()
+
     def tick(self) -> None:
         """Check whether the process has ended, and take a reading when one is due."""
         if self.ended is None:
@@ -272,8 +278,10 @@ def run(
     on_tick: Callable[[float], None],
     *,
     leave_out: Callable[[MemError], None] | None = None,
+    may_grow: Callable[[], bool] = loop.never,
 ) -> str:
-    """Capture until the deadline, until a request to end, or until no process is left.
+    """Capture until the deadline, until a request to end, or until no process is left and
+    `on_tick` adds no more (`may_grow`).
 
     `on_tick` gets the elapsed seconds. `leave_out` gets the error of each session that cannot
     start, which is removed from `sessions` if others are left. Returns the `end` of the sessions
@@ -294,6 +302,7 @@ def run(
         on_tick=on_tick,
         seconds=seconds,
         asked_to_end=asked_to_end,
+        may_grow=may_grow,
     )
 
 

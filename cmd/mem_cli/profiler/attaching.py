@@ -107,6 +107,12 @@ class Attached:
         said = [one.note() for one in self.attachments if one.pid == pid]
         return [note for note in said if note is not None]
 
+    def forget(self, pid: int) -> list[str]:
+        """Return `notes` of a process that has lost the sampler, so that none is to be detached."""
+        notes = self.notes(pid)
+        self.attachments = [one for one in self.attachments if one.pid != pid]
+        return notes
+
     def detach(self, but: Sequence[int] = ()) -> None:
         """Detach from all, ``but`` for some; a failure is printed, and the others are detached
         nevertheless.

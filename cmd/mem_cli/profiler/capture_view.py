@@ -128,8 +128,8 @@ def recovered_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
 
 def family_lines(results: Sequence[Result], *, notes: bool) -> Iterator[str]:
     """The files of a process and all below it, in a table as of a run, which has one next step."""
-    if results[0].end == "interrupted":
-        after = f"after {results[0].duration_s:.1f} s"
+    if early := [one.duration_s for one in results if one.end == "interrupted"]:
+        after = f"after {max(early):.1f} s"
         yield f"interrupted {after}; everything sampled up to then is in the files"
     yield from run_lines(results, 0, notes=notes, of_family=True)
 

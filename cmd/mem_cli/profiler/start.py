@@ -11,7 +11,7 @@ import click
 from mem_cli.commands import PATH
 from mem_cli.console import note, say
 from mem_cli.profiler import attaching
-from mem_cli.profiler.capture import leave_out_of
+from mem_cli.profiler.capture import LeftOut
 from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
@@ -78,7 +78,8 @@ def start(
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
     attached = attaching.Attached(device)
-    leave_out = leave_out_of(pids)
+    left_out = LeftOut()
+    leave_out = left_out.among(pids)
     there = attached.where_needed(pids, stop.asked, leave_out)
     begun: list[int] = []
     try:
@@ -111,6 +112,7 @@ def start(
         steps += [f"detach {one.pid}" for one in attached.attachments]
     for line in next_lines([[profiler, step] for step in steps]):
         note(line)
+    click.get_current_context().exit(left_out.code)
 
 
 def _usual_rate(pid: int) -> int:

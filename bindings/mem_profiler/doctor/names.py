@@ -10,7 +10,6 @@ from mem_profiler.doctor.images import Image
 
 _NAMED_MAX = 3  # library names in one line
 _OF_PACKAGE = "install its debug package, or pass mem_parser --debug-dir"
-_BY_DEBUG_FILE = "names and lines come from "
 _OF_PACKAGES = ("/usr/bin/", "/usr/sbin/", "/usr/lib", "/bin/", "/sbin/", "/lib")
 
 
@@ -20,20 +19,8 @@ def _list(images: list[Image]) -> str:
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def _debug_file(program: Image) -> str:
-    """A file at one of the places beside the program where reports look for its names; empty: none.
-    Whether it is of this build they see themselves.
-    """
-    folder, name = os.path.split(program.path)
-    places = [f"{folder}/{name}.debug", f"{folder}/.debug/{name}.debug"]
-    places.append(f"/usr/lib/debug{program.path}.debug")
-    return next(filter(os.path.isfile, places), "")
-
-
 def cure_of(program: Image | None) -> str:
     """What gives names to a program that is stripped. Asks the package system, so needs rights."""
-    if program is not None and (found := _debug_file(program)):
-        return f"{_BY_DEBUG_FILE}{found}"
     if program is None or not program.path.startswith(_OF_PACKAGES):
         return "pass mem_parser -p the same build with symbols"
     from mem_parser.symbols.reasons import how_to_name  # here: a capture does not need it
@@ -54,8 +41,6 @@ def check(program: Image, images: list[Image], cure: str) -> list[Finding]:
         elif program.facts.has_symbols:
             text = f"{program.name}: functions, no source lines"
             findings.append(Finding("symbols", "ok", text))
-        elif cure.startswith(_BY_DEBUG_FILE):
-            findings.append(Finding("symbols", "ok", f"{program.name} is stripped; {cure}"))
         else:
             text = f"{program.name} is stripped: only exported functions get names"
             findings.append(Finding("symbols", "warning", text, cure))

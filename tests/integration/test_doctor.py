@@ -188,6 +188,24 @@ def test_a_stripped_program_needs_its_own_build_with_symbols_or_its_package(tmp_
     assert of(examine_program([str(program)]), "symbols").cure == (
         "pass mem_parser -p the same build with symbols"
     )
+    # A debug file where reports find it has the names, and one of another build has not.
+    debug = tmp_path / "own.debug"
+    for command in (
+        ["objcopy", "--only-keep-debug", build("stepper.c"), debug],
+        ["objcopy", f"--add-gnu-debuglink={debug}", program],
+    ):
+        subprocess.run(command, check=True, timeout=30)
+    with living(program) as process:
+        asleep(process.pid, program.name)
+        for found in (examine_program([str(program)]), examine_process(process.pid)):
+            known = of(found, "symbols")
+            assert (known.status, known.cure) == ("ok", "")
+            assert known.text == f"own: functions and lines, by its debug file {debug}"
+    shutil.copy(LIBRARY, debug)
+    assert f"; {debug}: its build-id differs" in of(examine_program([str(program)]), "symbols").text
+    debug.unlink()
+    lost = of(examine_program([str(program)]), "symbols")
+    assert lost.text.endswith("; own.debug is not where reports look for it")
     if shutil.which("dpkg-query"):
         with living(CAT) as process:
             asleep(process.pid, "cat")

@@ -20,6 +20,7 @@ from mem_parser.symbols.elf import ElfImage
 from mem_profiler.doctor import access, libraries, machine, names, neighbours, room
 from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
+from mem_profiler.doctor.names import Outside
 from mem_profiler.process import procfs, program, tracing
 from mem_profiler.samplerbuild import own_build_id
 from mem_sandbox import child, confine
@@ -44,7 +45,7 @@ class _Gathered:
     around: list[Finding] = field(default_factory=list)
     """Restrictions, kernel, room, the sampler."""
     python: list[Finding] = field(default_factory=list)
-    cure_of_names: str = ""
+    names: Outside = field(default_factory=Outside)
     own_build_id: str = ""
     """Of the sampler that an attach puts in; empty where a capture needs none."""
 
@@ -165,7 +166,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     if not quick:
         _import_what_judges()
         gathered.python += neighbours.interpreter(pid, images)
-        gathered.cure_of_names = names.cure_of(gathered.program)
+        gathered.names = names.outside(gathered.program)
     _hold(images)
     return gathered
 
@@ -195,7 +196,7 @@ def _gather_program(name: str) -> _Gathered:
     if judged != path:
         gathered.before.append(Finding("script", "ok", f"a script of {judged}"))
     gathered.missing += _missing(resolved)
-    gathered.cure_of_names = names.cure_of(image)
+    gathered.names = names.outside(image)
     gathered.around += machine.kernel()
     gathered.around += room.shared_memory(None)
     gathered.around += room.own_limits()
@@ -236,7 +237,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         findings += neighbours.python_frames(exe, images)
         findings += neighbours.other_frames(images)
         findings += neighbours.runtime(gathered.environment, images)
-        findings += names.check(exe, images, gathered.cure_of_names)
+        findings += names.check(exe, images, gathered.names)
     return findings
 
 

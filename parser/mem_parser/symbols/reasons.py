@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mem_parser.escape import one_line
 from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache, default_folder
+from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.debugpackages import OsRelease, by_server, how_to_get, read_os_release
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
@@ -44,6 +45,40 @@ def why_nameless(
 def how_to_name(path: str) -> list[str]:
     """Return how to get the names of the stripped file at ``path``, if this system knows how."""
     return how_to_get(_packages_of([path]).values(), read_os_release())
+
+
+class DebugFile(NamedTuple):
+    """The separate debug file of a program as reports find it: its path, empty where there is none,
+    and whether it has lines; ``missed``: why one that should be there does not count.
+    """
+
+    path: str
+    has_lines: bool
+    missed: str
+
+
+def debug_file_of(path: str) -> DebugFile:
+    """Return the debug file of the program at ``path``, which a child reads."""
+    job = Job(_debug_file, _understood_debug_file, stored_bytes, _READ_TIMEOUT_S)
+    [found] = in_child([path], job)
+    return found if isinstance(found, DebugFile) else DebugFile("", False, "")
+
+
+def _debug_file(path: str) -> Json:
+    try:
+        image = ElfImage.open(path)
+    except (BadElf, OSError, ValueError):
+        return ["", False, ""]
+    found = search_debug_file(image.build_id, image)
+    if found.image is not None:
+        return [found.image.path, found.image.has_dwarf, ""]
+    link = f"{image.debuglink[0]} is not where reports look for it" if image.debuglink else ""
+    return ["", False, *(found.refused or [link])[:1]]
+
+
+def _understood_debug_file(answer: Json) -> DebugFile:
+    path, has_lines, missed = answer
+    return DebugFile(str(path), bool(has_lines), str(missed))
 
 
 def stripped_own(paths: Sequence[str], cache: SymbolCache) -> list[str]:

@@ -222,6 +222,8 @@ class Strays:
                 )
                 who = f"a child process that had {short_size(self.tree_bytes)} resident"
                 self.notes = [f"{who} {unseen.WITHOUT_FILE}; --device mmap shows what it mapped"]
+                if names := _names_behind(every):
+                    self.notes[0] += f"; it may be {names}, which ended without a capture"
             return
         held = max(stray.resident_bytes for stray in self.found.values())
         is_explained = self.bound_bytes < unseen.TIMES_OWN * known  # by a file
@@ -242,6 +244,14 @@ class Strays:
         if len(programs) > _NAMED_MAX:
             said[-1] += f"; and so did {len(programs) - _NAMED_MAX:,} other programs"
         return [unseen.NOTE + said[0], *said[1:]] if is_large else said
+
+
+def _names_behind(recordings: Sequence[Recording]) -> str:
+    """The programs whose own malloc was before the sampler; empty: none."""
+    found = [behind_of(one.segment.control(), ()) for one in recordings]
+    names = list(dict.fromkeys(one_line(os.path.basename(one.path)) for one in found if one))
+    more = len(names) - _NAMED_MAX
+    return ", ".join(names[:_NAMED_MAX]) + (f" or {more:,} others" if more > 0 else "")
 
 
 def _note(strays: Sequence[Stray], why: Why) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from fake_segment import FakeSegment
+from mem_parser.model import Memory
 from mem_parser.unseen import WITHOUT_FILE
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.unloaded import Follower, Strays, Unloaded
 from mem_profiler.process import procfs
+from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control, Segment
 
 PROG, OTHER = "/usr/bin/prog", "/bin/cat"
@@ -101,6 +103,15 @@ def test_a_large_child_that_no_file_explains_is_said(
         strays.judge(recording, [recording])
         assert (recording.target.memory.tree_peak_rss_bytes is not None) == said
         assert [WITHOUT_FILE in note for note in strays.notes] == [True] * said
+        recording.target.memory = Memory()
+        shadowed = FakeSegment()
+        shadowed.control["state"] = layout.STATE_SHADOWED
+        shadowed.control["state_text"] = shadowed.control["exe"][: len(PROG)]
+        (tmp_path / "behind").mkdir()
+        with Segment.open(shadowed.save(tmp_path / "behind"), writable=False) as behind:
+            strays.judge(recording, [recording, Recording(behind, 0)])
+        named = "; it may be prog, which ended without a capture"
+        assert [note.endswith(named) for note in strays.notes] == [True] * said
         recording.recorder.tick(recording.now_ns(), final=True)
         read = recording.recorder.readings.host.series[-1].anon_bytes
         assert read == ((at_exit << 19) or None)

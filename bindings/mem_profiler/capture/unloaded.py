@@ -213,7 +213,8 @@ class Strays:
             if any(pid == stray.pid and at_ns > stray.seen_ns for pid, at_ns in made):
                 del self.found[key]
         target = main.target
-        known = max(one.recorder.most_bytes() for one in every)
+        behind = {one: found for one in every if (found := behind_of(one.segment.control(), ()))}
+        known = max((one.recorder.most_bytes() for one in every if one not in behind), default=0)
         known = max(known, target.memory.peak_rss_bytes or 0)
         if not self.found:
             if self.tree_bytes >= max(unseen.LEAST_CHILD_BYTES, unseen.TIMES_OWN * known):
@@ -222,7 +223,7 @@ class Strays:
                 )
                 who = f"a child process that had {short_size(self.tree_bytes)} resident"
                 self.notes = [f"{who} {unseen.WITHOUT_FILE}; --device mmap shows what it mapped"]
-                if names := _names_behind(every):
+                if names := _names([one.path for one in behind.values()]):
                     self.notes[0] += f"; it may be {names}, which ended without a capture"
             return
         held = max(stray.resident_bytes for stray in self.found.values())
@@ -246,10 +247,8 @@ class Strays:
         return [unseen.NOTE + said[0], *said[1:]] if is_large else said
 
 
-def _names_behind(recordings: Sequence[Recording]) -> str:
-    """The programs whose own malloc was before the sampler; empty: none."""
-    found = [behind_of(one.segment.control(), ()) for one in recordings]
-    names = list(dict.fromkeys(one_line(os.path.basename(one.path)) for one in found if one))
+def _names(programs: Sequence[str]) -> str:
+    names = list(dict.fromkeys(one_line(os.path.basename(path)) for path in programs))
     more = len(names) - _NAMED_MAX
     return ", ".join(names[:_NAMED_MAX]) + (f" or {more:,} others" if more > 0 else "")
 

@@ -92,11 +92,14 @@ def test_of_a_short_program_the_name_counts_if_a_program_has_it(
 def test_a_large_child_that_no_file_explains_is_said(
     at_exit: int, *, said: bool, tmp_path: Path
 ) -> None:
-    fake = FakeSegment()
-    fake.begin()
-    fake.control["exited_ns"] = fake.control["capture"][1]["start_ns"] if at_exit else 0
-    for name, share in (("high", 1), ("anon", 2), ("file", 4), ("shmem", 8)):
-        fake.control["at_exit"][f"{name}_bytes"] = (at_exit << 20) // share
+    fake, shadowed = FakeSegment(), FakeSegment()
+    for one, mib in ((fake, at_exit), (shadowed, 200)):
+        one.begin()
+        one.control["exited_ns"] = one.control["capture"][1]["start_ns"] if mib else 0
+        for name, share in (("high", 1), ("anon", 2), ("file", 4), ("shmem", 8)):
+            one.control["at_exit"][f"{name}_bytes"] = (mib << 20) // share
+    shadowed.control["state"] = layout.STATE_SHADOWED
+    shadowed.control["state_text"] = shadowed.control["exe"]
     with Segment.open(fake.save(tmp_path), writable=False) as segment:
         recording = Recording(segment, 0)
         strays = Strays(1, tree_bytes=200 << 20)
@@ -104,9 +107,6 @@ def test_a_large_child_that_no_file_explains_is_said(
         assert (recording.target.memory.tree_peak_rss_bytes is not None) == said
         assert [WITHOUT_FILE in note for note in strays.notes] == [True] * said
         recording.target.memory = Memory()
-        shadowed = FakeSegment()
-        shadowed.control["state"] = layout.STATE_SHADOWED
-        shadowed.control["state_text"] = shadowed.control["exe"][: len(PROG)]
         (tmp_path / "behind").mkdir()
         with Segment.open(shadowed.save(tmp_path / "behind"), writable=False) as behind:
             strays.judge(recording, [recording, Recording(behind, 0)])

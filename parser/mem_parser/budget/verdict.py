@@ -281,7 +281,7 @@ def _check_baselines(judges: Sequence[_Judge]) -> None:
     """Refuse baselines that have none of the programs. Of a helper beside one that they have, the
     growth is only inconclusive.
     """
-    if not judges or any(judge.program is not None for judge in judges):
+    if not judges or any(judge.program is not None or judge.of_launcher for judge in judges):
         return
     judge = judges[0]
     assert judge.baseline is not None
@@ -334,6 +334,7 @@ class _Judge:
         self.pass_alpha = error
         self.fail_alpha = error / max(checks, 1)
         self.baseline: Baseline | None = None
+        self.of_launcher = unseen.of_launcher(subject.profile.capture) if budget.is_for_all else ""
         self.program = self._baseline()
         if self.program is not None:
             self.subject = subject.charged_like(self.program.passing)
@@ -393,6 +394,10 @@ class _Judge:
         return report
 
     def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
+        if self.of_launcher:  # what it took is not the program's
+            return Result(
+                limit, site, Verdict.INCONCLUSIVE, limit.allowed, None, reason=self.of_launcher
+            )
         part = self.subject.part(site)
         measured, amount, leaks = self._measured(site, part, limit)
         result = self._judge(site, limit, measured, amount, obstacle)

@@ -36,7 +36,7 @@ from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.matching import unknown_names, unmatched, without_capture
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
-from mem_parser.budget.resident import measure_resident
+from mem_parser.budget.resident import explains, measure_resident
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.budget.uncounted import Pass, bounds_children, mappings_of, without_mappings
@@ -419,7 +419,7 @@ class _Judge:
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
         if limit.measure is Measure.RSS:
-            return measure_resident(self.subject.profile), amount, None
+            return measure_resident(self.subject.profile, amount, self.subject.path), amount, None
         if limit.measure is not Measure.LEAKS:
             left = self._counted(part, limit.measure)
             found = measure(self.subject.profile, left, limit.measure)
@@ -534,7 +534,10 @@ class _Judge:
             return culprits.leaking([*leaks.found, *leaks.doubted])
         kind = result.limit.measure
         part = self._counted(self.subject.part(result.site), kind)
-        if part is None:
+        is_innocent = result.verdict is Verdict.INCONCLUSIVE and result.reason and result.excess < 0
+        if part is None or is_innocent:
+            return []
+        if kind is Measure.RSS and not explains(self.subject.profile, result.excess):
             return []
         count = self._count(kind)
         if count is Count.PEAK and not part.has(count) and part.has_alloc:

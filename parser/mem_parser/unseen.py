@@ -43,6 +43,11 @@ def is_of_children(note: str) -> bool:
     return any(words in note for words in (IN_CHILDREN, NOT_SAMPLED, WITHOUT_SAMPLER, WITHOUT_FILE))
 
 
+def of_launcher(capture: Capture) -> str:
+    """The note of a launcher's own file, which says nothing of what it started; empty: none."""
+    return next((note for note in capture.notes if NOT_SAMPLED in note), "")
+
+
 def unseen_bytes(profile: Profile, count: Count) -> float:
     """The bytes that may be missing from a total of a file with such notes: anonymous memory beyond
     what was counted, at the peak or at the end. An allocator may use pages anew that it had before

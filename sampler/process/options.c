@@ -153,9 +153,10 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
     value = value_of("MEM_PROFILER_START_PID"); /* the process that `mem_profiler run` means */
     if (value != NULL && *value != '\0') {
         uint64_t pid;
-        if (!parse_bytes(value, &pid))
+        bool is_wrapper = *value == '+'; /* what it starts itself is meant, too */
+        if (!parse_bytes(value + is_wrapper, &pid))
             return refuse(error, n, "MEM_PROFILER_START_PID", value, "a process id");
-        o->is_child = pid != (uint64_t)getpid();
+        o->is_child = pid != (uint64_t)getpid() && !(is_wrapper && pid == (uint64_t)getppid());
     }
     value = value_of("MEM_PROFILER_MAX_MEMORY");
     o->max_memory_asked = value != NULL && *value != '\0';

@@ -464,19 +464,20 @@ def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path,
     assert re.search(r"python\S* \(pid \d+\) still ran when the program ended", said)
 
 
-@pytest.mark.parametrize("launcher", ["", "make"])
+@pytest.mark.parametrize("launcher", ["", "timeout", "make"])
 def test_a_program_whose_allocator_is_not_seen_never_passes(
     tmp_path: Path, unseen_program: Path, launcher: str
 ) -> None:
     (tmp_path / "Makefile").write_text(f"all:\n\t{unseen_program} hold {HELD} 1\n")
     words = [unseen_program, "hold", HELD, 1]
-    if launcher:
-        words = [launcher, "-s", "-C", tmp_path]
+    words = {"": words, "timeout": [launcher, 60, *words], "make": ["make", "-s", "-C", tmp_path]}[
+        launcher
+    ]
     done = gated(tmp_path, 'peak = "64 MB"', *words)
     assert done.code == 7, done.text
     assert "PASS" not in done.text
     why = "jemalloc seems to be linked into the program, without symbols"
-    said = "make started no program that took a sample" if launcher else why
+    said = "make started no program that took a sample" if launcher == "make" else why
     assert f"note: the profile may lack the program's memory: {said}" in done.text
     [path] = tmp_path.glob("*.heap")
     assert said in " ".join(read_profile(path).capture.notes)
@@ -484,11 +485,27 @@ def test_a_program_whose_allocator_is_not_seen_never_passes(
         assert parse("summary", path).stdout.startswith(f"no sample: {why}")
 
 
-def test_a_launcher_that_starts_nothing_is_not_judged_in_its_place(tmp_path: Path) -> None:
-    done = gated(tmp_path, 'peak = "64 MB"\nrss = "64 MB"', "sh", "-c", ":")
+@pytest.mark.parametrize("size", ["64 MB", "1 B"])
+def test_a_launcher_that_starts_nothing_is_not_judged_in_its_place(
+    tmp_path: Path, size: str
+) -> None:
+    done = gated(tmp_path, f'peak = "{size}"\nrss = "64 MB"', "sh", "-c", ":")
     assert done.code == 7, done.text
     assert "PASS" not in done.text
     assert "sh started no program that took a sample" in done.text
+
+
+@pytest.mark.parametrize("words", [["timeout", 60], ["env", "A=1", "timeout", 60]])
+def test_what_a_wrapper_starts_is_judged_even_without_a_sample(
+    tmp_path: Path, words: list[object]
+) -> None:
+    (tmp_path / "nothing.c").write_text("int main(void) { return 0; }")
+    program = tmp_path / "nothing"
+    subprocess.run(["gcc", "-o", program, f"{program}.c"], check=True, timeout=60)
+    done = gated(tmp_path, 'peak = "8 KiB"', *words, program)
+    assert done.code == 0, done.text
+    assert f"the profile is of nothing, which {words[0]} started" in done.text
+    assert "PASS  peak  0 B under 8.000 KiB" in done.text
 
 
 def test_what_a_program_of_a_moment_had_resident_is_the_kernels_number_at_its_exit(

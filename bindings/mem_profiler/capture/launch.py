@@ -225,6 +225,8 @@ class Run:
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
             limit = system.allow_descriptors()  # every image of the run has an open segment
 
+            wraps = self.launched is not None and self.launched.is_wrapper
+
             def become() -> None:
                 """Runs in the child, which becomes the program."""
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -233,7 +235,7 @@ class Run:
                 output.keep_of_run(self.base.path, self.options.prefix, os.getpid())
                 if handed.fd is not None:
                     os.set_inheritable(handed.fd, True)
-                _exec(path, arguments, variables)
+                _exec(path, arguments, variables, is_wrapper=wraps)
 
             # Safe: this process has one thread.
             return subprocess.Popen(
@@ -525,14 +527,18 @@ class Run:
                     folder.remove(os.path.basename(one.path), one.inode)
 
 
-def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
+def _exec(
+    path: str, arguments: Sequence[str], variables: dict[str, str], *, is_wrapper: bool
+) -> None:
     """In the child: become the program; the variable names its pid, so that the sampler knows which
-    process is the program and which are children.
+    process is the program and which are children, of which those without a sample leave nothing.
+    The one that a wrapper starts is the program, too.
 
     After a failure the caller's own exec fails the same way and reports it.
     """
+    own = f"{'+' if is_wrapper else ''}{os.getpid()}"
     with contextlib.suppress(OSError):
-        os.execve(path, list(arguments), {**variables, "MEM_PROFILER_START_PID": str(os.getpid())})  # noqa: S606
+        os.execve(path, list(arguments), {**variables, "MEM_PROFILER_START_PID": own})  # noqa: S606
 
 
 def _never_captured(image: Image) -> MemError:

@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 FILES_MAX = 8
 SMALL_SHARE = 20  # a program that held less than this part of the largest one is a helper
 _NAMED_MAX = 5
-_LAUNCHERS = frozenset((
-    "ash", "bash", "busybox", "cargo", "chroot", "chrt", "ctest", "dash", "dumb-init", "entr",
-    "env", "fish", "flock", "gmake", "gosu", "ionice", "ksh", "make", "mksh", "nice", "ninja",
-    "nohup", "npm", "npx", "numactl", "parallel", "pnpm", "poetry", "runuser", "script", "setarch",
-    "setpriv", "setsid", "sh", "stdbuf", "su", "sudo", "taskset", "time", "timeout", "tini",
-    "unbuffer", "unshare", "uv", "watch", "xargs", "xvfb-run", "yarn", "zsh",
+_WRAPPERS = frozenset((
+    "chroot", "chrt", "dumb-init", "env", "flock", "gosu", "ionice", "nice", "nohup", "numactl",
+    "runuser", "script", "setarch", "setpriv", "setsid", "stdbuf", "su", "sudo", "taskset", "time",
+    "timeout", "tini", "unbuffer", "unshare",
 ))  # fmt: skip
+"""Each starts one program, which has a file even if it takes no sample."""
+_STARTERS = frozenset((
+    "ash", "bash", "busybox", "cargo", "ctest", "dash", "entr", "fish", "gmake", "ksh", "make",
+    "mksh", "ninja", "npm", "npx", "parallel", "pnpm", "poetry", "sh", "uv", "watch", "xargs",
+    "xvfb-run", "yarn", "zsh",
+))  # fmt: skip
+_LAUNCHERS = _WRAPPERS | _STARTERS
 _COMPILER = re.compile(
     r"(?:.*-)?(?:as|cc|cc1|cc1plus|clang|clang\+\+|collect2|g\+\+|gcc|ld|ld\.\w+|lld|lto1|rustc)"
     r"(?:-[\d.]+)?"
@@ -43,12 +48,13 @@ _SERVERS = frozenset(("celery", "gunicorn", "hypercorn", "uvicorn", "uwsgi"))
 @dataclass
 class Launched:
     """What a launcher started. ``name``, ``pid`` and ``exe`` are the launcher's. A server's own
-    process is one of those that it started.
+    process is one of those that it started. ``is_wrapper``: it starts one program.
     """
 
     name: str
     exe: str
     is_server: bool
+    is_wrapper: bool = False
     pid: int = 0
     nothing: bool = False
     chosen: Counter[str] = field(default_factory=Counter)
@@ -126,7 +132,7 @@ def of_command(path: str, arguments: Sequence[str]) -> Launched | None:
     if called in _SERVERS or module in _SERVERS:
         return Launched(module or called, exe, is_server=True)
     if called in _LAUNCHERS or os.path.basename(exe) in _LAUNCHERS:
-        return Launched(called, exe, is_server=False)
+        return Launched(called, exe, is_server=False, is_wrapper=called in _WRAPPERS)
     return None
 
 

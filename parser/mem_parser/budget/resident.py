@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mem_parser.budget.measure import Measured
+from mem_parser.escape import shell_path
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.watch import went_on
 from mem_parser.model import Count, Profile, Unit
@@ -18,6 +19,7 @@ from mem_parser.unseen import FEWEST_READINGS
 
 _LIBRARY_BYTES = 8 << 20
 """More than the sampler's code and tables mostly take in a program, beside the segment."""
+_CURE = "a program that ends by exit() tells its highest, one that runs longer shows it"
 _UNTOLD = "the file does not say how much was resident"
 
 
@@ -47,8 +49,18 @@ class Resident:
         return self.most
 
 
-def measure_resident(profile: Profile) -> Measured:
-    """Measure the highest RSS. Raises nothing."""
+def explains(profile: Profile, excess: float) -> bool:
+    """Whether the heap in use at its own peak may be what exceeds a limit by that much."""
+    _, heap = _heap(profile).known_ends
+    return excess >= 0 and (heap is None or heap >= excess)
+
+
+def _heap(profile: Profile) -> Estimate:
+    return profile.total(Count.PEAK if profile.has(Count.PEAK) else Count.INUSE, Unit.SPACE)
+
+
+def measure_resident(profile: Profile, amount: float | None, path: str) -> Measured:
+    """Measure the highest RSS, for a limit of ``amount`` bytes. Raises nothing."""
     memory = profile.capture.memory
     if memory.peak_rss_bytes is None:
         return Measured(None, _UNTOLD)
@@ -62,10 +74,14 @@ def measure_resident(profile: Profile) -> Measured:
     if readings < FEWEST_READINGS and not went_on(profile.capture):
         read = counted(readings, "reading")
         if memory.rss_bound_bytes is None:
-            return Measured(Resident(highest, own, highest), f"only {read}")
+            return Measured(Resident(highest, own, highest), f"only {read}: {_CURE}")
         most = max(highest, float(memory.rss_bound_bytes))
         if most > highest:
-            between = f"only {read}, and at most {format_bytes(most)} in all"
-    heap = profile.total(Count.PEAK if profile.has(Count.PEAK) else Count.INUSE, Unit.SPACE)
-    notes = [share, f"the heap held {format_estimate(heap, Unit.SPACE)} at its own peak"]
+            between = f"only {read}, and at most {format_bytes(most)} in all: {_CURE}"
+    heap = _heap(profile)
+    held = f"the heap held {format_estimate(heap, Unit.SPACE)} at its own peak"
+    if amount is not None and highest > amount and not explains(profile, highest - amount):
+        rest = format_bytes(highest - heap.value)
+        held += f": the other {rest} is no heap in use; mem_parser rss {shell_path(path)} says more"
+    notes = [share, held]
     return Measured(Resident(highest, own, most), notes=notes, between=between)

@@ -36,7 +36,7 @@ from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.matching import unknown_names, unmatched, without_capture
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
-from mem_parser.budget.resident import measure_resident
+from mem_parser.budget.resident import explains, measure_resident
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.budget.uncounted import Pass, bounds_children, mappings_of, without_mappings
@@ -281,7 +281,7 @@ def _check_baselines(judges: Sequence[_Judge]) -> None:
     """Refuse baselines that have none of the programs. Of a helper beside one that they have, the
     growth is only inconclusive.
     """
-    if not judges or any(judge.program is not None for judge in judges):
+    if not judges or any(judge.program is not None or judge.of_launcher for judge in judges):
         return
     judge = judges[0]
     assert judge.baseline is not None
@@ -334,6 +334,7 @@ class _Judge:
         self.pass_alpha = error
         self.fail_alpha = error / max(checks, 1)
         self.baseline: Baseline | None = None
+        self.of_launcher = unseen.of_launcher(subject.profile.capture) if budget.is_for_all else ""
         self.program = self._baseline()
         if self.program is not None:
             self.subject = subject.charged_like(self.program.passing)
@@ -393,6 +394,10 @@ class _Judge:
         return report
 
     def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
+        if self.of_launcher:  # what it took is not the program's
+            return Result(
+                limit, site, Verdict.INCONCLUSIVE, limit.allowed, None, reason=self.of_launcher
+            )
         part = self.subject.part(site)
         measured, amount, leaks = self._measured(site, part, limit)
         result = self._judge(site, limit, measured, amount, obstacle)
@@ -414,7 +419,7 @@ class _Judge:
         if limit.measure is Measure.GROWTH:
             return *self._growth(site, part, limit), None
         if limit.measure is Measure.RSS:
-            return measure_resident(self.subject.profile), amount, None
+            return measure_resident(self.subject.profile, amount, self.subject.path), amount, None
         if limit.measure is not Measure.LEAKS:
             left = self._counted(part, limit.measure)
             found = measure(self.subject.profile, left, limit.measure)
@@ -529,7 +534,10 @@ class _Judge:
             return culprits.leaking([*leaks.found, *leaks.doubted])
         kind = result.limit.measure
         part = self._counted(self.subject.part(result.site), kind)
-        if part is None:
+        is_innocent = result.verdict is Verdict.INCONCLUSIVE and result.reason and result.excess < 0
+        if part is None or is_innocent:
+            return []
+        if kind is Measure.RSS and not explains(self.subject.profile, result.excess):
             return []
         count = self._count(kind)
         if count is Count.PEAK and not part.has(count) and part.has_alloc:

@@ -33,6 +33,7 @@ from mem_parser.budget.outputs import text
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
 from mem_parser.model import Count, PeakSource
+from mem_parser.unseen import NOT_SAMPLED, NOTE
 
 KIB = 1024
 SMALL = 16
@@ -328,6 +329,18 @@ def test_a_helper_that_the_baseline_lacks_leaves_the_verdict_on_the_program(
     assert report.exit_code == 6
     same = check_subjects(rules, [helper, Made(BIG).subject()])
     assert (same.exit_code, same.may_be_decided) == (7, False)
+
+
+def test_a_launcher_is_no_program_of_a_baseline(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    launcher = Made(BIG, exe="/usr/bin/timeout").subject()
+    note = f"{NOTE}timeout {NOT_SAMPLED}"
+    launcher.profile.capture.notes = [note]
+    results = check_subjects(rules, [launcher]).captures[0].results
+    results.append(one(launcher, inuse(1)))
+    assert {(r.verdict, r.reason, len(r.culprits)) for r in results} == {
+        (Verdict.INCONCLUSIVE, note, 0)
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from budget_profiles import RATE, Made, Row, one
+from mem_parser import unseen
 from mem_parser.budget import (
     Allowance,
     Budget,
@@ -114,6 +115,15 @@ def test_without_a_baseline_the_largest_lines_are_most_of_the_whole() -> None:
     found = one(Made(rows, rate=1).subject(), inuse(10_000))
     assert found.verdict is Verdict.FAIL
     assert [c.frames[0].function for c in found.culprits] == ["hot", "warm"]
+    assert text.result_lines(found)[1] == "      the largest lines, old or new:"
+
+
+def test_what_is_undecided_for_a_reason_of_its_own_accuses_no_stack() -> None:
+    subject = Made([PARSE]).subject()
+    subject.profile.capture.notes = [f"{unseen.NOTE}its allocator is linked into it"]
+    below, above = (one(subject, inuse(kib)) for kib in (4000, 2800))
+    assert (below.verdict, below.culprits) == (Verdict.INCONCLUSIVE, [])
+    assert (above.verdict, len(above.culprits)) == (Verdict.FAIL, 1)
 
 
 def test_culprits_and_baselines_name_the_program_and_not_its_containers() -> None:

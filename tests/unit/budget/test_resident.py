@@ -41,11 +41,11 @@ def test_what_was_read_is_held_against_the_limit(
     assert bool(reason) == bool(result.reason)
 
 
-def limited(memory: dict[str, int | None], notes: tuple[str, ...] = (), **made: Any) -> Any:
+def limited(memory: dict[str, float | None], notes: tuple[str, ...] = (), **made: Any) -> Any:
     """The result of a limit of 100 MiB; sizes of `memory` are MiB."""
     subject = Made([Row(("f", "main"), 1000)], **made).subject()
     known = {"rss_bytes": 40, "peak_rss_bytes": 90} | memory
-    sizes = {key: value and value * MIB for key, value in known.items()}
+    sizes = {key: value and int(value * MIB) for key, value in known.items()}
     subject.profile.capture.memory = Memory(**sizes)
     subject.profile.capture.notes = list(notes)
     return one(subject, Limit(Measure.RSS, 100.0 * MIB, text="100 MiB"))
@@ -71,9 +71,27 @@ def test_a_child_without_the_sampler_counts_as_what_it_may_have_had() -> None:
     assert over.reason == said
 
 
-def test_what_is_over_names_what_the_heap_held() -> None:
-    result = limited({"peak_rss_bytes": 200}, **ENDED)
-    assert result.notes[0] == "up to 8.000 MiB of it is the sampler's"
+@pytest.mark.parametrize(
+    ("peak", "verdict", "said"),
+    [
+        (200, Verdict.FAIL, ": the other 199.0 MiB is no heap in use; mem_parser rss x.heap"),
+        (100.5, Verdict.INCONCLUSIVE, "peak"),  # over the limit, by less than the heap
+        (108.5, Verdict.INCONCLUSIVE, ": the other 107.5 MiB is no heap in use"),
+        (90, Verdict.PASS, "peak"),
+    ],
+)
+def test_stacks_of_the_heap_are_named_only_where_it_explains_what_is_over(
+    peak: float, verdict: Verdict, said: str
+) -> None:
+    result = limited({"peak_rss_bytes": peak, "segment_bytes": 1}, **ENDED)
+    assert result.verdict is verdict
+    assert result.notes[0] == "up to 9.000 MiB of it is the sampler's"
     assert result.notes[1].startswith("the heap held 1.0")
-    [culprit] = result.culprits
-    assert culprit.frames[0].function == "f"
+    assert said in result.notes[1]
+    assert len(result.culprits) == (peak == 100.5)
+
+
+def test_a_program_of_a_moment_that_told_nothing_at_its_end_accuses_no_stack() -> None:
+    result = limited({}, **SHORT)
+    assert "a program that ends by exit() tells its highest" in result.reason
+    assert result.culprits == []

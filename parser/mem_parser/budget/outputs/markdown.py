@@ -10,6 +10,7 @@ from mem_parser.budget.outputs.words import (
     amount,
     estimate,
     gain,
+    heading,
     own_code,
     place,
     reason,
@@ -80,6 +81,8 @@ def _details(result: Result) -> Iterator[str]:
     opened = " open" if result.verdict is Verdict.FAIL else ""
     yield f"<details{opened}><summary>{title}</summary>"
     yield ""
+    if title := heading(result):
+        yield from (title, "")
     for culprit in result.culprits:
         yield from _culprit(culprit, result)
     yield ""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.outputs.words import (
     gain,
+    heading,
     own_code,
     own_frame,
     place,
@@ -90,6 +91,8 @@ def _result(
     for note in result.notes:
         for line in wrap(one_line(note)):
             yield " " * _INDENT + line, None
+    if title := heading(result):
+        yield " " * _INDENT + title, None
     for culprit in result.culprits:
         yield from ((line, None) for line in _culprit(culprit, result, wrap))
 

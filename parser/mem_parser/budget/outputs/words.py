@@ -99,6 +99,13 @@ def gain(culprit: Culprit, result: Result) -> str:
     return ("+" if culprit.delta is not None else "") + estimate(culprit.amount, result)
 
 
+def heading(result: Result) -> str:
+    """Return what the rows of a result are, where nobody knows which of them is new; else empty."""
+    rows = result.culprits
+    is_of_size = len(rows) > 1 and result.limit.measure is not Measure.LEAKS
+    return "the largest lines, old or new:" if is_of_size and rows[0].delta is None else ""
+
+
 def place(frame: Frame) -> str:
     """Return `src/header.c:88`, or the module where there is no source line. A file outside the
     repository and the working folder has only its name.

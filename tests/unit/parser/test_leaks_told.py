@@ -26,7 +26,7 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import Program, burst, cleaned_up, leak, lru, one_burst
+from simulated import Program, burst, cleaned_up, leak, lru, one_burst, worker
 
 
 @pytest.mark.parametrize(("watched_s", "text"), [
@@ -174,6 +174,18 @@ def test_long_notes_say_why_functions_have_no_names(tmp_path: Path) -> None:
     assert "Functions without a name: bare (2)" in long
     assert "-p UNSTRIPPED is the same build with symbols" in " ".join(long.split())
     assert "Functions without a name" not in short
+
+
+def test_a_leak_in_what_may_be_a_wrapper_says_how_to_see_its_callers(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    leaks = [
+        dataclasses.replace(leak(random, 300), names=("xget", f"user{k}", "main")) for k in range(4)
+    ]
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(worker(random, *leaks)))
+    told = "note: xget may be a wrapper: --library '^xget$' charges its callers"
+    assert told in parse("leaks", file).stdout.splitlines()
+    assert "may be a wrapper" not in parse("leaks", "--focus", "xget", file).stdout
 
 
 def test_notes_break_between_words() -> None:

@@ -142,6 +142,9 @@ def sorted_by_cum(given: Options) -> bool:
     return bool(given["cum"]) or given["sort"] == "cum"
 
 
+lines_option = click.option(
+    "--lines", is_flag=True, help="One row per source line instead of per function."
+)
 output_option = click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write here.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")

@@ -89,6 +89,7 @@ class Diff:
     """All rows, the largest change first; ``paired`` says that common samples cancelled.
 
     ``errors_known`` is False where a file carries no errors, so that no row is judged.
+    ``turnover`` are keys of functions whose new blocks replace older ones.
     """
 
     rows: DiffRows
@@ -98,6 +99,12 @@ class Diff:
     base_name: str = ""
     notes: list[str] = field(default_factory=list)
     errors_known: bool = True
+    turnover: frozenset[tuple[str, str]] = frozenset()
+
+    def is_turnover(self, row: DiffRow) -> bool:
+        """Tell whether what grew in the row only replaces older blocks."""
+        grew = row.change in (Change.GROWN, Change.NEW)
+        return grew and bool(row.frames) and row.frames[0].function_key in self.turnover
 
     def as_json(self) -> dict[str, Any]:
         """Return the block of `diff --json` and of the page's tab."""

@@ -177,14 +177,20 @@ def worker(
     profile, symbols = Program(
         [leak(random, rate), lru(random, 100, 2, "queue"), *sources], rate=4096
     ).capture(random)
+    profile = named_within(profile, symbols)
+    profile.capture.started = 5.0 + shift_s
+    profile.capture.end = "deadline"
+    return profile
+
+
+def named_within(profile: Profile, symbols: Symbols) -> Profile:
+    """Give a profile its names, for its file."""
     profile.embedded = EmbeddedNames()
     for k, function in enumerate(symbols.functions):
         frame = EmbeddedFrame(function.name, function.name, "target.c", 1)
         for address in (0x1000 + k, 0xFFF + k):
             profile.embedded.frames.setdefault((NO_MODULE, address), (frame,))
     profile.modules = []
-    profile.capture.started = 5.0 + shift_s
-    profile.capture.end = "deadline"
     return profile
 
 

@@ -12,6 +12,7 @@ from mem_cli.options import (
     file_argument,
     filter_options,
     json_option,
+    lines_option,
     output_option,
     partial_option,
     sort_options,
@@ -30,7 +31,7 @@ from mem_parser.errors import UsageProblem
 @filter_options
 @output_option
 @sort_options
-@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@lines_option
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows; 0: all.")
 @json_option
 @csv_option

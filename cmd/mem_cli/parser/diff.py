@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,7 @@ from mem_cli.options import (
     time_options,
 )
 from mem_cli.pipeline import (
+    Opened,
     Source,
     check_has,
     check_is_log,
@@ -33,6 +34,10 @@ from mem_cli.pipeline import (
     say_missing,
 )
 from mem_parser.errors import UsageProblem
+from mem_parser.words import phrase
+
+if TYPE_CHECKING:
+    from mem_parser.diff import Diff
 
 _ROWS = 20
 
@@ -81,6 +86,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
     from mem_cli.terminal import fitted, room
     from mem_parser.diff import Level, diff_profiles
     from mem_parser.filters import apply_to_both
+    from mem_parser.model import Count
     from mem_parser.names import FrameRule
     from mem_parser.reports import diff as report
     from mem_parser.reports.table import folded_lines, nameless_lines
@@ -113,6 +119,8 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
         base_name=sources[0].file,
         rule=named_rule(filters),
     )
+    if result.paired and filters.count is Count.INUSE:
+        _mark_turnover(result, recent, of_new)
     result.notes += dict.fromkeys((*recent.shown.notes, *old.shown.notes))
     result.notes += folded_lines(recent.symbols, filters.rule)
     nameless = [list(nameless_lines(one.symbols)) for one in (old, recent)]
@@ -140,6 +148,23 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
         markdown=lambda: report.markdown_lines(result, rows=few),
         fold=False,
     )
+
+
+def _mark_turnover(result: Diff, recent: Opened, binary: str | None) -> None:
+    """Mark what grew and, by the ages of its blocks, only replaces older ones; and note it."""
+    from mem_parser.leaks.judged import judged_if_dated, turned_over
+
+    capture = recent.profile.capture
+    if recent.profile.since_start or capture.from_start:
+        return
+    report = judged_if_dated(recent.profile, recent.symbols, binary)
+    if report is None:
+        return
+    result.turnover = turned_over(report)
+    if any(map(result.is_turnover, result.rows[: min(_ROWS, result.rows.beyond_noise)])):
+        result.notes.append(
+            phrase("turnover: new blocks replace older ones, as in a cache; see mem_parser leaks")
+        )
 
 
 def _programs(given: Sequence[str], sources: Sequence[Source]) -> Sequence[str | None]:

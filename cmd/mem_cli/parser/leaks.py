@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,12 +25,13 @@ from mem_cli.options import (
 )
 from mem_cli.output import check_output
 from mem_cli.parser.service import added_up, members_of
-from mem_cli.pipeline import Source, deliver, named, read, say_missing
+from mem_cli.pipeline import Opened, Source, deliver, named, read, say_missing
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path, shell_paths
 from mem_parser.sizes import parse_seconds
 
 if TYPE_CHECKING:
+    from mem_parser.filters import Filters
     from mem_parser.leaks.findings import LeakReport
 
 LEAK_FOUND = 6
@@ -136,6 +138,7 @@ def leaks(
         *opened.shown.notes,
         *narrowed.notes,
         *folded_lines(narrowed.symbols, filters.rule),
+        *(_wrapper(opened, filters) if report.leaks and not filters.narrows else ()),
         *(nameless_lines(narrowed.symbols, at_length=True) if options["verbose"] else ()),
         *report.notes,
     ]
@@ -153,6 +156,14 @@ def leaks(
     deliver(last, options, lines, record=report.as_json, fold=False)
     if code:
         raise SystemExit(code)
+
+
+def _wrapper(opened: Opened, filters: Filters) -> Iterator[str]:
+    """Yield how to see the callers of what nearly all is charged to."""
+    from mem_parser.reports.view import View
+
+    shown = View(*filters.apply(opened.profile, opened.symbols), opened.symbols, filters)
+    yield from filter(None, [shown.wrapper])
 
 
 def _exit_code(report: LeakReport) -> int:

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from mem_cli.options import file_first, json_option, view_options
+from mem_cli.options import file_first, json_option, lines_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("peek")
 @view_options
 @click.argument("function", metavar="FUNCTION")
+@lines_option
 @json_option
 def peek(file: str, function: str, **options: Any) -> None:
     r"""Show the callers and callees of FUNCTION (a name, or a regular expression).
@@ -24,7 +25,7 @@ def peek(file: str, function: str, **options: Any) -> None:
 
     file, function = file_first(file, function)
     opened, view = open_view(file, options)
-    found = report.peek(view, function)
+    found = report.peek(view, function, lines=options["lines"])
     deliver(
         opened.sources,
         options,

@@ -12,6 +12,7 @@ from mem_cli.options import (
     csv_option,
     frame_options,
     json_option,
+    lines_option,
     narrowing_options,
     output_option,
     symbol_options,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--within", "within_ns", type=Span(), metavar="TIME", help="Freed within a time, such as 1ms."
 )
-@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@lines_option
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @narrowing_options
 @frame_options

@@ -10,6 +10,7 @@ from mem_cli.options import (
     Options,
     csv_option,
     json_option,
+    lines_option,
     sort_options,
     sorted_by_cum,
     view_options,
@@ -20,7 +21,7 @@ from mem_cli.pipeline import deliver, open_view
 @click.command("top")
 @view_options
 @sort_options
-@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@lines_option
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows; 0: all.")
 @json_option
 @csv_option

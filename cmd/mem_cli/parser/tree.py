@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mem_cli.memray_words import memray_options, understood
-from mem_cli.options import json_option, view_options
+from mem_cli.options import json_option, lines_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
@@ -26,6 +26,7 @@ from mem_cli.pipeline import deliver, open_view
 @click.option(
     "--invert", "--inverted", is_flag=True, help="From the allocating functions to their callers."
 )
+@lines_option
 @json_option
 def tree(file: str, **options: Any) -> None:
     r"""Who called whom, as indented text.
@@ -48,6 +49,7 @@ def tree(file: str, **options: Any) -> None:
         most=report.MOST_NODES if most is None else most,
         depth=options["depth"],
         inverted=options["invert"],
+        lines=options["lines"],
     )
     found = report.text_tree(view, chosen)
     deliver(

@@ -11,6 +11,7 @@ from mem_cli.options import (
     file_options,
     frame_options,
     json_option,
+    lines_option,
     narrowing_options,
     output_option,
     start_frames_option,
@@ -25,7 +26,7 @@ from mem_cli.pipeline import deliver, open_view
 @frame_options
 @start_frames_option
 @verbose_option
-@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@lines_option
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows; 0: all.")
 @output_option
 @json_option

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.leaks.headline import growth_text, headline, rate_text
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.units import format_bytes
-from mem_parser.words import joined, phrase
+from mem_parser.words import inside, joined, phrase
 
 MOST_UNDECIDED = 0.5
 """Share of the bytes without a verdict, from which on it is no news that there is no leak."""
@@ -42,6 +45,7 @@ class Finding:
     seconds that it was measured in. ``frames`` begin at the one that is charged; ``inner`` are
     those of libraries below it. ``lines`` are the charged function's, of which ``frames``
     have the fastest. ``is_open``: it would be a leak if the program had been watched for longer.
+    ``by_line``: a line alone tells it from one of another verdict (see `tell_apart`).
     """
 
     verdict: Verdict
@@ -55,6 +59,7 @@ class Finding:
     lines: tuple[int, ...] = ()
     group: Group | None = field(default=None, repr=False, compare=False)
     is_open: bool = False
+    by_line: bool = False
 
     def is_in(self, other: Finding) -> bool:
         """Tell whether it is charged to the function that another profile's finding is."""
@@ -217,6 +222,54 @@ class LeakReport:
             "suppressed": len(self.suppressed),
             "notes": self.notes,
         }
+
+
+def tell_apart(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings; of leaks, and of others in the same function, the evidence begins with
+    the nearest place that tells them apart.
+    """
+    owned: dict[object, list[Finding]] = {}
+    for one in findings:
+        if one.frames:
+            owned.setdefault(one.frames[0].function_key, []).append(one)
+    return [
+        _told_from(one, owned[one.frames[0].function_key]) if one.frames else one
+        for one in findings
+    ]
+
+
+def _told_from(one: Finding, owned: Sequence[Finding]) -> Finding:
+    is_leak = one.verdict is Verdict.LEAK
+    others = [other for other in owned if (other.verdict is Verdict.LEAK) is not is_leak]
+    apart = [(at, other) for other in others if (at := _parting(one, other)) is not None]
+    if not apart:
+        return one
+    at, other = max(apart, key=operator.itemgetter(0))
+    if at >= len(one.frames):
+        text = phrase("called from several places")
+    else:
+        text = phrase("at {place}", place=one.frames[0].spot)
+        if at:
+            called = filter(None, [one.frames[at].function, one.frames[at].spot])
+            text = phrase("called by {place}", place=one_line(", ".join(called)))
+    same = [f.frames[at : at + 1] for f in (one, other)]
+    by_line = not all(same) or same[0][0].function_key == same[1][0].function_key
+    if not at and is_leak:  # its lines are beside its name
+        return dataclasses.replace(one, by_line=True)
+    evidence = joined(phrase("; "), filter(None, [text, inside(one.evidence)]))
+    return dataclasses.replace(one, evidence=evidence, by_line=by_line)
+
+
+def _parting(one: Finding, other: Finding) -> int | None:
+    """Return the first frame that is at another line, the charged one is 0; None: there is none."""
+    lines = [{f.frames[0].line, *f.lines} for f in (one, other)]
+    if lines[0].isdisjoint(lines[1]):
+        return 0
+    callers = itertools.zip_longest(one.frames[1:], other.frames[1:])
+    return next(
+        (k for k, (a, b) in enumerate(callers, 1) if not (a and b and a.line_key == b.line_key)),
+        None,
+    )
 
 
 def may_hide(samples: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,17 @@ def judged_if_dated(profile: Profile, symbols: Symbols, binary: str | None) -> L
     if profile.sites.live_births is None or profile.capture.device:
         return None
     return judged(profile, symbols, binary=binary)
+
+
+def turned_over(report: LeakReport) -> frozenset[tuple[str, str]]:
+    """Return the keys of functions most of whose bytes are cache-like, and none a leak's."""
+    held: dict[tuple[str, str], float] = {}
+    for one in report.findings:
+        if one.frames:
+            key, size = one.frames[0].function_key, one.live.value
+            is_cache, is_leak = (one.verdict is v for v in (Verdict.CACHE_LIKE, Verdict.LEAK))
+            held[key] = held.get(key, 0.0) + (size if is_cache else -math.inf if is_leak else -size)
+    return frozenset(key for key, more in held.items() if more > 0)
 
 
 def judged_together(report: LeakReport, parts: Sequence[tuple[Profile, LeakReport]]) -> None:

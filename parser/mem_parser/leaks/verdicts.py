@@ -33,7 +33,7 @@ from mem_parser.frames import find_places
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline, until
 from mem_parser.leaks.evidence import flat_text, full_at, leak_text, percent
-from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import Excess, Finding, LeakReport, Verdict, tell_apart
 from mem_parser.leaks.observed import (
     COMPARABLE,
     FLAT,
@@ -141,7 +141,7 @@ def find_leaks(
             doubt(report, excess, times.duration_s)
     if report.leaks:
         report.notes += _what_looks_the_same(judged, times)
-    report.findings.sort(key=_by_weight)
+    report.findings = tell_apart(sorted(report.findings, key=_by_weight))
     return report
 
 

@@ -51,7 +51,8 @@ class Library:
 
 _PREFIX = (
     r"(?:[a-z]{1,2}_{0,2}|z?try_?|my_?|our_?|safe_?|check(?:ed)?_?|must_?|mem_?"
-    r"|secure_?|wrap(?:ped)?_?|debug_?|dbg_?|util_?|xml|json_|jsonp_|curl_|lws_|event_(?:mm_)?|git__|opt_|heap_?)?"
+    r"|secure_?|wrap(?:ped)?_?|debug_?|dbg_?|util_?|xml|json_|jsonp_|curl_|lws_|event_(?:mm_)?|opt_|heap_?"
+    r"|(?:[a-z0-9]+_)+_)?"  # a project's: git__malloc, mosquitto__calloc
 )
 _SUFFIX = (
     r"(?:_(?:usable|internal|num|node|array|zero|cache|aligned|safe|or_die|or_abort|n|ex|nothrow"

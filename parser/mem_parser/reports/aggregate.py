@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,6 +247,12 @@ def _keys(symbols: Symbols, group: GroupBy) -> tuple[list[str], npt.NDArray[np.i
         name = _location_name(symbols, location, group)
         keys[k] = index.setdefault(name, len(index))
     return list(index), keys
+
+
+def line_names(symbols: Symbols, functions: Collection[str]) -> set[str]:
+    """Return what the lines of ``functions`` are called where each is a row."""
+    found = (x for x in symbols.locations if symbols.functions[x.function].name in functions)
+    return {_location_name(symbols, x, GroupBy.LINE) for x in found}
 
 
 def _location_name(symbols: Symbols, location: Location, group: GroupBy) -> str:

@@ -28,19 +28,22 @@ VERDICTS = {
     Change.SHRUNK: phrase("shrunk"),
     Change.NOISE: phrase("noise"),
 }
+_VERDICT_WIDTH = 6
 
 
 def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
     real = result.rows.beyond_noise
     yield _first(result)
+    few = result.rows[: _few(result, rows)]
+    verdicts = [shown(_verdict(result, row)) for row in few]
+    wide = max([_VERDICT_WIDTH, *map(columns_of, verdicts)])
     if real:
         change, now, name = shown((phrase("change"), phrase("now"), phrase("name")))
-        yield f"{rjust(change, 11)} {'':<11} {rjust(now, 10)}  {'':<6}  {name}"
-    few = _few(result, rows)
-    for k in range(few):
-        yield _row(result.rows[k], result.unit, width)
-    yield from _rest(result, few)
+        yield f"{rjust(change, 11)} {'':<11} {rjust(now, 10)}  {'':<{wide}}  {name}"
+    for row, verdict in zip(few, verdicts, strict=True):
+        yield _row(row, ljust(verdict, wide), result.unit, width)
+    yield from _rest(result, len(few))
 
 
 def markdown_lines(result: Diff, *, rows: int) -> Iterator[str]:
@@ -54,7 +57,7 @@ def markdown_lines(result: Diff, *, rows: int) -> Iterator[str]:
     for row in result.rows[:few]:
         cells = [format_value(one.value, result.unit) for one in (row.base, row.new)]
         change = format_change(row.delta.value, result.unit)
-        margin, verdict = format_margin(row.delta, result.unit), shown(VERDICTS[row.change])
+        margin, verdict = format_margin(row.delta, result.unit), shown(_verdict(result, row))
         yield markdown_row((change, margin, *cells, verdict, _name(row)))
     for line in _rest(result, few):
         yield from ("", markdown_text(line))
@@ -114,9 +117,12 @@ def _total(result: Diff) -> str:
     return format_change(total.value, unit) + known
 
 
-def _row(row: DiffRow, unit: Unit, width: int) -> str:
+def _verdict(result: Diff, row: DiffRow) -> str:
+    return phrase("turnover") if result.is_turnover(row) else VERDICTS[row.change]
+
+
+def _row(row: DiffRow, verdict: str, unit: Unit, width: int) -> str:
     error = format_margin(row.delta, unit)
-    verdict = ljust(shown(VERDICTS[row.change]), 6)
     head = (
         f"{format_change(row.delta.value, unit):>11} {error:<11} "
         f"{format_value(row.new.value, unit):>10}  {verdict}  "

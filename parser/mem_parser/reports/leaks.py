@@ -112,6 +112,8 @@ def _next(report: LeakReport, file: str, names_from: Sequence[str]) -> Iterator[
         each = ["--start-frames"] if _ADDRESS.search(function) else []
         if native_below(largest.frames, largest.inner) is not None:
             each.append("--all-frames")
+        if largest.by_line:
+            each.append("--lines")
         yield from shell_lines(("mem_parser tree", shell_path(file), *names_from, focus, *each))
 
 

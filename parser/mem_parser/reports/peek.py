@@ -16,7 +16,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.filters import compile_pattern
 from mem_parser.interning import distinct
 from mem_parser.model import IntArray
-from mem_parser.reports.aggregate import Row, StackSums, add_up, rows_of
+from mem_parser.reports.aggregate import GroupBy, Row, StackSums, add_up, line_names, rows_of
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.view import View
 from mem_parser.units import percent
@@ -44,12 +44,17 @@ class Peek:
     callees: list[Neighbour]
 
 
-def peek(view: View, function: str) -> list[Peek]:
-    """Return the functions called ``function``, or that it matches as a regular expression; the
-    heaviest first. Raises `UsageProblem` if there is none.
+def peek(view: View, function: str, *, lines: bool = False) -> list[Peek]:
+    """Return the functions called ``function``, or that it matches as a regular expression, or each
+    of their ``lines``; the heaviest first. Raises `UsageProblem` if there is none.
     """
     sums = view.sums()
-    rows = sorted(chosen_rows(sums, function), key=lambda r: (-r.cum.value, r.name))
+    found = chosen_rows(sums, function)
+    if lines:
+        chosen = line_names(view.symbols, {r.name for r in found})
+        sums = view.sums(GroupBy.LINE)
+        found = [r for r in rows_of(sums) if r.name in chosen]
+    rows = sorted(found, key=lambda r: (-r.cum.value, r.name))
     keys = {name: k for k, name in enumerate(sums.names)}
     return [
         Peek(row, *(_neighbours(sums, keys[row.name], step) for step in (1, -1))) for row in rows
@@ -119,7 +124,7 @@ def blocks(view: View, found: list[Peek]) -> Iterator[Block]:
         if more:
             yield f"{more} lighter callers and callees hidden; --json has all"
     if len(found) > MOST_FUNCTIONS:
-        yield f"{len(found) - MOST_FUNCTIONS} more functions match: give a narrower FUNCTION"
+        yield f"{len(found) - MOST_FUNCTIONS} more match: give a narrower FUNCTION"
 
 
 def records(found: list[Peek]) -> list[Record]:

@@ -96,6 +96,12 @@ def growth_lines(result: RssAccount) -> Iterator[str]:
         }
         kinds = [f"{names[k]} {_rate(slope, result)}" for k, slope in result.slope_kinds.items()]
         yield phrase("of it {growth}", growth=joined(phrase(", "), kinds))
+    least = 0.0 if heap is None or result.since_start else heap.interval95[0]
+    if result.slope_rss is not None and least > max(result.slope_rss, 0.0):
+        yield phrase(
+            "heap in use grows faster than RSS: its new blocks may replace ones older than the "
+            "capture, as in a full cache"
+        )
 
 
 def _rate(per_hour: float, result: RssAccount) -> str:

@@ -84,9 +84,14 @@ class View:
         if self.total.samples:
             yield from folded_lines(self.symbols, filters.rule)
             yield from nameless_lines(self.symbols, at_length=filters.at_length)
-            sought = of_functions and filters.rule is FrameRule.PROGRAM and not filters.narrows
-            wrapper = wrapper_line(self.symbols, self.sums()) if sought else ""
+            wrapper = self.wrapper if of_functions else ""
             yield from filter(None, [wrapper, left_out])
+
+    @property
+    def wrapper(self) -> str:
+        """How to see the callers of what may be a wrapper; empty where nothing is."""
+        sought = self.filters.rule is FrameRule.PROGRAM and not self.filters.narrows
+        return wrapper_line(self.symbols, self.sums()) if sought else ""
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:
         """Return the report for programs: its ``rows`` first, then ``more`` and the facts of the

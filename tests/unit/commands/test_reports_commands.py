@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +124,13 @@ def test_what_cannot_be_done_is_one_line_and_code_2(
 def test_a_report_goes_to_its_file(folder: Path, tmp_path: Path) -> None:
     assert told("tree", "shop.heap", "-o", tmp_path / "x.txt", cwd=folder) == ""
     assert (tmp_path / "x.txt").read_text() == told("tree", "shop.heap", cwd=folder)
+
+
+@pytest.mark.parametrize("command", ["tree", "peek"])
+def test_lines_are_rows_where_that_is_asked(folder: Path, command: str) -> None:
+    def names(*options: str) -> set[str]:
+        rows = report(*words(command, "shop.heap"), *options, cwd=folder)["rows"]
+        return {row["function"] for row in rows}
+
+    assert not any(re.search(r"\S:\d+$", name) for name in names())
+    assert any(re.search(r"\S:\d+$", name) for name in names("--lines"))

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
 from mem_parser.estimate import Estimate
 from mem_parser.growth import StackIndex
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Capture, Count, PeakSource, Profile, StackTable, Unit
 from mem_parser.processfacts import Memory
 from mem_parser.reports.diff import diff_lines
@@ -25,7 +27,16 @@ from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from parser_run import parse
 from reportview import named
-from simulated import Program, Source, burst, filled_cache, leak, lru, one_burst
+from simulated import (
+    Program,
+    Source,
+    burst,
+    filled_cache,
+    leak,
+    lru,
+    named_within,
+    one_burst,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -156,6 +167,26 @@ def test_a_change_in_blocks_may_be_sure_and_yet_have_no_ends() -> None:
     shown = {line[-2]: " ".join(line[1:3]) for line in lines[2:4]}
     assert shown["large"] == "± ?"
     assert shown["small"].startswith("± ")
+
+
+def test_what_only_replaces_older_blocks_is_turnover_in_an_attached_capture(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    program = Program([leak(random, 300), lru(random, 3000, 20, "cache")], rate=4096)
+    blocks = program.sampled(random)
+    files = [tmp_path / name for name in ("a.heap", "b.heap")]
+
+    def verdicts(*, from_start: bool) -> list[str]:
+        for file, now in zip(files, (10.0, 60.0), strict=True):
+            profile, symbols = program.snapshot(blocks, now)
+            profile = named_within(profile, symbols)
+            profile.capture.end, profile.capture.from_start = "deadline", from_start
+            file.write_bytes(write_heap(profile))
+        done = parse("diff", *files)
+        assert ("note: turnover: new blocks" in done.stdout) is not from_start, done.stdout
+        return re.findall(r"  (grown|turnover) ", done.stdout)
+
+    assert sorted(verdicts(from_start=False)) == ["grown", "turnover"]
+    assert verdicts(from_start=True) == ["grown", "grown"]
 
 
 def test_snapshots_of_one_capture_are_compared_by_births_and_deaths_only() -> None:

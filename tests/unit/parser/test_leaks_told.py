@@ -16,7 +16,7 @@ from heapfiles import HeapFile, Record
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
 from mem_parser.heapfile.writer import write_heap
-from mem_parser.leaks.findings import Finding, LeakReport, Verdict
+from mem_parser.leaks.findings import Finding, LeakReport, Verdict, tell_apart
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import find_leaks
 from mem_parser.leaks.watch import time_text
@@ -26,7 +26,7 @@ from mem_parser.reports.opening import opening
 from mem_parser.symbols.table import Function, Location, Role
 from parser_run import parse
 from sampler_run import build
-from simulated import Program, burst, cleaned_up, leak, lru, one_burst
+from simulated import Program, burst, cleaned_up, leak, lru, one_burst, worker
 
 
 @pytest.mark.parametrize(("watched_s", "text"), [
@@ -74,6 +74,35 @@ def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
     profile, symbols = Program([source]).capture(random)
     lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=80))
     assert lines[1].startswith("LEAK          serve → grow  ")
+
+
+def test_rows_of_one_function_with_other_verdicts_say_what_tells_them_apart() -> None:
+    random = np.random.default_rng(3)
+    turned = [lru(random, 100, 3, name) for name in ("query", "update")]
+    sources = [
+        dataclasses.replace(one, names=("fill", "open", f"handle{k}", "main"))
+        for k, one in enumerate((leak(random, 100), *turned))
+    ]
+    profile, symbols = Program([*sources, lru(random, 100, 3, "other")]).capture(random)
+    for k, function in enumerate(symbols.functions):
+        if function.name.startswith("handle"):
+            line = 37 + int(function.name[-1])
+            symbols.locations[k] = Location(k, "main.c", line)
+            symbols.functions[k] = dataclasses.replace(function, name="handle")
+    report = find_leaks(profile, symbols)
+    told = [(f.frames[0].function, f.verdict, f.evidence.split(";")[0]) for f in report.findings]
+    assert told == [
+        ("fill", Verdict.LEAK, "called by handle, main.c:37"),
+        ("fill", Verdict.CACHE_LIKE, "called from several places"),
+        ("other", Verdict.CACHE_LIKE, "Steady turnover: all older blocks were freed."),
+    ]  # fmt: skip
+    lines = list(leak_lines(report, profile, file="x.heap", width=80))
+    assert lines[-1] == "  mem_parser tree x.heap --focus '^fill$' --lines"
+    alone = dataclasses.replace(report.leaks[0], frames=report.leaks[0].frames[:1], evidence="")
+    other = dataclasses.replace(alone, verdict=Verdict.CACHE_LIKE, lines=(9,))
+    other.frames = (dataclasses.replace(alone.frames[0], line=9),)
+    assert [f.evidence for f in tell_apart([alone, other])] == ["", "at target.c:9"]
+    assert [f.by_line for f in tell_apart([alone, other])] == [True, True]
 
 
 @pytest.mark.parametrize("width", [56, 60, 79, 80, 200])
@@ -174,6 +203,18 @@ def test_long_notes_say_why_functions_have_no_names(tmp_path: Path) -> None:
     assert "Functions without a name: bare (2)" in long
     assert "-p UNSTRIPPED is the same build with symbols" in " ".join(long.split())
     assert "Functions without a name" not in short
+
+
+def test_a_leak_in_what_may_be_a_wrapper_says_how_to_see_its_callers(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    leaks = [
+        dataclasses.replace(leak(random, 300), names=("xget", f"user{k}", "main")) for k in range(4)
+    ]
+    file = tmp_path / "x.heap"
+    file.write_bytes(write_heap(worker(random, *leaks)))
+    told = "note: xget may be a wrapper: --library '^xget$' charges its callers"
+    assert told in parse("leaks", file).stdout.splitlines()
+    assert "may be a wrapper" not in parse("leaks", "--focus", "xget", file).stdout
 
 
 def test_notes_break_between_words() -> None:

@@ -37,6 +37,8 @@ ROLES = [
     ("xstrdup", "", W),
     ("my_calloc", "", W),
     ("g_malloc0", "", W),
+    ("mosquitto__malloc", "", W),
+    ("my_app__strdup", "", W),
     ("palloc0", "", W),
     ("ngx_pcalloc", "", W),
     ("PyDataMem_UserNEW", "", W),
@@ -89,6 +91,7 @@ ROLES = [
     ("zmalloc_get_rss", "", P),
     ("realloc_table", "", P),
     ("run_malloc", "", P),
+    ("cache__malloc_stats", "", P),
     ("PyObject_Call", "", P),
     ("array_zeros", "", P),
     ("at::native::mm", "at::native::mm(at::Tensor const&)", P),
@@ -223,7 +226,7 @@ def test_a_function_is_a_librarys_by_the_source_that_it_is_from() -> None:
 def test_every_row_of_the_table_has_a_reason_and_matches_in_time_by_the_length() -> None:
     assert all(row.reason and re.compile(row.pattern) for row in LIBRARIES)
     hostile = ["a" * 60_000, "a_" * 30_000, "a::" * 20_000, "<" * 60_000, "< as " * 12_000,
-               "std" * 20_000, "g_" * 30_000 + "malloc" * 9]  # fmt: skip
+               "std" * 20_000, "g_" * 30_000 + "malloc" * 9, "ab_" * 20_000 + "_mallo"]  # fmt: skip
     functions = [Function(n, n, n, n) for n in hostile]
     assert len(Libraries().roles(functions)) == len(hostile)
 

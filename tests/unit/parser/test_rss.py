@@ -275,6 +275,25 @@ def test_a_short_peak_or_one_step_is_no_growth() -> None:
     assert line == "second half: heap in use: no growth beyond its error, RSS +0 B/min"
 
 
+@pytest.mark.parametrize(("from_start", "rss_mib", "is_told"), [
+    (False, 0.2, True), (False, 2.0, False), (True, 0.2, False),
+])  # fmt: skip
+def test_heap_that_grows_faster_than_rss_may_replace_what_the_capture_did_not_see(
+    *, from_start: bool, rss_mib: float, is_told: bool
+) -> None:
+    profile, _ = one_burst(2000)
+    profile.capture = Capture(
+        duration_s=3600.0, memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB)
+    )
+    profile.capture.from_start = from_start
+    profile.series = [
+        Reading(k * 180.0, (50 + k) * MIB, 0.1 * MIB, 9, int((60 + rss_mib * k) * MIB))
+        for k in range(20)
+    ]
+    told = "heap in use grows faster than RSS: its new blocks may replace ones older than the"
+    assert any(line.startswith(told) for line in account_lines(account(profile))) is is_told
+
+
 def test_an_error_as_large_as_the_growth_of_rss_does_not_exclude_it() -> None:
     assert growing(20.0) == [
         "second half: heap in use: its error is too large to tell, RSS +20.00 MiB/h"

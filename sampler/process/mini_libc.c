@@ -330,6 +330,10 @@ pid_t getpid(void) {
     return (pid_t)call(SYS_getpid, 0, 0, 0, 0);
 }
 
+pid_t getppid(void) {
+    return (pid_t)call(SYS_getppid, 0, 0, 0, 0);
+}
+
 uid_t geteuid(void) {
     return (uid_t)call(SYS_geteuid, 0, 0, 0, 0);
 }

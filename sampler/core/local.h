@@ -207,6 +207,7 @@ static inline bool mp_guard_enter(struct mp_guard *guard) {
     guard->mark = MP_GUARD_MARK ^ (uintptr_t)guard;
     mp_self.guard_sp = (uintptr_t)guard;
     mp_self.guard_refusals = 0;
+    mp_self.of_device = false; /* siglongjmp may have left it set */
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return true;
 }

@@ -97,11 +97,13 @@ class Descendants:
     def _find_orphans(self) -> None:
         """Find those whose parent ended; of other processes this looks at each once."""
         began = procfs.start_ticks(self.pid) or 0
+        known, self._others = self._others, set()  # those that live, or it would grow for ever
         for pid in procfs.pids():
             ticks = procfs.start_ticks(pid)
             if ticks is None or ticks < began or pid == self.pid or pid in self._mine:
                 continue
-            if (pid, ticks) in self._others:
+            if (pid, ticks) in known:
+                self._others.add((pid, ticks))
                 continue
             given = procfs.environment(pid)  # none of one that is just becoming a program
             if given and given.get("MEM_PROFILER_DIR") == self.base:

@@ -24,6 +24,8 @@ MOST_UNDECIDED = 0.5
 """Share of the bytes without a verdict, from which on it is no news that there is no leak."""
 LEAST_TOLD = 0.01
 """Of the bytes in use: a headline does not speak of less without a stack; the notes do."""
+_MOST_TOLD, _MOST_COMPARED = 200, 16
+"""Findings of a function that are told apart, and those of another verdict beside each."""
 
 
 class Verdict(enum.StrEnum):
@@ -225,22 +227,29 @@ class LeakReport:
 
 
 def tell_apart(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings; of leaks, and of others in the same function, the evidence begins with
-    the nearest place that tells them apart.
+    """Return the findings, which come by weight; of leaks, and of others in the same function, the
+    evidence begins with the nearest place that tells them apart. Only the heaviest of a function
+    are compared: all with all would take minutes where it has thousands of stacks.
     """
     owned: dict[object, list[Finding]] = {}
     for one in findings:
         if one.frames:
             owned.setdefault(one.frames[0].function_key, []).append(one)
-    return [
-        _told_from(one, owned[one.frames[0].function_key]) if one.frames else one
-        for one in findings
-    ]
+    told: dict[int, Finding] = {}
+    for every in owned.values():
+        kinds: tuple[list[Finding], list[Finding]] = ([], [])
+        for one in every:
+            kinds[_is_leak(one)].append(one)
+        for one in every[:_MOST_TOLD]:
+            told[id(one)] = _told_from(one, kinds[not _is_leak(one)][:_MOST_COMPARED])
+    return [told.get(id(one), one) for one in findings]
 
 
-def _told_from(one: Finding, owned: Sequence[Finding]) -> Finding:
-    is_leak = one.verdict is Verdict.LEAK
-    others = [other for other in owned if (other.verdict is Verdict.LEAK) is not is_leak]
+def _is_leak(one: Finding) -> bool:
+    return one.verdict is Verdict.LEAK
+
+
+def _told_from(one: Finding, others: Sequence[Finding]) -> Finding:
     apart = [(at, other) for other in others if (at := _parting(one, other)) is not None]
     if not apart:
         return one
@@ -254,7 +263,7 @@ def _told_from(one: Finding, owned: Sequence[Finding]) -> Finding:
             text = phrase("called by {place}", place=one_line(", ".join(called)))
     same = [f.frames[at : at + 1] for f in (one, other)]
     by_line = not all(same) or same[0][0].function_key == same[1][0].function_key
-    if not at and is_leak:  # its lines are beside its name
+    if not at and _is_leak(one):  # its lines are beside its name
         return dataclasses.replace(one, by_line=True)
     evidence = joined(phrase("; "), filter(None, [text, inside(one.evidence)]))
     return dataclasses.replace(one, evidence=evidence, by_line=by_line)

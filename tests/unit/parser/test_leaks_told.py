@@ -16,6 +16,7 @@ from heapfiles import HeapFile, Record
 from mem_parser.estimate import Estimate, Unseen
 from mem_parser.frames import Frame
 from mem_parser.heapfile.writer import write_heap
+from mem_parser.leaks import findings
 from mem_parser.leaks.findings import Finding, LeakReport, Verdict, tell_apart
 from mem_parser.leaks.headline import growth_text
 from mem_parser.leaks.verdicts import find_leaks
@@ -103,6 +104,19 @@ def test_rows_of_one_function_with_other_verdicts_say_what_tells_them_apart() ->
     other.frames = (dataclasses.replace(alone.frames[0], line=9),)
     assert [f.evidence for f in tell_apart([alone, other])] == ["", "at target.c:9"]
     assert [f.by_line for f in tell_apart([alone, other])] == [True, True]
+
+
+def test_stacks_of_one_function_are_not_each_compared_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    monkeypatch.setattr(findings, "_parting", lambda one, other: compared.append(one))
+    frames = tuple(Frame(name, "a.c", 1, "m") for name in ("own", "main"))
+    many = [
+        Finding(list(Verdict)[-(k % 2)], Estimate(1.0), None, frames, str(k)) for k in range(20_000)
+    ]
+    assert [f.evidence for f in tell_apart(many)] == [str(k) for k in range(20_000)]
+    assert 0 < len(compared) < 20_000
 
 
 @pytest.mark.parametrize("width", [56, 60, 79, 80, 200])

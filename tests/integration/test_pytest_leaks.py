@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mem_cli
 from mem_cli.pytest_plugin import measure
 from mem_cli.pytest_plugin.marks import Stack, StackFrame
 from pytest_run import run
@@ -47,6 +48,11 @@ def test_what_a_run_leaves_behind_is_exact_and_the_plugins_own_is_not_in_it(
         (["tracked gc.c", "collect gc.py", "Meter._check_leaks {}"], True),
         (["grow list.c", "test_x test_x.py", "_run_test {}", "Meter._check_leaks {}"], False),
         (["grow list.c", "worker threads.py"], False),
+        (
+            ["grow list.c", "call unittest/mock.py", "_bootstrap /lib/python3.11/threading.py"],
+            False,
+        ),
+        (["loads x/site-packages/execnet/a.py", "run x/site-packages/execnet/b.py"], True),
     ],
 )
 def test_what_allocates_between_two_runs_is_none_of_the_tests(inner: list[str], ours: bool) -> None:
@@ -107,6 +113,21 @@ def test_frees_all(): [bytearray(100) for _ in range(60_000)]
     done = run(tmp_path, "--mem", code=0)
     assert "memory limit undecided" in done.stdout
     assert re.search(r"[\d,]+ samples lost, and with them it may be over the limit", done.stdout)
+
+
+def test_in_a_worker_the_plugin_is_not_charged_to_who_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is installed: up to the worker's own code all frames are of packages."""
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "mem_cli").symlink_to(Path(mem_cli.__path__[0]))
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    (tmp_path / "test_leaky.py").write_text(LEAKY)
+    done = run(tmp_path, "--mem", "-n", "1", code=1)
+    assert "3 failed, 2 passed" in done.stdout
+    found = re.findall(r"^E? *FAIL +leaks +(.*) for each run, limit 0", done.stdout, re.MULTILINE)
+    assert sorted(found) == ["165 B", "2.017 KiB", "81 B"]
 
 
 def test_a_child_that_holds_more_than_a_limit_leaves_it_undecided(tmp_path: Path) -> None:

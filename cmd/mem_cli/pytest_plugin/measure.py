@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 
 from mem_cli.pytest_plugin.marks import (
@@ -48,6 +49,8 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.output_path import make_folder
+from mem_parser.startframes import runs_tests
+from mem_parser.symbols.table import Symbols
 from mem_parser.units import format_bytes, format_estimate
 from mem_parser.unseen import missing
 from mem_profiler.inprocess import Sidecar
@@ -221,14 +224,11 @@ class Meter:
             last = self.sidecar.stop(self.prefix(item))
         before, after = self._subject(first, item), self._subject(last, item)
         growth = diff_profiles(
-            (before.profile, before.symbols),
-            (after.profile, after.symbols),
+            _of_the_test(before, limit.filter_fn),
+            _of_the_test(after, limit.filter_fn),
             level=Level.STACK,
             count=Count.INUSE,
         )
-        growth = _filtered(growth, lambda stack: not _is_ours(stack))
-        if limit.filter_fn is not None:
-            growth = _filtered(growth, limit.filter_fn)
         verdict, lines = _leak_verdict(growth, limit, rate)
         doubt = _doubt(before.profile, after.profile)
         if doubt and verdict is Verdict.PASS:
@@ -251,16 +251,15 @@ def _doubt(before: Profile, after: Profile) -> str:
     return obstacle_of(after) or next(iter(missing(after.capture)), "")
 
 
-def _filtered(growth: Diff, accepts: StackFilter) -> Diff:
-    """Only the stacks that a test's filter accepts, with what they grew by together."""
-    rows = [row for row in growth.rows if accepts(_stack(row.frames))]
-    total = dataclasses.replace(
-        growth.total,
-        value=math.fsum(row.delta.value for row in rows),
-        std_error=math.sqrt(math.fsum(row.delta.std_error**2 for row in rows)),
-        samples=sum(row.delta.samples for row in rows),
-    )
-    return dataclasses.replace(growth, rows=rows, total=total)  # type: ignore[arg-type]
+def _of_the_test(subject: Subject, accepts: StackFilter | None) -> tuple[Profile, Symbols]:
+    """Only the blocks that the test allocated, on stacks that its filter accepts. Both look at
+    whole stacks: shown ones begin with the charged frame, which may be outside the test.
+    """
+    places, profile = subject.whole_places, subject.profile
+    stacks = map(_stack, places.frames)
+    kept = [not _is_ours(stack) and (accepts is None or accepts(stack)) for stack in stacks]
+    of_stack = np.array(kept, dtype=np.bool_)[places.place]
+    return profile.where(of_stack[profile.sites.stack]), subject.symbols
 
 
 def _run_test(body: Callable[[], object], times: int) -> None:
@@ -271,10 +270,13 @@ def _run_test(body: Callable[[], object], times: int) -> None:
 
 def _is_ours(stack: Stack) -> bool:
     """Tell whether the measurement itself allocated, in whatever library: the innermost frame of
-    this file is none that runs the test.
+    this file is none that runs the test; or whoever runs the tests, in a thread of its own.
     """
-    own = next((f.function for f in stack.frames if f.filename == __file__), _run_test.__name__)
-    return own.rpartition(".")[2] != _run_test.__name__
+    own = next((f.function for f in stack.frames if f.filename == __file__), "")
+    if own:
+        return own.rpartition(".")[2] != _run_test.__name__
+    files = (f.filename for f in reversed(stack.frames) if f.filename.endswith(".py"))
+    return runs_tests(next(files, ""))
 
 
 def _stack(frames: Sequence[Frame]) -> Stack:

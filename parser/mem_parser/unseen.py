@@ -16,6 +16,7 @@ NOTE = "the profile may lack the program's memory: "
 BY_MMAP = "takes memory by mmap, which the profile does not show"
 IN_CHILDREN = "are in no file; --children captures them too"
 WITHOUT_SAMPLER = "ran without the sampler"
+ALL_ENDED = f"{WITHOUT_SAMPLER} and have ended"
 NOT_SAMPLED = "started no program that took a sample"
 WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
 LEAST_CHILD_BYTES = 32 << 20
@@ -77,6 +78,11 @@ def without_readings(profile: Profile) -> int:
 def has_strays(capture: Capture) -> bool:
     """Whether child processes are in no file though children were captured."""
     return any(WITHOUT_SAMPLER in note for note in capture.notes)
+
+
+def strays_ended(capture: Capture) -> bool:
+    """Whether those have ended, so that they hold nothing any more."""
+    return any(ALL_ENDED in note for note in capture.notes)
 
 
 def without_file(capture: Capture) -> str:

@@ -146,6 +146,17 @@ def waited_for_none(pid: int) -> bool:
     return len(fields) > 10 and fields[8] == fields[10] == "0"
 
 
+def faults(pid: int) -> tuple[int, int]:
+    """Page faults of a process, and of the children that it has waited for; known until its parent
+    waits for it, then 0.
+    """
+    fields = stat_fields(pid)
+    if len(fields) < 11:
+        return 0, 0
+    own, of_children = (int(fields[k]) + int(fields[k + 2]) for k in (7, 8))
+    return own, of_children
+
+
 def times(pid: int) -> tuple[int, int]:
     """Ticks of processor time of a process, and of the children that it has waited for; known until
     its parent waits for it, then 0.

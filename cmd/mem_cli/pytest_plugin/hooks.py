@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PEAK = "mem_peak"
 ALLOCATED = "mem_allocated"
+UNDECIDED = "mem_undecided"
 _LARGEST = 5
 _OLD_OPTION = "--fail-on-increase"  # pytest-memray's, where that is installed
 _NEW_OPTION = "--mem-fail-on-increase"
@@ -157,6 +158,7 @@ class Plugin:
             self._undecided(item, text)
 
     def _undecided(self, item: pytest.Item, text: str) -> None:
+        item.user_properties.append((UNDECIDED, log_text(text)))
         if self.settings.strict:
             pytest.fail(text, pytrace=False)
         message = log_text(f"{one_line(item.nodeid)}: memory limit undecided\n{text}")

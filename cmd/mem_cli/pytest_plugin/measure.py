@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
-import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from mem_cli.pytest_plugin.marks import (
     StackFrame,
     Wanted,
 )
+from mem_cli.pytest_plugin.outside import Outside
 from mem_cli.pytest_plugin.settings import Settings
 from mem_parser.budget import (
     Report,
@@ -122,17 +122,14 @@ class Meter:
 
     def captured(self, item: pytest.Item, rate: int, body: Callable[[], object]) -> Subject:
         """Run `body` under capture. What it raises is raised, after the capture has ended."""
-        self.sidecar.start(rate)
-        before_bytes = _largest_child_bytes()
+        sidecar, before = self.sidecar, Outside.now()
+        sidecar.start(rate)
         try:
             body()
-            child_bytes = _largest_child_bytes()
         finally:
-            path = self.sidecar.stop(self.prefix(item))
+            path = sidecar.stop(self.prefix(item))
         subject = self._subject(path, item)
-        if child_bytes > before_bytes:
-            facts = subject.profile.capture
-            facts.memory = dataclasses.replace(facts.memory, tree_peak_rss_bytes=child_bytes)
+        before.add_to(subject.profile.capture)
         return subject
 
     def _subject(self, path: str, item: pytest.Item) -> Subject:
@@ -234,13 +231,6 @@ class Meter:
         if doubt and verdict is Verdict.PASS:
             verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(doubt)}"]
         outcome.add(verdict, lines)
-
-
-def _largest_child_bytes() -> int:
-    """The most that a child process of the tests, which none of their captures has, was resident:
-    of those that were waited for. It counts this process where it is larger, as before an exec.
-    """
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def _doubt(before: Profile, after: Profile) -> str:

@@ -70,8 +70,11 @@ class Pass:
         touched = min(size, _most_private(profile, self.count))
         more = touched + sum(map(self._most, shared))
         files += [one.path for one in shared]
-        if more <= self.amount - self.upper:
+        unseen_bytes = 0 if self.beside else profile.capture.memory.mapped_shared_bytes or 0
+        if more + unseen_bytes <= self.amount - self.upper:
             return ""
+        if more <= self.amount - self.upper:
+            return f"{format_bytes(unseen_bytes)} of shared memory beside it, which is in no file"
         where = ", ".join(map(os.path.basename, files)) or "their file is not among these"
         most = format_bytes(more) if touched == size else f"up to {format_bytes(more)}"
         return f"{most} more in mappings ({where}): {_CURE}"
@@ -93,6 +96,8 @@ class Pass:
         if not bounds_children(self.site, self.limit) or not self.budget.is_for_all:
             return ""
         profile = self.subject.profile
+        if self.limit.measure is Measure.INUSE and unseen.strays_ended(profile.capture):
+            return ""
         who, held = "a child process, in no file,", unseen.held_by_child(profile)
         if self.limit.measure is Measure.RSS and not held:
             held = profile.capture.memory.tree_peak_rss_bytes or 0

@@ -11,6 +11,7 @@ from mem_parser.budget import Budget, Limit, Measure, Report, Site, Subject, che
 from mem_parser.devices import Device
 from mem_parser.model import Reading
 from mem_parser.processfacts import Memory
+from mem_parser.unseen import ALL_ENDED
 
 MIB = 1 << 20
 LIMITS = (
@@ -108,3 +109,18 @@ def test_a_site_of_mappings_passes_only_if_somebody_looked_for_them(
     assert report.exit_code == (7 if reason else 0)
     noted = [] if reason else ["domain:mmap: no capture of such memory"]
     assert report.captures[0].notes == noted
+
+
+def test_shared_memory_and_strays_without_a_file_leave_what_they_may_hold_undecided() -> None:
+    one = heap(5)
+    memory, notes = one.profile.capture.memory, one.profile.capture.notes
+    one.profile.capture.memory = dataclasses.replace(memory, mapped_shared_bytes=17 * MIB)
+    told = "17.00 MiB of shared memory beside it, which is in no file"
+    assert reasons(check([(one, Budget(LIMITS))])) == [told] * 2
+    one.profile.capture.memory = dataclasses.replace(
+        memory, mapped_shared_bytes=15 * MIB, tree_peak_rss_bytes=30 * MIB
+    )
+    notes.append(f"child processes {ALL_ENDED}")
+    peak, inuse = reasons(check([(one, Budget(LIMITS))]))
+    assert peak == "a child process without the sampler may have had 30.00 MiB resident"
+    assert not inuse

@@ -29,6 +29,7 @@ from mem_profiler.events.livestate import LiveState
 from mem_profiler.events.rings import Hole as RingHole
 from mem_profiler.events.rings import RingReader
 from mem_profiler.process import procfs
+from mem_profiler.profile.tables import end_of
 from mem_profiler.segment.file import Segment
 from mem_sandbox.child import Asked
 
@@ -141,9 +142,12 @@ class Drain:
             if not self._waiting and not self._launches and not self._holes:
                 return
 
-    def since_start_ns(self) -> int:
-        """How long ago the capture began, by the target's clock."""
-        return self._now_ns() - self._start_ns
+    def end_ns(self) -> int:
+        """When the capture ended, since its start: on a busy machine that is noticed later."""
+        control, now_ns = self._segment.control(), self._now_ns()
+        if int(control.capture["start_ns"]) != self._start_ns:  # that of the next one
+            return now_ns - self._start_ns
+        return end_of(control, None if control.number("exited_ns") else now_ns) - self._start_ns
 
     def note_all(self) -> None:
         """Say that all that was read is in the file; the log has ended."""

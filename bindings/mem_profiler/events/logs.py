@@ -144,7 +144,7 @@ def _drain(
     source.between = drain.read_rings
     told = drain.run(asked)
     # The program may have been quiet for long: its live blocks at the end are known, too.
-    log.end(asked.words, drain.since_start_ns())
+    log.end(asked.words, drain.end_ns())
     drain.note_all()
     return told
 

@@ -273,6 +273,10 @@ def test_a_growth_by_a_sixth_is_decided_and_none_passes_without_a_word(tmp_path:
 def test_a_growth_that_the_baseline_is_too_coarse_for_is_undecided(tmp_path: Path) -> None:
     write_growing(tmp_path, width=10)
     run(tmp_path, "--mem-update-baseline", "--mem-rate=64K", code=0)
+    baseline = tmp_path / "pytest_mem.baseline"
+    parts = re.split(r"(?<=::test_much\n)((?:.*\n){3}total\t)\d+", baseline.read_text())
+    before, head, after = parts
+    baseline.write_text(f"{before}{head}{8 << 20}{after}")  # true; the estimate is by chance
     write_growing(tmp_path, width=11)
     check = ("--mem-fail-on-increase", "-k", "much")
     done = run(tmp_path, *check, code=0)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -150,11 +151,11 @@ class Server:
             return Answered(read_all(client))
 
     def scrape(self) -> Answered:
-        """The metrics: those of a busy machine are refused in time."""
-        for _ in range(9):
-            if (found := self.ask("/metrics")).status != 409:
-                return found
-        return self.ask("/metrics")
+        """The metrics: on a busy machine they are refused until all processes are listed."""
+        give_up = time.monotonic() + 2 * TIMEOUT_S
+        while (found := self.ask("/metrics")).status == 409 and time.monotonic() < give_up:
+            pass
+        return found
 
 
 def read_all(client: socket.socket) -> bytes:

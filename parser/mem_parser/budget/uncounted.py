@@ -23,7 +23,7 @@ _HELD = (Measure.PEAK, Measure.INUSE, Measure.RSS)
 _KINDS = ("mapped", "mapped-shared")
 """Those that are memory of the program: no reserved addresses, and no pages of files."""
 _DOMAINS = ("mmap", "mmap-shared")
-_CURE = 'limit them by a site with match = "domain:mmap", or by rss'
+_CURE = 'limit them by a site with match = "domain:mmap"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class Pass:
         return notes[0]
 
     def _mapped(self) -> str:
-        limits, profile = self.budget.limits, self.subject.profile
+        profile = self.subject.profile
         if self.site is not None or self.limit.measure not in (Measure.PEAK, Measure.INUSE):
             return ""
-        if not self.subject.is_of_host or any(one.measure is Measure.RSS for one in limits):
+        if not self.subject.is_of_host:
             return ""
         free = [one for one, budget in self.beside if not self._limits(budget)]
         private, shared = ([one for one in free if _is_of(one, kind)] for kind in _KINDS)
@@ -74,7 +74,8 @@ class Pass:
         if more + unseen_bytes <= self.amount - self.upper:
             return ""
         if more <= self.amount - self.upper:
-            return f"{format_bytes(unseen_bytes)} of shared memory beside it, which is in no file"
+            size_text = format_bytes(unseen_bytes)
+            return f"{size_text} of shared memory beside it is in no file: add --device mmap"
         where = ", ".join(map(os.path.basename, files)) or "their file is not among these"
         most = format_bytes(more) if touched == size else f"up to {format_bytes(more)}"
         return f"{most} more in mappings ({where}): {_CURE}"

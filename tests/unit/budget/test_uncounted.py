@@ -76,10 +76,10 @@ def test_mappings_that_no_limit_is_for_count(anon: int, beside: Subject, more: s
         (Budget(LIMITS, (site(HALF),)), False),
         (Budget(LIMITS, (site(HALF, match="domain:mmap and function:g"),)), True),
         (Budget(LIMITS, (site(Limit(Measure.ALLOC, 1e9)),)), True),
-        (Budget((*LIMITS, Limit(Measure.RSS, 1e9))), False),
+        (Budget((*LIMITS, Limit(Measure.RSS, 1e9))), True),
     ],
 )
-def test_a_limit_of_all_mappings_or_of_what_is_resident_is_one_for_them(
+def test_a_limit_of_all_mappings_is_one_for_them_but_none_of_what_is_resident(
     more: Budget, *, doubted: bool
 ) -> None:
     told = reasons(check([(heap(44), more), (mapped("mapped", 40), more)]))
@@ -115,8 +115,9 @@ def test_shared_memory_and_strays_without_a_file_leave_what_they_may_hold_undeci
     one = heap(5)
     memory, notes = one.profile.capture.memory, one.profile.capture.notes
     one.profile.capture.memory = dataclasses.replace(memory, mapped_shared_bytes=17 * MIB)
-    told = "17.00 MiB of shared memory beside it, which is in no file"
-    assert reasons(check([(one, Budget(LIMITS))])) == [told] * 2
+    told = "17.00 MiB of shared memory beside it is in no file: add --device mmap"
+    resident = Limit(Measure.RSS, 1e9)
+    assert reasons(check([(one, Budget((*LIMITS, resident)))])) == [told, told, ""]
     one.profile.capture.memory = dataclasses.replace(
         memory, mapped_shared_bytes=15 * MIB, tree_peak_rss_bytes=30 * MIB
     )

@@ -19,6 +19,7 @@ WITHOUT_SAMPLER = "ran without the sampler"
 ALL_ENDED = f"{WITHOUT_SAMPLER} and have ended"
 NOT_SAMPLED = "started no program that took a sample"
 WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
+SERVED = "it served clients that connected from outside"
 LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
 FEWEST_READINGS = 3
@@ -37,6 +38,12 @@ def missing(capture: Capture) -> list[str]:
 def why_unseen(capture: Capture) -> str:
     """Why the profile may lack any amount of memory, as the capture noted it; empty: no note."""
     return next((found[2] for n in missing(capture) if (found := n.partition(NOTE))[1]), "")
+
+
+def is_service(capture: Capture) -> bool:
+    """Whether the program is surely one that goes on until it is told to end."""
+    is_late = not capture.from_start and not capture.parent_pid
+    return is_late or any(SERVED in note for note in capture.notes)
 
 
 def is_of_children(note: str) -> bool:

@@ -35,7 +35,15 @@ from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.matching import unknown_names, unmatched, without_capture
-from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
+from mem_parser.budget.measure import (
+    Measured,
+    freed_at_end,
+    lost_share,
+    measure,
+    obstacle_of,
+    running,
+    with_lost,
+)
 from mem_parser.budget.resident import explains, measure_resident
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
@@ -423,15 +431,20 @@ class _Judge:
         if limit.measure is not Measure.LEAKS:
             left = self._counted(part, limit.measure)
             found = measure(self.subject.profile, left, limit.measure)
+            if left is not None and limit.measure is Measure.INUSE:
+                found.obstacle = freed_at_end(left, amount, self.pass_alpha)
             if part is not None and left is not None and left is not part:
                 hidden = sampled(part, Count.INUSE).value - sampled(left, Count.INUSE).value
                 found.notes += [f"{format_bytes(hidden)} in use is suppressed"] if hidden else []
             return found, amount, None
         if part is None:
             return Measured(None, "the file has no counts by thread"), amount, None
+        whole = None if part is self.subject.profile else self.subject.profile
+        if not limit.allows_held:
+            part, whole = running(part), None if whole is None else running(whole)
         leaks = leakage.measure_leaks(
             part, self.subject.symbols, self.known, self.fail_alpha, amount,
-            whole=self.subject.profile, allows_held=limit.allows_held,
+            whole=whole, allows_held=limit.allows_held,
         )  # fmt: skip
         return leaks.measured, amount, leaks
 

@@ -101,10 +101,10 @@ def held_by_child(profile: Profile) -> int:
     """The most that a child process in no file surely had resident, or, without the sampler, may
     have had; 0: none had much more than the program itself, or nobody knows.
     """
-    if has_strays(profile.capture):
-        return profile.capture.memory.tree_peak_rss_bytes or 0
     memory = profile.capture.memory
     held, own = memory.tree_peak_rss_bytes or 0, memory.peak_rss_bytes
+    if has_strays(profile.capture) or without_file(profile.capture):
+        return held
     if own is None or profile.capture.device or held < LEAST_CHILD_BYTES:
         return 0
     counted = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE

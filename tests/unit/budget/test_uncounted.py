@@ -115,13 +115,16 @@ def test_shared_memory_and_strays_without_a_file_leave_what_they_may_hold_undeci
     one = heap(5)
     memory, notes = one.profile.capture.memory, one.profile.capture.notes
     one.profile.capture.memory = dataclasses.replace(memory, mapped_shared_bytes=17 * MIB)
-    told = "17.00 MiB of shared memory beside it is in no file: add --device mmap"
-    resident = Limit(Measure.RSS, 1e9)
-    assert reasons(check([(one, Budget((*LIMITS, resident)))])) == [told, told, ""]
+    told = "17.00 MiB of shared memory beside it, which is in no file"
+    of_file = dataclasses.replace(LIMITS[0], where="c.toml:2:1")
+    more = Budget((*LIMITS, of_file, Limit(Measure.RSS, 1e9)))
+    cured = f"{told}; mem_profiler run --device mmap captures it"
+    assert reasons(check([(one, more)])) == [told, told, cured, ""]
     one.profile.capture.memory = dataclasses.replace(
         memory, mapped_shared_bytes=15 * MIB, tree_peak_rss_bytes=30 * MIB
     )
     notes.append(f"child processes {ALL_ENDED}")
-    peak, inuse = reasons(check([(one, Budget(LIMITS))]))
+    peak, inuse, cured = reasons(check([(one, Budget((*LIMITS, of_file)))]))
     assert peak == "a child process without the sampler may have had 30.00 MiB resident"
+    assert cured == f"{peak}; limits in [target.NAME] alone, none in [budget], leave it out"
     assert not inuse

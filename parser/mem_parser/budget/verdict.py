@@ -52,10 +52,10 @@ from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import headline_of
 from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
-from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.model import BoolArray, Count, Profile
 from mem_parser.programname import names_of_siblings
 from mem_parser.symbols.functionnames import is_own, nearest
-from mem_parser.units import counted, format_bytes
+from mem_parser.units import counted, format_bytes, format_value
 from mem_parser.unseen import is_of_children
 
 
@@ -228,7 +228,7 @@ class Report:
 
 def count_of(kind: Measure) -> Count:
     """Return what a limit counts, but one on growth, which counts what its baseline has."""
-    if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
+    if kind.startswith("alloc"):
         return Count.ALLOC
     return Count.PEAK if kind in (Measure.PEAK, Measure.RSS) else Count.INUSE
 
@@ -412,7 +412,7 @@ class _Judge:
         result.headline = headline_of(leaks.found) if leaks and leaks.found else ""
         if site is not None and part is not None and result.verdict is Verdict.PASS:
             self._doubt(result, site, part)
-        if result.verdict is Verdict.FAIL and limit.measure is Measure.GROWTH:
+        if result.verdict is Verdict.FAIL and limit.measure.is_growth:
             result.notes += self._same_build()
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, leaks)
@@ -424,7 +424,7 @@ class _Judge:
     ) -> tuple[Measured, float | None, leakage.Leaks | None]:
         """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
         amount = limit.allowed
-        if limit.measure is Measure.GROWTH:
+        if limit.measure.is_growth:
             return *self._growth(site, part, limit), None
         if limit.measure is Measure.RSS:
             return measure_resident(self.subject.profile, amount, self.subject.path), amount, None
@@ -474,19 +474,17 @@ class _Judge:
         if self.program is None:
             assert self.baseline is not None, "needs_baseline made sure of it"
             return Measured(None, ": ".join(self.baseline.lacks(self.subject.title))), None
-        factor = growth.allowed_factor(limit)
-        found = growth.measure_growth(self.subject.profile, part, site, self.program, factor)
+        found = growth.measure_growth(self.subject.profile, part, site, self.program, limit)
         if not isinstance(found.what, growth.Grown):
             return found, None
-        key = "" if site is None else site.key
+        key = baselines.key_of(limit.measure, site)
         spread = self.program.between_runs(key, self.fail_alpha)
         if self.program.runs > 1:
             found.notes.append(
                 f"the baseline is the mean of {self.program.runs} runs, with "
-                f"{format_bytes(spread)} more for what lies between them"
+                f"{format_value(spread, limit.measure.unit)} more for what lies between them"
             )
-        more = limit.growth.bytes + limit.tolerance.bytes + spread
-        return found, found.what.allowed + more
+        return found, found.what.allowed + growth.allowed_more(limit) + spread
 
     def _same_build(self) -> list[str]:
         assert self.program is not None
@@ -562,8 +560,7 @@ class _Judge:
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)
         scale = self._scale(part, kind)
-        unit = Unit.OBJECTS if kind is Measure.ALLOCS else Unit.SPACE
-        return culprits.largest(self.subject, part, count, excess, scale, unit=unit)
+        return culprits.largest(self.subject, part, count, excess, scale, unit=kind.unit)
 
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:

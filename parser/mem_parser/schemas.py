@@ -114,7 +114,10 @@ _OF_DEVICE = {
 }  # fmt: skip
 _LIMIT = {
     "verdict": _ref("verdict"),
-    "measure": _one_of("peak", "rss", "inuse", "alloc", "allocs", "alloc_rate", "leaks", "growth"),
+    "measure": _one_of(
+        "peak", "rss", "inuse", "alloc", "allocs", "alloc_rate", "leaks", "growth", "alloc_growth",
+        "allocs_growth",
+    ),
     "name": _STRING, "site": _TEXT_OR_NULL, "limit": _KNOWN, "limit_text": _STRING,
     "where": _STRING, "value": _KNOWN, **_INTERVAL, "samples": _INTEGER_OR_NULL, "lower": _KNOWN,
     "upper": _KNOWN, "excess": _NUMBER, "reason": _STRING, "headline": _STRING, "notes": _NOTES,

@@ -19,6 +19,7 @@ WITHOUT_SAMPLER = "ran without the sampler"
 ALL_ENDED = f"{WITHOUT_SAMPLER} and have ended"
 NOT_SAMPLED = "started no program that took a sample"
 WITHOUT_FILE = "left no file: it took no sample, or had no sampler"
+SERVED = "it served clients that connected from outside"
 LEAST_CHILD_BYTES = 32 << 20
 """More than a child has for its code alone."""
 FEWEST_READINGS = 3
@@ -37,6 +38,12 @@ def missing(capture: Capture) -> list[str]:
 def why_unseen(capture: Capture) -> str:
     """Why the profile may lack any amount of memory, as the capture noted it; empty: no note."""
     return next((found[2] for n in missing(capture) if (found := n.partition(NOTE))[1]), "")
+
+
+def is_service(capture: Capture) -> bool:
+    """Whether the program is surely one that goes on until it is told to end."""
+    is_late = not capture.from_start and not capture.parent_pid
+    return is_late or any(SERVED in note for note in capture.notes)
 
 
 def is_of_children(note: str) -> bool:
@@ -94,10 +101,10 @@ def held_by_child(profile: Profile) -> int:
     """The most that a child process in no file surely had resident, or, without the sampler, may
     have had; 0: none had much more than the program itself, or nobody knows.
     """
-    if has_strays(profile.capture):
-        return profile.capture.memory.tree_peak_rss_bytes or 0
     memory = profile.capture.memory
     held, own = memory.tree_peak_rss_bytes or 0, memory.peak_rss_bytes
+    if has_strays(profile.capture) or without_file(profile.capture):
+        return held
     if own is None or profile.capture.device or held < LEAST_CHILD_BYTES:
         return 0
     counted = Count.PEAK if profile.has(Count.PEAK) else Count.INUSE

@@ -19,6 +19,7 @@ from c_build import ROOT, compile_program, prefixed_jemalloc
 from controller_tools import command, command_environment, run_command, wait_until
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
+from mem_parser.unseen import SERVED
 from parser_run import parse
 from sampler_run import build
 
@@ -258,7 +259,7 @@ def test_the_peak_does_not_pass_by_what_the_program_maps(tmp_path: Path) -> None
     command, asked = (build("mapper.c"),), ("--device", "mmap")
     for more, code in (
         ("", 7),
-        ('\nrss = "256 MiB"', 0),
+        ('\nrss = "256 MiB"', 7),
         ('\nsite = [{ match = "domain:mmap", peak = "99 MiB" }]', 0),
     ):
         check = tmp_path / "check.toml"
@@ -556,6 +557,8 @@ def test_what_clients_from_outside_drive_is_not_run_again_unless_asked_to(
     assert bool(again) == (tries > 1), done.text
     said = " ".join(done.text.split())
     assert ("not run again: clients from outside connected" in said) == (tries == 1), done.text
+    served = [SERVED in parse("table", path).stdout for path in tmp_path.glob("p.*.heap")]
+    assert set(served) == {driver == "outside"}
     if tries == 1:
         assert done.code == 7
         assert re.search(r"Give -c \d+, or --tries to run again all the same", said)

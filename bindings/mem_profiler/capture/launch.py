@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mem_parser import inherited_signals
+from mem_parser import inherited_signals, unseen
 from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
@@ -422,6 +422,7 @@ class Run:
         if number == 0:
             raise _never_captured(image)
         notes = [self.launched.note()] if self.launched and self.launched.note() else []
+        notes += [unseen.SERVED] if self._clients.only_outside else []
         if not self.options.children:
             notes += self.descendants.notes()
         elif image.pid == self._main:

@@ -217,7 +217,8 @@ class Strays:
         known = max((one.recorder.most_bytes() for one in every if one not in behind), default=0)
         known = max(known, target.memory.peak_rss_bytes or 0)
         if not self.found:
-            if self.tree_bytes >= max(unseen.LEAST_CHILD_BYTES, unseen.TIMES_OWN * known):
+            times = 1 / _EXACT if behind else unseen.TIMES_OWN
+            if self.tree_bytes >= max(unseen.LEAST_CHILD_BYTES, times * known):
                 target.memory = dataclasses.replace(
                     target.memory, tree_peak_rss_bytes=self.tree_bytes
                 )

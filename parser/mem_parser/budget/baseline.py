@@ -9,6 +9,7 @@
     total     221883629 B   1.21000 MiB   13541   52
     passing   string   xget
     site      8493466 B     240.000 KiB   518     1    module:libparser
+    site      52414         61.600        7240    1    allocs of module:libparser
     function  108758303 B   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
     runs      5
     spread    1.12000 MiB
@@ -16,10 +17,11 @@
 
 Tabs separate columns: estimate, standard error, samples, the number of readings of which it is the
 highest, and its subject. A function has its file and the callers of its largest stack, the
-innermost first, which identify it after a renaming. `passing` are the wrappers by shape, which
-depend on the rate: a check charges blocks as its baseline does. One file may have many programs.
-Lines are in order of names. A renewal keeps a line that changed by no more than chance, so that a
-diff of two baselines shows the real changes.
+innermost first, which identify it after a renaming. A site `alloc` or `allocs`, or that `of` a
+site, is of all that was allocated, for limits on the growth of that. `passing` are the wrappers by
+shape, which depend on the rate: a check charges blocks as its baseline does. One file may have many
+programs. Lines are in order of names. A renewal keeps a line that changed by no more than chance,
+so that a diff of two baselines shows the real changes.
 
 Of several runs the amounts are the means, and `spread` the standard deviation between them, of the
 total and of sites. One more run of the same program then lies at most t s (1 + 1/n)^(1/2) above the
@@ -40,9 +42,10 @@ from statistics import fmean, stdev
 import numpy as np
 
 from mem_parser.budget.bounds import Sampled, of_reading, sampled
-from mem_parser.budget.measure import Highest, highest
+from mem_parser.budget.measure import Highest, Measured, highest
+from mem_parser.budget.measure import measure as measured
 from mem_parser.budget.quantity import parse_bytes
-from mem_parser.budget.rules import Budget, Kind, Site
+from mem_parser.budget.rules import Budget, Kind, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, UsageProblem, one_line
 from mem_parser.escape import shell_word
@@ -61,6 +64,8 @@ LEAST_SHARE = 0.002
 _LEAST_SAMPLES = 4
 _MOST_BYTES = 16 << 20
 _NOTHING = "-"
+_COUNTED = {Measure.ALLOC_GROWTH: Measure.ALLOC, Measure.ALLOCS_GROWTH: Measure.ALLOCS}
+"""What a limit on growth compares, where that is not the count of the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +121,27 @@ class Program:
     spreads: dict[str, float] = field(default_factory=dict)
     """The standard deviation between runs, of sites by key; "": of the total."""
 
+    def amount(self, key: str) -> Amount | None:
+        """Return that of a site's key, or of the total."""
+        return self.sites.get(key) if key else self.total
+
     def between_runs(self, key: str, alpha: float) -> float:
         """Return the bytes by which one more run is above the mean with chance ``alpha``."""
         spread = self.spreads.get(key, 0.0)
         if self.runs < 2 or not spread:
             return 0.0
         return t_quantile(alpha, self.runs - 1) * spread * math.sqrt(1 + 1 / self.runs)
+
+
+def key_of(measure: Measure, site: Site | None) -> str:
+    """Return the key of what a limit on growth compares among sites; empty: the total."""
+    key, counted = "" if site is None else site.key, _COUNTED.get(measure, "")
+    return f"{counted} of {key}" if counted and key else f"{counted}{key}"
+
+
+def amount_for(measure: Measure, profile: Profile, part: Profile | None) -> Measured:
+    """Measure what a limit on growth of allocations compares. Raises nothing."""
+    return measured(profile, part, _COUNTED[measure])
 
 
 @dataclass(slots=True)
@@ -190,6 +210,11 @@ def of_capture(subject: Subject, budget: Budget) -> Program:
         part = subject.part(site)
         if part is not None and not _by_thread(site, measure):
             result.sites[site.key] = _stored(amount_of(profile, part, measure))
+    for one, limit in budget.every_limit:
+        if limit.measure in _COUNTED:
+            what = amount_for(limit.measure, profile, subject.part(one)).what
+            if isinstance(what, Sampled):
+                result.sites[key_of(limit.measure, one)] = _stored(what)
     least = LEAST_SHARE * result.total.value
     for row, _ in functions_of(subject, measure):
         if row.amount.value >= least and (
@@ -325,14 +350,14 @@ def _program_lines(program: Program) -> Iterator[str]:
     if program.passing is not None:
         yield "\t".join(("passing", *program.passing))
     for key in sorted(program.sites):
-        yield f"site\t{_columns(program.sites[key])}\t{_word(key)}"
+        yield f"site\t{_columns(program.sites[key], key)}\t{_word(key)}"
     for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
         names = "\t".join(map(_word, (row.function, row.file, *row.callers)))
         yield f"function\t{_columns(row.amount)}\t{names}"
     if program.runs > 1:
         yield f"runs\t{program.runs}"
         for key in sorted(program.spreads):
-            yield f"spread\t{_size(program.spreads[key])}\t{_word(key)}"
+            yield f"spread\t{_size(program.spreads[key], key)}\t{_word(key)}"
 
 
 def _read_line(program: Program, words: list[str]) -> None:
@@ -376,12 +401,19 @@ def _number(word: str) -> float:
     return value
 
 
-def _columns(amount: Amount) -> str:
-    return f"{amount.value:.0f} B\t{_size(amount.std_error)}\t{amount.samples}\t{amount.readings}"
+def _columns(amount: Amount, key: str = "") -> str:
+    value = f"{amount.value:.0f}" + ("" if _is_of_blocks(key) else " B")
+    return f"{value}\t{_size(amount.std_error, key)}\t{amount.samples}\t{amount.readings}"
 
 
-def _size(value: float) -> str:
-    """Return a size with six digits, enough for an error."""
+def _is_of_blocks(key: str) -> bool:
+    return key.partition(" of ")[0] == Measure.ALLOCS
+
+
+def _size(value: float, key: str = "") -> str:
+    """Return a size with six digits, enough for an error; or a number of blocks."""
+    if _is_of_blocks(key):
+        return f"{value:.3f}"
     unit = format_bytes(value).rsplit(" ", 1)[-1]
     step = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
     return f"{value / 1024**step:.6g} {unit}"

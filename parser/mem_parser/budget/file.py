@@ -361,7 +361,7 @@ class _Reader:
                 continue
             where = self.where((*path, str(measure)))
             limit = Limit(measure, text=str(table[measure]), where=where)
-            value = {"growth" if measure is Measure.GROWTH else "amount": given}
+            value = {"growth" if measure.is_growth else "amount": given}
             found.append(dataclasses.replace(limit, **value))
         if not self.parsed(table, path, "held", _held):
             return found
@@ -416,6 +416,8 @@ _LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
     Measure.ALLOC_RATE: parse_rate,
     Measure.LEAKS: parse_bytes,
     Measure.GROWTH: parse_allowance,
+    Measure.ALLOC_GROWTH: parse_allowance,
+    Measure.ALLOCS_GROWTH: lambda given: Allowance(parse_share(given)),
 }
 
 

@@ -20,8 +20,10 @@ from mem_parser.budget.baseline import (
     Amount,
     FunctionRow,
     Program,
+    amount_for,
     amount_of,
     functions_of,
+    key_of,
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured, reading_note
@@ -32,7 +34,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.significance import beyond_chance, p_of_estimate
-from mem_parser.units import format_bytes, format_change, format_margin
+from mem_parser.units import format_change, format_margin, format_value
 
 _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
@@ -102,44 +104,59 @@ class FunctionChange:
 
 
 def measure_growth(
-    profile: Profile, part: Profile | None, site: Site | None, program: Program, factor: float
+    profile: Profile, part: Profile | None, site: Site | None, program: Program, limit: Limit
 ) -> Measured:
-    """Measure a ``part`` of a capture, that of ``site``, against ``factor`` times its baseline.
-    Raises nothing.
+    """Measure a ``part`` of a capture, that of ``site``, against what its baseline allows by
+    ``limit``. Raises nothing.
     """
     if part is None:
         return Measured(None, "the file has no counts by thread")
-    kept = site is None and program.measure is Count.PEAK and profile.capture.kept_peak_bytes
-    if not profile.has(program.measure) and not kept:
-        return Measured(None, f"the baseline has the {program.measure}, which the file lacks")
-    stored = program.total if site is None else program.sites.get(site.key)
+    is_of_held = limit.measure is Measure.GROWTH
+    if is_of_held:
+        kept = site is None and program.measure is Count.PEAK and profile.capture.kept_peak_bytes
+        if not profile.has(program.measure) and not kept:
+            return Measured(None, f"the baseline has the {program.measure}, which the file lacks")
+        new: Bounded = amount_of(profile, part, program.measure)
+        name = "peak" if program.measure is Count.PEAK else "in use"
+    else:
+        found = amount_for(limit.measure, profile, part)
+        if found.what is None:
+            return found
+        new, name = found.what, "allocated"
+    stored = program.amount(key_of(limit.measure, site))
     if stored is None:
+        of = "limit" if site is None else "site"
         return Measured(
-            None, "the baseline has no line for this site: renew it with --update-baseline"
+            None, f"the baseline has no line for this {of}: renew it with --update-baseline"
         )
-    new = amount_of(profile, part, program.measure)
     base = stored.bounded(program.rate)
-    notes = [_since_baseline(program.measure, new.estimate, base.estimate)]
-    if program.measure is Count.PEAK:
+    notes = [_since_baseline(name, limit.measure.unit, new.estimate, base.estimate)]
+    if is_of_held and program.measure is Count.PEAK:
         notes += filter(
             None, [reading_note(profile, amount_of(profile, profile, Count.PEAK).value)]
         )
-    return Measured(Grown(new, base, factor), notes=notes)
+    return Measured(Grown(new, base, allowed_factor(limit)), notes=notes)
 
 
-def _since_baseline(measure: Count, new: Estimate, base: Estimate) -> str:
+def _since_baseline(name: str, unit: Unit, new: Estimate, base: Estimate) -> str:
     """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`."""
     delta = new - base
-    change = f"{format_change(delta.value, Unit.SPACE)} {format_margin(delta, Unit.SPACE)}".strip()
+    change = f"{format_change(delta.value, unit)} {format_margin(delta, unit)}".strip()
     share = f" ({100 * delta.value / base.value:+.1f} %)" if base.value else ""
-    name = "peak" if measure is Count.PEAK else "in use"
-    then = format_bytes(base.value)
+    then = format_value(base.value, unit)
     return f"{name} against the baseline: {then} then, {change}{share} since"
 
 
 def allowed_factor(limit: Limit) -> float:
     """Return the factor of a limit on growth to its baseline."""
     return (1 + limit.growth.share) * (1 + limit.tolerance.share)
+
+
+def allowed_more(limit: Limit) -> float:
+    """Return what it allows beyond that, whatever the baseline; a tolerance in bytes is none of
+    blocks.
+    """
+    return limit.growth.bytes + (0.0 if limit.measure.counts_blocks else limit.tolerance.bytes)
 
 
 def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
@@ -150,12 +167,12 @@ def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
     """
     rate = program.rate
     for site, limit in budget.every_limit:
-        stored = program.total if site is None else program.sites.get(site.key)
-        if limit.measure is not Measure.GROWTH or stored is None or not stored.std_error:
+        stored = program.amount(key_of(limit.measure, site)) if limit.measure.is_growth else None
+        if stored is None or not stored.std_error:
             continue
         width = _missing_below(stored, program.rate, allowed_factor(limit), budget.error / tries)
         room = (allowed_factor(limit) - 1) * stored.value
-        room += limit.growth.bytes + limit.tolerance.bytes
+        room += allowed_more(limit)
         if width > _MOST_OF_ROOM * room:
             rate = min(rate, program.rate * max((_AIM_OF_ROOM * room / width) ** 2, _FINEST_STEP))
     return max(rate, min(program.rate, 1.0))

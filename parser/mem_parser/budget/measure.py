@@ -26,6 +26,7 @@ Alm, Journal of Applied Probability 20, 1983), so no more than that many count, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -33,8 +34,8 @@ from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled, samp
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, PeakSource, Profile, Unit
-from mem_parser.units import counted, format_bytes, percent
-from mem_parser.unseen import FEWEST_READINGS, NOTE, is_of_children, why_unseen
+from mem_parser.units import counted, format_bytes, format_estimate, percent
+from mem_parser.unseen import FEWEST_READINGS, NOTE, is_of_children, is_service, why_unseen
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -111,6 +112,30 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
     if not duration or duration <= 0:
         return Measured(None, "the file does not say how long the capture was")
     return Measured(sampled(part, Count.ALLOC).scaled(1 / duration))
+
+
+def running(profile: Profile) -> Profile:
+    """Return a service before it was told to end and freed what it held, as one that goes on; any
+    other program as it is.
+    """
+    before = profile.before_end if is_service(profile.capture) else None
+    if before is None:
+        return profile
+    capture = dataclasses.replace(before.capture, end="stopped")
+    return dataclasses.replace(before, capture=capture)
+
+
+def freed_at_end(part: Profile, amount: float, alpha: float) -> str | None:
+    """Return why what a service has in use at its end must not pass: it freed it then."""
+    before = running(part)
+    held = sampled(before, Count.INUSE)
+    if before is part or held.upper(alpha) <= amount:
+        return None
+    size, at_s = format_estimate(held.estimate, Unit.SPACE), before.capture.duration_s or 0.0
+    return (
+        f"{size} in use at second {at_s:.3g}, before its clean-up: limit the peak, or check a file "
+        "of mem_profiler snapshot PID, taken beside run"
+    )
 
 
 def highest(profile: Profile, part: Profile) -> Highest:

@@ -11,8 +11,12 @@ import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mem_parser.budget.quantity import Allowance
+
+if TYPE_CHECKING:
+    from mem_parser.model import Unit
 
 _NOTHING = Allowance()
 ERROR = 0.05
@@ -30,6 +34,25 @@ class Measure(enum.StrEnum):
     ALLOC_RATE = "alloc_rate"
     LEAKS = "leaks"
     GROWTH = "growth"
+    ALLOC_GROWTH = "alloc_growth"
+    ALLOCS_GROWTH = "allocs_growth"
+
+    @property
+    def is_growth(self) -> bool:
+        """Whether its limits are against a baseline."""
+        return self.endswith("growth")
+
+    @property
+    def counts_blocks(self) -> bool:
+        """Whether its amounts are numbers of blocks."""
+        return self.startswith("allocs")
+
+    @property
+    def unit(self) -> Unit:
+        """That of its amounts."""
+        from mem_parser.model import Unit
+
+        return Unit.OBJECTS if self.counts_blocks else Unit.SPACE
 
 
 class Kind(enum.StrEnum):
@@ -62,7 +85,7 @@ class Limit:
     def allowed(self) -> float:
         """The amount with its tolerance, of which a number of blocks takes the share alone."""
         tolerance = self.tolerance
-        if self.measure is Measure.ALLOCS:
+        if self.measure.counts_blocks:
             tolerance = Allowance(tolerance.share)
         return tolerance.raised(self.amount)
 
@@ -145,7 +168,7 @@ class Budget:
         """Return the budget without its limits on growth."""
 
         def kept(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-            return tuple(limit for limit in limits if limit.measure is not Measure.GROWTH)
+            return tuple(limit for limit in limits if not limit.measure.is_growth)
 
         sites = (dataclasses.replace(site, limits=kept(site.limits)) for site in self.sites)
         return dataclasses.replace(self, limits=kept(self.limits), sites=tuple(sites))
@@ -153,7 +176,7 @@ class Budget:
     @property
     def needs_baseline(self) -> bool:
         """Whether a limit is about growth."""
-        return any(limit.measure is Measure.GROWTH for _, limit in self.every_limit)
+        return any(limit.measure.is_growth for _, limit in self.every_limit)
 
 
 TRIES = 3

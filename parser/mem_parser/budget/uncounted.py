@@ -23,7 +23,8 @@ _HELD = (Measure.PEAK, Measure.INUSE, Measure.RSS)
 _KINDS = ("mapped", "mapped-shared")
 """Those that are memory of the program: no reserved addresses, and no pages of files."""
 _DOMAINS = ("mmap", "mmap-shared")
-_CURE = 'limit them by a site with match = "domain:mmap", or by rss'
+_LEFT_OUT = "limits in [target.NAME] alone, none in [budget], leave it out"
+_CURE = 'limit them by a site with match = "domain:mmap"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,10 @@ class Pass:
         return notes[0]
 
     def _mapped(self) -> str:
-        limits, profile = self.budget.limits, self.subject.profile
+        profile = self.subject.profile
         if self.site is not None or self.limit.measure not in (Measure.PEAK, Measure.INUSE):
             return ""
-        if not self.subject.is_of_host or any(one.measure is Measure.RSS for one in limits):
+        if not self.subject.is_of_host:
             return ""
         free = [one for one, budget in self.beside if not self._limits(budget)]
         private, shared = ([one for one in free if _is_of(one, kind)] for kind in _KINDS)
@@ -74,7 +75,8 @@ class Pass:
         if more + unseen_bytes <= self.amount - self.upper:
             return ""
         if more <= self.amount - self.upper:
-            return f"{format_bytes(unseen_bytes)} of shared memory beside it, which is in no file"
+            beside = f"{format_bytes(unseen_bytes)} of shared memory beside it, which is in no file"
+            return self._with_cure(beside, "mem_profiler run --device mmap captures it")
         where = ", ".join(map(os.path.basename, files)) or "their file is not among these"
         most = format_bytes(more) if touched == size else f"up to {format_bytes(more)}"
         return f"{most} more in mappings ({where}): {_CURE}"
@@ -106,10 +108,15 @@ class Pass:
             return ""
         size = format_bytes(held)
         if unseen.has_strays(profile.capture):
-            return f"a child process without the sampler may have had {size} resident"
+            stray = f"a child process without the sampler may have had {size} resident"
+            return self._with_cure(stray, _LEFT_OUT)
         if alone := unseen.without_file(profile.capture):
-            return alone
+            return self._with_cure(alone, _LEFT_OUT)
         return f"{who} had {size} resident; mem_profiler run --children captures it too"
+
+    def _with_cure(self, reason: str, cure: str) -> str:
+        """Add what a file of a budget can do about it, and no mark on a test."""
+        return f"{reason}; {cure}" if self.limit.where else reason
 
 
 def bounds_children(site: Site | None, limit: Limit) -> bool:

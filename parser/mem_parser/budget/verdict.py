@@ -35,7 +35,15 @@ from mem_parser.budget.baseline import Baseline, Program
 from mem_parser.budget.bounds import sampled
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.matching import unknown_names, unmatched, without_capture
-from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of, with_lost
+from mem_parser.budget.measure import (
+    Measured,
+    freed_at_end,
+    lost_share,
+    measure,
+    obstacle_of,
+    running,
+    with_lost,
+)
 from mem_parser.budget.resident import explains, measure_resident
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
@@ -44,10 +52,10 @@ from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.findings import headline_of
 from mem_parser.leaks.suppressions import Suppressions, as_regex, read_suppressions
-from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.model import BoolArray, Count, Profile
 from mem_parser.programname import names_of_siblings
 from mem_parser.symbols.functionnames import is_own, nearest
-from mem_parser.units import counted, format_bytes
+from mem_parser.units import counted, format_bytes, format_value
 from mem_parser.unseen import is_of_children
 
 
@@ -220,7 +228,7 @@ class Report:
 
 def count_of(kind: Measure) -> Count:
     """Return what a limit counts, but one on growth, which counts what its baseline has."""
-    if kind in (Measure.ALLOC, Measure.ALLOCS, Measure.ALLOC_RATE):
+    if kind.startswith("alloc"):
         return Count.ALLOC
     return Count.PEAK if kind in (Measure.PEAK, Measure.RSS) else Count.INUSE
 
@@ -404,7 +412,7 @@ class _Judge:
         result.headline = headline_of(leaks.found) if leaks and leaks.found else ""
         if site is not None and part is not None and result.verdict is Verdict.PASS:
             self._doubt(result, site, part)
-        if result.verdict is Verdict.FAIL and limit.measure is Measure.GROWTH:
+        if result.verdict is Verdict.FAIL and limit.measure.is_growth:
             result.notes += self._same_build()
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, leaks)
@@ -416,22 +424,27 @@ class _Judge:
     ) -> tuple[Measured, float | None, leakage.Leaks | None]:
         """Measure ``part``, that of ``site``; with the amount it may have, and any leaks."""
         amount = limit.allowed
-        if limit.measure is Measure.GROWTH:
+        if limit.measure.is_growth:
             return *self._growth(site, part, limit), None
         if limit.measure is Measure.RSS:
             return measure_resident(self.subject.profile, amount, self.subject.path), amount, None
         if limit.measure is not Measure.LEAKS:
             left = self._counted(part, limit.measure)
             found = measure(self.subject.profile, left, limit.measure)
+            if left is not None and limit.measure is Measure.INUSE:
+                found.obstacle = freed_at_end(left, amount, self.pass_alpha)
             if part is not None and left is not None and left is not part:
                 hidden = sampled(part, Count.INUSE).value - sampled(left, Count.INUSE).value
                 found.notes += [f"{format_bytes(hidden)} in use is suppressed"] if hidden else []
             return found, amount, None
         if part is None:
             return Measured(None, "the file has no counts by thread"), amount, None
+        whole = None if part is self.subject.profile else self.subject.profile
+        if not limit.allows_held:
+            part, whole = running(part), None if whole is None else running(whole)
         leaks = leakage.measure_leaks(
             part, self.subject.symbols, self.known, self.fail_alpha, amount,
-            whole=self.subject.profile, allows_held=limit.allows_held,
+            whole=whole, allows_held=limit.allows_held,
         )  # fmt: skip
         return leaks.measured, amount, leaks
 
@@ -461,19 +474,17 @@ class _Judge:
         if self.program is None:
             assert self.baseline is not None, "needs_baseline made sure of it"
             return Measured(None, ": ".join(self.baseline.lacks(self.subject.title))), None
-        factor = growth.allowed_factor(limit)
-        found = growth.measure_growth(self.subject.profile, part, site, self.program, factor)
+        found = growth.measure_growth(self.subject.profile, part, site, self.program, limit)
         if not isinstance(found.what, growth.Grown):
             return found, None
-        key = "" if site is None else site.key
+        key = baselines.key_of(limit.measure, site)
         spread = self.program.between_runs(key, self.fail_alpha)
         if self.program.runs > 1:
             found.notes.append(
                 f"the baseline is the mean of {self.program.runs} runs, with "
-                f"{format_bytes(spread)} more for what lies between them"
+                f"{format_value(spread, limit.measure.unit)} more for what lies between them"
             )
-        more = limit.growth.bytes + limit.tolerance.bytes + spread
-        return found, found.what.allowed + more
+        return found, found.what.allowed + growth.allowed_more(limit) + spread
 
     def _same_build(self) -> list[str]:
         assert self.program is not None
@@ -549,8 +560,7 @@ class _Judge:
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)
         scale = self._scale(part, kind)
-        unit = Unit.OBJECTS if kind is Measure.ALLOCS else Unit.SPACE
-        return culprits.largest(self.subject, part, count, excess, scale, unit=unit)
+        return culprits.largest(self.subject, part, count, excess, scale, unit=kind.unit)
 
     def _count(self, kind: Measure) -> Count:
         if kind is Measure.GROWTH and self.program is not None:

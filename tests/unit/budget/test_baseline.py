@@ -75,6 +75,39 @@ def growth(rules: BudgetFile, made: Made) -> Report:
     return check_subjects(rules, [made.subject()])
 
 
+def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    both = 'alloc_growth = "5 %"\nallocs_growth = "5 %"\ntolerance = "99 MiB"\n'
+    path.write_text(
+        f'[budget]\ngrowth = "5 %"\n{both}[[budget.site]]\nmatch = "module:libnet"\n{both}'
+    )
+    rules = load(path)
+    before = [dataclasses.replace(row, alloc=8 * row.blocks) for row in BIG]
+    written = accept(rules, Made(before).subject())
+    assert re.search(
+        r"^site\t\d+ B\t\S+ KiB\t160000\t1\talloc of module:libnet$", written, re.MULTILINE
+    )
+    assert re.search(r"^site\t\d+\t[\d.]+\t560000\t1\tallocs$", written, re.MULTILINE)
+    known = baselines.read(str(tmp_path / "check.baseline"))
+    assert baselines.render(known) == written
+
+    # A tolerance in bytes is none for a number of blocks.
+    busier = [*before[:1], dataclasses.replace(before[1], alloc=10 * NET.blocks * 20), before[2]]
+    found = {r.name: r for _, r in growth(rules, Made(busier)).results}
+    over = {name for name, r in found.items() if r.verdict is Verdict.FAIL}
+    assert found["growth"].verdict is Verdict.PASS
+    assert over == {"allocs_growth", "allocs_growth of module:libnet"}
+    assert not growth(rules, Made(before)).exit_code
+    note = found["allocs_growth"].notes[0]
+    assert re.match(r"allocated against the baseline: [\d,]+ then, \+[\d,]+ ± \d", note), note
+    assert found["allocs_growth of module:libnet"].culprits[0].frames[0].function == "conn_open"
+    path.write_text('[budget]\nalloc_growth = "5 %"\n')
+    Path(tmp_path / "check.baseline").write_text(re.sub(r"(?m)^site.*\n", "", written))
+    [(_, none)] = growth(load(path), Made(before)).results
+    assert none.verdict is Verdict.INCONCLUSIVE
+    assert none.reason.startswith("the baseline has no line for this limit")
+
+
 def scaled(row: Row, factor: float, **other: object) -> Row:
     blocks = round(row.blocks * factor)
     return dataclasses.replace(row, blocks=blocks, **other)  # type: ignore[arg-type]

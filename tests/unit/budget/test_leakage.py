@@ -21,6 +21,7 @@ from mem_parser.frames import Frame
 from mem_parser.leaks.findings import Finding
 from mem_parser.leaks.findings import Verdict as Found
 from mem_parser.model import STACK_LOST_SHIFT
+from mem_parser.unseen import SERVED
 
 
 def leaking(per_minute: float, seed: int = 1, rate: int = 16384) -> Subject:
@@ -90,6 +91,30 @@ def test_what_a_service_frees_as_it_ends_does_not_pass_unless_the_limit_allows_i
     said = r"1\d\.\d+ MiB ± \S+ MiB grew until the program freed it as it ended: .* by attach .*"
     assert re.fullmatch(said, found.reason)
     assert [c.frames[0].function for c in found.culprits] == ["session"]
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize(("seconds", "limit", "verdict", "said"), [
+    (20.0, LEAKS, Verdict.INCONCLUSIVE, "20 s is too short to tell: watch 60 s"),
+    (60.0, LEAKS, Verdict.FAIL, ""),
+    (20.0, dataclasses.replace(LEAKS, allows_held=True), Verdict.PASS, ""),
+    (20.0, Limit(Measure.INUSE, 1 << 20, text="1 MiB"), Verdict.INCONCLUSIVE, "at second 20, be"),
+    (20.0, Limit(Measure.INUSE, 64 << 20, text="64 MiB"), Verdict.PASS, ""),
+])  # fmt: skip
+def test_a_service_is_judged_before_its_clean_up(
+    seconds: float, limit: Limit, verdict: Verdict, said: str, *, attached: bool
+) -> None:
+    random = np.random.default_rng(2)
+    source = simulated.leak(random, 60, "session", duration=seconds)
+    profile, symbols = simulated.Program([source], rate=16384, duration=seconds).capture(random)
+    profile = simulated.cleaned_up(profile)
+    if attached:
+        profile.capture.from_start = False
+    else:
+        profile.capture.notes.append(SERVED)
+    found = one(Subject(profile, symbols, "x"), limit)
+    assert found.verdict is verdict
+    assert said in found.reason
 
 
 def test_a_killed_program_may_have_had_a_cache_that_still_filled() -> None:

@@ -25,6 +25,8 @@ _RULES = {
     Measure.GROWTH: "Memory has grown since the baseline",
     Measure.ALLOC: "More memory is allocated in the run than its limit",
     Measure.ALLOCS: "More blocks are allocated in the run than its limit",
+    Measure.ALLOC_GROWTH: "More memory is allocated in the run than in the baseline",
+    Measure.ALLOCS_GROWTH: "More blocks are allocated in the run than in the baseline",
 }
 _PLACE = re.compile(r"(.+):(\d+):\d+", re.DOTALL)
 

@@ -25,7 +25,6 @@ from mem_parser.budget.outputs.words import (
     sentence,
     up_to_test,
 )
-from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import log_line, one_line
 from mem_parser.frames import Frame
@@ -54,7 +53,7 @@ def lines(report: Report, *, notes: bool = True) -> Iterator[tuple[str, Verdict 
         words = (name if count == 1 else f"{name} (×{count})" for name, count in names.items())
         text = one_line(f"PASS  {len(small)} more with next to no samples: {', '.join(words)}")
         yield from ((line, None) for line in _wrap(text))
-    if any(r.verdict is Verdict.FAIL and r.limit.measure is Measure.GROWTH for _, r in results):
+    if any(r.verdict is Verdict.FAIL and r.limit.measure.is_growth for _, r in results):
         yield RENEW, None
     if results or report.program_code:
         yield _last(report), None

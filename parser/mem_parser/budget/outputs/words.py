@@ -12,7 +12,6 @@ from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, in_repository
-from mem_parser.model import Unit
 from mem_parser.startframes import runs_tests
 from mem_parser.units import format_estimate, format_rate, format_value, per
 
@@ -22,18 +21,14 @@ ANOTHER_TRY = "capture longer, or at a finer rate"
 
 def amount(value: float, result: Result) -> str:
     """Return bytes, bytes per second, or a number of blocks."""
-    text = format_value(value, _unit(result))
+    text = format_value(value, result.limit.measure.unit)
     return text + "/s" if result.limit.measure is Measure.ALLOC_RATE else text
 
 
 def estimate(value: Estimate, result: Result) -> str:
     """Return `67.10 MiB ± 0.40`, with the margin of 95 %."""
-    text = format_estimate(value, _unit(result))
+    text = format_estimate(value, result.limit.measure.unit)
     return per("s", text) if result.limit.measure is Measure.ALLOC_RATE else text
-
-
-def _unit(result: Result) -> Unit:
-    return Unit.OBJECTS if result.limit.measure is Measure.ALLOCS else Unit.SPACE
 
 
 def sentence(result: Result) -> str:
@@ -78,7 +73,7 @@ def _of_leaks(result: Result, limit: str) -> str:
 
 def _allowed(result: Result) -> str:
     """Say how the amount comes about where it is not the one in the file."""
-    if result.limit.measure is Measure.GROWTH:
+    if result.limit.measure.is_growth:
         return f" (baseline + {result.limit.text})"
     if result.amount is not None and not math.isclose(result.amount, result.limit.amount):
         return f" ({result.limit.text} and tolerance)"

@@ -21,7 +21,7 @@ function culpritItem(culprit, rate, unit) {
 function budgetTab(host, block) {
   const rows = byVerdict(block.rows ?? []);
   const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
-  const unitOf = (row) => row.measure === "allocs" ? "objects" : "space";
+  const unitOf = (row) => row.measure.startsWith("allocs") ? "objects" : "space";
   const amount = (row, value) => value === null || value === undefined ? "" : rated(amountText(value, unitOf(row)), rateOf(row));
   const measured = (row) => rated(row.value === null || row.value === undefined ? "" : withEnds(amountText(row.value, unitOf(row)), row.value, row.lower95, row.upper95, unitOf(row)), rateOf(row));
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");

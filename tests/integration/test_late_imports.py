@@ -88,7 +88,8 @@ def test_the_readers_of_the_server_load_nothing_late(
         for asked in ("live", "profile.heap", "debug/pprof/heap", "debug/pprof/heap?debug=1"):
             found = server.ask(f"/p/{target.pid}/{asked}")
             assert found.status == 200, (asked, found.body, server.end())
-        assert server.scrape().status == 200
+        found = server.scrape()
+        assert found.status == 200, (found.body, server.end())
         code, errors = server.end()
     assert "late import" not in errors, errors
     assert code == 0

@@ -2,6 +2,7 @@
 PYTHONPATH. There it may be unable to open the files of Python, so each such import fails.
 """
 
+import faulthandler
 import os
 import sys
 import traceback
@@ -28,3 +29,4 @@ def refusing(give_up):
 
 confine.enter = refusing(confine.enter)
 confine.become = refusing(confine.become)
+faulthandler.dump_traceback_later(30, repeat=True)  # what it waits for, if it hangs

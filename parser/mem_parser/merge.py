@@ -11,7 +11,7 @@ Sampled counts add up per (stack, size class, rate): each record later gets the 
 rate, so estimates and variances of the result are the sums of those of the files. The number of
 distinct records bounds memory, not the number of files; they are columns
 (`mem_parser.mergedframes`, `mem_parser.mergedsites`). Ages and readings add up where the captures
-are of the same time (`mem_parser.mergedtimes`). Peaks do not: each was at its own time. So the
+are of one time (`mem_parser.mergedtimes`). Peaks by site do not: each was at its own time. So the
 result has the highest of its readings, and a note of what the peaks are at most together. Threads
 belong to one process: the result has them only if there is only one file.
 """
@@ -25,11 +25,9 @@ from mem_parser.leaks.watch import went_on
 from mem_parser.mergedframes import MergedFrames
 from mem_parser.mergedsites import MergedSites
 from mem_parser.mergedtimes import MergedTimes
-from mem_parser.model import MERGED, Capture, Count, Profile
-from mem_parser.units import format_bytes, format_rate
+from mem_parser.model import MERGED, Capture, Profile
+from mem_parser.units import format_rate
 
-PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
-PEAKS_AT_MOST = "the peak of all is at most the sum of the files' peaks, {bound}"
 _ENDED = "target ended"  # `Capture.end` of processes that ended in several ways
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
@@ -48,8 +46,6 @@ class _Known:
     domain: str | None = None
     device: bool = False
     incomplete: str | None = None
-    has_peaks: bool = False
-    sum_of_peaks: float | None = 0.0
     hosts: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     capture: Capture = field(default_factory=Capture)
@@ -98,11 +94,6 @@ class Merger:
         known.leaf_exact &= profile.stacks.leaf_exact
         known.has_alloc &= profile.has_alloc
         known.since_start &= profile.since_start
-        known.has_peaks |= new.peak_bytes is not None or profile.has(Count.PEAK)
-        kept = new.kept_peak_bytes
-        known.sum_of_peaks = (
-            None if kept is None or known.sum_of_peaks is None else known.sum_of_peaks + kept
-        )
         if profile.incomplete is not None and known.incomplete is None:
             known.incomplete = f"{name}: {profile.incomplete}"
         known.warnings |= dict.fromkeys(profile.warnings[:10])
@@ -117,12 +108,7 @@ class Merger:
     @property
     def left_out(self) -> list[str]:
         """What the files had and the result lacks."""
-        known, peaks = self._known, ""
-        if known.has_peaks and known.sum_of_peaks is None:
-            peaks = PEAKS_LEFT_OUT
-        elif known.has_peaks:
-            peaks = PEAKS_AT_MOST.format(bound=format_bytes(known.sum_of_peaks or 0.0))
-        return list(filter(None, [peaks, self._times.left_out]))
+        return self._times.left_out
 
     def result(self) -> Profile:
         """Return the sum of all added profiles; a single one unchanged."""

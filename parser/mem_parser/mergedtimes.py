@@ -2,26 +2,41 @@
 
 Births and survivors are counted by time buckets since each capture's start. Buckets of captures
 that began together, and are as long, can be added; of others, and where a file has no ages, there
-are none in the sum. A process that freed its memory as it ended stands with what it held before.
+are none in the sum: how much of a bucket falls into one of the sum's, nobody knows. A process that
+freed its memory as it ended stands with what it held before.
+
+Readings have moments, so those of captures of one time without a gap add up wherever each began: a
+process holds the smaller one of two between them, and nothing before its start and after its end.
+The peak that the sampler kept is one more reading. The peak of all is the highest sum or more, and
+at most the sum of the peaks of those that lived at one time.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
+import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.interning import Ids
-from mem_parser.leaks.watch import went_on
+from mem_parser.leaks.watch import has_ended, was_killed, went_on
 from mem_parser.model import Capture, Count, PeakSource, Profile, Reading, SiteTable, Unit
+from mem_parser.units import format_bytes
 
+PEAKS_LEFT_OUT = "peaks are left out: each file's was at its own time, and is in that file alone"
+PEAKS_AT_MOST = "the peak is at most {bound}, the sum of the peaks of those that lived at one time"
+HELD_MOST = "all together held {held} or more, {seconds} s after the first began"
 AGES_LEFT_OUT = "ages are left out: the captures are not of the same time"
 _APART = 0.05
 """Of the time: captures of the same one begin and end no further from each other. The sum counts as
 the longest of them, so that its last bucket shows rather too little growth than too much."""
 _BOUNDS_APART = 0.01
+_MOST_READINGS = 1000
 _MOST_BIRTHS = (1 << 32) - 1
 _MOST_COUNTED = float(1 << 62)
 _MOMENT = "_s"
@@ -40,71 +55,116 @@ _OF_SITES: dict[str, tuple[str, str]] = {
 """Columns of the sum: of a process that freed its memory as it ended, and of another one."""
 
 
+class _Life(NamedTuple):
+    """What a process held, its variance and its samples (``held``) from the moments ``at`` on: from
+    its start to the ``end`` of its capture. What it held later is ``known``: nothing. It was read
+    at the moments ``read_at``.
+    """
+
+    at: Column
+    held: Column
+    read_at: Column
+    end: float
+    known: bool
+    peak: float | None
+
+    def steady(self, held: float) -> _Life:
+        """Return one that held the same all the time."""
+        return self._replace(at=self.at[:1], held=np.array([[held, 0.0, 0.0]]))
+
+
 class MergedTimes:
     """`add` each file; its sites are ``rows`` of the sum."""
 
     def __init__(self) -> None:
         self._captures: list[Capture] = []
-        self._readings: list[list[Reading]] = []
+        self._lives: list[_Life] = []
         self._columns: dict[str, Column] = {}
         self._are_dated = True
         self._any_dated = False
+        self._has_peaks = False
 
     def add(self, profile: Profile, rows: Ids, count: int) -> None:
         """Add a file, whose sites are ``rows`` of the ``count`` rows so far."""
         columns = _columns_of(profile)
         self._captures.append(profile.capture)
-        self._readings.append(profile.series)
+        self._lives.append(_life(profile))
         self._any_dated |= bool(columns)
+        self._has_peaks |= profile.capture.peak_bytes is not None or profile.has(Count.PEAK)
         self._are_dated &= bool(columns) and same_time(self._captures[0], profile.capture)
         if not self._are_dated:
-            self._columns, self._readings = {}, []
+            self._columns = {}
             return
         for name, values in columns.items():
             self._columns[name] = _added(name, self._columns.get(name), values, rows, count)
 
     def fill(self, table: SiteTable, capture: Capture) -> list[Reading]:
-        """Give the sum its ages, and return its readings: nothing of captures of other times."""
-        if not self._are_dated:
-            return []
-        ends = [c.before_end_at_s for c in self._captures if c.before_end_at_s is not None]
-        for name, values in self._columns.items():
-            if ends or not name.startswith("before_end"):
-                setattr(table, name, _typed(name, values))
-        capture.bucket_end_s = list(self._captures[0].bucket_end_s)
-        capture.before_end_at_s = max(ends, default=None)
-        series = self._sum_of_readings(capture)
-        highest = max(series, key=lambda r: r.estimate_bytes, default=None)
-        if highest is not None:
+        """Give the sum its ages, of captures of the same time alone, and return its readings."""
+        if self._are_dated:
+            ends = [c.before_end_at_s for c in self._captures if c.before_end_at_s is not None]
+            for name, values in self._columns.items():
+                if ends or not name.startswith("before_end"):
+                    setattr(table, name, _typed(name, values))
+            capture.bucket_end_s = list(self._captures[0].bucket_end_s)
+            capture.before_end_at_s = max(ends, default=None)
+        series = self._sum_of_readings()
+        if series:
+            highest = _highest(series)
             capture.peak_bytes, capture.peak_at_s = highest.estimate_bytes, highest.t_s
             capture.peak_source = PeakSource.READING
+            if not self._are_dated:
+                start, end = self._span()
+                capture.duration_s = end - start
         return series
 
     @property
-    def left_out(self) -> str:
-        """What the files had and the sum lacks; empty: nothing."""
-        return AGES_LEFT_OUT if self._any_dated and not self._are_dated else ""
+    def left_out(self) -> list[str]:
+        """What the files had and the sum lacks, with what is known of it."""
+        ages = AGES_LEFT_OUT if self._any_dated and not self._are_dated else ""
+        return list(filter(None, [self._of_peaks() if self._has_peaks else "", ages]))
 
-    def _sum_of_readings(self, capture: Capture) -> list[Reading]:
-        """Return the sums at the moments of the file that was read most often, of the last reading
-        of each file: a process without one yet holds nothing.
+    def _of_peaks(self) -> str:
+        peaks = [life.steady(life.peak) for life in self._lives if life.peak is not None]
+        if len(peaks) < len(self._lives):
+            return PEAKS_LEFT_OUT
+        said = PEAKS_AT_MOST.format(bound=format_bytes(float(_added_up(peaks)[1][:, 0].max())))
+        if not (series := self._sum_of_readings()):
+            return said
+        highest = _highest(series)
+        held = format_bytes(highest.estimate_bytes)
+        return f"{HELD_MOST.format(held=held, seconds=f'{highest.t_s:.1f}')}; {said}"
+
+    def _span(self) -> tuple[float, float]:
+        return float(min(one.at[0] for one in self._lives)), max(one.end for one in self._lives)
+
+    def _sum_of_readings(self) -> list[Reading]:
+        """Return the sums at the moments of all readings, or at some of very many. None where none
+        was captured for a while, or a capture ended before another one and its process went on.
         """
-        if not all(self._readings):
+        start, end = self._span()
+        late = _APART * (end - start)
+        if not math.isfinite(late) or all(len(one.read_at) < 2 for one in self._lives):
             return []
-        starts = [c.started - (capture.started or 0.0) for c in self._captures if c.started]
-        of_files = [
-            (np.array([start + r.t_s for r in readings]), readings)
-            for start, readings in zip(starts, self._readings, strict=True)
+        if not all(self._are_dated or one.known or one.end + late >= end for one in self._lives):
+            return []
+        lives = [one if one.known else one._replace(end=end) for one in self._lives]
+        if not _added_up([one.steady(1.0) for one in lives])[1][:-1, 0].all():
+            return []
+        at, sums = _added_up(lives)
+        times = np.unique(np.concatenate([one.read_at for one in lives]))
+        rows = np.clip(sums[np.searchsorted(at, times, "right") - 1], 0.0, _MOST_COUNTED)
+        if len(times) > _MOST_READINGS:
+            some = np.linspace(0, len(times) - 1, _MOST_READINGS).astype(np.int64)
+            kept = np.union1d(some, np.argmax(rows[:, 0]))
+            times, rows = times[kept], rows[kept]
+        return [
+            Reading(at_s - start, held, math.sqrt(variance), round(samples), None)
+            for at_s, (held, variance, samples) in zip(times.tolist(), rows.tolist(), strict=True)
         ]
-        times = max((at for at, _ in of_files), key=len)
-        last = [(np.searchsorted(at, times, "right") - 1, rs) for at, rs in of_files]
-        found = []
-        for k, t_s in enumerate(times.tolist()):
-            now = [readings[at[k]] for at, readings in last if at[k] >= 0]
-            error = math.hypot(*(r.std_error_bytes for r in now))
-            held = math.fsum(r.estimate_bytes for r in now)
-            found.append(Reading(t_s, held, error, sum(r.samples for r in now), None))
-        return found
+
+
+def _highest(series: list[Reading]) -> Reading:
+    return max(series, key=lambda one: one.estimate_bytes)
 
 
 def held_together(profiles: Sequence[Profile]) -> list[float | None]:
@@ -112,38 +172,57 @@ def held_together(profiles: Sequence[Profile]) -> list[float | None]:
     ended then, or had not begun. One of unknown times was always there, and one that went on
     somewhat longer than its capture: captures of one command end one after another.
     """
-    lives = [_life(profile) for profile in profiles]
-    moments = np.unique(np.concatenate([at for at, *_ in lives]))
-    sums = np.zeros(len(moments))
-    for life in lives:
-        sums += np.nan_to_num(_held_at(moments, *life))
-    most = float(moments[np.argmax(sums)])
-    found: list[float | None] = []
-    for profile, life in zip(profiles, lives, strict=True):
-        late_s = _APART * (profile.capture.duration_s or 0.0) if went_on(profile.capture) else 0.0
-        last = life[2] if life[2] <= most <= life[2] + late_s else most
-        held = float(_held_at(np.array([last]), *life)[0])
-        found.append(None if math.isnan(held) else held)
-    return found
+    lives = list(map(_life, profiles))
+    for k, (life, profile) in enumerate(zip(lives, profiles, strict=True)):
+        if went_on(profile.capture):
+            late_s = _APART * (profile.capture.duration_s or 0.0)
+            lives[k] = life._replace(end=life.end + late_s)
+    at, sums = _added_up(lives)
+    most = at[np.argmax(sums[:, 0])]
+    places = [int(np.searchsorted(life.at, most, "right")) - 1 for life in lives]
+    return [
+        float(life.held[place, 0]) if place >= 0 and most <= life.end else None
+        for life, place in zip(lives, places, strict=True)
+    ]
 
 
-def _life(profile: Profile) -> tuple[Column, Column, float]:
-    """Return the moments of a process's readings, what it held, and when its capture ended."""
-    capture, readings = profile.capture, profile.series
-    held = (profile.before_end or profile).total(Count.INUSE, Unit.SPACE).value
-    if capture.started is None or capture.duration_s is None:
-        return np.array([-np.inf]), np.array([held]), math.inf
-    start, end = capture.started, capture.started + capture.duration_s
-    if not readings:
-        return np.array([start]), np.array([held]), end
-    at = [start, *(min(start + one.t_s, end) for one in readings)]
-    return np.array(at), np.array([0.0, *(one.estimate_bytes for one in readings)]), end
+def _life(profile: Profile) -> _Life:
+    capture = profile.capture
+    held = (profile.before_end or profile).total(Count.INUSE, Unit.SPACE)
+    start, length, peak = capture.started, capture.duration_s, capture.kept_peak_bytes
+    if start is None or length is None or capture.part_s is not None:
+        ever, none = np.array([-np.inf]), np.zeros((0, 3))
+        return _Life(ever, none, ever, math.inf, known=True, peak=peak).steady(held.value)
+    steps = sorted(
+        (start + min(max(r.t_s, 0.0), length), r.estimate_bytes, r.std_error_bytes, r.samples)
+        for r in profile.series
+    ) or [(start, held.value, held.std_error, held.samples)]
+    steps.insert(0, (start, 0.0, 0.0, 0))
+    if peak is not None and capture.peak_at_s is not None and 0.0 <= capture.peak_at_s <= length:
+        at = start + capture.peak_at_s
+        place = bisect.bisect(steps, at, key=operator.itemgetter(0))
+        steps.insert(place, (at, peak, *steps[place - 1][2:]))
+    least = [
+        (math.nextafter(one[0], math.inf), *after[1:])
+        for one, after in itertools.pairwise(steps)
+        if after[1] < one[1]
+    ]
+    table = np.nan_to_num(np.array(sorted((*steps, *least)), dtype=np.float64))
+    sums = np.clip(table[:, 1:], 0.0, _MOST_COUNTED)
+    sums[:, 1] **= 2
+    read_at = np.array([one[0] for one in steps[1:]])
+    known = has_ended(capture) or was_killed(capture)
+    return _Life(table[:, 0], sums, read_at, start + length, known=known, peak=peak)
 
 
-def _held_at(moments: Column, at: Column, held: Column, end: float) -> Column:
-    """Return what was held at each of ``moments``; nan where the process was not there."""
-    place = np.searchsorted(at, moments, "right") - 1
-    return np.where((place >= 0) & (moments <= end), held[place], np.nan)
+def _added_up(lives: Sequence[_Life]) -> tuple[Column, Column]:
+    """Return the moments at which what all hold changes, and the sums of their columns then."""
+    at = np.concatenate([[*one.at, np.nextafter(one.end, np.inf)] for one in lives])
+    changes = np.concatenate([np.diff(one.held, axis=0, prepend=0, append=0) for one in lives])
+    order = np.argsort(at, kind="stable")
+    at, sums = at[order], np.cumsum(changes[order], axis=0)
+    is_last = np.append(at[1:] != at[:-1], True)
+    return at[is_last], sums[is_last]
 
 
 def same_time(one: Capture, other: Capture) -> bool:

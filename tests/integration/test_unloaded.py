@@ -192,20 +192,20 @@ STARTER = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 extern char **environ;
-/* starter KEEP PROGRAM FIFO: runs PROGRAM - FIFO as a child, with the environment or with none.
-   starter - FIFO: has 90 MB until the FIFO has been opened and closed. */
+/* starter KIND PROGRAM FIFO: runs PROGRAM KIND FIFO as a child, with the environment or with none.
+   starter KIND FIFO: has 90 MB, or nothing, until the FIFO has been opened and closed. */
 int main(int argc, char **argv)
 {
     if (argc == 3) {
-        for (int i = 0; i < 300; i++)
+        for (int i = 0; i < 300 && *argv[1] != 'l'; i++)
             memset(malloc(300000), 1, 300000);
         FILE *fifo = fopen(argv[2], "r");
         return fifo == NULL || fgetc(fifo) != EOF;
     }
     pid_t pid = fork();
     if (pid == 0) {
-        char *none[] = {NULL}, *words[] = {argv[2], "-", argv[3], NULL};
-        execve(argv[2], words, *argv[1] == 'k' ? environ : none);
+        char *none[] = {NULL}, *words[] = {argv[2], argv[1], argv[3], NULL};
+        execve(argv[2], words, *argv[1] == 'n' ? none : environ);
         _exit(9);
     }
     int status;
@@ -216,11 +216,13 @@ LEAST_BYTES = 300 * 250_000
 WITHOUT = "1 child process ran without the sampler: "
 
 
-def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outcome:
+def run_until(
+    starts: Sequence[object], fifo: Path, prefix: Path, rate_bytes: int = 1024
+) -> launch.Outcome:
     """Follow a starter's child, which ends once it has been looked at."""
     os.mkfifo(fifo)
     run = launch.Run(
-        [*map(str, starts), str(fifo)], launch.Options(1024, str(prefix), children=True)
+        [*map(str, starts), str(fifo)], launch.Options(rate_bytes, str(prefix), children=True)
     )
     run.strays.why = why_stray
     writer = -1
@@ -231,8 +233,10 @@ def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outc
         if writer < 0:
             with contextlib.suppress(OSError):  # nobody reads yet: the child takes its memory
                 writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        elif len(run.images) > 1 or any(
-            stray.resident_bytes > LEAST_BYTES for stray in run.strays.found.values()
+        elif (
+            len(run.images) > 1
+            or (rate_bytes > 1024 and "the-child" in run.strays.sampled.values())
+            or any(stray.resident_bytes > LEAST_BYTES for stray in run.strays.found.values())
         ):
             os.close(writer)
             return True
@@ -242,6 +246,29 @@ def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outc
     return run.finish(run.follow(lambda _gone: None))
 
 
+def made_starter(folder: Path, *flags: str) -> tuple[Path, Path]:
+    """A starter, and its child."""
+    source = folder / "starter.c"
+    source.write_text(STARTER, encoding="utf-8")
+    starter, child = folder / "starter", folder / "the-child"
+    compile_by("cc", str(source), "-o", str(starter))
+    compile_by("cc", *flags, str(source), "-o", str(child))
+    return starter, child
+
+
+def test_a_child_that_took_no_sample_is_said_to_have_been_seen(
+    tmp_path: Path, segment_dir: Path
+) -> None:
+    starter, child = made_starter(tmp_path)
+    outcome = run_until([starter, "little", child], tmp_path / "fifo", tmp_path / "p", 1 << 30)
+    assert [result.pid for result in outcome.results] == [outcome.pid]
+    [note] = outcome.notes
+    assert note == (
+        "at least 1 child process took no sample, and so left no file: the-child;"
+        " without a sample a process allocated less than 3 GiB (95 %)"
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "why"),
     [("none", (), CLEARED), ("none", ("-static",), "is statically linked"), ("keep", (), "")],
@@ -249,17 +276,13 @@ def run_until(starts: Sequence[object], fifo: Path, prefix: Path) -> launch.Outc
 def test_a_child_without_the_sampler_is_named_and_no_limit_passes_that_it_may_exceed(
     tmp_path: Path, segment_dir: Path, kind: str, flags: tuple[str, ...], why: str
 ) -> None:
-    source = tmp_path / "starter.c"
-    source.write_text(STARTER, encoding="utf-8")
-    starter, child = tmp_path / "starter", tmp_path / "the-child"
-    compile_by("cc", str(source), "-o", str(starter))
-    compile_by("cc", *flags, str(source), "-o", str(child))
+    starter, child = made_starter(tmp_path, *flags)
     outcome = run_until([starter, kind, child], tmp_path / "fifo", tmp_path / "p")
     notes = {note for result in outcome.results for note in result.notes}
     assert outcome.status == 0
     assert not outcome.errors
     if not why:
-        assert (len(outcome.results), notes) == (2, set())
+        assert (len(outcome.results), notes, outcome.notes) == (2, set(), [])
         return
     [note], [result] = notes, outcome.results
     assert note.startswith(f"the profile may lack the program's memory: {WITHOUT}the-child (pid ")

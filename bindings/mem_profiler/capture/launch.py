@@ -480,6 +480,9 @@ class Run:
             for image in self.images.values():
                 if image not in images:
                     image.recording.discard_log()
+        elif images and self.options.children and "MEM_PROFILER_ONLY" not in os.environ:
+            pids = {one.recording.pid for one in self.images.values()}
+            outcome.notes = self.strays.without_sample(pids, self.options.rate_bytes)
         self._wanted = images
         if images and outcome.unloaded is None:
             self.strays.judge(images[0].recording, [one.recording for one in self.images.values()])

@@ -115,10 +115,10 @@ class Launched:
             said.append(f"the profiles are of {self.name} and its worker processes")
         elif self.chosen and not self.is_server:
             files = "profile is" if self.chosen.total() == 1 else "profiles are"
-            said.append(f"the {files} of {_listed(self.chosen)}, which {self.name} started")
+            said.append(f"the {files} of {listed(self.chosen)}, which {self.name} started")
         if self.left_out:
             said.append(
-                f"{self.name} also started {_listed(self.left_out)}, without a file here;"
+                f"{self.name} also started {listed(self.left_out)}, without a file here;"
                 " --children writes one of each process"
             )
         return said
@@ -146,7 +146,8 @@ def _most_held(control: Control) -> int:
     return int(control["peak"][number & 1]["high_parts"])
 
 
-def _listed(names: Counter[str]) -> str:
+def listed(names: Counter[str]) -> str:
+    """The most frequent names, with their numbers, and how many more there are."""
     shown = [
         name if count == 1 else f"{name} ({count} processes)"
         for name, count in names.most_common(_NAMED_MAX)

@@ -17,8 +17,8 @@ import os
 import re
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from mem_parser import unseen
 from mem_parser.escape import one_line
 from mem_parser.model import SAMPLER_NAME
 from mem_parser.sizes import short_size
+from mem_profiler.capture.launched import listed
 from mem_profiler.process import named, procfs, program
 from mem_profiler.segment import layout, usable
 from mem_profiler.segment.file import Control
@@ -39,7 +40,9 @@ _LIBC = re.compile(rb"/libc(?:\.so\.6|-2\.\d+\.so)$", re.MULTILINE)
 _LOOKS_SHARE = 0.02  # of the time
 _EXACT = 0.95
 """The kernel's numbers of resident memory differ by some pages a processor."""
-_STRAYS_MAX, _NAMED_MAX = 1000, 3
+_STRAYS_MAX, _SEEN_MAX, _NAMED_MAX = 1000, 10_000, 3
+_NO_SAMPLE_RATES = 3.0
+"""Of so many bytes in sampling rates one of 20 processes has no sample: exp(-3)."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class Stray:
 class Strays:
     """Looks for the processes below one that have no sampler, for a bounded part of the time. The
     kernel tells ``bound_bytes`` of the processes that were waited for and their parents: none was
-    ever larger; one was as large as ``tree_bytes``.
+    ever larger; one was as large as ``tree_bytes``. ``sampled``: those with it, and their names.
     """
 
     pid: int
@@ -168,6 +171,7 @@ class Strays:
     why: Why = operator.attrgetter("path")
     notes: list[str] = field(default_factory=list)
     found: dict[tuple[int, int, str], Stray] = field(default_factory=dict)
+    sampled: dict[tuple[int, int], str] = field(default_factory=dict)
     _judged: dict[tuple[int, ...], Stray | None] = field(default_factory=dict)
     _due_s: float = 0.0
 
@@ -190,6 +194,9 @@ class Strays:
 
     def _judge(self, pid: int, image: tuple[int, ...]) -> None:
         has_sampler = _has_sampler(pid)
+        mine = procfs.pidns_inode(pid) == procfs.pidns_inode()
+        if has_sampler and mine and len(self.sampled) < _SEEN_MAX:
+            self.sampled[pid, image[1]] = procfs.comm(pid)
         stray = None
         if has_sampler is False:
             facts = procfs.status(pid)
@@ -236,6 +243,18 @@ class Strays:
             most = min(most, bound) if is_explained else bound
         self.notes = self._notes(is_large=held >= max(known, unseen.LEAST_CHILD_BYTES))
         target.memory = dataclasses.replace(target.memory, tree_peak_rss_bytes=most)
+
+    def without_sample(self, pids: Collection[int], rate_bytes: int) -> list[str]:
+        """Say how many with the sampler were seen that are not of the ``pids`` with a segment, for
+        which one sample is enough.
+        """
+        names = Counter(name for (pid, _), name in self.sampled.items() if name and pid not in pids)
+        if not names:
+            return []
+        took = "1 child process" if names.total() == 1 else f"{names.total():,} child processes"
+        most = short_size(round(_NO_SAMPLE_RATES * rate_bytes))
+        said = f"at least {took} took no sample, and so left no file: {listed(names)}"
+        return [f"{said}; without a sample a process allocated less than {most} (95 %)"]
 
     def _notes(self, *, is_large: bool) -> list[str]:
         """A note on each program, the largest first."""

@@ -12,6 +12,7 @@ from mem_cli.pipeline import Opened, Source, named, open_sources, read, view_of
 from mem_parser.errors import InputFileError
 from mem_parser.escape import shell_path, shell_paths
 from mem_parser.model import MERGED
+from mem_parser.units import format_bytes
 
 if TYPE_CHECKING:
     from mem_parser.leaks.findings import LeakReport
@@ -36,13 +37,14 @@ class OfService(NamedTuple):
 
 class Added(NamedTuple):
     """Files of processes of one time and their sum, and those of other times. ``is_dated``: it is
-    the time of captures that began together, whose ages are in the sum.
+    the time of captures that began together, whose ages are in the sum. All held ``most`` together.
     """
 
     sources: list[Source]
     whole: Source
     others: list[Source]
     is_dated: bool
+    most: float
 
 
 def open_service(paths: Sequence[str], options: Options) -> OfService:
@@ -53,7 +55,11 @@ def open_service(paths: Sequence[str], options: Options) -> OfService:
     if found.others:
         others, every = len(found.others), len(found.others) + len(found.sources)
         why = "began or ended at another time" if found.is_dated else "had ended or not begun"
-        note(f"note: {others} of {every} files are not added: their processes {why}", err=True)
+        of_all = f"; all together held {format_bytes(found.most)} or more" if found.is_dated else ""
+        note(
+            f"note: {others} of {every} files are not added: their processes {why}{of_all}",
+            err=True,
+        )
     opened = open_sources([found.whole], options, whole=True)
     view = view_of(opened, filters_from(settled(options, [found.whole.profile])))
     report = judged_if_dated(view.profile, view.raw, options["binary"])
@@ -68,13 +74,13 @@ def added_up(paths: Sequence[str], options: Options) -> Added:
     from mem_parser.merge import Merger
 
     sources = _read(paths, options)
-    kept, is_dated = _of_one_time(sources)
+    kept, is_dated, most = _of_one_time(sources)
     merger = Merger()
     for file, profile in kept:
         added = profile if is_dated else profile.before_end or profile
         merger.add(added, os.path.basename(file))
     whole = Source(f"{len(kept)} files", merger.result())
-    return Added(kept, whole, [one for one in sources if one not in kept], is_dated)
+    return Added(kept, whole, [one for one in sources if one not in kept], is_dated, most)
 
 
 def members_of(
@@ -146,9 +152,10 @@ def _latest(found: list[Source]) -> list[Source]:
     return last
 
 
-def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
+def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool, float]:
     """Return the files of the same time as the one with the most samples, if they held most of it
-    when most was held, or of the processes that lived then; and whether it is the first.
+    when most was held, or of the processes that lived then; whether it is the first; and how much
+    all held then.
     """
     from mem_parser.mergedtimes import held_together, same_time
 
@@ -164,4 +171,4 @@ def _of_one_time(sources: list[Source]) -> tuple[list[Source], bool]:
     most = sum(one or 0.0 for one in held)
     is_dated = sum(one or 0.0 for one, at in zip(held, same, strict=True) if at) >= _MOST * most
     kept = [one for one, at in zip(sources, same if is_dated else there, strict=True) if at]
-    return kept, is_dated
+    return kept, is_dated, most

@@ -13,6 +13,7 @@ from json_outputs import checked_json
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
+from mem_parser.units import format_bytes
 from parser_run import parse, told
 from simulated import worker
 
@@ -47,7 +48,14 @@ def test_a_folder_tells_of_the_service_first_then_of_each_process_the_worst_firs
     assert rows[0] == "12" and sorted(rows) == ["11", "12", "13", "14"]
     [other] = [line.split() for line in lines[3:] if line.endswith("p.14.1.heap")]
     assert other[1:6] == ["cc1", "a14.c", "≥", "14.00", "MiB"] and other[-3:-1] == ["-", "-"]
-    assert "note: 1 of 4 files are not added: their processes began or" in done.stderr
+    [said] = [line for line in done.stderr.splitlines() if "note: 1 of 4 files" in line]
+    assert "are not added: their processes began or" in said
+    held = [
+        read_profile(str(one)).total(Count.INUSE, Unit.SPACE).value
+        for one in folder.iterdir()
+        if one.suffix == ".heap"
+    ]
+    assert said.endswith(f"; all together held {format_bytes(sum(held))} or more")
     few = parse(folder, "-n", "1").stdout.splitlines()
     assert len([line for line in few[2:] if line.endswith(".heap")]) == 1
     assert "3 more hidden. Use -n 0 to show all." in few

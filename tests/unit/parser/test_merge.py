@@ -20,8 +20,8 @@ from mem_parser.heapfile.writer import write_heap
 from mem_parser.leaks.findings import LeakReport
 from mem_parser.leaks.judged import judged_together
 from mem_parser.leaks.verdicts import find_leaks
-from mem_parser.merge import PEAKS_AT_MOST, PEAKS_LEFT_OUT, Merger
-from mem_parser.mergedtimes import AGES_LEFT_OUT, held_together
+from mem_parser.merge import Merger
+from mem_parser.mergedtimes import AGES_LEFT_OUT, PEAKS_AT_MOST, PEAKS_LEFT_OUT, held_together
 from mem_parser.model import Count, PeakSource, Profile, Reading, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
@@ -369,7 +369,64 @@ def test_the_peak_of_all_is_that_of_the_sum_of_readings_below_the_sum_of_peaks()
     assert total.series[0].std_error_bytes == pytest.approx(3e3 * math.sqrt(2))
     assert {r.rss_bytes for r in total.series} == {None}  # pages that processes share count once
     assert (total.capture.peak_bytes, total.capture.peak_source) == (11e6, PeakSource.READING)
-    assert PEAKS_AT_MOST.format(bound="24.00 MiB") in total.capture.notes
+    assert total.capture.notes[1].endswith(f"; {PEAKS_AT_MOST.format(bound='24.00 MiB')}")
+
+
+def of_lives(*lives: tuple[float, float, str, float, list[tuple[float, float]]]) -> Profile:
+    """The sum of processes: start, duration, end, the peak, which came first, and readings."""
+    parts = []
+    for started, duration_s, end, peak, readings in lives:
+        part = worker(np.random.default_rng(1))
+        part.series = [Reading(t_s, held, 3e3, 5, None) for t_s, held in readings]
+        part.capture = dataclasses.replace(
+            part.capture, started=started, duration_s=duration_s, end=end,
+            peak_bytes=peak, peak_at_s=readings[0][0] / 2, peak_source=PeakSource.SAMPLER,
+        )  # fmt: skip
+        parts.append(part)
+    return merged(*parts)
+
+
+def test_processes_that_began_later_and_ended_sooner_are_in_the_peak_of_all() -> None:
+    """Two workers of a server, one after the other: neither its peak nor the sum of peaks."""
+    total = of_lives(
+        (100.0, 60.0, "exited", 5e6, [(10.0, 4e6), (50.0, 4e6)]),
+        (120.0, 10.0, "exited", 9e6, [(4.0, 3e6), (8.0, 8e6)]),
+        (140.0, 19.0, "signal 9 SIGKILL", 8e6, [(4.0, 7e6)]),
+    )
+    held = [(5.0, 5e6), (10.0, 4e6), (22.0, 13e6), (24.0, 7e6), (28.0, 12e6), (42.0, 12e6),
+            (44.0, 11e6), (50.0, 11e6)]  # fmt: skip
+    seen = {(round(r.t_s, 6), r.estimate_bytes) for r in total.series}
+    assert seen >= set(held)
+    capture = total.capture
+    assert (capture.peak_bytes, capture.peak_at_s, capture.duration_s) == (13e6, 22.0, 60.0)
+    two = next(r for r in total.series if r.t_s == 28.0)
+    assert two.samples == 10
+    assert two.std_error_bytes == pytest.approx(3e3 * math.sqrt(2))
+    assert capture.notes[1] == (
+        "all together held 12.40 MiB or more, 22.0 s after the first began; "
+        + PEAKS_AT_MOST.format(bound="13.35 MiB")
+    )
+    assert AGES_LEFT_OUT in capture.notes
+
+
+def test_memory_freed_between_two_readings_is_not_added_to_what_came_before_the_second() -> None:
+    total = of_lives(
+        (100.0, 60.0, "exited", 9e6, [(10.0, 8e6), (50.0, 1e6)]),
+        (120.0, 10.0, "exited", 5e6, [(4.0, 3e6)]),
+    )
+    assert (total.capture.peak_bytes, total.capture.peak_at_s) == (9e6, 5.0)
+
+
+@pytest.mark.parametrize("other", [
+    (130.0, 60.0, "deadline", 9e6, [(4.0, 3e6)]),  # the first one went on meanwhile
+    (161.0, 60.0, "deadline", 9e6, [(4.0, 3e6)]),  # after a gap
+])  # fmt: skip
+def test_what_nobody_captured_for_a_while_has_no_sum(other: Any) -> None:
+    end = "deadline" if other[0] < 160.0 else "exited"
+    total = of_lives((100.0, 60.0, end, 5e6, [(10.0, 4e6)]), other)
+    assert (total.series, total.capture.peak_bytes) == ([], None)
+    bound = "13.35 MiB" if other[0] < 160.0 else "8.583 MiB"
+    assert total.capture.notes[1] == PEAKS_AT_MOST.format(bound=bound)
 
 
 @pytest.mark.parametrize(("end", "held"), [("deadline", 60.0), ("exited", None)])

@@ -3,6 +3,7 @@ kernel's.
 """
 
 import errno
+import json
 import os
 import re
 import signal
@@ -91,6 +92,10 @@ def test_what_is_on_huge_pages_is_the_site_that_asked_for_them(
         assert abs(row["flat"] - huge) <= Z * row["flat_std_error"] + 32768, (name, row)
     [part] = [row for row in report("rss", path)["in_use"] if row["key"] == "of_which_huge"]
     assert part["bytes"] == pytest.approx(found["large"]["flat"], rel=0.01)
+    query = "SELECT function, sum(huge_bytes) FROM sites JOIN stacks USING (file, stack)"
+    by_function = parse("query", f"{query} GROUP BY 1 ORDER BY 2 DESC", path, "--json")
+    first = json.loads(by_function.stdout)["rows"][0]
+    assert list(first.values()) == ["large", pytest.approx(found["large"]["flat"])]
     said = " ".join(parse("summary", path).stdout.split())
     assert re.search(r", \d\d\.\d+ MiB( ± [\d.]+ MiB)? on huge pages ", said), said
 

@@ -210,8 +210,8 @@ class SiteTable:
     held_squares: FloatArray | None = None
     pinned_bytes: IntArray | None = None
     pinned_squares: FloatArray | None = None
-    """Of sampled blocks in use what was in RAM, there on huge pages, and swapped; in RAM behind what
-    was asked for; a heap's pages charged to them, those beyond them, of these where they were
+    """Of sampled blocks in use what was in RAM, there on huge pages, and swapped; in RAM behind
+    what was asked for; a heap's pages charged to them, those beyond them, of these where they were
     alone. And the sums of squares, block by block."""
 
     def part_in_use(self, count: Count) -> tuple[IntArray, FloatArray] | None:

@@ -17,6 +17,7 @@ import click
 
 from mem_cli.commands import OUTPUT, PATH, together
 from mem_cli.output import check_output
+from mem_parser.counts import REPORTED
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path, shell_paths
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 """The values that click gives to a command, by the names of its parameters."""
-COUNTS = ("inuse", "alloc", "freed", "peak", "resident", "swapped")
+COUNTS = tuple(map(str, REPORTED))
 
 
 start_frames_option = click.option(
@@ -50,11 +51,10 @@ templates_option = click.option(
 )
 
 
-resident_option = click.option(
-    "--resident", is_flag=True, help="What is in RAM of blocks not freed."
-)
-swapped_option = click.option(
-    "--swapped", is_flag=True, help="What is swapped of blocks not freed."
+presence_options = together(
+    click.option("--resident", is_flag=True, help="What is in RAM of blocks not freed."),
+    click.option("--huge", is_flag=True, help="What of it is on huge pages."),
+    click.option("--swapped", is_flag=True, help="What is swapped of blocks not freed."),
 )
 
 
@@ -110,8 +110,7 @@ count_options = together(
         is_flag=True,
         help="Blocks live at the peak (the default after a normal exit).",
     ),
-    resident_option,
-    swapped_option,
+    presence_options,
     click.option("--space", is_flag=True, help="Count bytes (the default)."),
     click.option("--objects", is_flag=True, help="Count blocks."),
 )

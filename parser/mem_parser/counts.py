@@ -13,6 +13,7 @@ class Count(enum.StrEnum):
     FREED = "freed"
     PEAK = "peak"
     RESIDENT = "resident"
+    HUGE = "huge"
     SWAPPED = "swapped"
     ABSENT = "absent"
     SLOP = "slop"
@@ -29,10 +30,13 @@ class Count(enum.StrEnum):
     @property
     def is_waste(self) -> bool:
         """Whether only the report on waste has it."""
-        return self.blocks is not self and self not in (Count.RESIDENT, Count.SWAPPED)
+        return self.blocks is not self and self not in PRESENCE
 
 
-PARTS = (Count.RESIDENT, Count.SWAPPED, Count.SLOP, Count.PAGES, Count.HELD, Count.PINNED)
+PRESENCE = (Count.RESIDENT, Count.HUGE, Count.SWAPPED)
+"""The parts that every report can count: in RAM, of it on huge pages, and swapped."""
+REPORTED = (Count.INUSE, Count.ALLOC, Count.FREED, Count.PEAK, *PRESENCE)
+PARTS = (*PRESENCE, Count.SLOP, Count.PAGES, Count.HELD, Count.PINNED)
 PART_COLUMNS = {
     f"{part}_{kind}": of for part in PARTS for kind, of in (("bytes", "<u8"), ("squares", "<f8"))
 }

@@ -271,10 +271,13 @@ def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
     if count is Count.PEAK:
         raise InputFileError(f"{file} holds no peak: it was written without one")
     if count is not count.blocks:
-        nothing = profile.has(Count.RESIDENT)
+        what = "on huge pages" if count is Count.HUGE else str(count)
+        if profile.sites.part_in_use(count) is not None:
+            raise InputFileError(f"{file} holds nothing {what}")
+        since = ", since Linux 6.7" if count is Count.HUGE else ""
         raise InputFileError(
-            f"{file} {'holds nothing swapped' if nothing else 'does not say what was resident'}",
-            hint=None if nothing else "mem_profiler --resident writes files that do",
+            f"{file} does not say what was {what}",
+            hint=f"mem_profiler --resident writes files that do{since}",
         )
     if count is Count.FREED and profile.capture.holds_older:
         raise UsageProblem(

@@ -164,8 +164,7 @@ class StackTable:
 class SiteTable:
     """The counts of every site; all arrays have one entry per site.
 
-    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they
-    stay as found.
+    ``inuse_*`` may be fractional or not fit ``alloc_*`` in files of other tools: as found.
     """
 
     stack: IntArray
@@ -199,6 +198,8 @@ class SiteTable:
     """In use, births and ages as they were at ``before_end_at_s`` of the capture."""
     resident_bytes: IntArray | None = None
     resident_squares: FloatArray | None = None
+    huge_bytes: IntArray | None = None
+    huge_squares: FloatArray | None = None
     swapped_bytes: IntArray | None = None
     swapped_squares: FloatArray | None = None
     slop_bytes: IntArray | None = None
@@ -209,9 +210,9 @@ class SiteTable:
     held_squares: FloatArray | None = None
     pinned_bytes: IntArray | None = None
     pinned_squares: FloatArray | None = None
-    """Of the sampled blocks in use what was in RAM, and swapped; in RAM behind what was asked for;
-    a heap's pages charged to them, those beyond themselves, and of these where they were alone. And
-    the sums of squares, block by block."""
+    """Of sampled blocks in use what was in RAM, there on huge pages, and swapped; in RAM behind
+    what was asked for; a heap's pages charged to them, those beyond them, of these where they were
+    alone. And the sums of squares, block by block."""
 
     def part_in_use(self, count: Count) -> tuple[IntArray, FloatArray] | None:
         """Return the bytes and squares of a part; None for others, and if the file lacks them."""
@@ -471,13 +472,12 @@ class Profile:
             return s.inuse_blocks, s.inuse_bytes
         if count is Count.ALLOC:
             return s.alloc_blocks, s.alloc_bytes
-        if count is Count.FREED:
-            blocks = np.maximum(s.alloc_blocks - s.inuse_blocks, 0)
-            return blocks, np.maximum(s.alloc_bytes - s.inuse_bytes, 0)
-        if s.peak_blocks is None or s.peak_bytes is None:
-            zero = np.zeros(len(s), dtype=np.int64)
-            return zero, zero
-        return s.peak_blocks, s.peak_bytes
+        if count is Count.PEAK and s.peak_blocks is not None and s.peak_bytes is not None:
+            return s.peak_blocks, s.peak_bytes
+        if count is Count.PEAK:
+            return np.zeros_like(s.inuse_blocks), np.zeros_like(s.inuse_bytes)
+        blocks = np.maximum(s.alloc_blocks - s.inuse_blocks, 0)
+        return blocks, np.maximum(s.alloc_bytes - s.inuse_bytes, 0)
 
     def has(self, count: Count) -> bool:
         """Tell whether the file has this count."""
@@ -487,7 +487,8 @@ class Profile:
             return self.sites.peak_blocks is not None
         if count is not count.blocks:
             part = self.sites.part_in_use(count)
-            return part is not None and (count is not Count.SWAPPED or bool(part[0].any()))
+            rare = (Count.HUGE, Count.SWAPPED)
+            return part is not None and (count not in rare or bool(part[0].any()))
         if count is Count.FREED and self.capture.holds_older:
             return False
         return self.has_alloc

@@ -291,9 +291,13 @@ def _in_use(profile: Profile, resident: Part) -> Iterator[Part]:
     label = phrase("not resident: never touched, given back or swapped")
     rest = profile.total(Count.ABSENT, Unit.SPACE)
     yield Part("not_resident", label, rest.value, rest)
-    if profile.has(Count.SWAPPED):
-        swapped = profile.total(Count.SWAPPED, Unit.SPACE)
-        yield Part("of_which_swapped", phrase("of which swapped"), swapped.value, swapped)
+    for count, label in (
+        (Count.SWAPPED, phrase("of which swapped")),
+        (Count.HUGE, phrase("of what is resident, on huge pages")),
+    ):
+        if profile.has(count):
+            part = profile.total(count, Unit.SPACE)
+            yield Part(f"of_which_{count}", label, part.value, part)
 
 
 def _anonymous(memory: Memory, rss: int) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mem_parser.counts import PRESENCE, REPORTED
+
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -84,9 +86,9 @@ _LIVES = {
     "blocks_per_s": _NUMBER, "bytes_per_s": _NUMBER, "median_s": _KNOWN, "p90_s": _KNOWN,
     "live_share": _KNOWN, "samples": _COUNT,
 }  # fmt: skip
-_COUNTED = "(inuse|alloc|peak|resident|swapped)_(space|objects)"
+_COUNTED = f"(inuse|alloc|peak|{'|'.join(PRESENCE)})_(space|objects)"
 _PROFILE = {
-    "count": _one_of("inuse", "alloc", "freed", "peak", "resident", "swapped"),
+    "count": _one_of(*map(str, REPORTED)),
     "unit": _UNIT,
     "filters": _list(_STRING),
     "start_frames": _one_of("folded", "kept"),

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.counts import PRESENCE
 from mem_parser.diff import variance_between
 from mem_parser.estimate import FloatArray, unsample
 from mem_parser.interning import distinct
@@ -354,7 +355,7 @@ def _keep_largest(
 def _site_rows(profile: Profile, prefix: str) -> Rows:
     """Return the rows of every site, with its stack for the node."""
     counts = {}
-    for kind in (Count.INUSE, Count.FREED, Count.PEAK, Count.RESIDENT, Count.SWAPPED):
+    for kind in (Count.INUSE, Count.FREED, Count.PEAK, *PRESENCE):
         if not profile.has(kind):
             continue
         size, size_variance, samples = profile.weigh(kind, Unit.SPACE)

@@ -95,6 +95,8 @@ def test_a_program_that_nobody_prepared_is_attached_shown_and_left_as_it_was(
         assert is_in_ps(tmp_path, target.pid, "capturing")
         seen.press("w")
         seen.shows("wrote ./custom_prof")
+        seen.press("W")
+        seen.shows(f"custom_prof.{target.pid}.2.heap")
         seen.resize(200, 60)
         seen.shows("module")
         seen.resize(80, 24)
@@ -106,7 +108,8 @@ def test_a_program_that_nobody_prepared_is_attached_shown_and_left_as_it_was(
         assert "wrote ./custom_prof" in last
     assert not is_in_ps(tmp_path, target.pid, "capturing")
     assert target.poll() is None
-    assert list(tmp_path.glob("custom_prof.*.heap"))
+    files = [HeapFile(str(path)) for path in sorted(tmp_path.glob("custom_prof.*.heap"))]
+    assert ["resident_bytes" in file.columns for file in files] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def counted(
     sites: Sequence[Site] = SERVER, rate: float = 1.0, **more: Any
 ) -> tuple[Profile, Symbols]:
     """A profile that has every count; at its peak the program held twice what it allocated, half
-    of what is in use is resident and a quarter swapped.
+    of what is in use is resident, an eighth on huge pages, and a quarter swapped.
     """
     profile, symbols = make_profile(sites, rate=rate, **more)
     profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
     profile.sites.peak_bytes = 2 * profile.sites.alloc_bytes
-    for name, share in (("resident", 2), ("swapped", 4)):
+    for name, share in (("resident", 2), ("huge", 8), ("swapped", 4)):
         part = profile.sites.inuse_bytes // share
         setattr(profile.sites, f"{name}_bytes", part)
         setattr(profile.sites, f"{name}_squares", part.astype(np.float64) ** 2)
@@ -395,12 +395,13 @@ def test_a_report_opens_on_its_count_in_every_tab(
 def test_blocks_of_resident_are_blocks_in_use(desktop: Any, compared: dict[str, str]) -> None:
     open_page(desktop, compared["resident"], "#tab=summary")
     numbers = {e.text for e in desktop.find_elements(By.CSS_SELECTOR, ".key-label")}
-    assert {"resident", "swapped", "blocks in use"} <= numbers
+    assert {"resident", "on huge pages", "swapped", "blocks in use"} <= numbers
     assert len(desktop.find_elements(By.CSS_SELECTOR, ".key-number")) == len(numbers)
     account = text_of(desktop, "table.in-use").splitlines()
     assert account[0].startswith("resident 2.32 MiB")
     assert account[1].startswith("not resident: never touched, given back or swapped 2.32 MiB")
     assert account[2].startswith("of which swapped 1.16 MiB")
+    assert account[3].startswith("of what is resident, on huge pages 594")
     choose(desktop, "unit", "blocks")
     assert text_of(desktop, ".headline").startswith("Total: 54 blocks in use")
     assert text_of(desktop, ".key-number.chosen .key-label") == "blocks in use"

@@ -3,6 +3,7 @@ kernel's.
 """
 
 import errno
+import json
 import os
 import re
 import signal
@@ -68,6 +69,35 @@ def test_estimates_are_within_their_error_of_the_programs_own_ledger(
     assert truth["quarter"][1] < 0.7 * truth["quarter"][0]
     assert "swapped_bytes" in HeapFile(path).columns
     assert not read_profile(path).has(Count.SWAPPED)
+
+
+@pytest.mark.parametrize(("rate", "seed"), [(65536, 1), (1024, 2)])
+def test_what_is_on_huge_pages_is_the_site_that_asked_for_them(
+    segment_dir: Path, tmp_path: Path, rate: int, seed: int
+) -> None:
+    env = environment(segment_dir, seed=str(seed))
+    with Target.started([build("hugepages.c")], env) as target:
+        toggle.start(target.pid, rate)
+        truth = filled(target)
+        path = toggle.snapshot(target.pid, str(tmp_path / "x"), resident=True).path
+        rollup = Path(f"/proc/{target.pid}/smaps_rollup").read_text()
+    [kernel] = map(int, re.findall(r"^AnonHugePages: +(\d+) kB", rollup, re.MULTILINE))
+    if kernel << 10 < truth["large"][1]:
+        pytest.skip("the kernel had no huge pages for all of it")
+    assert HeapFile(path).columns["huge_bytes"].max() > 0
+    found, resident = rows_of(path, "--huge"), rows_of(path, "--resident")
+    for name, (size, huge) in truth.items():
+        assert abs(resident[name]["flat"] - size) < Z * resident[name]["flat_std_error"]
+        row = found.get(name, {"flat": 0, "flat_std_error": 0})
+        assert abs(row["flat"] - huge) <= Z * row["flat_std_error"] + 32768, (name, row)
+    [part] = [row for row in report("rss", path)["in_use"] if row["key"] == "of_which_huge"]
+    assert part["bytes"] == pytest.approx(found["large"]["flat"], rel=0.01)
+    query = "SELECT function, sum(huge_bytes) FROM sites JOIN stacks USING (file, stack)"
+    by_function = parse("query", f"{query} GROUP BY 1 ORDER BY 2 DESC", path, "--json")
+    first = json.loads(by_function.stdout)["rows"][0]
+    assert list(first.values()) == ["large", pytest.approx(found["large"]["flat"])]
+    said = " ".join(parse("summary", path).stdout.split())
+    assert re.search(r", \d\d\.\d+ MiB( ± [\d.]+ MiB)? on huge pages ", said), said
 
 
 def test_the_end_of_a_started_capture_says_what_is_resident(

@@ -139,8 +139,8 @@ class Scripted:
         self.state = State.CAPTURED
         return True
 
-    def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        path = f"{prefix}.4711.1.heap"
+    def write(self, prefix: str, form: Form = Form.AUTO, *, resident: bool = False) -> Result:
+        path = f"{prefix}.4711.1.{'resident.' if resident else ''}heap"
         self.written.append(path)
         return Result(path, 4711, "", "", "snapshot", "running", 1.0, 1, 0, 0, 1, [], 128, "host")
 

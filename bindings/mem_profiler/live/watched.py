@@ -262,12 +262,12 @@ class Watched:
         if self._made is not None:
             self._made.put(profiles, recording.target.mappings)
 
-    def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        """Save the present state of the capture, which continues; after the end of the process, its
-        final state. Raises MemError.
+    def write(self, prefix: str, form: Form = Form.AUTO, *, resident: bool = False) -> Result:
+        """Save the present state of the capture, which continues, if asked for with what is
+        `resident`; after the end of the process, its final state. Raises MemError.
         """
         if not self._ended:
-            return toggle.snapshot(self.pid, prefix, form)
+            return toggle.snapshot(self.pid, prefix, form, resident=resident)
         kind = "capture" if self.is_own else "snapshot"
         return self._recording.finish(
             prefix, self.pid, kind, self._how, form=form, with_events=False

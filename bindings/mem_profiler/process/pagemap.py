@@ -1,4 +1,4 @@
-"""The bytes of blocks that are in RAM, or swapped, as the kernel tells of a process's pages.
+"""The bytes of blocks in RAM, there on huge pages, or swapped, as the kernel tells of its pages.
 
 Model: the right to trace the process is asked for at `open_pagemap`; the descriptor alone then
 reads, also in a child without rights. Nothing is stopped, and no page is touched.
@@ -9,7 +9,7 @@ and only up to a bound of pages. Within it, time and memory follow the pages and
 
 PAGEMAP_SCAN (Linux 6.7) leaves out the page of zeros, which reads of untouched memory map and RSS
 does not count; of an older kernel's pagemap (Documentation/admin-guide/mm/pagemap.rst) that page
-counts as resident.
+counts as resident, and what is huge is not known.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _PRESENT_BIT, _SWAPPED_BIT = 63, 62
 _PAGEMAP_SCAN = 0xC0606610
 _SCAN = struct.Struct("12Q")  # struct pm_scan_arg
 _WALK_END_AT = 32
-_IS_PRESENT, _IS_SWAPPED, _IS_ZERO = 1 << 3, 1 << 4, 1 << 5
+_IS_PRESENT, _IS_SWAPPED, _IS_ZERO, _IS_HUGE = 1 << 3, 1 << 4, 1 << 5, 1 << 6
+_KINDS = (_IS_PRESENT, _IS_SWAPPED, _IS_HUGE)
 _REGIONS = 1 << 14
 
 
@@ -63,10 +64,14 @@ def open_pagemap(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Presence:
-    """Bytes of each block; `is_cut`: of some blocks not all pages were looked at."""
+    """Bytes of each block; `huge_bytes`: of the resident ones those that one entry of 2 MiB or
+    more maps, None where the kernel does not say; `is_cut`: of some blocks not all pages were
+    looked at.
+    """
 
     resident_bytes: Ints
     swapped_bytes: Ints
+    huge_bytes: Ints | None
     is_cut: bool
 
 
@@ -100,6 +105,10 @@ class _Runs:
         return up_to(high) - up_to(low)
 
 
+def _no_runs() -> tuple[_Runs, ...]:
+    return tuple(_Runs() for _ in _KINDS)
+
+
 @dataclass(frozen=True)
 class _Blocks:
     """Blocks [low, high) in address order, none of which overlaps another, and per block the bytes
@@ -108,9 +117,9 @@ class _Blocks:
 
     low: Ints
     high: Ints
-    sums: tuple[Ints, Ints]
+    sums: tuple[Ints, ...]
 
-    def add(self, since: int, to: int, runs: tuple[_Runs, _Runs], page_bytes: int) -> None:
+    def add(self, since: int, to: int, runs: tuple[_Runs, ...], page_bytes: int) -> None:
         """Add the runs that lie in the pages [since, to)."""
         begin = int(np.searchsorted(self.high, since * page_bytes, side="right"))
         end = int(np.searchsorted(self.low, to * page_bytes, side="left"))
@@ -136,8 +145,8 @@ class Pagemap:
         # Two blocks of a living heap have no byte in common; what others claim counts once.
         high[:-1] = np.minimum(high[:-1], low[1:])
         some = np.flatnonzero(high > low)
-        none = np.zeros(len(some), np.int64)
-        blocks = _Blocks(low[some], high[some], (none, none.copy()))
+        none = tuple(np.zeros(len(some), np.int64) for _ in _KINDS)
+        blocks = _Blocks(low[some], high[some], none)
         first, last, is_cut = self._ranges(blocks)
         try:
             self._sum(first, last, blocks)
@@ -146,13 +155,14 @@ class Pagemap:
             raise MemError(MISSING_NOTE.format(error.strerror)) from None
         if has_ended:
             raise MemError(ENDED_NOTE)
-        found = np.zeros((2, len(addresses)), np.int64)
+        found = np.zeros((len(_KINDS), len(addresses)), np.int64)
         found[:, order[some]] = blocks.sums
-        return Presence(found[0], found[1], is_cut)
+        resident, swapped, huge = found
+        return Presence(resident, swapped, huge if self._scans else None, is_cut)
 
     def present(self, start: int, end: int) -> tuple[Ints, Ints]:
         """First pages and ends of the runs in RAM of the pages [start, end). Raises OSError."""
-        runs = _Runs(), _Runs()
+        runs = _no_runs()
         self._add_runs(start, end, runs)
         return runs[0].all()
 
@@ -177,7 +187,7 @@ class Pagemap:
 
     def _sum(self, first: Ints, last: Ints, blocks: _Blocks) -> None:
         """Add the bytes of the ranges' pages to the blocks, a group of ranges after the other."""
-        held, runs = 0, (_Runs(), _Runs())
+        held, runs = 0, _no_runs()
         since = int(first[0]) if len(first) else 0
         for start, end in zip(first.tolist(), last.tolist(), strict=True):
             at = start
@@ -188,11 +198,11 @@ class Pagemap:
                 at = to
                 if held >= _GROUP_PAGES:
                     blocks.add(since, at, runs, self.page_bytes)
-                    held, runs, since = 0, (_Runs(), _Runs()), at
+                    held, runs, since = 0, _no_runs(), at
         if held:
             blocks.add(since, int(last[-1]), runs, self.page_bytes)
 
-    def _add_runs(self, start: int, end: int, runs: tuple[_Runs, _Runs]) -> None:
+    def _add_runs(self, start: int, end: int, runs: tuple[_Runs, ...]) -> None:
         if self._scans:
             try:
                 self._scan(start, end, runs)
@@ -201,7 +211,7 @@ class Pagemap:
                 self._scans = False
         self._read(start, end, runs)
 
-    def _scan(self, start: int, end: int, runs: tuple[_Runs, _Runs]) -> None:
+    def _scan(self, start: int, end: int, runs: tuple[_Runs, ...]) -> None:
         """Add runs as PAGEMAP_SCAN tells. Raises OSError before it has added any."""
         page, at, found = self.page_bytes, start * self.page_bytes, []
         wanted = _IS_PRESENT | _IS_SWAPPED
@@ -209,7 +219,7 @@ class Pagemap:
             asked = bytearray(
                 _SCAN.pack(
                     _SCAN.size, 0, at, end * page, 0, self._regions.ctypes.data,
-                    _REGIONS, 0, _IS_ZERO, _IS_ZERO, wanted, wanted,
+                    _REGIONS, 0, _IS_ZERO, _IS_ZERO, wanted, sum(_KINDS),
                 )
             )  # fmt: skip
             count = fcntl.ioctl(self._fd, _PAGEMAP_SCAN, asked)
@@ -219,18 +229,18 @@ class Pagemap:
             found.append(self._regions[:count].astype(np.int64))
             at = walked
         regions = np.concatenate(found)
-        for kind, one in zip((_IS_PRESENT, _IS_SWAPPED), runs, strict=True):
+        for kind, one in zip(_KINDS, runs, strict=True):
             chosen = regions[regions[:, 2] & kind != 0]
             one.add(chosen[:, 0] // page, chosen[:, 1] // page)
 
-    def _read(self, start: int, end: int, runs: tuple[_Runs, _Runs]) -> None:
+    def _read(self, start: int, end: int, runs: tuple[_Runs, ...]) -> None:
         """Add runs of pagemap's words; there are none beyond the last address."""
         while start < end:
             raw = os.pread(self._fd, (end - start) * _ENTRY_BYTES, start * _ENTRY_BYTES)
             words = np.frombuffer(raw[: len(raw) // _ENTRY_BYTES * _ENTRY_BYTES], "<u8")
             if not len(words):
                 return
-            for bit, one in zip((_PRESENT_BIT, _SWAPPED_BIT), runs, strict=True):
+            for bit, one in zip((_PRESENT_BIT, _SWAPPED_BIT), runs, strict=False):
                 is_set = (words >> np.uint64(bit) & np.uint64(1)).astype(np.int8)
                 edges = np.flatnonzero(np.diff(is_set, prepend=0, append=0)) + start
                 one.add(edges[::2], edges[1::2])

@@ -292,17 +292,21 @@ def _put_part(
 
 
 def _put_presence(table: SiteTable, presence: Presence, record: NDArray[np.int64]) -> str:
-    """Add the columns of resident and swapped bytes of blocks; returns a note on what is missing.
+    """Add the columns of resident, huge and swapped bytes of blocks; returns a note on what is
+    missing.
 
     Live rows are read after the counters, so a program that goes on may have more of them: no more
     is resident or swapped than in use.
     """
     _put_part(table, Count.RESIDENT, presence.resident_bytes, record)
     _put_part(table, Count.SWAPPED, presence.swapped_bytes, record)
+    _put_part(table, Count.HUGE, presence.huge_bytes, record)
     assert table.resident_bytes is not None
     assert table.swapped_bytes is not None
     table.resident_bytes = np.minimum(table.resident_bytes, table.inuse_bytes)
     table.swapped_bytes = np.minimum(table.swapped_bytes, table.inuse_bytes - table.resident_bytes)
+    if table.huge_bytes is not None:
+        table.huge_bytes = np.minimum(table.huge_bytes, table.resident_bytes)
     return CUT_NOTE if presence.is_cut else ""
 
 

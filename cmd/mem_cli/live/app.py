@@ -90,6 +90,7 @@ class LiveApp(App[int | None]):
         Binding("l", "leaks", "leaks"),
         Binding("n", "notes", "notes"),
         Binding("w", "write", "write"),
+        Binding("W", "write_resident", show=False),
         Binding("f", "page", "flame graph"),
         Binding("c", "capture", show=False),
         Binding("r", "restarted", show=False),
@@ -379,10 +380,14 @@ class LiveApp(App[int | None]):
         notes = [] if self.picture is None else list(self.picture.notes)
         self._open_page(Page("notes", notes or ["nothing is missing"]))
 
-    def action_write(self) -> None:
-        """Write a file."""
+    def action_write(self, *, resident: bool = False) -> None:
+        """Write a file, if asked for with what is resident."""
         self.say("writing a file ...")
-        self.follower.write()
+        self.follower.write(resident=resident)
+
+    def action_write_resident(self) -> None:
+        """Write a file with what is resident."""
+        self.action_write(resident=True)
 
     def action_page(self) -> None:
         """Write a flame graph."""

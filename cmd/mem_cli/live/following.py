@@ -126,9 +126,9 @@ class Follower:
         """Start a capture if none runs."""
         self._order(self._capture)
 
-    def write(self) -> None:
-        """Write a .heap file."""
-        self._order(self._write)
+    def write(self, *, resident: bool = False) -> None:
+        """Write a .heap file, if asked for with what is resident."""
+        self._order(lambda: self._write(resident=resident))
 
     def write_page(self) -> None:
         """Write a flame graph of the shown profile."""
@@ -236,8 +236,8 @@ class Follower:
         if self.source.begin(self.plan.rates):
             self._deliver(Said("a capture has begun; it ends with this view"))
 
-    def _write(self) -> None:
-        result = self.source.write(self.plan.prefix, self.plan.form)
+    def _write(self, *, resident: bool) -> None:
+        result = self.source.write(self.plan.prefix, self.plan.form, resident=resident)
         paths = ", ".join([result.path, *(one.path for one in result.devices)])
         self._deliver(Said(f"wrote {paths}", written=True))
 

@@ -33,7 +33,7 @@ KEYS = (
     ("space", phrase("pause the view; the program and the capture go on")),
     ("l", phrase("verdicts on leaks so far")),
     ("n", phrase("notes: what is missing from the profile, and why")),
-    ("w", phrase("write a .heap file")),
+    ("w", phrase("write a .heap file; W: with what is resident (--resident)")),
     ("f", phrase("write a flame graph page (with a mark: of what changed)")),
     ("c", phrase("start a capture if none is running")),
     ("r", phrase("follow the program that was started again")),

@@ -17,10 +17,9 @@ from mem_cli.errors import run_command
 from mem_cli.options import (
     binary_option,
     frame_options,
-    resident_option,
+    presence_options,
     sort_options,
     start_frames_option,
-    swapped_option,
     time_options,
     verbose_option,
 )
@@ -92,8 +91,7 @@ SUMMARIES = {
 @click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
 @click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
 @click.option("--peak", is_flag=True, help="Blocks live at the peak.")
-@resident_option
-@swapped_option
+@presence_options
 @click.option("--space", is_flag=True, help="Count bytes (the default).")
 @click.option("--objects", is_flag=True, help="Count blocks.")
 @sort_options

@@ -135,7 +135,7 @@ prefix_option = click.option(
     metavar="PREFIX", help="Path and prefix of files.",
 )  # fmt: skip
 resident_option = click.option(
-    "--resident", is_flag=True, help="Also tell by stack what is in RAM, swapped, and wasted."
+    "--resident", is_flag=True, help="Also tell by stack what is in RAM, huge, swapped, wasted."
 )
 symbolize_option = click.option(
     "--symbolize", is_flag=True, help="Put names into the file, for machines without the program."

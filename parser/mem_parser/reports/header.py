@@ -21,6 +21,7 @@ WHICH = {
     Count.FREED: phrase("freed"),
     Count.PEAK: phrase("at the peak"),
     Count.RESIDENT: phrase("resident"),
+    Count.HUGE: phrase("on huge pages"),
     Count.SWAPPED: phrase("swapped"),
 }
 """What blocks of each count are, behind a number of bytes."""
@@ -176,6 +177,10 @@ def _coverage(profile: Profile, count: Count, *, running: bool) -> str:
         told = {"share": share, "amount": in_use, "span": span}
         if count is Count.SWAPPED:
             return phrase("Swapped is {share} of the {amount} allocated {span} and in use.", **told)
+        if count is Count.HUGE:
+            return phrase(
+                "On huge pages is {share} of the {amount} allocated {span} and in use.", **told
+            )
         return phrase("Resident is {share} of the {amount} allocated {span} and in use.", **told)
     if count is Count.PEAK:
         return _at_the_peak(profile.capture)

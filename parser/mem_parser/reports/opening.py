@@ -267,16 +267,19 @@ def _resident(profile: Profile, symbols: Symbols) -> Iterator[Sentence]:
     """Yield how much of what is in use is in RAM, where the file says so."""
     if not profile.has(Count.RESIDENT):
         return
-    swapped = ""
-    if profile.has(Count.SWAPPED):
-        amount = _amount(profile.total(Count.SWAPPED, Unit.SPACE))
-        swapped = phrase(", {amount} swapped", amount=amount)
+    amounts = {
+        count: _amount(profile.total(count, Unit.SPACE)) if profile.has(count) else ""
+        for count in (Count.SWAPPED, Count.HUGE)
+    }
+    swapped, huge = amounts.values()
+    parts = phrase(", {amount} swapped", amount=swapped) if swapped else ""
+    parts += phrase(", {amount} on huge pages", amount=huge) if huge else ""
     resident, held = (profile.total(c, Unit.SPACE) for c in (Count.RESIDENT, Count.INUSE))
     text = phrase(
-        "resident {amount}, {share} of what is in use{swapped}{most}",
+        "resident {amount}, {share} of what is in use{most}{parts}",
         amount=_amount(resident),
         share=percent(resident.value, held.value),
-        swapped=swapped,
+        parts=parts,
         most=_most(profile, symbols, Count.RESIDENT),
     )
     yield Sentence("resident", text, "table --resident")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.counts import PRESENCE
 from mem_parser.estimate import Estimate, FloatArray, Unsampled, unsample
 from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
@@ -21,17 +22,13 @@ from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.reports.aggregate import in_both_units
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
-from mem_parser.reports.header import header_lines
+from mem_parser.reports.header import WHICH, header_lines
 from mem_parser.reports.view import View
 from mem_parser.units import format_bytes, percent
 from mem_parser.words import phrase, shown
 
 BAR_WIDTH = 20
-_OF = {
-    Count.INUSE: phrase("in use"), Count.ALLOC: phrase("allocated"), Count.FREED: phrase("freed"),
-    Count.PEAK: phrase("peak"), Count.RESIDENT: phrase("resident"),
-    Count.SWAPPED: phrase("swapped"),
-}  # fmt: skip
+_OF = WHICH | {Count.PEAK: phrase("peak")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +120,7 @@ def _weights(e: Unsampled, blocks: IntArray, profile: Profile) -> _Weights:
 
 
 def _totals(profile: Profile) -> list[Group]:
-    order = (
-        Count.ALLOC, Count.FREED, Count.INUSE, Count.RESIDENT, Count.SWAPPED, Count.PEAK,
-    )  # fmt: skip
+    order = (Count.ALLOC, Count.FREED, Count.INUSE, *PRESENCE, Count.PEAK)
     return [
         Group(_OF[c], profile.total(c, Unit.SPACE), profile.total(c, Unit.OBJECTS))
         for c in order

@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from mem_parser.counts import PARTS, Count
+
 
 class Kind(enum.StrEnum):
     """The type of a column. A WORD is a text of which there are few."""
@@ -88,6 +90,24 @@ def _thread(prefix: str, who: str) -> tuple[Field, ...]:
     )
 
 
+_PARTS = {
+    Count.RESIDENT: "in RAM of what is in use (--resident)",
+    Count.HUGE: "in RAM on huge pages",
+    Count.SWAPPED: "swapped of what is in use",
+    Count.SLOP: "behind what was asked for, in RAM",
+    Count.PAGES: "pages in RAM, charged to the blocks on them",
+    Count.HELD: "free on these pages",
+    Count.PINNED: "of this on pages with no other block",
+}
+
+
+def _part(part: Count) -> tuple[Field, ...]:
+    return (
+        Field(f"{part}_bytes", _F, f"estimate: {_PARTS[part]}; null: unknown"),
+        Field(f"{part}_bytes_variance", _F, "its variance"),
+    )
+
+
 CAPTURES = Table(
     "captures",
     "a file and one memory of it",
@@ -157,6 +177,7 @@ SITES = Table(
         *_counted("inuse", "in use at the end"),
         *_counted("alloc", "allocated"),
         *_counted("peak", "live at the peak"),
+        *(field for part in PARTS for field in _part(part)),
         Field("refused_blocks", _I, "blocks that the program did not get, as counted"),
         Field("refused_bytes", _I, "their bytes"),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mem_parser.counts import PARTS
 from mem_parser.model import Count, Profile, Reading
 from mem_parser.tables.columns import (
     Column,
@@ -33,6 +34,12 @@ def sites(profile: Profile, file: str) -> Columns:
     }
     for count in _COUNTS:
         found |= _counted(profile, count)
+    for part in PARTS:
+        known = np.full(rows, table.part_in_use(part) is not None)
+        estimates = profile.unsampled(part)
+        found[f"{part}_bytes"] = Maybe(estimates.bytes, known)
+        error = known & profile.errors_known
+        found[f"{part}_bytes_variance"] = Maybe(estimates.bytes_variance, error)
     for name, values in (
         ("refused_blocks", table.failed_blocks), ("refused_bytes", table.failed_bytes),
     ):  # fmt: skip

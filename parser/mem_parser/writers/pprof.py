@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.counts import PRESENCE
 from mem_parser.escape import one_line
 from mem_parser.estimate import least_in_class
 from mem_parser.model import Count, IntArray, Profile, Unit
@@ -99,7 +100,7 @@ class _Writer:
         counts = [Count.ALLOC] if self.profile.has_alloc else []
         counts.append(Count.INUSE)
         if not self.scraped:
-            more = (Count.PEAK, Count.RESIDENT, Count.SWAPPED)
+            more = (Count.PEAK, *PRESENCE)
             counts += [count for count in more if self.profile.has(count)]
         for count in counts:
             self._sample_type(f"{count}_objects", "count")

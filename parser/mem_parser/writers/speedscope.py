@@ -24,6 +24,7 @@ _TITLES = {
     (Count.PEAK, Unit.SPACE): "at the peak, bytes",
     (Count.PEAK, Unit.OBJECTS): "at the peak, blocks",
     (Count.RESIDENT, Unit.SPACE): "resident, bytes",
+    (Count.HUGE, Unit.SPACE): "on huge pages, bytes",
     (Count.SWAPPED, Unit.SPACE): "swapped, bytes",
 }
 

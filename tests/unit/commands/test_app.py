@@ -342,7 +342,9 @@ async def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path
         await wait(pilot, lambda: len(app.written) == 2, "the page is written")
         await pilot.press("b", "f")
         await wait(pilot, lambda: len(app.written) == 3, "another page is written")
-    assert source.written == [f"{tmp_path}/x.4711.1.heap"]
+        await pilot.press("W")
+        await wait(pilot, lambda: len(app.written) == 4, "what is resident is written")
+    assert source.written == [f"{tmp_path}/x.4711.1.{end}heap" for end in ("", "resident.")]
     pages = {name: (tmp_path / name).read_text()[:15] for name in os.listdir(tmp_path)}
     assert pages == {f"x.4711.{k}.flamegraph.html": "<!DOCTYPE html>" for k in (1, 2)}
 

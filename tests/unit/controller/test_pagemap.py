@@ -80,6 +80,7 @@ def test_first_and_last_page_count_in_part(tmp_path: Path) -> None:
         found = look(pages, [(10, 30), (41, 5), (48, 9)])
     assert found.resident_bytes.tolist() == [6 + 8, 5, 0]
     assert found.swapped_bytes.tolist() == [16, 0, 0]
+    assert found.huge_bytes is None
 
 
 @pytest.fixture
@@ -90,10 +91,10 @@ def own_pages() -> Iterator[Pagemap]:
 
 
 @contextmanager
-def mapped(pages: int) -> Iterator[tuple[int, mmap.mmap]]:
+def mapped(pages: int, advice: int = mmap.MADV_NOHUGEPAGE) -> Iterator[tuple[int, mmap.mmap]]:
     """Untouched memory without huge pages, and its address."""
     with mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        memory.madvise(advice)
         view = (ctypes.c_char * 1).from_buffer(memory)
         address = ctypes.addressof(view)
         del view
@@ -108,6 +109,23 @@ def test_touched_pages_of_a_process_are_resident(own_pages: Pagemap) -> None:
         assert look(own_pages, blocks).resident_bytes.tolist() == [25 * PAGE, 0]
         halves = [(address + PAGE // 2, 4 * PAGE), (address + 5 * PAGE, PAGE)]
         assert look(own_pages, halves).resident_bytes.tolist() == [PAGE, 0]
+
+
+def test_huge_pages_are_told_from_small_ones(own_pages: Pagemap) -> None:
+    page = 2 << 20
+    with (
+        mapped(4 * page // PAGE, mmap.MADV_HUGEPAGE) as (large, memory),
+        mapped(100) as (small, plain),
+    ):
+        begin = -large % page
+        memory[begin] = memory[begin + 2 * page] = plain[0] = 1
+        at = large + begin
+        blocks = [(at - 64, 128), (at + 64, page), (at + 2 * page, page), (small, 100 * PAGE)]
+        found = look(own_pages, blocks)
+    if found.huge_bytes is None or not found.huge_bytes.any():
+        pytest.skip("this kernel gives no huge pages, or does not say")
+    assert found.huge_bytes.tolist() == [64, page - 64, page, 0]
+    assert found.resident_bytes.tolist() == [64, page - 64, page, PAGE]
 
 
 def test_scan_and_words_agree_also_where_runs_fill_the_buffer(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from heapfiles import HeapFile, Record
+from mem_parser.counts import PRESENCE
 from mem_parser.diff import diff_profiles
 from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
@@ -92,22 +93,25 @@ def test_the_chance_of_a_block_is_of_its_size_and_not_of_its_part() -> None:
     assert (none.tolist(), without.tolist()) == ([0], [0])
 
 
-def with_parts(profile: Profile, *, swapped: int = 0) -> Profile:
-    """Half of each record is resident, ``swapped`` bytes of the first are swapped."""
+def with_parts(profile: Profile, *, swapped: int = 0, huge: int = 0) -> Profile:
+    """Half of each record is resident; of the first one ``huge`` bytes of that are on huge pages,
+    and ``swapped`` of the rest are swapped.
+    """
     half = profile.sites.inuse_bytes // 2
-    away = np.zeros(len(half), np.int64)
-    away[0] = swapped
+    away, large = np.zeros((2, len(half)), np.int64)
+    away[0], large[0] = swapped, huge
     sites = dataclasses.replace(
         profile.sites,
         resident_bytes=half, resident_squares=half.astype(np.float64) ** 2,
         swapped_bytes=away, swapped_squares=away.astype(np.float64) ** 2,
+        huge_bytes=large, huge_squares=large.astype(np.float64) ** 2,
     )  # fmt: skip
     return dataclasses.replace(profile, sites=sites)
 
 
 @pytest.fixture
 def known() -> Profile:
-    return with_parts(named(STACKS, rate=64)[0], swapped=10)
+    return with_parts(named(STACKS, rate=64)[0], swapped=10, huge=20)
 
 
 def test_blocks_of_resident_are_those_in_use(known: Profile) -> None:
@@ -130,12 +134,19 @@ def test_files_without_the_columns_say_so() -> None:
         check_count(profile, Count.SWAPPED)
     with pytest.raises(InputFileError, match="holds nothing swapped"):
         check_count(with_parts(profile), Count.SWAPPED)
+    with pytest.raises(InputFileError, match="holds nothing on huge pages"):
+        check_count(with_parts(profile), Count.HUGE)
+    older = with_parts(profile)
+    older.sites.huge_bytes = None
+    with pytest.raises(InputFileError, match="does not say what was on huge pages") as failed:
+        check_count(older, Count.HUGE)
+    assert failed.value.hint == "mem_profiler --resident writes files that do, since Linux 6.7"
 
 
 def test_a_file_keeps_what_is_resident_and_a_forged_one_is_refused(known: Profile) -> None:
     data = write_heap(known)
     again = read_bytes(data, "x.heap")
-    for count in (Count.RESIDENT, Count.SWAPPED):
+    for count in PRESENCE:
         assert again.total(count, Unit.SPACE) == known.total(count, Unit.SPACE)
     bad = dataclasses.replace(known.sites, resident_squares=np.array([np.nan, 1.0, 1.0]))
     with pytest.raises(InputFileError, match="resident_squares holds no sizes"):
@@ -167,6 +178,7 @@ def test_filters_keep_the_rest(known: Profile) -> None:
     assert one.profile.sites.resident_bytes is not None
     assert one.profile.sites.resident_bytes.tolist() == [20]
     assert not one.profile.has(Count.SWAPPED)
+    assert not one.profile.has(Count.HUGE)
     assert one.total.value == pytest.approx(20 / (1 - math.exp(-40 / 64)))
 
 
@@ -194,7 +206,7 @@ def test_differences_and_domains_have_it_and_merged_files_do_not(known: Profile)
 
 def test_the_tree_has_the_sums_and_errors(known: Profile) -> None:
     tree = build_tree(known, named(STACKS, rate=64)[1])
-    for count in (Count.RESIDENT, Count.SWAPPED):
+    for count in PRESENCE:
         root, total = tree.total(str(count))[0], known.total(count, Unit.SPACE)
         assert root[BYTES] == pytest.approx(total.value)
         assert root[BYTES_VARIANCE] == pytest.approx(total.std_error**2)
@@ -202,7 +214,7 @@ def test_the_tree_has_the_sums_and_errors(known: Profile) -> None:
 
 
 def test_heads_say_which_bytes_and_how_many_of_those_in_use() -> None:
-    profile, symbols = with_parts(named(STACKS)[0], swapped=30), named(STACKS)[1]
+    profile, symbols = with_parts(named(STACKS)[0], swapped=30, huge=18), named(STACKS)[1]
 
     def head(count: Count, unit: Unit) -> list[str]:
         return header_lines(profile, profile.total(count, unit), count, unit)
@@ -211,14 +223,16 @@ def test_heads_say_which_bytes_and_how_many_of_those_in_use() -> None:
     assert first.startswith("Total: 72 B resident ")
     assert second.startswith("Resident is 50.0 % of the 144 B allocated ")
     assert head(Count.SWAPPED, Unit.SPACE)[1].startswith("Swapped is 20.8 % of the 144 B ")
+    assert head(Count.HUGE, Unit.SPACE)[1].startswith("On huge pages is 12.5 % of the 144 B ")
     assert head(Count.RESIDENT, Unit.OBJECTS) == head(Count.INUSE, Unit.OBJECTS)
     texts = [one.text for one in opening(profile, symbols, None)]
-    assert "resident 72 B, 50.0 % of what is in use, 30 B swapped, 69 % of it net_read" in texts
+    most = "resident 72 B, 50.0 % of what is in use, 69 % of it net_read"
+    assert f"{most}, 30 B swapped, 18 B on huge pages" in texts
 
 
 @pytest.mark.parametrize("rate", [1, 64])
 def test_rss_sums_what_is_resident_exactly(rate: int) -> None:
-    profile = with_parts(named(STACKS, rate=rate)[0], swapped=30)
+    profile = with_parts(named(STACKS, rate=rate)[0], swapped=30, huge=20)
     sizes = Memory(
         rss_bytes=10000, anon_bytes=6000, file_bytes=3000, shmem_bytes=1000, stack_bytes=500,
         segment_bytes=100,
@@ -230,7 +244,8 @@ def test_rss_sums_what_is_resident_exactly(rate: int) -> None:
     resident, whole = (profile.total(c, Unit.SPACE) for c in (Count.RESIDENT, Count.INUSE))
     assert parts["live_resident"].estimate == resident
     assert parts["slack"].bytes == 6000 - 500 - resident.value
-    here, rest, swapped = found.in_use
+    here, rest, swapped, huge = found.in_use
+    assert huge.estimate == profile.total(Count.HUGE, Unit.SPACE)
     assert here.bytes + rest.bytes == pytest.approx(whole.value)
     assert swapped.estimate == profile.total(Count.SWAPPED, Unit.SPACE)
     # The rest of each block is the other half.
@@ -239,6 +254,7 @@ def test_rss_sums_what_is_resident_exactly(rate: int) -> None:
     text = "\n".join(account_lines(found))
     assert "heap in use of this capture, resident" in text
     assert "of which swapped" in text
+    assert "of what is resident, on huge pages" in text
     page = memory_account(profile)
     assert [row["label"] for row in page["inUse"]] == [part.label for part in found.in_use]
     profile.sites = profile.sites.without_parts()
@@ -261,7 +277,7 @@ def test_other_formats_have_the_count(known: Profile) -> None:
     total = known.total(Count.RESIDENT, Unit.SPACE).value
     assert sum(row["resident_space"] for row in rows) == pytest.approx(total, abs=2)
     names = [p["name"] for p in json.loads(write_speedscope(known, symbols, "x"))["profiles"]]
-    assert {"resident, bytes", "swapped, bytes"} <= set(names)
+    assert {"resident, bytes", "on huge pages, bytes", "swapped, bytes"} <= set(names)
 
 
 def test_commands_choose_it_as_they_choose_the_peak(known: Profile, tmp_path: Path) -> None:
@@ -275,7 +291,8 @@ def test_commands_choose_it_as_they_choose_the_peak(known: Profile, tmp_path: Pa
     assert sum(row["size"] for row in rows) == pytest.approx(total, rel=1e-4)
     groups = report("stats", path, "--resident")["functions"]
     assert sum(group["bytes"] for group in groups) == pytest.approx(total, rel=1e-4)
-    assert report("top", path, "--swapped")["total"] < total
+    for part in ("--swapped", "--huge"):
+        assert report("top", path, part)["total"] < total
     assert report("top", path, "--resident")["total"] == pytest.approx(total, rel=1e-5)
     done = parse("-f", path, "-t", "--all-frames", "--resident")
     assert done.returncode in {0, 2}
@@ -288,5 +305,6 @@ def test_commands_choose_it_as_they_choose_the_peak(known: Profile, tmp_path: Pa
     packed = gzip.decompress((tmp_path / "x.pb.gz").read_bytes())
     assert b"resident_space" in packed
     assert b"swapped_space" in packed
+    assert b"huge_space" in packed
     page = parse("flamegraph", path, "--resident", "-o", tmp_path / "x.html")
     assert page.returncode == 0, page.stderr

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from heapfiles import HeapFile
+from heapfiles import HeapFile, Record
+from mem_parser.counts import PARTS
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes
@@ -41,6 +42,24 @@ def test_sums_of_sites_are_the_totals_of_the_profile(file: HeapFile) -> None:
             else:
                 assert math.sqrt(sum(variances)) == pytest.approx(total.std_error)
             assert sum(row[f"{count}_samples"] for row in found) == total.samples
+
+
+def test_parts_of_what_is_in_use_are_estimates_and_what_nobody_looked_at_is_null() -> None:
+    profile = read_bytes(HeapFile([Record((1,), 3, 6000), Record((2,), 1, 50)]).data, "x.heap")
+    assert {row[f"{part}_bytes"] for row in rows(source(profile), "sites") for part in PARTS} == {
+        None
+    }
+    profile.sites.resident_bytes, profile.sites.resident_squares = np.array(
+        [[4000, 50], [9e6, 25e2]]
+    )
+    profile.sites.huge_bytes, profile.sites.huge_squares = np.zeros((2, 2))
+    found = rows(source(profile), "sites")
+    total = profile.total(Count.RESIDENT, Unit.SPACE)
+    assert sum(row["resident_bytes"] for row in found) == pytest.approx(total.value)
+    variance = sum(row["resident_bytes_variance"] for row in found)
+    assert math.sqrt(variance) == pytest.approx(total.std_error)
+    assert [row["huge_bytes"] for row in found] == [0, 0]
+    assert [row["swapped_bytes"] for row in found] == [None, None]
 
 
 def test_a_log_and_the_heap_file_of_it_have_the_same_sites(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES 
 
 const REST_FRAME = "[narrower frames]";
 
+const PRESENCE = ["resident", "huge", "swapped"];
 const COUNT_PARTS = {
-  inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"], resident: ["resident"], swapped: ["swapped"],
+  inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"], resident: ["resident"], huge: ["huge"],
+  swapped: ["swapped"],
 };
 // Change: of a part of a log's time, what is in use at its end against what was at its beginning.
 const COUNT_WORDS = {
   inuse: phrase("in use"), freed: phrase("freed"), alloc: phrase("allocated"), peak: phrase("in use at the peak"), change: phrase("change in use"),
-  resident: phrase("resident"), swapped: phrase("swapped"),
+  resident: phrase("resident"), huge: phrase("on huge pages"), swapped: phrase("swapped"),
 };
 
 // What is counted: the file knows the threads of blocks in use alone.
@@ -26,9 +28,9 @@ function measureWords(count, unit) {
   return unit === "objects" ? phrase("blocks {what}", { what: COUNT_WORDS[ofBlocks(count)] }) : COUNT_WORDS[count];
 }
 
-// Resident and swapped are bytes of the blocks in use: a number of blocks is of these.
+// What is resident, huge or swapped are bytes of the blocks in use: a number of blocks is of these.
 function ofBlocks(count) {
-  return count === "resident" || count === "swapped" ? "inuse" : count;
+  return PRESENCE.includes(count) ? "inuse" : count;
 }
 
 // What the numbers of a tab are: "bytes in use", "change of bytes in use".

@@ -1,8 +1,8 @@
 // The first tab: the answer before anything else, then how the memory is made up.
 
 const MEASURE_LABELS = {
-  space: { inuse: phrase("in use"), alloc: phrase("allocated"), freed: phrase("freed"), peak: phrase("in use at the peak"), change: phrase("change in use"), resident: phrase("resident"), swapped: phrase("swapped") },
-  objects: { inuse: phrase("blocks in use"), alloc: phrase("allocations"), freed: phrase("blocks freed"), peak: phrase("blocks at the peak"), change: phrase("change of blocks in use"), resident: phrase("blocks in use"), swapped: phrase("blocks in use") },
+  space: COUNT_WORDS,
+  objects: { inuse: phrase("blocks in use"), alloc: phrase("allocations"), freed: phrase("blocks freed"), peak: phrase("blocks at the peak"), change: phrase("change of blocks in use") },
 };
 
 function summaryTab(host, report) {
@@ -40,14 +40,14 @@ function openingLines(sentences) {
 
 // Every total by name; the one that the tabs count comes first.
 function keyNumbers(totals, chosen) {
-  const order = Object.keys(totals).filter((name) => !/^freed\.|^(resident|swapped)\.objects/.test(name) || name === chosen);
+  const order = Object.keys(totals).filter((name) => !/^freed\.|^(resident|huge|swapped)\.objects/.test(name) || name === chosen);
   order.sort((a, b) => (b === chosen) - (a === chosen));
   return element("div", "key-numbers", null, order.map((name) => {
     const [count, unit] = name.split(".");
     const number = element("div", name === chosen ? "key-number chosen" : "key-number", null, [
       element("span", "key-value", (count === "change" ? signedText : amountText)(totals[name][0], unit)),
       element("span", "faint", withEnds("", ...totals[name], unit).trim()),
-      element("span", "key-label", MEASURE_LABELS[unit][count])]);
+      element("span", "key-label", MEASURE_LABELS[unit][unit === "space" ? count : ofBlocks(count)])]);
     number.dataset.measure = name;
     return number;
   }));

@@ -236,7 +236,7 @@ BUDGET = {
          "culprits": [{"bytes": 3e6, "std_error": 1e5, **ENDS, "delta": None,
                        "text": "the largest",
                        "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
-                                 {"function": "main", "file": "", "line": 0, "module": "/bin/x"}]}]},
+                                 {"function": "main", "file": "", "module": "/bin/x"}]}]},
         {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
          "std_error": 0, "excess": 0, "notes": ["the check would have found a leak of 1 MiB"]},
         {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,

@@ -58,7 +58,8 @@ def markdown_lines(result: Diff, *, rows: int) -> Iterator[str]:
     for row in result.rows[:few]:
         cells = [format_value(one.value, result.unit) for one in (row.base, row.new)]
         change = format_change(row.delta.value, result.unit)
-        margin, verdict = format_margin(row.delta, result.unit), shown(VERDICTS[result.verdict(row)])
+        margin = format_margin(row.delta, result.unit)
+        verdict = shown(VERDICTS[result.verdict(row)])
         yield markdown_row((change, margin, *cells, verdict, _name(row)))
     for line in _rest(result, few):
         yield from ("", markdown_text(line))

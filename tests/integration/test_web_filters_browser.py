@@ -220,7 +220,6 @@ def test_any_boxes_leave_what_the_filters_leave(desktop: Any, folder: Path) -> N
     page = folder / "mixed.html"
     for _ in range(3):
         profile, symbols = mixed(seed)
-        # Boxes choose among the frames that the page has, filters among all.
         whole = report.render(profile, symbols, start=Opening(start_frames=True))
         page.write_text(whole, encoding="utf-8")
         for _ in range(7):
@@ -230,7 +229,9 @@ def test_any_boxes_leave_what_the_filters_leave(desktop: Any, folder: Path) -> N
                 if seed.random() < 0.5
             }
             patterns = {name: (text,) for name, text in chosen.items()}
-            left = Filters(**patterns, start_frames=True).apply(profile, symbols)
+            left = Filters(**patterns, start_frames=True, starts_choose=True).apply(
+                profile, symbols
+            )
             expected = {
                 row.name: (row.flat.value, row.cum.value)
                 for row in rows_of(sum_stacks(left[0], Filters(start_frames=True).apply(*left)[1]))

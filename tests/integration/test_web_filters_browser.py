@@ -254,6 +254,18 @@ def layered(seed: random.Random) -> tuple[Profile, Symbols]:
     return make_profile(sites)
 
 
+def test_who_holds_the_memory_says_how_many_it_leaves_out(desktop: Any, folder: Path) -> None:
+    profile, symbols = layered(random.Random(4))
+    page = folder / "holders.html"
+    page.write_text(report.render(profile, symbols), encoding="utf-8")
+    owners = sum(row.flat.value > 0 for row in rows_of(sum_stacks(profile, symbols)))
+
+    shown = Shown(desktop, page.as_uri(), fragment(tab="summary"))
+
+    assert f"{owners - 10} smaller ones are not listed" in shown.text("#panel-summary .panel")
+    shown.assert_quiet()
+
+
 GRAPH = """
 const groups = [...document.querySelectorAll(".call-graph-svg g > title")].map((t) => t.parentNode);
 const texts = (g) => [...g.querySelectorAll("text")].map((t) => t.textContent);

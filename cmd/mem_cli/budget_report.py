@@ -155,6 +155,7 @@ def _rendered(name: str, report: Report, subjects: Sequence[Subject]) -> str:
 
 
 def _page(report: Report, subjects: Sequence[Subject]) -> str:
+    from mem_parser.budget.outputs.words import page_block
     from mem_parser.leaks.verdicts import find_leaks
     from mem_parser.web.facts import Opening
     from mem_parser.web.report import render
@@ -168,7 +169,7 @@ def _page(report: Report, subjects: Sequence[Subject]) -> str:
         subject.symbols,
         name=os.path.basename(subject.path),
         leaks=leaks,
-        budget=report.captures[0].as_json(),
+        budget=page_block(report.captures[0]),
         start=Opening(count=_judged(report.captures[0], subject.profile)),
     )
 

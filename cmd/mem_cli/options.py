@@ -339,6 +339,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
         start_frames=keeps_start_frames(given),
+        starts_choose=bool(given.get("start_frames") or given["all_frames"]),
         addresses=keeps_start_frames(given) or bool(given.get("as_json") or given.get("as_csv")),
         at_length=given.get("verbose", False),
     )

@@ -44,6 +44,8 @@ class Change(enum.StrEnum):
     NEW = "new"
     GONE = "gone"
     GROWN = "grown"
+    TURNOVER = "turnover"
+    """Grown, but new blocks only replace older ones; see `Diff.verdict`."""
     SHRUNK = "shrunk"
     NOISE = "noise"
 
@@ -66,11 +68,11 @@ class DiffRow:
     new: Estimate
     delta: Estimate
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the row as JSON tools and pages take it."""
+    def as_json(self, verdict: Change) -> dict[str, Any]:
+        """Return the row with a `Diff.verdict` as JSON tools and pages take it."""
         first = self.frames[0] if self.frames else Frame("[no stack]", "", 0, "")
         row = {
-            "verdict": str(self.change),
+            "verdict": str(verdict),
             **first.as_json(),
             "base": self.base.value,
             "new": self.new.value,
@@ -101,17 +103,20 @@ class Diff:
     errors_known: bool = True
     turnover: frozenset[tuple[str, str]] = frozenset()
 
-    def is_turnover(self, row: DiffRow) -> bool:
-        """Tell whether what grew in the row only replaces older blocks."""
+    def verdict(self, row: DiffRow) -> Change:
+        """Return what a reader is told of the row: its change, but of what grew, `TURNOVER` where
+        that only replaces older blocks.
+        """
         grew = row.change in (Change.GROWN, Change.NEW)
-        return grew and bool(row.frames) and row.frames[0].function_key in self.turnover
+        old = grew and bool(row.frames) and row.frames[0].function_key in self.turnover
+        return Change.TURNOVER if old else row.change
 
     def as_json(self) -> dict[str, Any]:
         """Return the block of `diff --json` and of the page's tab."""
         error = self.total.std_error
         lower, upper = self.total.known_ends
         return {
-            "rows": [r.as_json() for r in self.rows],
+            "rows": [r.as_json(self.verdict(r)) for r in self.rows],
             "unit": str(self.unit),
             "total": self.total.value,
             "total_error": error if math.isfinite(error) else None,

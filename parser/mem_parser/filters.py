@@ -8,7 +8,10 @@
     --min-samples N   no stack with fewer samples
 
 Filters keep or drop a stack whole, so every remaining number is still an unbiased estimate. Regular
-expressions are Python's and match anywhere in the text.
+expressions are Python's and match anywhere in the text. A library's frames choose stacks even where
+their blocks are charged to a caller, which is said; what starts a program or thread, and is on
+every stack, only if it is asked for. So all reports, in any form, and the boxes of pages choose the
+same stacks.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from mem_parser.folds import Folds
 from mem_parser.model import BoolArray, Count, IntArray, Profile, ThreadBlocks, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_frames
+from mem_parser.startframes import fold_starts
 from mem_parser.symbols.table import Function, Location, Symbols
 from mem_parser.units import format_value, percent
 from mem_parser.words import phrase
@@ -51,6 +55,8 @@ class Filters:
     rule: FrameRule = FrameRule.PROGRAM
     start_frames: bool = False
     """Keep all frames that start a program or thread, in place of one."""
+    starts_choose: bool = False
+    """Those frames choose stacks, too: the user asked for them, not for a form that has them."""
     addresses: bool = False
     """Keep all functions without a name, in place of one for each file."""
     at_length: bool = False
@@ -110,8 +116,22 @@ class Filters:
                 whole=format_value(whole.value, self.unit),
                 share=percent(total.value, whole.value),
             )
-            left = dataclasses.replace(left, warnings=[*left.warnings, note])
+            notes = [note, *self._unshown(left, named)]
+            left = dataclasses.replace(left, warnings=[*left.warnings, *notes])
         return left, named
+
+    def _unshown(self, left: Profile, named: Symbols) -> Iterator[str]:
+        """Yield which patterns chose stacks by frames that these do not show."""
+        if self.rule is not FrameRule.PROGRAM or self.hide:
+            return
+        for pattern in self.focus:
+            seen = stacks_with(named, matching_locations(named, pattern, "--focus"))
+            if not seen[left.sites.stack].all():
+                yield phrase(
+                    "{filter} matches frames that are charged to their callers, too; --all-frames"
+                    " shows them",
+                    filter=f"--focus {pattern}",
+                )
 
     def with_allocators(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
         """Apply, but keep all frames: pages leave some of them out themselves."""
@@ -132,6 +152,8 @@ class Filters:
     def stacks(self, profile: Profile, symbols: Symbols) -> BoolArray:
         """Return which stacks to show of ``profile``, which is a `part`."""
         kept = np.ones(len(symbols.offsets) - 1, dtype=np.bool_)
+        if (self.focus or self.ignore) and not self.starts_choose:
+            symbols = fold_starts(symbols)
         for pattern in self.focus:
             kept &= stacks_with(symbols, matching_locations(symbols, pattern, "--focus"))
         for pattern in self.ignore:

@@ -226,8 +226,8 @@ OUTPUTS: dict[str, Schema] = {
     }),
     "diff": _closed({
         "rows": _list(_closed(
-            {"verdict": _one_of("new", "gone", "grown", "shrunk", "noise"), **_FRAME,
-             "base": _NUMBER, "new": _NUMBER, "delta": _NUMBER, "delta_error": _KNOWN,
+            {"verdict": _one_of("new", "gone", "grown", "turnover", "shrunk", "noise"),
+             **_FRAME, "base": _NUMBER, "new": _NUMBER, "delta": _NUMBER, "delta_error": _KNOWN,
              **_ends("base", "new", "delta"), "stack": _STACK},
             optional=("stack",),
         )),

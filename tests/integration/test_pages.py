@@ -375,6 +375,11 @@ def _memscope_torch(stage: Stage) -> None:
     shutil.copy(trace, stage.folder / "python_trace_77_1.csv")
 
 
+def _python(stage: Stage) -> None:
+    stage.redis("4711", preloaded=False)
+    stage.pair("HOST.heap", "DEVICE.heap")
+
+
 def _security(stage: Stage) -> None:
     stage.names |= {"NAME": "readers", "FILE": str(CORPUS / "readers" / "native")}
 
@@ -398,6 +403,7 @@ SETTINGS: dict[str, Callable[[Stage], None]] = {
     "docs/memscope.md": _memscope,
     "docs/memscope-torch.md": _memscope_torch,
     "docs/production.md": _production,
+    "docs/python.md": _python,
     "docs/reports.md": _reports,
     "docs/security.md": _security,
     "docs/serve.md": _serve,

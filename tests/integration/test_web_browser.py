@@ -450,6 +450,10 @@ def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> No
     assert "no line for this site" in rows
     who = " ".join(text_of(desktop, "#panel-budget .culprits").split())
     assert "2.86 MiB/s \u00b1 0.19 MiB/s new_node n.c:14 the largest main \u2192 new_node" in who
+    heads = text_of(desktop, "#panel-budget h2")
+    assert heads == "alloc_rate of <b>x</b>: the largest lines, old or new"
+    element(desktop, "#panel-budget summary").click()
+    assert "main x" in " ".join(text_of(desktop, "#panel-budget li li:last-child").split())
     assert_quiet(desktop)
 
 

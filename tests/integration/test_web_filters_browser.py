@@ -220,7 +220,6 @@ def test_any_boxes_leave_what_the_filters_leave(desktop: Any, folder: Path) -> N
     page = folder / "mixed.html"
     for _ in range(3):
         profile, symbols = mixed(seed)
-        # Boxes choose among the frames that the page has, filters among all.
         whole = report.render(profile, symbols, start=Opening(start_frames=True))
         page.write_text(whole, encoding="utf-8")
         for _ in range(7):
@@ -230,7 +229,9 @@ def test_any_boxes_leave_what_the_filters_leave(desktop: Any, folder: Path) -> N
                 if seed.random() < 0.5
             }
             patterns = {name: (text,) for name, text in chosen.items()}
-            left = Filters(**patterns, start_frames=True).apply(profile, symbols)
+            left = Filters(**patterns, start_frames=True, starts_choose=True).apply(
+                profile, symbols
+            )
             expected = {
                 row.name: (row.flat.value, row.cum.value)
                 for row in rows_of(sum_stacks(left[0], Filters(start_frames=True).apply(*left)[1]))
@@ -251,6 +252,18 @@ def layered(seed: random.Random) -> tuple[Profile, Symbols]:
         blocks = seed.randint(1, 9)
         sites.append(Site("main " + " ".join(stack), blocks, 1000, freed=blocks // 3))
     return make_profile(sites)
+
+
+def test_who_holds_the_memory_says_how_many_it_leaves_out(desktop: Any, folder: Path) -> None:
+    profile, symbols = layered(random.Random(4))
+    page = folder / "holders.html"
+    page.write_text(report.render(profile, symbols), encoding="utf-8")
+    owners = sum(row.flat.value > 0 for row in rows_of(sum_stacks(profile, symbols)))
+
+    shown = Shown(desktop, page.as_uri(), fragment(tab="summary"))
+
+    assert f"{owners - 10} smaller ones are not listed" in shown.text("#panel-summary .panel")
+    shown.assert_quiet()
 
 
 GRAPH = """

@@ -232,11 +232,11 @@ BUDGET = {
     "rows": [
         {"verdict": "fail", "measure": "alloc_rate", "name": "alloc_rate of <b>x</b>",
          "limit": 1e6, "value": 3e6, "std_error": 1e5, **ENDS, "excess": 2e6,
-         "notes": [], "reason": "",
+         "notes": [], "reason": "", "heading": "the largest lines, old or new",
          "culprits": [{"bytes": 3e6, "std_error": 1e5, **ENDS, "delta": None,
                        "text": "the largest",
                        "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
-                                 {"function": "main", "file": "/src/m.c", "line": 2}]}]},
+                                 {"function": "main", "file": "", "module": "/bin/x"}]}]},
         {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
          "std_error": 0, "excess": 0, "notes": ["the check would have found a leak of 1 MiB"]},
         {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,

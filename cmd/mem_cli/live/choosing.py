@@ -19,7 +19,8 @@ from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.widgets import THEME, Asking, Lines, Part
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
-from mem_parser.textwidth import differences, told_apart
+from mem_parser.textwidth import cut, differences, ljust, rjust, told_apart
+from mem_parser.words import phrase, shown
 
 Find = Callable[[Callable[[], bool]], Iterable[Candidate]]
 _LEAST_COMMAND = 16
@@ -66,8 +67,9 @@ class ChooserApp(App[int | None]):
         yield Static(id="title")
         yield Static(id="heads")
         yield Lines()
-        yield Asking("part of a command")
-        yield Static(Text("enter watch   / filter   q leave"), id="hints")
+        yield Asking(shown(phrase("part of a command")))
+        hints = (phrase("enter watch"), phrase("/ filter"), phrase("q leave"))
+        yield Static(Text("   ".join(shown(hints))), id="hints")
 
     def on_mount(self) -> None:
         """Begin to look for processes."""
@@ -78,7 +80,7 @@ class ChooserApp(App[int | None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Say which columns there are."""
-        self.query_one("#heads", Static).update(Text(_line(_HEADS, event.size.width - 1)))
+        self.query_one("#heads", Static).update(Text(_line(shown(_HEADS), event.size.width - 1)))
 
     def end(self) -> None:
         """End the search, and wait for it."""
@@ -123,10 +125,11 @@ class ChooserApp(App[int | None]):
         self._say_what_is_shown()
 
     def _say_what_is_shown(self) -> None:
-        more = "" if self.complete else ", looking for more ..."
+        more = "" if self.complete else phrase(", looking for more ...")
         self._differ = []
-        title = f"which process?  {len(self.shown)} may be watched{more}"
-        self.query_one("#title", Static).update(Text(title))
+        number = len(self.shown)
+        title = phrase("which process?  {number} may be watched{more}", number=number, more=more)
+        self.query_one("#title", Static).update(Text(shown(title)))
         self.query_one(Lines).show(len(self.shown), self._drawn)
 
     def _drawn(self, number: int, width: int) -> list[Part]:
@@ -174,7 +177,9 @@ class ChooserApp(App[int | None]):
             self.exit(None)
 
 
-_HEADS = ("PID", "USER", "STATE", "LIVE", "RSS", "COMMAND")
+_HEADS = (
+    "PID", phrase("USER"), phrase("STATE"), phrase("LIVE"), "RSS", phrase("COMMAND"),
+)  # fmt: skip
 _WIDTHS = (10, -8, -18, 8, 8)
 _GO_FIRST = (1, 4, 3, 2)
 """Of the columns: user, RSS, live bytes, state."""
@@ -192,7 +197,7 @@ def _line(cells: Sequence[str], width: int, differs: int = 0) -> str:
     parts = []
     for k in kept:
         text, room = one_line(cells[k]), abs(_WIDTHS[k])
-        parts.append(f"{text:>{room}}" if _WIDTHS[k] > 0 else f"{text[:room]:<{room}}")
+        parts.append(rjust(text, room) if _WIDTHS[k] > 0 else ljust(cut(text, room), room))
     facts = "  ".join([*parts, ""])
     return (facts + told_apart(one_line(cells[-1]), width - len(facts), differs))[:width]
 

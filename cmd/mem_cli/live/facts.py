@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from mem_cli.live.braille import Series
-from mem_cli.live.screen_state import Graph, Head, Place
+from mem_cli.live.screen_state import HEAP, Graph, Head, Place
 from mem_parser.estimate import Estimate
 from mem_parser.interning import distinct
 from mem_parser.model import Count, Profile, Reading, Unit
@@ -59,7 +59,7 @@ def _highest(profile: Profile, live: Estimate) -> Estimate:
 def graphs(moment: Moment) -> list[Graph]:
     """Return the graphs of the head: the heap, RSS, and each domain of device memory."""
     host, *devices = moment.profiles
-    found = [_graph("heap", host.series, _estimate), _graph("RSS", host.series, _rss)]
+    found = [_graph(HEAP, host.series, _estimate), _graph("RSS", host.series, _rss)]
     return found + [_graph(domain_name(one), one.series, _estimate) for one in devices]
 
 

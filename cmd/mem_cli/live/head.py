@@ -16,6 +16,7 @@ from mem_cli.live.screen_state import ScreenState
 from mem_cli.terminal import STYLES
 from mem_parser.live.totals import Order
 from mem_parser.reports.opening import TONES
+from mem_parser.words import phrase, shown
 
 SPANS_S = (30.0, 60.0, 120.0, 300.0)
 """The graphs show the last of these; a younger capture has a shorter one."""
@@ -44,7 +45,7 @@ class Facts(_OfMoment):
     def render(self) -> Text:
         """Draw the lines."""
         if self._picture is None:
-            return Text("reading ...")
+            return Text(shown(phrase("reading ...")))
         width = self.size.width
         return Text("\n").join((
             Text(texts.title(self._picture.head, width), style="bold"),

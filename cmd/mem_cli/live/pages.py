@@ -18,7 +18,7 @@ from mem_parser.escape import one_line
 from mem_parser.model import Unit
 from mem_parser.textwidth import shortened
 from mem_parser.units import format_bytes, format_margin, percent
-from mem_parser.words import phrase, shown
+from mem_parser.words import joined, phrase, shown
 
 KEYS = (
     ("t  o  a  g", phrase("sort by total, own, number of blocks, growth since the mark")),
@@ -84,7 +84,8 @@ class Reading(Screen[None]):
         """Make the widgets."""
         yield Static(Text(one_line(self.heading)), classes="bar")
         yield Lines()
-        yield Static(Text("esc back   up down move"), classes="hint")
+        keys = (phrase("esc back"), phrase("up down move"))
+        yield Static(Text("   ".join(shown(keys))), classes="hint")
 
     def action_keys(self) -> None:
         """Show the keys, or close them."""
@@ -193,12 +194,12 @@ class StacksScreen(Screen[None]):
         """Show another tree."""
         self.stacks = stacks
         self._folded.clear()
-        direction = "who called it" if stacks.callers else "what it calls"
-        title = f"{one_line(stacks.function)}: {direction}"
-        self.query_one(".bar", Static).update(Text(title))
-        other = "what it calls" if stacks.callers else "callers"
-        hint = "   ".join(filter(None, ("esc back", "enter fold", f"c {other}", stacks.note)))
-        self.query_one(".hint", Static).update(Text(hint))
+        callers, callees = phrase("who called it"), phrase("what it calls")
+        direction, other = (callers, callees) if stacks.callers else (callees, callers)
+        title = joined(": ", [one_line(stacks.function), direction])
+        self.query_one(".bar", Static).update(Text(shown(title)))
+        keys = (phrase("esc back"), phrase("enter fold"), joined(" ", ["c", other]), stacks.note)
+        self.query_one(".hint", Static).update(Text("   ".join(filter(None, shown(keys)))))
         self._show()
 
     def _show(self) -> None:

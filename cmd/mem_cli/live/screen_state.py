@@ -39,6 +39,10 @@ class Head:
     rss_bytes: int | None
 
 
+HEAP = "heap"
+"""The title of the graph of the heap in use."""
+
+
 @dataclass(frozen=True)
 class Graph:
     """One graph: its subject, its present value, and the values of the last minutes."""

@@ -6,10 +6,10 @@ Each text that comes from the target passes `one_line` here, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mem_cli.live.screen_state import Graph, Head, Part, ScreenState
+from mem_cli.live.screen_state import HEAP, Graph, Head, Part, ScreenState
 from mem_parser import textwidth
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
@@ -27,7 +27,7 @@ from mem_parser.units import (
     format_value,
     percent,
 )
-from mem_parser.words import phrase, shown
+from mem_parser.words import phrase, plural, shown
 from mem_profiler.live.watched import State
 
 WIDE = 110
@@ -40,7 +40,7 @@ _HEADS = {
     "since mark": phrase("since mark"), "allocated/s": phrase("allocated/s"),
     "function": phrase("function"), "module": phrase("module"),
 }  # fmt: skip
-_STATES = {State.CAPTURED: "", State.IDLE: "no capture runs", State.ENDED: "ended"}
+_STATES = {State.CAPTURED: "", State.IDLE: phrase("no capture runs"), State.ENDED: phrase("ended")}
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def title(head: Head, width: int) -> str:
     left = [f"{one_line(head.program) or '?'} ({facts})"]
     if head.allocator:
         left.append(one_line(head.allocator))
-    left.append(f"1 sample / {format_rate(head.rate_bytes)}")
-    text, right = "  ".join(left), f"captured {clock(head.t_s)}"
+    left.append(shown(phrase("1 sample / {size}", size=format_rate(head.rate_bytes))))
+    text, right = "  ".join(left), shown(phrase("captured {time}", time=clock(head.t_s)))
     if textwidth.width(text) + 1 + len(right) > width:
         right = clock(head.t_s)
     return _spread(text, right, width)
@@ -181,23 +181,38 @@ def totals_line(picture: ScreenState, width: int) -> str:
     """Return the second line: heap in use, its highest, samples and losses."""
     head = picture.head
     facts = [
-        f"in use {format_estimate(head.live, Unit.SPACE)}",
-        f"peak {format_estimate(head.highest, Unit.SPACE)}",
+        phrase("in use {size}", size=format_estimate(head.live, Unit.SPACE)),
+        _peak(head),
     ]
     if picture.allocated_per_s is not None:
-        facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
-    right = f"{counted(head.samples, 'sample')}, {head.lost:,} lost"
+        facts.append(phrase("{size}/s allocated", size=format_bytes(picture.allocated_per_s)))
+    facts, right = shown(facts), shown(_samples(head))
+
     # A truncated number is wrong, so the least important ones are dropped whole.
-    while len(facts) > 1 and len("  ".join(facts)) + 1 + len(right) > width:
+    def fits() -> bool:
+        return textwidth.width("  ".join([*facts, right])) < width
+
+    while len(facts) > 1 and not fits():
         facts.pop()
-    text = "  ".join(facts)
-    return _spread(text, right if len(text) + 1 + len(right) <= width else "", width)
+    return _spread("  ".join(facts), right if fits() else "", width)
+
+
+def _peak(head: Head) -> str:
+    return phrase("peak {size}", size=format_estimate(head.highest, Unit.SPACE))
+
+
+def _samples(head: Head) -> str:
+    samples = counted(head.samples, "sample")
+    return phrase("{samples}, {number} lost", samples=samples, number=f"{head.lost:,}")
 
 
 def too_small(columns: int, lines: int) -> str:
     """Return the text for a screen without room for anything else."""
-    need = f"{LEAST_COLUMNS} columns, {LEAST_LINES} lines"
-    return f"too small: {columns} x {lines}\nneeded: {need}\nq leaves"
+    said = phrase(
+        "too small: {columns} x {lines}\nneeded: {least} columns, {few} lines\nq leaves",
+        columns=columns, lines=lines, least=LEAST_COLUMNS, few=LEAST_LINES,
+    )  # fmt: skip
+    return str(shown(said))
 
 
 def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
@@ -206,29 +221,37 @@ def choice_line(picture: ScreenState, *, paused: bool, width: int) -> str:
     facts = [_threads(picture)]
     if len(picture.domains) > 1:
         names = {place.key: place.name for place in picture.domains}
-        facts.insert(0, f"memory of {one_line(names[options.domain])}")
-    mark = "" if picture.marked_s is None else f"  mark {clock(picture.marked_s)} ago"
-    state = _STATES[picture.situation.state]
-    notes = f"{counted(len(picture.notes), 'note')}: n" if picture.notes else ""
-    right = "  ".join(filter(None, (state, "PAUSED" if paused else "", notes)))
+        facts.insert(0, phrase("memory of {name}", name=one_line(names[options.domain])))
+    marked_s = picture.marked_s
+    mark = [] if marked_s is None else [phrase("mark {time} ago", time=clock(marked_s))]
+    notes = phrase("{notes}: n", notes=counted(len(picture.notes), "note"))
+    said = (
+        _STATES[picture.situation.state],
+        phrase("PAUSED") if paused else "",
+        notes if picture.notes else "",
+    )
+    right = "  ".join(filter(None, shown(said)))
     if picture.part is not None:
         facts.append(_part(picture, picture.part, wide=width >= WIDE))
-        return _spread("  ".join(facts) + mark, right, width)
-    facts.append(counted(len(picture.rows), "function"))
+        return _spread("  ".join(shown([*facts, *mark])), right, width)
     text = ""
-    for hidden in _callers(picture.callers):
-        text = "  ".join(facts) + hidden + mark
+    for functions in _functions(len(picture.rows), picture.callers):
+        text = "  ".join(shown([*facts, functions, *mark]))
         if textwidth.width(text) + 1 + len(right) <= width:
             break
     return _spread(text, right, width)
 
 
-def _callers(count: int) -> Sequence[str]:
-    """Return how many functions are left out, with the key that shows them, ever shorter."""
-    if not count:
-        return ("",)
-    callers = counted(count, "caller")
-    return f", {callers} without own memory hidden: t", f", {callers} hidden: t", ""
+def _functions(rows: int, left_out: int) -> Iterator[str]:
+    """Yield how many functions there are and how many are left out, with the key that shows these,
+    ever shorter.
+    """
+    functions, callers = counted(rows, "function"), counted(left_out, "caller")
+    if left_out:
+        told = {"functions": functions, "callers": callers}
+        yield phrase("{functions}, {callers} without own memory hidden: t", **told)
+        yield phrase("{functions}, {callers} hidden: t", **told)
+    yield functions
 
 
 def verdict_lines(verdicts: Sequence[Sentence], width: int, most: int) -> list[tuple[str, str]]:
@@ -249,33 +272,35 @@ def verdict_lines(verdicts: Sequence[Sentence], width: int, most: int) -> list[t
 def _part(picture: ScreenState, part: Part, *, wide: bool) -> str:
     """Return the filter of functions, and their share of the total."""
     options = picture.options
-    text = f"{len(picture.rows)} of {counted(part.all_rows, 'function')}"
-    if options.pattern:
-        text += f" /{one_line(options.pattern)}/"
-    if options.module:
-        text += f" in {one_line(options.module.rsplit('/', 1)[-1])}"
-    shares = []
+    pattern = f" /{one_line(options.pattern)}/" if options.pattern else ""
+    module = one_line(options.module.rsplit("/", 1)[-1]) if options.module else ""
+    shares = {}
     for name, what in (("own", part.own), ("total", part.total)):
         share = percent(what.value, part.whole.value)
-        both = f"{format_estimate(what, Unit.SPACE)} ({share})"
-        shares.append(f"{name} {both if wide else share}")
-    return f"{text}: {', '.join(shares)}"
+        shares[name] = f"{format_estimate(what, Unit.SPACE)} ({share})" if wide else share
+    return phrase(
+        "{number} of {functions}{pattern}{module}: own {own}, total {total}",
+        number=len(picture.rows),
+        functions=counted(part.all_rows, "function"),
+        pattern=pattern,
+        module=phrase(" in {module}", module=module) if module else "",
+        **shares,
+    )
 
 
 def _threads(picture: ScreenState) -> str:
-    chosen = picture.options.thread
+    chosen, count = picture.options.thread, len(picture.threads)
     for k, place in enumerate(picture.threads, 1):
         if place.key == chosen:
-            return f"thread {k} of {len(picture.threads)}: {one_line(place.name)}"
-    count = len(picture.threads)
-    if count < 2:
-        return "1 thread" if count else "all threads"
-    return f"all {count} threads"
+            told = {"thread": k, "number": count, "name": one_line(place.name)}
+            return phrase("thread {thread} of {number}: {name}", **told)
+    return plural("1 thread", "all {number} threads", count) if count else phrase("all threads")
 
 
 def graph_title(graph: Graph, width: int) -> str:
     """Return the line above a graph."""
-    return _spread(one_line(graph.title), graph.now, width)
+    named = shown(phrase("heap")) if graph.title == HEAP else one_line(graph.title)
+    return _spread(named, graph.now, width)
 
 
 def as_many(words: Sequence[str], width: int) -> str:
@@ -304,8 +329,8 @@ def summary(picture: ScreenState) -> str:
     """Return the last lines, printed when the viewer leaves."""
     head = picture.head
     name = one_line(head.program) or "?"
-    highest = format_estimate(head.highest, Unit.SPACE)
-    return (
-        f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: peak {highest},"
-        f" {counted(head.samples, 'sample')}, {head.lost:,} lost"
-    )
+    said = phrase(
+        "watched {name} (pid {pid}) for {time}: {peak}, {samples}",
+        name=name, pid=head.pid, time=clock(head.t_s), peak=_peak(head), samples=_samples(head),
+    )  # fmt: skip
+    return str(shown(said))

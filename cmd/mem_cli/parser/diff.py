@@ -152,6 +152,7 @@ def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: An
 
 def _mark_turnover(result: Diff, recent: Opened, binary: str | None) -> None:
     """Mark what grew and, by the ages of its blocks, only replaces older ones; and note it."""
+    from mem_parser.diff import Change
     from mem_parser.leaks.judged import judged_if_dated, turned_over
 
     capture = recent.profile.capture
@@ -161,7 +162,8 @@ def _mark_turnover(result: Diff, recent: Opened, binary: str | None) -> None:
     if report is None:
         return
     result.turnover = turned_over(report)
-    if any(map(result.is_turnover, result.rows[: min(_ROWS, result.rows.beyond_noise)])):
+    few = result.rows[: min(_ROWS, result.rows.beyond_noise)]
+    if any(result.verdict(row) is Change.TURNOVER for row in few):
         result.notes.append(
             phrase("turnover: new blocks replace older ones, as in a cache; see mem_parser leaks")
         )

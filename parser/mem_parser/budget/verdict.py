@@ -167,7 +167,7 @@ class CaptureReport:
         return min((r.verdict for r in self.results), key=ORDER.index, default=Verdict.PASS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the block of `budget --json` and of the page's tab."""
+        """Return the block of `budget --json`."""
         return {
             "rows": [r.as_json() for r in self.results],
             "file": self.path,
@@ -536,9 +536,8 @@ class _Judge:
             reason = with_lost(self.subject.profile.samples_missing)
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
-        return Result(
-            limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
-        )
+        notes = [note for note in measured.notes if not reason.startswith(note)]
+        return Result(limit, site, verdict, amount, what.estimate, lower, upper, reason, notes)
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -79,6 +79,19 @@ def begins_stacks(name: str) -> bool:
     return bool(_beginning().fullmatch(name))
 
 
+def is_of_header(function: Function) -> bool:
+    """Tell whether a library's function is in the program's file because its source is compiled
+    with the program's.
+    """
+    in_source = function.role is Role.LIBRARY and not function.python and function.file
+    return bool(in_source and _sources().search(function.file))
+
+
+@functools.cache
+def _sources() -> re.Pattern[str]:
+    return re.compile("|".join(r.pattern for r in LIBRARIES if r.by is By.SOURCE))
+
+
 def guessed(functions: Sequence[Function]) -> list[Function]:
     """Return those of ``functions`` that are wrappers only because they are named like malloc."""
     wrappers = [f for f in functions if f.role is Role.WRAPPER and f.known]

@@ -234,8 +234,9 @@ LIBRARIES = (
         "Rust's standard library, by where it was built",
     ),
     Library(
-        By.SOURCE, Role.LIBRARY, r"/include/c\+\+/|/libstdc\+\+-v3/|/include/(?:boost|absl|folly)/",
-        "C++ headers of the compiler and of generic libraries: templates with any name",
+        By.SOURCE, Role.LIBRARY,
+        r"^/usr/(?:local/)?include/|/include/(?:c\+\+|boost|absl|folly)/|/libstdc\+\+-v3/",
+        "headers of the system and of generic libraries: templates with any name",
     ),
     # Go.
     Library(

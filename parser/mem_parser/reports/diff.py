@@ -27,6 +27,7 @@ VERDICTS = {
     Change.GROWN: phrase("grown"),
     Change.SHRUNK: phrase("shrunk"),
     Change.NOISE: phrase("noise"),
+    Change.TURNOVER: phrase("turnover"),
 }
 _VERDICT_WIDTH = 6
 
@@ -36,7 +37,7 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     real = result.rows.beyond_noise
     yield _first(result)
     few = result.rows[: _few(result, rows)]
-    verdicts = [shown(_verdict(result, row)) for row in few]
+    verdicts = [shown(VERDICTS[result.verdict(row)]) for row in few]
     wide = max([_VERDICT_WIDTH, *map(columns_of, verdicts)])
     if real:
         change, now, name = shown((phrase("change"), phrase("now"), phrase("name")))
@@ -57,7 +58,8 @@ def markdown_lines(result: Diff, *, rows: int) -> Iterator[str]:
     for row in result.rows[:few]:
         cells = [format_value(one.value, result.unit) for one in (row.base, row.new)]
         change = format_change(row.delta.value, result.unit)
-        margin, verdict = format_margin(row.delta, result.unit), shown(_verdict(result, row))
+        margin = format_margin(row.delta, result.unit)
+        verdict = shown(VERDICTS[result.verdict(row)])
         yield markdown_row((change, margin, *cells, verdict, _name(row)))
     for line in _rest(result, few):
         yield from ("", markdown_text(line))
@@ -67,7 +69,7 @@ def records(result: Diff, rows: int = 0) -> list[dict[str, Any]]:
     """Return ``rows`` rows (0: all) for tables of programs; a stack is its functions, innermost
     first.
     """
-    found = [row.as_json() for row in result.rows[: rows or None]]
+    found = [row.as_json(result.verdict(row)) for row in result.rows[: rows or None]]
     for row in found:
         row["stack"] = ";".join(frame["function"] for frame in row.get("stack", ()))
     return found
@@ -115,10 +117,6 @@ def _total(result: Diff) -> str:
     margin = format_margin(total, unit)
     known = f" {margin} (95 %)" if margin and math.isfinite(total.margin95) else ""
     return format_change(total.value, unit) + known
-
-
-def _verdict(result: Diff, row: DiffRow) -> str:
-    return phrase("turnover") if result.is_turnover(row) else VERDICTS[row.change]
 
 
 def _row(row: DiffRow, verdict: str, unit: Unit, width: int) -> str:

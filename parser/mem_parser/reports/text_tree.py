@@ -121,8 +121,9 @@ def _grow(sums: StackSums, options: TreeOptions) -> tuple[list[_Level], int]:
         total = _add(inverse, weights[active], len(unique))
         ends = depths[active] == depth + 1
         own = _add(inverse[ends], weights[active][ends], len(unique))
-        kept = (total[:, 0] >= least) & (total[:, 2] > 0)
-        left_out += int(np.count_nonzero(~kept))
+        seen = total[:, 2] > 0
+        kept = seen & (total[:, 0] >= least)
+        left_out += int(np.count_nonzero(seen & ~kept))
         number = np.cumsum(kept) - 1
         at[active] = number[inverse]
         levels.append(_Level(unique[kept] // width, unique[kept] % width, total[kept], own[kept]))

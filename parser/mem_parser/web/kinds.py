@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mem_parser.libraries.rules import is_of_header
 from mem_parser.names import IMPORT_FILE, FrameRule, is_allocator
 from mem_parser.startframes import START_FUNCTIONS
 from mem_parser.symbols.table import LABEL_MODULE, Function, Role
@@ -24,6 +25,11 @@ RUNTIME = 64
 """Of a library whose own memory counts for itself, whatever containers it is in."""
 NAMELESS = 128
 """In no file, and nobody knows what: the function of a library that it called is charged."""
+
+HEADER = 256
+"""Of a library that is compiled with the program: of frames that follow each other the outermost
+says what was called.
+"""
 
 _IMPORT_FUNCTION = re.compile(
     r"_?PyImport_\w+|import_(?:find_and_load|name|from)|PyImport_\w+|_PyEval_Import\w+"
@@ -50,6 +56,8 @@ def kind_of(function: Function) -> int:
     kind |= _OF_ROLE[function.role]
     if function.nameless_code:
         kind |= NAMELESS
+    if is_of_header(function):
+        kind |= HEADER
     own = not function.python and _IMPORT_FUNCTION.fullmatch(function.name)
     if own or IMPORT_FILE.search(function.file):
         kind |= IMPORT_SYSTEM

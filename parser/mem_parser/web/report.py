@@ -13,7 +13,7 @@ float | null (95 %), "lower95", "upper95", "bytes_per_hour_lower95", "bytes_per_
 float, "new": float, "delta": float, "delta_error": float | null (standard error), "delta_lower95",
 "delta_upper95": float | null}, ...], "unit": "space" | "objects", "base_name": str, "notes":
 [str, ...]}
-``budget``  what `mem_parser.budget.CaptureReport.as_json` returns.
+``budget``  what `mem_parser.budget.outputs.words.page_block` returns.
 
 Unknown keys are ignored, missing ones are blank. The reader chooses the count and the unit of all
 tabs; leaks, threads and a budget have their own, and say so.

@@ -18,7 +18,7 @@ from mem_cli.budget_report import _rendered as rendered
 from mem_parser import sarif as sarif_file
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
-from mem_parser.budget.outputs.words import own_frame, place, source_frame
+from mem_parser.budget.outputs.words import own_frame, page_block, place, source_frame
 from mem_parser.frames import Frame
 from mem_parser.web.report import render as render_page
 from parser_run import parse
@@ -260,9 +260,19 @@ def test_hostile_names_break_no_format() -> None:
 def test_the_page_has_a_budget_tab() -> None:
     report = report_of()
     profile, symbols = Made([Row(("parse", "main"), 3000, 16)]).profile()
-    page = render_page(profile, symbols, budget=report.captures[0].as_json())
+    page = render_page(profile, symbols, budget=page_block(report.captures[0]))
     assert '<script type="application/json" id="budget">' in page
     assert 'id="budget"' not in render_page(profile, symbols)
+
+
+def test_the_page_says_of_a_limit_what_the_text_says() -> None:
+    report = report_of()
+    said = "\n".join(line for line, _ in text.lines(report))
+    rows = page_block(report.captures[0])["rows"]
+    assert [row["heading"] for row in rows] == ["the largest lines, old or new", "", ""]
+    assert f"{rows[0]['heading']}:" in said
+    assert rows[2]["reason"].split(": ")[0] in " ".join(said.split())
+    assert rows[2]["reason"].startswith("between ")
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
 from live_views import profile, view_model
 from mem_cli.live import texts
 from mem_cli.live.app import HINTS
+from mem_cli.live.braille import Series
 from mem_cli.live.pages import key_lines
-from mem_cli.live.screen_state import ScreenState, Situation
+from mem_cli.live.screen_state import HEAP, Graph, Part, ScreenState, Situation
 from mem_cli.live.view_options import ViewOptions
 from mem_parser import textwidth
 from mem_parser.estimate import Estimate, Unseen
@@ -62,6 +64,18 @@ def test_heads_and_hints_are_in_the_users_language(monkeypatch: pytest.MonkeyPat
     assert len(hints) == len(HINTS)
     assert not any(hint.isascii() for hint in hints), hints
     assert not any(line.isascii() for line in key_lines() if line)
+    whole = Estimate(8e4, 400.0, 3, Unseen(1024.0))
+    options = ViewOptions(pattern="f", module="/lib/m.so", thread=picture(threads=2).threads[1].key)
+    part = dataclasses.replace(
+        picture(threads=2), marked_s=7.0, allocated_per_s=2.0, options=options,
+        part=Part(3, whole, whole, whole), situation=Situation(State.ENDED), notes=["note"],
+    )  # fmt: skip
+    lines = [texts.title(part.head, 200), texts.totals_line(part, 200), texts.summary(part)]
+    lines += [texts.choice_line(one, paused=True, width=200) for one in (part, picture())]
+    lines += [texts.too_small(3, 3), texts.graph_title(Graph(HEAP, "1 B", Series([], [])), 20)]
+    names = f"KiB MiB pid m.so {part.head.program} {part.head.allocator} {part.threads[1].name}"
+    for line in lines:
+        assert {*re.findall("[A-Za-z]{2,}", line)} <= {*re.findall("[A-Za-z]{2,}", names)}, line
 
 
 def test_a_process_has_the_number_that_it_has_here() -> None:

@@ -157,7 +157,7 @@ def test_a_change_in_blocks_may_be_sure_and_yet_have_no_ends() -> None:
     result = diff_profiles(
         before.capture(random), another_run(*after.capture(random)), unit=Unit.OBJECTS
     )
-    row = {r.frames[0].function: r.as_json() for r in result.rows}
+    row = {r.frames[0].function: r.as_json(r.change) for r in result.rows}
     assert [r["verdict"] for r in row.values()] == ["grown", "grown"]
     assert (row["large"]["delta_lower95"], row["large"]["delta_upper95"]) == (None, None)
     assert 0 < row["large"]["new_lower95"] < row["large"]["new"]
@@ -183,7 +183,11 @@ def test_what_only_replaces_older_blocks_is_turnover_in_an_attached_capture(tmp_
             file.write_bytes(write_heap(profile))
         done = parse("diff", *files)
         assert ("note: turnover: new blocks" in done.stdout) is not from_start, done.stdout
-        return re.findall(r"  (grown|turnover) ", done.stdout)
+        rows = json.loads(parse("diff", *files, "--json").stdout)["rows"]
+        printed = csv.DictReader(parse("diff", *files, "--csv").stdout.splitlines())
+        found = re.findall(r"  (grown|turnover) ", done.stdout)
+        assert found == [r["verdict"] for r in rows] == [r["verdict"] for r in printed]
+        return found
 
     assert sorted(verdicts(from_start=False)) == ["grown", "turnover"]
     assert verdicts(from_start=True) == ["grown", "grown"]

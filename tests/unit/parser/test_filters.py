@@ -9,6 +9,8 @@ import pytest
 
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.filters import HIDDEN, Filters
+from mem_parser.libraries.mark import mark_libraries
+from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Count, Thread, ThreadBlocks, Unit
 from mem_parser.reports.aggregate import rows_of
 from mem_parser.reports.view import View, make_view
@@ -36,6 +38,35 @@ def flat(shown: View) -> dict[str, float]:
 ])  # fmt: skip
 def test_a_filter_leaves_whole_stacks(filters: dict[str, object], left: dict[str, float]) -> None:
     assert flat(view(**filters)) == left
+
+
+STARTED = (
+    ("malloc std::grow fill main __libc_start_main _start", 100),
+    ("malloc work start_thread clone3", 40),
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flat_of", "note"),
+    [
+        ("^start_thread", {}, False),
+        ("clone3|fill", {"fill": 100}, False),
+        ("std::|work", {"fill": 100, "work": 40}, True),
+    ],
+)
+def test_no_stack_is_chosen_by_what_starts_it_and_hidden_libraries_are_said(
+    pattern: str, flat_of: dict[str, float], note: bool
+) -> None:
+    profile, symbols = named(STARTED)
+    symbols = mark_libraries(profile, symbols, Libraries())
+    for filters in (Filters(), Filters(start_frames=True), Filters(addresses=True)):
+        left = make_view(profile, symbols, dataclasses.replace(filters, focus=(pattern,)))
+        assert flat(left) == flat_of
+        assert any("--all-frames" in line for line in left.header) is note
+    asked = Filters(focus=("^start_thread",), starts_choose=True)
+    assert flat(make_view(profile, symbols, asked)) == {"work": 40}
+    page = Filters(focus=(pattern,)).with_allocators(profile, symbols)
+    assert page[0].total(Count.INUSE, Unit.SPACE).value == sum(flat_of.values())
 
 
 def test_the_header_says_what_is_left() -> None:

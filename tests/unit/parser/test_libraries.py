@@ -218,7 +218,8 @@ def test_code_that_a_runtime_made_has_its_role_by_what_the_runtime_lists(
 def test_a_function_is_a_librarys_by_the_source_that_it_is_from() -> None:
     sources = {"/rustc/90b35a/library/alloc/src/vec/mod.rs": L, "/usr/include/c++/12/bits/x.h": L,
                "/rust/deps/hashbrown-0.16.1/src/raw/alloc.rs": L,
-               "/src/include/cxx/x.h": P}  # fmt: skip
+               "/usr/include/asio/read.hpp": L, "/usr/local/include/json.hpp": L,
+               "/usr/src/include/x.h": P, "/src/include/cxx/x.h": P}  # fmt: skip
     functions = [Function("f", "f(int)", "/opt/shop", file) for file in sources]
     assert Libraries().roles(functions) == list(sources.values())
 

@@ -22,6 +22,8 @@ def test_the_tree_says_what_it_left_out_and_keeps_parents() -> None:
     assert [(r["depth"], r["function"]) for r in rows] == [
         (0, "all"), (1, "main"), (2, "serve"), (3, "net_read")]  # fmt: skip
     assert few.left_out == 2
+    # Of other stacks there is nothing that -n 0 could show.
+    assert text_tree.text_tree(view(focus=("db",)), text_tree.TreeOptions()).left_out == 0
 
 
 def test_an_inverted_tree_begins_at_the_allocating_functions() -> None:

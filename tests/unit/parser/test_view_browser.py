@@ -11,6 +11,7 @@ from typing import Any
 from browser import NEEDS_BROWSER, answer_of
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
+from mem_parser.model import Profile
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.table import Symbols
@@ -19,7 +20,20 @@ from mem_parser.web.page import asset
 from web_profiles import Site, make_profile
 
 pytestmark = NEEDS_BROWSER
-NAMES = ("main", "work", "std::sort", "v8::New", "xmalloc", "clone3", "less", "calloc", "0x1")
+NAMES = (
+    "main", "work", "std::sort", "asio::run", "asio::call", "v8::New", "xmalloc", "clone3", "less",
+    "calloc", "0x1",
+)  # fmt: skip
+FRAMES = """
+return TREES.map((tree) => [true, false].map((hideAllocators) => {
+  const column = Float64Array.from(tree.own), none = new Float64Array(tree.size);
+  const own = { width: column, value: column, variance: none, samples: none };
+  const view = buildDownward(tree, own, { hideAllocators, hideImports: false, collapse: false });
+  const ends = [...Array(view.size).keys()].filter((node) => view.ownValue[node] > 0);
+  const called = (node) => tree.names[view.name[node]];
+  return ends.map((end) => view.path(end).slice(1).map(called).join(" "));
+}));
+"""
 SCRIPT = """
 const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
   variance: new Float64Array(tree.size), samples: new Float64Array(tree.size) });
@@ -69,6 +83,43 @@ def tree_of(symbols: Symbols, sizes: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def marked(stacks: dict[str, int]) -> tuple[Profile, Symbols]:
+    """A profile of the stacks, in which asio is of a header of the system, and 0x1 of no file."""
+    profile, symbols = make_profile([Site(s, 1, size) for s, size in stacks.items()])
+    header = "/usr/include/asio/impl/run.hpp"
+    symbols.functions[:] = [
+        dataclasses.replace(f, known=False, module="") if f.name == "0x1"
+        else dataclasses.replace(f, file=header) if f.name.startswith("asio::") else f
+        for f in symbols.functions
+    ]  # fmt: skip
+    return profile, mark_libraries(profile, symbols, Libraries())
+
+
+def answers(desktop: Any, script: str, trees: list[dict[str, Any]], folder: Path) -> Any:
+    kinds = asset("profile.js").splitlines()
+    constants = "\n".join(line for line in kinds if line.startswith("const KIND_"))
+    script = script.replace("TREES", json.dumps(trees))
+    return answer_of(desktop, [constants, asset("view.js")], f"() => {{ {script} }}", folder)
+
+
+def test_of_calls_within_a_header_only_library_the_outermost_is_drawn(
+    desktop: Any, tmp_path: Path
+) -> None:
+    """But what something is charged to stays: `asio::work`, in a thread of the library's own."""
+    stacks = [
+        "main asio::run asio::poll asio::call on_read asio::write asio::grow",
+        "asio::thread asio::poll asio::call asio::work",
+        "asio::thread asio::poll asio::call on_read",
+    ]
+    sizes = {stack: 1 << k for k, stack in enumerate(stacks)}
+    tree = tree_of(marked(sizes)[1], list(sizes.values()))
+    [(hidden, shown)] = answers(desktop, FRAMES, [tree], tmp_path)
+    assert sorted(hidden) == [
+        "asio::thread asio::work", "asio::thread on_read", "main asio::run on_read",
+    ]  # fmt: skip
+    assert sorted(shown) == sorted(f"{stack} malloc" for stack in stacks)
+
+
 def test_a_page_charges_the_functions_that_tables_do(desktop: Any, tmp_path: Path) -> None:
     seed = random.Random(5)
     trees, expected = [], []
@@ -77,20 +128,12 @@ def test_a_page_charges_the_functions_that_tables_do(desktop: Any, tmp_path: Pat
             " ".join(seed.choices(NAMES, k=seed.randint(1, 6))): 1 << k
             for k in range(seed.randint(1, 9))
         }
-        profile, symbols = make_profile([Site(s, 1, size) for s, size in stacks.items()])
-        symbols.functions[:] = [
-            dataclasses.replace(f, known=False, module="") if f.name == "0x1" else f
-            for f in symbols.functions
-        ]
-        symbols = mark_libraries(profile, symbols, Libraries())
+        profile, symbols = marked(stacks)
         trees.append(tree_of(symbols, list(stacks.values())))
         for rule in (FrameRule.PROGRAM, FrameRule.NONE):
             rows = rows_of(sum_stacks(profile, symbols, rule=rule))
             expected.append({r.name: r.flat.value for r in rows if r.flat.value})
-    kinds = asset("profile.js").splitlines()
-    constants = "\n".join(line for line in kinds if line.startswith("const KIND_"))
-    script = SCRIPT.replace("TREES", json.dumps(trees))
-    found = answer_of(desktop, [constants, asset("view.js")], f"() => {{ {script} }}", tmp_path)
+    found = answers(desktop, SCRIPT, trees, tmp_path)
     charged = [one for pair in found for one in pair]
     assert [one["flat"] for one in charged] == expected
     assert [one["drawn"] for one in charged] == expected

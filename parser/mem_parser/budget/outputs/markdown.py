@@ -82,7 +82,7 @@ def _details(result: Result) -> Iterator[str]:
     yield f"<details{opened}><summary>{title}</summary>"
     yield ""
     if title := heading(result):
-        yield from (title, "")
+        yield from (f"{title}:", "")
     for culprit in result.culprits:
         yield from _culprit(culprit, result)
     yield ""

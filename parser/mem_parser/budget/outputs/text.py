@@ -91,7 +91,7 @@ def _result(
         for line in wrap(one_line(note)):
             yield " " * _INDENT + line, None
     if title := heading(result):
-        yield " " * _INDENT + title, None
+        yield f"{' ' * _INDENT}{title}:", None
     for culprit in result.culprits:
         yield from ((line, None) for line in _culprit(culprit, result, wrap))
 

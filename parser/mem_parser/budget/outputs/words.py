@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.rules import Measure
-from mem_parser.budget.verdict import Report, Result, Verdict
+from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, in_repository
 from mem_parser.startframes import runs_tests
 from mem_parser.units import format_estimate, format_rate, format_value, per
+from mem_parser.words import phrase
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
@@ -98,7 +100,19 @@ def heading(result: Result) -> str:
     """Return what the rows of a result are, where nobody knows which of them is new; else empty."""
     rows = result.culprits
     is_of_size = len(rows) > 1 and result.limit.measure is not Measure.LEAKS
-    return "the largest lines, old or new:" if is_of_size and rows[0].delta is None else ""
+    return phrase("the largest lines, old or new") if is_of_size and rows[0].delta is None else ""
+
+
+def page_block(capture: CaptureReport) -> dict[str, Any]:
+    """Return the block of the page's tab: what JSON has of each limit, with the words of the text
+    on why its verdict is what it is, and on what its rows are.
+    """
+    block = capture.as_json()
+    for row, result in zip(block["rows"], capture.results, strict=True):
+        is_open = result.verdict is Verdict.INCONCLUSIVE
+        row["reason"] = reason(result) if is_open else result.headline
+        row["heading"] = heading(result)
+    return block
 
 
 def place(frame: Frame) -> str:

@@ -1,4 +1,4 @@
-// The tab Budget: every limit with its verdict, and who makes an excess up.
+// The tab Budget: every limit with its verdict, and the lines that hold most of it.
 
 // rate: "/s", for bytes per second, or nothing
 function rated(text, rate) {
@@ -38,7 +38,7 @@ function budgetTab(host, block) {
   const table = new DataTable(host, filled, rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
   for (const row of rows) {
     if (!(row.culprits ?? []).length) continue;
-    host.append(element("h2", "", phrase("{name}: who makes it up", { name: row.name })),
+    host.append(element("h2", "", row.heading ? `${row.name}: ${row.heading}` : String(row.name)),
       element("ul", "culprits", null, row.culprits.map((culprit) => culpritItem(culprit, rateOf(row), unitOf(row)))));
   }
   return table;

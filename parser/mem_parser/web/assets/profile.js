@@ -2,7 +2,7 @@
 // `measure` turns the rows into one set of numbers per node, for the count, thread and domain that the reader chose.
 
 const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16, KIND_LABEL = 32;
-const KIND_RUNTIME = 64, KIND_NAMELESS = 128;
+const KIND_RUNTIME = 64, KIND_NAMELESS = 128, KIND_HEADER = 256;
 const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
 
 const REST_FRAME = "[narrower frames]";
@@ -78,11 +78,11 @@ class Profile {
     this.entries = {
       short: head.functions, whole: head.functions.map((name, k) => head.whole[k] || name),
       full: head.functions.map((name, k) => head.full[k] || name),
-      file: head.file, module: head.module.map((k) => head.modules[k]), kind: Uint8Array.from(head.kind),
+      file: head.file, module: head.module.map((k) => head.modules[k]), kind: Uint16Array.from(head.kind),
     };
     this.files = head.files;
     this.lineFile = place.map((k, node) => k > 0 ? k - 1 : head.file[this.entry[node]]);
-    this.kind = Uint8Array.from(this.entry, (k) => head.kind[k]);
+    this.kind = Uint16Array.from(this.entry, (k) => head.kind[k]);
     this.rest = Uint8Array.from(head.functions, (name, k) => name === REST_FRAME && head.kind[k] === KIND_PSEUDO ? 1 : 0);
     const table = new NameTable(head, this.entry, this.line);
     this.styles = table.styles;
@@ -90,7 +90,7 @@ class Profile {
     this.names = table.names;
     this.nameFile = table.file;
     this.nameModule = table.module;
-    this.nameKind = Uint8Array.from(table.kind);
+    this.nameKind = Uint16Array.from(table.kind);
     this.functionOf = table.functionOf;
     this.lineOf = table.lineOf;
     this.plainName = table.plain;

@@ -13,7 +13,7 @@ function summaryTab(host, report) {
   if (!report.live) host.append(...openingLines(report.opening));
   host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
-  const title = count === "change" ? phrase("Whose memory grew") : count === "alloc" || count === phrase("freed") ? phrase("Who allocated it") : phrase("Who holds the memory");
+  const title = count === "change" ? phrase("Whose memory grew") : ["alloc", "freed"].includes(count) ? phrase("Who allocated it") : phrase("Who holds the memory");
   grid.append(topFunctions(report, title, count, unit, phrase("{what}, charged to the function that called the allocator", { what: words })));
   if (series.length > 1 && !report.profile.times) grid.append(panel(phrase("Over time"), [seriesChart(series)]));
   grid.append(panel(phrase("What the resident memory is made of"), accountRows(account)));
@@ -55,15 +55,19 @@ function keyNumbers(totals, chosen) {
 
 function topFunctions(report, title, count, unit, note) {
   const key = `${count}.${unit}.own`;
-  const rows = report.tables.functions.rows.filter((row) => row[key][0] > 0)
-    .sort((a, b) => b[key][0] - a[key][0]).slice(0, 10);
+  const owners = report.tables.functions.rows.filter((row) => row[key][0] > 0).sort((a, b) => b[key][0] - a[key][0]);
+  const rows = owners.slice(0, 10);
   const whole = report.tables.totals[`${count}.${unit}`][0];
   return panel(title, [element("p", "faint", note), barRows(rows.map((row) => ({
     label: row.name, hint: `${row.name}  ${row.file || row.module}`,
     text: `${pairText(row[key], unit, count === "change")}${shareText(count, row[key][0], whole)}`,
     share: row[key][0] / rows[0][key][0],
     act: () => report.searchFlame(row.name),
-  })))]);
+  }))), ...notListed(owners.length - rows.length)]);
+}
+
+function notListed(number) {
+  return number > 0 ? [element("p", "faint", phrase("{number} smaller ones are not listed", { number }))] : [];
 }
 
 // Of a change there are no shares: its parts may be larger than all of it.
@@ -80,7 +84,7 @@ function groupBars(groups, label, unit, whole, count) {
     text: `${pairText(amount(group), unit, count === "change")}${shareText(count, amount(group)[0], whole)}`,
   }));
   const bars = barRows(rows);
-  if (sorted.length > shown.length) bars.append(element("p", "faint", phrase("{number} smaller ones are not listed", { number: sorted.length - shown.length })));
+  bars.append(...notListed(sorted.length - shown.length));
   return bars;
 }
 

@@ -26,7 +26,7 @@ const TOGGLES = [
   ["invert", phrase("Invert"), phrase("Callers below callees: start from the functions that allocate (i)")],
   ["lines", phrase("By line"), phrase("One frame for every source line of a function (l)")],
   ["collapse", phrase("Collapse recursion"), phrase("Draw repeated calls of a function to itself as one (c)")],
-  ["hideAllocators", phrase("Hide libraries"), phrase("Charge what malloc, operator new and libraries allocate to the program's own functions (a)")],
+  ["hideAllocators", phrase("Hide libraries"), phrase("Charge what malloc, operator new and libraries allocate to the program's own functions; show one frame for each call into a header-only library (a)")],
   ["hideImports", phrase("Hide imports"), phrase("Leave out the frames of Python's import system (m)")],
   ["labels", phrase("Threads and tasks"), phrase("Begin stacks with the names of their Python thread and asyncio task (w)")],
   ["diff", phrase("Difference"), phrase("Compare with the base profile (d)")],

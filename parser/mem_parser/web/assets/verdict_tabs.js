@@ -38,7 +38,7 @@ function notesOf(block) {
 }
 
 function frameText(frame) {
-  const place = frame.file ? `${baseName(String(frame.file))}${frame.line > 0 ? `:${frame.line}` : ""}` : "";
+  const place = frame.file ? `${baseName(String(frame.file))}${frame.line > 0 ? `:${frame.line}` : ""}` : baseName(String(frame.module ?? ""));
   return place ? `${frame.function}  ${place}` : String(frame.function ?? "??");
 }
 

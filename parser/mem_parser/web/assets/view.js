@@ -129,9 +129,15 @@ function hiddenNodes(profile, { hideAllocators, hideImports }) {
   return hidden;
 }
 
-// For each node the nearest drawn frame at or above it: itself, an ancestor, or 0. Repeated calls are one if asked.
-function drawnNodes(profile, options) {
-  const hidden = hiddenNodes(profile, options);
+// For each node the nearest drawn frame at or above it: itself, an ancestor, or 0. Repeated calls are one if asked. Of
+// frames of header-only libraries that follow each other only the outermost is drawn, and those that something is charged to.
+function drawnNodes(profile, own, options, charged) {
+  const hidden = hiddenNodes(profile, options), { kind, parent } = profile;
+  const owners = new Uint8Array(profile.size);
+  for (let node = 0; node < profile.size; node += 1) if (hasOwn(own, node)) owners[charged[node]] = 1;
+  for (let node = 1; options.hideAllocators && node < profile.size; node += 1) {
+    if (kind[node] & kind[parent[node]] & KIND_HEADER && !owners[node]) hidden[node] = 1;
+  }
   const drawn = new Int32Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) {
     const above = drawn[profile.parent[node]];
@@ -184,7 +190,7 @@ function hasOwn(own, node) {
 
 // Outermost frames at the root.
 function buildDownward(profile, own, options) {
-  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
+  const charged = chargedNodes(profile, options), drawn = drawnNodes(profile, own, options, charged);
   const wanted = wantedNodes(profile, own, charged);
   const view = new ViewTree(1024);
   const place = new Int32Array(profile.size);
@@ -200,7 +206,7 @@ function buildDownward(profile, own, options) {
 
 // Innermost frames at the root, callers below.
 function buildInverted(profile, own, options) {
-  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
+  const charged = chargedNodes(profile, options), drawn = drawnNodes(profile, own, options, charged);
   const view = new ViewTree(1024);
   for (let node = 0; node < profile.size; node += 1) {
     if (!hasOwn(own, node)) continue;
@@ -224,7 +230,7 @@ function outermost(profile, name) {
 
 // Both sides of one function: what calls it, and what it calls. Each stack counts once, at its outermost call.
 function buildSandwich(profile, own, options, name) {
-  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
+  const charged = chargedNodes(profile, options), drawn = drawnNodes(profile, own, options, charged);
   const wanted = wantedNodes(profile, own, charged);
   const inside = outermost(profile, name);
   const callees = new ViewTree(1024), callers = new ViewTree(1024);

@@ -7,6 +7,7 @@ groups of 4 digits, whose texts are in tables.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -32,12 +33,21 @@ def _tables(texts: Sequence[str]) -> Words:
     return _table([*(text.lstrip("0") for text in texts), *texts])
 
 
-_DECIMALS = _tables([f"{k:04d}" for k in range(_DECIMAL)])
-_LAST_DECIMALS = _DECIMALS.copy()
-_LAST_DECIMALS[0] = _table(["0"])[0]
-_HEX = _tables([f"{k:04x}" for k in range(1 << _HEX_BITS)])
-_LAST_HEX = _HEX.copy()
-_LAST_HEX[0] = _LAST_DECIMALS[0]
+@functools.cache
+def _groups(form: str, count: int) -> tuple[Words, Words]:
+    """Return the texts of all groups, and those of the last group of a number: 0 is a digit."""
+    tables = _tables([format(k, form) for k in range(count)])
+    last = tables.copy()
+    last[0] = _table(["0"])[0]
+    return tables, last
+
+
+def _decimals() -> tuple[Words, Words]:
+    return _groups("04d", _DECIMAL)
+
+
+def _hexadecimals() -> tuple[Words, Words]:
+    return _groups("04x", 1 << _HEX_BITS)
 
 
 class Piece(Protocol):
@@ -90,13 +100,13 @@ class Decimal:
     def fill(self, out: Words, low: int, high: int) -> None:
         """Write the words."""
         rest = self._values[low:high]
-        tables = _LAST_DECIMALS
+        above_tables, tables = _decimals()
         for k in range(self.words - 1, 0, -1):
             above = rest // _DECIMAL
             group = (rest - above * _DECIMAL).astype(np.int64)
             group[above > 0] += _DECIMAL
             out[:, k] = tables.take(group)
-            rest, tables = above, _DECIMALS
+            rest, tables = above, above_tables
         out[:, 0] = tables.take(rest.astype(np.int64))
         if self._there is not None:
             out *= self._there[low:high, None]
@@ -115,6 +125,7 @@ class Hexadecimal:
         """Write the words."""
         values = self._values[low:high]
         mask = np.uint64((1 << _HEX_BITS) - 1)
+        tables, last = _hexadecimals()
         for k in range(self.words):
             shift = np.uint64(_HEX_BITS * (self.words - 1 - k))
             group = ((values >> shift) & mask).astype(np.int64)
@@ -123,7 +134,7 @@ class Hexadecimal:
             elif k:
                 above = values >> shift
                 group[above > mask] += 1 << _HEX_BITS
-            out[:, k] = (_LAST_HEX if k == self.words - 1 else _HEX).take(group)
+            out[:, k] = (last if k == self.words - 1 else tables).take(group)
 
 
 def _padded(texts: Sequence[str]) -> Words:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from mem_parser.libraries.table import LIBRARIES, By, Library
+from mem_parser.libraries.table import LIBRARIES, By
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.symbols.table import CUT_NAME, Function, Role
 
@@ -35,7 +35,7 @@ class Libraries:
 
         ``beside_python``: the stacks have Python's frames and not the interpreter's.
         """
-        known = _Known(LIBRARIES)
+        known = _Known()
         modules: dict[str, Role] = {}
         result = []
         for function in functions:
@@ -96,7 +96,7 @@ def guessed(functions: Sequence[Function]) -> list[Function]:
     """Return those of ``functions`` that are wrappers only because they are named like malloc."""
     wrappers = [f for f in functions if f.role is Role.WRAPPER and f.known]
     like = [f for f in wrappers if _guess().fullmatch(f.name)]
-    rest = _Known([row for row in LIBRARIES if not row.is_guess])
+    rest = _Known(guesses=False)
     like = [f for f in like if not (rest.of_function(f) or rest.of_module(f.module))]
     return [f for f in like if not is_allocator(f, FrameRule.OWN)]
 
@@ -112,11 +112,10 @@ def _any(patterns: Sequence[re.Pattern[str]], f: Function) -> bool:
 
 
 class _Known:
-    """The rows of a table as one pattern for each thing to match and each role."""
+    """The rows of the table, with those that only guess or without."""
 
-    def __init__(self, rows: Sequence[Library]) -> None:
-        self._rows = rows
-        self._by: dict[By, list[tuple[Role, Matches]]] = {}  # compiling them takes long
+    def __init__(self, *, guesses: bool = True) -> None:
+        self._guesses = guesses
         self._python: dict[str, Role | None] = {}  # many functions share a file
 
     def of_function(self, function: Function) -> Role | None:
@@ -154,16 +153,23 @@ class _Known:
         return None if None in found else found[-1]
 
     def _first(self, by: By, text: str) -> Role | None:
-        if by not in self._by:
-            self._by[by] = list(self._matchers(by))
-        return next((role for role, matches in self._by[by] if matches(text)), None)
+        for role, guess, matches in _matchers(by):
+            if (self._guesses or not guess) and matches(text):
+                return role
+        return None
 
-    def _matchers(self, by: By) -> Iterator[tuple[Role, Matches]]:
-        for role in (Role.PROGRAM, Role.START, Role.WRAPPER, Role.RUNTIME, Role.LIBRARY):
-            patterns = [r.pattern for r in self._rows if r.by is by and r.role is role]
-            if patterns:
-                joined = re.compile("|".join(f"(?:{p})" for p in patterns))
-                yield role, _matching(joined, by)
+
+@functools.cache
+def _matchers(by: By) -> list[tuple[Role, bool, Matches]]:
+    """Return one pattern for each role of what rows match, and whether it only guesses."""
+    found = []
+    for role in (Role.PROGRAM, Role.START, Role.WRAPPER, Role.RUNTIME, Role.LIBRARY):
+        for guess in (False, True):
+            rows = [r for r in LIBRARIES if (r.by, r.role, r.is_guess) == (by, role, guess)]
+            if rows:
+                joined = re.compile("|".join(f"(?:{r.pattern})" for r in rows))
+                found.append((role, guess, _matching(joined, by)))
+    return found
 
 
 def _is_python(function: Function) -> bool:

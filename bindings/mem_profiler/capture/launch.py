@@ -514,7 +514,7 @@ class Run:
         self.watch.close()
         written = {name for name, image in self.images.items() if image in self._wanted}
         for folder in self.base.users():
-            for found in leftovers.in_folders([folder], most=None):
+            for found in leftovers.in_folders([folder], most=None, ours=True):
                 if found.alive:
                     _stop_quietly(folder, os.path.basename(found.path))
                 elif not (failed and found.path in written and not found.written):

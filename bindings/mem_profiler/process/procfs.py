@@ -24,6 +24,7 @@ from mem_sandbox import child
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23
 _LEAST_S = 0.1  # of processor time of children that are worth a word
+_READ_BYTES = 1 << 16  # the kernel gives a page of lines at a time
 READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
 ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
 COMMAND_MAX_BYTES = 1024  # what a line of a list can show, and more
@@ -72,7 +73,7 @@ def bounded(path: str) -> bytes:
 def from_start(fd: int) -> bytes:
     """The same of an open file."""
     parts, size = [], 0
-    while size < READ_MAX_BYTES and (part := os.pread(fd, 1 << 20, size)):
+    while size < READ_MAX_BYTES and (part := os.pread(fd, _READ_BYTES, size)):
         parts.append(part)
         size += len(part)
     data = b"".join(parts)

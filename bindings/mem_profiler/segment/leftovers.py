@@ -9,8 +9,10 @@ latest.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -92,16 +94,16 @@ def below(root: Path) -> list[Found]:
 
 
 def in_folders(
-    places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
+    places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX, *, ours: bool = False
 ) -> list[Found]:
     """Readable segment files, dead and alive: the latest of each folder, `most` of each user.
 
     Without ``places``: in the folder that the user named, else in the usual one and in those of the
-    processes that run, which services have of their own.
+    processes that run, which services have of their own. ``ours``: no other process looks there.
     """
     mapped = functools.cache(discovery.mapped)  # reads of every process
     if places is not None:
-        return _in_places(places, most, mapped)
+        return _in_places(places, most, mapped, ours=ours)
     found = _in_places(folders.everywhere(), most, mapped)
     if folders.is_named():
         return found
@@ -113,7 +115,12 @@ def in_folders(
 
 
 def _in_places(
-    places: Iterable[UserFolder], most: int | None, mapped: Mapped, root: Path | None = None
+    places: Iterable[UserFolder],
+    most: int | None,
+    mapped: Mapped,
+    root: Path | None = None,
+    *,
+    ours: bool = False,
 ) -> list[Found]:
     found = []
     opened_of: dict[int, int] = {}
@@ -123,19 +130,34 @@ def _in_places(
         opened_of[folder.uid] = opened_of.get(folder.uid, 0) + len(names)
         for name in names:
             with contextlib.suppress(OSError, MemError):
-                found.append(_examined(folder, name, mapped, root))
+                found.append(_examined(folder, name, mapped, root, ours=ours))
     return found
 
 
-def _examined(folder: UserFolder, name: str, mapped: Mapped, root: Path | None) -> Found:
+def _examined(
+    folder: UserFolder, name: str, mapped: Mapped, root: Path | None, *, ours: bool
+) -> Found:
     path = str(folder.path / name)
     with Segment.open_in(folder, name, writable=False) as segment:
         status = os.fstat(segment.fd)
         control = segment.control()
-    user, _ = mapped().get((status.st_dev, status.st_ino), (None, None))
+        in_use = not ours or _may_be_in_use(segment.fd)
+    user, _ = mapped().get((status.st_dev, status.st_ino), (None, None)) if in_use else (None, None)
     alive = _is_alive(control, status, user is not None)
     held_bytes = status.st_blocks * 512
     return Found(user, path, control, alive, folder.uid, status.st_ino, held_bytes, root)
+
+
+def _may_be_in_use(fd: int) -> bool:
+    """Whether another process may have the file open or mapped: the kernel gives no lease then.
+    Meanwhile others wait to open it, so only for `ours`.
+    """
+    with contextlib.suppress(OSError):  # another user's file, a file system without leases
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # does nothing; SIGIO would end us
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    return True
 
 
 def count_beyond(most: int = FILES_MAX) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from fake_segment import FakeSegment
 from mem_profiler.process import procfs
-from mem_profiler.segment import layout, leftovers
+from mem_profiler.segment import folders, layout, leftovers
 from mem_profiler.segment.leftovers import Found
 
 GONE = 2**22 - 3
@@ -41,6 +41,20 @@ def test_no_process_is_read_where_no_segment_is_left(
     assert read == []
     left(segment_dir)
     only(segment_dir)
+    assert os.getpid() in read
+
+
+def test_of_a_run_only_a_segment_in_use_is_looked_for_in_other_processes(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(procfs, "raw_maps", lambda pid: read.append(pid) or b"")
+    path = left(segment_dir)
+    [found] = leftovers.in_folders(folders.everywhere(), ours=True)
+    assert (found.alive, found.pid) == (False, None)
+    assert os.getpid() not in read
+    with path.open("r+b"):
+        leftovers.in_folders(folders.everywhere(), ours=True)
     assert os.getpid() in read
 
 

@@ -6,15 +6,20 @@ traceback. Here it ends the process as it ends any other; later `run_command` sa
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
+
+_NEW_OBJECTS = 50_000
+"""Between two collections: what a start makes stays."""
 
 
 def _run(command_module: str) -> None:
     # A thread for each processor, started by the import of numpy, takes longer than the rest of it,
     # and would keep the rights that `mem_parser` drops.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.set_threshold(_NEW_OBJECTS)
     handler = signal.getsignal(signal.SIGINT)
     heeded = handler is signal.default_int_handler  # a shell lets background jobs ignore it
     if heeded:
@@ -22,7 +27,10 @@ def _run(command_module: str) -> None:
     command = importlib.import_module(f"mem_cli.{command_module}")
     if heeded:
         signal.signal(signal.SIGINT, handler)
-    command.main()
+    try:
+        command.main()
+    finally:
+        gc.freeze()  # the interpreter's end need not look through what goes with the process
 
 
 def mem_profiler() -> None:

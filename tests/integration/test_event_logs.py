@@ -35,7 +35,8 @@ from mem_parser.readers import read_profile
 from mem_profiler.capture import gate
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.recording import Recording
-from mem_profiler.events.collector import FILE_LEAST_BYTES, Limits, LogFiles
+from mem_profiler.events import FILE_LEAST_BYTES
+from mem_profiler.events.collector import Limits, LogFiles
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from parser_run import told

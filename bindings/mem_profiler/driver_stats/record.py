@@ -16,7 +16,8 @@ from mem_profiler.capture import output
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.driver_stats.record_type import MemRecordType
-from mem_profiler.events.collector import FILES, Limits, Log
+from mem_profiler.events import FILES
+from mem_profiler.events.collector import Limits, Log
 from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.segment import reserve

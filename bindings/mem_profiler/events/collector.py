@@ -28,13 +28,10 @@ from mem_parser import sudo
 from mem_parser.errors import FULL, MemError, UsageProblem
 from mem_parser.output_path import log_stem, open_folder
 from mem_profiler.capture.output import ExactFile, Where
+from mem_profiler.events import FILE_BYTES, FILE_LEAST_BYTES, FILES
 from mem_sandbox import confine
 from mem_sandbox.child import Child, Wish, write_all
 
-FILE_BYTES = 100_000_000
-FILE_LEAST_BYTES = 4 << 20
-FILES = 10
-RING_BYTES = 32 << 20
 BLOCK_MAX_BYTES = 64 << 20
 NOTE = 0xFFFFFFFF
 RINGS_MAX = 1 << 10

@@ -17,7 +17,8 @@ from mem_parser.memlog.rolling import RollingLog
 from mem_parser.memlog.writer import Put
 from mem_parser.model import Profile
 from mem_profiler.capture.output import Where
-from mem_profiler.events.collector import NOTE, RING_BYTES, Collector, Limits, Log, Work
+from mem_profiler.events import RING_BYTES
+from mem_profiler.events.collector import NOTE, Collector, Limits, Log, Work
 from mem_profiler.events.domains import Domains
 from mem_profiler.events.drain import Drain, Outlet
 from mem_profiler.events.lastevents import LastEvents

@@ -24,7 +24,7 @@ from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler.driver_stats.logs import MS_MAX
 from mem_profiler.driver_stats.record_type import MemRecordType
-from mem_profiler.events.collector import FILES
+from mem_profiler.events import FILES
 
 if TYPE_CHECKING:
     from mem_parser.records.linelog import LineLog

@@ -9,17 +9,10 @@ import click
 
 from mem_cli.commands import together
 from mem_cli.profiler.options import Bytes
-from mem_profiler.capture.output import ExactFile, Where
-from mem_profiler.events.collector import (
-    FILE_BYTES,
-    FILE_LEAST_BYTES,
-    FILES,
-    RING_BYTES,
-    Limits,
-    check_names,
-)
+from mem_profiler.events import FILE_BYTES, FILE_LEAST_BYTES, FILES, RING_BYTES
 
 if TYPE_CHECKING:
+    from mem_profiler.capture.output import Where
     from mem_profiler.events.logs import Logging
 
 RING_LEAST_BYTES = 64 << 10
@@ -73,9 +66,11 @@ class EventChoice:
         chosen = (self.ring_bytes, self.file_bytes, self.files)
         if not self.events and all(one is None for one in chosen):
             return None
-        if isinstance(where, ExactFile):
-            check_names(where)
+        from mem_profiler.capture.output import ExactFile
+        from mem_profiler.events.collector import Limits, check_names
         from mem_profiler.events.logs import Logging
 
+        if isinstance(where, ExactFile):
+            check_names(where)
         limits = Limits(self.file_bytes or FILE_BYTES, self.files or FILES)
         return Logging(where, self.ring_bytes or RING_BYTES, limits)

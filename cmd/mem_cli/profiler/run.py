@@ -35,7 +35,6 @@ from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.profiler.started import ProgramCommand, command_line, note_on_python
 from mem_parser.errors import MemError, NoSampler, UsageProblem, one_line
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import output
 
 if TYPE_CHECKING:
     from mem_profiler.capture import launch
@@ -137,7 +136,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     mem_profiler run script.py ARGS
     mem_profiler run -m module ARGS
     """
-    from mem_profiler.capture import launch, launched
+    from mem_profiler.capture import launch, launched, output
     from mem_profiler.process import program
 
     given = _Given(**{field.name: outputs.pop(field.name) for field in dataclasses.fields(_Given)})

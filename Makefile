@@ -36,6 +36,7 @@ demo: system-demo build ## profile a real redis-server, show its table, write de
 
 test: system-test $(VENV)/.torch ## build, check and run every test
 	@$(MAKE) --no-print-directory -j2 library lint
+	@$(PY) -m compileall -q parser bindings cmd
 	$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal --durations=50 --durations-min=1 $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
@@ -110,6 +111,7 @@ $(PY): | system-build
 $(VENV)/.run: $(PACKAGING) | $(PY)
 	@echo "installing the commands into $(VENV)"
 	@$(PIP) 'setuptools>=77' && $(PIP) --no-build-isolation -e . && $(PLAIN)
+	@$(PY) -m compileall -q parser bindings cmd # a command without the right to write could not keep it
 	@mkdir -p $(VENV)/share/man/man1 && ln -sf $(abspath release/man)/*.1 $(VENV)/share/man/man1
 	@touch $@
 

@@ -11,7 +11,7 @@ import importlib
 import os
 import signal
 
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 100_000
 """Between two collections: what a start makes stays."""
 
 

@@ -111,6 +111,7 @@ def every_fact() -> Profile:
             before_end_oldest_s=np.array([0.25, 1.25, np.nan]),
             resident_bytes=column(7, 11, 0), resident_squares=np.array([49.0, 61.0, 0.0]),
             swapped_bytes=column(2, 3, 0), swapped_squares=np.array([4.0, 5.0, 0.0]),
+            huge_bytes=column(3, 2, 1), huge_squares=np.array([9.0, 2.0, 1.0]),
             slop_bytes=column(3, 1, 0), slop_squares=np.array([9.0, 1.0, 0.0]),
             pages_bytes=column(5, 6, 0), pages_squares=np.array([25.0, 36.0, 0.0]),
             held_bytes=column(4, 2, 0), held_squares=np.array([16.0, 4.0, 0.0]),

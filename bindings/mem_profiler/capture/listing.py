@@ -253,10 +253,11 @@ def listing(root: str | None = None) -> Listing:
     below that folder. Removes dead segments without an unsaved capture.
     """
     system.allow_descriptors()
-    every = leftovers.in_folders() if root is None else leftovers.below(Path(root))
+    scan = functools.cache(discovery.scan)  # after the files: none of a new process looks dead
+    every = leftovers.in_folders(scan=scan) if root is None else leftovers.below(Path(root), scan)
     here = {one.pid for one in every}
     living = []
-    for pid, segment in discovery.running():
+    for pid, segment in discovery.running(scan()):
         if root is not None and pid not in here:
             segment.close()
             continue

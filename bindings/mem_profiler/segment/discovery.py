@@ -162,29 +162,39 @@ def _unsupported(pid: int) -> str | None:
     return None
 
 
-def running() -> Iterator[tuple[int, Segment]]:
-    """Every visible process with its own segment, which is open for reading."""
+def scan() -> dict[int, list[Mapping]]:
+    """The segments that each visible process maps, by pid. Reads the maps of every process."""
+    found = {}
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
-            for mapping in _segments_of(pid):
-                try:
-                    segment = _open_mapped(pid, mapping, writable=False)
-                except (OSError, MemError):
-                    continue
-                if _belongs(segment.control(), pid):
-                    yield pid, segment
-                    break
-                segment.close()
-
-
-def mapped() -> dict[tuple[int, int], tuple[int, Mapping]]:
-    """(device, inode) of all visible mapped segments -> a pid that maps it, and how."""
-    found: dict[tuple[int, int], tuple[int, Mapping]] = {}
-    for pid in procfs.pids():
-        with contextlib.suppress(PermissionError):
-            for mapping in _segments_of(pid):
-                found[(os.makedev(*mapping.device), mapping.inode)] = pid, mapping
+            if segments := _segments_of(pid):
+                found[pid] = segments
     return found
+
+
+def running(scanned: dict[int, list[Mapping]] | None = None) -> Iterator[tuple[int, Segment]]:
+    """Every visible process, or every one of a `scan`, with its own segment, which is open for
+    reading.
+    """
+    for pid, mappings in (scan() if scanned is None else scanned).items():
+        for mapping in mappings:
+            try:
+                segment = _open_mapped(pid, mapping, writable=False)
+            except (OSError, MemError):
+                continue
+            if _belongs(segment.control(), pid):
+                yield pid, segment
+                break
+            segment.close()
+
+
+def mapped(scanned: dict[int, list[Mapping]]) -> dict[tuple[int, int], tuple[int, Mapping]]:
+    """(device, inode) of the segments of a `scan` -> a pid that maps it, and how."""
+    return {
+        (os.makedev(*one.device), one.inode): (pid, one)
+        for pid, mappings in scanned.items()
+        for one in mappings
+    }
 
 
 def bases_of(mappings: Iterable[Mapping]) -> list[Path]:

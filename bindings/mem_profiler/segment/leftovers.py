@@ -26,6 +26,7 @@ from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.folders import UserFolder
 
 Mapped = Callable[[], dict[tuple[int, int], tuple[int, Mapping]]]
+Scan = Callable[[], dict[int, list[Mapping]]]
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
 FILES_MAX = 2000  # of one user that one search opens
@@ -88,20 +89,28 @@ def _process_there(control: Control) -> bool | None:
     return not procfs.is_gone(pid) and control.number("start_ticks") in (0, procfs.start_ticks(pid))
 
 
-def below(root: Path) -> list[Found]:
+def below(root: Path, scan: Scan = discovery.scan) -> list[Found]:
     """Readable segment files below a folder, dead and alive."""
-    return _in_places(folders.below(root), None, functools.cache(discovery.mapped), root)
+    return _in_places(folders.below(root), None, _mapped(scan), root)
+
+
+def _mapped(scan: Scan) -> Mapped:
+    return functools.cache(lambda: discovery.mapped(scan()))
 
 
 def in_folders(
-    places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX, *, ours: bool = False
+    places: Iterable[UserFolder] | None = None,
+    most: int | None = FILES_MAX,
+    scan: Scan = discovery.scan,
+    *,
+    ours: bool = False,
 ) -> list[Found]:
     """Readable segment files, dead and alive: the latest of each folder, `most` of each user.
 
     Without ``places``: in the folder that the user named, else in the usual one and in those of the
     processes that run, which services have of their own. ``ours``: no other process looks there.
     """
-    mapped = functools.cache(discovery.mapped)  # reads of every process
+    mapped = _mapped(scan)
     if places is not None:
         return _in_places(places, most, mapped, ours=ours)
     found = _in_places(folders.everywhere(), most, mapped)

@@ -72,7 +72,7 @@ def test_of_other_mappings_no_line_is_parsed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(procfs, "pids", lambda: [7, 8])
     monkeypatch.setattr(procfs, "raw_maps", {7: other * 9 + segment, 8: other * 9}.get)
     monkeypatch.setattr(procfs, "parse_maps", lambda raw: parsed.append(raw) or real(raw))
-    [((device, inode), (pid, mapping))] = discovery.mapped().items()
+    [((device, inode), (pid, mapping))] = discovery.mapped(discovery.scan()).items()
     assert (device, inode, pid, mapping.inode) == (os.makedev(0, 0x1A), 77, 7, 77)
     assert b"".join(parsed).strip() == segment.strip()
 

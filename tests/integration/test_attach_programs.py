@@ -140,7 +140,7 @@ def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_p
 
 def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:
     with Unprepared.started([build("cxx_storm.cc")], segment_dir) as target:
-        heap = captured(target.pid, tmp_path, 0.1)
+        heap = captured(target.pid, tmp_path, 1)
         attach_and_detach(target.pid, 1)
         words = target.finish().split()
     assert int(words[1]) > 0

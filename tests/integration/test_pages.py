@@ -266,7 +266,8 @@ class Stage:
         )  # fmt: skip
         demo.wait_for_server(server, port, log)
         ask = f"redis-benchmark -p {port} {demo.LOAD} -n 3000".replace(" -l ", " ")
-        self.start("sh", "-c", f"while {ask}; do sleep 0.2; done", preloaded=False)
+        loop = f"while setpriv --pdeathsig KILL {ask}; do sleep 0.2; done"
+        self.start("sh", "-c", loop, preloaded=False)
         self.names[name] = str(server.pid)
 
     def do(self, text: str) -> None:

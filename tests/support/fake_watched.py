@@ -47,6 +47,10 @@ class FakeWatched:
     def _number(self, _name: str) -> int:
         return self.number
 
+    @property
+    def leaves(self) -> bool:
+        return self.is_own
+
     def due_in(self) -> float:
         return 0.05
 

@@ -111,6 +111,10 @@ class Scripted:
         self.code_files = None
         self.segment: Any = SimpleNamespace(control=lambda: SimpleNamespace(number=self._number))
 
+    @property
+    def leaves(self) -> bool:
+        return self.is_own
+
     def due_in(self) -> float:
         return 0.01
 

@@ -228,7 +228,7 @@ class Watched:
 
     def _follow(self) -> None:
         """Begin the series anew where another capture has begun."""
-        number = self.segment.control().number("capture_number")
+        number = self.segment.control().latest_capture
         if number != self._number and self._looking is not None:
             segment = self._looking.segment
             self._looking.close()
@@ -238,7 +238,7 @@ class Watched:
     def facts(self) -> Facts | None:
         """Data for a profile of the latest capture besides the segment; None without a capture."""
         control = self.segment.control()
-        number = control.number("capture_number")
+        number = control.latest_capture
         if number == 0:
             return None
         recording, state = self._recording, self.state

@@ -433,7 +433,7 @@ class Watcher:
             return False
         if latest is None:
             return now_s >= self._next_s
-        number = watched.segment.control().number("capture_number")
+        number = watched.segment.control().latest_capture
         changed = (state, number, watched.is_own) != (latest.state, self._number, latest.own)
         if changed:
             return True

@@ -38,7 +38,8 @@ from mem_profiler._inject import lib
 from mem_profiler.attach import control, kill_points, lock, remote, threads
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.capture import gate, session
+from mem_profiler.capture import gate, listing, session
+from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from sampler_run import Controller, Counted, Target, build, environment
@@ -237,6 +238,26 @@ def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
         assert " hooks removed" in done.stdout
         target.finish()
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
+
+
+def test_a_second_attach_is_as_the_first_one(segment_dir: Path, tmp_path: Path) -> None:
+    with Unprepared.started([build("stepper.c")], segment_dir) as target:
+        out = tmp_path / "p"
+        assert run_command("-s", "0.1", "-p", target.pid, "-o", out).returncode == 0
+        command_ok("attach", target.pid)
+        for command, said in (("snapshot", "has had no capture yet"), ("stop", "is running")):
+            refused = run_command(command, target.pid, "-o", out)
+            assert (refused.returncode, said in refused.stderr) == (4, True), refused.stderr
+        [row] = [row for row in listing.listing().rows if row.pid == target.pid]
+        assert (row.state, row.rate_bytes, row.samples) == ("idle", None, None)
+        with contextlib.closing(Watched(target.pid)) as watched:
+            assert (watched.tick(), watched.facts()) == (State.IDLE, None)
+        command_ok("start", target.pid, "-c", "1")
+        assert target.ask("a 100 40") == "ok"
+        command_ok("stop", target.pid, "-o", tmp_path / "again")
+        attaching.detach(target.pid)
+        target.finish()
+    assert HeapFile(next(tmp_path.glob("again.*.heap"))).total("alloc_blocks") >= 100
 
 
 def test_libraries_that_come_and_go_are_seen(segment_dir: Path, tmp_path: Path) -> None:

@@ -250,6 +250,10 @@ def test_several_processes_must_be_chosen_from(
         assert unclear.returncode == 4
         assert all(f"{pid} (stepper)" in unclear.stderr for pid in ours)
         assert "2 processes have the sampler" in unclear.stderr
+        ours.remove(two.pid)
+        said = run_command("-s", "0.1", "-o", tmp_path / "p").stderr.splitlines()[0]
+        assert said.startswith(f"note: stepper (pid {one.pid}), the only process with a sampler")
+        assert said.endswith("-p PID chooses another")
 
 
 def test_several_processes_are_captured_at_once_and_deaths_do_not_disturb(

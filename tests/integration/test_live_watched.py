@@ -22,7 +22,7 @@ from javascript import JAVASCRIPT, OPTIONS
 from mem_parser.errors import TargetBusy
 from mem_parser.live.naming import Naming
 from mem_profiler import attach as attaching
-from mem_profiler.capture import toggle
+from mem_profiler.capture import recover, toggle
 from mem_profiler.capture.session import Rates
 from mem_profiler.live import jit_watch, successor, watched
 from mem_profiler.live.successor import Identity
@@ -140,6 +140,34 @@ def test_the_last_state_of_a_killed_program_is_still_there(
     assert written.header["kind"] == ("capture" if rates else "snapshot")
     assert written.header["end"] == watched.why
     watched.close()
+
+
+@pytest.mark.parametrize("sees", [True, False], ids=["seen", "not seen"])
+def test_an_own_capture_of_a_killed_program_is_left_until_it_is_in_a_file(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sees: bool
+) -> None:
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(target.folder))
+    watched = Watched(target.pid, Rates(1), OFTEN)
+    target.ask("5000000")
+    target.kill()
+    if sees:
+        until(watched, State.ENDED)
+    watched.close()
+    [result] = recover.recover_pid(target.pid, str(tmp_path / "p"))
+    written = HeapFile(result.path)
+    assert written.header["kind"] == "recovered"
+    assert int(written.first_line.split()[3]) >= 5_000_000
+    assert not segments(target.folder)
+
+
+def test_an_own_capture_that_is_in_a_file_leaves_nothing(target: Target, tmp_path: Path) -> None:
+    watched = Watched(target.pid, Rates(1), OFTEN)
+    target.kill()
+    until(watched, State.ENDED)
+    assert watched.leaves
+    watched.write(str(tmp_path / "p"))
+    watched.close()
+    assert not segments(target.folder)
 
 
 @BOTH

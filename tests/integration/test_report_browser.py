@@ -180,6 +180,19 @@ def many_leaks() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_a_name_without_room_keeps_its_library_and_one_row_is_one(
+    desktop: Any, tmp_path: Path
+) -> None:
+    name = "unnamed function in libprotobuf.so.32"
+    functions = {"f0": Function(name, name, "/lib/libprotobuf.so.32", "")}
+    page = report.render(*make_profile([Site("f0", 10, 65536)], functions=functions))
+    open_page(desktop, saved(page, tmp_path), "#tab=table")
+    tail = text_of(desktop, "#panel-table .name-tail")
+    assert tail == "libprotobuf.so.32"
+    assert text_of(desktop, "#panel-table .table-tools [role=status]") == "1 row"
+    assert_quiet(desktop)
+
+
 def test_no_verdict_is_cut_away_and_what_is_cut_is_counted(desktop: Any, tmp_path: Path) -> None:
     page = report.render(*make_profile(SERVER, rate=1024.0), leaks=many_leaks())
     open_page(desktop, saved(page, tmp_path), "#tab=leaks")

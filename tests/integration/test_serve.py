@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller_tools import TIMEOUT_S, Stepper, run_command, wait_until
+from controller_tools import TIMEOUT_S, Stepper, command_ok, run_command, wait_until
 from javascript import JAVASCRIPT, OPTIONS
 from made_program import Made
 from mem_parser.model import Count, Unit
@@ -291,8 +291,34 @@ def test_the_target_is_killed_while_it_is_watched(
             seen = frame["seq"]
         assert frame["state"] == "ended"
         assert frame["data"] is not None
-        gone = server.ask(f"/p/{one.pid}/live?after={seen}")
-        assert gone.status == 404
+        again = server.ask(f"/p/{one.pid}/live").json()
+        assert (again["seq"], again["how"]) == (seen, "")
+        assert server.ask(f"/p/{one.pid}/debug/pprof/heap").status == 200
+
+
+def test_a_capture_of_the_servers_own_is_kept_when_its_target_is_killed(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as one, Server("--control", folder=tmp_path) as server:
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 1}').status == 200
+        one.tell("a 10 1000")
+        one.child.kill()
+        one.child.wait(TIMEOUT_S)
+        wait_until(
+            lambda: server.ask(f"/p/{one.pid}/live").json()["state"] == "ended", "the end is seen"
+        )
+        for _ in range(2):
+            frame = server.ask(f"/p/{one.pid}/live").json()
+            assert frame["how"] == f"mem_profiler recover {one.pid}"
+            assert "SIGKILL" in frame["why"] or "target ended" in frame["why"]
+            assert heap_of(server, one.pid, tmp_path) == 10_000
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 1}').status == 404
+        with Server() as other:
+            refused = other.ask(f"/p/{one.pid}/profile.heap")
+            assert (refused.status, "recover" in refused.json()["hint"]) == (404, True)
+        assert server.end() == (0, "")
+        command_ok("recover", one.pid, "-o", tmp_path / "late")
+        assert list(tmp_path.glob("late*.heap"))
 
 
 def test_another_program_in_the_process_is_followed(

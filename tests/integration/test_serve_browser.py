@@ -482,3 +482,6 @@ def test_the_end_of_the_process_is_said_and_its_last_picture_stays(shop: Shop) -
         shop.driver, ".live-how"
     )
     assert held[:6] == shop.samples()[:6] == "Total:"
+    shop.open()
+    assert text_of(shop.driver, ".live-state") == "ended"
+    assert shop.server.ask(f"/p/{shop.pid}/profile.heap").status == 200

@@ -41,11 +41,12 @@ class FakeWatched:
         self.may_close.set()
         self.threads: set[int] = set()
         self.segment: Any = SimpleNamespace(
-            control=lambda: SimpleNamespace(number=self._number, identity="")
+            control=lambda: SimpleNamespace(latest_capture=self.number, identity="")
         )
 
-    def _number(self, _name: str) -> int:
-        return self.number
+    @property
+    def leaves(self) -> bool:
+        return self.is_own
 
     def due_in(self) -> float:
         return 0.05

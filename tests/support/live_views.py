@@ -109,7 +109,13 @@ class Scripted:
         self.threads: set[int] = set()
         self.problem: BaseException | None = None
         self.code_files = None
-        self.segment: Any = SimpleNamespace(control=lambda: SimpleNamespace(number=self._number))
+        self.segment: Any = SimpleNamespace(
+            control=lambda: SimpleNamespace(latest_capture=self._number())
+        )
+
+    @property
+    def leaves(self) -> bool:
+        return self.is_own
 
     def due_in(self) -> float:
         return 0.01
@@ -131,7 +137,7 @@ class Scripted:
         ending = Ending("snapshot", "running")
         return Facts(self._number(), self.state, Target(None), ending, Readings())
 
-    def _number(self, _name: str = "") -> int:
+    def _number(self) -> int:
         return self.profiles[0].capture.capture or 1 if self.profiles else 0
 
     def begin(self, rates: Rates) -> bool:

@@ -103,7 +103,7 @@ def _unseen(_identity: str, pid: int) -> str:
 def _row(entry: _Entry) -> dict[str, Any]:
     """The fields of a Row, read from the segment. Runs in a child."""
     control = entry.segment.control()
-    number = control.number("capture_number")
+    number = control.latest_capture
     row = _blank(entry)
     if number > 0:
         rate = int(control.capture["rate_bytes"])

@@ -90,7 +90,7 @@ class Recorder:
         began, began_cpu = time.monotonic(), time.thread_time()
         control = self.segment.control()
         t_s = None
-        if control.number("capture_number") > 0:
+        if control.latest_capture > 0:
             t_s = self._read(control, now_ns, final)
         if self._reserves and not final:
             self.full |= not reserve.ahead(self.segment, control)

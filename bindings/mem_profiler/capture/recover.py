@@ -262,7 +262,7 @@ def recover_file(path: str, place: Where, form: Form = Form.AUTO) -> Result:
             return _recover_dead(found, place, form)
     try:
         with Segment.open(real, writable=False) as segment:
-            if segment.control().number("capture_number") == 0:
+            if segment.control().latest_capture == 0:
                 raise InputFileError(f"{path}: this segment never had a capture")
             return _write(segment, place, form)
     except NotAProfile as error:

@@ -89,7 +89,7 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO, *, resident: bool = Fals
         log = logkeeper.end(segment, pid)
         lock(segment, pid)
         control = segment.control()
-        number = control.number("capture_number")
+        number = control.latest_capture
         if number == 0:
             raise TargetError(f"No capture of pid {pid} is running.", hint=_starts(pid))
         if not running and control.number("written_capture") == number:
@@ -131,7 +131,7 @@ def snapshot(pid: int, prefix: str, form: Form = Form.AUTO, *, resident: bool = 
     """
     with discovery.open_process(pid) as segment:
         control = segment.control()
-        number = control.number("capture_number")
+        number = control.latest_capture
         if number == 0:
             raise TargetError(f"pid {pid} has had no capture yet", hint=_starts(pid))
         running = control.running(gate.target_now_ns(pid))

@@ -75,7 +75,8 @@ class Facts:
 
 
 class Watched:
-    """One watched process. Close it at the end, which ends its own capture.
+    """One watched process. Close it at the end, which ends its own capture; that of a process which
+    has ended, and is in no file, is left to `recover`.
 
     `why` is the reason of its end; so is `left` if the process lives without the sampler. `seen_s`:
     when it was last seen alive, since the boot.
@@ -110,6 +111,14 @@ class Watched:
     def is_own(self) -> bool:
         """Whether the capture is this one's, and ends with it."""
         return self._session is not None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether its own capture is left to `recover`."""
+        session = self._session
+        if session is None or not session.number or not session.watch.ended():
+            return False
+        return session.segment.control().number("written_capture") != session.number
 
     @property
     def readings(self) -> Readings:
@@ -219,7 +228,7 @@ class Watched:
 
     def _follow(self) -> None:
         """Begin the series anew where another capture has begun."""
-        number = self.segment.control().number("capture_number")
+        number = self.segment.control().latest_capture
         if number != self._number and self._looking is not None:
             segment = self._looking.segment
             self._looking.close()
@@ -229,7 +238,7 @@ class Watched:
     def facts(self) -> Facts | None:
         """Data for a profile of the latest capture besides the segment; None without a capture."""
         control = self.segment.control()
-        number = control.number("capture_number")
+        number = control.latest_capture
         if number == 0:
             return None
         recording, state = self._recording, self.state
@@ -269,15 +278,21 @@ class Watched:
         if not self._ended:
             return toggle.snapshot(self.pid, prefix, form, resident=resident)
         kind = "capture" if self.is_own else "snapshot"
-        return self._recording.finish(
+        result = self._recording.finish(
             prefix, self.pid, kind, self._how, form=form, with_events=False
         )
+        if self._session is not None:
+            gate.mark_written(self.segment, self._session.number)
+        return result
 
     def close(self) -> None:
         """Stop watching, and end our own capture. Raises nothing that the target causes."""
+        leaves = self.leaves
         session, self._session = self._session, None
         try:
-            if session is not None:
+            if session is not None and leaves:
+                session.leave("target ended")
+            elif session is not None:
                 session.discard()
         except MemError as error:
             self.why = self.why or str(error)

@@ -146,6 +146,14 @@ class Control:
         return self._record["capture"][self.number("capture_number") & 1]
 
     @property
+    def latest_capture(self) -> int:
+        """The number of the latest capture of this segment; 0: it had none. In the segment of a
+        second attach `capture_number` goes on from those before.
+        """
+        number = self.number("capture_number")
+        return number if int(self.capture["number"]) == number else 0
+
+    @property
     def gate_capture(self) -> int:
         """The capture whose gate is open; 0 when it is shut. A passed deadline does not shut it."""
         gate = self.number("gate")

@@ -52,7 +52,7 @@ class Found:
     @property
     def captured(self) -> bool:
         """Whether any capture was started in it."""
-        return self.control.number("capture_number") > 0
+        return self.control.latest_capture > 0
 
     @property
     def written(self) -> bool:

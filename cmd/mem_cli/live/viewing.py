@@ -181,5 +181,7 @@ def _say_what_was(watched: Watched, follower: Follower, app: LiveApp, *, is_run:
             return
         if watched.state is State.CAPTURED and not watched.is_own:
             say("its capture goes on: another controller began it")
+        elif watched.leaves:
+            say(f"its capture is in no file yet: mem_profiler recover {watched.pid} writes it")
         elif watched.is_own and not app.written:
             say("its capture has ended and is in no file: w writes one while the view runs")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.commands import together
-from mem_cli.console import waiting
+from mem_cli.console import note, waiting
 from mem_cli.profiler.options import children_option, every_option
 from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
 from mem_parser.escape import one_line, shell_join
@@ -176,6 +176,9 @@ def chosen(
             discovery.the_only_process()  # raises if there is none
     elif only and not named:
         pids = [discovery.the_only_process()]
+        name = one_line(procfs.program_name(pids[0]) or "?")
+        text = f"{name} (pid {pids[0]}), the only process with a sampler, is captured"
+        note(f"note: {text}; -p PID chooses another", err=True)
     else:
         pids = [pid_of(given(target, pid), replace(use, family=children))]
     if children:

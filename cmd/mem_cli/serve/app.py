@@ -57,7 +57,7 @@ from mem_profiler.capture import listing
 from mem_profiler.capture.listing import Listing
 from mem_profiler.capture.session import Rates
 from mem_profiler.process import procfs
-from mem_profiler.segment import layout
+from mem_profiler.segment import layout, leftovers
 
 PIECE_BYTES = 64 << 10
 WAIT_S = 25.0
@@ -240,6 +240,8 @@ class Serving:
             found = await self._result(request, future, WAIT_S)
         except TimeoutError:
             return Response(status_code=204)
+        except ProcessGone:
+            raise await asyncio.to_thread(leftovers.gone, _pid_of(request)) from None
         except NoSampler as error:
             more = await asyncio.to_thread(without_sampler, _pid_of(request), error)
             return refused(404, **{"text": str(error), "hint": error.hint} | more)
@@ -302,7 +304,10 @@ class Serving:
     async def heap(self, request: Request) -> Response:
         """A .heap file of what the capture has so far."""
         pid, domain = _pid_of(request), request.query_params.get("domain", "")[:100]
-        body = await self._made(request, pid, ("heap", domain))
+        try:
+            body = await self._made(request, pid, ("heap", domain))
+        except ProcessGone:
+            raise await asyncio.to_thread(leftovers.gone, pid) from None
         name = await asyncio.to_thread(procfs.program_name, pid)
         return _download(body, f"{file_part(name or 'profile')}.{pid}.heap")
 

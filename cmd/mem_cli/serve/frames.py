@@ -16,7 +16,7 @@ def frame(snapshot: Snapshot, since: str, kept: KeptVerdicts, *, control: bool) 
 
     ``data`` are the blocks of a report, null where the process has had no capture; ``base`` is what
     they are compared with. ``waits_for`` is a window that reaches further back than the process is
-    watched. ``how`` is a command that begins a capture.
+    watched. ``how`` is a command that begins a capture, or saves that of a process which ended.
     """
     had, base = snapshot.had, snapshot.base(since)
     data = None
@@ -42,7 +42,7 @@ def frame(snapshot: Snapshot, since: str, kept: KeptVerdicts, *, control: bool) 
         "own": snapshot.own,
         "peak_bytes": had.profile.capture.peak_bytes if had is not None else None,
         "why": _why(snapshot),
-        "how": _how(snapshot) if not control else "",
+        "how": _how(snapshot, control=control),
         "marks": [{"id": mark.id, "label": mark.label} for mark in snapshot.marks],
         "base": None if base is None else {"id": base.id, "label": base.label},
         "base_gone": bool(since) and base is None and not waits,
@@ -54,6 +54,10 @@ def frame(snapshot: Snapshot, since: str, kept: KeptVerdicts, *, control: bool) 
 
 def _why(snapshot: Snapshot) -> str:
     if snapshot.state is State.ENDED:
+        if snapshot.why and snapshot.own:
+            return phrase(
+                "the process ended: {why}; its capture is kept until it is saved", why=snapshot.why
+            )
         if snapshot.why:
             return phrase("the process ended: {why}", why=snapshot.why)
         return phrase("the process ended")
@@ -64,5 +68,9 @@ def _why(snapshot: Snapshot) -> str:
     return ""
 
 
-def _how(snapshot: Snapshot) -> str:
-    return f"mem_profiler start {snapshot.pid}" if snapshot.state is State.IDLE else ""
+def _how(snapshot: Snapshot, *, control: bool) -> str:
+    if snapshot.state is State.ENDED and snapshot.own:
+        return f"mem_profiler recover {snapshot.pid}"
+    if snapshot.state is State.IDLE and not control:
+        return f"mem_profiler start {snapshot.pid}"
+    return ""

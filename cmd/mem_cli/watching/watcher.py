@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mem_cli.watching.worker import About, Question, Worker
-from mem_parser.errors import MemError, TargetBusy, TargetError
+from mem_parser.errors import MemError, ProcessGone, TargetBusy, TargetError
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
@@ -33,8 +33,8 @@ MOST_READERS = 64
 MOST_WAITING = 1024
 """Questions that wait for one process."""
 STATE_EVERY_S = 0.5
-LAST_WORDS_S = 60.0
-"""How long the end of a process is kept for whoever asks next."""
+MOST_ENDED = 8
+"""Processes that have ended whose last moment is kept."""
 _OF_SCRAPERS = ("metrics", "pprof", "keep", "heap", "text")
 _CHANGES = ("mark", "unmark")
 """Questions after which others have another answer at the same moment."""
@@ -87,9 +87,11 @@ class _Ask(Generic[T]):
     read: Callable[[bytes], T]
     future: Future[T]
 
-    def is_answered(self, latest: About) -> bool:
-        """Whether the latest moment is late enough."""
-        return latest.at_s >= self.since_s if self.after is None else latest.seq > self.after
+    def is_answered(self, latest: About, *, last: bool = False) -> bool:
+        """Whether the latest moment is late enough; ``last``: there comes no other one."""
+        if self.after is None:
+            return last or latest.at_s >= self.since_s
+        return latest.seq > self.after
 
     def answer(self, body: bytes) -> None:
         """Give an answer. Raises what ``read`` does."""
@@ -144,6 +146,12 @@ class Watcher:
         with self._lock:
             busy = self._own or self._asks or self._works
             return not self.runs or not (busy or self._is_watched())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process has, of which it keeps the last moment."""
+        latest = self.latest
+        return latest is not None and latest.state is State.ENDED
 
     @property
     def idle_since_s(self) -> float:
@@ -301,9 +309,8 @@ class Watcher:
                 if future.set_running_or_notify_cancel():
                     future.set_result(None)
         if has_ended:
-            # The number of the process may become another one's.
-            if not self._heard:
-                self._say_last_words()
+            self._own = False
+            self._keep_last()
             self._forget()
             self._next_s = 0.0
         return has_ended
@@ -344,18 +351,40 @@ class Watcher:
             self._rest(watched, state)
         return False
 
-    def _say_last_words(self) -> None:
-        """Tell the end to whoever asks first after it, where nobody waited when it came."""
-        give_up = time.monotonic() + LAST_WORDS_S
-        while time.monotonic() < give_up:
+    def _keep_last(self) -> None:
+        """Answer about the last moment until the server ends, or the number is another process's.
+        Of one that lives on, without the sampler or with another program, the end is told once.
+        """
+        while not self._closing:
+            gone = self._is_gone()
             with self._lock:
-                if self._closing:
-                    return
-                if not self._asks:
-                    self._lock.wait(STATE_EVERY_S)
-                    continue
-            self._answer(lambda: None)
-            return
+                self._asks = [ask for ask in self._asks if not ask.future.cancelled()]
+                works = self._works if gone else []
+                self._works = [] if gone else self._works
+                asked = bool(self._asks or self._works)
+            for _, future in works:
+                _fail(future, ProcessGone(f"pid {self.pid} has ended"))
+            self._answer(lambda: None, last=gone)
+            if not gone and (asked or self._heard):
+                return
+            with self._lock:
+                if not (self._works or self._closing or self._has_news(last=gone)):
+                    self._lock.wait(self.manner.rest_s)
+
+    def _has_news(self, *, last: bool) -> bool:
+        """With the lock: whether somebody waits for the latest moment."""
+        latest = self.latest
+        return latest is not None and any(ask.is_answered(latest, last=last) for ask in self._asks)
+
+    def _is_gone(self) -> bool:
+        """Whether nothing has the number of the process."""
+        try:
+            with self._open(self.pid):
+                return False
+        except ProcessGone:
+            return True
+        except MemError:
+            return False
 
     def _is_wanted(self) -> bool:
         with self._lock:
@@ -398,13 +427,13 @@ class Watcher:
         with self._lock:
             self._asks = [ask for ask in self._asks if not ask.future.cancelled()]
             asks = list(self._asks)
-        if state is State.ENDED and latest is not None:
-            return latest.state is not State.ENDED
+        if state is State.ENDED and (latest is not None or not self.manner.stays):
+            return latest is None or latest.state is not State.ENDED
         if not asks:
             return False
         if latest is None:
             return now_s >= self._next_s
-        number = watched.segment.control().number("capture_number")
+        number = watched.segment.control().latest_capture
         changed = (state, number, watched.is_own) != (latest.state, self._number, latest.own)
         if changed:
             return True
@@ -426,12 +455,12 @@ class Watcher:
                 at_s=began_s,
                 clock=time.strftime("%H:%M:%S"),
                 state=state,
-                own=watched.is_own,
+                own=watched.leaves if state is State.ENDED else watched.is_own,
                 why=watched.why,
                 program=procfs.program_name(self.pid),
             )
             worker.take(about, facts, meanwhile)
-            self.latest, self._made = about, {}
+            self.latest, self._made, self._heard = about, {}, False
             self._number = facts.number if facts is not None else 0
             self._cost_s += time.thread_time() + worker.cost_s
         finally:
@@ -443,12 +472,12 @@ class Watcher:
         pause_s = max(manner.fresh_s, self._cost_s / manner.cost_share)
         self._next_s = began_s + min(pause_s, manner.longest_pause_s)
 
-    def _answer(self, meanwhile: Callable[[], None]) -> None:
+    def _answer(self, meanwhile: Callable[[], None], *, last: bool = False) -> None:
         latest, worker = self.latest, self._worker
         if latest is None or worker is None:
             return
         with self._lock:
-            ready = [ask for ask in self._asks if ask.is_answered(latest)]
+            ready = [ask for ask in self._asks if ask.is_answered(latest, last=last)]
             self._asks = [ask for ask in self._asks if ask not in ready]
         self._cost_s -= time.thread_time() + worker.cost_s
         for ask in ready:
@@ -456,7 +485,7 @@ class Watcher:
                 with _told_to(ask.future):
                     ask.answer(self._make(worker, ask.question, meanwhile))
         self._cost_s += time.thread_time() + worker.cost_s
-        self._heard = bool(ready)
+        self._heard = self._heard or bool(ready)
         self._pace(latest.at_s)
         if worker.has_failed and self.manner.stays:
             self._forget()
@@ -511,7 +540,15 @@ class Readers:
         if found is None:
             self._make_room()
             found = self._readers[pid] = Watcher(pid, *self._given)
+        self._forget_ended(found)
         return found
+
+    def _forget_ended(self, asked: Watcher) -> None:
+        """Keep no more than the latest of those whose process has ended, and ``asked``."""
+        ended = [r for r in self._readers.values() if r.has_ended and r.rests and r is not asked]
+        for one in sorted(ended, key=lambda r: r.idle_since_s)[:-MOST_ENDED]:
+            one.leave()
+            del self._readers[one.pid]
 
     def _make_room(self) -> None:
         """Make room for one more: those that rest go, the longest first. Raises TargetBusy."""

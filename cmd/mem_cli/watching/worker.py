@@ -73,7 +73,7 @@ Given = tuple[str, int, tuple[str, ...]]
 class About:
     """What the viewer knows of a moment: nothing that the target wrote. ``seq`` grows with each;
     ``at_s`` is of the monotonic clock, ``clock`` the time of day; ``own``: the capture is the
-    viewer's; ``why`` is of `State.ENDED`.
+    viewer's, at the end of the process: left to `recover`; ``why`` is of `State.ENDED`.
     """
 
     seq: int

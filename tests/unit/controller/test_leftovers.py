@@ -22,6 +22,7 @@ def left(
     values = {"pid": pid, "start_ticks": 1, "capture_number": captures, "written_capture": written}
     for name, value in (values | fields).items():
         fake.control[name] = value
+    fake.control["capture"][captures & 1]["number"] = captures
     path = fake.save(base)
     os.utime(path, (0, 0))
     return path

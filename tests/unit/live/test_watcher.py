@@ -137,22 +137,47 @@ def test_the_last_of_a_process_that_ended_is_still_told(reader: Watcher, opened:
     last = told(reader, first)
     assert (last["state"], last["why"], last["had"]) == ("ended", "signal 9 SIGKILL", True)
     assert opened.every[0].closed.wait(WAIT_S)
-    with pytest.raises(ProcessGone):
-        told(reader, last["seq"])
-    assert opened.workers[0].closed
+    assert not opened.workers[0].closed
 
 
-def test_an_end_that_nobody_waited_for_is_told_to_the_next_one(
+def test_the_last_of_a_process_that_is_gone_is_told_again_and_again(
     reader: Watcher, opened: Opened
 ) -> None:
-    first = told(reader, 0)["seq"]
+    opened.number = 0
+    reader.begin(Rates(1024)).result(WAIT_S)
     opened.gone = True
     opened.every[0].state = State.ENDED
     assert opened.every[0].closed.wait(WAIT_S)
-    last = told(reader, first)
-    assert last["state"] == "ended"
+    last = told(reader, 0)
+    assert (last["state"], last["own"], last["had"]) == ("ended", True, True)
+    assert told(reader) == told(reader, 0) == last
+    assert reader.ask(("heap", "")).result(WAIT_S)
     with pytest.raises(ProcessGone):
-        told(reader, last["seq"])
+        reader.begin(Rates(1024)).result(WAIT_S)
+    waits = reader.ask(MOMENT, last["seq"])
+    assert told(reader) == last
+    assert not waits.done()
+    opened.gone = False
+    assert json.loads(waits.result(WAIT_S))["state"] == "idle"
+    assert opened.workers[0].closed
+
+
+def test_of_no_more_than_some_that_are_gone_the_last_is_kept(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "MOST_ENDED", 1)
+    readers = Readers(opened.worker, opened, dataclasses.replace(QUICK, grace_s=0.0))
+    for pid in (1, 2):
+        opened.gone, opened.number = False, 0
+        readers.of(pid).begin(Rates(1024)).result(WAIT_S)
+        opened.gone = True
+        opened.every[-1].state = State.ENDED
+        assert opened.every[-1].closed.wait(WAIT_S)
+    readers.of(3)
+    with pytest.raises(ProcessGone):
+        told(readers.of(1), 0)
+    assert told(readers.of(2))["state"] == "ended"
+    readers.close()
 
 
 def test_marks_of_another_process_with_the_number_are_forgotten(
@@ -163,7 +188,7 @@ def test_marks_of_another_process_with_the_number_are_forgotten(
     opened.every[0].state = State.ENDED
     assert opened.every[0].closed.wait(WAIT_S)
     assert marks(reader) == []
-    assert len(opened.every) == len(opened.workers) == 2
+    assert len(opened.workers) == 2
     assert opened.workers[0].closed
 
 

@@ -110,7 +110,7 @@ class DataTable {
     this.showRows(rows);
     this.more.hidden = rows.length <= this.shown;
     const all = this.all ?? this.rows.length, numbers = { shown: countText(rows.length), all: countText(all) };
-    const count = rows.length === all ? phrase("{all} rows", numbers) : phrase("{shown} of {all} rows", numbers);
+    const count = rows.length === all ? plural("{number} row", "{number} rows", all) : phrase("{shown} of {all} rows", numbers);
     this.count.textContent = hidden ? phrase("{rows}; {hidden}", { rows: count, hidden: this.zeros(hidden) }) : count;
     for (const cell of this.head.querySelectorAll("th")) {
       const sorted = cell.dataset.key === this.kept.sortKey;
@@ -259,14 +259,16 @@ function pathCell(path) {
   return element("span", "path", null, [element("span", "folders", path.slice(0, path.length - name.length)), name]);
 }
 
-const LONGEST_SHOWN = 160, SHORT_ENOUGH = 24, TAIL = 12;
+const LONGEST_SHOWN = 160, SHORT_ENOUGH = 24, TAIL = 12, LONGEST_TAIL = 24;
 
 // A name for a place that may be too narrow for it: cut in the middle, since names of one class begin alike and names
-// of one template end alike. Whoever shows it puts the whole name into a title.
+// of one template end alike. A last word, as that of a library, stays whole if it is not long. Whoever shows it puts the
+// whole name into a title.
 function shortened(text) {
   const name = text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN - 61)}\u2026${text.slice(-60)}` : text;
   if (name.length <= SHORT_ENOUGH) return [name];
-  return [element("span", "name-head", name.slice(0, -TAIL)), element("span", "name-tail", name.slice(-TAIL))];
+  const word = name.length - name.lastIndexOf(" ") - 1, tail = word > LONGEST_TAIL ? TAIL : Math.max(TAIL, word);
+  return [element("span", "name-head", name.slice(0, -tail)), element("span", "name-tail", name.slice(-tail))];
 }
 
 // "12.30 MiB ± 0.20 MiB" of an amount [value, lower, upper].

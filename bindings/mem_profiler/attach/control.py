@@ -185,6 +185,8 @@ def is_attached(pid: int) -> bool:
     try:
         with discovery.open_process(pid, writable=False) as segment:
             return _by_attach(segment.control().number("startup_flags"))
+    except discovery.SegmentRemoved:
+        return True  # only the sampler itself can tell
     except NoSampler:
         return False
 
@@ -381,7 +383,10 @@ def _is_preloaded(pid: int) -> bool:
 
 def detach(pid: int) -> Answer:
     """Take the hooks of an attach out of a process. Raises TargetError and its kinds."""
-    with discovery.open_process(pid, writable=False) as segment:
+    with (
+        contextlib.suppress(discovery.SegmentRemoved),  # the sampler itself says what it is
+        discovery.open_process(pid, writable=False) as segment,
+    ):
         if not _by_attach(segment.control().number("startup_flags")):
             raise TargetUnsupported(
                 f"pid {pid} was started with the sampler, which stays until the process ends",

@@ -454,15 +454,35 @@ def _notes(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str
         )
 
 
+def _of_shared(profile: Profile, memory: Memory, result: RssAccount, least: float) -> Iterator[str]:
+    """Yield what tells more of shared memory; `_memory_at` knows no ``pss_bytes``."""
+    pss = memory.pss_bytes
+    if pss is not None and (result.rss_bytes or 0) - pss >= least:
+        yield phrase(
+            "pages that other processes map too count in the RSS of each; divided among them, this "
+            "one has {pss} (Pss)",
+            pss=format_bytes(pss),
+        )
+    if memory.mapped_shared_bytes is not None or any(
+        reading.mapped_bytes is not None for reading in profile.series
+    ):
+        yield phrase(
+            "shared memory older than the capture, or mapped by a parent before fork, has no "
+            "functions here: capture that parent from its start"
+        )
+        return
+    command = "mem_profiler run --device mmap"
+    if profile.capture.pid is not None and not has_ended(profile.capture):
+        command = f"mem_profiler -s 60 --device mmap -p {profile.capture.pid}"
+    yield phrase("which functions mapped the shared memory: {command}", command=command)
+
+
 def _next_steps(profile: Profile, memory: Memory, result: RssAccount) -> Iterator[str]:
     """Yield what tells more of large parts, or makes them smaller."""
     of = {p.key: p.bytes for p in result.parts}
     least = max(_NOTED_SHARE * (result.rss_bytes or 0), _NOTED_BYTES)
-    if of.get("shared", 0) >= least and memory.mapped_shared_bytes is None:
-        command = "mem_profiler run --device mmap"
-        if profile.capture.pid is not None and not has_ended(profile.capture):
-            command = f"mem_profiler -s 60 --device mmap -p {profile.capture.pid}"
-        yield phrase("which functions mapped the shared memory: {command}", command=command)
+    if of.get("shared", 0) >= least:
+        yield from _of_shared(profile, memory, result, least)
     if of["slack"] < least:
         return
     for one in dict.fromkeys(filter(None, (library_of(m.name) for m in profile.modules))):

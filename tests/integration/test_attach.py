@@ -30,6 +30,7 @@ from attach_run import (
 )
 from controller_tools import HeapFile, command_ok, run_command, wait_until
 from mem_cli.parser.group import cli
+from mem_cli.profiler import attaching as by_hand
 from mem_parser.errors import TargetBusy
 from mem_parser.readers import read_profile
 from mem_parser.reports.header import NOTED_STOP_S
@@ -39,8 +40,9 @@ from mem_profiler.attach import control, kill_points, lock, remote, threads
 from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
 from mem_profiler.capture import gate, listing, session
+from mem_profiler.doctor import neighbours
 from mem_profiler.live.watched import State, Watched
-from mem_profiler.process import procfs
+from mem_profiler.process import foreign, procfs
 from mem_profiler.segment import discovery
 from sampler_run import Controller, Counted, Target, build, environment
 
@@ -401,6 +403,36 @@ def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
         done = run_command("detach", target.pid)
         assert (done.returncode, done.stdout) == (4, "")
         assert "is not attached to" in done.stderr
+        end_storm(target)
+
+
+@pytest.mark.parametrize("may_open", [True, False])
+def test_a_segment_whose_file_was_removed_can_be_left(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch, may_open: bool
+) -> None:
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EPERM, "denied")
+
+    with storm("handler", segment_dir) as target:
+        attaching.attach(target.pid)
+        if not may_open:  # as without the right to /proc/PID/map_files
+            monkeypatch.setattr(foreign, "open_plain", denied)
+        next(segment_dir.rglob(f"{target.pid}-*")).unlink()
+        if may_open:
+            session.Session(target.pid).segment.close()
+        else:
+            for refused in (attaching.need, session.Session):
+                with pytest.raises(discovery.SegmentRemoved) as caught:
+                    refused(target.pid)
+                assert f"mem_profiler detach {target.pid}" in str(caught.value.hint)
+            [finding] = neighbours.sampler(target.pid)
+            assert (finding.status, finding.cure) == ("blocker", caught.value.hint)
+            assert str(target.pid) in str(listing.listing().removed)
+        by_hand.detach_by_hand(target.pid)
+        if may_open:  # the new segment has a name
+            attaching.attach(target.pid)
+            session.Session(target.pid).segment.close()
+            attaching.detach(target.pid)
         end_storm(target)
 
 

@@ -185,6 +185,8 @@ def is_attached(pid: int) -> bool:
     try:
         with discovery.open_process(pid, writable=False) as segment:
             return _by_attach(segment.control().number("startup_flags"))
+    except discovery.SegmentRemoved:
+        return True  # only the sampler itself can tell
     except NoSampler:
         return False
 
@@ -381,13 +383,17 @@ def _is_preloaded(pid: int) -> bool:
 
 def detach(pid: int) -> Answer:
     """Take the hooks of an attach out of a process. Raises TargetError and its kinds."""
-    with discovery.open_process(pid, writable=False) as segment:
-        if not _by_attach(segment.control().number("startup_flags")):
-            raise TargetUnsupported(
-                f"pid {pid} was started with the sampler, which stays until the process ends",
-                hint=f"mem_profiler stop {pid} ends a capture",
-            )
+    preloaded = f"pid {pid} was started with the sampler, which stays until the process ends"
+    removed = False
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            if not _by_attach(segment.control().number("startup_flags")):
+                raise TargetUnsupported(preloaded, hint=f"mem_profiler stop {pid} ends a capture")
+    except discovery.SegmentRemoved:
+        removed = True  # the sampler itself says what it is
     answer = remote.run(pid, Command(remote.DETACH))
+    if answer.result == -errno.EALREADY and removed:
+        raise TargetUnsupported(preloaded, hint="its segment was removed: root can capture it")
     if answer.result == -errno.EALREADY:
         raise NoSampler(f"mem_profiler is not attached to pid {pid}")
     if answer.result == -errno.EBUSY:

@@ -152,13 +152,14 @@ class _Entry:
 
 @dataclass
 class Listing:
-    """The rows, living processes first; the number of dead processes' segments without a row; and
-    the ledgers of folders whose bound caused a loss.
+    """The rows, living processes first; the number of dead processes' segments without a row; the
+    ledgers of folders whose bound caused a loss; and processes whose segment cannot be opened.
     """
 
     rows: list[Row]
     more: int
     rooms: list[Room] = field(default_factory=list)
+    removed: list[discovery.SegmentRemoved] = field(default_factory=list)
 
 
 def _rows(entries: list[_Entry]) -> Iterator[Row]:
@@ -257,7 +258,8 @@ def listing(root: str | None = None) -> Listing:
     every = leftovers.in_folders(scan=scan) if root is None else leftovers.below(Path(root), scan)
     here = {one.pid for one in every}
     living = []
-    for pid, segment in discovery.running(scan()):
+    removed: list[discovery.SegmentRemoved] = []
+    for pid, segment in discovery.running(scan(), removed if root is None else None):
         if root is not None and pid not in here:
             segment.close()
             continue
@@ -284,4 +286,4 @@ def listing(root: str | None = None) -> Listing:
     places = ledgers.everywhere() if root is None else ledgers.of(folders.below(Path(root)))
     rooms = [room for room in places if room.lost]
     beyond = leftovers.count_beyond() if root is None else 0
-    return Listing(rows, len(dead[DEAD_MAX:]) + beyond, rooms)
+    return Listing(rows, len(dead[DEAD_MAX:]) + beyond, rooms, removed)

@@ -68,6 +68,8 @@ def sampler(pid: int) -> list[Finding]:
             control = segment.control()
     except discovery.ForkedChild as error:
         return [Finding("sampler", "warning", str(error))]
+    except discovery.SegmentRemoved as error:
+        return [Finding("sampler", "blocker", str(error), error.hint or "")]
     except MemError:
         return []
     if usable.is_behind_program(control):

@@ -22,6 +22,7 @@ from mem_parser.errors import (
     NoSampler,
     PermissionDenied,
     ProcessGone,
+    TargetBusy,
     TargetError,
     TargetUnsupported,
 )
@@ -32,16 +33,22 @@ from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.folders import FILE, FOLDER, RUN_FOLDER
 from mem_sandbox import child
 
+_DELETED = " (deleted)"
+
 
 class ForkedChild(NoSampler):
     """It maps its parent's segment. Whether it waits for its first sample is not seen from here."""
+
+
+class SegmentRemoved(TargetBusy):
+    """The sampler is in it, with a segment that has no name any more, which we may not open."""
 
 
 def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
     """The mappings with names of segments, each file once."""
     found: dict[tuple[tuple[int, int], int], Mapping] = {}
     for mapping in mappings:
-        path = mapping.path.removesuffix(" (deleted)")
+        path = mapping.path.removesuffix(_DELETED)
         folder, name = os.path.split(path)
         if FILE.fullmatch(name) and FOLDER.fullmatch(os.path.basename(folder)):
             found.setdefault((mapping.device, mapping.inode), mapping)
@@ -50,13 +57,20 @@ def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
 
 def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     """Open a mapped segment. Raises OSError, MemError."""
-    if mapping.path.endswith(" (deleted)"):
-        raise NoSampler(f"the segment of pid {pid} is no longer in its folder, though it is in use")
     if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
         # Such a mapping needs write permission: never write to a file that the process could not.
         raise NoSampler(f"pid {pid} maps {mapping.path}, but not as a sampler maps its segment")
-    fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
-    segment = Segment(fd, mapping.path, writable=writable)
+    path = mapping.path.removesuffix(_DELETED)
+    try:
+        fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
+    except (PermissionError, FileNotFoundError):
+        if path == mapping.path:
+            raise
+        raise SegmentRemoved(
+            f"the segment of pid {pid} was removed from its folder while in use",
+            hint=f"mem_profiler detach {pid} takes the sampler out, then captures work again",
+        ) from None
+    segment = Segment(fd, path, writable=writable)
     try:
         facts = procfs.status(pid)
         if facts is None:
@@ -172,14 +186,20 @@ def scan() -> dict[int, list[Mapping]]:
     return found
 
 
-def running(scanned: dict[int, list[Mapping]] | None = None) -> Iterator[tuple[int, Segment]]:
+def running(
+    scanned: dict[int, list[Mapping]] | None = None, removed: list[SegmentRemoved] | None = None
+) -> Iterator[tuple[int, Segment]]:
     """Every visible process, or every one of a `scan`, with its own segment, which is open for
-    reading.
+    reading; ``removed`` gets the errors of those whose own has no name any more.
     """
     for pid, mappings in (scan() if scanned is None else scanned).items():
         for mapping in mappings:
             try:
                 segment = _open_mapped(pid, mapping, writable=False)
+            except SegmentRemoved as error:
+                if removed is not None and not _named_for_another(pid, mapping):
+                    removed.append(error)
+                continue
             except (OSError, MemError):
                 continue
             if _belongs(segment.control(), pid):

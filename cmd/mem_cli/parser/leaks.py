@@ -137,7 +137,7 @@ def leaks(
         *missing(profile.capture),
         *opened.shown.notes,
         *narrowed.notes,
-        *folded_lines(narrowed.symbols, filters.rule),
+        *(folded_lines(narrowed.symbols, filters.rule) if _in_question(report) else ()),
         *(_wrapper(opened, filters) if report.leaks and not filters.narrows else ()),
         *(nameless_lines(narrowed.symbols, at_length=True) if options["verbose"] else ()),
         *report.notes,
@@ -164,6 +164,11 @@ def _wrapper(opened: Opened, filters: Filters) -> Iterator[str]:
 
     shown = View(*filters.apply(opened.profile, opened.symbols), opened.symbols, filters)
     yield from filter(None, [shown.wrapper])
+
+
+def _in_question(report: LeakReport) -> bool:
+    """Tell whether a row may be for the user to look into, and its function not the expected."""
+    return bool(report.leaks) or any(finding.is_open for finding in report.findings)
 
 
 def _exit_code(report: LeakReport) -> int:

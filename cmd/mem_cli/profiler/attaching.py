@@ -7,6 +7,7 @@ line for each.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -209,12 +210,14 @@ def detach_by_hand(pid: int) -> None:
     """Detach from a process that is not being captured. Raises MemError."""
     from mem_profiler.attach import detach
 
-    try:
-        opened = discovery.open_process(pid)
-    except NoSampler:
-        raise NoSampler(f"mem_profiler is not attached to {_name(pid)}") from None
-    with opened as segment:
-        # Whoever captures holds the lock, or left an open capture behind.
-        gate.lock(segment, pid)
-        gate.check_idle(segment, pid)
-    say_sentence(detached_line(pid, detach(pid)))
+    with contextlib.ExitStack() as open_meanwhile:
+        try:
+            segment = open_meanwhile.enter_context(discovery.open_process(pid))
+            # Whoever captures holds the lock, or left an open capture behind.
+            gate.lock(segment, pid)
+            gate.check_idle(segment, pid)
+        except discovery.SegmentRemoved:
+            pass  # none but a controller that has it open can read its captures
+        except NoSampler:
+            raise NoSampler(f"mem_profiler is not attached to {_name(pid)}") from None
+        say_sentence(detached_line(pid, detach(pid)))

@@ -45,7 +45,7 @@ def ps(folder: str | None, *, every: bool, as_json: bool) -> None:
     living = [row for row in found.rows if not row.dead]
     if folder is not None and not found.rows:
         say(f"no process has or left a segment below {one_line(folder)}")
-    elif folder is None and not any(row.has_sampler for row in living):
+    elif folder is None and not (found.removed or any(row.has_sampler for row in living)):
         say("No running process has the sampler; mem_profiler start PID loads it.")
     rows = found.rows if every else living
     columns = terminal.columns(None) or sys.maxsize
@@ -54,6 +54,8 @@ def ps(folder: str | None, *, every: bool, as_json: bool) -> None:
     for row in rows:
         for text in row.notes:
             say(f"pid {row.pid}: {one_line(text)}")
+    for error in found.removed:
+        say(f"{error}; {error.hint}")
     ended = len(found.rows) - len(living) + found.more
     if every and found.more:
         what = f"{recovering(folder)} writes their captures, mem_profiler clean removes the rest"

@@ -62,6 +62,9 @@ _POOL_FILE = re.compile(r"libstdc\+\+\.so[^/]*$")
 _POOL_START = re.compile(r"_GLOBAL__sub_I_(?:eh_alloc\.cc|_ZN9__gnu_cxx9__freeresEv)")
 _CONSTRUCTORS = re.compile(CONSTRUCTORS)
 _MOST_SAMPLES = 400
+_KIB = 1 << 10
+_NEARLY_SURE = 1 / 3
+"""Relative error of a sample below which it is of one block: 9 of 10 such blocks are sampled."""
 
 
 @dataclass(slots=True)
@@ -282,7 +285,12 @@ class _Search:
         if short:
             cure = "limit what a short program leaves behind with inuse"
             return f"{self._short()}, and {format_bytes(self.held.value)} are in use: {cure}"
-        return None if self._blind or not stacks else _no_verdict(stacks[0])
+        if self._blind or not stacks:
+            return None
+        if self.freed.doubt or _without_stacks(self.profile).samples:
+            return _no_verdict(stacks[0])
+        least = math.ceil(_AtMost(self.found, amount).upper(self.alpha) / _KIB)
+        return f"{_no_verdict(stacks[0])}; a limit of {least} KiB would pass this capture"
 
     def _passing(self, doubted: Sampled) -> list[str]:
         """Return what a search that found none could have found, and what it passes over."""
@@ -377,6 +385,13 @@ def _keeper(frames: tuple[Frame, ...]) -> str:
 
 def _no_verdict(finding: Finding) -> str:
     held = format_estimate(finding.live, Unit.SPACE)
+    if finding.live.samples == 1 and finding.live.std_error <= _NEARLY_SURE * finding.live.value:
+        held = f"1 block of {format_bytes(finding.live.value)}"
+        finding = dataclasses.replace(
+            finding,
+            evidence=f"allocated once in {finding.watched_s:.3g} s, and one block shows no growth; "
+            "attach after the warm-up (mem_profiler -s 60 -p PID)",
+        )
     evidence = finding.evidence[:1].lower() + finding.evidence[1:].removesuffix(".")
     name = one_line(finding.frames[0].told) if finding.frames else "many small stacks"
     return f"no verdict on {name}, {held}: {evidence}"

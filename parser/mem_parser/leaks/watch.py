@@ -172,12 +172,13 @@ def may_fill(capture: Capture, watched_s: float) -> str:
     """Return what a leak may be instead in a program that did not end by itself; empty after a long
     watch.
     """
-    if not ended_midway(capture) or not watched_s < _SURE_WATCH_S:
+    watched, advised = time_text(watched_s), time_text(_SURE_WATCH_S)
+    if not ended_midway(capture) or not watched_s < _SURE_WATCH_S or watched == advised:
         return ""
     return phrase(
         "a cache that still fills looks the same in {watched}; watch {advised} to be sure",
-        watched=time_text(watched_s),
-        advised=time_text(_SURE_WATCH_S),
+        watched=watched,
+        advised=advised,
     )
 
 

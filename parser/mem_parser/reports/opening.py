@@ -265,7 +265,8 @@ def _in_use(profile: Profile, symbols: Symbols) -> Sentence:
 
 def _resident(profile: Profile, symbols: Symbols) -> Iterator[Sentence]:
     """Yield how much of what is in use is in RAM, where the file says so."""
-    if not profile.has(Count.RESIDENT):
+    held = profile.total(Count.INUSE, Unit.SPACE)
+    if not profile.has(Count.RESIDENT) or not held.value:
         return
     amounts = {
         count: _amount(profile.total(count, Unit.SPACE)) if profile.has(count) else ""
@@ -274,7 +275,7 @@ def _resident(profile: Profile, symbols: Symbols) -> Iterator[Sentence]:
     swapped, huge = amounts.values()
     parts = phrase(", {amount} swapped", amount=swapped) if swapped else ""
     parts += phrase(", {amount} on huge pages", amount=huge) if huge else ""
-    resident, held = (profile.total(c, Unit.SPACE) for c in (Count.RESIDENT, Count.INUSE))
+    resident = profile.total(Count.RESIDENT, Unit.SPACE)
     text = phrase(
         "resident {amount}, {share} of what is in use{most}{parts}",
         amount=_amount(resident),
@@ -338,6 +339,10 @@ def _growth_beyond(profile: Profile, report: LeakReport) -> str:
         "rate": rate,
         "share": percent(most, slope),
     }
+    shared = (found.slope_kinds.get("shmem") or 0.0) - found.slope_own
+    if not report.leaks and shared >= _NOTED_RSS * slope:
+        told["share"] = percent(min(shared, slope), slope)
+        return phrase("RSS {rss} grows by {rate}; {share} of it is shared memory, not heap", **told)
     if not report.leaks:
         return phrase("RSS {rss} grows by {rate}, and no leak explains it", **told)
     return phrase("RSS {rss} grows by {rate}; the leaks are at most {share} of it", **told)

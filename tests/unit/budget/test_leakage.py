@@ -204,6 +204,26 @@ def test_where_every_block_is_sampled_a_block_of_the_start_is_no_leak(
     assert one(Subject(*program.capture(np.random.default_rng(1)), "x"), LEAKS).verdict is verdict
 
 
+def test_one_large_block_has_no_verdict_but_the_limit_that_it_would_pass() -> None:
+    table = simulated.Source(("put", "main"), 80 << 10, np.array([20.0]), np.array([np.inf]))
+    born = simulated.arrivals(np.random.default_rng(1), 20_000, 0, 2.0)
+    fill = simulated.Source(("fill", "main"), 400, born, np.full(len(born), np.inf))
+    program = simulated.Program([table, fill], rate=16384, duration=60.0)
+    subject = Subject(*program.capture(np.random.default_rng(1)), "x")
+    limit = dataclasses.replace(LEAKS, amount=65536.0)
+    found = one(subject, limit)
+    said = re.fullmatch(
+        r"no verdict on put, 1 block of 80\.\d+ KiB: allocated once in 60 s, and one block shows "
+        r"no growth; attach after the warm-up \(mem_profiler -s 60 -p PID\); "
+        r"a limit of (\d+) KiB would pass this capture",
+        found.reason,
+    )
+    assert said and found.verdict is Verdict.INCONCLUSIVE, found.reason
+    for kib, verdict in ((0, Verdict.PASS), (-1, Verdict.INCONCLUSIVE)):
+        amount = 1024.0 * (int(said[1]) + kib)
+        assert one(subject, dataclasses.replace(LEAKS, amount=amount)).verdict is verdict
+
+
 def test_a_search_too_coarse_for_half_of_what_is_in_use_asks_for_a_finer_rate() -> None:
     subject = leaking(0, rate=1 << 20)
     assert smallest_leak(subject.profile, subject.symbols, 0.05) > 2**24

@@ -84,7 +84,6 @@ def mapping(path: str, inode: int = 7, permissions: str = "rw-s") -> Mapping:
 @pytest.mark.parametrize(
     ("path", "permissions", "words"),
     [
-        ("/dev/shm/mem_profiler.0/1-2-3 (deleted)", "rw-s", "is no longer in its folder"),
         ("/dev/shm/mem_profiler.0/1-2-3", "r--s", "not as a sampler maps"),
         ("/dev/shm/mem_profiler.0/1-2-3", "rw-p", "not as a sampler maps"),
     ],

@@ -228,6 +228,12 @@ def test_heads_say_which_bytes_and_how_many_of_those_in_use() -> None:
     texts = [one.text for one in opening(profile, symbols, None)]
     most = "resident 72 B, 50.0 % of what is in use, 69 % of it net_read"
     assert f"{most}, 30 B swapped, 18 B on huge pages" in texts
+    blocks, size = profile.counts(Count.INUSE)
+    none = np.zeros_like(blocks)
+    profile.sites = dataclasses.replace(
+        profile.sites, peak_blocks=blocks, peak_bytes=size, inuse_blocks=none, inuse_bytes=none
+    )
+    assert not any("resident" in one.text for one in opening(profile, symbols, None))
 
 
 @pytest.mark.parametrize("rate", [1, 64])

@@ -191,6 +191,14 @@ def test_large_parts_have_a_next_step() -> None:
     assert arrow.startswith("slack may be of Arrow: its own allocator keeps freed memory; ARROW_")
     assert "ARROW_DEFAULT_MEMORY_POOL=system makes it use malloc" in arrow
     assert polars == "slack may be of Polars: its own allocator keeps freed memory"
+    assert not any("(Pss)" in note for note in account(profile).notes)
+    profile.capture.memory = dataclasses.replace(
+        memory, pss_bytes=20 * MIB, mapped_shared_bytes=0, mapped_bytes=0, mapped_file_bytes=0
+    )
+    apart, inherited = account(profile).notes[-4:-2]
+    assert apart.endswith("divided among them, this one has 20.00 MiB (Pss)")
+    assert "mapped by a parent before fork, has no functions here" in inherited
+    profile.capture.memory = memory
     profile.capture.end = "exit 0"
     assert f"{mapped} run --device mmap" in account(profile).notes
     small = dataclasses.replace(memory, anon_bytes=5 * MIB, shmem_bytes=5 * MIB)

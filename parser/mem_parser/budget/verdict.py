@@ -196,6 +196,11 @@ class Report:
         return min((c.verdict for c in self.captures), key=ORDER.index, default=Verdict.PASS)
 
     @property
+    def worst(self) -> CaptureReport:
+        """The first capture with the worst verdict."""
+        return min(self.captures, key=lambda c: ORDER.index(c.verdict))
+
+    @property
     def exit_code(self) -> int:
         """0 pass, 6 over budget, 7 inconclusive."""
         return EXIT_CODES[self.verdict]

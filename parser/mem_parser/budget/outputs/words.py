@@ -18,6 +18,7 @@ from mem_parser.units import format_estimate, format_rate, format_value, per
 from mem_parser.words import phrase
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
+_MOST_OTHERS = 20
 ANOTHER_TRY = "capture longer, or at a finer rate"
 
 
@@ -103,16 +104,31 @@ def heading(result: Result) -> str:
     return phrase("the largest lines, old or new") if is_of_size and rows[0].delta is None else ""
 
 
-def page_block(capture: CaptureReport) -> dict[str, Any]:
+def page_block(capture: CaptureReport, report: Report | None = None) -> dict[str, Any]:
     """Return the block of the page's tab: what JSON has of each limit, with the words of the text
-    on why its verdict is what it is, and on what its rows are.
+    on why its verdict is what it is, and on what its rows are. Its notes name the limits that do
+    not hold of the other captures of ``report``.
     """
     block = capture.as_json()
+    block["notes"] = [*capture.notes, *(_of_others(capture, report) if report else ())]
     for row, result in zip(block["rows"], capture.results, strict=True):
         is_open = result.verdict is Verdict.INCONCLUSIVE
         row["reason"] = reason(result) if is_open else result.headline
         row["heading"] = heading(result)
     return block
+
+
+def _of_others(capture: CaptureReport, report: Report) -> list[str]:
+    words = {Verdict.FAIL: "fails", Verdict.INCONCLUSIVE: "is inconclusive"}
+    found = [
+        f"another capture {words[result.verdict]}: {other.program}  {other.path}: "
+        f"{result.name}  {sentence(result)}"
+        for verdict in words
+        for other, result in report.results
+        if other is not capture and result.verdict is verdict
+    ]
+    more = len(found) - _MOST_OTHERS
+    return found[:_MOST_OTHERS] + ([f"and {more} more limits of other captures"] * (more > 0))
 
 
 def place(frame: Frame) -> str:

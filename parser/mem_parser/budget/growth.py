@@ -8,6 +8,7 @@ in the same file or of a similar size, was renamed. Which changes are more than 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.budget.baseline import (
-    LEAST_SHARE,
+    Allocating,
     Amount,
     FunctionRow,
     Program,
@@ -24,10 +25,12 @@ from mem_parser.budget.baseline import (
     amount_of,
     functions_of,
     key_of,
+    least_of,
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured, reading_note
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
+from mem_parser.budget.spots import grown_line
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
@@ -93,14 +96,40 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class FunctionChange:
-    """One function before and after; ``was`` is its old name where it was renamed or moved."""
+    """One function before and after; ``was`` is its old name where it was renamed or moved.
+    ``old_lines`` are what its lines held; none: unknown, or it is new.
+    """
 
     change: Change
-    row: FunctionRow
-    frames: tuple[Frame, ...]
+    now: Allocating
     base: Estimate
     delta: Estimate
     was: str = ""
+    old_lines: tuple[Amount, ...] = ()
+
+    @property
+    def row(self) -> FunctionRow:
+        """The function as it is."""
+        return self.now.row
+
+    @property
+    def line(self) -> int | None:
+        """Which of its lines grew; None: nobody knows."""
+        lines = self.row.lines
+        if lines and self.change is Change.NEW:  # so each of them is
+            return max(range(len(lines)), key=lambda k: lines[k].value)
+        return grown_line(lines, self.old_lines) if lines else None
+
+    @property
+    def stacks(self) -> tuple[tuple[Frame, ...], ...]:
+        """The stacks of the line that grew, the largest first; where nobody knows which did, those
+        of all lines, without the line.
+        """
+        if (k := self.line) is not None:
+            return self.now.by_line[k]
+        every = [self.now.frames, *(one for line in self.now.by_line for one in line)]
+        unplaced = ((dataclasses.replace(first, line=0), *rest) for first, *rest in every)
+        return tuple(dict.fromkeys(unplaced))
 
 
 def measure_growth(
@@ -182,28 +211,29 @@ def _missing_below(stored: Amount, rate: float, factor: float, alpha: float) -> 
     return factor * (stored.value - stored.bounded(rate).lower(alpha))
 
 
-def changes(subject: Subject, program: Program) -> list[FunctionChange]:
-    """Return the change of every function since the baseline, the largest growth first.
+def changes(subject: Subject, program: Program, key: str = "") -> list[FunctionChange]:
+    """Return the change of every function by ``key`` since the baseline, the largest growth first.
 
-    An amount too small for a baseline is noise, even with a small error.
+    An amount too small for a baseline is noise, even with a small error; and of a function that a
+    baseline lacks so much more, since it may have held as much.
     """
-    least = LEAST_SHARE * program.total.value
+    least = least_of(program, key)
     rate = max(program.rate, subject.profile.rate_bytes)
-    rows = functions_of(subject, program.measure)
-    pairs = _match([row for row, _ in rows], program.functions)
+    rows = functions_of(subject, *program.counted(key))
+    pairs = _match([one.row for one in rows], program.functions_by(key) or [])
     found = []
-    for (row, frames), base in zip(rows, pairs, strict=True):
+    for one, base in zip(rows, pairs, strict=True):
         before = base.amount.estimate(rate) if base else Estimate(0.0)
-        was = "" if base is None or base.key == row.key else _old_name(base, row)
-        found.append((row, frames, before, row.amount.estimate(rate) - before, was))
-    sure = beyond_chance(np.array([p_of_estimate(delta) for *_, delta, _ in found])).tolist()
-    result = [
-        FunctionChange(
-            _change(base, delta, sure=bool(s) and abs(delta.value) >= least),
-            row, frames, base, delta, was,
-        )
-        for (row, frames, base, delta, was), s in zip(found, sure, strict=True)
-    ]  # fmt: skip
+        was = "" if base is None or base.key == one.row.key else _old_name(base, one.row)
+        delta = one.row.amount.estimate(rate) - before
+        old_lines = base.lines if base else ()
+        found.append(FunctionChange(Change.NOISE, one, before, delta, was, old_lines))
+    sure = beyond_chance(np.array([p_of_estimate(one.delta) for one in found])).tolist()
+    result = []
+    for each, is_sure in zip(found, sure, strict=True):
+        enough = abs(each.delta.value) >= (1 if each.base.samples else 2) * least
+        kind = _change(each.base, each.delta, sure=bool(is_sure) and enough)
+        result.append(dataclasses.replace(each, change=kind))
     result.sort(key=lambda c: -c.delta.value)
     return result
 
@@ -215,7 +245,7 @@ def unlike_names(subject: Subject, program: Program) -> str | None:
     stripped differently.
     """
     file = os.path.basename(subject.profile.capture.exe)
-    now = _nameless_share([row for row, _ in functions_of(subject, program.measure)], file)
+    now = _nameless_share([one.row for one in functions_of(subject, program.measure)], file)
     then = _nameless_share(program.functions, file)
     if abs(now - then) < _UNLIKE:
         return None

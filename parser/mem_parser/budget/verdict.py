@@ -561,8 +561,14 @@ class _Judge:
             )
             return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_READING]
         excess = max(result.excess, 0.0)
-        if self.program is not None and self.program.measure is count:
-            return culprits.grown_and_largest(self.subject, part, self.program, excess)
+        key = baselines.key_of(kind, None)
+        if self.program is not None and (self.program.measure is count or key):
+            if self.program.functions_by(key):
+                return culprits.grown_and_largest(self.subject, part, self.program, excess, key)
+            if kind.is_growth:
+                result.notes.append(
+                    "the baseline has no functions of allocations: renew it with --update-baseline"
+                )
         scale = self._scale(part, kind)
         return culprits.largest(self.subject, part, count, excess, scale, unit=kind.unit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from mem_parser.budget import (
 )
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget.growth import changes
-from mem_parser.budget.outputs import text
+from mem_parser.budget.outputs import github, sarif, text
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
 from mem_parser.model import Count, PeakSource
@@ -95,6 +96,11 @@ def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -
     busier = [*before[:1], dataclasses.replace(before[1], alloc=10 * NET.blocks * 20), before[2]]
     found = {r.name: r for _, r in growth(rules, Made(busier)).results}
     over = {name for name, r in found.items() if r.verdict is Verdict.FAIL}
+    [culprit] = found["allocs_growth"].culprits  # not the largest
+    assert (culprit.frames[0].spot, culprit.text.split(", of ")[0]) == (
+        "net.c:5",
+        "grown since the baseline",
+    )
     assert found["growth"].verdict is Verdict.PASS
     assert over == {"allocs_growth", "allocs_growth of module:libnet"}
     assert not growth(rules, Made(before)).exit_code
@@ -106,6 +112,77 @@ def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -
     [(_, none)] = growth(load(path), Made(before)).results
     assert none.verdict is Verdict.INCONCLUSIVE
     assert none.reason.startswith("the baseline has no line for this limit")
+    older = re.sub(r"(?m)^function of.*\nlines.*\n", "", written)  # of before there were any
+    Path(tmp_path / "check.baseline").write_text(older)
+    path.write_text('[budget]\nallocs_growth = "5 %"\n')
+    report = growth(load(path), Made(busier))
+    assert "the baseline has no functions of allocations" in report.results[0][1].notes[-1]
+    assert next(iter(github.commands(report))).startswith("::error title=")
+
+
+def lines_of(*blocks: int, first: int = 5, by: str = "main") -> list[Row]:
+    return [
+        Row(("fill", by), count, SMALL, file="/src/l.c", line=first + 2 * k)
+        for k, count in enumerate(blocks)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "spot", "annotated"),
+    [
+        ([80_000], lines_of(80_000, 30_000), "l.c:7", "/src/l.c,line=7,"),
+        ([80_000], lines_of(30_000, 80_000, first=9), "l.c:9", "/src/l.c,line=9,"),
+        ([80_000, 9000], lines_of(80_000, 60_000, first=20), "l.c:22", "/src/l.c,line=22,"),
+        ([80_000], lines_of(120_000), "l.c:5", "/src/l.c,line=5,"),
+        # Which of them is new?
+        ([40_000, 40_000], lines_of(40_000, 40_000, 40_000), "l.c", "/src/l.c,title"),
+        ([80_000, 30_000], lines_of(100_000, 50_000), "l.c", "/src/l.c,title"),
+    ],
+)
+def test_the_line_of_a_function_that_grew_is_named_or_none(
+    rules: BudgetFile, before: list[int], after: list[Row], spot: str, annotated: str
+) -> None:
+    accept(rules, Made([*lines_of(*before), *BIG]).subject())
+    report = growth(rules, Made([*after, *BIG], build="77"))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.frames[0].spot == spot
+    assert ("at one of its" in culprit.text) == (spot == "l.c")
+    error = next(iter(github.commands(report)))
+    assert error.startswith(f"::error file={annotated}")
+    assert "build with debug information" not in error
+    [result] = json.loads(sarif.render(report))["runs"][0]["results"]
+    [place] = result["locations"]
+    region = place["physicalLocation"].get("region")
+    assert region == ({"startLine": int(spot[4:])} if spot != "l.c" else None)
+
+
+def test_a_baseline_without_lines_names_no_line_of_several(rules: BudgetFile) -> None:
+    written = accept(rules, Made([*lines_of(80_000), *BIG]).subject())
+    baseline = Path(str(rules.for_program("server").baseline))
+    baseline.write_text(re.sub(r"(?m)^lines.*\n", "", written))
+    report = growth(rules, Made([*lines_of(80_000, 30_000), *BIG], build="77"))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.frames[0].spot == "l.c"
+    assert accept(rules, Made([*lines_of(80_000), *BIG]).subject()) == written
+
+
+def test_a_large_block_and_a_small_one_are_in_a_baseline(rules: BudgetFile) -> None:
+    few = [Row(("fill", "main"), 1, 9 << 20), Row(("fill", "main"), 1, SMALL)]
+    assert "\tfill\tserver.c" in accept(rules, Made([*few, *BIG]).subject())
+
+
+def test_no_annotation_is_on_one_caller_of_several(rules: BudgetFile) -> None:
+    def made(*blocks: int) -> Made:
+        names = (("load", "main"), ("store", "main"))
+        pairs = zip(names, blocks, strict=True)
+        return Made([Row(("put", *n), b, SMALL, file="/usr/include/v.h") for n, b in pairs])
+
+    accept(rules, made(80_000, 20_000).subject())
+    report = growth(rules, made(80_000, 50_000))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.text.endswith("the largest of 2 stacks")
+    assert culprit.shared == 1
+    assert next(iter(github.commands(report))).startswith("::error title=")
 
 
 def scaled(row: Row, factor: float, **other: object) -> Row:
@@ -148,7 +225,7 @@ def test_renewing_keeps_lines_that_changed_only_by_chance(rules: BudgetFile) -> 
     assert accept(rules, Made(noisy).subject()) == old
     new = accept(rules, Made([scaled(BIG[0], 1.2), *BIG[1:]]).subject())
     changed = set(new.splitlines()) ^ set(old.splitlines())
-    assert {line.split("\t")[0] for line in changed} == {"total", "function"}
+    assert {line.split("\t")[0] for line in changed} == {"total", "function", "lines"}
     assert sum("function" in line for line in changed) == 2
 
 

@@ -157,16 +157,25 @@ def source_frame(frames: Sequence[Frame]) -> Frame | None:
     """Return the innermost frame of the program's own source, for annotations; else the innermost
     with a line.
     """
-    known = [f for f in frames if f.file and f.line]
-    own = own_frame(known)
-    return own or (known[0] if known else None)
+    return own_frame(frames) or next((f for f in frames if f.file and f.line), None)
+
+
+def blamed(result: Result) -> Sequence[Frame]:
+    """Return the frames that an annotation may stand on: of the first culprit as many as all its
+    stacks share. None where it is only large: of a growth that may be any other line.
+    """
+    first = result.culprits[0] if result.culprits else None
+    if first is None or (result.limit.measure.is_growth and first.delta is None):
+        return ()
+    return first.frames[: first.shared]
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
     """Return the innermost frame whose source is in the repository or the working folder, else the
-    innermost whose source is not the system's; None where there is no such frame.
+    innermost whose source is not the system's; None where there is no such frame. Only the first
+    may lack its line.
     """
-    known = [f for f in frames if f.file and f.line]
+    known = [f for k, f in enumerate(frames) if f.file and (f.line or not k)]
     for frame in known:
         if not os.path.isabs(in_repository(frame.file)) and os.path.exists(frame.file):
             return frame

@@ -52,7 +52,7 @@ from mem_parser.budget.rules import Budget, Kind, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, UsageProblem, one_line
 from mem_parser.escape import shell_word
-from mem_parser.estimate import Estimate, unseen_bytes
+from mem_parser.estimate import Estimate, Unseen, unseen_bytes, unseen_objects
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.plainfile import read_plain
@@ -82,13 +82,14 @@ class Amount:
     samples: int
     readings: int = 1
 
-    def estimate(self, rate: float) -> Estimate:
+    def estimate(self, rate: float, unit: Unit = Unit.SPACE) -> Estimate:
         """Return the same as estimates elsewhere; ``rate`` is T."""
-        return Estimate(self.value, self.std_error, self.samples, unseen_bytes(rate))
+        return Estimate(self.value, self.std_error, self.samples, _unseen(rate, unit))
 
-    def bounded(self, rate: float) -> Highest:
+    def bounded(self, rate: float, unit: Unit = Unit.SPACE) -> Highest:
         """Return it with its bounds."""
         one = of_reading(self.value, self.std_error, self.samples, rate)
+        one = dataclasses.replace(one, unseen=_unseen(rate, unit))
         return Highest((one,), self.readings)
 
 
@@ -554,6 +555,10 @@ def _kept_row(old: FunctionRow | None, new: FunctionRow) -> FunctionRow:
         if all(_kept(before, now) is before for before, now in pairs):
             return old
     return dataclasses.replace(old, lines=new.lines)
+
+
+def _unseen(rate: float, unit: Unit) -> Unseen:
+    return unseen_bytes(rate) if unit is Unit.SPACE else unseen_objects(rate)
 
 
 def _by_thread(site: Site, measure: Count) -> bool:

@@ -125,10 +125,11 @@ def grown_and_largest(
 def _grown(
     subject: Subject, part: Profile, program: Program, excess: float, key: str
 ) -> list[Culprit]:
-    within = _innermost(subject, part, program.counted(key)[0])
+    count, unit = program.counted(key)
+    within = _innermost(subject, part, count)
     since = _since(program, same_build=subject.is_of_build(program.build))
     rows = [
-        _culprit_of(change, subject.profile.rate_bytes, since)
+        _culprit_of(change, change.row.amount.estimate(subject.profile.rate_bytes, unit), since)
         for change in changes(subject, program, key)
         if change.change in (Change.NEW, Change.GROWN)
         and change.now.frames[0].function_key in within
@@ -136,7 +137,7 @@ def _grown(
     return _enough(rows, excess)
 
 
-def _culprit_of(change: FunctionChange, rate: float, since: str) -> Culprit:
+def _culprit_of(change: FunctionChange, amount: Estimate, since: str) -> Culprit:
     stacks = change.stacks
     lines = 1 if change.line is not None else len(change.now.by_line)
     said = [f"{change.change} since {since}"]
@@ -146,7 +147,6 @@ def _culprit_of(change: FunctionChange, rate: float, since: str) -> Culprit:
         said.append(f"at one of its {lines} lines")
     if len(stacks) > 1:
         said.append(f"the largest of {len(stacks)} stacks")
-    amount = change.row.amount.estimate(rate)
     alike = (len(set(level)) == 1 for level in zip(*stacks, strict=False))
     shared = sum(1 for _ in itertools.takewhile(bool, alike))
     return Culprit(stacks[0], amount, change.delta, ", ".join(said), shared, lines)

@@ -29,7 +29,7 @@ from mem_parser.budget.baseline import (
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured, reading_note
-from mem_parser.budget.rules import Budget, Limit, Measure, Site
+from mem_parser.budget.rules import FEW_BLOCKS, Budget, Limit, Measure, Site
 from mem_parser.budget.spots import grown_line
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
@@ -37,7 +37,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.significance import beyond_chance, p_of_estimate
-from mem_parser.units import format_change, format_margin, format_value
+from mem_parser.units import format_change, format_estimate, format_margin, format_value
 
 _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
@@ -158,7 +158,7 @@ def measure_growth(
         return Measured(
             None, f"the baseline has no line for this {of}: renew it with --update-baseline"
         )
-    base = stored.bounded(program.rate)
+    base = stored.bounded(program.rate, limit.measure.unit)
     notes = [_since_baseline(name, limit.measure.unit, new.estimate, base.estimate)]
     if is_of_held and program.measure is Count.PEAK:
         notes += filter(
@@ -168,8 +168,13 @@ def measure_growth(
 
 
 def _since_baseline(name: str, unit: Unit, new: Estimate, base: Estimate) -> str:
-    """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`."""
+    """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`; of
+    blocks that only have a lower bound what they are now: `224 then, 219 (≥ 216) now`.
+    """
     delta = new - base
+    if math.isinf(delta.interval95[1]):
+        then, now = format_estimate(base, unit), format_estimate(new, unit)
+        return f"{name} against the baseline: {then} then, {now} now"
     change = f"{format_change(delta.value, unit)} {format_margin(delta, unit)}".strip()
     share = f" ({100 * delta.value / base.value:+.1f} %)" if base.value else ""
     then = format_value(base.value, unit)
@@ -192,23 +197,34 @@ def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
     """Return the bytes per sample at which ``program`` as a baseline is precise enough to decide
     its limits on growth in ``tries`` tries; its own rate where that is precise enough.
 
-    The error falls with the root of the rate. One step never goes below a 64th of the rate.
+    The error falls with the root of the rate. One step never goes below a 64th of the rate, but for
+    blocks that are few enough to sample each.
     """
     rate = program.rate
     for site, limit in budget.every_limit:
         stored = program.amount(key_of(limit.measure, site)) if limit.measure.is_growth else None
-        if stored is None or not stored.std_error:
+        is_of_blocks = limit.measure.counts_blocks
+        if stored is None or not (stored.std_error or is_of_blocks):
             continue
-        width = _missing_below(stored, program.rate, allowed_factor(limit), budget.error / tries)
+        width = _missing(stored, program.rate, limit, budget.error / tries)
         room = (allowed_factor(limit) - 1) * stored.value
         room += allowed_more(limit)
         if width > _MOST_OF_ROOM * room:
+            if is_of_blocks and stored.value <= FEW_BLOCKS:
+                return min(program.rate, 1.0)
             rate = min(rate, program.rate * max((_AIM_OF_ROOM * room / width) ** 2, _FINEST_STEP))
     return max(rate, min(program.rate, 1.0))
 
 
-def _missing_below(stored: Amount, rate: float, factor: float, alpha: float) -> float:
-    return factor * (stored.value - stored.bounded(rate).lower(alpha))
+def _missing(stored: Amount, rate: float, limit: Limit, alpha: float) -> float:
+    """Return what may be missing for a pass; of blocks, which small ones unseen may be many times,
+    for a failure.
+    """
+    bounds = stored.bounded(rate)
+    missing = stored.value - bounds.lower(alpha)
+    if limit.measure.counts_blocks:
+        missing = max(missing, bounds.upper(alpha) - stored.value)
+    return allowed_factor(limit) * missing
 
 
 def changes(subject: Subject, program: Program, key: str = "") -> list[FunctionChange]:
@@ -219,13 +235,14 @@ def changes(subject: Subject, program: Program, key: str = "") -> list[FunctionC
     """
     least = least_of(program, key)
     rate = max(program.rate, subject.profile.rate_bytes)
-    rows = functions_of(subject, *program.counted(key))
+    count, unit = program.counted(key)
+    rows = functions_of(subject, count, unit)
     pairs = _match([one.row for one in rows], program.functions_by(key) or [])
     found = []
     for one, base in zip(rows, pairs, strict=True):
-        before = base.amount.estimate(rate) if base else Estimate(0.0)
+        before = base.amount.estimate(rate, unit) if base else Estimate(0.0)
         was = "" if base is None or base.key == one.row.key else _old_name(base, one.row)
-        delta = one.row.amount.estimate(rate) - before
+        delta = one.row.amount.estimate(rate, unit) - before
         old_lines = base.lines if base else ()
         found.append(FunctionChange(Change.NOISE, one, before, delta, was, old_lines))
     sure = beyond_chance(np.array([p_of_estimate(one.delta) for one in found])).tolist()

@@ -99,6 +99,8 @@ class Result:
     attempt: int = 1
     headline: str = ""
     """The leaks in one sentence, of a limit on leaks that finds some."""
+    rate_bytes: float = 0.0
+    """That of the samples, where another run may have another one (-c); else 0."""
 
     @property
     def name(self) -> str:
@@ -542,7 +544,11 @@ class _Judge:
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         notes = [note for note in measured.notes if not reason.startswith(note)]
-        return Result(limit, site, verdict, amount, what.estimate, lower, upper, reason, notes)
+        rate = self.subject.profile.rate_bytes if self.subject.is_of_host else 0.0
+        return Result(
+            limit, site, verdict, amount, what.estimate, lower, upper, reason, notes,
+            rate_bytes=rate,
+        )  # fmt: skip
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:

@@ -25,6 +25,7 @@ from mem_parser.budget import (
     baseline_rate,
     check_subjects,
     load,
+    needed_rate,
     parse_match,
     update_baseline,
 )
@@ -118,6 +119,29 @@ def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -
     report = growth(load(path), Made(busier))
     assert "the baseline has no functions of allocations" in report.results[0][1].notes[-1]
     assert next(iter(github.commands(report))).startswith("::error title=")
+
+
+def test_growth_of_few_blocks_is_decided_where_each_is_sampled(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text('[budget]\nallocs_growth = "9 %"\n')
+    rules, few = load(path), [Row(("tile", "main"), 0, 60_000, alloc=224)]
+    coarse = Made(few, rate=8192).subject()
+    assert baseline_rate(rules, [coarse], 3) == 1  # small ones unseen may be many times as many
+    accept(rules, coarse)
+    assert "with the baseline's error: capture with -c 1" in growth_text(rules, few, rate=32768)
+    accept(rules, Made(few, rate=1).subject())
+    sampled = [dataclasses.replace(few[0], alloc=188)]  # of as many
+    said = growth_text(rules, sampled, rate=32768)
+    assert "allocated against the baseline: 224 then, 224 (≥ 213) now" in said
+    report = growth(rules, Made(sampled, rate=32768))
+    assert report.may_be_decided
+    assert needed_rate(report, 32768) == 1
+    assert growth(rules, Made(few, rate=1)).verdict is Verdict.PASS
+
+
+def growth_text(rules: BudgetFile, rows: list[Row], rate: float) -> str:
+    lines = text.lines(growth(rules, Made(rows, rate=rate)))
+    return " ".join(" ".join(line for line, _ in lines).split())
 
 
 def lines_of(*blocks: int, first: int = 5, by: str = "main") -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.rules import Measure
+from mem_parser.budget.tries import rate_for
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
@@ -19,7 +20,6 @@ from mem_parser.words import phrase
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 _MOST_OTHERS = 20
-ANOTHER_TRY = "capture longer, or at a finer rate"
 
 
 def amount(value: float, result: Result) -> str:
@@ -56,10 +56,22 @@ def reason(result: Result) -> str:
         return result.reason
     upper, lower = amount(result.upper, result), amount(max(result.lower, 0.0), result)
     if result.limit.measure is Measure.LEAKS and result.estimate and not result.estimate.samples:
-        return f"none found, but up to {upper} may leak: {ANOTHER_TRY}"
+        return f"none found, but up to {upper} may leak: {_another_try(result)}"
     if not result.estimate or not result.estimate.samples:
-        return f"0 samples, which leaves up to {upper}: {ANOTHER_TRY}"
-    return f"between {lower} and {upper}: {ANOTHER_TRY}"
+        return f"0 samples, which leaves up to {upper}: {_another_try(result)}"
+    both = " with the baseline's error" if result.limit.measure.is_growth else ""
+    return f"between {lower} and {upper}{both}: {_another_try(result)}"
+
+
+def _another_try(result: Result) -> str:
+    if not result.rate_bytes:
+        return "capture longer, or at a finer rate"
+    if result.rate_bytes <= 1:
+        return "capture longer"
+    rate = max(round(rate_for(result, result.rate_bytes)), 1)
+    if result.limit.measure.counts_blocks:
+        return f"capture with -c {rate}"
+    return f"capture longer, or with -c {rate}"
 
 
 def _of_leaks(result: Result, limit: str) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-_SIGMAS = 2.5
+_SIGMAS = 3.5
 _SAME_SHARE = 0.01
 _LEAST_OF_GROWTH = 0.5
 

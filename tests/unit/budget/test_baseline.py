@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -30,8 +31,10 @@ from mem_parser.budget import (
     update_baseline,
 )
 from mem_parser.budget import baseline as baselines
+from mem_parser.budget.baseline import Amount
 from mem_parser.budget.growth import changes
 from mem_parser.budget.outputs import github, sarif, text
+from mem_parser.budget.spots import grown_line
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
 from mem_parser.model import Count, PeakSource
@@ -178,6 +181,30 @@ def test_the_line_of_a_function_that_grew_is_named_or_none(
     [place] = result["locations"]
     region = place["physicalLocation"].get("region")
     assert region == ({"startLine": int(spot[4:])} if spot != "l.c" else None)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.02, 0.1])
+def test_the_line_that_grew_is_found_and_hardly_ever_another(error: float) -> None:
+    random = Random(1)
+    found = {True: 0, False: 0, None: 0}
+    for _ in range(4000):
+        old = [
+            random.choice([1, 2, 4, 8, random.uniform(1, 20)]) for _ in range(random.randint(1, 6))
+        ]
+        new, more = list(old), random.uniform(1, 20)
+        k = random.randrange(len(old))
+        if random.random() < 0.5:
+            new.insert(k, more)
+        else:
+            new[k] += more
+        now, then = (
+            [Amount(max(x * random.gauss(1, error), 0.01), x * error, 5) for x in lines]
+            for lines in (new, old)
+        )
+        named = grown_line(now, then)
+        found[None if named is None else named == k] += 1
+    assert found[False] <= 8
+    assert found[True] >= 2500
 
 
 def test_a_baseline_without_lines_names_no_line_of_several(rules: BudgetFile) -> None:
@@ -485,6 +512,8 @@ def test_a_launcher_is_no_program_of_a_baseline(rules: BudgetFile) -> None:
         ("measure\tfreedom", ":7: 'freedom' is not a valid Count"),
         ("total\t1 MiB\t1 KiB\tmany\t1", ":7: 'many' is not a number"),
         ("what\t1", ":7: unknown word 'what'"),
+        ("lines\t1 B\t0 B", ":7: this line needs a line 'function' before it"),
+        ("function\t1 B\t0 B\t5\t1\tf\tf.c\nlines\t1 B", ":8: this line has a size and"),
     ],
 )
 def test_a_broken_baseline_names_its_line(rules: BudgetFile, line: str, words: str) -> None:

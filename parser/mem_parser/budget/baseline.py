@@ -114,13 +114,18 @@ class FunctionRow:
 
 @dataclass(frozen=True, slots=True)
 class Allocating:
-    """A function of a capture, with its largest stack; ``by_line`` has all its stacks by the lines
-    of the row, of each the largest first.
+    """A function of a capture; ``by_line`` has its stacks, numbers of ``places``, by the lines of
+    the row, of each the largest first.
     """
 
     row: FunctionRow
     frames: tuple[Frame, ...]
-    by_line: tuple[tuple[tuple[Frame, ...], ...], ...]
+    places: Sequence[tuple[Frame, ...]]
+    by_line: tuple[tuple[int, ...], ...]
+
+    def stacks(self, line: int) -> tuple[tuple[Frame, ...], ...]:
+        """Return those of a line of the row."""
+        return tuple(self.places[k] for k in self.by_line[line])
 
 
 @dataclass(slots=True)
@@ -213,27 +218,26 @@ def functions_of(subject: Subject, measure: Count, unit: Unit = Unit.SPACE) -> l
     place = places.place[profile.sites.stack]
     count = len(places)
     sums = [np.bincount(place, weights=w, minlength=count) for w in (value, variance, blocks)]
-    by_key: dict[tuple[str, str], list[int]] = {}
+    by_key: dict[tuple[str, str], dict[int, list[int]]] = {}
     for k in np.argsort(-sums[0], kind="stable").tolist():
         if sums[2][k]:
-            by_key.setdefault(_key(places.frames[k][0]), []).append(k)
+            first = places.frames[k][0]
+            by_key.setdefault(_key(first), {}).setdefault(first.line, []).append(k)
 
     def amount(members: list[int]) -> Amount:
         total = [float(s[members].sum()) for s in sums]
         return Amount(total[0], math.sqrt(total[1]), round(total[2]))
 
     found = []
-    for (file, function), members in by_key.items():
-        frames = places.frames[members[0]]
+    for (file, function), by_line in by_key.items():
+        # Of the first line met is the largest stack.
+        frames = places.frames[next(iter(by_line.values()))[0]]
         callers = tuple(dict.fromkeys(_name(f) for f in frames[1:]))[:CALLERS]
-        by_line: dict[int, list[int]] = {}
-        for k in members:
-            by_line.setdefault(places.frames[k][0].line, []).append(k)
         lines = [by_line[line] for line in sorted(by_line)]
         known = tuple(map(amount, lines)) if len(lines) <= _MOST_LINES else ()
-        row = FunctionRow(function, file, amount(members), callers, known)
-        stacks = tuple(tuple(places.frames[k] for k in line) for line in lines)
-        found.append(Allocating(row, frames, stacks))
+        whole = amount([k for line in lines for k in line])
+        row = FunctionRow(function, file, whole, callers, known)
+        found.append(Allocating(row, frames, places.frames, tuple(map(tuple, lines))))
     found.sort(key=lambda a: (-a.row.amount.value, a.row.key))
     return found
 

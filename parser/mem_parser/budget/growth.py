@@ -126,8 +126,9 @@ class FunctionChange:
         of all lines, without the line.
         """
         if (k := self.line) is not None:
-            return self.now.by_line[k]
-        every = [self.now.frames, *(one for line in self.now.by_line for one in line)]
+            return self.now.stacks(k)
+        count = len(self.now.by_line)
+        every = [self.now.frames, *(one for j in range(count) for one in self.now.stacks(j))]
         unplaced = ((dataclasses.replace(first, line=0), *rest) for first, *rest in every)
         return tuple(dict.fromkeys(unplaced))
 

@@ -45,7 +45,7 @@ def output_options(command: Command) -> Command:
             "--html",
             type=OUTPUT,
             metavar="FILE",
-            help="Write the report page of the first capture.",
+            help="Write the report page of the worst capture.",
         ),
         click.option(
             "--github", is_flag=True, help="Annotate source lines, write GitHub's step summary."
@@ -160,7 +160,8 @@ def _page(report: Report, subjects: Sequence[Subject]) -> str:
     from mem_parser.web.facts import Opening
     from mem_parser.web.report import render
 
-    subject = subjects[0]
+    worst = report.worst
+    subject = next(one for one in subjects if one.path == worst.path)
     leaks = None
     if subject.profile.sites.live_births is not None:
         leaks = find_leaks(subject.profile, subject.symbols, at_end=True).as_json()
@@ -169,8 +170,8 @@ def _page(report: Report, subjects: Sequence[Subject]) -> str:
         subject.symbols,
         name=os.path.basename(subject.path),
         leaks=leaks,
-        budget=page_block(report.captures[0]),
-        start=Opening(count=_judged(report.captures[0], subject.profile)),
+        budget=page_block(worst, report),
+        start=Opening(count=_judged(worst, subject.profile)),
     )
 
 

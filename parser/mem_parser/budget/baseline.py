@@ -11,17 +11,20 @@
     site      8493466 B     240.000 KiB   518     1    module:libparser
     site      52414         61.600        7240    1    allocs of module:libparser
     function  108758303 B   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
+    lines     104857600 B   825.000 KiB   3900703 B    160.000 KiB
+    function of allocs  52001  61.000     7200    1    sdsnewlen  sds.c  createObject  main
     runs      5
     spread    1.12000 MiB
     spread    16.0000 KiB   module:libparser
 
 Tabs separate columns: estimate, standard error, samples, the number of readings of which it is the
 highest, and its subject. A function has its file and the callers of its largest stack, the
-innermost first, which identify it after a renaming. A site `alloc` or `allocs`, or that `of` a
-site, is of all that was allocated, for limits on the growth of that. `passing` are the wrappers by
-shape, which depend on the rate: a check charges blocks as its baseline does. One file may have many
-programs. Lines are in order of names. A renewal keeps a line that changed by no more than chance,
-so that a diff of two baselines shows the real changes.
+innermost first, which identify it after a renaming; `lines` are what its source lines held, in
+their order: their numbers change with every edit. A site `alloc` or `allocs`, or that `of` a site,
+is of all that was allocated, and so is a function of those, for limits on the growth of that.
+`passing` are the wrappers by shape, which depend on the rate: a check charges blocks as its
+baseline does. One file may have many programs. Lines are in order of names. A renewal keeps a line
+that changed by no more than chance, so that a diff of two baselines shows the real changes.
 
 Of several runs the amounts are the means, and `spread` the standard deviation between them, of the
 total and of sites. One more run of the same program then lies at most t s (1 + 1/n)^(1/2) above the
@@ -49,7 +52,7 @@ from mem_parser.budget.rules import Budget, Kind, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, UsageProblem, one_line
 from mem_parser.escape import shell_word
-from mem_parser.estimate import Estimate, unseen_bytes
+from mem_parser.estimate import Estimate, Unseen, unseen_bytes, unseen_objects
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.plainfile import read_plain
@@ -61,7 +64,9 @@ CALLERS = 4
 """Callers that a function is known by."""
 LEAST_SHARE = 0.002
 """Functions with less of the total are not in the file."""
+_LEAST_SHARE_ALLOCATED = 0.01
 _LEAST_SAMPLES = 4
+_MOST_LINES = 64
 _MOST_BYTES = 16 << 20
 _NOTHING = "-"
 _COUNTED = {Measure.ALLOC_GROWTH: Measure.ALLOC, Measure.ALLOCS_GROWTH: Measure.ALLOCS}
@@ -77,13 +82,14 @@ class Amount:
     samples: int
     readings: int = 1
 
-    def estimate(self, rate: float) -> Estimate:
+    def estimate(self, rate: float, unit: Unit = Unit.SPACE) -> Estimate:
         """Return the same as estimates elsewhere; ``rate`` is T."""
-        return Estimate(self.value, self.std_error, self.samples, unseen_bytes(rate))
+        return Estimate(self.value, self.std_error, self.samples, _unseen(rate, unit))
 
-    def bounded(self, rate: float) -> Highest:
+    def bounded(self, rate: float, unit: Unit = Unit.SPACE) -> Highest:
         """Return it with its bounds."""
         one = of_reading(self.value, self.std_error, self.samples, rate)
+        one = dataclasses.replace(one, unseen=_unseen(rate, unit))
         return Highest((one,), self.readings)
 
 
@@ -91,18 +97,35 @@ class Amount:
 class FunctionRow:
     """The memory that one function allocated itself. ``file`` is its source file's name, or where
     the function has no name its module and build-id; ``callers`` are those of its largest stack,
-    innermost first.
+    innermost first. ``lines`` are its source lines, in their order; none where they are unknown.
     """
 
     function: str
     file: str
     amount: Amount
     callers: tuple[str, ...] = ()
+    lines: tuple[Amount, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
         """The key that stays the same in another run or build."""
         return self.file, self.function
+
+
+@dataclass(frozen=True, slots=True)
+class Allocating:
+    """A function of a capture; ``by_line`` has its stacks, numbers of ``places``, by the lines of
+    the row, of each the largest first.
+    """
+
+    row: FunctionRow
+    frames: tuple[Frame, ...]
+    places: Sequence[tuple[Frame, ...]]
+    by_line: tuple[tuple[int, ...], ...]
+
+    def stacks(self, line: int) -> tuple[tuple[Frame, ...], ...]:
+        """Return those of a line of the row."""
+        return tuple(self.places[k] for k in self.by_line[line])
 
 
 @dataclass(slots=True)
@@ -116,6 +139,8 @@ class Program:
     total: Amount = Amount(0.0, 0.0, 0)
     sites: dict[str, Amount] = field(default_factory=dict)
     functions: list[FunctionRow] = field(default_factory=list)
+    allocating: dict[str, list[FunctionRow]] = field(default_factory=dict)
+    """Functions by what they allocated, `alloc` or `allocs`, where a limit is on its growth."""
     passing: tuple[str, ...] | None = None
     runs: int = 1
     spreads: dict[str, float] = field(default_factory=dict)
@@ -124,6 +149,14 @@ class Program:
     def amount(self, key: str) -> Amount | None:
         """Return that of a site's key, or of the total."""
         return self.sites.get(key) if key else self.total
+
+    def functions_by(self, key: str) -> list[FunctionRow] | None:
+        """Return those of ``key``: `alloc`, `allocs`, or empty for the count of the baseline."""
+        return self.allocating.get(key) if key else self.functions
+
+    def counted(self, key: str) -> tuple[Count, Unit]:
+        """Return what functions of ``key`` are weighed by."""
+        return (Count.ALLOC, Measure(key).unit) if key else (self.measure, Unit.SPACE)
 
     def between_runs(self, key: str, alpha: float) -> float:
         """Return the bytes by which one more run is above the mean with chance ``alpha``."""
@@ -178,25 +211,42 @@ def amount_of(profile: Profile, part: Profile, measure: Count) -> Sampled | High
     return highest(profile, part)
 
 
-def functions_of(subject: Subject, measure: Count) -> list[tuple[FunctionRow, tuple[Frame, ...]]]:
-    """Return every allocating function, with its largest stack, the largest first."""
+def functions_of(subject: Subject, measure: Count, unit: Unit = Unit.SPACE) -> list[Allocating]:
+    """Return every allocating function, the largest first."""
     profile, places = subject.profile, subject.places
-    value, variance, blocks = profile.weigh(measure, Unit.SPACE)
+    value, variance, blocks = profile.weigh(measure, unit)
     place = places.place[profile.sites.stack]
     count = len(places)
     sums = [np.bincount(place, weights=w, minlength=count) for w in (value, variance, blocks)]
-    by_key: dict[tuple[str, str], list[int]] = {}
-    for k in np.flatnonzero(sums[2]).tolist():
-        by_key.setdefault(_key(places.frames[k][0]), []).append(k)
-    rows = []
-    for (file, function), members in by_key.items():
-        frames = places.frames[max(members, key=lambda k: float(sums[0][k]))]
+    by_key: dict[tuple[str, str], dict[int, list[int]]] = {}
+    for k in np.argsort(-sums[0], kind="stable").tolist():
+        if sums[2][k]:
+            first = places.frames[k][0]
+            by_key.setdefault(_key(first), {}).setdefault(first.line, []).append(k)
+
+    def amount(members: list[int]) -> Amount:
         total = [float(s[members].sum()) for s in sums]
-        amount = Amount(total[0], math.sqrt(total[1]), round(total[2]))
+        return Amount(total[0], math.sqrt(total[1]), round(total[2]))
+
+    found = []
+    for (file, function), by_line in by_key.items():
+        # Of the first line met is the largest stack.
+        frames = places.frames[next(iter(by_line.values()))[0]]
         callers = tuple(dict.fromkeys(_name(f) for f in frames[1:]))[:CALLERS]
-        rows.append((FunctionRow(function, file, amount, callers), frames))
-    rows.sort(key=lambda r: (-r[0].amount.value, r[0].key))
-    return rows
+        lines = [by_line[line] for line in sorted(by_line)]
+        known = tuple(map(amount, lines)) if len(lines) <= _MOST_LINES else ()
+        whole = amount([k for line in lines for k in line])
+        row = FunctionRow(function, file, whole, callers, known)
+        found.append(Allocating(row, frames, places.frames, tuple(map(tuple, lines))))
+    found.sort(key=lambda a: (-a.row.amount.value, a.row.key))
+    return found
+
+
+def least_of(program: Program, key: str) -> float:
+    """Return the least amount of functions by ``key`` in a baseline."""
+    rows = program.functions_by(key) or []
+    whole = math.fsum(row.amount.value for row in rows) if key else program.total.value
+    return (_LEAST_SHARE_ALLOCATED if key else LEAST_SHARE) * whole
 
 
 def of_capture(subject: Subject, budget: Budget) -> Program:
@@ -215,13 +265,24 @@ def of_capture(subject: Subject, budget: Budget) -> Program:
             what = amount_for(limit.measure, profile, subject.part(one)).what
             if isinstance(what, Sampled):
                 result.sites[key_of(limit.measure, one)] = _stored(what)
-    least = LEAST_SHARE * result.total.value
-    for row, _ in functions_of(subject, measure):
-        if row.amount.value >= least and (
-            row.amount.samples >= _LEAST_SAMPLES or row.amount.std_error == 0
-        ):
-            result.functions.append(row)
+                result.allocating[key_of(limit.measure, None)] = []
+    result.functions = _large_functions(subject, result, "")
+    for key in result.allocating:
+        result.allocating[key] = _large_functions(subject, result, key)
     return result
+
+
+def _large_functions(subject: Subject, program: Program, key: str) -> list[FunctionRow]:
+    rows = [one.row for one in functions_of(subject, *program.counted(key))]
+    if key:
+        program.allocating[key] = rows  # their sum is the whole
+    least = least_of(program, key)
+    return [
+        row
+        for row in rows
+        if row.amount.value >= least
+        and (row.amount.samples >= _LEAST_SAMPLES or row.amount.std_error <= row.amount.value / 2)
+    ]
 
 
 def of_captures(subjects: Sequence[Subject], budget: Budget) -> Program:
@@ -240,25 +301,42 @@ def of_captures(subjects: Sequence[Subject], budget: Budget) -> Program:
                 f" of build {first.build or 'unknown'}",
                 hint="several runs make one baseline where all ended, or none",
             )
-    rows: dict[tuple[str, str], list[FunctionRow]] = {}
-    for run in runs:
-        for row in run.functions:
-            rows.setdefault(row.key, []).append(row)
     nothing = Amount(0.0, 0.0, 0)
     result = dataclasses.replace(
-        first, rate=max(run.rate for run in runs), runs=len(runs), spreads={}, functions=[]
-    )
+        first, rate=max(run.rate for run in runs), runs=len(runs), spreads={},
+        functions=_mean_rows([run.functions for run in runs]),
+        allocating={
+            key: _mean_rows([run.allocating.get(key, []) for run in runs])
+            for key in first.allocating
+        },
+    )  # fmt: skip
     result.total, result.spreads[""] = _mean([run.total for run in runs])
     for key in first.sites:
         result.sites[key], result.spreads[key] = _mean([r.sites.get(key, nothing) for r in runs])
-    for same in rows.values():
-        amounts = [row.amount for row in same] + [nothing] * (len(runs) - len(same))
-        amount, spread = _mean(amounts)
-        # What differs between runs is no growth of the function.
-        error = math.hypot(amount.std_error, spread * math.sqrt(1 + 1 / len(runs)))
-        amount = dataclasses.replace(amount, std_error=error)
-        result.functions.append(dataclasses.replace(same[0], amount=amount))
     return result
+
+
+def _mean_rows(runs: Sequence[Sequence[FunctionRow]]) -> list[FunctionRow]:
+    by_key: dict[tuple[str, str], list[FunctionRow]] = {}
+    for row in (row for run in runs for row in run):
+        by_key.setdefault(row.key, []).append(row)
+    found = []
+    for same in by_key.values():
+        missing = [Amount(0.0, 0.0, 0)] * (len(runs) - len(same))
+        alike = not missing and len({len(row.lines) for row in same}) == 1
+        lines = zip(*(row.lines for row in same), strict=True) if alike else ()
+        amount = _mean_of_runs([row.amount for row in same] + missing)
+        found.append(
+            dataclasses.replace(same[0], amount=amount, lines=tuple(map(_mean_of_runs, lines)))
+        )
+    return found
+
+
+def _mean_of_runs(amounts: Sequence[Amount]) -> Amount:
+    amount, spread = _mean(amounts)
+    # What differs between runs is no growth of the function.
+    error = math.hypot(amount.std_error, spread * math.sqrt(1 + 1 / len(amounts)))
+    return dataclasses.replace(amount, std_error=error)
 
 
 def _mean(amounts: Sequence[Amount]) -> tuple[Amount, float]:
@@ -277,12 +355,12 @@ def renewed(old: Program | None, new: Program) -> Program:
         return new
     if old.runs != 1 or new.runs != 1:
         return new
-    known = {row.key: row for row in old.functions}
     return dataclasses.replace(
         new,
         total=_kept(old.total, new.total),
         sites={k: _kept(old.sites.get(k), v) for k, v in new.sites.items()},
-        functions=[_kept_row(known.get(row.key), row) for row in new.functions],
+        functions=_kept_rows(old.functions, new.functions),
+        allocating={k: _kept_rows(old.allocating.get(k, []), v) for k, v in new.allocating.items()},
     )
 
 
@@ -312,6 +390,7 @@ def parse(text: str, path: str) -> Baseline:
     """Return the baselines in ``text``. Raises `BaselineError` naming the line."""
     result = Baseline(path)
     program: Program | None = None
+    rows: list[FunctionRow] = []
     lines = text.split("\n")
     if lines[0].strip() != HEAD:
         raise BaselineError(f"{path}:1: not a baseline: its first line is not {HEAD!r}")
@@ -321,11 +400,11 @@ def parse(text: str, path: str) -> Baseline:
         words = [word.strip() for word in line.split("\t")]
         try:
             if words[0] == "program":
-                program = result.programs.setdefault(words[1], Program(words[1]))
+                program, rows = result.programs.setdefault(words[1], Program(words[1])), []
             elif program is None:
                 raise ValueError("this line needs a line 'program' before it")
             else:
-                _read_line(program, words)
+                rows = _read_line(program, words, rows)
         except (ValueError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else "a column is missing"
             raise BaselineError(f"{path}:{number}: {reason}") from None
@@ -351,16 +430,25 @@ def _program_lines(program: Program) -> Iterator[str]:
         yield "\t".join(("passing", *program.passing))
     for key in sorted(program.sites):
         yield f"site\t{_columns(program.sites[key], key)}\t{_word(key)}"
-    for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
-        names = "\t".join(map(_word, (row.function, row.file, *row.callers)))
-        yield f"function\t{_columns(row.amount)}\t{names}"
+    for key in ("", *sorted(program.allocating)):
+        yield from _function_lines(program.functions_by(key) or [], key)
     if program.runs > 1:
         yield f"runs\t{program.runs}"
         for key in sorted(program.spreads):
             yield f"spread\t{_size(program.spreads[key], key)}\t{_word(key)}"
 
 
-def _read_line(program: Program, words: list[str]) -> None:
+def _function_lines(rows: Sequence[FunctionRow], key: str) -> Iterator[str]:
+    for row in sorted(rows, key=lambda r: (r.function, r.file)):
+        names = "\t".join(map(_word, (row.function, row.file, *row.callers)))
+        word = f"function of {key}" if key else "function"
+        yield f"{word}\t{_columns(row.amount, key)}\t{names}"
+        if row.lines:
+            yield "\t".join(("lines", *(_pair(line, key) for line in row.lines)))
+
+
+def _read_line(program: Program, words: list[str], rows: list[FunctionRow]) -> list[FunctionRow]:
+    """Read one line; ``rows``, returned for the next, has at its end the function that it is of."""
     match words[0]:
         case "build":
             program.build = words[1]
@@ -374,9 +462,14 @@ def _read_line(program: Program, words: list[str]) -> None:
             program.passing = tuple(words[1:])
         case "site":
             program.sites[words[5]] = _amount(words)
-        case "function":
-            row = FunctionRow(words[5], words[6], _amount(words), tuple(words[7:]))
-            program.functions.append(row)
+        case "function" | "function of alloc" | "function of allocs" as word:
+            key = word.removeprefix("function").removeprefix(" of ")
+            rows = program.allocating.setdefault(key, []) if key else program.functions
+            rows.append(FunctionRow(words[5], words[6], _amount(words), tuple(words[7:])))
+        case "lines":
+            if not rows:
+                raise ValueError("this line needs a line 'function' before it")
+            rows[-1] = dataclasses.replace(rows[-1], lines=_lines(words[1:]))
         case "runs":
             program.runs = int(_number(words[1]))
         case "spread":
@@ -384,6 +477,14 @@ def _read_line(program: Program, words: list[str]) -> None:
             program.spreads[key] = parse_bytes(words[1])
         case _:
             raise ValueError(f"unknown word {words[0][:40]!r}")
+    return rows
+
+
+def _lines(words: list[str]) -> tuple[Amount, ...]:
+    sizes = [parse_bytes(word) for word in words]
+    if len(sizes) % 2 or len(sizes) > 2 * _MOST_LINES:
+        raise ValueError("this line has a size and its error for each of at most 64 lines")
+    return tuple(Amount(*pair, 0) for pair in zip(sizes[::2], sizes[1::2], strict=True))
 
 
 def _amount(words: list[str]) -> Amount:
@@ -402,8 +503,12 @@ def _number(word: str) -> float:
 
 
 def _columns(amount: Amount, key: str = "") -> str:
+    return f"{_pair(amount, key)}\t{amount.samples}\t{amount.readings}"
+
+
+def _pair(amount: Amount, key: str) -> str:
     value = f"{amount.value:.0f}" + ("" if _is_of_blocks(key) else " B")
-    return f"{value}\t{_size(amount.std_error, key)}\t{amount.samples}\t{amount.readings}"
+    return f"{value}\t{_size(amount.std_error, key)}"
 
 
 def _is_of_blocks(key: str) -> bool:
@@ -441,10 +546,23 @@ def _kept(old: Amount | None, new: Amount) -> Amount:
     return new
 
 
+def _kept_rows(old: list[FunctionRow], new: list[FunctionRow]) -> list[FunctionRow]:
+    known = {row.key: row for row in old}
+    return [_kept_row(known.get(row.key), row) for row in new]
+
+
 def _kept_row(old: FunctionRow | None, new: FunctionRow) -> FunctionRow:
     if old is None or _kept(old.amount, new.amount) is not old.amount:
         return new
-    return old
+    if len(old.lines) == len(new.lines):
+        pairs = zip(old.lines, new.lines, strict=True)
+        if all(_kept(before, now) is before for before, now in pairs):
+            return old
+    return dataclasses.replace(old, lines=new.lines)
+
+
+def _unseen(rate: float, unit: Unit) -> Unseen:
+    return unseen_bytes(rate) if unit is Unit.SPACE else unseen_objects(rate)
 
 
 def _by_thread(site: Site, measure: Count) -> bool:

@@ -7,6 +7,7 @@ lines, of which nobody knows what is new, to nine tenths of the whole. Both are 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +33,16 @@ _OF_WHOLE = 0.9
 class Culprit:
     """One stack (innermost frame first) and its part of an excess: ``bytes`` held (of a limit on
     their number: blocks), and ``delta`` since the baseline where there is one. ``text`` says more
-    in a few words.
+    in a few words. All its stacks share the first ``shared`` frames; None: all of them. The first
+    has no line where one of several ``lines`` grew, and nobody knows which.
     """
 
     frames: tuple[Frame, ...]
     bytes: Estimate
     delta: Estimate | None = None
     text: str = ""
+    shared: int | None = None
+    lines: int = 1
 
     @property
     def amount(self) -> Estimate:
@@ -102,34 +106,50 @@ def largest(
 
 
 def grown_and_largest(
-    subject: Subject, part: Profile, program: Program, excess: float
+    subject: Subject, part: Profile, program: Program, excess: float, key: str = ""
 ) -> list[Culprit]:
-    """Return the functions of ``part`` that surely grew since the baseline, and the largest other
-    lines for the rest of ``excess``.
+    """Return the functions of ``part`` by ``key`` that surely grew since the baseline, and the
+    largest other lines for the rest of ``excess``.
     """
-    found = _grown(subject, part, program, excess)
+    found = _grown(subject, part, program, excess, key)
     left = excess - sum(c.amount.value for c in found)
     if found and left <= 0:
         return found
     named = {c.frames[0].function_key for c in found}
-    others = largest(subject, part, program.measure, math.inf)
+    count, unit = program.counted(key)
+    others = largest(subject, part, count, math.inf, unit=unit)
     rest = [c for c in others if c.frames[0].function_key not in named]
     return found + _enough(rest[: MOST - len(found)], left)
 
 
-def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
-    within = _innermost(subject, part, program.measure)
+def _grown(
+    subject: Subject, part: Profile, program: Program, excess: float, key: str
+) -> list[Culprit]:
+    count, unit = program.counted(key)
+    within = _innermost(subject, part, count)
+    since = _since(program, same_build=subject.is_of_build(program.build))
     rows = [
-        Culprit(
-            c.frames,
-            c.row.amount.estimate(subject.profile.rate_bytes),
-            c.delta,
-            _since(c, program, same_build=subject.is_of_build(program.build)),
-        )
-        for c in changes(subject, program)
-        if c.change in (Change.NEW, Change.GROWN) and c.frames[0].function_key in within
+        _culprit_of(change, change.row.amount.estimate(subject.profile.rate_bytes, unit), since)
+        for change in changes(subject, program, key)
+        if change.change in (Change.NEW, Change.GROWN)
+        and change.now.frames[0].function_key in within
     ]
     return _enough(rows, excess)
+
+
+def _culprit_of(change: FunctionChange, amount: Estimate, since: str) -> Culprit:
+    stacks = change.stacks
+    lines = 1 if change.line is not None else len(change.now.by_line)
+    said = [f"{change.change} since {since}"]
+    if change.was:
+        said.append(f"then called {change.was}")
+    if lines > 1:
+        said.append(f"at one of its {lines} lines")
+    if len(stacks) > 1:
+        said.append(f"the largest of {len(stacks)} stacks")
+    alike = (len(set(level)) == 1 for level in zip(*stacks, strict=False))
+    shared = sum(1 for _ in itertools.takewhile(bool, alike))
+    return Culprit(stacks[0], amount, change.delta, ", ".join(said), shared, lines)
 
 
 def leaking(findings: list[Finding]) -> list[Culprit]:
@@ -160,9 +180,7 @@ def _innermost(subject: Subject, part: Profile, count: Count) -> set[tuple[str, 
     return {subject.places.frames[k][0].function_key for k in used.tolist()}
 
 
-def _since(change: FunctionChange, program: Program, *, same_build: bool) -> str:
-    of = f"the baseline of build {program.build[:7]}" if program.build else "the baseline"
+def _since(program: Program, *, same_build: bool) -> str:
     if same_build:
-        of = "the baseline, of the same build"
-    was = f", then called {change.was}" if change.was else ""
-    return f"{change.change} since {of}{was}"
+        return "the baseline, of the same build"
+    return f"the baseline of build {program.build[:7]}" if program.build else "the baseline"

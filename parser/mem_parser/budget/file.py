@@ -97,15 +97,13 @@ class BudgetFile:
 
     def unmatched_targets(self, programs: Sequence[Sequence[str]]) -> list[str]:
         """Name the literal targets that are none of the ``programs`` that were checked, each with
-        all its names; none where every program has a target of its own, as in a file for many.
+        all its names; none where any program has a target of its own, as in a file for many.
         """
-        checked = {name for names in programs for name in names}
-        without = [names for names in programs if not self._has_target(names)]
-        if not without:
+        if any(self._has_target(names) for names in programs):
             return []
-        meant = [name for names in without for name in names]
-        missing = [target for target in self.literal_targets if target not in checked]
-        found = f"it had {', '.join(dict.fromkeys(names[0] for names in without if names))}"
+        meant = [name for names in programs for name in names]
+        missing = [target for target in self.literal_targets if target not in meant]
+        found = f"it had {', '.join(dict.fromkeys(names[0] for names in programs if names))}"
         return [_is_no(target, "program of this check", meant, found) for target in missing]
 
     def unknown_targets(self, words: Iterable[str]) -> list[str]:

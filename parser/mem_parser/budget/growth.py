@@ -8,6 +8,7 @@ in the same file or of a similar size, was renamed. Which changes are more than 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.budget.baseline import (
-    LEAST_SHARE,
+    Allocating,
     Amount,
     FunctionRow,
     Program,
@@ -24,17 +25,19 @@ from mem_parser.budget.baseline import (
     amount_of,
     functions_of,
     key_of,
+    least_of,
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured, reading_note
-from mem_parser.budget.rules import Budget, Limit, Measure, Site
+from mem_parser.budget.rules import FEW_BLOCKS, Budget, Limit, Measure, Site
+from mem_parser.budget.spots import grown_line
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.significance import beyond_chance, p_of_estimate
-from mem_parser.units import format_change, format_margin, format_value
+from mem_parser.units import format_change, format_estimate, format_margin, format_value
 
 _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
@@ -93,14 +96,41 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class FunctionChange:
-    """One function before and after; ``was`` is its old name where it was renamed or moved."""
+    """One function before and after; ``was`` is its old name where it was renamed or moved.
+    ``old_lines`` are what its lines held; none: unknown, or it is new.
+    """
 
     change: Change
-    row: FunctionRow
-    frames: tuple[Frame, ...]
+    now: Allocating
     base: Estimate
     delta: Estimate
     was: str = ""
+    old_lines: tuple[Amount, ...] = ()
+
+    @property
+    def row(self) -> FunctionRow:
+        """The function as it is."""
+        return self.now.row
+
+    @property
+    def line(self) -> int | None:
+        """Which of its lines grew; None: nobody knows."""
+        lines = self.row.lines
+        if lines and self.change is Change.NEW:  # so each of them is
+            return max(range(len(lines)), key=lambda k: lines[k].value)
+        return grown_line(lines, self.old_lines) if lines else None
+
+    @property
+    def stacks(self) -> tuple[tuple[Frame, ...], ...]:
+        """The stacks of the line that grew, the largest first; where nobody knows which did, those
+        of all lines, without the line.
+        """
+        if (k := self.line) is not None:
+            return self.now.stacks(k)
+        count = len(self.now.by_line)
+        every = [self.now.frames, *(one for j in range(count) for one in self.now.stacks(j))]
+        unplaced = ((dataclasses.replace(first, line=0), *rest) for first, *rest in every)
+        return tuple(dict.fromkeys(unplaced))
 
 
 def measure_growth(
@@ -129,7 +159,7 @@ def measure_growth(
         return Measured(
             None, f"the baseline has no line for this {of}: renew it with --update-baseline"
         )
-    base = stored.bounded(program.rate)
+    base = stored.bounded(program.rate, limit.measure.unit)
     notes = [_since_baseline(name, limit.measure.unit, new.estimate, base.estimate)]
     if is_of_held and program.measure is Count.PEAK:
         notes += filter(
@@ -139,8 +169,13 @@ def measure_growth(
 
 
 def _since_baseline(name: str, unit: Unit, new: Estimate, base: Estimate) -> str:
-    """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`."""
+    """Return `peak against the baseline: 28.18 MiB then, +2.62 MiB ± 1.2 MiB (+9.3 %) since`; of
+    blocks that only have a lower bound what they are now: `224 then, 219 (≥ 216) now`.
+    """
     delta = new - base
+    if math.isinf(delta.interval95[1]):
+        then, now = format_estimate(base, unit), format_estimate(new, unit)
+        return f"{name} against the baseline: {then} then, {now} now"
     change = f"{format_change(delta.value, unit)} {format_margin(delta, unit)}".strip()
     share = f" ({100 * delta.value / base.value:+.1f} %)" if base.value else ""
     then = format_value(base.value, unit)
@@ -163,47 +198,60 @@ def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
     """Return the bytes per sample at which ``program`` as a baseline is precise enough to decide
     its limits on growth in ``tries`` tries; its own rate where that is precise enough.
 
-    The error falls with the root of the rate. One step never goes below a 64th of the rate.
+    The error falls with the root of the rate. One step never goes below a 64th of the rate, but for
+    blocks that are few enough to sample each.
     """
     rate = program.rate
     for site, limit in budget.every_limit:
         stored = program.amount(key_of(limit.measure, site)) if limit.measure.is_growth else None
-        if stored is None or not stored.std_error:
+        is_of_blocks = limit.measure.counts_blocks
+        if stored is None or not (stored.std_error or is_of_blocks):
             continue
-        width = _missing_below(stored, program.rate, allowed_factor(limit), budget.error / tries)
+        width = _missing(stored, program.rate, limit, budget.error / tries)
         room = (allowed_factor(limit) - 1) * stored.value
         room += allowed_more(limit)
         if width > _MOST_OF_ROOM * room:
+            if is_of_blocks and stored.value <= FEW_BLOCKS:
+                return min(program.rate, 1.0)
             rate = min(rate, program.rate * max((_AIM_OF_ROOM * room / width) ** 2, _FINEST_STEP))
     return max(rate, min(program.rate, 1.0))
 
 
-def _missing_below(stored: Amount, rate: float, factor: float, alpha: float) -> float:
-    return factor * (stored.value - stored.bounded(rate).lower(alpha))
-
-
-def changes(subject: Subject, program: Program) -> list[FunctionChange]:
-    """Return the change of every function since the baseline, the largest growth first.
-
-    An amount too small for a baseline is noise, even with a small error.
+def _missing(stored: Amount, rate: float, limit: Limit, alpha: float) -> float:
+    """Return what may be missing for a pass; of blocks, which small ones unseen may be many times,
+    for a failure.
     """
-    least = LEAST_SHARE * program.total.value
+    bounds = stored.bounded(rate)
+    missing = stored.value - bounds.lower(alpha)
+    if limit.measure.counts_blocks:
+        missing = max(missing, bounds.upper(alpha) - stored.value)
+    return allowed_factor(limit) * missing
+
+
+def changes(subject: Subject, program: Program, key: str = "") -> list[FunctionChange]:
+    """Return the change of every function by ``key`` since the baseline, the largest growth first.
+
+    An amount too small for a baseline is noise, even with a small error; and of a function that a
+    baseline lacks so much more, since it may have held as much.
+    """
+    least = least_of(program, key)
     rate = max(program.rate, subject.profile.rate_bytes)
-    rows = functions_of(subject, program.measure)
-    pairs = _match([row for row, _ in rows], program.functions)
+    count, unit = program.counted(key)
+    rows = functions_of(subject, count, unit)
+    pairs = _match([one.row for one in rows], program.functions_by(key) or [])
     found = []
-    for (row, frames), base in zip(rows, pairs, strict=True):
-        before = base.amount.estimate(rate) if base else Estimate(0.0)
-        was = "" if base is None or base.key == row.key else _old_name(base, row)
-        found.append((row, frames, before, row.amount.estimate(rate) - before, was))
-    sure = beyond_chance(np.array([p_of_estimate(delta) for *_, delta, _ in found])).tolist()
-    result = [
-        FunctionChange(
-            _change(base, delta, sure=bool(s) and abs(delta.value) >= least),
-            row, frames, base, delta, was,
-        )
-        for (row, frames, base, delta, was), s in zip(found, sure, strict=True)
-    ]  # fmt: skip
+    for one, base in zip(rows, pairs, strict=True):
+        before = base.amount.estimate(rate, unit) if base else Estimate(0.0)
+        was = "" if base is None or base.key == one.row.key else _old_name(base, one.row)
+        delta = one.row.amount.estimate(rate, unit) - before
+        old_lines = base.lines if base else ()
+        found.append(FunctionChange(Change.NOISE, one, before, delta, was, old_lines))
+    sure = beyond_chance(np.array([p_of_estimate(one.delta) for one in found])).tolist()
+    result = []
+    for each, is_sure in zip(found, sure, strict=True):
+        enough = abs(each.delta.value) >= (1 if each.base.samples else 2) * least
+        kind = _change(each.base, each.delta, sure=bool(is_sure) and enough)
+        result.append(dataclasses.replace(each, change=kind))
     result.sort(key=lambda c: -c.delta.value)
     return result
 
@@ -215,7 +263,7 @@ def unlike_names(subject: Subject, program: Program) -> str | None:
     stripped differently.
     """
     file = os.path.basename(subject.profile.capture.exe)
-    now = _nameless_share([row for row, _ in functions_of(subject, program.measure)], file)
+    now = _nameless_share([one.row for one in functions_of(subject, program.measure)], file)
     then = _nameless_share(program.functions, file)
     if abs(now - then) < _UNLIKE:
         return None

@@ -181,6 +181,8 @@ class Budget:
 
 TRIES = 3
 """Most tries where nobody said how many."""
+FEW_BLOCKS = 100_000
+"""Blocks that a try may sample each without slowing the program much."""
 
 
 @dataclass(frozen=True, slots=True)

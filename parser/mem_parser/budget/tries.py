@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mem_parser.budget.rules import Measure
+from mem_parser.budget.rules import FEW_BLOCKS, Measure
 from mem_parser.budget.verdict import Report, Result, Verdict
 
 
@@ -34,16 +34,27 @@ def _later(old: Result, new: Result) -> Result:
 
 
 def needed_rate(report: Report, rate: float) -> float:
-    """Return the bytes per sample that likely decide the nearest undecided limit: the error falls
-    with the root of the rate. From a quarter to a 64th of ``rate``; the distance to the limit
-    counts one standard error shorter, since it is only an estimate.
+    """Return the bytes per sample that likely decide the nearest undecided limit; a quarter of
+    ``rate`` at most.
+    """
+    return min([rate_for(result, rate) for _, result in report.results], default=max(rate / 4, 1.0))
+
+
+def rate_for(result: Result, rate: float) -> float:
+    """Return the bytes per sample that likely decide one limit: the error falls with the root of
+    the rate. From a quarter to a 64th of ``rate``; the distance to the limit counts one standard
+    error shorter, since it is only an estimate. Blocks that are few are sampled each: an error from
+    unseen small ones takes a rate near that, however near the limit is.
     """
     share = 0.25
-    for _, result in report.results:
-        if result.verdict is not Verdict.INCONCLUSIVE or result.estimate is None:
-            continue
-        if result.reason or result.amount is None:
-            continue
+    if (
+        result.verdict is Verdict.INCONCLUSIVE
+        and result.estimate is not None
+        and result.amount is not None
+        and not result.reason
+    ):
+        if result.limit.measure.counts_blocks and result.estimate.value <= FEW_BLOCKS:
+            return 1.0
         gap = max(abs(result.excess) - result.estimate.std_error, 0.0)
         width = max(result.upper - result.estimate.value, result.estimate.value - result.lower)
         if width > 0:

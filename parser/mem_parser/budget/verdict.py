@@ -99,6 +99,8 @@ class Result:
     attempt: int = 1
     headline: str = ""
     """The leaks in one sentence, of a limit on leaks that finds some."""
+    rate_bytes: float = 0.0
+    """That of the samples, where another run may have another one (-c); else 0."""
 
     @property
     def name(self) -> str:
@@ -194,6 +196,11 @@ class Report:
     def verdict(self) -> Verdict:
         """The worst of all captures."""
         return min((c.verdict for c in self.captures), key=ORDER.index, default=Verdict.PASS)
+
+    @property
+    def worst(self) -> CaptureReport:
+        """The first capture with the worst verdict."""
+        return min(self.captures, key=lambda c: ORDER.index(c.verdict))
 
     @property
     def exit_code(self) -> int:
@@ -537,7 +544,11 @@ class _Judge:
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
             reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         notes = [note for note in measured.notes if not reason.startswith(note)]
-        return Result(limit, site, verdict, amount, what.estimate, lower, upper, reason, notes)
+        rate = self.subject.profile.rate_bytes if self.subject.is_of_host else 0.0
+        return Result(
+            limit, site, verdict, amount, what.estimate, lower, upper, reason, notes,
+            rate_bytes=rate,
+        )  # fmt: skip
 
     def _culprits(self, result: Result, leaks: leakage.Leaks | None) -> list[Culprit]:
         if leaks is not None:
@@ -556,8 +567,14 @@ class _Judge:
             )
             return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_READING]
         excess = max(result.excess, 0.0)
-        if self.program is not None and self.program.measure is count:
-            return culprits.grown_and_largest(self.subject, part, self.program, excess)
+        key = baselines.key_of(kind, None)
+        if self.program is not None and (self.program.measure is count or key):
+            if self.program.functions_by(key):
+                return culprits.grown_and_largest(self.subject, part, self.program, excess, key)
+            if kind.is_growth:
+                result.notes.append(
+                    "the baseline has no functions of allocations: renew it with --update-baseline"
+                )
         scale = self._scale(part, kind)
         return culprits.largest(self.subject, part, count, excess, scale, unit=kind.unit)
 

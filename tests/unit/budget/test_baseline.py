@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -24,12 +26,15 @@ from mem_parser.budget import (
     baseline_rate,
     check_subjects,
     load,
+    needed_rate,
     parse_match,
     update_baseline,
 )
 from mem_parser.budget import baseline as baselines
+from mem_parser.budget.baseline import Amount
 from mem_parser.budget.growth import changes
-from mem_parser.budget.outputs import text
+from mem_parser.budget.outputs import github, sarif, text
+from mem_parser.budget.spots import grown_line
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
 from mem_parser.model import Count, PeakSource
@@ -95,6 +100,11 @@ def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -
     busier = [*before[:1], dataclasses.replace(before[1], alloc=10 * NET.blocks * 20), before[2]]
     found = {r.name: r for _, r in growth(rules, Made(busier)).results}
     over = {name for name, r in found.items() if r.verdict is Verdict.FAIL}
+    [culprit] = found["allocs_growth"].culprits  # not the largest
+    assert (culprit.frames[0].spot, culprit.text.split(", of ")[0]) == (
+        "net.c:5",
+        "grown since the baseline",
+    )
     assert found["growth"].verdict is Verdict.PASS
     assert over == {"allocs_growth", "allocs_growth of module:libnet"}
     assert not growth(rules, Made(before)).exit_code
@@ -106,6 +116,124 @@ def test_growth_of_what_is_allocated_is_of_bytes_and_of_blocks(tmp_path: Path) -
     [(_, none)] = growth(load(path), Made(before)).results
     assert none.verdict is Verdict.INCONCLUSIVE
     assert none.reason.startswith("the baseline has no line for this limit")
+    older = re.sub(r"(?m)^function of.*\nlines.*\n", "", written)  # of before there were any
+    Path(tmp_path / "check.baseline").write_text(older)
+    path.write_text('[budget]\nallocs_growth = "5 %"\n')
+    report = growth(load(path), Made(busier))
+    assert "the baseline has no functions of allocations" in report.results[0][1].notes[-1]
+    assert next(iter(github.commands(report))).startswith("::error title=")
+
+
+def test_growth_of_few_blocks_is_decided_where_each_is_sampled(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text('[budget]\nallocs_growth = "9 %"\n')
+    rules, few = load(path), [Row(("tile", "main"), 0, 60_000, alloc=224)]
+    coarse = Made(few, rate=8192).subject()
+    assert baseline_rate(rules, [coarse], 3) == 1  # small ones unseen may be many times as many
+    accept(rules, coarse)
+    assert "with the baseline's error: capture with -c 1" in growth_text(rules, few, rate=32768)
+    accept(rules, Made(few, rate=1).subject())
+    sampled = [dataclasses.replace(few[0], alloc=188)]  # of as many
+    said = growth_text(rules, sampled, rate=32768)
+    assert "allocated against the baseline: 224 then, 224 (≥ 213) now" in said
+    report = growth(rules, Made(sampled, rate=32768))
+    assert report.may_be_decided
+    assert needed_rate(report, 32768) == 1
+    assert growth(rules, Made(few, rate=1)).verdict is Verdict.PASS
+
+
+def growth_text(rules: BudgetFile, rows: list[Row], rate: float) -> str:
+    lines = text.lines(growth(rules, Made(rows, rate=rate)))
+    return " ".join(" ".join(line for line, _ in lines).split())
+
+
+def lines_of(*blocks: int, first: int = 5, by: str = "main") -> list[Row]:
+    return [
+        Row(("fill", by), count, SMALL, file="/src/l.c", line=first + 2 * k)
+        for k, count in enumerate(blocks)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "spot", "annotated"),
+    [
+        ([80_000], lines_of(80_000, 30_000), "l.c:7", "/src/l.c,line=7,"),
+        ([80_000], lines_of(30_000, 80_000, first=9), "l.c:9", "/src/l.c,line=9,"),
+        ([80_000, 9000], lines_of(80_000, 60_000, first=20), "l.c:22", "/src/l.c,line=22,"),
+        ([80_000], lines_of(120_000), "l.c:5", "/src/l.c,line=5,"),
+        # Which of them is new?
+        ([40_000, 40_000], lines_of(40_000, 40_000, 40_000), "l.c", "/src/l.c,title"),
+        ([80_000, 30_000], lines_of(100_000, 50_000), "l.c", "/src/l.c,title"),
+    ],
+)
+def test_the_line_of_a_function_that_grew_is_named_or_none(
+    rules: BudgetFile, before: list[int], after: list[Row], spot: str, annotated: str
+) -> None:
+    accept(rules, Made([*lines_of(*before), *BIG]).subject())
+    report = growth(rules, Made([*after, *BIG], build="77"))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.frames[0].spot == spot
+    assert ("at one of its" in culprit.text) == (spot == "l.c")
+    error = next(iter(github.commands(report)))
+    assert error.startswith(f"::error file={annotated}")
+    assert "build with debug information" not in error
+    [result] = json.loads(sarif.render(report))["runs"][0]["results"]
+    [place] = result["locations"]
+    region = place["physicalLocation"].get("region")
+    assert region == ({"startLine": int(spot[4:])} if spot != "l.c" else None)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.02, 0.1])
+def test_the_line_that_grew_is_found_and_hardly_ever_another(error: float) -> None:
+    random = Random(1)
+    found = {True: 0, False: 0, None: 0}
+    for _ in range(4000):
+        old = [
+            random.choice([1, 2, 4, 8, random.uniform(1, 20)]) for _ in range(random.randint(1, 6))
+        ]
+        new, more = list(old), random.uniform(1, 20)
+        k = random.randrange(len(old))
+        if random.random() < 0.5:
+            new.insert(k, more)
+        else:
+            new[k] += more
+        now, then = (
+            [Amount(max(x * random.gauss(1, error), 0.01), x * error, 5) for x in lines]
+            for lines in (new, old)
+        )
+        named = grown_line(now, then)
+        found[None if named is None else named == k] += 1
+    assert found[False] <= 8
+    assert found[True] >= 2500
+
+
+def test_a_baseline_without_lines_names_no_line_of_several(rules: BudgetFile) -> None:
+    written = accept(rules, Made([*lines_of(80_000), *BIG]).subject())
+    baseline = Path(str(rules.for_program("server").baseline))
+    baseline.write_text(re.sub(r"(?m)^lines.*\n", "", written))
+    report = growth(rules, Made([*lines_of(80_000, 30_000), *BIG], build="77"))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.frames[0].spot == "l.c"
+    assert accept(rules, Made([*lines_of(80_000), *BIG]).subject()) == written
+
+
+def test_a_large_block_and_a_small_one_are_in_a_baseline(rules: BudgetFile) -> None:
+    few = [Row(("fill", "main"), 1, 9 << 20), Row(("fill", "main"), 1, SMALL)]
+    assert "\tfill\tserver.c" in accept(rules, Made([*few, *BIG]).subject())
+
+
+def test_no_annotation_is_on_one_caller_of_several(rules: BudgetFile) -> None:
+    def made(*blocks: int) -> Made:
+        names = (("load", "main"), ("store", "main"))
+        pairs = zip(names, blocks, strict=True)
+        return Made([Row(("put", *n), b, SMALL, file="/usr/include/v.h") for n, b in pairs])
+
+    accept(rules, made(80_000, 20_000).subject())
+    report = growth(rules, made(80_000, 50_000))
+    [culprit] = report.results[0][1].culprits
+    assert culprit.text.endswith("the largest of 2 stacks")
+    assert culprit.shared == 1
+    assert next(iter(github.commands(report))).startswith("::error title=")
 
 
 def scaled(row: Row, factor: float, **other: object) -> Row:
@@ -148,7 +276,7 @@ def test_renewing_keeps_lines_that_changed_only_by_chance(rules: BudgetFile) -> 
     assert accept(rules, Made(noisy).subject()) == old
     new = accept(rules, Made([scaled(BIG[0], 1.2), *BIG[1:]]).subject())
     changed = set(new.splitlines()) ^ set(old.splitlines())
-    assert {line.split("\t")[0] for line in changed} == {"total", "function"}
+    assert {line.split("\t")[0] for line in changed} == {"total", "function", "lines"}
     assert sum("function" in line for line in changed) == 2
 
 
@@ -384,6 +512,8 @@ def test_a_launcher_is_no_program_of_a_baseline(rules: BudgetFile) -> None:
         ("measure\tfreedom", ":7: 'freedom' is not a valid Count"),
         ("total\t1 MiB\t1 KiB\tmany\t1", ":7: 'many' is not a number"),
         ("what\t1", ":7: unknown word 'what'"),
+        ("lines\t1 B\t0 B", ":7: this line needs a line 'function' before it"),
+        ("function\t1 B\t0 B\t5\t1\tf\tf.c\nlines\t1 B", ":8: this line has a size and"),
     ],
 )
 def test_a_broken_baseline_names_its_line(rules: BudgetFile, line: str, words: str) -> None:

@@ -132,7 +132,7 @@ def test_culprits_and_baselines_name_the_program_and_not_its_containers() -> Non
     [culprit] = one(subject, inuse(1)).culprits
     assert [f.function for f in culprit.frames] == ["load_index", "main"]
     rows = baselines.functions_of(subject, Count.INUSE)
-    assert [row.function for row, _ in rows] == ["load_index"]
+    assert [one.row.function for one in rows] == ["load_index"]
     kept = Subject(*Made([Row(names, 5000)]).profile(), "x", libraries=Libraries(program=(
         re.compile("^xmalloc$"),
     )))  # fmt: skip

@@ -275,6 +275,23 @@ def test_the_page_says_of_a_limit_what_the_text_says() -> None:
     assert rows[2]["reason"].startswith("between ")
 
 
+def test_the_page_is_of_the_worst_capture_and_names_what_the_others_lack() -> None:
+    limits = Budget((Limit(Measure.INUSE, 1 << 20),))
+    subjects = [
+        Made([Row((name, "main"), blocks, 1600)]).subject(f"{name}.heap")
+        for name, blocks in (("fine", 10), ("first", 3000), ("second", 4000), ("near", 518))
+    ]
+    page = rendered("html", check([(one, limits) for one in subjects]), subjects)
+    block = blocks_of(page)["budget"]
+    assert block["file"] == "first.heap"
+    assert block["counts"] == {"fail": 1}
+    said = [note.partition(" inuse  ")[0] for note in block["notes"]]
+    assert said == [
+        "another capture fails: server  second.heap:",
+        "another capture is inconclusive: server  near.heap:",
+    ]
+
+
 @pytest.mark.parametrize(
     ("judged", "shown"),
     [

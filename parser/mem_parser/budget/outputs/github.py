@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import own_code, own_frame
+from mem_parser.budget.outputs.words import blamed, own_code, own_frame
 from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.escape import github_command
 from mem_parser.frames import in_repository
@@ -30,13 +30,14 @@ def commands(report: Report) -> Iterator[str]:
 
 
 def _annotation(program: str, result: Result) -> str:
-    frames = result.culprits[0].frames if result.culprits else ()
-    frame = own_frame(frames)
+    frame = own_frame(blamed(result))
     lines = result_lines(result)
-    if frames and not any(f.line for f in frames):
+    first = result.culprits[0] if result.culprits else None
+    if first and first.frames and first.lines == 1 and not any(f.line for f in first.frames):
         lines.append("no source line is known: build with debug information (-g)")
     place = {}
     if frame is not None:
-        place = {"file": in_repository(frame.file), "line": str(frame.line)}
+        place = {"file": in_repository(frame.file)}
+        place |= {"line": str(frame.line)} if frame.line else {}
     title = {"title": f"{program}: {result.name}"}
     return github_command(_LEVEL[result.verdict], place | title, lines)

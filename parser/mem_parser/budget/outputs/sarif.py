@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mem_parser import sarif
-from mem_parser.budget.outputs.words import gain, own_code, sentence, source_frame
+from mem_parser.budget.outputs.words import blamed, gain, own_code, sentence, source_frame
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.escape import sarif_text
@@ -51,7 +51,7 @@ def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
         "message": {"text": sarif_text(f"{capture.program}: {result.name}: {sentence(result)}")},
         "partialFingerprints": {"limit/v1": f"{capture.program}/{result.name}"},
     }
-    frame = source_frame(result.culprits[0].frames) if result.culprits else None
+    frame = source_frame(blamed(result))
     if frame is not None:
         row["locations"] = [sarif.location(frame)]
     elif place := _PLACE.fullmatch(result.limit.where):

@@ -9,6 +9,7 @@ from typing import Any
 
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.rules import Measure
+from mem_parser.budget.tries import rate_for
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
@@ -18,7 +19,7 @@ from mem_parser.units import format_estimate, format_rate, format_value, per
 from mem_parser.words import phrase
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
-ANOTHER_TRY = "capture longer, or at a finer rate"
+_MOST_OTHERS = 20
 
 
 def amount(value: float, result: Result) -> str:
@@ -55,10 +56,22 @@ def reason(result: Result) -> str:
         return result.reason
     upper, lower = amount(result.upper, result), amount(max(result.lower, 0.0), result)
     if result.limit.measure is Measure.LEAKS and result.estimate and not result.estimate.samples:
-        return f"none found, but up to {upper} may leak: {ANOTHER_TRY}"
+        return f"none found, but up to {upper} may leak: {_another_try(result)}"
     if not result.estimate or not result.estimate.samples:
-        return f"0 samples, which leaves up to {upper}: {ANOTHER_TRY}"
-    return f"between {lower} and {upper}: {ANOTHER_TRY}"
+        return f"0 samples, which leaves up to {upper}: {_another_try(result)}"
+    both = " with the baseline's error" if result.limit.measure.is_growth else ""
+    return f"between {lower} and {upper}{both}: {_another_try(result)}"
+
+
+def _another_try(result: Result) -> str:
+    if not result.rate_bytes:
+        return "capture longer, or at a finer rate"
+    if result.rate_bytes <= 1:
+        return "capture longer"
+    rate = max(round(rate_for(result, result.rate_bytes)), 1)
+    if result.limit.measure.counts_blocks:
+        return f"capture with -c {rate}"
+    return f"capture longer, or with -c {rate}"
 
 
 def _of_leaks(result: Result, limit: str) -> str:
@@ -103,16 +116,31 @@ def heading(result: Result) -> str:
     return phrase("the largest lines, old or new") if is_of_size and rows[0].delta is None else ""
 
 
-def page_block(capture: CaptureReport) -> dict[str, Any]:
+def page_block(capture: CaptureReport, report: Report | None = None) -> dict[str, Any]:
     """Return the block of the page's tab: what JSON has of each limit, with the words of the text
-    on why its verdict is what it is, and on what its rows are.
+    on why its verdict is what it is, and on what its rows are. Its notes name the limits that do
+    not hold of the other captures of ``report``.
     """
     block = capture.as_json()
+    block["notes"] = [*capture.notes, *(_of_others(capture, report) if report else ())]
     for row, result in zip(block["rows"], capture.results, strict=True):
         is_open = result.verdict is Verdict.INCONCLUSIVE
         row["reason"] = reason(result) if is_open else result.headline
         row["heading"] = heading(result)
     return block
+
+
+def _of_others(capture: CaptureReport, report: Report) -> list[str]:
+    words = {Verdict.FAIL: "fails", Verdict.INCONCLUSIVE: "is inconclusive"}
+    found = [
+        f"another capture {words[result.verdict]}: {other.program}  {other.path}: "
+        f"{result.name}  {sentence(result)}"
+        for verdict in words
+        for other, result in report.results
+        if other is not capture and result.verdict is verdict
+    ]
+    more = len(found) - _MOST_OTHERS
+    return found[:_MOST_OTHERS] + ([f"and {more} more limits of other captures"] * (more > 0))
 
 
 def place(frame: Frame) -> str:
@@ -141,16 +169,25 @@ def source_frame(frames: Sequence[Frame]) -> Frame | None:
     """Return the innermost frame of the program's own source, for annotations; else the innermost
     with a line.
     """
-    known = [f for f in frames if f.file and f.line]
-    own = own_frame(known)
-    return own or (known[0] if known else None)
+    return own_frame(frames) or next((f for f in frames if f.file and f.line), None)
+
+
+def blamed(result: Result) -> Sequence[Frame]:
+    """Return the frames that an annotation may stand on: of the first culprit as many as all its
+    stacks share. None where it is only large: of a growth that may be any other line.
+    """
+    first = result.culprits[0] if result.culprits else None
+    if first is None or (result.limit.measure.is_growth and first.delta is None):
+        return ()
+    return first.frames[: first.shared]
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
     """Return the innermost frame whose source is in the repository or the working folder, else the
-    innermost whose source is not the system's; None where there is no such frame.
+    innermost whose source is not the system's; None where there is no such frame. Only the first
+    may lack its line.
     """
-    known = [f for f in frames if f.file and f.line]
+    known = [f for k, f in enumerate(frames) if f.file and (f.line or not k)]
     for frame in known:
         if not os.path.isabs(in_repository(frame.file)) and os.path.exists(frame.file):
             return frame

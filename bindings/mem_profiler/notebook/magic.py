@@ -52,8 +52,8 @@ Run a cell, and show below it what memory it took: verdict, flame graph and tabl
     %%mem_profile --rate 1 --leaks
     x = work()
 
-It is the first line of its cell. If the kernel is killed meanwhile, the file is
-killed-cell-TIME.heap in the notebook's folder: mem_parser FILE reads it. For several cells:
+It is the first line of its cell. If the kernel is killed meanwhile, or left without memory, the
+file is killed-cell-TIME.heap in the notebook's folder: mem_parser FILE reads it. For several cells:
 
     from mem_profiler import Tracker
     tracker = Tracker("out.heap").start()     # and in a later cell: tracker.stop()

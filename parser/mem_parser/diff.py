@@ -183,7 +183,8 @@ def _diff(
     unseen = max(base.unseen(unit), new.unseen(unit))
     variance, stands = judged(sums[0].of, sums[1].of, unseen, between, exact=exact)
     error = np.sqrt(variance)
-    result = DiffRows(_Names(matched, sums), sums, error, stands, unseen, exact=exact)
+    names = _Names(matched, sums, _changed_lines(matched, sums))
+    result = DiffRows(names, sums, error, stands, unseen, exact=exact)
     total = Estimate(
         float(sums[1].of.value.sum() - sums[0].of.value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
@@ -196,21 +197,25 @@ def _diff(
 
 @dataclass(slots=True)
 class _Sums:
-    """The amounts ``of`` each row; ``heaviest`` is the stack that has most of it, -1: none has any;
-    ``met`` says that the file has blocks of it, of whatever count: a worker that ended holds none,
-    and ran it.
+    """The amounts ``of`` each row, and the value ``held`` of each stack; ``heaviest`` is the stack
+    that has most of a row, -1: none has any; ``met`` says that the file has blocks of it, of
+    whatever count: a worker that ended holds none, and ran it.
     """
 
     of: Amounts
+    held: FloatArray
     heaviest: IntArray
     met: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The row of each stack of one profile, and the frames that stand for it."""
+    """The row of each stack of one profile, the line that its blocks are charged to, and the frames
+    that stand for it.
+    """
 
     row: IntArray
+    line: IntArray
     frames: Spelled
 
 
@@ -232,7 +237,8 @@ def _rows_of_stacks(
         else:
             high = low + 1
             row, _ = innermost.intern(key[spelled[low]])
-        found.append(_Side(row, Spelled(own, spelled, low, high)))
+        line = np.array([f.line for f in own], dtype=np.int64)[spelled[low]]
+        found.append(_Side(row, line, Spelled(own, spelled, low, high)))
     return found[0], found[1]
 
 
@@ -293,35 +299,56 @@ def _matched(frame: Frame, same: Mapping[str, Hashable]) -> Hashable:
 def _sum(profile: Profile, amounts: Amounts, row: IntArray, rows: int) -> _Sums:
     sites = profile.sites
     at = row[sites.stack]
-    held, seen = (
-        np.bincount(sites.stack, weights=x, minlength=len(row))
-        for x in (amounts.value, amounts.samples)
-    )
+    held, seen = (added_up(sites.stack, x, len(row)) for x in (amounts.value, amounts.samples))
     order = np.argsort(held, kind="stable")
     order = order[seen[order] > 0]
     heaviest = np.full(rows, -1, dtype=np.int64)
     heaviest[row[order]] = order  # of several the last is kept
     met = np.zeros(rows, dtype=np.bool_)
     met[at[(sites.alloc_blocks > 0) | (sites.inuse_blocks > 0) | (amounts.samples > 0)]] = True
-    return _Sums(amounts.added(lambda column: added_up(at, column, rows)), heaviest, met)
+    return _Sums(amounts.added(lambda column: added_up(at, column, rows)), held, heaviest, met)
+
+
+def _changed_lines(sides: tuple[_Side, _Side], sums: tuple[_Sums, _Sums]) -> IntArray:
+    """Return the line of each row that has most of its change; 0 where none has. A side that knows
+    no line of a row has no say.
+    """
+    row, line = (np.concatenate([getattr(s, name) for s in sides]) for name in ("row", "line"))
+    width = 1 + int(line.max(initial=0))
+    pairs, at = np.unique(row.astype(np.int64) * width + line, return_inverse=True)
+    says = np.concatenate([np.bincount(s.row, s.line)[s.row] > 0 for s in sides])
+    change = np.bincount(at, says * np.concatenate([-sums[0].held, sums[1].held]))
+    row, line = pairs // width, pairs % width
+    size = np.abs(change)
+    order = np.argsort(size, kind="stable")
+    most = np.zeros(len(sums[0].heaviest), dtype=np.int64)
+    most[row[order]] = order  # of several the last is kept
+    others = added_up(row, size, len(most)) - size[most]
+    known = (2 * others < np.abs(added_up(row, change, len(most)))) | (np.bincount(row) == 1)
+    return np.where(known, line[most], 0)
 
 
 class _Names:
-    """The frames of each row, of the stack that has most of its bytes now, else of the one that had
-    most; without a line where these two are at different ones.
+    """The frames of each row, the first at the ``line`` that changed; the callers are of the stack
+    that has most of its bytes now, else of the one that had most, without a line where these two
+    are at different ones.
     """
 
-    def __init__(self, sides: tuple[_Side, _Side], sums: tuple[_Sums, _Sums]) -> None:
+    def __init__(
+        self, sides: tuple[_Side, _Side], sums: tuple[_Sums, _Sums], line: IntArray
+    ) -> None:
         self._sides, self._heaviest = sides, [one.heaviest for one in sums]
+        self._line = line
 
     def __getitem__(self, row: int) -> tuple[Frame, ...]:
         had, now = (
             None if at[row] < 0 else side.frames[int(at[row])]
             for side, at in zip(self._sides, self._heaviest, strict=True)
         )
-        if had is None or now is None:
-            return now or had or ()
-        return tuple([_of_both(*both) for both in zip(had, now, strict=True)])
+        shown = now or had or ()
+        if had and now:
+            shown = tuple([_of_both(*both) for both in zip(had, now, strict=True)])
+        return tuple([replace(one, line=int(self._line[row])) for one in shown[:1]]) + shown[1:]
 
 
 def _of_both(had: Frame, now: Frame) -> Frame:

@@ -29,7 +29,7 @@ from controller_tools import (
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler.capture.launched import FILES_MAX
-from parser_run import told
+from parser_run import parse, told
 from sampler_run import build, run, run_ok
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -232,6 +232,10 @@ def test_small_objects_of_python_are_seen_unless_told_otherwise(tmp_path: Path) 
     kept = capture("c", "--keep-pymalloc")
     assert [printed for printed, _ in (plain, without, kept)] == ["None\n", "malloc\n", "None\n"]
     assert ["pymalloc" in errors for _, errors in (plain, without, kept)] == [False, False, True]
+    assert "run it without --keep-pymalloc" in kept[1] and "PYTHONMALLOC" not in kept[1]
+    opening = "small objects of Python are not in the numbers; without --keep-pymalloc they are"
+    [path] = tmp_path.glob("c*.heap")
+    assert parse(path).stdout.startswith(opening)
     files = heaps(tmp_path)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert [h.header["python"] for h in files] == [version] * 3

@@ -50,6 +50,9 @@ async def run(cell):
 shown = []""",
 ).replace("= shell.run_cell(cell, store_history=True)", "= loop.run_until_complete(run(cell))")
 """A kernel of Jupyter, which runs cells in its own loop."""
+AS_KERNELS = """
+get_ipython().compile.get_code_name = lambda raw, code, number: f'/tmp/kernel/{hash(code)}.py'
+"""
 FRAME = re.compile(
     r"<p>[^<]+(?:<br>[^<]+)*</p>"
     r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"([^>]*)></iframe>(.*)',
@@ -169,8 +172,7 @@ def test_a_tracker_across_cells_calls_them_as_the_notebook_does(tmp_path: Path) 
 
 def test_a_cell_with_the_code_of_an_earlier_one_has_its_own_number(tmp_path: Path) -> None:
     work = "%%mem_profile -c 1 --height 0\nx = [bytearray(100_000) for _ in range(5)]"
-    as_kernels = "lambda raw, code, number: f'/tmp/kernel/{hash(code)}.py'"
-    done = cells(tmp_path, f"get_ipython().compile.get_code_name = {as_kernels}", work, work)
+    done = cells(tmp_path, AS_KERNELS, work, work)
     shown = done[2][1][0]
     assert "(In[3]) In[3]:2\n" in shown and "In[2]" not in shown, shown
     assert "<iframe" not in shown and len(shown) < 5_000
@@ -183,14 +185,15 @@ def test_a_cell_that_is_killed_leaves_its_profile_in_the_folder_of_the_notebook(
     killed = f"{work}os.kill(os.getpid(), 9)"
     folders = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", SHELL, json.dumps([f"%%mem_profile -c 1\n{killed}"])],
+        [sys.executable, "-c", SHELL, json.dumps([AS_KERNELS, f"%%mem_profile -c 1\n{killed}"])],
         cwd=tmp_path, env=command_environment() | folders, capture_output=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
     # The process beside writes it, and holds the pipe of errors until then.
     [path] = tmp_path.glob("killed-cell-*.heap")
     names = [row["function"] for row in report("tree", path)["rows"]]
-    assert "<module> (In[1])" in names
+    assert "<module> (In[2])" in names
+    assert not any("kernel/" in name for name in names), names
     # A cell that is not killed leaves none.
     cells(tmp_path, f"%%mem_profile --rows 0 --height 0\n{work}")
     assert list(tmp_path.glob("*.heap")) == [path]
@@ -218,8 +221,46 @@ def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> Non
     body = "%%mem_profile -c 4096\nx = bytearray(1 << 20)\n1 / 0"
     [[good, pages, printed]] = cells(tmp_path, body)
     assert not good, "a run of all cells stops here"
-    assert printed.endswith("\nUsageError: the cell raised ZeroDivisionError\n")
+    assert printed.endswith("\nCellError: the cell raised ZeroDivisionError\n")
     assert re.search(r"Total: \d\.\d+ MiB.* at the peak", parts(pages)[2])
+
+
+FULL = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) << 12
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+x = []
+while True: x.append(bytearray(16 << 20))
+"""
+
+
+@pytest.mark.parametrize("output", ["", " -o cell.heap"])
+def test_a_cell_that_took_all_memory_has_its_verdict_and_its_file(
+    output: str, tmp_path: Path
+) -> None:
+    """Short of room for the page, however much the last block left."""
+    page = "import mem_profiler.notebook.magic as magic\nmagic._COPIES = 1 << 16"
+    _, [good, pages, printed] = cells(tmp_path, page, f"%%mem_profile{output}{FULL}")
+    assert not good
+    assert printed.endswith("\nCellError: the cell raised MemoryError\n"), printed[-2000:]
+    [path] = tmp_path.glob("cell.heap" if output else "killed-cell-*.heap")
+    [text] = filter(None, pages)
+    assert re.search(r"<(?:p|br)>peak \d+\.\d MiB", text), text[:300]
+    assert f"for the flame graph: mem_parser flamegraph {path}</p>" in text
+    assert "(In[2]) In[2]:6\n" in text and "<iframe" not in text
+    assert report("tree", path)["rows"]
+
+
+def test_a_cell_that_frees_what_is_older_says_how_to_see_it(tmp_path: Path) -> None:
+    _, [_, pages, _], [_, other, _] = cells(
+        tmp_path,
+        "x = bytearray(64 << 20)",
+        "%%mem_profile --height 0 --rows 0\ndel x",
+        "%%mem_profile --height 0 --rows 0\ny = bytearray(8 << 20)",
+    )
+    said = r"RSS fell by 6\d\.\d MiB: blocks from before the cell are not counted; a Tracker"
+    assert re.search(said, "".join(pages)), pages
+    assert "RSS fell" not in "".join(other)
 
 
 MAPS = """

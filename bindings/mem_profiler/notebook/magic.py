@@ -15,13 +15,15 @@ import ast
 import html
 import importlib
 import json
+import mmap
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mem_profiler.helper.client import environment, interpreter
@@ -35,6 +37,14 @@ REPORT_S = 600.0
 _RATE = 1024
 _CALL = f"get_ipython().run_cell_magic({NAME!r}, "
 _NUMBER = re.compile(r"In\[(\d+)\]")
+_COPIES = 16
+"""Of a page, for which a kernel needs room to show it: text, HTML, messages."""
+_NOTED_BYTES = 1 << 20
+_FULL = "no memory is left in the kernel"
+_FREED = (
+    "RSS fell by {size:.1f} MiB: blocks from before the cell are not counted; a Tracker over "
+    'cells shows what del frees: tracker = Tracker("out.heap").start(), later tracker.stop()'
+)
 _WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
 _HELP = """\
 Run a cell, and show below it what memory it took: verdict, flame graph and table.
@@ -42,8 +52,8 @@ Run a cell, and show below it what memory it took: verdict, flame graph and tabl
     %%mem_profile --rate 1 --leaks
     x = work()
 
-It is the first line of its cell. If the kernel is killed meanwhile, the file is
-killed-cell-TIME.heap in the notebook's folder: mem_parser FILE reads it. For several cells:
+It is the first line of its cell. If the kernel is killed meanwhile, or left without memory, the
+file is killed-cell-TIME.heap in the notebook's folder: mem_parser FILE reads it. For several cells:
 
     from mem_profiler import Tracker
     tracker = Tracker("out.heap").start()     # and in a later cell: tracker.stop()
@@ -54,6 +64,13 @@ _kept: set[str] = set()
 
 class MagicError(RuntimeError):
     """A cell that cannot be captured or shown, in one line."""
+
+
+class CellError(RuntimeError):
+    """What a cell raised, which the shell has shown: one line more."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,19 +148,39 @@ async def run(shell: Any, line: str, cell: str) -> tuple[str, BaseException | No
         path, rate=given.rate, depth=given.depth, follow_fork=given.follow_fork,
         overwrite=given.force or path in _kept, device=given.device,
     )  # fmt: skip
+    code, number = _numbered(shell, cell)
     with tempfile.TemporaryDirectory(prefix="mem_profile-") as folder:
         with tracker:
+            before = _rss_bytes()
             try:
-                raised = await _run_cell(shell, cell)
+                raised = await _run_cell(shell, cell, code, number)
             finally:
+                fell = before - _rss_bytes()
                 if not given.output:
                     tracker.write_to(os.path.join(folder, "cell.heap"))
         if given.output:
             _kept.add(path)
+
+        def keep(made: str) -> str:
+            """Keep a file of the cell that is not shown in full; its path."""
+            if given.output:
+                return made
+            kept = os.path.splitext(path)[0] + os.path.basename(made).removeprefix("cell")
+            if os.path.exists(made):
+                shutil.move(made, kept)
+            return kept
+
         notes: set[str] = set()
-        text = _made(tracker.path, given, folder, notes)
-        for domain, beside in tracker.devices.items():
-            text += f"<h4>{html.escape(domain)}</h4>{_made(beside, given, folder, notes)}"
+        text, one = "", tracker.path
+        told = [_FREED.format(size=fell / (1 << 20))] if fell >= _NOTED_BYTES else []
+        try:
+            text = _made(one, given, folder, notes, keep=keep, told=told)
+            for domain, one in tracker.devices.items():
+                text += f"<h4>{html.escape(domain)}</h4>"
+                text += _made(one, given, folder, notes, keep=keep)
+        except (MagicError, MemoryError) as error:
+            why = str(error) or f"%%{NAME}: {_FULL}"
+            raise MagicError(f"{why}; the capture is in {keep(one)}") from None
         return text, raised
 
 
@@ -157,46 +194,74 @@ def _file_of(output: str | None) -> str:
     return os.path.join(folder, time.strftime("killed-cell-%Y%m%d-%H%M%S.heap"))
 
 
-def _made(path: str, given: argparse.Namespace, folder: str, notes: set[str]) -> str:
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:  # a codec would be in the capture
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+def _made(
+    path: str, given: argparse.Namespace, folder: str, notes: set[str], *,
+    keep: Callable[[str], str], told: Sequence[str] = (),
+) -> str:  # fmt: skip
     """What to show of a file, as HTML, but for the notes that are shown already; pages go through a
-    folder. Raises MagicError.
+    folder. A file whose page the kernel has no memory for is kept. Raises MagicError, MemoryError.
     """
     count = ["--inuse"] if given.leaks else []
     inverted = ["--inverted"] if given.inverted else []
     named = ["--start-frames"] if given.start_frames else []
+    report = json.loads(_report("summary", path, "--json", "-n", "1"))
+    verdicts = [*(str(one["text"]) for one in report["verdicts"]), *told]
     table = page = ""
-    if given.height:
-        drawn = os.path.join(folder, "cell.html")
-        _report("flamegraph", path, "-o", drawn, *count, *inverted, *named)
-        with open(drawn, encoding="utf-8") as file:
-            page = file.read()
     if given.rows:
         rows = given.rows if given.first is None else given.first
         lines = _report("top", "--lines", path, "-n", str(rows), *count, *named).splitlines(True)
         table = "".join(one for one in lines if one not in notes)
         notes.update(one for one in lines if one.startswith("note: "))
-    report = json.loads(_report("summary", path, "--json", "-n", "1"))
-    verdicts = [str(one["text"]) for one in report["verdicts"]]
+    if given.height:
+        drawn = os.path.join(folder, "cell.html")
+        _report("flamegraph", path, "-o", drawn, *count, *inverted, *named)
+        page = _page(drawn)
+        if not page:
+            verdicts.append(f"{_FULL} for the flame graph: mem_parser flamegraph {keep(path)}")
     return shown(verdicts, page, table, given.height)
 
 
-async def _run_cell(shell: Any, cell: str) -> BaseException | None:
-    """Run the cell with its number and its lines as the notebook shows them: the shell has counted
-    on, and the magic's line is the first. One without `await` is run without one. Returns what it
-    raised.
+def _page(drawn: str) -> str:
+    """A page; empty where the kernel, after a cell that took all memory, has no room to show it."""
+    try:
+        mmap.mmap(-1, _COPIES * os.path.getsize(drawn)).close()
+    except OSError:
+        return ""
+    with open(drawn, encoding="utf-8") as file:
+        return file.read()
+
+
+def _numbered(shell: Any, cell: str) -> tuple[str, int]:
+    """The code to run, and its number, with lines as the notebook shows them: the shell has counted
+    on, and the magic's line is the first. The shell is told the name of the code before it runs, so
+    that the file of a cell that is killed has it.
     """
-    counted = shell.execution_count
     names = (_NUMBER.fullmatch(name) for name in names_of_cells().values())
-    shell.execution_count = max((int(name[1]) for name in names if name), default=counted)
-    first = "" if cell.startswith("%%") else "#\n"
+    number = max((int(name[1]) for name in names if name), default=shell.execution_count)
+    code = cell if cell.startswith("%%") else f"#\n{cell}"
+    try:
+        shell.compile.cache(shell.transform_cell(code), number, raw_code=code)
+    except Exception:  # of any transformer; running the cell shows it
+        return code, number
+    return code, number
+
+
+async def _run_cell(shell: Any, cell: str, code: str, number: int) -> BaseException | None:
+    """Run the code of a cell; one without `await` is run without one. Returns what it raised."""
+    counted = shell.execution_count
+    shell.execution_count = number
     try:
         if _awaits(shell, cell):
-            code = first + cell
             result = await shell.run_cell_async(code, transformed_cell=shell.transform_cell(code))
             shell.events.trigger("post_execute")
             shell.events.trigger("post_run_cell", result)
         else:
-            result = shell.run_cell(first + cell)
+            result = shell.run_cell(code)
     finally:
         shell.execution_count = counted
     raised: BaseException | None = result.error_before_exec or result.error_in_exec
@@ -257,7 +322,7 @@ def load(shell: Any) -> None:
             raise _usage_error(str(error)) from None
         shell.display_pub.publish({"text/html": text, "text/plain": _WITHOUT_PAGES})
         if raised is not None:  # so that a notebook that is run as a whole stops here
-            raise _usage_error(f"the cell raised {type(raised).__name__}")
+            raise CellError(f"the cell raised {type(raised).__name__}")
 
     def mem_profile(line: str, cell: str | None = None) -> Any:
         """Capture a cell and show its flame graph and table; the options: `%mem_profile?`."""

@@ -53,6 +53,10 @@ PYMALLOC_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile; "
     "start the program with PYTHONMALLOC=malloc to see them"
 )
+PYMALLOC_KEPT_NOTE = (
+    "small objects of CPython come from its own pools (pymalloc) and are not in the profile: "
+    "run it without --keep-pymalloc, or without MEM_PROFILER_PYMEM=0"
+)
 _NO_CODE = "its main thread ran no Python code"
 PYMALLOC_ATTACHED_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile: "
@@ -446,7 +450,9 @@ def _small_objects(target: Target, control: Control) -> list[str]:
         return [ARENAS_NOTE]
     if target.pymalloc:
         attached = control.number("startup_flags") & layout.STARTUP_ATTACHED
-        return [PYMALLOC_ATTACHED_NOTE if attached else PYMALLOC_NOTE]
+        kept = (target.environment or {}).get("MEM_PROFILER_PYMEM") == "0"
+        other = PYMALLOC_KEPT_NOTE if kept else PYMALLOC_NOTE
+        return [PYMALLOC_ATTACHED_NOTE if attached else other]
     late_s = (control.number("pymem_ns") - int(control.capture["start_ns"])) / NS
     if late_s < LATE_HOOKS_S:
         return []

@@ -95,7 +95,8 @@ def _check(options: Options) -> None:
         alone = next((name for name in _OF_FORM if options[name]), "")
         meant = f", one of which --{alone.replace('_', '-')} is for" if alone else ""
         both = "-t and -s exclude each other" if svg else f"neither -t nor -s given{meant}"
-        raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
+        lines = "mem_parser top --lines FILE, or: " if options["lines"] and not svg else ""
+        raise UsageProblem(both, hint=f"{lines}-t prints a table, -s draws the call graph as SVG")
     count_from(options)
     for pair in _EXCLUDING:
         if all(options[name] for name in pair):

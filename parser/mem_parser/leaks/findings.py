@@ -15,7 +15,7 @@ from typing import Any
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
-from mem_parser.leaks.headline import growth_text, headline, rate_text
+from mem_parser.leaks.headline import NO_LEAKS, growth_text, headline, rate_text
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group
 from mem_parser.units import format_bytes
 from mem_parser.words import inside, joined, phrase
@@ -141,11 +141,14 @@ class LeakReport:
     @property
     def headline(self) -> str:
         """The leaks in one sentence, and the growth that is none."""
-        found = self._no_leaks()
+        found, growth = self._no_leaks(), self.growth
         if self.leaks:
             most = None if self.excess is None else self.excess.most_per_hour
             found = headline_of(self.leaks, most_per_hour=most)
-        more = [self.growth, self._grows_too(), self._adds_nothing()]
+        elif growth:  # of a program that goes on it may be the leak
+            found = phrase("no leaks by the end") if found == NO_LEAKS else found
+            found, growth = growth, found
+        more = [growth, self._grows_too(), self._adds_nothing()]
         return joined(phrase("; "), filter(None, [found, *more]))
 
     @property

@@ -152,6 +152,12 @@ def _untraced(profile: Profile) -> Iterator[Sentence]:
             "small objects of Python are not in the numbers; started by mem_profiler run, or with "
             "the sampler preloaded, they are"
         )
+        if profile.capture.from_start:  # and its note says why
+            text = phrase("small objects of Python are not in the numbers")
+        if any("--keep-pymalloc" in note for note in profile.capture.notes):
+            text = phrase(
+                "small objects of Python are not in the numbers; without --keep-pymalloc they are"
+            )
         yield Sentence("untraced", text)
 
 

@@ -54,6 +54,7 @@ def test_what_cannot_be_read_or_is_for_another_form_is_refused_with_the_cure(
     assert_refused(parse(heap, "--bytes"), 2, "neither -t nor -s given")
     strict = parse(heap, "--strict")
     assert_refused(strict, 2, "neither -t nor -s given, one of which --strict is for")
+    assert "hint:  mem_parser top --lines FILE, or: -t" in parse(heap, "--lines").stderr
     assert_refused(parse(heap, "leaks"), 2, "the command leaks comes first")
     assert parse(heap, "leaks").stderr.endswith(f"hint:  mem_parser leaks {heap}\n")
     assert parse(heap, "--bytes", "-t").returncode == 0

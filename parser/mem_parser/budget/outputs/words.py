@@ -15,7 +15,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame, in_repository
 from mem_parser.startframes import runs_tests
-from mem_parser.units import format_estimate, format_rate, format_value, per
+from mem_parser.units import counted, format_estimate, format_rate, format_value, per
 from mem_parser.words import phrase
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
@@ -197,8 +197,9 @@ def own_frame(frames: Sequence[Frame]) -> Frame | None:
 
 def samples_text(report_samples: int, rate_bytes: float, sampling: str = "") -> str:
     """Return `12,345 samples at 16 KiB`; ``sampling`` is that of the profile."""
+    samples = counted(report_samples, "sample")
     if sampling:
-        return f"{report_samples:,} samples, {sampling}" if rate_bytes > 1 else sampling
+        return f"{samples}, {sampling}" if rate_bytes > 1 else sampling
     if rate_bytes <= 1:
-        return f"{report_samples:,} samples, every block"
-    return f"{report_samples:,} samples at {format_rate(rate_bytes)}"
+        return f"{samples}, every block"
+    return f"{samples} at {format_rate(rate_bytes)}"

@@ -461,7 +461,10 @@ def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path,
         os.close(os.open(go, os.O_RDWR | os.O_NONBLOCK))
     said = " ".join(done.stderr.split())
     assert done.returncode == 7, done.stderr
-    assert len(re.findall(r"a child process, in no file, had 1?\d\d\.\d MiB resident", said)) == 2
+    assert (
+        len(re.findall(r"a child process, in no file, may have had 1?\d\d\.\d MiB resident", said))
+        == 2
+    )
     assert re.search(r"python\S* \(pid \d+\) still ran when the program ended", said)
 
 

@@ -307,6 +307,7 @@ def _read_shared(
             segment_bytes=memory.segment_bytes,
             limit_bytes=readings.memory.limit_bytes or memory.limit_bytes,
             tree_peak_rss_bytes=memory.tree_peak_rss_bytes,
+            child_peak_rss_bytes=memory.child_peak_rss_bytes,
             rss_bound_bytes=readings.memory.rss_bound_bytes or memory.rss_bound_bytes,
         )
     elif readings is not None and memory.peak_rss_bytes is None:

@@ -75,7 +75,8 @@ def unseen_bytes(profile: Profile, count: Count) -> float:
     if not held or count not in (Count.PEAK, Count.INUSE):
         return math.inf
     most = held[-1] if count is Count.INUSE else max(*held, without_readings(profile))
-    most -= profile.capture.memory.start_anon_bytes or 0
+    if profile.capture.from_start:
+        most -= profile.capture.memory.start_anon_bytes or 0
     known = count if profile.has(count) else Count.INUSE
     return max(most - profile.total(known, Unit.SPACE).value, 0.0)
 

@@ -30,7 +30,8 @@ _SETTLE_S, _SETTLE_POLL_S = 0.5, 0.02
 @dataclass
 class Descendants:
     """The processes below ``pid``, whose run has the folder ``base``. None had more than
-    ``most_bytes`` resident at any look, ``own_bytes`` without what it shares with its parent. ``left`` outlived the program. Those that were waited for
+    ``most_bytes`` resident at any look, ``own_bytes`` without what it shares with its parent.
+    ``left`` outlived the program. Those that were waited for
     took ``share`` of its processor time; ``wrapper_times`` are what a program had that became this
     one, as pyenv's python.
     """

@@ -428,34 +428,6 @@ def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
     assert [parse("budget", rules, path).returncode for rules in (check, own)] == [7, 0]
 
 
-MAPPER = """
-import mmap, sys
-held = mmap.mmap(-1, 16 << 20, flags=getattr(mmap, sys.argv[1]) | mmap.MAP_ANONYMOUS)
-for at in range(0, len(held), 4096):
-    held[at] = 1
-"""
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"), [("MAP_PRIVATE", "of anonymous memory"), ("MAP_SHARED", "of shared memory")]
-)
-def test_what_a_program_maps_beside_its_heap_is_held_against_the_limit(
-    tmp_path: Path, kind: str, said: str
-) -> None:
-    check = tmp_path / "check.toml"
-    for mib, code in ((16, 7), (64, 0)):
-        check.write_text(f'[budget]\npeak = "{mib} MiB"\n')
-        done = subprocess.run(
-            command(
-                "run", "--budget", check, "-o", tmp_path / "p",
-                "--", sys.executable, "-c", MAPPER, kind,
-            ),
-            env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        assert (said in " ".join(done.stderr.split())) == bool(code)
-
-
 LEAVER = """
 import os, subprocess, sys
 ready, go, way = sys.argv[1:]

@@ -80,9 +80,9 @@ class Pass:
         if more + private + of_shared <= self.amount - self.upper:
             return ""
         if more <= self.amount - self.upper:
-            what = f"up to {format_bytes(private)} of anonymous" if private else ""
-            what += " and " * bool(private and of_shared)
-            what += f"{format_bytes(of_shared)} of shared" if of_shared else ""
+            what = f"{format_bytes(of_shared)} of shared"
+            if private:  # between two readings nobody knows of which kind
+                what = f"up to {format_bytes(private + of_shared)} of anonymous or shared"
             beside = f"{what} memory beside it, which is in no file"
             return self._with_cure(beside, "mem_profiler run --device mmap captures it")
         where = ", ".join(map(os.path.basename, files)) or "their file is not among these"

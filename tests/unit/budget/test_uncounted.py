@@ -154,9 +154,9 @@ def started(anon: int, shmem: int = 0, of_child: int = 0) -> Subject:
     [
         (8, 1, 5, ""),  # pages of malloc, code and stacks
         (11, 1, 10, ""),  # more than those, and below the limit
-        (16, 1, 10, "up to 11.00 MiB of anonymous memory beside it"),
+        (16, 1, 10, "up to 11.00 MiB of anonymous or shared memory beside it"),
         (5, 9, 10, "8.000 MiB of shared memory beside it"),
-        (9, 5, 10, "up to 4.000 MiB of anonymous and 4.000 MiB of shared memory beside it"),
+        (9, 5, 10, "up to 8.000 MiB of anonymous or shared memory beside it"),
         (16, 1, 16, ""),
     ],
 )

@@ -17,7 +17,8 @@ class Memory:
     ``tree_peak_rss_bytes``: the most that one process was seen resident, this one or one that it
     started, where those are in no file; the most that one without the sampler may have had,
     where the others are. ``rss_bound_bytes``: none of them was ever more.
-    ``start_anon_bytes``: as ``anon_bytes``, when a capture by hand began.
+    ``child_peak_rss_bytes``: none in no file had more of its own, by its page faults; 0: there was
+    none. ``start_anon_bytes``: as ``anon_bytes``, when a capture began by hand or by the sampler.
     """
 
     rss_bytes: int | None = None
@@ -38,6 +39,7 @@ class Memory:
     mapped_file_bytes: int | None = None
     tree_peak_rss_bytes: int | None = None
     rss_bound_bytes: int | None = None
+    child_peak_rss_bytes: int | None = None
     start_anon_bytes: int | None = None
 
 

@@ -393,7 +393,7 @@ def test_memory_of_an_allocator_that_a_library_brings_along_may_break_a_limit(
 
 
 BUSY = "import os, time\nwhile sum(os.times()[:2]) < 0.6: pass"
-HELD_BY_CHILD = "import time; held = bytearray(64 << 20); time.sleep(0.2)"
+HELD_BY_CHILD = "import time; held = bytearray(20 << 20); time.sleep(0.2)"
 DRIVER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
 
 
@@ -405,7 +405,7 @@ DRIVER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
             'peak = "1 GiB"',
             r"child processes took \d\d % of the processor time, and are in no",
         ),
-        (HELD_BY_CHILD, 'peak = "56 MiB"', r"child process, in no file, had [\d.]+ MiB resident"),
+        (HELD_BY_CHILD, 'peak = "16 MiB"', r"child process, in no file, may have had [\d.]+ MiB"),
     ],
 )
 def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
@@ -461,7 +461,10 @@ def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path,
         os.close(os.open(go, os.O_RDWR | os.O_NONBLOCK))
     said = " ".join(done.stderr.split())
     assert done.returncode == 7, done.stderr
-    assert len(re.findall(r"a child process, in no file, had 1?\d\d\.\d MiB resident", said)) == 2
+    assert (
+        len(re.findall(r"a child process, in no file, may have had \d[\d.]+ MiB resident", said))
+        == 2
+    )
     assert re.search(r"python\S* \(pid \d+\) still ran when the program ended", said)
 
 

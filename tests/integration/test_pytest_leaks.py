@@ -194,3 +194,60 @@ def test_memory_that_no_capture_of_a_test_has_leaves_its_limit_undecided(tmp_pat
         r"limit 48.00 MiB: (59|60)\.\d+ MiB of shared memory beside it, which is in no file",
         found["test_keeps_shared_memory"],
     )
+
+
+MAPS = """
+import mmap, time, pytest
+
+_kept = []
+
+def touched(mib):
+    found = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, len(found), 4096):
+        found[at] = 1
+    return found
+
+@pytest.mark.mem_leaks("64 KB")
+def test_leaves():
+    _kept.append(touched(4))
+
+@pytest.mark.mem_leaks("64 KB")
+def test_leaves_nothing():
+    touched(4)
+
+@pytest.mark.mem_limit("8 MB")
+def test_small():
+    bytearray(7 << 20)
+"""
+
+
+def test_what_a_test_maps_and_leaves_is_undecided(tmp_path: Path) -> None:
+    (tmp_path / "test_maps.py").write_text(MAPS)
+    done = run(tmp_path, "--mem", code=0)
+    assert "3 passed, 1 warning" in done.stdout
+    said = r"anonymous memory grew by 4\.\d+ MiB more for each run, in no block"
+    assert len(re.findall(said, done.stdout)) == 1
+
+
+def test_the_distribution_under_test_is_no_library_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "venv" / "site-packages"
+    for path, text in {
+        packages / "shop" / "__init__.py": (
+            "_seen = []\ndef handle():\n    _seen.append(bytearray(200 << 10))\n"
+        ),
+        packages / "shop-1.0.dist-info" / "METADATA": "Name: shop\nVersion: 1.0\n",
+        packages / "shop-1.0.dist-info" / "RECORD": "shop/__init__.py,,\n",
+        tmp_path / "pyproject.toml": '[project]\nname = "shop"\n',
+        tmp_path / "test_shop.py": (
+            "import pytest, shop\n"
+            "@pytest.mark.mem_leaks('16 KB')\n"
+            "def test_handle(): shop.handle()\n"
+        ),
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    done = run(tmp_path, "--mem", code=1)
+    assert re.search(r"\+200\.\d KiB +handle +\S*shop/__init__\.py:3", done.stdout), done.stdout

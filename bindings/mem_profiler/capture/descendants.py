@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from mem_parser import unseen
 from mem_parser.escape import one_line
 from mem_parser.sizes import short_size
-from mem_profiler.process import procfs
+from mem_profiler.process import procfs, touched
 
 CHILDREN_NOTE = f"its child processes took {{}} % of the processor time, and {unseen.IN_CHILDREN}"
 _NOTED_SHARE, _MOST_SHARE = 0.1, 0.5
@@ -30,7 +30,8 @@ _SETTLE_S, _SETTLE_POLL_S = 0.5, 0.02
 @dataclass
 class Descendants:
     """The processes below ``pid``, whose run has the folder ``base``. None had more than
-    ``most_bytes`` resident at any look. ``left`` outlived the program. Those that were waited for
+    ``most_bytes`` resident at any look, ``own_bytes`` without what it shares with its parent.
+    ``left`` outlived the program. Those that were waited for
     took ``share`` of its processor time; ``wrapper_times`` are what a program had that became this
     one, as pyenv's python.
     """
@@ -38,6 +39,7 @@ class Descendants:
     pid: int
     base: str
     most_bytes: int = 0
+    own_bytes: int = 0
     left: list[str] = field(default_factory=list)
     share: float = 0.0
     wrapper_times: tuple[int, int] = (0, 0)
@@ -115,10 +117,11 @@ class Descendants:
         """Note what they have had so far; returns those that live."""
         living = []
         for pid, ticks in list(self._mine.items()):
-            held = procfs.kinds(pid)["peak_rss_bytes"] or 0
+            held, own = procfs.kinds(pid)["peak_rss_bytes"] or 0, touched.most_bytes(pid)
             if procfs.is_gone(pid) or procfs.start_ticks(pid) != ticks:
                 del self._mine[pid]
                 continue
             living.append(pid)
             self.most_bytes = max(self.most_bytes, held)
+            self.own_bytes = max(self.own_bytes, own)
         return living

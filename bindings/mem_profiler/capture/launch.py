@@ -32,7 +32,7 @@ from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.unloaded import Behind, Follower, Strays, Unloaded, behind_of
 from mem_profiler.entries import plan_file, planning
-from mem_profiler.process import named, packages, procfs, program
+from mem_profiler.process import named, packages, procfs, program, touched
 from mem_profiler.process.clients import Clients
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, layout, leftovers, room, usable
@@ -381,13 +381,15 @@ class Run:
         self.follower.end()
         if not self.options.children:
             self.descendants.settle()
-        alone = procfs.waited_for_none(self.pid)
+        alone, faults = procfs.waited_for_none(self.pid), procfs.faults(self.pid)[1]
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         own = self._own()
         if own is not None:
             self.strays.bound_bytes = usage.ru_maxrss * 1024
-            self._add_peak(own.recording.target, usage.ru_maxrss * 1024, alone=alone)
+            highest = usage.ru_maxrss * 1024
+            self._add_peak(own.recording.target, highest, alone=alone)
+            self._add_children(own.recording.target, touched.waited_bytes(faults, highest))
         return status
 
     def _add_peak(self, target: Target, rss_bytes: int, *, alone: bool) -> None:
@@ -405,6 +407,12 @@ class Run:
         if seen := self.descendants.most_bytes:
             found["tree_peak_rss_bytes"] = max(found.get("tree_peak_rss_bytes", 0), seen)
         target.memory = dataclasses.replace(target.memory, **found)
+
+    def _add_children(self, target: Target, waited_bytes: int) -> None:
+        """Note the most that a child process in no file had of its own."""
+        if not self.options.children:
+            most = max(waited_bytes, self.descendants.own_bytes)
+            target.memory = dataclasses.replace(target.memory, child_peak_rss_bytes=most)
 
     def forward(self, number: int) -> None:
         """Pass a signal on to the program."""

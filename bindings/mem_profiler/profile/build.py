@@ -311,6 +311,7 @@ def _read_shared(
             segment_bytes=memory.segment_bytes,
             limit_bytes=readings.memory.limit_bytes or memory.limit_bytes,
             tree_peak_rss_bytes=memory.tree_peak_rss_bytes,
+            child_peak_rss_bytes=memory.child_peak_rss_bytes,
             rss_bound_bytes=readings.memory.rss_bound_bytes or memory.rss_bound_bytes,
         )
     elif readings is not None and memory.peak_rss_bytes is None:
@@ -318,7 +319,10 @@ def _read_shared(
     if memory.limit_bytes is None:
         limit = control.number("memory_limit_bytes") or None
         memory = dataclasses.replace(memory, limit_bytes=limit)
-    if anon := min(int(control.capture["start_anon_bytes"]), TOTAL_MAX_BYTES):
+    anon = min(int(control.capture["start_anon_bytes"]), TOTAL_MAX_BYTES)
+    if not anon and readings is not None and _from_start(control):
+        anon = readings.anon.first_bytes or 0
+    if anon:
         memory = dataclasses.replace(memory, start_anon_bytes=anon)
     marks = readings.marks if readings is not None else MarkLog()
     marks.update(segment, control)

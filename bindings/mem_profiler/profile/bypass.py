@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.runtimes import Runtime, library_of
-from mem_parser.unseen import BY_MMAP, NOTE, without_readings
+from mem_parser.unseen import BY_MMAP, MMAP_CURE, NOTE, needed, without_readings
 from mem_profiler.profile.readings import Growth
 
 LEAST_BYTES = 32 << 20
@@ -27,13 +27,7 @@ LEAST_BROUGHT_BYTES = 8 << 20
 """The same where a library with an allocator of its own is there: more than the sampler's."""
 SHARE = 0.25
 REST_SHARE = 0.5
-KEPT_SHARE = 1 / 3
-"""What malloc may keep between the blocks of a peak, beside their heads. A server of keys, git,
-perl, Python, and programs whose sizes change from phase to phase needed 18 % at most."""
-BLOCK_BYTES = 24
-"""More than a block of 8 bytes or more takes beside what was asked for: its head, and rounding."""
 _FREE_PAGES = "malloc keeps free pages, or "
-_CURE = "--device mmap shows it by function"
 _OPENED = "libraries that it opened allocated before the sampler saw them, or "
 
 
@@ -55,7 +49,7 @@ def notes_on(
     attach, which saw them later. `mapped` are the profiles of private mappings; None: the capture
     did not look for those.
     """
-    cure = _CURE if mapped is None else ""
+    cure = MMAP_CURE if mapped is None else ""
     growth = replace(
         growth,
         most_bytes=growth.most_bytes - _most_held(mapped or (), Count.PEAK),
@@ -94,7 +88,7 @@ def _seen(
     grew = f"anonymous memory {how} by {_mib(growth.bytes)}"
     if ever[1] <= SHARE * growth.bytes:
         return f"{grew}, of which malloc gave out {_mib(ever[0])}: "
-    rest = growth.bytes - (most[1] if some else _needed(profile, peak))
+    rest = growth.bytes - (most[1] if some else needed(profile, peak))
     least = LEAST_BROUGHT_BYTES if some else LEAST_BYTES
     if rest >= least or (not some and most[1] <= SHARE * growth.bytes):
         return f"{grew}, of which the profile has {_mib(most[0])} at most: {_FREE_PAGES}"
@@ -104,12 +98,6 @@ def _seen(
         grew = f"anonymous memory has grown by {_mib(growth.left_bytes)}"
         return f"{grew} at the end, of which the profile has {_mib(left[0])}: {_FREE_PAGES}"
     return ""
-
-
-def _needed(profile: Profile, count: Count) -> float:
-    """The pages that malloc may need for these blocks."""
-    blocks = profile.total(count, Unit.OBJECTS).value
-    return (1 + KEPT_SHARE) * _bounds(profile, count)[1] + BLOCK_BYTES * blocks
 
 
 def _bounds(profile: Profile, count: Count) -> tuple[float, float]:

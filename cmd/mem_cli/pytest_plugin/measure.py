@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import math
 import shutil
@@ -15,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from mem_cli.pytest_plugin import tested
 from mem_cli.pytest_plugin.marks import (
     HIDDEN,
     NO_INCREASE,
@@ -47,12 +49,13 @@ from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line, one_line
 from mem_parser.estimate import Estimate
 from mem_parser.frames import Frame
+from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.output_path import make_folder
 from mem_parser.startframes import runs_tests
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import format_bytes, format_estimate
-from mem_parser.unseen import missing
+from mem_parser.unseen import LEAST_BESIDE_BYTES, missing
 from mem_profiler.inprocess import Sidecar
 
 _ERROR = 0.05
@@ -109,6 +112,10 @@ class Meter:
             self._sidecar = Sidecar()
         return self._sidecar
 
+    @functools.cached_property
+    def _rules(self) -> Libraries:
+        return tested.rules(self.settings.root)
+
     def close(self) -> None:
         """End the capturing process."""
         if self._sidecar is not None:
@@ -133,7 +140,7 @@ class Meter:
         return subject
 
     def _subject(self, path: str, item: pytest.Item) -> Subject:
-        subject = open_subject(path)
+        subject = open_subject(path, libraries=self._rules)
         subject.name = item.nodeid
         if not self.settings.keep:
             Path(path).unlink()
@@ -227,7 +234,9 @@ class Meter:
             count=Count.INUSE,
         )
         verdict, lines = _leak_verdict(growth, limit, rate)
-        doubt = _doubt(before.profile, after.profile)
+        doubt = _doubt(before.profile, after.profile) or _unseen_growth(
+            before.profile, after.profile, limit
+        )
         if doubt and verdict is Verdict.PASS:
             verdict, lines = Verdict.INCONCLUSIVE, [*lines, f"      {one_line(doubt)}"]
         outcome.add(verdict, lines)
@@ -239,6 +248,21 @@ def _doubt(before: Profile, after: Profile) -> str:
     if lost > 0:  # of what size, and whether they were freed, is not known
         return with_lost(lost)
     return obstacle_of(after) or next(iter(missing(after.capture)), "")
+
+
+def _unseen_growth(before: Profile, after: Profile, limit: LeakLimit) -> str:
+    """Return how much anonymous memory grew that is in no block, if that is over the limit; empty:
+    it did not, or pages of malloc may be all of it.
+    """
+    (was, held), (now, holds) = (
+        (p.capture.memory.anon_bytes, p.total(Count.INUSE, Unit.SPACE).value)
+        for p in (before, after)
+    )
+    rest = 0.0 if was is None or now is None else (now - was) - (holds - held)
+    each = rest / (limit.repeat - 1)
+    if rest <= LEAST_BESIDE_BYTES or each <= limit.amount:
+        return ""
+    return f"anonymous memory grew by {format_bytes(each)} more for each run, in no block"
 
 
 def _of_the_test(subject: Subject, accepts: StackFilter | None) -> tuple[Profile, Symbols]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,7 @@ class Settings:
     update_baseline: bool
     strict: bool
     tries: int
+    root: Path
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -98,6 +100,7 @@ def read_settings(config: pytest.Config) -> Settings:
         update_baseline=option("--mem-update-baseline"),
         strict=option("--mem-strict"),
         tries=option("--mem-tries"),
+        root=config.rootpath,
     )
 
 

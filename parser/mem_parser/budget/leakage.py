@@ -61,6 +61,9 @@ the library, or in a program that it is linked into by a function of this name.
 _POOL_FILE = re.compile(r"libstdc\+\+\.so[^/]*$")
 _POOL_START = re.compile(r"_GLOBAL__sub_I_(?:eh_alloc\.cc|_ZN9__gnu_cxx9__freeresEv)")
 _CONSTRUCTORS = re.compile(CONSTRUCTORS)
+_RUST_START = "std::rt::lang_start_internal"
+_RUST_MAIN = "::__rust_begin_short_backtrace"
+"""What calls a program's `main` in it, never inlined; the rest of it notes the main thread."""
 _MOST_SAMPLES = 400
 _KIB = 1 << 10
 _NEARLY_SURE = 1 / 3
@@ -377,6 +380,10 @@ def _keeper(frames: tuple[Frame, ...]) -> str:
         name = frame.function
         if name in _RUNTIME and (name.startswith("_") or _RUNTIME_FILE.search(frame.module)):
             return name
+    names = [frame.function for frame in frames]
+    if _RUST_START in names:
+        inner = names[: names.index(_RUST_START)]
+        return "" if any(name.endswith(_RUST_MAIN) for name in inner) else _RUST_START
     within = next((k for k, f in enumerate(frames) if _CONSTRUCTORS.fullmatch(f.function)), 0)
     if within and all(_POOL_FILE.search(f.module) for f in frames[:within]):
         return _POOL

@@ -55,7 +55,7 @@ class Pass:
         ]
         if not notes or unseen.unseen_bytes(profile, self.count) <= room_bytes:
             return ""
-        return notes[0]
+        return notes[0] if self.limit.where else notes[0].removesuffix(f"; {unseen.MMAP_CURE}")
 
     def _mapped(self) -> str:
         profile = self.subject.profile
@@ -64,18 +64,26 @@ class Pass:
         if not self.subject.is_of_host:
             return ""
         free = [one for one, budget in self.beside if not self._limits(budget)]
-        private, shared = ([one for one in free if _is_of(one, kind)] for kind in _KINDS)
-        size, files = sum(map(self._most, private)), [one.path for one in private]
+        mapped, shared = ([one for one in free if _is_of(one, kind)] for kind in _KINDS)
+        size, files = sum(map(self._most, mapped)), [one.path for one in mapped]
         if not self.beside and (sizes := _sizes(profile)):
             size = max(sizes) if self.count is Count.PEAK else sizes[-1]
         touched = min(size, _most_private(profile, self.count))
         more = touched + sum(map(self._most, shared))
         files += [one.path for one in shared]
-        unseen_bytes = 0 if self.beside else profile.capture.memory.mapped_shared_bytes or 0
-        if more + unseen_bytes <= self.amount - self.upper:
+        known = [one for one, _ in self.beside if not _is_of(one, _KINDS[1])]
+        every = max(size, sum(map(self._most, known)))
+        private, of_shared = unseen.beside_heap(profile, self.count, every)
+        if profile.capture.memory.mapped_shared_bytes is not None:
+            of_shared = profile.capture.memory.mapped_shared_bytes
+        of_shared = 0 if self.beside else of_shared
+        if more + private + of_shared <= self.amount - self.upper:
             return ""
         if more <= self.amount - self.upper:
-            beside = f"{format_bytes(unseen_bytes)} of shared memory beside it, which is in no file"
+            what = f"{format_bytes(of_shared)} of shared"
+            if private:  # between two readings nobody knows of which kind
+                what = f"up to {format_bytes(private + of_shared)} of anonymous or shared"
+            beside = f"{what} memory beside it, which is in no file"
             return self._with_cure(beside, "mem_profiler run --device mmap captures it")
         where = ", ".join(map(os.path.basename, files)) or "their file is not among these"
         most = format_bytes(more) if touched == size else f"up to {format_bytes(more)}"
@@ -100,10 +108,10 @@ class Pass:
         profile = self.subject.profile
         if self.limit.measure is Measure.INUSE and unseen.strays_ended(profile.capture):
             return ""
-        who, held = "a child process, in no file,", unseen.held_by_child(profile)
-        if self.limit.measure is Measure.RSS and not held:
+        who, held = "a child process, in no file, may have had", unseen.held_by_child(profile)
+        if self.limit.measure is Measure.RSS and held <= self.amount:
             held = profile.capture.memory.tree_peak_rss_bytes or 0
-            who = "it, or a child process in no file,"
+            who = "it, or a child process in no file, had"
         if held <= self.amount:
             return ""
         size = format_bytes(held)
@@ -112,7 +120,7 @@ class Pass:
             return self._with_cure(stray, _LEFT_OUT)
         if alone := unseen.without_file(profile.capture):
             return self._with_cure(alone, _LEFT_OUT)
-        return f"{who} had {size} resident; mem_profiler run --children captures it too"
+        return f"{who} {size} resident; mem_profiler run --children captures it too"
 
     def _with_cure(self, reason: str, cure: str) -> str:
         """Add what a file of a budget can do about it, and no mark on a test."""
@@ -169,9 +177,11 @@ def _most_private(profile: Profile, count: Count) -> float:
     """The most anonymous memory beside what was counted, between readings too."""
     most = unseen.unseen_bytes(profile, count)
     memory = profile.capture.memory
-    if count is not Count.PEAK or memory.peak_rss_bytes is None:
+    # A program that ends without its destructors may have had more after the last reading.
+    highest = memory.rss_bound_bytes or memory.peak_rss_bytes
+    if count is not Count.PEAK or highest is None:
         return most
     of_files = (memory.file_bytes or 0) + (memory.shmem_bytes or 0)
     known = count if profile.has(count) else Count.INUSE
     held = profile.total(known, Unit.SPACE).value
-    return max(most, memory.peak_rss_bytes - of_files - held)
+    return max(most, highest - of_files - held)

@@ -344,12 +344,17 @@ def test_a_cache_that_is_never_freed_passes_by_its_growth_unless_every_block_is_
     assert any(re.match(said, text) for text in (found.reason, *found.notes))
 
 
+RUST = "std::rt::lang_start_internal"
+
+
 @pytest.mark.parametrize(
     ("stack", "left_out"),
     [
         (("_IO_file_doallocate", "printf", "main"), "_IO_file_doallocate"),
         (("allocate_dtv", "_dl_allocate_tls", "pthread_create", "main"), "_dl_allocate_tls"),
         (("_GLOBAL__sub_I_eh_alloc.cc", "call_init"), "libstdc++'s pool for exceptions"),
+        (("set_current_info", RUST, "main"), RUST),
+        (("main", "std::sys::backtrace::__rust_begin_short_backtrace", RUST, "main"), ""),
         (("strdup", "main"), ""),
         (("fopen", "main"), ""),
         (("setlocale", "main"), ""),  # of the program, by its module

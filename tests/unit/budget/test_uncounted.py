@@ -11,7 +11,7 @@ from mem_parser.budget import Budget, Limit, Measure, Report, Site, Subject, che
 from mem_parser.devices import Device
 from mem_parser.model import Reading
 from mem_parser.processfacts import Memory
-from mem_parser.unseen import ALL_ENDED
+from mem_parser.unseen import ALL_ENDED, BY_MMAP, MMAP_CURE
 
 MIB = 1 << 20
 LIMITS = (
@@ -128,3 +128,66 @@ def test_shared_memory_and_strays_without_a_file_leave_what_they_may_hold_undeci
     assert peak == "a child process without the sampler may have had 30.00 MiB resident"
     assert cured == f"{peak}; limits in [target.NAME] alone, none in [budget], leave it out"
     assert not inuse
+
+
+def started(anon: int, shmem: int = 0, of_child: int = 0) -> Subject:
+    """A capture of 4 MiB in blocks, of a program that began with 1 MiB of anonymous memory."""
+    made = heap(anon)
+    capture = made.profile.capture
+    capture.from_start = True
+    made.profile.series = [
+        dataclasses.replace(one, shmem_bytes=shmem * MIB) for one in made.profile.series
+    ]
+    capture.memory = dataclasses.replace(
+        capture.memory,
+        peak_rss_bytes=(anon + 2 + shmem) * MIB,
+        shmem_bytes=shmem * MIB,
+        segment_bytes=MIB,
+        start_anon_bytes=MIB,
+        child_peak_rss_bytes=of_child * MIB,
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("anon", "shmem", "limit", "said"),
+    [
+        (8, 1, 5, ""),  # pages of malloc, code and stacks
+        (11, 1, 10, ""),  # more than those, and below the limit
+        (16, 1, 10, "up to 11.00 MiB of anonymous or shared memory beside it"),
+        (5, 9, 10, "8.000 MiB of shared memory beside it"),
+        (9, 5, 10, "up to 8.000 MiB of anonymous or shared memory beside it"),
+        (16, 1, 16, ""),
+    ],
+)
+def test_memory_beside_the_heap_counts_against_whatever_limit(
+    anon: int, shmem: int, limit: int, said: str
+) -> None:
+    budget = Budget((Limit(Measure.PEAK, limit * MIB, text="x", where="c.toml:2:1"),))
+    [told] = reasons(check([(started(anon, shmem), budget)]))
+    assert told.partition(", which is in no file; mem_profiler run --device mmap")[0] == said
+
+
+@pytest.mark.parametrize(("of_child", "said"), [(5, ""), (6, "may have had 6.000 MiB resident")])
+def test_a_child_counts_against_the_limit_however_small(of_child: int, said: str) -> None:
+    budget = Budget((Limit(Measure.PEAK, 5.0 * MIB, text="5 MiB"),))
+    [told] = reasons(check([(started(5, 1, of_child), budget)]))
+    assert said in told
+    assert bool(told) == bool(said)
+
+
+def test_a_program_that_ended_abruptly_may_have_touched_all_that_it_mapped() -> None:
+    one = heap(9)
+    one.profile.capture.memory = dataclasses.replace(
+        one.profile.capture.memory, rss_bound_bytes=54 * MIB
+    )
+    told = reasons(check([(one, Budget(LIMITS)), (mapped("mapped", 24), Budget(LIMITS))]))
+    assert told[0].startswith("24.00 MiB more in mappings")
+
+
+def test_a_mark_names_no_option_of_run() -> None:
+    one = started(40)
+    one.profile.capture.notes = [f"the program {BY_MMAP}; {MMAP_CURE}"]
+    for where, said in (("", ""), ("c.toml:2:1", f"; {MMAP_CURE}")):
+        limit = dataclasses.replace(LIMITS[0], where=where)
+        assert reasons(check([(one, Budget((limit,)))])) == [f"the program {BY_MMAP}{said}"]

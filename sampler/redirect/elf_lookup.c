@@ -225,12 +225,7 @@ uint64_t mp_elf_identity(const struct mp_elf *elf) {
 
 extern struct r_debug _r_debug __attribute__((weak));
 
-#define MODULES_READ 8
-
 static bool from_list;
-/* The first modules of the list, as read before: it is the same while we read it ourselves. */
-static struct mp_elf modules_read[MODULES_READ];
-static unsigned modules_known;
 static size_t
     headers_at; /* of the address of the program headers in the loader's record; 0: not found */
 
@@ -250,7 +245,6 @@ void mp_elf_from_list(bool on) {
     if (from_list && headers_at == 0)
         headers_at = find_headers_at(_r_debug.r_map);
     from_list = from_list && headers_at != 0;
-    modules_known = 0;
 }
 
 int mp_elf_iterate(int (*visit)(struct dl_phdr_info *info, size_t size, void *arg), void *arg) {
@@ -278,15 +272,10 @@ static int visit_one(struct dl_phdr_info *info, size_t size, void *arg) {
     const struct visit *v = arg;
     struct mp_elf elf;
     (void)size;
-    for (unsigned i = 0; i < modules_known; i++)
-        if (modules_read[i].phdr == info->dlpi_phdr)
-            return v->visit(&modules_read[i], v->arg);
     if (!read_module(info, &elf))
         return 0;
     if (v->vdso != 0 && mp_elf_segment_rest(&elf, v->vdso, 0) != 0)
         return 0;
-    if (from_list && modules_known < MODULES_READ)
-        modules_read[modules_known++] = elf;
     return v->visit(&elf, v->arg);
 }
 

@@ -20,13 +20,13 @@ def most_bytes(pid: int) -> int:
     """The most that a process, or one that it waited for, may have had resident of its own."""
     own, of_children = (count * PAGE_BYTES for count in procfs.faults(pid))
     highest = procfs.kinds(pid)["peak_rss_bytes"]
-    if highest is not None:  # none of one that nobody has waited for
+    if highest is not None:  # a zombie has none
         own = min(highest, max(own, sum_bytes(procfs.smaps_rollup(pid), b"Private_Dirty:")))
     return max(own, of_children)
 
 
 def waited_bytes(faults: int, highest_bytes: int) -> int:
-    """The same of one that was waited for, of all of which the kernel tells both."""
+    """The same of children that were waited for: from the faults of all, and the highest of any."""
     return min(max(faults, 0) * PAGE_BYTES, highest_bytes)
 
 

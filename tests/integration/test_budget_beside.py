@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from controller_tools import command, command_environment
+from controller_tools import run_apart
 
 MAPPER = """
 import mmap, sys
@@ -25,12 +24,7 @@ def test_what_a_program_maps_beside_its_heap_is_held_against_the_limit(
     check = tmp_path / "check.toml"
     for mib, code in ((16, 7), (64, 0)):
         check.write_text(f'[budget]\npeak = "{mib} MiB"\n')
-        done = subprocess.run(
-            command(
-                "run", "--budget", check, "-o", tmp_path / "p",
-                "--", sys.executable, "-c", MAPPER, kind,
-            ),
-            env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        words = ("run", "--budget", check, "-o", tmp_path / "p", "--", sys.executable, "-c", MAPPER)
+        done = run_apart(*words, kind)
         assert done.returncode == code, done.stderr
         assert ("shared memory beside it" in " ".join(done.stderr.split())) == bool(code)

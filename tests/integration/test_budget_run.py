@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, compile_program, prefixed_jemalloc
-from controller_tools import command, command_environment, run_command, wait_until
+from controller_tools import run_apart, run_command, wait_until
 from mem_parser.budget.measure import highest
 from mem_parser.readers import read_profile
 from mem_parser.unseen import SERVED
@@ -414,14 +414,8 @@ def test_a_driver_whose_children_are_in_no_file_does_not_pass_for_them(
     check, own = tmp_path / "check.toml", tmp_path / "own.toml"
     check.write_text(f"[budget]\n{limit}\n")
     own.write_text(f"[target.'python*']\n{limit}\n")
-    # Not in a fork: the kernel's peak of a program counts what it was before it was one.
-    done = subprocess.run(
-        command(
-            "run", "--budget", check, "-o", tmp_path / "p",
-            "--", sys.executable, "-c", DRIVER, work,
-        ),
-        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    words = ("run", "--budget", check, "-o", tmp_path / "p", "--", sys.executable, "-c", DRIVER)
+    done = run_apart(*words, work)
     assert done.returncode == 7, done.stderr
     assert re.search(f"{said}.*--children captures", " ".join(done.stderr.split()))
     [path] = tmp_path.glob("*.heap")
@@ -453,10 +447,7 @@ def test_a_child_that_nobody_waits_for_is_held_against_the_limit(tmp_path: Path,
     check.write_text('[budget]\npeak = "56 MiB"\nrss = "80 MiB"\n')
     words = ("run", "--budget", check, "-o", tmp_path / "p", "--", sys.executable, "-c", LEAVER)
     try:
-        done = subprocess.run(
-            command(*words, ready, go, way), env=command_environment(), capture_output=True,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = run_apart(*words, ready, go, way)
     finally:
         os.close(os.open(go, os.O_RDWR | os.O_NONBLOCK))
     said = " ".join(done.stderr.split())

@@ -229,6 +229,10 @@ def test_the_killed_target_stays_on_the_screen_which_has_no_colours_where_none_a
         assert "grow_here" in text
         seen.press("o", "q")
         assert seen.code == 0
+        seen.shows(f"its capture is in no file yet: mem_profiler recover {target.pid} writes it")
+    shared = {"MEM_PROFILER_DIR": str(tmp_path / "shm")}
+    command_ok("recover", target.pid, "-o", tmp_path / "saved", variables=shared)
+    assert list(tmp_path.glob("saved.*.heap"))
 
 
 def test_two_views_and_a_capture_at_once(tmp_path: Path, target: subprocess.Popen[bytes]) -> None:
